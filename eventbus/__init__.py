@@ -1,0 +1,49 @@
+"""Typed events from Celery tasks to the browsers that wait for them: what both ends share."""
+
+from eventbus.bus import (
+    Bus,
+    aannounce,
+    abroadcast,
+    aemit,
+    announce,
+    broadcast,
+    configure,
+    default_bus,
+    emit,
+)
+from eventbus.emission import Receipt
+from eventbus.errors import (
+    DuplicateEventName,
+    EventBusError,
+    InvalidEmission,
+    InvalidName,
+    InvalidPayload,
+    NoOperation,
+    TooLarge,
+    Unavailable,
+)
+from eventbus.events import Event
+from eventbus.settings import BusSettings
+
+__all__ = [
+    "Bus",
+    "BusSettings",
+    "DuplicateEventName",
+    "Event",
+    "EventBusError",
+    "InvalidEmission",
+    "InvalidName",
+    "InvalidPayload",
+    "NoOperation",
+    "Receipt",
+    "TooLarge",
+    "Unavailable",
+    "aannounce",
+    "abroadcast",
+    "aemit",
+    "announce",
+    "broadcast",
+    "configure",
+    "default_bus",
+    "emit",
+]

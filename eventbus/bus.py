@@ -1,0 +1,223 @@
+"""``emit``, ``broadcast`` and ``announce``: where an application hands its events over."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from typing import overload
+
+from eventbus.cursor import Position
+from eventbus.emission import Emission, EmissionBuilder, Receipt
+from eventbus.errors import InvalidName, InvalidPayload, NoOperation
+from eventbus.events import Event
+from eventbus.flusher import Flusher, MarkEntry
+from eventbus.memory import MemoryBroker, MemoryPublisher
+from eventbus.operation import OperationRef, current_operation, telling
+from eventbus.redis.publisher import RedisPublisher
+from eventbus.settings import BusSettings
+from eventbus.tally import Mark
+from eventbus.topics import broadcast_topic, operation_topic, system_topic
+from eventbus.transport import Publisher
+
+__all__ = ["Bus", "aannounce", "abroadcast", "aemit", "announce", "broadcast", "configure", "default_bus", "emit"]
+
+
+class Bus:
+    """One process's way to Redis: validation, outbox, thread.
+
+    The plain methods queue and return; the ``a…`` forms queue and wait, for at most the flush budget, until Redis has it.
+    Neither raises because Redis is away; both raise for a mistake in the call, before anything is sent.
+    """
+
+    def __init__(self, settings: BusSettings | None = None, *, broker: MemoryBroker | None = None) -> None:
+        """``broker`` shares an in-process transport with others; without it the settings' ``redis_url`` decides."""
+        self.settings = settings or BusSettings()
+        if broker is None and self.settings.redis_url.startswith("memory:"):
+            broker = MemoryBroker(self.settings)
+        self.broker = broker
+        self._builder = EmissionBuilder(self.settings)
+        self.flusher = Flusher(self.settings, self.publisher)
+
+    def publisher(self) -> Publisher:
+        """A new blocking publisher of this bus's transport."""
+        return RedisPublisher(self.settings) if self.broker is None else MemoryPublisher(self.broker)
+
+    @overload
+    def emit(self, payload: Event, /, *, id: str | None = None) -> Receipt: ...
+    @overload
+    def emit(self, user: str, op: str, payload: Event, /, *, id: str | None = None) -> Receipt: ...
+    def emit(self, *args: object, id: str | None = None) -> Receipt:
+        """Tell a user something about an operation: ``emit(user, op, payload)``, or ``emit(payload)`` inside one.
+
+        ``id`` makes it idempotent: an id that the channel knows is not published again.
+
+        Raises:
+            InvalidEmission: ``field`` names what is wrong; nothing was sent.
+            NoOperation: ``emit(payload)`` outside any operation.
+        """
+        return self._put(self._emission(args, id))
+
+    @overload
+    async def aemit(self, payload: Event, /, *, id: str | None = None) -> Receipt: ...
+    @overload
+    async def aemit(self, user: str, op: str, payload: Event, /, *, id: str | None = None) -> Receipt: ...
+    async def aemit(self, *args: object, id: str | None = None) -> Receipt:
+        """``emit`` for async code; the receipt has the offset unless Redis was away."""
+        return await self._aput(self._emission(args, id))
+
+    def broadcast(self, collection: str, payload: Event, *, topic: str = "events", id: str | None = None) -> Receipt:
+        """Tell everybody who watches a collection. ``topic`` is relative to the collection. Raises as ``emit``."""
+        return self._put(self._build(_broadcast_topic(collection, topic), payload, id))
+
+    async def abroadcast(
+        self, collection: str, payload: Event, *, topic: str = "events", id: str | None = None
+    ) -> Receipt:
+        """``broadcast`` for async code."""
+        return await self._aput(self._build(_broadcast_topic(collection, topic), payload, id))
+
+    def announce(self, payload: Event, *, topic: str = "announcements", id: str | None = None) -> Receipt:
+        """Tell everybody, on a topic of ``system``. Raises as ``emit``."""
+        return self._put(self._build(_system_topic(topic), payload, id))
+
+    async def aannounce(self, payload: Event, *, topic: str = "announcements", id: str | None = None) -> Receipt:
+        """``announce`` for async code."""
+        return await self._aput(self._build(_system_topic(topic), payload, id))
+
+    def mark(self, operation: OperationRef, mark: Mark, *, label: str = "") -> None:
+        """Count something that happened to a leaf of an operation, in order with the events of that operation."""
+        words = telling(self._builder, operation, label)
+        self.flusher.put(MarkEntry(words.started.channel, operation.topic, operation.op, mark, words))
+
+    def position(self, channel: str) -> Position:
+        """Where a channel stands: the cursor of somebody who knows everything up to now. Blocks for a round trip.
+
+        Raises:
+            Unavailable, Refused: Redis did not answer, or with an error.
+        """
+        publisher = self.publisher()
+        try:
+            return publisher.position(channel)
+        finally:
+            publisher.close()
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until what was emitted has reached Redis; False if ``timeout`` (default: the flush budget) did not do."""
+        return self.flusher.flush(self.settings.flush_budget if timeout is None else timeout)
+
+    def close(self) -> bool:
+        """Flush within the budget and end the thread. A later ``emit`` starts it again."""
+        return self.flusher.close(self.settings.flush_budget)
+
+    def _emission(self, args: tuple[object, ...], id_: str | None) -> Emission:
+        match args:
+            case (user, op, payload):
+                topic = _operation_topic(user, op)
+            case (payload,):
+                operation = current_operation.get()
+                if operation is None:
+                    raise NoOperation
+                topic = operation.topic
+            case _:
+                raise InvalidPayload("call emit(user, op, payload), or emit(payload) inside a task", field="payload")
+        return self._build(topic, payload, id_)
+
+    def _build(self, topic: str, payload: object, id_: str | None) -> Emission:
+        return self._builder.build(topic, payload, id_=id_)  # type: ignore[arg-type] # it checks, whatever comes
+
+    def _put(self, emission: Emission) -> Receipt:
+        self.flusher.put(emission)
+        return emission.receipt
+
+    async def _aput(self, emission: Emission) -> Receipt:
+        self.flusher.put(emission)
+        await self.flusher.aflush(self.settings.flush_budget)
+        return emission.receipt
+
+
+def _operation_topic(user: object, op: object) -> str:
+    return operation_topic(_text(user, "user"), _text(op, "op"))
+
+
+def _broadcast_topic(collection: object, topic: object) -> str:
+    return broadcast_topic(_text(collection, "collection"), _text(topic, "topic"))
+
+
+def _system_topic(topic: object) -> str:
+    return system_topic(_text(topic, "topic"))
+
+
+def _text(value: object, field: str) -> str:
+    # Before the caches of topics: 1 and True are equal keys there, and a list is none at all.
+    if type(value) is not str:
+        raise InvalidName(f"{field} must be a string, not {type(value).__name__}; convert it with str()", field=field)
+    return value
+
+
+_lock = threading.Lock()
+_default: Bus | None = None
+
+
+def default_bus() -> Bus:
+    """The bus of this process, made on first use with settings from the environment."""
+    global _default  # noqa: PLW0603 - emit() in a task has no other way to its process's one bus
+    if _default is None:
+        with _lock:
+            if _default is None:
+                _default = Bus()
+    return _default
+
+
+def configure(settings: BusSettings | None = None, *, bus: Bus | None = None) -> Bus:
+    """Set this process's bus. Call it before the first ``emit``; what the former one holds is flushed."""
+    global _default  # noqa: PLW0603
+    with _lock:
+        former, _default = _default, bus or Bus(settings)
+    if former is not None and former is not _default:
+        former.close()
+    return _default
+
+
+@overload
+def emit(payload: Event, /, *, id: str | None = None) -> Receipt: ...
+@overload
+def emit(user: str, op: str, payload: Event, /, *, id: str | None = None) -> Receipt: ...
+def emit(*args: object, id: str | None = None) -> Receipt:
+    """``Bus.emit`` of this process's bus."""
+    bus = default_bus()
+    return bus._put(bus._emission(args, id))
+
+
+@overload
+async def aemit(payload: Event, /, *, id: str | None = None) -> Receipt: ...
+@overload
+async def aemit(user: str, op: str, payload: Event, /, *, id: str | None = None) -> Receipt: ...
+async def aemit(*args: object, id: str | None = None) -> Receipt:
+    """``Bus.aemit`` of this process's bus."""
+    bus = default_bus()
+    return await bus._aput(bus._emission(args, id))
+
+
+def broadcast(collection: str, payload: Event, *, topic: str = "events", id: str | None = None) -> Receipt:
+    """``Bus.broadcast`` of this process's bus."""
+    return default_bus().broadcast(collection, payload, topic=topic, id=id)
+
+
+async def abroadcast(collection: str, payload: Event, *, topic: str = "events", id: str | None = None) -> Receipt:
+    """``Bus.abroadcast`` of this process's bus."""
+    return await default_bus().abroadcast(collection, payload, topic=topic, id=id)
+
+
+def announce(payload: Event, *, topic: str = "announcements", id: str | None = None) -> Receipt:
+    """``Bus.announce`` of this process's bus."""
+    return default_bus().announce(payload, topic=topic, id=id)
+
+
+async def aannounce(payload: Event, *, topic: str = "announcements", id: str | None = None) -> Receipt:
+    """``Bus.aannounce`` of this process's bus."""
+    return await default_bus().aannounce(payload, topic=topic, id=id)
+
+
+@atexit.register
+def _at_exit() -> None:
+    if _default is not None:
+        _default.close()

@@ -1,0 +1,156 @@
+"""From a call of ``emit`` to bytes: validation and the one serialisation in an event's life."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic_core import PydanticSerializationError
+
+from eventbus.errors import InvalidPayload, TooLarge
+from eventbus.events import Event
+from eventbus.ids import event_id
+from eventbus.policy import Keep, Policy, lane_number
+from eventbus.settings import BusSettings
+from eventbus.topics import channel_of, check_id
+from eventbus.wire import routing_header
+
+__all__ = ["Emission", "EmissionBuilder", "Fate", "Receipt"]
+
+Fate = Literal["waiting", "published", "duplicate", "merged", "dropped"]
+
+_MAX_KEY = 256
+
+
+class Receipt:
+    """What ``emit`` returns.
+
+    Attributes:
+        id: the event's id.
+        fate: ``waiting``, then ``published``, ``duplicate`` (the id was known; ``offset`` is that of the first),
+            ``merged`` (a newer state took its place) or ``dropped``.
+        offset: place in the channel once published, else None.
+        reason: why it was dropped, else None.
+    """
+
+    __slots__ = ("fate", "id", "offset", "reason")
+
+    def __init__(self, id_: str) -> None:
+        self.id = id_
+        self.fate: Fate = "waiting"
+        self.offset: int | None = None
+        self.reason: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Receipt(id={self.id!r}, fate={self.fate!r}, offset={self.offset})"
+
+
+@dataclass(slots=True, eq=False)
+class Emission:
+    """An event on its way to Redis.
+
+    ``header`` is the routing header without the offset, ``tail`` the JSON without its first member, which is the offset.
+    ``expires`` is in milliseconds since 1970 (0: never), ``ttl`` in seconds.
+    """
+
+    channel: str
+    topic: str
+    lane: int
+    keep: Keep
+    key: str | None
+    expires: int
+    ttl: float
+    header: str
+    tail: bytes
+    receipt: Receipt
+
+    @property
+    def id(self) -> str:
+        """The event's id."""
+        return self.receipt.id
+
+    @property
+    def size(self) -> int:
+        """Bytes that it costs while it waits."""
+        return len(self.tail) + 300
+
+
+class EmissionBuilder:
+    """Validates and serialises. Pure but for the clock, which is a parameter."""
+
+    def __init__(self, settings: BusSettings) -> None:
+        self._limit = settings.max_event_bytes
+        self._ttl = {
+            kind: getattr(settings, f"{kind}_ttl").total_seconds() for kind in ("user", "collection", "system")
+        }
+
+    def build(self, topic: str, payload: Event, *, id_: str | None = None, now_us: int | None = None) -> Emission:
+        """Make an emission for a checked topic.
+
+        Raises:
+            InvalidPayload: not an event, an event class without a name, or a value that JSON cannot say.
+            InvalidName: ``id_`` is malformed.
+            TooLarge: over ``max_event_bytes``.
+        """
+        if not isinstance(payload, Event):
+            raise InvalidPayload(
+                f"payload must be an instance of an Event class, not {type(payload).__name__}; "
+                "declare class Name(Event, name=…) and pass Name(…)",
+                field="payload",
+            )
+        policy = payload.policy()
+        now = time.time_ns() // 1000 if now_us is None else now_us
+        channel = channel_of(topic)
+        receipt = Receipt(event_id() if id_ is None else check_id(id_, "id"))
+        tail = self._serialise(topic, payload, policy, receipt.id, now // 1000)
+        ttl = policy.ttl_seconds or self._ttl[channel.partition(":")[0]]
+        # Only a type's own ttl makes a single event expire; the channel's default is the life of its keys.
+        expires = now // 1000 + int(ttl * 1000) if policy.ttl is not None else 0
+        lane = lane_number(policy.lane)
+        key = conflation_key(topic, payload, policy) if policy.keep == "latest" else None
+        header = routing_header(
+            lane=lane, keep=policy.keep, expires_ms=expires, emitted_us=now, type_=policy.name, topic=topic, key=key
+        )
+        return Emission(channel, topic, lane, policy.keep, key, expires, ttl, header, tail, receipt)
+
+    def _serialise(self, topic: str, payload: Event, policy: Policy, id_: str, now_ms: int) -> bytes:
+        try:
+            # The serialiser itself: model_dump_json costs several times as much and returns text.
+            data = payload.__pydantic_serializer__.to_json(payload)
+        except PydanticSerializationError as error:
+            raise InvalidPayload(f"payload {policy.name} cannot be written as JSON: {error}", field="payload") from error
+        # No escaping: id, type and topic keep a grammar without quotes, backslashes or control characters.
+        tail = b'"id":"%b","type":"%b","topic":"%b","time":%d,"data":%b}' % (
+            id_.encode(),
+            policy.name.encode(),
+            topic.encode(),
+            now_ms,
+            data,
+        )
+        size = len(tail) + len('{"offset":,') + 16
+        if size > self._limit:
+            raise TooLarge(
+                f"event {policy.name} has {size} bytes; the limit is {self._limit} (max_event_bytes); "
+                "put large content where the page can fetch it and emit its address",
+                field="payload",
+                limit=self._limit,
+                size=size,
+            )
+        return tail
+
+
+def conflation_key(topic: str, payload: Event, policy: Policy) -> str:
+    """Key under which a newer event takes an older one's place: topic, name and the policy's key fields.
+
+    Values that are long or hold control characters are hashed: the key stands in a header of one line.
+    """
+    parts = [topic, policy.name]
+    for field in policy.key:
+        value = str(getattr(payload, field))
+        if len(value) > _MAX_KEY or not value.isprintable():
+            value = hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        parts.append(value)
+    return "/".join(parts)
+

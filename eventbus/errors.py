@@ -1,0 +1,112 @@
+"""Everything that can go wrong, as one tree.
+
+    EventBusError
+    ├── InvalidEmission        refused before anything is sent; ``field`` and, where there is one, ``limit``
+    │   ├── InvalidName        an id, topic, pattern or type that does not keep the grammar
+    │   ├── InvalidPayload     not an event, or no name and so no policy
+    │   └── TooLarge           over ``max_event_bytes``
+    ├── InvalidCursor          a resume position that cannot be read
+    ├── DuplicateEventName     two classes with one name
+    ├── InvalidRecord          what arrived from Redis is not what a worker writes
+    ├── NoOperation            ``emit(payload)`` outside any operation
+    └── TransportError
+        ├── Unavailable        not answering; worth trying again
+        └── Refused            answered with an error; trying again will not help
+
+Facts are attributes; ``str(error)`` says what to do about them.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "DuplicateEventName",
+    "EventBusError",
+    "InvalidCursor",
+    "InvalidEmission",
+    "InvalidName",
+    "InvalidPayload",
+    "InvalidRecord",
+    "NoOperation",
+    "Refused",
+    "TooLarge",
+    "TransportError",
+    "Unavailable",
+]
+
+
+class EventBusError(Exception):
+    """Whatever this library raises of its own."""
+
+
+class InvalidEmission(EventBusError, ValueError):
+    """The call is refused and nothing was sent.
+
+    Attributes: ``field``, the argument that is wrong; ``limit``, the bound it broke (or None).
+    """
+
+    def __init__(self, message: str, *, field: str, limit: int | str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+        self.limit = limit
+
+
+class InvalidName(InvalidEmission):
+    """An id, topic, pattern or type name outside the grammar of ``docs/PROTOCOL.md``."""
+
+
+class InvalidPayload(InvalidEmission):
+    """The payload is not an event that can be emitted."""
+
+
+class TooLarge(InvalidEmission):
+    """The event is larger than a gateway would carry. ``size`` and ``limit`` are bytes."""
+
+    def __init__(self, message: str, *, field: str, limit: int, size: int) -> None:
+        super().__init__(message, field=field, limit=limit)
+        self.size = size
+
+
+class InvalidCursor(EventBusError, ValueError):
+    """The cursor's text cannot be read. ``text`` is what was given, shortened."""
+
+    def __init__(self, message: str, *, text: str) -> None:
+        super().__init__(message)
+        self.text = text[:200]
+
+
+class DuplicateEventName(EventBusError, TypeError):
+    """A second event class took a name that is in use. ``first`` and ``second`` are the classes' paths."""
+
+    def __init__(self, name: str, first: str, second: str) -> None:
+        super().__init__(
+            f"event name {name!r} is taken: {first} has it, {second} wants it too; give one of them another name"
+        )
+        self.name = name
+        self.first = first
+        self.second = second
+
+
+class InvalidRecord(EventBusError, ValueError):
+    """A record or publication in Redis does not have the form of ``docs/PROTOCOL.md``."""
+
+
+class NoOperation(EventBusError, LookupError):
+    """``emit(payload)`` was called where no operation is running."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "emit(payload) needs a current operation: call it inside a task that start_operation began, "
+            "or name user and operation: emit(user, op, payload)"
+        )
+
+
+class TransportError(EventBusError):
+    """Redis did not do what was asked."""
+
+
+class Unavailable(TransportError):
+    """No answer, no connection, or an answer that says "not now". The same call may work later."""
+
+
+class Refused(TransportError):
+    """The server answered with an error that repeating the call would meet again."""

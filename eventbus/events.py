@@ -1,0 +1,93 @@
+"""``Event``: a typed fact with its delivery policy in the class statement."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any, ClassVar, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from eventbus.errors import InvalidName, InvalidPayload
+from eventbus.policy import Deliver, Keep, Lane, Policy
+from eventbus.registry import registry
+
+__all__ = ["MAX_TYPE", "Event"]
+
+MAX_TYPE: Final = 64
+_TYPE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
+_CHOICES: Final = {"lane": ("high", "normal", "low"), "keep": ("log", "latest", "nothing"), "deliver": ("live", "ack")}
+
+
+class Event(BaseModel):
+    """Base of an application's events.
+
+        class ChunkEmbedded(Event, name="chunk.embedded", lane="low", keep="latest", key="document"):
+            document: str
+            done: int
+            total: int
+
+    A subclass without ``name`` is a base for others and cannot be emitted. Instances are frozen, unknown members
+    are refused, and NaN or infinity, which JSON has no words for, too.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    __policy__: ClassVar[Policy | None] = None
+
+    def __init_subclass__(
+        cls,
+        *,
+        name: str | None = None,
+        lane: Lane = "normal",
+        keep: Keep = "log",
+        ttl: timedelta | None = None,
+        key: str | tuple[str, ...] = (),
+        deliver: Deliver = "live",
+        **config: Any,
+    ) -> None:
+        super().__init_subclass__(**config)
+        cls.__policy__ = None
+        if name is not None:
+            cls.__policy__ = Policy(name, lane, keep, ttl, (key,) if isinstance(key, str) else tuple(key), deliver)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        # Pydantic calls this once the fields are known, which the conflation key is checked against.
+        if cls.__policy__ is not None:
+            _check(cls.__policy__, cls)
+            registry.add(cls)
+
+    @classmethod
+    def policy(cls) -> Policy:
+        """The delivery policy. Raises InvalidPayload for a class without a name."""
+        if cls.__policy__ is None:
+            raise InvalidPayload(
+                f'{cls.__name__} has no event name; declare it as class {cls.__name__}(Event, name="…")', field="payload"
+            )
+        return cls.__policy__
+
+
+def _check(policy: Policy, cls: type[Event]) -> None:
+    """Raise for a policy that cannot hold: at the class statement, where the mistake is."""
+    where = f"event class {cls.__qualname__}"
+    if len(policy.name) > MAX_TYPE or _TYPE.fullmatch(policy.name) is None:
+        raise InvalidName(
+            f"{where}: name {policy.name!r} must be lower-case words joined by dots, at most {MAX_TYPE} characters",
+            field="name",
+            limit=MAX_TYPE,
+        )
+    if policy.name.startswith("bus."):
+        raise InvalidName(f"{where}: name {policy.name!r} is reserved; bus.* are the gateway's own words", field="name")
+    for field, allowed in _CHOICES.items():
+        if getattr(policy, field) not in allowed:
+            raise InvalidPayload(f"{where}: {field} must be one of {', '.join(allowed)}", field=field)
+    if policy.ttl is not None and policy.ttl < timedelta(seconds=1):
+        raise InvalidPayload(f"{where}: ttl must be at least one second", field="ttl", limit="1 s")
+    if policy.key and policy.keep != "latest":
+        raise InvalidPayload(f'{where}: key is for keep="latest" only', field="key")
+    if policy.deliver == "ack" and policy.keep != "log":
+        raise InvalidPayload(f'{where}: deliver="ack" needs keep="log"', field="deliver")
+    for field in policy.key:
+        if field not in cls.model_fields:
+            raise InvalidPayload(f"{where}: key names {field!r}, which is not a field of it", field="key")

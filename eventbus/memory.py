@@ -1,0 +1,204 @@
+"""The in-process transport: the same three ports without a server, for tests and for a process of its own.
+
+It keeps what Redis would keep, by the same rules (the contract tests hold the two against each other), and forgets
+it with the process. Thread-safe: workers' outbox threads publish, an event loop reads and listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from eventbus.cursor import Position
+from eventbus.emission import Emission
+from eventbus.history import History, LogEntry
+from eventbus.settings import BusSettings
+from eventbus.tally import Counts, Tally, Told
+from eventbus.transport import Advance, Listener, Published, Request, Telling, Write
+from eventbus.wire import join_records, parse_record
+
+__all__ = ["MemoryBroker", "MemoryPublisher", "MemoryReader", "MemorySubscriber"]
+
+
+@dataclass(slots=True)
+class _Channel:
+    epoch: str
+    offset: int = 0
+    logged: int = 0
+    log: list[tuple[int, int, bytes]] = field(default_factory=list)
+    snapshot: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+    ids: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    operations: dict[str, Tally] = field(default_factory=dict)
+
+
+class MemoryBroker:
+    """What the server is to Redis: channels, and who listens."""
+
+    def __init__(self, settings: BusSettings | None = None) -> None:
+        self._settings = settings or BusSettings(redis_url="memory://")
+        self._lock = threading.Lock()
+        self._channels: dict[str, _Channel] = {}
+        self._listening: dict[str, set[MemorySubscriber]] = {}
+
+    def carry_out(self, request: Request) -> Published:
+        """Do what ``publish.lua`` or ``advance.lua`` would, in one step."""
+        with self._lock:
+            channel = self._channels.setdefault(request.channel, _Channel(secrets.token_hex(8)))
+            before = channel.offset
+            records: list[bytes] = []
+            counts = None
+            if isinstance(request, Write):
+                offsets = [self._append(channel, emission, records) for emission in request.emissions]
+            else:
+                offsets = []
+                tally = channel.operations.setdefault(request.operation, Tally())
+                for told, numbers in tally.advance(request.marks):
+                    self._append(channel, _completed(request.telling, told, numbers), records)
+                counts = tally.counts()
+            pruned = self._prune(channel)
+            listeners = list(self._listening.get(request.channel, ())) if records else []
+            payload = join_records(channel.epoch, before, records)
+            for listener in listeners:
+                listener.deliver(request.channel, payload)
+            return Published(Position(channel.epoch, channel.offset), offsets, len(listeners), pruned, counts)
+
+    def read(self, name: str, after: int | None) -> History:
+        """Do what ``read.lua`` would."""
+        with self._lock:
+            channel = self._channels.get(name)
+            if channel is None:
+                return History(Position("", 0), 0, (), ())
+            log = [
+                LogEntry(previous, parse_record(*record.split(b"\n", 1)))
+                for offset, previous, record in channel.log
+                if after is not None and offset > after
+            ]
+            states = [parse_record(*record.split(b"\n", 1)) for _, record in sorted(channel.snapshot.values())]
+            return History(Position(channel.epoch, channel.offset), channel.logged, log, states)
+
+    def listen(self, channel: str, subscriber: MemorySubscriber, on: bool) -> None:
+        """Begin or end handing publications of a channel to a subscriber."""
+        with self._lock:
+            (set.add if on else set.discard)(self._listening.setdefault(channel, set()), subscriber)
+
+    def forget(self) -> None:
+        """Lose all data, as a Redis that restarts empty: for tests."""
+        with self._lock:
+            self._channels.clear()
+
+    def _append(self, channel: _Channel, emission: Emission, records: list[bytes]) -> int:
+        known = channel.ids.get(emission.id)
+        if known is not None:
+            return -known
+        channel.offset += 1
+        offset = channel.offset
+        record = b'%d %b\n{"offset":%d,%b' % (offset, emission.header.encode(), offset, emission.tail)
+        if emission.keep == "log":
+            channel.log.append((offset, channel.logged, record))
+            channel.logged = offset
+            del channel.log[: -self._settings.log_limit]
+        elif emission.keep == "latest":
+            channel.snapshot[emission.key or ""] = (offset, record)
+        channel.ids[emission.id] = offset
+        while len(channel.ids) > self._settings.dedup_window:
+            channel.ids.popitem(last=False)
+        records.append(record)
+        return offset
+
+    def _prune(self, channel: _Channel) -> int:
+        limit = self._settings.snapshot_limit
+        if len(channel.snapshot) <= limit + limit / 10:
+            return 0
+        newest = sorted(channel.snapshot.items(), key=lambda entry: -entry[1][0])[:limit]
+        pruned = len(channel.snapshot) - len(newest)
+        channel.snapshot = dict(newest)
+        return pruned
+
+
+def _completed(telling: Telling, told: Told, counts: Counts) -> Emission:
+    """The event that tells a change, its payload completed with the counts as ``advance.lua`` does it."""
+    emission: Emission = getattr(telling, told)
+    data = b'"state":"%b","done":%d,"failed":%d,"total":%d}}' % (
+        counts.state.encode(),
+        counts.done,
+        counts.failed,
+        counts.total,
+    )
+    return replace(emission, tail=emission.tail + data)
+
+
+class MemoryPublisher:
+    """``Publisher`` over a broker in this process."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+
+    def publish(self, requests: Sequence[Request]) -> list[Published | Exception]:
+        """See ``Publisher``."""
+        return [self._broker.carry_out(request) for request in requests]
+
+    def position(self, channel: str) -> Position:
+        """See ``Publisher``."""
+        return self._broker.read(channel, None).position
+
+    def close(self) -> None:
+        """See ``Publisher``."""
+
+
+class MemoryReader:
+    """``Reader`` over a broker in this process."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+
+    async def read(self, channel: str, after: int | None) -> History:
+        """See ``Reader``."""
+        return self._broker.read(channel, after)
+
+    async def aclose(self) -> None:
+        """See ``Reader``."""
+
+
+class MemorySubscriber:
+    """``Subscriber`` over a broker in this process."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+        self._channels: set[str] = set()
+        self._listener: Listener | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def start(self, listener: Listener) -> None:
+        """See ``Subscriber``."""
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+
+    async def subscribe(self, channel: str) -> None:
+        """See ``Subscriber``."""
+        self._channels.add(channel)
+        self._broker.listen(channel, self, on=True)
+
+    def unsubscribe(self, channel: str) -> None:
+        """See ``Subscriber``."""
+        self._channels.discard(channel)
+        self._broker.listen(channel, self, on=False)
+
+    async def aclose(self) -> None:
+        """See ``Subscriber``."""
+        for channel in list(self._channels):
+            self.unsubscribe(channel)
+        self._loop = None
+
+    def deliver(self, channel: str, payload: bytes) -> None:
+        """Called by the broker, in the publisher's thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._hand_over, channel, payload)
+
+    def _hand_over(self, channel: str, payload: bytes) -> None:
+        if self._listener is not None and channel in self._channels:
+            self._listener.received(channel, payload)
+            self._listener.turn_ended()

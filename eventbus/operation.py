@@ -1,0 +1,138 @@
+"""Operations: what a person started and waits for. Their life as events, and which one is running here."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Literal, NamedTuple
+
+from eventbus.emission import Emission, EmissionBuilder
+from eventbus.events import Event
+from eventbus.tally import OperationState
+from eventbus.topics import operation_topic
+from eventbus.transport import Telling
+
+__all__ = [
+    "OperationFailed",
+    "OperationProgress",
+    "OperationQueued",
+    "OperationRef",
+    "OperationStarted",
+    "OperationSucceeded",
+    "TaskFailed",
+    "TaskProgress",
+    "TaskRetry",
+    "TaskStarted",
+    "TaskSucceeded",
+    "current_operation",
+    "telling",
+]
+
+
+class OperationRef(NamedTuple):
+    """Which operation, of which user."""
+
+    user: str
+    op: str
+
+    @property
+    def topic(self) -> str:
+        """The operation's topic."""
+        return operation_topic(self.user, self.op)
+
+
+current_operation: ContextVar[OperationRef | None] = ContextVar("eventbus_current_operation", default=None)
+"""The operation that the code is running for; ``emit(payload)`` and ``progress`` read it."""
+
+
+class OperationQueued(Event, name="operation.queued"):
+    """Somebody has started an operation; its tasks are on their way to the workers."""
+
+    operation: str
+    label: str
+    total: int
+
+
+class _Counted(Event):
+    """Numbers of an operation: leaves of its canvas that are done, that failed, and that there are as far as known."""
+
+    operation: str
+    label: str = ""
+    state: OperationState
+    done: int
+    failed: int
+    total: int
+
+
+class OperationStarted(_Counted, name="operation.started"):
+    """The first task of the operation runs."""
+
+
+class OperationProgress(_Counted, name="operation.progress", keep="latest"):
+    """How far the operation is. ``done`` equals ``total`` exactly when all of it has succeeded."""
+
+
+class OperationSucceeded(_Counted, name="operation.succeeded", lane="high"):
+    """Everything has ended and nothing failed."""
+
+
+class OperationFailed(_Counted, name="operation.failed", lane="high"):
+    """Everything that could still run has ended, and something failed."""
+
+
+class _OfTask(Event):
+    """Something about one task: ``task`` is its id, ``name`` the task's name, ``retries`` how often it was tried again."""
+
+    task: str
+    name: str
+    retries: int = 0
+
+
+class TaskStarted(_OfTask, name="task.started", keep="nothing", lane="low"):
+    """A worker has begun."""
+
+
+class TaskSucceeded(_OfTask, name="task.succeeded", keep="nothing", lane="low"):
+    """The task has returned."""
+
+
+class TaskRetry(_OfTask, name="task.retry"):
+    """The task will be tried again; ``error`` is a short, safe text."""
+
+    error: str
+
+
+class TaskFailed(_OfTask, name="task.failed", lane="high"):
+    """The task has raised; ``error`` is a short, safe text, never a traceback."""
+
+    error: str
+
+
+class TaskProgress(Event, name="task.progress", keep="latest", key=("task", "stage")):
+    """Steps within one task. ``total`` is None where nobody knows; ``rate`` is steps per second."""
+
+    task: str
+    stage: str = ""
+    done: float
+    total: float | None = None
+    rate: float | None = None
+    message: str = ""
+    state: Literal["running", "done", "failed"] = "running"
+
+
+def telling(builder: EmissionBuilder, operation: OperationRef, label: str) -> Telling:
+    """The four events with which an operation's changes are told, each without its last members: state, done, failed
+    and total. Those are known in Redis only, where the count is made."""
+
+    def open_ended(cls: type[_Counted]) -> Emission:
+        whole = cls(operation=operation.op, label=label, state="queued", done=0, failed=0, total=0)
+        emission = builder.build(operation.topic, whole)
+        cut = emission.tail.rindex(b'"state":')
+        emission.tail = emission.tail[:cut]
+        return emission
+
+    return Telling(
+        started=open_ended(OperationStarted),
+        progress=open_ended(OperationProgress),
+        succeeded=open_ended(OperationSucceeded),
+        failed=open_ended(OperationFailed),
+    )

@@ -1,0 +1,243 @@
+"""The outbox: a bounded, prioritised buffer. In the worker it stands before Redis, in the gateway before a slow browser.
+
+Order is kept per topic; urgency works across topics. There is one queue per topic, and topics are served by the most
+urgent item waiting in each, so an urgent item takes along what its own topic has queued before it: a failure is
+never overtaken by its own old progress, nor does it wait behind another operation's flood. Lanes are weighted, so
+the low one does not starve. No I/O, no clock of its own.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, Literal, Protocol, TypeVar
+
+from eventbus.policy import Keep
+
+__all__ = ["Dropped", "DropReason", "Outbox", "Waiting"]
+
+DropReason = Literal["merged", "expired", "shed", "full"]
+
+# Items served per round while every lane has some: a high one waits for at most 5 others.
+WEIGHTS: Final = (16, 4, 1)
+
+
+class Waiting(Protocol):
+    """What an outbox can hold. ``expires`` is milliseconds since 1970 (0: never), ``size`` bytes."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def lane(self) -> int: ...
+    @property
+    def keep(self) -> Keep: ...
+    @property
+    def key(self) -> str | None: ...
+    @property
+    def expires(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+
+
+T = TypeVar("T", bound=Waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped(Generic[T]):
+    """An item that will not be served. ``merged``: a newer state replaced it; ``expired``: past its time; ``shed``: it
+    mattered least when room was needed; ``full``: it came when there was no room and nothing to shed for it."""
+
+    item: T
+    reason: DropReason
+
+
+class _Cell(Generic[T]):
+    """A place in a topic's queue; emptied in place when its item is merged or shed, skipped when it comes up."""
+
+    __slots__ = ("item", "queue")
+
+    def __init__(self, item: T, queue: _TopicQueue[T]) -> None:
+        self.item: T | None = item
+        self.queue = queue
+
+
+class _TopicQueue(Generic[T]):
+    __slots__ = ("cells", "counts", "latest", "ready_in", "topic")
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.cells: deque[_Cell[T]] = deque()
+        self.counts = [0, 0, 0]
+        self.latest: dict[str, _Cell[T]] = {}
+        self.ready_in: int | None = None
+
+    def urgency(self) -> int | None:
+        for lane, count in enumerate(self.counts):
+            if count:
+                return lane
+        return None
+
+
+class Outbox(Generic[T]):
+    """Bounded in items and bytes.
+
+    A ``log`` item is never shed and never merged; when there is no room for one, ``push`` gives it back as ``full``
+    and the caller decides what that means. ``limit_items`` and ``limit_bytes`` of 0 are not allowed.
+    """
+
+    def __init__(self, limit_items: int, limit_bytes: int) -> None:
+        self._limit_items = limit_items
+        self._limit_bytes = limit_bytes
+        self._topics: dict[str, _TopicQueue[T]] = {}
+        self._ready: tuple[OrderedDict[str, _TopicQueue[T]], ...] = (OrderedDict(), OrderedDict(), OrderedDict())
+        self._credit = list(WEIGHTS)
+        # What may be shed, oldest first, the low lane before the normal one before the high one.
+        self._sheddable: dict[Keep, tuple[deque[_Cell[T]], ...]] = {
+            "nothing": (deque(), deque(), deque()),
+            "latest": (deque(), deque(), deque()),
+        }
+        self._items = 0
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return self._items
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that the waiting items cost."""
+        return self._bytes
+
+    @property
+    def urgent(self) -> bool:
+        """Whether something of the high lane waits."""
+        return bool(self._ready[0])
+
+    def push(self, item: T, now_ms: int) -> Sequence[Dropped[T]]:
+        """Take an item in; return what is dropped for it, or the item itself where there is no room."""
+        dropped: list[Dropped[T]] = []
+        queue = self._topics.get(item.topic)
+        if item.key is not None and queue is not None:
+            old = queue.latest.pop(item.key, None)
+            if old is not None and old.item is not None:
+                # The newer state goes to the end, not into the old one's place: there it would overtake
+                # what was queued between the two.
+                dropped.append(Dropped(self._empty(old), "merged"))
+        if self._full(item):
+            dropped += self._expire(now_ms)
+            dropped += self._shed(item)
+        if self._full(item):
+            return [*dropped, Dropped(item, "full")]
+        self._append(item)
+        return dropped
+
+    def pop(self, limit_items: int, limit_bytes: int, now_ms: int) -> tuple[list[T], Sequence[Dropped[T]]]:
+        """Take out what is to go next, at least one item if any waits; and what has expired on the way."""
+        served: list[T] = []
+        dropped: list[Dropped[T]] = []
+        size = 0
+        while self._items and len(served) < limit_items and size < limit_bytes:
+            item = self._next()
+            if 0 < item.expires <= now_ms:
+                dropped.append(Dropped(item, "expired"))
+                continue
+            served.append(item)
+            size += item.size
+        return served, dropped
+
+    def _full(self, item: T) -> bool:
+        return self._items >= self._limit_items or self._bytes + item.size > self._limit_bytes
+
+    def _append(self, item: T) -> None:
+        queue = self._topics.get(item.topic)
+        if queue is None:
+            queue = self._topics[item.topic] = _TopicQueue(item.topic)
+        cell = _Cell(item, queue)
+        queue.cells.append(cell)
+        queue.counts[item.lane] += 1
+        if item.key is not None:
+            queue.latest[item.key] = cell
+        if item.keep != "log":
+            # The lists of what may be shed keep emptied cells; sweep them before they outgrow the outbox itself.
+            shed = self._sheddable[item.keep][item.lane]
+            if len(shed) > 2 * self._limit_items or len(shed) > 64 + 2 * self._items:
+                live = [cell for cell in shed if cell.item is not None]
+                shed.clear()
+                shed.extend(live)
+            shed.append(cell)
+        self._items += 1
+        self._bytes += item.size
+        self._file(queue)
+
+    def _file(self, queue: _TopicQueue[T]) -> None:
+        """Put a topic where its most urgent item belongs, at the end of that round."""
+        lane = queue.urgency()
+        if lane == queue.ready_in:
+            return
+        if queue.ready_in is not None:
+            del self._ready[queue.ready_in][queue.topic]
+        queue.ready_in = lane
+        if lane is None:
+            del self._topics[queue.topic]
+        else:
+            self._ready[lane][queue.topic] = queue
+
+    def _empty(self, cell: _Cell[T]) -> T:
+        """Take the item out of its place, wherever in the queue that is."""
+        item = cell.item
+        assert item is not None
+        cell.item = None
+        queue = cell.queue
+        queue.counts[item.lane] -= 1
+        if item.key is not None and queue.latest.get(item.key) is cell:
+            del queue.latest[item.key]
+        self._items -= 1
+        self._bytes -= item.size
+        if len(queue.cells) > 64 + 2 * sum(queue.counts):
+            queue.cells = deque(cell for cell in queue.cells if cell.item is not None)
+        self._file(queue)
+        return item
+
+    def _next(self) -> T:
+        lane = self._turn()
+        topic, queue = next(iter(self._ready[lane].items()))
+        while queue.cells[0].item is None:
+            queue.cells.popleft()
+        cell = queue.cells.popleft()
+        item = self._empty(cell)
+        self._credit[lane] -= 1
+        # One urgent item a turn: topics of a lane alternate, but a topic keeps its turn while it clears the way.
+        if item.lane == lane and topic in self._ready[lane]:
+            self._ready[lane].move_to_end(topic)
+        return item
+
+    def _turn(self) -> int:
+        """The lane to serve: the most urgent one that waits and has credit."""
+        for _ in range(2):
+            for lane in range(3):
+                if self._ready[lane] and self._credit[lane] > 0:
+                    return lane
+            self._credit[:] = WEIGHTS
+        raise AssertionError("an outbox that holds items has a topic that is ready")
+
+    def _expire(self, now_ms: int) -> list[Dropped[T]]:
+        late = [
+            cell
+            for queue in self._topics.values()
+            for cell in queue.cells
+            if cell.item is not None and 0 < cell.item.expires <= now_ms
+        ]
+        return [Dropped(self._empty(cell), "expired") for cell in late]
+
+    def _shed(self, item: T) -> list[Dropped[T]]:
+        """Make room: first what is for those who are there, then old states; never for something that matters less."""
+        dropped: list[Dropped[T]] = []
+        kinds: tuple[Keep, ...] = ("nothing",) if item.keep == "nothing" else ("nothing", "latest")
+        for keep in kinds:
+            for lane in (2, 1, 0):
+                cells = self._sheddable[keep][lane]
+                while cells and self._full(item):
+                    cell = cells.popleft()
+                    if cell.item is not None:
+                        dropped.append(Dropped(self._empty(cell), "shed"))
+        return dropped

@@ -1,0 +1,97 @@
+"""The blocking edge to Redis: what the outbox's thread sends through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from eventbus.cursor import Position
+from eventbus.errors import Refused, Unavailable
+from eventbus.redis.keys import Keys
+from eventbus.redis.scripts import Call, advance, publish, read
+from eventbus.settings import BusSettings
+from eventbus.transport import Published, Request, Write
+
+__all__ = ["RedisPublisher", "classify"]
+
+# Answers that say "not now": the same call will work when the server has recovered.
+_PASSING = ("OOM", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "MISCONF")
+
+
+def classify(error: redis.RedisError | OSError) -> Unavailable | Refused:
+    """Our word for a client library's error: worth another try, or not."""
+    passing = isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError)) or str(error).startswith(_PASSING)
+    return Unavailable(f"Redis is not available: {error}") if passing else Refused(f"Redis refused: {error}")
+
+
+class RedisPublisher:
+    """One connection, with a time limit on everything and no retries of its own: its caller knows better when."""
+
+    def __init__(self, settings: BusSettings) -> None:
+        self._settings = settings
+        self._keys = Keys(settings.key_prefix)
+        self._client = redis.Redis.from_url(
+            settings.redis_url,
+            protocol=2,
+            socket_connect_timeout=settings.connect_timeout,
+            socket_timeout=settings.socket_timeout,
+            retry=Retry(NoBackoff(), 0),
+            socket_keepalive=True,
+            single_connection_client=False,
+            max_connections=2,
+        )
+
+    def publish(self, requests: Sequence[Request]) -> list[Published | Exception]:
+        """See ``Publisher``."""
+        calls = [self._call(request) for request in requests]
+        replies = self._run(calls)
+        return [
+            reply if isinstance(reply, Exception) else call.decode(reply)
+            for call, reply in zip(calls, replies, strict=True)
+        ]
+
+    def position(self, channel: str) -> Position:
+        """See ``Publisher``."""
+        call = read(self._keys, channel, None)
+        (reply,) = self._run([call])
+        if isinstance(reply, Exception):
+            raise reply
+        return call.decode(reply).position
+
+    def close(self) -> None:
+        """See ``Publisher``."""
+        self._client.close()
+
+    def _call(self, request: Request) -> Call[Published]:
+        if isinstance(request, Write):
+            return publish(self._settings, self._keys, request)
+        return advance(self._settings, self._keys, request)
+
+    def _run(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        """Answers in order, errors of the server among them as our own exceptions."""
+        replies = self._pipeline(calls)
+        missing = [i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
+        if missing:
+            # The server lost its scripts, all of them at once: so whatever is sent again is still in order.
+            for script in {calls[i].script for i in missing}:
+                self._execute(self._client.script_load, script.source)
+            for i, reply in zip(missing, self._pipeline([calls[i] for i in missing]), strict=True):
+                replies[i] = reply
+        return [classify(reply) if isinstance(reply, redis.RedisError) else reply for reply in replies]
+
+    def _pipeline(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        with self._client.pipeline(transaction=False) as pipeline:
+            for call in calls:
+                pipeline.execute_command(*call.command)
+            return list(self._execute(pipeline.execute, raise_on_error=False))
+
+    @staticmethod
+    def _execute(function: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        except (redis.RedisError, OSError) as error:
+            raise classify(error) from error

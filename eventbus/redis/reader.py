@@ -1,0 +1,51 @@
+"""Reading history from an event loop."""
+
+from __future__ import annotations
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from eventbus.history import History
+from eventbus.redis.keys import Keys
+from eventbus.redis.publisher import classify
+from eventbus.redis.scripts import read
+from eventbus.settings import BusSettings
+
+__all__ = ["RedisReader"]
+
+
+class RedisReader:
+    """A small pool of connections; a call that finds none free waits, within the time limit."""
+
+    def __init__(self, settings: BusSettings, *, max_connections: int = 16) -> None:
+        self._keys = Keys(settings.key_prefix)
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            settings.redis_url,
+            protocol=2,
+            max_connections=max_connections,
+            timeout=settings.socket_timeout,
+            socket_connect_timeout=settings.connect_timeout,
+            socket_timeout=settings.socket_timeout,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._client = redis.asyncio.Redis(connection_pool=pool)
+
+    async def read(self, channel: str, after: int | None) -> History:
+        """See ``Reader``."""
+        call = read(self._keys, channel, after)
+        try:
+            try:
+                reply = await self._client.execute_command(*call.command)
+            except redis.exceptions.NoScriptError:
+                await self._client.script_load(call.script.source)
+                reply = await self._client.execute_command(*call.command)
+        except (redis.RedisError, OSError) as error:
+            raise classify(error) from error
+        return call.decode(reply)
+
+    async def aclose(self) -> None:
+        """See ``Reader``."""
+        await self._client.aclose()
+        await self._client.connection_pool.disconnect()

@@ -1,0 +1,124 @@
+"""The Lua verbs as typed functions: each builds a ``Call``; an edge runs it, blocking or not, and decodes the answer.
+
+Redis' ARGV are strings, whatever one passes; bools and ints are encoded here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Generic, TypeVar, cast
+
+from eventbus.cursor import Position
+from eventbus.history import History, LogEntry
+from eventbus.redis.keys import Keys
+from eventbus.settings import BusSettings
+from eventbus.tally import Counts, OperationState
+from eventbus.transport import Advance, Published, Write
+from eventbus.wire import parse_record
+
+__all__ = ["Call", "Script", "advance", "publish", "read", "script"]
+
+R = TypeVar("R")
+
+# What a reply of redis-py may be; it is taken apart by the decoders below and goes no further.
+Reply = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua source and its SHA1, by which EVALSHA names it."""
+
+    source: str
+    sha: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[R]):
+    """One script call: ready to be sent, and how to read what comes back."""
+
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[str | bytes | int]
+    decode: Callable[[Reply], R]
+
+    @property
+    def command(self) -> tuple[str | bytes | int, ...]:
+        """The EVALSHA command."""
+        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+
+
+@cache
+def script(*files: str) -> Script:
+    """Load a script from its files in ``lua/``, put together in this order."""
+    folder = resources.files("eventbus.redis") / "lua"
+    source = "\n".join((folder / f"{name}.lua").read_text(encoding="utf-8") for name in files)
+    return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+def _options(settings: BusSettings, keys: Keys, channel: str, life: float) -> list[str | bytes | int]:
+    """ARGV[1..7] of channel.lua."""
+    sharded = 0
+    return [
+        keys.live(channel),
+        secrets.token_hex(8),
+        settings.log_limit,
+        settings.snapshot_limit,
+        settings.dedup_window,
+        sharded,
+        math.ceil(life),
+    ]
+
+
+def publish(settings: BusSettings, keys: Keys, write: Write) -> Call[Published]:
+    """``publish.lua``: the events of one channel."""
+    life = max(settings.channel_ttl(write.channel), *(emission.ttl for emission in write.emissions), 0.0)
+    args = _options(settings, keys, write.channel, life)
+    for emission in write.emissions:
+        args += (emission.id, emission.keep, emission.key or "", emission.header, emission.tail)
+    return Call(script("channel", "publish"), keys.channel(write.channel), args, _decode_publish)
+
+
+def _decode_publish(reply: Reply) -> Published:
+    epoch, receivers, pruned, *offsets = cast("list[Any]", reply)
+    end = max((abs(offset) for offset in offsets), default=0)
+    return Published(Position(epoch.decode(), end), offsets, receivers, pruned)
+
+
+def advance(settings: BusSettings, keys: Keys, request: Advance) -> Call[Published]:
+    """``advance.lua``: marks of one operation."""
+    args = _options(settings, keys, request.channel, settings.channel_ttl(request.channel))
+    telling = request.telling
+    for emission in (telling.started, telling.progress, telling.succeeded, telling.failed):
+        args += (emission.id, emission.key or "", emission.header, emission.tail)
+    for mark in request.marks:
+        args += (mark.kind, mark.leaf, mark.planned, int(mark.hidden))
+    names = (*keys.channel(request.channel), *keys.operation(request.channel, request.operation))
+    return Call(script("channel", "advance"), names, args, _decode_advance)
+
+
+def _decode_advance(reply: Reply) -> Published:
+    epoch, receivers, pruned, state, done, failed, total = cast("list[Any]", reply)
+    counts = Counts(cast("OperationState", state.decode()), done, failed, total)
+    return Published(Position(epoch.decode(), 0), (), receivers, pruned, counts)
+
+
+def read(keys: Keys, channel: str, after: int | None) -> Call[History]:
+    """``read.lua``: log above ``after`` (None: none), snapshot and position."""
+    state, log, snapshot, _ = keys.channel(channel)
+    return Call(script("read"), (state, log, snapshot), (-1 if after is None else after,), _decode_read)
+
+
+def _decode_read(reply: Reply) -> History:
+    epoch, offset, logged, log, snapshot = cast("tuple[bytes, bytes, bytes, list[bytes], list[bytes]]", tuple(reply))
+    entries = [
+        LogEntry(int(log[i]), parse_record(*log[i + 1].split(b"\n", 1))) for i in range(0, len(log), 2)
+    ]
+    states = [parse_record(*record.split(b"\n", 1)) for record in snapshot]
+    states.sort(key=lambda record: record.offset)
+    return History(Position(epoch.decode(), int(offset)), int(logged), entries, states)

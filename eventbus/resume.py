@@ -1,0 +1,88 @@
+"""``resume``: what a reader who was away has to be given. One function, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from eventbus.cursor import Position
+from eventbus.history import History
+from eventbus.wire import Record
+
+__all__ = ["Gap", "GapReason", "Resumption", "resume"]
+
+GapReason = Literal["trimmed", "epoch", "ahead", "hole"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Events between the cursor and now are lost to this reader, for ``reason``."""
+
+    reason: GapReason
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """What to hand over, in order.
+
+    Attributes:
+        start: the events are those above this position.
+        records: ascending by offset.
+        position: where the reader stands after them.
+        gap: set where events are missing for good; ``records`` is then the present state, not a part of the past.
+    """
+
+    start: Position
+    records: Sequence[Record]
+    position: Position
+    gap: Gap | None = None
+
+
+def resume(cursor: Position | None, history: History, live: Sequence[Record], now_ms: int) -> Resumption:
+    """Merge history and what arrived meanwhile, and prove that nothing is missing between them.
+
+    Args:
+        cursor: where the reader was; offset 0 for the beginning; None for one who comes anew and wants the present.
+        history: read after ``live`` began to be collected, for offsets above the cursor's.
+        live: records that arrived since, ascending; some may be in the history as well.
+        now_ms: what has expired by now is left out.
+    """
+    here = history.position
+    reason = None if cursor is None else _why_not(cursor, history)
+    late = [record for record in live if record.offset > here.offset]
+    if reason is None and not _contiguous(here.offset, late):
+        reason = "hole"
+    end = Position(here.epoch, late[-1].offset if late else here.offset)
+    if cursor is None or reason is not None:
+        # Who comes anew gets every state; who had some of this epoch keeps what they have and gets the rest.
+        known = cursor.offset if cursor is not None and cursor.epoch == here.epoch and reason != "ahead" else 0
+        past = [record for record in history.snapshot if record.offset > known]
+        start = Position(here.epoch, known)
+    else:
+        past = [entry.record for entry in history.log if entry.record.offset > cursor.offset]
+        past += [record for record in history.snapshot if record.offset > cursor.offset]
+        past.sort(key=_offset)
+        start = Position(here.epoch, cursor.offset)
+    records = [record for record in (*past, *late) if not 0 < record.expires <= now_ms]
+    return Resumption(start, records, end, None if reason is None else Gap(reason))
+
+
+def _why_not(cursor: Position, history: History) -> GapReason | None:
+    """Why the log cannot serve this cursor, or None if it can."""
+    here = history.position
+    if cursor.offset > 0 and cursor.epoch != here.epoch:
+        return "epoch"
+    if cursor.offset > here.offset:
+        return "ahead"
+    after = next((entry for entry in history.log if entry.record.offset > cursor.offset), None)
+    whole = after.previous <= cursor.offset if after is not None else history.logged <= cursor.offset
+    return None if whole else "trimmed"
+
+
+def _contiguous(offset: int, records: Sequence[Record]) -> bool:
+    return all(record.offset == offset + i for i, record in enumerate(records, 1))
+
+
+def _offset(record: Record) -> int:
+    return record.offset

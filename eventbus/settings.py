@@ -1,0 +1,45 @@
+"""Every bound of this package, with its default. Each can be set by environment: ``EVENTBUS_<NAME>``."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from eventbus.topics import kind_of
+
+__all__ = ["BusSettings"]
+
+
+class BusSettings(BaseSettings):
+    """What both ends share. Times are seconds unless the name says otherwise, sizes are bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="EVENTBUS_", frozen=True, extra="ignore")
+
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey; memory:// stays in the process")
+    key_prefix: str = Field("eb", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="first part of every key")
+    connect_timeout: float = Field(1.0, gt=0, description="to open a connection")
+    socket_timeout: float = Field(2.0, gt=0, description="for any answer from Redis")
+
+    user_ttl: timedelta = Field(timedelta(hours=24), description="life of what is kept of a user's channel")
+    collection_ttl: timedelta = Field(timedelta(hours=1), description="the same of a collection's")
+    system_ttl: timedelta = Field(timedelta(minutes=5), description="the same of the system channel")
+    log_limit: int = Field(10_000, ge=1, description="events kept in a channel's log")
+    snapshot_limit: int = Field(5_000, ge=1, description="conflation keys kept in a channel's snapshot")
+    dedup_window: int = Field(10_000, ge=1, description="event ids of a channel that are remembered")
+    max_event_bytes: int = Field(1_048_576, ge=256, description="largest event, as JSON")
+
+    outbox_events: int = Field(50_000, ge=1, description="events that may wait in a process")
+    outbox_bytes: int = Field(64 * 1_048_576, ge=1024, description="bytes that may wait in a process")
+    linger: float = Field(0.005, ge=0, description="how long a batch may gather; the high lane does not wait")
+    batch_events: int = Field(512, ge=1, description="events in one round trip")
+    batch_bytes: int = Field(1_048_576, ge=1024, description="bytes in one round trip")
+    flush_budget: float = Field(1.0, ge=0, description="what the end of a task may wait for the outbox to empty")
+    retry_min: float = Field(0.05, gt=0, description="first pause after Redis failed; doubles, with full jitter")
+    retry_max: float = Field(5.0, gt=0, description="longest pause")
+
+    def channel_ttl(self, channel: str) -> float:
+        """Seconds that what is kept of a channel lives, by the channel's kind."""
+        ttl: timedelta = getattr(self, f"{kind_of(channel)}_ttl")
+        return ttl.total_seconds()

@@ -1,0 +1,153 @@
+"""Names of channels, topics and patterns: the only place that knows their grammar (``docs/PROTOCOL.md``, Names)."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from eventbus.errors import InvalidName
+
+__all__ = [
+    "MAX_ID",
+    "MAX_PARTS",
+    "SYSTEM",
+    "broadcast_topic",
+    "channel_of",
+    "check_id",
+    "check_pattern",
+    "check_topic",
+    "collection_channel",
+    "kind_of",
+    "matches",
+    "operation_topic",
+    "system_topic",
+    "user_channel",
+    "whole_channel",
+]
+
+MAX_ID: Final = 128
+MAX_PARTS: Final = 8
+SYSTEM: Final = "system"
+
+# No glob characters, white space, braces (they are Redis' hash tag), commas or equals signs (they separate a cursor).
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+~|-]{0,127}")
+_KINDS: Final = {"user": 2, "collection": 2, SYSTEM: 1}  # how many parts the channel takes
+
+
+def check_id(value: object, field: str) -> str:
+    """Return ``value`` if it is a well-formed id.
+
+    Raises:
+        InvalidName: not a string, empty, too long, or with a character that is not allowed.
+    """
+    if not isinstance(value, str):
+        raise InvalidName(f"{field} must be a string, not {type(value).__name__}; convert it with str()", field=field)
+    if not value:
+        raise InvalidName(f"{field} is empty; give 1 to {MAX_ID} characters", field=field, limit=MAX_ID)
+    if len(value) > MAX_ID:
+        raise InvalidName(f"{field} has {len(value)} characters; the limit is {MAX_ID}", field=field, limit=MAX_ID)
+    if _ID.fullmatch(value) is None:
+        raise InvalidName(
+            f"{field} {value!r} has a character that is not allowed; use letters, digits and _ . @ + ~ | -, "
+            "and begin with a letter, a digit or _",
+            field=field,
+        )
+    return value
+
+
+@lru_cache(maxsize=8192)
+def user_channel(user: str) -> str:
+    """Channel of one user. Raises InvalidName for a malformed id (field ``user``)."""
+    return f"user:{check_id(user, 'user')}"
+
+
+@lru_cache(maxsize=8192)
+def collection_channel(collection: str) -> str:
+    """Channel of one collection. Raises InvalidName for a malformed id (field ``collection``)."""
+    return f"collection:{check_id(collection, 'collection')}"
+
+
+@lru_cache(maxsize=8192)
+def operation_topic(user: str, op: str) -> str:
+    """Topic of one operation of a user. Raises InvalidName naming ``user`` or ``op``."""
+    return f"{user_channel(user)}:operation:{check_id(op, 'op')}"
+
+
+@lru_cache(maxsize=8192)
+def broadcast_topic(collection: str, topic: str) -> str:
+    """Topic within a collection. Raises InvalidName naming ``collection`` or ``topic``."""
+    return check_topic(f"{collection_channel(collection)}:{_relative(topic)}")
+
+
+@lru_cache(maxsize=1024)
+def system_topic(topic: str) -> str:
+    """Topic within ``system``. Raises InvalidName naming ``topic``."""
+    return check_topic(f"{SYSTEM}:{_relative(topic)}")
+
+
+def _relative(topic: object) -> str:
+    if not isinstance(topic, str) or not topic:
+        raise InvalidName("topic is empty; name a part such as 'documents'", field="topic")
+    return topic
+
+
+@lru_cache(maxsize=65536)
+def channel_of(topic: str) -> str:
+    """Channel that a topic or pattern belongs to.
+
+    Raises:
+        InvalidName: it does not begin with a channel, or names nothing within it.
+    """
+    parts = topic.split(":")
+    width = _KINDS.get(parts[0])
+    if width is None:
+        raise InvalidName(f"topic {topic[:200]!r} must begin with user:, collection: or system", field="topic")
+    if len(parts) <= width:
+        raise InvalidName(f"topic {topic[:200]!r} names a channel only; add a part, or ':*' for all of it", field="topic")
+    for part in parts[1:width]:
+        check_id(part, "topic")
+    return ":".join(parts[:width])
+
+
+def kind_of(channel: str) -> str:
+    """``user``, ``collection`` or ``system``."""
+    return channel.partition(":")[0]
+
+
+def check_topic(topic: str) -> str:
+    """Return ``topic`` if every part of it is well-formed. Raises InvalidName (field ``topic``)."""
+    channel_of(topic)
+    _check_parts(topic.split(":"), topic)
+    return topic
+
+
+def check_pattern(pattern: object) -> str:
+    """Return ``pattern`` if it is a topic, or one whose last part is ``*``. Raises InvalidName (field ``topic``)."""
+    if not isinstance(pattern, str):
+        raise InvalidName("topic must be a string", field="topic")
+    channel_of(pattern)
+    parts = pattern.split(":")
+    _check_parts(parts[:-1] if parts[-1] == "*" else parts, pattern)
+    return pattern
+
+
+def _check_parts(parts: list[str], whole: str) -> None:
+    if len(parts) > MAX_PARTS:
+        raise InvalidName(
+            f"topic {whole[:200]!r} has {len(parts)} parts; the limit is {MAX_PARTS}", field="topic", limit=MAX_PARTS
+        )
+    for part in parts[1:]:
+        check_id(part, "topic")
+
+
+def whole_channel(channel: str) -> str:
+    """The pattern that means everything of a channel."""
+    return f"{channel}:*"
+
+
+def matches(pattern: str, topic: str) -> bool:
+    """Whether a checked pattern covers a topic: equality, or anything below a last part ``*``."""
+    if pattern.endswith(":*"):
+        return topic.startswith(pattern[:-1])
+    return pattern == topic

@@ -1,0 +1,132 @@
+"""The ports between this library and whatever carries the events. Small ones: an end takes only what it needs.
+
+``eventbus.redis`` and ``eventbus.memory`` implement all three and pass the same contract tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from eventbus.cursor import Position
+from eventbus.emission import Emission
+from eventbus.history import History
+from eventbus.tally import Counts, Mark
+
+__all__ = ["Advance", "Listener", "Published", "Publisher", "Reader", "Request", "Subscriber", "Telling", "Write"]
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Events of one channel, to be published in this order."""
+
+    channel: str
+    emissions: Sequence[Emission]
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """The events with which an operation's changes are told; their payload is completed with the counts."""
+
+    started: Emission
+    progress: Emission
+    succeeded: Emission
+    failed: Emission
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """Marks of one operation, to be counted in this order."""
+
+    channel: str
+    operation: str
+    marks: Sequence[Mark]
+    telling: Telling
+
+
+Request = Write | Advance
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of a request.
+
+    Attributes:
+        position: the channel's end afterwards.
+        offsets: of a Write, one for each emission; negative: the id was known, the first one's offset.
+        receivers: how many subscribers the server handed it to (means nothing on a cluster).
+        pruned: states that a full snapshot pushed out.
+        counts: of an Advance.
+    """
+
+    position: Position
+    offsets: Sequence[int]
+    receivers: int
+    pruned: int
+    counts: Counts | None = None
+
+
+class Publisher(Protocol):
+    """Blocking side, used by one thread at a time."""
+
+    def publish(self, requests: Sequence[Request]) -> list[Published | Exception]:
+        """Carry out requests in order, in one round trip.
+
+        A request that the server refuses has a ``Refused`` in its place, one that it cannot take now an ``Unavailable``.
+
+        Raises:
+            Unavailable: nothing is known of any of them; publishing them again is safe, ids are remembered.
+        """
+
+    def position(self, channel: str) -> Position:
+        """Where the channel stands. Raises Unavailable or Refused."""
+
+    def close(self) -> None:
+        """Give up connections."""
+
+
+class Reader(Protocol):
+    """Reading a channel's history, from an event loop."""
+
+    async def read(self, channel: str, after: int | None) -> History:
+        """Log above offset ``after`` (None: none of it), snapshot, and position, in one step.
+
+        Raises:
+            Unavailable, Refused.
+        """
+
+    async def aclose(self) -> None:
+        """Give up connections."""
+
+
+class Listener(Protocol):
+    """Who hears a subscription. All calls come from the event loop's thread and must not block."""
+
+    def received(self, channel: str, payload: bytes) -> None:
+        """A publication arrived."""
+
+    def turn_ended(self) -> None:
+        """All publications of one socket read have been handed over."""
+
+    def lost(self, reason: str) -> None:
+        """The subscription is broken; what is published now will not arrive."""
+
+    def restored(self) -> None:
+        """All channels are subscribed again; something may be missing."""
+
+
+class Subscriber(Protocol):
+    """Live publications."""
+
+    async def start(self, listener: Listener) -> None:
+        """Begin; keeps itself connected from then on."""
+
+    async def subscribe(self, channel: str) -> None:
+        """Return when the server has acknowledged. Raises Unavailable."""
+
+    def unsubscribe(self, channel: str) -> None:
+        """No longer of interest."""
+
+    async def aclose(self) -> None:
+        """End."""

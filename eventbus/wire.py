@@ -1,0 +1,131 @@
+"""Records and publications: the bytes between worker, Redis and gateway (``docs/PROTOCOL.md``, last section).
+
+The event's JSON is written once, in the worker, and is opaque from there on; whatever a gateway has to know
+stands in the routing header before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from eventbus.errors import InvalidRecord
+from eventbus.policy import LANES, Keep
+
+__all__ = [
+    "NO_KEY",
+    "Publication",
+    "Record",
+    "join_records",
+    "parse_publication",
+    "parse_record",
+    "parse_records",
+    "routing_header",
+]
+
+NO_KEY: Final = "-"
+_KEEPS: Final[dict[bytes, Keep]] = {b"log": "log", b"latest": "latest", b"nothing": "nothing"}
+_LANE_LETTERS: Final = tuple(lane[0] for lane in LANES)
+_LANE_NUMBERS: Final = {letter.encode(): number for number, letter in enumerate(_LANE_LETTERS)}
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """One event as it comes out of Redis.
+
+    Attributes:
+        offset: place in its channel.
+        lane: 0 high, 1 normal, 2 low.
+        keep: ``log``, ``latest`` or ``nothing``.
+        expires: milliseconds since 1970 after which it is not worth delivering; 0: never.
+        emitted: microseconds since 1970 when ``emit`` was called.
+        type, topic: as in the event.
+        key: conflation key, or None.
+        event: the JSON, as it goes to the browser.
+    """
+
+    offset: int
+    lane: int
+    keep: Keep
+    expires: int
+    emitted: int
+    type: str
+    topic: str
+    key: str | None
+    event: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes that this record costs while it waits."""
+        return len(self.event) + 200
+
+
+@dataclass(slots=True)
+class Publication:
+    """What one ``PUBLISH`` carries: records with contiguous offsets from ``before`` + 1."""
+
+    epoch: str
+    before: int
+    records: Sequence[Record]
+
+
+def routing_header(
+    *, lane: int, keep: Keep, expires_ms: int, emitted_us: int, type_: str, topic: str, key: str | None
+) -> str:
+    """The header without the offset, which only Redis knows and puts in front."""
+    return f"{_LANE_LETTERS[lane]} {keep} {expires_ms} {emitted_us} {type_} {topic} {key or NO_KEY}"
+
+
+def parse_record(header: bytes, event: bytes) -> Record:
+    """Read one record from its two lines.
+
+    Raises:
+        InvalidRecord: the header does not have the form of the protocol.
+    """
+    try:
+        offset, lane, keep, expires, emitted, type_, topic, key = header.split(b" ", 7)
+        return Record(
+            int(offset),
+            _LANE_NUMBERS[lane],
+            _KEEPS[keep],
+            int(expires),
+            int(emitted),
+            type_.decode(),
+            topic.decode(),
+            None if key == b"-" else key.decode(),
+            event,
+        )
+    except (ValueError, KeyError) as error:
+        raise InvalidRecord(f"record header {header[:200]!r} cannot be read: {error}") from None
+
+
+def parse_records(lines: Sequence[bytes]) -> list[Record]:
+    """Read records from alternating header and event lines. Raises InvalidRecord."""
+    if len(lines) % 2:
+        raise InvalidRecord("a record has a header line and an event line; one of them is missing")
+    return [parse_record(lines[i], lines[i + 1]) for i in range(0, len(lines), 2)]
+
+
+def parse_publication(payload: bytes) -> Publication:
+    """Read the payload of a ``PUBLISH``.
+
+    Raises:
+        InvalidRecord: it was not written by this library, or its offsets have a hole.
+    """
+    first, *lines = payload.split(b"\n")
+    epoch, separator, before = first.partition(b" ")
+    if not separator or not before.isdigit():
+        raise InvalidRecord(f"publication begins with {first[:100]!r}, not with 'epoch before'")
+    records = parse_records(lines)
+    expected = int(before)
+    for record in records:
+        expected += 1
+        if record.offset != expected:
+            raise InvalidRecord(f"publication has offset {record.offset} where {expected} is due")
+    return Publication(epoch.decode(), int(before), records)
+
+
+def join_records(epoch: str, before: int, records: Iterable[bytes]) -> bytes:
+    """The payload that ``parse_publication`` reads; ``publish.lua`` writes the same."""
+    return b"\n".join((f"{epoch} {before}".encode(), *records))
