@@ -1,0 +1,34 @@
+// dist/client.js: one minified ES module. dist/client.d.ts: its types, in one file as well, because
+// the gateway serves exactly these two.
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+process.chdir(fileURLToPath(new URL("..", import.meta.url)));
+rmSync("dist", { recursive: true, force: true });
+mkdirSync("dist");
+
+await build({
+  entryPoints: ["src/client.ts"],
+  outfile: "dist/client.js",
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target: "es2022",
+  platform: "browser",
+  legalComments: "none",
+});
+
+const tsc = createRequire(import.meta.url).resolve("typescript/bin/tsc");
+execFileSync(process.execPath, [tsc, "-p", "tsconfig.build.json"], { stdio: "inherit" });
+
+// Only these three declare what a page may name; they import nothing but each other.
+const declarations = ["errors", "types", "client"]
+  .map((name) => readFileSync(`build/declarations/${name}.d.ts`, "utf8"))
+  .join("\n")
+  .replace(/^(import|export) [^;]*? from "[^"]*";\n/gm, "");
+writeFileSync("dist/client.d.ts", declarations);
+// The declarations were cut together by hand, so they have to hold for a page as the sources do.
+execFileSync(process.execPath, [tsc, "-p", "tsconfig.packed.json"], { stdio: "inherit" });

@@ -1,0 +1,63 @@
+import { absolute } from "./address.js";
+import { DEFAULT_BOUNDS } from "./backoff.js";
+import { EventBus } from "./bus.js";
+import { Cursor, parseCursor } from "./cursor.js";
+import { eventSourceAt } from "./eventsource.js";
+import { watchPage } from "./page.js";
+import { storedCursor } from "./storedcursor.js";
+import { isPattern } from "./topics.js";
+import type { Bus, Options } from "./types.js";
+import { webSocketAt } from "./websocket.js";
+import { realWorld } from "./world.js";
+
+export { BusError } from "./errors.js";
+export type * from "./types.js";
+
+const OPEN_TIMEOUT_MS = 10_000;
+
+/**
+ * Connects to the gateway and stays connected until `close()`. Throws a `TypeError` for options that
+ * cannot be meant; whatever goes wrong later is said by the events `status`, `gap` and `error`.
+ *
+ * ```ts
+ * const bus = connect<Events>({ url: "/eventbus" });
+ * bus.on("document.indexed", (event) => show(event.data.document));
+ * bus.on("gap", () => refetch());
+ * ```
+ */
+export function connect<Events extends object = Record<string, unknown>>(options: Options): Bus<Events> {
+  const { cursor = "", topics = [], backoff } = options;
+  const prefix = absolute(options.url, (globalThis as { location?: Location }).location?.href);
+  const store = storedCursor(options.storageKey);
+  const given = parseCursor(cursor);
+  if (!given) throw new TypeError(`not a cursor: ${cursor}`);
+  for (const topic of topics) if (!isPattern(topic)) throw new TypeError(`not a pattern: ${topic}`);
+
+  // What the page was rendered with is newer than what an earlier page has kept; the first one counts.
+  const position = new Cursor([...given, ...(parseCursor(store.load()) ?? [])]);
+  const bus = new EventBus<Events>(
+    {
+      topics,
+      transport: options.transport ?? "auto",
+      transports: { websocket: webSocketAt(prefix), sse: eventSourceAt(prefix) },
+      token: options.token,
+      bounds: { ...DEFAULT_BOUNDS, ...backoff },
+      openTimeoutMs: options.openTimeoutMs ?? OPEN_TIMEOUT_MS,
+    },
+    position,
+    realWorld,
+    () => {
+      save();
+      unwatch();
+    },
+  );
+  const save = () => store.save(bus.cursor);
+  const unwatch = watchPage({
+    online: () => bus.wake(),
+    shown: () => bus.wake(),
+    offline: () => bus.offline(),
+    hidden: save,
+  });
+  bus.open();
+  return bus;
+}

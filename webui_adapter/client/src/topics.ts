@@ -1,0 +1,34 @@
+// Names of channels, topics and patterns.
+
+const ID = "[A-Za-z0-9_][A-Za-z0-9_.@+~|-]{0,127}";
+const CHANNEL = `(?:(?:user|collection):${ID}|system)`;
+const WHOLE_CHANNEL = new RegExp(`^${CHANNEL}$`);
+const PATTERN = new RegExp(`^${CHANNEL}(?::${ID})*:(?:${ID}|\\*)$`);
+
+export function isChannel(text: string): boolean {
+  return WHOLE_CHANNEL.test(text);
+}
+
+/** A topic, or one whose last part is `*`. */
+export function isPattern(text: string): boolean {
+  return PATTERN.test(text);
+}
+
+export function isTopic(text: string): boolean {
+  return isPattern(text) && !text.endsWith("*");
+}
+
+/** The first two parts; the first one for `system`. */
+export function channelOf(topic: string): string {
+  const [kind = "", id] = topic.split(":", 2);
+  return kind === "system" || id === undefined ? kind : `${kind}:${id}`;
+}
+
+export function matches(pattern: string, topic: string): boolean {
+  return pattern.endsWith(":*") ? topic.startsWith(pattern.slice(0, -1)) : topic === pattern;
+}
+
+/** Whether the topic ends in `operation:{id}`, below its channel: a user may be called "operation". */
+export function isOfOperation(topic: string, id: string): boolean {
+  return topic.slice(channelOf(topic).length).endsWith(`:operation:${id}`);
+}

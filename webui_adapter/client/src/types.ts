@@ -1,0 +1,126 @@
+import type { BusError } from "./errors.js";
+
+/** The application's events: event type -> shape of its `data`. Generated from the event classes. */
+export type EventName<Events> = Extract<keyof Events, string>;
+
+export interface BusEvent<Type extends string = string, Data = unknown> {
+  /** Place in its channel. Ascending for one channel, with holes. */
+  readonly offset: number;
+  readonly id: string;
+  readonly type: Type;
+  readonly topic: string;
+  /** Milliseconds since 1970, UTC, when it was emitted. */
+  readonly time: number;
+  readonly data: Data;
+}
+
+/** Any one of the application's events, told apart by `type`. */
+export type AnyEvent<Events> = {
+  [Type in EventName<Events>]: BusEvent<Type, Events[Type]>;
+}[EventName<Events>];
+
+/** Events were missed for good; what follows is the current state. Refetch what you keep. */
+export interface Gap {
+  readonly channel: string;
+  /** `trimmed`, `epoch`, `ahead` or `hole` from the gateway; `cursor`: too many channels to resume them all. */
+  readonly reason: string;
+  readonly epoch: string;
+  readonly offset: number;
+}
+
+/** Everything up to here has been delivered, in particular: the replay of this channel is over. */
+export interface Position {
+  readonly channel: string;
+  readonly epoch: string;
+  readonly offset: number;
+}
+
+/**
+ * - `connecting`: an attempt is under way
+ * - `open`: live
+ * - `degraded`: connected, but the gateway has lost its store: no live events, no writing commands
+ * - `waiting`: no connection; the next attempt comes in `retryInMs`
+ * - `closed`: for good, by `close()` or because the gateway said so (`code`, `reason`)
+ */
+export type Status = "connecting" | "open" | "degraded" | "waiting" | "closed";
+
+export type TransportName = "websocket" | "sse";
+
+export interface StatusChange {
+  readonly status: Status;
+  readonly transport: TransportName;
+  readonly retryInMs?: number;
+  /** Close code of the WebSocket (also in SSE), or below 1000 the HTTP status of an SSE request. */
+  readonly code?: number;
+  readonly reason?: string;
+}
+
+/**
+ * What the bus says about itself. These names and `*` are reserved: an event type of the application
+ * that is called the same can be heard under `*` only.
+ */
+export interface OwnEvents {
+  readonly gap: Gap;
+  readonly status: StatusChange;
+  readonly error: BusError;
+  readonly position: Position;
+}
+
+export type Listenable<Events> = keyof OwnEvents | "*" | EventName<Events>;
+
+/** What a listener of `Name` is given. */
+export type Heard<Events, Name> = Name extends keyof OwnEvents
+  ? OwnEvents[Name]
+  : Name extends "*"
+    ? AnyEvent<Events>
+    : Name extends EventName<Events>
+      ? BusEvent<Name, Events[Name]>
+      : never;
+
+export type Unsubscribe = () => void;
+
+export interface Options {
+  /** The gateway's prefix, such as `/eventbus`: relative to the page, or absolute `http(s):`. */
+  readonly url: string;
+  /** A fresh token, asked for before each connection and before the present one expires. Without it: cookies. */
+  readonly token?: (() => string | Promise<string>) | undefined;
+  /** Resume from here. Usually rendered into the page, so nothing between render and connection is missed. */
+  readonly cursor?: string | undefined;
+  /** Patterns from the start, beyond the user's own channel and `system`. */
+  readonly topics?: readonly string[] | undefined;
+  /** Default `auto`: WebSocket, and server-sent events where that never opens. */
+  readonly transport?: "auto" | TransportName | undefined;
+  /** Bounds of the wait between attempts: 500 to 20,000 by default. */
+  readonly backoff?: { readonly minMs?: number; readonly maxMs?: number } | undefined;
+  /** An attempt that has brought no `bus.hello` by then has failed. Default 10,000. */
+  readonly openTimeoutMs?: number | undefined;
+  /** Keep the cursor in `sessionStorage` under this key, over a reload of the page. `cursor` wins where both name a channel. */
+  readonly storageKey?: string | undefined;
+}
+
+/** A part of the events, chosen by topic. */
+export interface Scope<Events> {
+  on<Name extends "*" | EventName<Events>>(
+    name: Name,
+    listener: (event: Name extends "*" ? AnyEvent<Events> : Heard<Events, Name>) => void,
+  ): Unsubscribe;
+}
+
+export interface Bus<Events> {
+  readonly status: Status;
+  /** Where a later `connect({cursor})` would resume. */
+  readonly cursor: string;
+  /** Listeners are called synchronously, in the order of arrival. */
+  on<Name extends Listenable<Events>>(name: Name, listener: (event: Heard<Events, Name>) => void): Unsubscribe;
+  /** Only events whose topic is that of this operation. */
+  op(id: string | number): Scope<Events>;
+  /** Only events whose topic matches the pattern. Asks nothing of the gateway; see `subscribe`. */
+  topic(pattern: string): Scope<Events>;
+  /**
+   * Asks the gateway for more events; kept over reconnects. Resolves when the gateway has agreed, rejects
+   * with a `BusError` when it refuses. `from`: a position `epoch.offset`, or 0 for the beginning of the log.
+   */
+  subscribe(pattern: string, options?: { readonly from?: string | 0 | undefined }): Promise<void>;
+  unsubscribe(pattern: string): Promise<void>;
+  close(): void;
+}
