@@ -1,0 +1,1 @@
+"""The servers under test, one file each. `registry` knows them by name."""

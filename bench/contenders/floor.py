@@ -1,0 +1,46 @@
+"""The floor: `load/floor.c`, which writes ready frames and does nothing else. It is its own publisher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.contenders.contract import Command, Contender, Launch
+
+__all__ = ["COALESCED", "PLAIN"]
+
+_BINARY = Path(__file__).parent.parent / "load" / "floor"
+
+
+def _floor(launch: Launch, coalesce: int) -> Command:
+    return Command(
+        [
+            str(_BINARY),
+            "--port",
+            str(launch.port),
+            "--connections",
+            str(launch.connections),
+            "--progress",
+            str(launch.progress),
+            "--coalesce",
+            str(coalesce),
+        ]
+    )
+
+
+PLAIN = Contender(
+    name="floor-plain",
+    title="floor in C, a frame a write",
+    dialect="plain",
+    path="/",
+    command=lambda launch: _floor(launch, 1),
+    publisher=None,
+)
+COALESCED = Contender(
+    name="floor-coalesced",
+    title="floor in C, ten frames a write",
+    dialect="plain",
+    path="/",
+    command=lambda launch: _floor(launch, 10),
+    publisher=None,
+    cases=frozenset({"fanout-flat"}),
+)

@@ -1,0 +1,75 @@
+"""The product itself: `emit` and `announce` in the publisher, `python -m webui_adapter` as the server."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from bench.contenders.contract import SECRET, Command, Contender, Emission, Launch
+from bench.ticks import NAME, OPERATION, TOPIC, padding
+from eventbus import Event, Receipt, announce, emit
+
+__all__ = ["OURS"]
+
+_POLL = 0.001  # seconds between two looks at a receipt
+
+
+class Tick(Event, name=NAME):
+    """What the benchmark sends: kept in the log, as is the default."""
+
+    seq: int
+    at: int
+    pad: str
+
+
+class _Bus:
+    """Publisher and emitter in one: with this product they are the same call."""
+
+    def __init__(self, redis_url: str) -> None:
+        os.environ["EVENTBUS_REDIS_URL"] = redis_url
+        self._pads = {True: padding(None), False: padding("u00000")}
+        self._waiting: deque[Receipt] = deque()
+
+    def publish(self, batch: Sequence[Emission]) -> None:
+        for user, seq, at in batch:
+            tick = Tick(seq=seq, at=at, pad=self._pads[user is None])
+            if user is None:
+                announce(tick, topic=TOPIC)
+            else:
+                emit(user, OPERATION, tick)
+
+    def emit(self, emission: Emission) -> None:
+        user, seq, at = emission
+        self._waiting.append(emit(user or "", OPERATION, Tick(seq=seq, at=at, pad=self._pads[False])))
+
+    def wait(self, behind: int) -> None:
+        while len(self._waiting) > behind:
+            receipt = self._waiting.popleft()
+            while receipt.fate == "waiting":
+                time.sleep(_POLL)
+            if receipt.fate != "published":
+                raise RuntimeError(f"an event was not published: {receipt}, {receipt.reason}")
+
+
+def _command(launch: Launch) -> Command:
+    env = {
+        "EVENTBUS_REDIS_URL": launch.redis_url,
+        "WEBUI_JWT_SECRET": SECRET,
+        "WEBUI_MAX_TOTAL_CONNECTIONS": str(launch.connections + 100),
+    }
+    return Command([sys.executable, "-m", "webui_adapter", "--port", str(launch.port)], env)
+
+
+OURS = Contender(
+    name="ours",
+    title="ours",
+    dialect="eventbus",
+    path="/eventbus/ws",
+    command=_command,
+    publisher=_Bus,
+    emitter=_Bus,
+    ready_path="/readyz",
+)

@@ -1,0 +1,144 @@
+"""What one writes first: FastAPI, redis-py's pub/sub, `await ws.send_text(...)` in a loop.
+
+The only concession: the token is checked, as the others do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import jwt
+import redis
+import redis.asyncio
+import uvicorn
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+
+from bench.contenders.contract import SECRET, Command, Contender, Emission, Launch
+from bench.ticks import envelope
+
+__all__ = ["PLAIN_FASTAPI"]
+
+_EVERYBODY: Final = "everybody"
+_TO_USER: Final = "to:"
+
+
+class Connections:
+    """The sockets of this process."""
+
+    def __init__(self) -> None:
+        self._sockets: dict[str, WebSocket] = {}
+
+    def add(self, user: str, socket: WebSocket) -> None:
+        self._sockets[user] = socket
+
+    def remove(self, user: str) -> None:
+        self._sockets.pop(user, None)
+
+    async def to_everybody(self, text: str) -> None:
+        for user, socket in list(self._sockets.items()):
+            await self._send(user, socket, text)
+
+    async def to_user(self, user: str, text: str) -> None:
+        socket = self._sockets.get(user)
+        if socket is not None:
+            await self._send(user, socket, text)
+
+    async def _send(self, user: str, socket: WebSocket, text: str) -> None:
+        try:
+            await socket.send_text(text)
+        except (WebSocketDisconnect, RuntimeError):
+            self.remove(user)
+
+
+async def _forward(redis_url: str, connections: Connections) -> None:
+    async with redis.asyncio.from_url(redis_url, decode_responses=True) as client, client.pubsub() as pubsub:
+        await pubsub.subscribe(_EVERYBODY)
+        await pubsub.psubscribe(f"{_TO_USER}*")
+        async for message in pubsub.listen():
+            if message["type"] == "message":
+                await connections.to_everybody(message["data"])
+            elif message["type"] == "pmessage":
+                await connections.to_user(message["channel"].removeprefix(_TO_USER), message["data"])
+
+
+def create_app(redis_url: str) -> FastAPI:
+    """The whole server."""
+    connections = Connections()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(_forward(redis_url, connections))
+        yield
+        task.cancel()
+
+    app = FastAPI(lifespan=lifespan)
+
+    @app.websocket("/ws")
+    async def events(socket: WebSocket, token: str) -> None:
+        user = str(jwt.decode(token, SECRET, algorithms=["HS256"])["sub"])
+        await socket.accept()
+        connections.add(user, socket)
+        await socket.send_text("ready")
+        try:
+            while True:
+                await socket.receive_text()
+        except WebSocketDisconnect:
+            connections.remove(user)
+
+    return app
+
+
+class _Publisher:
+    def __init__(self, redis_url: str) -> None:
+        self._redis = redis.Redis.from_url(redis_url)
+
+    def publish(self, batch: Sequence[Emission]) -> None:
+        pipeline = self._redis.pipeline(transaction=False)
+        for emission in batch:
+            pipeline.publish(_channel(emission), _text(emission))
+        pipeline.execute()
+
+    def emit(self, emission: Emission) -> None:
+        self._redis.publish(_channel(emission), _text(emission))
+
+    def wait(self, behind: int) -> None:
+        """Nothing to wait for: `emit` returns when Redis has answered."""
+
+
+def _channel(emission: Emission) -> str:
+    return _EVERYBODY if emission.user is None else _TO_USER + emission.user
+
+
+def _text(emission: Emission) -> str:
+    return json.dumps(envelope(emission), separators=(",", ":"))
+
+
+def _command(launch: Launch) -> Command:
+    argv = [sys.executable, "-m", "bench.contenders.plain_fastapi", str(launch.port)]
+    return Command(argv, {"BENCH_REDIS_URL": launch.redis_url})
+
+
+PLAIN_FASTAPI = Contender(
+    name="plain",
+    title="plain FastAPI + redis-py",
+    dialect="plain",
+    path="/ws",
+    command=_command,
+    publisher=_Publisher,
+    emitter=_Publisher,
+)
+
+if __name__ == "__main__":
+    uvicorn.run(
+        create_app(os.environ["BENCH_REDIS_URL"]),
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        log_level="warning",
+        access_log=False,
+    )

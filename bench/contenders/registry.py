@@ -1,0 +1,30 @@
+"""The contenders by name. Each module is imported only when asked for: one that is not installed spoils no other."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+from bench.contenders.contract import Contender
+
+__all__ = ["FLOORS", "NAMES", "OURS", "load"]
+
+_PLACES: Final = {
+    "ours": ("ours", "OURS"),
+    "plain": ("plain_fastapi", "PLAIN_FASTAPI"),
+    "socketio": ("python_socketio", "PYTHON_SOCKETIO"),
+    "floor-plain": ("floor", "PLAIN"),
+    "floor-coalesced": ("floor", "COALESCED"),
+}
+NAMES: Final = tuple(_PLACES)
+OURS: Final = "ours"
+FLOORS: Final = ("floor-plain", "floor-coalesced")
+
+
+def load(name: str) -> Contender:
+    """Contender of that name. Raises KeyError for an unknown name, ImportError if its packages are missing."""
+    module, attribute = _PLACES[name]
+    contender = getattr(importlib.import_module(f"bench.contenders.{module}"), attribute)
+    if not isinstance(contender, Contender):
+        raise TypeError(f"bench.contenders.{module}.{attribute} is not a Contender")
+    return contender

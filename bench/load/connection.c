@@ -1,0 +1,251 @@
+#include "connection.h"
+#include "websocket.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define READ_ROOM (256 * 1024)
+#define CONNECTIONS_PER_SOURCE 10000 /* below the number of local ports, for each of 127.0.0.2, .3, ... */
+
+/* Bytes are read to one place for all; only frames that are not whole yet are kept per connection. */
+static char *buffer;
+static size_t buffer_room;
+
+int connection_open(struct connection *connection, size_t number, const struct target *target)
+{
+    struct sockaddr_in source = {.sin_family = AF_INET}, server = {.sin_family = AF_INET};
+    int on = 1;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + (uint32_t)(number / CONNECTIONS_PER_SOURCE));
+    server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    server.sin_port = htons((uint16_t)target->port);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    /* The port is chosen at connect(), so it has to be free for this server only. */
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+    if (bind(fd, (struct sockaddr *)&source, sizeof source) < 0 ||
+        (connect(fd, (struct sockaddr *)&server, sizeof server) < 0 && errno != EINPROGRESS)) {
+        close(fd);
+        return -1;
+    }
+    connection->fd = fd;
+    connection->state = OPENING;
+    connection->greeting = (struct greeting){0};
+    connection->rest_size = 0;
+    return fd;
+}
+
+void connection_end(struct connection *connection)
+{
+    if (connection->state != UNUSED && connection->state != DEAD)
+        close(connection->fd);
+    connection->state = DEAD;
+    free(connection->rest);
+    connection->rest = NULL;
+    connection->rest_room = connection->rest_size = 0;
+}
+
+/* What a client says is small and rare: it fits into the socket's buffer, or the connection is given up. */
+static void send_all(struct connection *connection, const char *data, size_t size)
+{
+    if (send(connection->fd, data, size, MSG_NOSIGNAL) != (ssize_t)size)
+        connection_end(connection);
+}
+
+static void send_frame(struct connection *connection, unsigned opcode, const char *payload, size_t length)
+{
+    char frame[WS_MAX_HEADER + 4096];
+    if (length > sizeof frame - WS_MAX_HEADER) {
+        connection_end(connection);
+        return;
+    }
+    send_all(connection, frame, ws_build(frame, opcode, payload, length, true));
+}
+
+void connection_request(struct connection *connection, const struct target *target)
+{
+    const struct dialect *dialect = target->dialect;
+    char request[8192], where[4096];
+    snprintf(where, sizeof where, dialect->path_with_token ? dialect->path_with_token : "%s", target->path, connection->token);
+    int length = snprintf(request, sizeof request,
+                          "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                          "Sec-WebSocket-Key: " WS_KEY "\r\nSec-WebSocket-Version: 13\r\n%s%s%s\r\n",
+                          where, target->port, dialect->subprotocol ? "Sec-WebSocket-Protocol: " : "",
+                          dialect->subprotocol ? dialect->subprotocol : "", dialect->subprotocol ? "\r\n" : "");
+    if (length < 0 || (size_t)length >= sizeof request)
+        connection_end(connection);
+    else
+        send_all(connection, request, (size_t)length);
+}
+
+/* Bytes of the server's answer to the request: 0 if it is not whole, -1 if it is a refusal. */
+static ssize_t handshake(const char *data, size_t size)
+{
+    const char *end = memmem(data, size, "\r\n\r\n", 4);
+    if (!end)
+        return 0;
+    if (size < 12 || memcmp(data, "HTTP/1.1 101", 12) != 0 || !memmem(data, size, WS_ACCEPT, strlen(WS_ACCEPT))) {
+        fprintf(stderr, "refused: %.*s\n", (int)(end - data), data);
+        return -1;
+    }
+    return end - data + 4;
+}
+
+/* The number after `key`. Frames of one run look alike, so it is looked for first where the last one was. */
+static bool number_after(const char *text, size_t size, const char *key, size_t *hint, uint64_t *value)
+{
+    size_t length = strlen(key);
+    const char *end = text + size, *at = text + *hint;
+    if (*hint + length > size || memcmp(at, key, length) != 0) {
+        at = memmem(text, size, key, length);
+        if (!at)
+            return false;
+        *hint = (size_t)(at - text);
+    }
+    *value = 0;
+    for (at += length; at < end && *at >= '0' && *at <= '9'; at++)
+        *value = *value * 10 + (uint64_t)(*at - '0');
+    return true;
+}
+
+/* Counts a text if it is an event: has a sequence number and the time (us) for which it was scheduled. */
+static bool count_event(struct connection *connection, const struct frame *frame, uint64_t now, struct tally *tally)
+{
+    static size_t sequence_hint, time_hint;
+    uint64_t sequence, scheduled;
+    if (!number_after(frame->payload, frame->length, "\"seq\":", &sequence_hint, &sequence) ||
+        !number_after(frame->payload, frame->length, "\"at\":", &time_hint, &scheduled))
+        return false;
+    tally->received++;
+    tally->events++;
+    tally->bytes += frame->length;
+    histogram_add(&tally->latency, now > scheduled ? now - scheduled : 0);
+    if (sequence < connection->expected) {
+        tally->repeated++;
+    } else {
+        tally->missing += sequence - connection->expected;
+        connection->expected = sequence + 1;
+    }
+    return true;
+}
+
+static void take_text(struct connection *connection, const struct frame *frame, const struct target *target, struct tally *tally)
+{
+    char answer[4096];
+    size_t length = target->dialect->text(&connection->greeting, frame->payload, frame->length, answer, sizeof answer, connection->token);
+    tally->unknown++;
+    if (length)
+        send_frame(connection, WS_TEXT, answer, length);
+    if (connection->state == GREETING && connection->greeting.ready)
+        connection->state = READY;
+}
+
+static void take_frame(struct connection *connection, const struct frame *frame, uint64_t now, const struct target *target, struct tally *tally)
+{
+    switch (frame->opcode) {
+    case WS_TEXT:
+        if (!frame->final)
+            tally->violations++;
+        else if (!count_event(connection, frame, now, tally))
+            take_text(connection, frame, target, tally);
+        break;
+    case WS_PING:
+        tally->pings++;
+        send_frame(connection, WS_PONG, frame->payload, frame->length);
+        break;
+    case WS_CLOSE:
+        tally->closes++;
+        if (frame->length >= 2)
+            fprintf(stderr, "closed: %d %.*s\n", (unsigned char)frame->payload[0] << 8 | (unsigned char)frame->payload[1],
+                    (int)frame->length - 2, frame->payload + 2);
+        connection_end(connection);
+        break;
+    case WS_PONG:
+        break;
+    default:
+        tally->violations++;
+    }
+}
+
+static void keep_rest(struct connection *connection, const char *data, size_t size)
+{
+    if (size > connection->rest_room) {
+        free(connection->rest);
+        connection->rest = malloc(size);
+        connection->rest_room = connection->rest ? size : 0;
+    }
+    if (size && connection->rest)
+        memcpy(connection->rest, data, size);
+    connection->rest_size = connection->rest ? size : 0;
+}
+
+/* Handles everything whole in data: bytes consumed. */
+static size_t take_all(struct connection *connection, const char *data, size_t size, const struct target *target, struct tally *tally)
+{
+    struct timespec clock;
+    size_t done = 0;
+    if (connection->state == OPENING) {
+        char first[4096];
+        ssize_t used = handshake(data, size);
+        if (used <= 0) {
+            if (used < 0)
+                connection_end(connection);
+            return 0;
+        }
+        done = (size_t)used;
+        connection->state = GREETING;
+        size_t length = target->dialect->first(first, sizeof first, connection->token);
+        if (length)
+            send_frame(connection, WS_TEXT, first, length);
+    }
+    clock_gettime(CLOCK_REALTIME, &clock);
+    uint64_t now = (uint64_t)clock.tv_sec * 1000000 + (uint64_t)clock.tv_nsec / 1000;
+    while (done < size && connection->state != DEAD) {
+        struct frame frame;
+        ssize_t used = ws_parse(data + done, size - done, &frame);
+        if (used == 0)
+            break;
+        if (used < 0) {
+            tally->violations++;
+            connection_end(connection);
+            break;
+        }
+        take_frame(connection, &frame, now, target, tally);
+        done += (size_t)used;
+    }
+    return done;
+}
+
+void connection_read(struct connection *connection, const struct target *target, struct tally *tally)
+{
+    if (buffer_room < connection->rest_size + READ_ROOM) {
+        buffer_room = connection->rest_size + READ_ROOM;
+        buffer = realloc(buffer, buffer_room);
+        if (!buffer)
+            abort();
+    }
+    if (connection->rest_size)
+        memcpy(buffer, connection->rest, connection->rest_size);
+    ssize_t got = recv(connection->fd, buffer + connection->rest_size, buffer_room - connection->rest_size, 0);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (got <= 0) {
+        tally->closes++;
+        connection_end(connection);
+        return;
+    }
+    tally->reads++;
+    size_t size = connection->rest_size + (size_t)got;
+    size_t done = take_all(connection, buffer, size, target, tally);
+    if (connection->state != DEAD)
+        keep_rest(connection, buffer + done, size - done);
+}

@@ -1,0 +1,46 @@
+/* One client connection, and what all of them together have received. */
+#ifndef BENCH_CONNECTION_H
+#define BENCH_CONNECTION_H
+
+#include "dialect.h"
+#include "histogram.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum state { UNUSED, OPENING, GREETING, READY, DEAD };
+
+struct connection {
+    int fd;
+    enum state state;
+    struct greeting greeting;
+    const char *token;
+    uint64_t expected;   /* sequence number of the event that has to come next */
+    char *rest;          /* bytes of a frame that is not whole yet */
+    size_t rest_size, rest_room;
+};
+
+/* Sums since the last mark, but for `received`, which runs since the last start. */
+struct tally {
+    uint64_t received, events, bytes, missing, repeated, reads, pings, closes, violations, unknown;
+    struct histogram latency; /* microseconds */
+};
+
+struct target {
+    const struct dialect *dialect;
+    const char *path;
+    int port;
+};
+
+/* Begins to connect, not waiting: -1 with errno if it cannot. Connections are numbered to choose a source address. */
+int connection_open(struct connection *connection, size_t number, const struct target *target);
+
+/* The socket has become writable for the first time: sends the request. */
+void connection_request(struct connection *connection, const struct target *target);
+
+/* Reads what is there, once, and counts it. */
+void connection_read(struct connection *connection, const struct target *target, struct tally *tally);
+
+void connection_end(struct connection *connection);
+
+#endif

@@ -1,0 +1,264 @@
+/* The load generator: opens many WebSocket connections to one server, checks and times every event.
+ *
+ *   load --port P --connections N --tokens FILE --dialect eventbus|plain|socketio --path /ws --progress FILE
+ *        [--in-flight 64]
+ *
+ * FILE of tokens: a line per connection, user and token, a space between. Commands come as lines on stdin; each is
+ * answered by one line of JSON on stdout:
+ *
+ *   open     open and authenticate all connections, a bounded number at a time, until all are ready or 60 s are over
+ *   start    from now on every connection expects the event 0 next; counters to zero
+ *   mark     counters to zero, expectations stay
+ *   report   the counters since the last mark or start
+ *   quit     close everything
+ *
+ * The progress file is mapped into memory and holds, as an unsigned 64-bit integer of the machine's byte order, how
+ * many events all connections together have received since `start`: the publisher of a closed loop reads it there. */
+#include "connection.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#define OPEN_SECONDS 60.0
+#define BATCH 512
+
+struct generator {
+    struct target target;
+    struct connection *connections;
+    size_t count, in_flight_limit;
+    int epoll;
+    struct tally tally;
+    size_t in_state[DEAD + 1]; /* connections by state */
+    double since; /* seconds, monotonic: last mark */
+    double cpu_user, cpu_system; /* seconds, at the last mark */
+    _Atomic uint64_t *progress;
+};
+
+static void fail(const char *what)
+{
+    fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+static double monotonic(void)
+{
+    struct timespec clock;
+    clock_gettime(CLOCK_MONOTONIC, &clock);
+    return (double)clock.tv_sec + (double)clock.tv_nsec / 1e9;
+}
+
+static void own_cpu(double *user, double *system_)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    *user = (double)usage.ru_utime.tv_sec + (double)usage.ru_utime.tv_usec / 1e6;
+    *system_ = (double)usage.ru_stime.tv_sec + (double)usage.ru_stime.tv_usec / 1e6;
+}
+
+static void mark(struct generator *generator)
+{
+    uint64_t received = generator->tally.received;
+    memset(&generator->tally, 0, sizeof generator->tally);
+    generator->tally.received = received;
+    generator->since = monotonic();
+    own_cpu(&generator->cpu_user, &generator->cpu_system);
+}
+
+static void start(struct generator *generator)
+{
+    for (size_t i = 0; i < generator->count; i++)
+        generator->connections[i].expected = 0;
+    generator->tally.received = 0;
+    atomic_store_explicit(generator->progress, 0, memory_order_relaxed);
+    mark(generator);
+}
+
+static void report(const struct generator *generator)
+{
+    const struct tally *t = &generator->tally;
+    double user, system_;
+    own_cpu(&user, &system_);
+    printf("{\"seconds\":%.6f,\"cpu_user\":%.6f,\"cpu_system\":%.6f,\"connections\":%zu,\"received\":%llu,\"events\":%llu,"
+           "\"bytes\":%llu,\"missing\":%llu,\"repeated\":%llu,\"reads\":%llu,\"pings\":%llu,\"closes\":%llu,"
+           "\"violations\":%llu,\"others\":%llu,",
+           monotonic() - generator->since, user - generator->cpu_user, system_ - generator->cpu_system,
+           generator->in_state[READY], (unsigned long long)t->received, (unsigned long long)t->events,
+           (unsigned long long)t->bytes, (unsigned long long)t->missing, (unsigned long long)t->repeated,
+           (unsigned long long)t->reads, (unsigned long long)t->pings, (unsigned long long)t->closes,
+           (unsigned long long)t->violations, (unsigned long long)t->unknown);
+    printf("\"latency_us\":{\"p50\":%llu,\"p90\":%llu,\"p99\":%llu,\"p999\":%llu,\"max\":%llu}}\n",
+           (unsigned long long)histogram_quantile(&t->latency, .5), (unsigned long long)histogram_quantile(&t->latency, .9),
+           (unsigned long long)histogram_quantile(&t->latency, .99),
+           (unsigned long long)histogram_quantile(&t->latency, .999), (unsigned long long)t->latency.largest);
+}
+
+static void handle(struct generator *generator, const struct epoll_event *event)
+{
+    struct connection *connection = event->data.ptr;
+    enum state before = connection->state;
+    if (before == DEAD)
+        return;
+    if (event->events & EPOLLOUT) {
+        struct epoll_event reading = {.events = EPOLLIN, .data.ptr = connection};
+        epoll_ctl(generator->epoll, EPOLL_CTL_MOD, connection->fd, &reading);
+        connection_request(connection, &generator->target);
+    }
+    if (connection->state != DEAD && event->events & (EPOLLIN | EPOLLERR | EPOLLHUP))
+        connection_read(connection, &generator->target, &generator->tally);
+    generator->in_state[before]--;
+    generator->in_state[connection->state]++;
+    atomic_store_explicit(generator->progress, generator->tally.received, memory_order_relaxed);
+}
+
+/* Handles what the sockets have; true if a command waits on stdin. */
+static bool turn(struct generator *generator, int timeout_ms)
+{
+    struct epoll_event events[BATCH];
+    bool command = false;
+    int ready = epoll_wait(generator->epoll, events, BATCH, timeout_ms);
+    for (int i = 0; i < ready; i++) {
+        if (events[i].data.ptr)
+            handle(generator, &events[i]);
+        else
+            command = true;
+    }
+    return command;
+}
+
+static void open_one(struct generator *generator, size_t number)
+{
+    struct connection *connection = &generator->connections[number];
+    struct epoll_event event = {.events = EPOLLOUT, .data.ptr = connection};
+    int fd = connection_open(connection, number, &generator->target);
+    if (fd < 0 || epoll_ctl(generator->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
+        fprintf(stderr, "load: connection %zu: %s\n", number, strerror(errno));
+        connection_end(connection);
+    }
+    generator->in_state[UNUSED]--;
+    generator->in_state[connection->state]++;
+}
+
+static void open_all(struct generator *generator)
+{
+    double begin = monotonic(), user, system_, user_before, system_before;
+    size_t next = 0, *ready = &generator->in_state[READY], *dead = &generator->in_state[DEAD];
+    own_cpu(&user_before, &system_before);
+    while (*ready + *dead < generator->count && monotonic() - begin < OPEN_SECONDS) {
+        while (next < generator->count && next - *ready - *dead < generator->in_flight_limit)
+            open_one(generator, next++);
+        turn(generator, 100);
+    }
+    own_cpu(&user, &system_);
+    printf("{\"ready\":%zu,\"dead\":%zu,\"seconds\":%.6f,\"cpu_user\":%.6f,\"cpu_system\":%.6f}\n", *ready, *dead,
+           monotonic() - begin, user - user_before, system_ - system_before);
+}
+
+/* Does what one line says; false to end. */
+static bool obey(struct generator *generator, const char *line)
+{
+    if (strcmp(line, "open") == 0)
+        open_all(generator);
+    else if (strcmp(line, "report") == 0)
+        report(generator);
+    else if (strcmp(line, "start") == 0 || strcmp(line, "mark") == 0) {
+        line[0] == 's' ? start(generator) : mark(generator);
+        printf("{}\n");
+    } else
+        return false;
+    fflush(stdout);
+    return true;
+}
+
+static void read_tokens(struct generator *generator, const char *path)
+{
+    char user[256], token[3072];
+    FILE *file = fopen(path, "r");
+    if (!file)
+        fail(path);
+    for (size_t i = 0; i < generator->count; i++) {
+        if (fscanf(file, "%255s %3071s", user, token) != 2) {
+            fprintf(stderr, "load: %s has only %zu tokens\n", path, i);
+            exit(1);
+        }
+        generator->connections[i].token = strdup(token);
+    }
+    fclose(file);
+}
+
+static void map_progress(struct generator *generator, const char *path)
+{
+    int fd = open(path, O_RDWR | O_CREAT, 0600);
+    if (fd < 0 || ftruncate(fd, 4096) < 0)
+        fail(path);
+    generator->progress = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (generator->progress == MAP_FAILED)
+        fail(path);
+    close(fd);
+}
+
+static void configure(struct generator *generator, int argc, char **argv)
+{
+    const char *tokens = NULL, *progress = NULL;
+    generator->in_flight_limit = 64;
+    for (int i = 1; i + 1 < argc; i += 2) {
+        const char *name = argv[i], *value = argv[i + 1];
+        if (strcmp(name, "--port") == 0)
+            generator->target.port = atoi(value);
+        else if (strcmp(name, "--connections") == 0)
+            generator->count = strtoul(value, NULL, 10);
+        else if (strcmp(name, "--in-flight") == 0)
+            generator->in_flight_limit = strtoul(value, NULL, 10);
+        else if (strcmp(name, "--path") == 0)
+            generator->target.path = value;
+        else if (strcmp(name, "--dialect") == 0)
+            generator->target.dialect = dialect_named(value);
+        else if (strcmp(name, "--tokens") == 0)
+            tokens = value;
+        else if (strcmp(name, "--progress") == 0)
+            progress = value;
+    }
+    if (!generator->target.dialect || !generator->target.path || !generator->target.port || !generator->count || !tokens || !progress) {
+        fprintf(stderr, "load: an option is missing or wrong; main.c says which there are\n");
+        exit(2);
+    }
+    generator->connections = calloc(generator->count, sizeof *generator->connections);
+    if (!generator->connections)
+        fail("memory");
+    generator->in_state[UNUSED] = generator->count;
+    read_tokens(generator, tokens);
+    map_progress(generator, progress);
+}
+
+int main(int argc, char **argv)
+{
+    static struct generator generator;
+    struct epoll_event commands = {.events = EPOLLIN, .data.ptr = NULL};
+    char line[256];
+    configure(&generator, argc, argv);
+    generator.epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (generator.epoll < 0 || epoll_ctl(generator.epoll, EPOLL_CTL_ADD, STDIN_FILENO, &commands) < 0)
+        fail("epoll");
+    setvbuf(stdin, NULL, _IONBF, 0); /* a command must not hide from epoll in a buffer */
+    start(&generator);
+    for (;;) {
+        if (!turn(&generator, -1))
+            continue;
+        if (!fgets(line, sizeof line, stdin))
+            break;
+        line[strcspn(line, "\r\n")] = '\0';
+        if (!obey(&generator, line))
+            break;
+    }
+    for (size_t i = 0; i < generator.count; i++)
+        connection_end(&generator.connections[i]);
+    return 0;
+}

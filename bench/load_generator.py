@@ -1,0 +1,78 @@
+"""The load generator `load/load.c`: building, starting, what it reports."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import jwt
+
+from bench.contenders.contract import SECRET, Contender, Launch
+from bench.processes import Child, ChildError
+from bench.ticks import user_name
+
+__all__ = ["LoadGenerator", "build", "running_load", "write_tokens"]
+
+_FOLDER: Final = Path(__file__).parent / "load"
+_TOKEN_SECONDS: Final = 3600
+_OPEN_SECONDS: Final = 70.0
+
+
+def build() -> None:
+    """Compile what is in load/. Raises CalledProcessError, or FileNotFoundError without `make`."""
+    subprocess.run(["make", "--silent", "-C", str(_FOLDER)], check=True)
+
+
+def write_tokens(path: Path, count: int) -> None:
+    """A user and a token (HS256, valid for an hour) a line."""
+    expires = int(time.time()) + _TOKEN_SECONDS
+    users = (user_name(number) for number in range(count))
+    lines = (f"{user} {jwt.encode({'sub': user, 'exp': expires}, SECRET, algorithm='HS256')}\n" for user in users)
+    path.write_text("".join(lines))
+
+
+class LoadGenerator:
+    """A running load generator. Its reports are dictionaries as load/main.c prints them."""
+
+    def __init__(self, child: Child, connections: int) -> None:
+        self._child = child
+        self._connections = connections
+
+    def open(self) -> dict[str, Any]:
+        """Open and authenticate all connections. Raises ChildError if one is missing."""
+        report = self._child.ask("open", _OPEN_SECONDS)
+        if report["ready"] != self._connections:
+            raise ChildError(f"only {report['ready']} of {self._connections} connections became ready")
+        return report
+
+    def start(self) -> None:
+        """Every connection expects event 0 from now on."""
+        self._child.ask("start")
+
+    def mark(self) -> None:
+        """Counters to zero."""
+        self._child.ask("mark")
+
+    def report(self) -> dict[str, Any]:
+        """Counters since the last mark."""
+        return self._child.ask("report")
+
+
+@contextmanager
+def running_load(contender: Contender, launch: Launch, connections: int) -> Iterator[LoadGenerator]:
+    """A load generator for a launched contender. The file `tokens` is beside the progress file."""
+    options = {
+        "--port": str(launch.port),
+        "--connections": str(connections),
+        "--tokens": str(launch.progress.parent / "tokens"),
+        "--progress": str(launch.progress),
+        "--dialect": contender.dialect,
+        "--path": contender.path,
+    }
+    argv = [str(_FOLDER / "load"), *(part for option in options.items() for part in option)]
+    with Child(argv) as child:
+        yield LoadGenerator(child, connections)
