@@ -14,12 +14,15 @@ NAME: Final = "bench.tick"
 OPERATION: Final = "bench"
 TOPIC: Final = "bench"  # of what goes to everybody
 _ID: Final = str(uuid.UUID("01934e7a-0000-7000-8000-000000000000"))
-# What is in an event besides the padding, with an offset of four digits and a sequence number of three.
+# What is in an event besides topic, padding and the digits of offset and sequence number.
 _FRAME: Final = len(
-    '{"offset":1234,"id":"","type":"","topic":"","time":1790000000123,"data":{"seq":123,"at":1790000000123456,"pad":""}}'
+    '{"offset":,"id":"","type":"","topic":"","time":1790000000123,"data":{"seq":,"at":1790000000123456,"pad":""}}'
     + NAME
     + _ID
 )
+# Those digits, as they are most of the time: thousands of events to everybody, some dozens to each user.
+_DIGITS_OF_ALL: Final = 7
+_DIGITS_OF_ONE: Final = 4
 
 
 def user_name(number: int) -> str:
@@ -33,7 +36,8 @@ def _topic(user: str | None) -> str:
 
 def padding(user: str | None) -> str:
     """What fills an event up to EVENT_BYTES."""
-    return "x" * (EVENT_BYTES - _FRAME - len(_topic(user)))
+    digits = _DIGITS_OF_ALL if user is None else _DIGITS_OF_ONE
+    return "x" * (EVENT_BYTES - _FRAME - digits - len(_topic(user)))
 
 
 def envelope(emission: Emission) -> dict[str, Any]:
