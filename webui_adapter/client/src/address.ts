@@ -1,7 +1,6 @@
 /** The gateway's prefix, made absolute; `base` is the page. Throws where the two make no URL. */
 export function absolute(prefix: string, base: string | undefined): URL {
   const url = new URL(prefix, base);
-  url.pathname = url.pathname.replace(/\/+$/, "");
   url.search = url.hash = "";
   return url;
 }
@@ -9,7 +8,7 @@ export function absolute(prefix: string, base: string | undefined): URL {
 /** The address of a connection. Never holds a token: addresses end up in logs. */
 export function address(prefix: URL, path: string, cursor = "", topics: readonly string[] = []): URL {
   const url = new URL(prefix);
-  url.pathname += path;
+  url.pathname = url.pathname.replace(/\/*$/, path);
   if (cursor) url.searchParams.set("cursor", cursor);
   for (const topic of topics) url.searchParams.append("topic", topic);
   return url;

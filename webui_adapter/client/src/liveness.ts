@@ -30,18 +30,20 @@ export class Liveness {
   }
 
   #lookAfter(ms: number): () => void {
-    return this.world.after(ms, () => {
-      const quietMs = this.world.now() - this.#heardAt;
-      if (quietMs < this.quietMs) this.#cancel = this.#lookAfter(this.quietMs - quietMs);
-      else this.#ask();
-    });
+    return this.world.after(ms, () => this.#look());
+  }
+
+  #look(): void {
+    const quietMs = this.world.now() - this.#heardAt;
+    if (quietMs < this.quietMs) this.#cancel = this.#lookAfter(this.quietMs - quietMs);
+    else this.#ask();
   }
 
   #ask(): void {
     const before = this.#heardAt;
     this.#cancel = this.world.after(ANSWER_WITHIN_MS, () => {
       if (this.#heardAt === before) this.dead();
-      else this.#cancel = this.#lookAfter(this.quietMs);
+      else this.#look();
     });
     this.probe();
   }

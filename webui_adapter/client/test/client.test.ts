@@ -1,0 +1,161 @@
+// `connect`, with the edges that node has: a real HTTP server, and a page that is played.
+import assert from "node:assert/strict";
+import type { ServerResponse } from "node:http";
+import { describe, test, type TestContext } from "node:test";
+import { connect } from "../src/client.js";
+import type { Bus, Options, Status } from "../src/types.js";
+import { beginStream, serve, write } from "./httpgateway.js";
+
+interface Events {
+  "document.indexed": { document: string };
+}
+
+function reached(bus: Bus<Events>, status: Status): Promise<void> {
+  return new Promise((resolve) => {
+    const stop = bus.on("status", (change) => {
+      if (change.status !== status) return;
+      stop();
+      resolve();
+    });
+  });
+}
+
+/** A gateway whose streams stay open. */
+async function gateway(t: TestContext) {
+  const streams: ServerResponse[] = [];
+  const served = await serve(t, ({ url }, response) => {
+    const offset = Number(/^user:42=5f\.(\d+)/.exec(url.searchParams.get("cursor") ?? "")?.[1] ?? 10);
+    streams.push(response);
+    beginStream(response);
+    write(response, "bus.hello", { data: { session: "s", user: "42", ping_ms: 25_000, expires: null } });
+    write(response, "bus.subscribed", { data: { channel: "user:42", topics: ["user:42:*"], epoch: "5f", offset, how: "resumed" } });
+    write(response, "document.indexed", { offset: 11, id: "i", topic: "user:42:operation:9", data: { document: "a.pdf" } });
+  });
+  const open = (options: Partial<Options> = {}): Bus<Events> => {
+    const bus = connect<Events>({ url: served.prefix.href, transport: "sse", backoff: { minMs: 1, maxMs: 5 }, ...options });
+    t.after(() => bus.close());
+    return bus;
+  };
+  return { ...served, streams, open };
+}
+
+/** What a browser has and node has not. */
+function playPage(t: TestContext): { page: EventTarget; document: EventTarget & { hidden: boolean }; storage: Map<string, string> } {
+  const page = new EventTarget();
+  const document = Object.assign(new EventTarget(), { hidden: false });
+  const storage = new Map<string, string>();
+  const globals = {
+    addEventListener: page.addEventListener.bind(page),
+    document,
+    sessionStorage: { getItem: (key: string) => storage.get(key) ?? null, setItem: (key: string, value: string) => storage.set(key, value) },
+  };
+  for (const [name, value] of Object.entries(globals)) {
+    Object.defineProperty(globalThis, name, { value, configurable: true });
+    t.after(() => Reflect.deleteProperty(globalThis, name));
+  }
+  return { page, document, storage };
+}
+
+test("from connect to event and back again", async (t) => {
+  const { open, requests, streams } = await gateway(t);
+  const bus = open({ cursor: "user:42=5f.10" });
+  const documents: string[] = [];
+  bus.op(9).on("document.indexed", (event) => documents.push(event.data.document));
+  assert.equal(bus.status, "connecting");
+  await new Promise((resolve) => bus.on("document.indexed", resolve));
+  assert.equal(bus.status, "open");
+  assert.equal(bus.cursor, "user:42=5f.11");
+
+  const again = reached(bus, "open");
+  streams[0]?.end();
+  await again;
+  assert.deepEqual(requests.map(({ url }) => url.searchParams.get("cursor")), ["user:42=5f.10", "user:42=5f.11"]);
+  assert.deepEqual(documents, ["a.pdf"]);
+  bus.close();
+  assert.equal(bus.status, "closed");
+});
+
+describe("options that cannot be meant", () => {
+  for (const options of [
+    { url: "/eventbus" },
+    { url: "http://h/", cursor: "17" },
+    { url: "http://h/", topics: ["collection:7"] },
+  ]) {
+    test(JSON.stringify(options), () => assert.throws(() => connect(options), TypeError));
+  }
+});
+
+describe("the page", () => {
+  test("offline and online again", async (t) => {
+    const { page } = playPage(t);
+    const { open, streams } = await gateway(t);
+    const bus = open();
+    await reached(bus, "open");
+    page.dispatchEvent(new Event("offline"));
+    assert.equal(bus.status, "waiting");
+    page.dispatchEvent(new Event("online"));
+    await reached(bus, "open");
+    assert.equal(streams.length, 2);
+  });
+
+  test("shown again while waiting", async (t) => {
+    const { document } = playPage(t);
+    const { open, streams } = await gateway(t);
+    const bus = open({ backoff: { minMs: 600_000, maxMs: 600_000 } });
+    await reached(bus, "open");
+    const waiting = reached(bus, "waiting");
+    streams[0]?.end();
+    await waiting;
+    document.dispatchEvent(new Event("visibilitychange"));
+    assert.equal(bus.status, "connecting");
+  });
+
+  test("a closed bus does not listen any more", async (t) => {
+    const { page } = playPage(t);
+    const { open } = await gateway(t);
+    const bus = open();
+    await reached(bus, "open");
+    bus.close();
+    page.dispatchEvent(new Event("offline"));
+    page.dispatchEvent(new Event("online"));
+    assert.equal(bus.status, "closed");
+  });
+});
+
+describe("the stored cursor", () => {
+  test("is kept when the page goes, and resumed from", async (t) => {
+    const { page, document, storage } = playPage(t);
+    const { open, requests } = await gateway(t);
+    const first = open({ storageKey: "bus" });
+    await new Promise((resolve) => first.on("document.indexed", resolve));
+    assert.equal(storage.get("bus"), undefined, "not with every event");
+    page.dispatchEvent(new Event("pagehide"));
+    assert.equal(storage.get("bus"), "user:42=5f.11");
+    storage.clear();
+    document.hidden = true;
+    document.dispatchEvent(new Event("visibilitychange"));
+    assert.equal(storage.get("bus"), "user:42=5f.11");
+    storage.clear();
+    first.close();
+    assert.equal(storage.get("bus"), "user:42=5f.11");
+
+    await reached(open({ storageKey: "bus" }), "open");
+    await reached(open({ storageKey: "bus", cursor: "user:42=5f.12,system=0" }), "open");
+    storage.set("bus", "nonsense");
+    await reached(open({ storageKey: "bus" }), "open");
+    assert.deepEqual(requests.map(({ url }) => url.searchParams.get("cursor")), [null, "user:42=5f.11", "user:42=5f.12,system=0", null]);
+  });
+
+  test("storage that is forbidden is done without", async (t) => {
+    playPage(t);
+    const forbidden = () => {
+      throw new DOMException("no", "SecurityError");
+    };
+    Object.defineProperty(globalThis, "sessionStorage", { value: { getItem: forbidden, setItem: forbidden }, configurable: true });
+    const { open } = await gateway(t);
+    const bus = open({ storageKey: "bus" });
+    await reached(bus, "open");
+    bus.close();
+    assert.equal(bus.status, "closed");
+  });
+});
