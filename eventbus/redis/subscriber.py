@@ -13,6 +13,7 @@ import logging
 import random
 import ssl
 from collections.abc import Callable
+from typing import cast
 from urllib.parse import unquote, urlsplit
 
 import hiredis
@@ -48,8 +49,8 @@ class _Connection(asyncio.Protocol):
         self.heard = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # A cast, not a check: uvloop's transports do not inherit from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self.heard = asyncio.get_running_loop().time()

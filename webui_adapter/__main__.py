@@ -1,0 +1,45 @@
+"""``python -m webui_adapter``: the gateway on its own. All settings: environment ``WEBUI_…`` and ``EVENTBUS_…``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from webui_adapter.app import serve
+from webui_adapter.errors import NotConfigured
+from webui_adapter.settings import GatewaySettings
+
+cli = typer.Typer(add_completion=False)
+
+
+@cli.command()
+def run(
+    host: Annotated[str | None, typer.Option(help="address to listen on (WEBUI_HOST)")] = None,
+    port: Annotated[int | None, typer.Option(help="port to listen on (WEBUI_PORT)")] = None,
+) -> None:
+    """Serve events to browsers until interrupted."""
+    given: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    try:
+        settings = GatewaySettings(**given)
+    except ValidationError as error:
+        for problem in error.errors():
+            where = ".".join(map(str, problem["loc"]))
+            typer.echo(f"gateway: {f'WEBUI_{where.upper()}: ' if where else ''}{problem['msg']}", err=True)
+        sys.exit(2)
+    try:
+        serve(settings)
+    except (NotConfigured, OSError) as error:
+        typer.echo(f"gateway: {error}", err=True)
+        sys.exit(2)
+
+
+def main() -> None:
+    """Entry point."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()

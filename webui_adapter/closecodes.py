@@ -1,0 +1,21 @@
+"""Why a connection is ended. The codes are an API: their range says whether to come back (``docs/PROTOCOL.md``)."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+__all__ = ["CloseCode"]
+
+
+class CloseCode(IntEnum):
+    """4000-4099: come back with the cursor. 4100-4199: come back with a fresh token. 4500-4599: stay away."""
+
+    DRAIN = 4000
+    TOO_SLOW = 4001
+    NO_PONG = 4002
+    TOO_MANY_CONNECTIONS = 4003
+    TOKEN_EXPIRED = 4100
+    NO_TOKEN = 4101
+    TOKEN_REFUSED = 4500
+    REPLACED = 4501
+    PROTOCOL_VIOLATION = 4502

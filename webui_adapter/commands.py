@@ -1,0 +1,124 @@
+"""Commands of a page: JSON in, typed values out. No I/O."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from eventbus.cursor import Cursor, Position, parse_cursor, parse_position
+from eventbus.errors import InvalidCursor, InvalidName
+from eventbus.topics import check_pattern
+from webui_adapter.errors import CommandRefused
+
+__all__ = ["Auth", "Command", "Ping", "Subscribe", "Unsubscribe", "parse_command"]
+
+Ref = str | float | None
+_MAX_REF = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """A token; with the first one also where to resume and what to read beyond the default."""
+
+    token: str
+    cursor: Cursor
+    topics: tuple[str, ...]
+    ref: Ref = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Read a pattern too, from a position if one is given."""
+
+    topic: str
+    since: Position | None
+    ref: Ref = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """Read a pattern no longer."""
+
+    topic: str
+    ref: Ref = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Is anybody there?"""
+
+    ref: Ref = None
+
+
+Command = Auth | Subscribe | Unsubscribe | Ping
+
+
+def parse_command(text: str | bytes) -> Command:
+    """Read a command.
+
+    Raises:
+        CommandRefused: ``bad_json``, ``bad_command`` or ``bad_topic``, naming the field.
+    """
+    try:
+        members = json.loads(text)
+    except (ValueError, RecursionError):
+        raise CommandRefused("bad_json", "a command is a JSON object") from None
+    if not isinstance(members, dict):
+        raise CommandRefused("bad_json", "a command is a JSON object")
+    ref = _ref(members)
+    try:
+        return _read(members, ref)
+    except CommandRefused as error:
+        error.ref = ref
+        raise
+    except InvalidName as error:
+        raise CommandRefused("bad_topic", str(error), field="topic", ref=ref) from None
+    except InvalidCursor as error:
+        raise CommandRefused("bad_command", str(error), field="cursor", ref=ref) from None
+
+
+def _read(members: dict[str, object], ref: Ref) -> Command:
+    match members.get("do"):
+        case "auth":
+            token = members.get("token")
+            if not isinstance(token, str):
+                raise CommandRefused("bad_command", "auth needs a token, a string", field="token")
+            return Auth(token, _cursor(members), _topics(members), ref)
+        case "subscribe":
+            since = members.get("from")
+            if since is not None and not isinstance(since, str | int):
+                raise CommandRefused("bad_command", "from must read epoch.offset or 0", field="from")
+            topic = check_pattern(members.get("topic"))
+            return Subscribe(topic, None if since is None else parse_position(str(since)), ref)
+        case "unsubscribe":
+            return Unsubscribe(check_pattern(members.get("topic")), ref)
+        case "ping":
+            return Ping(ref)
+    raise CommandRefused("bad_command", "do must be auth, subscribe, unsubscribe or ping", field="do")
+
+
+def _ref(members: dict[str, object]) -> Ref:
+    ref = members.get("ref")
+    if isinstance(ref, str) and len(ref) <= _MAX_REF:
+        return ref
+    if isinstance(ref, int | float) and not isinstance(ref, bool):
+        return ref
+    return None
+
+
+def _cursor(members: dict[str, object]) -> Cursor:
+    text = members.get("cursor")
+    if text is None:
+        return {}
+    if not isinstance(text, str):
+        raise CommandRefused("bad_command", "cursor must be a string", field="cursor")
+    return parse_cursor(text)
+
+
+def _topics(members: dict[str, object]) -> tuple[str, ...]:
+    topics = members.get("topics")
+    if topics is None:
+        return ()
+    if not isinstance(topics, list):
+        raise CommandRefused("bad_command", "topics must be a list of strings", field="topics")
+    return tuple(check_pattern(topic) for topic in topics)

@@ -1,0 +1,62 @@
+"""What the hub hands to sessions: events of one publication, with the frames that all sessions share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from eventbus.policy import Keep
+from eventbus.wire import Record
+from webui_adapter.frames import text_frame
+
+__all__ = ["Batch", "Delivery"]
+
+
+class Delivery:
+    """One event for any number of sessions. ``frame`` is its WebSocket frame, built once."""
+
+    __slots__ = ("channel", "frame", "record")
+
+    def __init__(self, channel: str, record: Record) -> None:
+        self.channel = channel
+        self.record = record
+        self.frame = text_frame(record.event)
+
+    # What an outbox asks of its items.
+    @property
+    def topic(self) -> str:
+        return self.record.topic
+
+    @property
+    def lane(self) -> int:
+        return self.record.lane
+
+    @property
+    def keep(self) -> Keep:
+        return self.record.keep
+
+    @property
+    def key(self) -> str | None:
+        return self.record.key
+
+    @property
+    def expires(self) -> int:
+        return self.record.expires
+
+    @property
+    def size(self) -> int:
+        return self.record.size
+
+
+class Batch:
+    """Deliveries of one channel that arrived together, ascending by offset."""
+
+    def __init__(self, channel: str, records: Sequence[Record]) -> None:
+        self.channel = channel
+        self.deliveries = [Delivery(channel, record) for record in records]
+
+    @cached_property
+    def joined(self) -> bytes:
+        """All frames in one piece: what a session that keeps up gets, whatever their number."""
+        deliveries = self.deliveries
+        return deliveries[0].frame if len(deliveries) == 1 else b"".join([d.frame for d in deliveries])

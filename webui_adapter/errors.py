@@ -1,0 +1,63 @@
+"""What the gateway refuses, as one tree under ``EventBusError``.
+
+    EventBusError
+    └── GatewayError
+        ├── TokenRefused      missing, malformed, forged, expired
+        ├── CommandRefused    a command of a page; becomes ``bus.error``
+        └── NotConfigured     a setting that does not work
+"""
+
+from __future__ import annotations
+
+from eventbus import EventBusError
+
+__all__ = ["CommandRefused", "GatewayError", "NotConfigured", "TokenRefused"]
+
+
+class GatewayError(EventBusError):
+    """Whatever the gateway raises of its own."""
+
+
+class TokenRefused(GatewayError):
+    """The token does not open this door. ``expired`` is True if a fresh one of the same kind would."""
+
+    def __init__(self, message: str, *, expired: bool = False) -> None:
+        super().__init__(message)
+        self.expired = expired
+
+
+class CommandRefused(GatewayError):
+    """A command is answered with ``bus.error``. The attributes are the members of its data."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        field: str | None = None,
+        limit: float | None = None,
+        retry_ms: int | None = None,
+        ref: str | float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.field = field
+        self.limit = limit
+        self.retry_ms = retry_ms
+        self.ref = ref
+
+    def data(self) -> dict[str, object]:
+        """Members of ``bus.error``'s data."""
+        facts = {
+            "code": self.code,
+            "message": str(self),
+            "field": self.field,
+            "limit": self.limit,
+            "retry_ms": self.retry_ms,
+            "ref": self.ref,
+        }
+        return {name: value for name, value in facts.items() if value is not None}
+
+
+class NotConfigured(GatewayError):
+    """A setting names something that is not there or does not work."""

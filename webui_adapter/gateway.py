@@ -1,0 +1,351 @@
+"""The gateway: joins subscriber, hub and sessions. Where they meet an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import socket
+from collections import Counter
+from collections.abc import Coroutine, Iterable
+from typing import Protocol
+
+from eventbus.cursor import Cursor
+from eventbus.errors import InvalidRecord
+from eventbus.topics import channel_of
+from eventbus.transport import Reader, Subscriber
+from eventbus.wire import parse_publication
+from webui_adapter.admission import Admission
+from webui_adapter.authorise import Authoriser
+from webui_adapter.catchup import CatchUp
+from webui_adapter.clock import Clock, SystemClock
+from webui_adapter.closecodes import CloseCode
+from webui_adapter.commands import Auth, Command, Ping, Subscribe, Unsubscribe
+from webui_adapter.errors import CommandRefused, TokenRefused
+from webui_adapter.histogram import Histogram
+from webui_adapter.hub import Hub
+from webui_adapter.session import Framing, Session, State
+from webui_adapter.settings import GatewaySettings
+from webui_adapter.tokens import TokenChecker
+from webui_adapter.wheel import Wheel
+
+__all__ = ["Gateway", "Line"]
+
+log = logging.getLogger(__name__)
+
+_TICK = 0.25
+_AUTHORISER_TIMEOUT = 5.0
+_STARTING = "not connected to Redis yet"
+
+
+class Line(Protocol):
+    """An edge's end of one session. Nothing here may block or raise."""
+
+    def flush(self) -> None:
+        """Write what is in ``session.out``, and end the connection if ``session.close_code`` is set."""
+
+    def ping(self) -> None:
+        """Send a ping."""
+
+
+class Gateway:
+    """One instance: the subscriber's listener, and every session's environment.
+
+    Attributes:
+        sessions: by id.
+        counters: what happened how often; ``metrics.py`` knows the names.
+        degraded: why live events do not come, or None.
+        leaving: whether the instance is shutting down.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        subscriber: Subscriber,
+        reader: Reader,
+        authoriser: Authoriser,
+        clock: Clock | None = None,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.hub = Hub()
+        self.tokens = TokenChecker(settings)
+        self.admission = Admission(settings)
+        self.counters: Counter[str] = Counter()
+        self.latency = Histogram()
+        self.instance = settings.instance or f"{socket.gethostname()}-{os.getpid()}"
+        self.sessions: dict[str, Session] = {}
+        self.degraded: str | None = _STARTING
+        self.leaving = False
+        self._subscriber = subscriber
+        self._reader = reader
+        self._authoriser = authoriser
+        self._catchup = CatchUp(self.hub, subscriber, reader, self.clock, self.turn_ended)
+        self._lines: dict[Session, Line] = {}
+        self._wheel: Wheel[Session] = Wheel(self.clock.now(), _TICK)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- life ------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Connect to Redis in the background and start the timer."""
+        self._spawn(self._turn_wheel())
+        await self._subscriber.start(self)
+
+    def drain(self) -> None:
+        """Tell the sessions to leave, each at its own moment within the setting's time."""
+        self.leaving = True
+        spread = self.settings.drain_spread
+        for session in list(self.sessions.values()):
+            if session.state is State.OPEN:
+                session.enter(State.LEAVING)
+                after = int(random.uniform(0, spread) * 1000)  # noqa: S311 - spreads reconnects
+                session.say("bus.drain", {"after_ms": after})
+        self.flush()
+
+    def dismiss(self) -> None:
+        """Close all sessions: they come back elsewhere."""
+        self.leaving = True
+        for session in list(self.sessions.values()):
+            session.close(CloseCode.DRAIN, "the gateway is leaving")
+        self.flush()
+
+    async def aclose(self) -> None:
+        """End all sessions, tasks and connections."""
+        self.dismiss()
+        self._catchup.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await self._subscriber.aclose()
+        await self._reader.aclose()
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why this instance should get no new connections, or None."""
+        return "leaving" if self.leaving else self.degraded
+
+    # --- sessions --------------------------------------------------------------------------------------------
+
+    def connect(self, framing: Framing) -> Session:
+        """A new session; the caller has asked ``admission.full`` and calls ``attach_line`` next."""
+        session = Session(secrets.token_urlsafe(12), self.settings, framing, self.hub.dirty, self.counters, self.clock)
+        self.sessions[session.id] = session
+        self.admission.connections += 1
+        self.counters["connect"] += 1
+        return session
+
+    def attach_line(self, session: Session, line: Line) -> None:
+        """From now on ``line`` writes what the session has to say."""
+        self._lines[session] = line
+        self._wheel.put(session, self.clock.now() + self.settings.auth_deadline)
+
+    def disconnect(self, session: Session, code: int) -> None:
+        """The connection is gone."""
+        if session.state is State.CLOSED:
+            return
+        session.enter(State.CLOSED)
+        self.counters[f"disconnect.{int(session.close_code or code)}"] += 1
+        self.sessions.pop(session.id, None)
+        self._lines.pop(session, None)
+        self._wheel.remove(session)
+        for name in list(session.views):
+            self._catchup.leave(name, session)
+        self.admission.left(session)
+        self.admission.connections -= 1
+
+    def authenticate(self, session: Session, token: str, cursor: Cursor, topics: Iterable[str]) -> None:
+        """Check the token; open the session and begin what it reads, or ask for the connection's end."""
+        try:
+            principal = self.tokens.check(token)
+        except TokenRefused as error:
+            self.counters["auth.expired" if error.expired else "auth.refused"] += 1
+            session.close(CloseCode.TOKEN_EXPIRED if error.expired else CloseCode.TOKEN_REFUSED, str(error))
+            return
+        too_many, replaced = self.admission.enter(session, principal.user)
+        if too_many:
+            limit = self.settings.max_connections_per_user
+            session.close(CloseCode.TOO_MANY_CONNECTIONS, f"this user has {limit} connections, the limit")
+            return
+        if replaced is not None:
+            replaced.close(CloseCode.REPLACED, "a newer connection of this user took its place")
+        session.open(principal, self.instance)
+        session.next_ping = self.clock.now() + random.uniform(0, self.settings.heartbeat_interval)  # noqa: S311 - spreads
+        self._wheel.put(session, min(session.next_ping, session.expires))
+        if self.degraded:
+            session.say("bus.degraded", {"reason": self.degraded})
+        for pattern in dict.fromkeys((*session.default_topics(), *topics)):
+            self._subscribe(session, Subscribe(pattern, cursor.get(channel_of(pattern))))
+
+    def handle(self, session: Session, command: Command) -> None:
+        """Carry a command out, or begin to."""
+        match command:
+            case Auth() if session.state is State.WAITING:
+                self.authenticate(session, command.token, command.cursor, command.topics)
+            case Auth():
+                self._refresh(session, command)
+            case Subscribe():
+                self._subscribe(session, command)
+            case Unsubscribe():
+                name = session.unwatch(command.topic)
+                if name is not None:
+                    self._catchup.leave(name, session)
+                session.answer(command.ref)
+            case Ping():
+                session.answer(command.ref)
+        self.flush()
+
+    def _refresh(self, session: Session, command: Auth) -> None:
+        """A fresh token, in place: of the same user only."""
+        assert session.principal is not None
+        try:
+            principal = self.tokens.check(command.token)
+        except TokenRefused as error:
+            self.counters["auth.refused"] += 1
+            session.refuse(CommandRefused("unauthenticated", str(error), field="token", ref=command.ref))
+            return
+        if principal.user != session.principal.user:
+            session.refuse(CommandRefused("forbidden", "the token is of another user", field="token", ref=command.ref))
+            return
+        session.renew(principal)
+        session.answer(command.ref)
+
+    # --- reading channels ------------------------------------------------------------------------------------
+
+    def _subscribe(self, session: Session, command: Subscribe) -> None:
+        """Subscribe; at once where nothing has to be waited for, since a task costs more than all the rest."""
+        assert session.principal is not None
+        kind, _, id_ = channel_of(command.topic).partition(":")
+        try:
+            if session.count_topics() >= self.settings.max_topics:
+                limit = self.settings.max_topics
+                raise CommandRefused("too_many_topics", f"a session has at most {limit} topics", limit=limit)
+            if kind == "user" and id_ != session.principal.user:
+                raise CommandRefused("forbidden", "a user's channel is for that user only", field="topic")
+        except CommandRefused as error:
+            error.ref = command.ref
+            session.refuse(error)
+            return
+        if kind == "collection":
+            self._spawn(self._subscribe_if_allowed(session, command, id_))
+            return
+        channel = self._catchup.watch(session, command)
+        if not self._catchup.replay_at_once(session, channel, command):
+            self._spawn(self._catchup.replay(session, channel, command))
+
+    async def _subscribe_if_allowed(self, session: Session, command: Subscribe, collection: str) -> None:
+        if not await self._allowed(session, collection):
+            message = f"collection {collection} is not open to this user"
+            session.refuse(CommandRefused("forbidden", message, field="topic", ref=command.ref))
+            self.flush()
+        elif session.state is not State.CLOSED:
+            await self._catchup.replay(session, self._catchup.watch(session, command), command)
+
+    async def _allowed(self, session: Session, collection: str) -> bool:
+        assert session.principal is not None
+        try:
+            answer = self._authoriser(session.principal, collection)
+            return answer if isinstance(answer, bool) else await asyncio.wait_for(answer, _AUTHORISER_TIMEOUT)
+        except Exception:
+            # An application's code: whatever it raises means no, and nothing else is disturbed.
+            log.exception("the authoriser failed for collection %s", collection)
+            return False
+
+    # --- the subscriber's listener ---------------------------------------------------------------------------
+
+    def received(self, channel: str, payload: bytes) -> None:
+        """See ``Listener``."""
+        try:
+            publication = parse_publication(payload)
+        except InvalidRecord as error:
+            self.counters["drop.undecodable"] += 1
+            log.warning("a publication on %s cannot be read: %s", channel, error)
+            return
+        if not self.hub.receive(channel, publication):
+            self.counters["hole"] += 1
+            self._catchup.repair(self.hub.channels[channel])
+
+    def turn_ended(self) -> None:
+        """See ``Listener``."""
+        self.flush()
+        routed = self.hub.routed
+        if routed:
+            now = self.clock.wall()
+            for event in routed:
+                self.latency.observe(now - event.emitted / 1e6, event.receivers)
+            routed.clear()
+
+    def lost(self, reason: str) -> None:
+        """See ``Listener``."""
+        self.degraded = f"Redis is lost: {reason}"
+        self.counters["redis.lost"] += 1
+        log.warning("Redis is lost: %s; %d sessions stay", reason, len(self.sessions))
+        self._catchup.suspend_all()
+        self._tell_all("bus.degraded", {"reason": "the gateway has lost Redis"})
+
+    def restored(self) -> None:
+        """See ``Listener``."""
+        self._catchup.repair_all()
+        self._spawn(self._tell_restored())
+
+    async def _tell_restored(self) -> None:
+        """Say so only when what was missed has been read."""
+        before = self.degraded
+        await self._catchup.repaired()
+        self.degraded = None
+        log.info("Redis is subscribed, %d channels", len(self.hub.channels))
+        if before is not None:
+            self._tell_all("bus.restored", {})
+
+    def _tell_all(self, type_: str, data: dict[str, object]) -> None:
+        for session in self.sessions.values():
+            if session.state in (State.OPEN, State.LEAVING):
+                session.say(type_, data)
+        self.flush()
+
+    # --- the event loop's side -------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Write everything that sessions have to say: one write for each, whatever the number of events."""
+        dirty = self.hub.dirty
+        while dirty:
+            # What a line does may make other sessions dirty; they come in the next round.
+            turn, dirty[:] = dirty[:], ()
+            for session in turn:
+                line = self._lines.get(session)
+                if line is None:
+                    session.out.clear()
+                else:
+                    line.flush()
+
+    async def _turn_wheel(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            now = self.clock.now()
+            for session in self._wheel.due(now):
+                self._tick(session, now)
+            self.flush()
+
+    def _tick(self, session: Session, now: float) -> None:
+        if session.state is State.CLOSED:
+            return
+        due, ping = session.tick(now)
+        self._wheel.put(session, due)
+        line = self._lines.get(session)
+        if ping and line is not None:
+            line.ping()
+            for name in session.narrow():
+                position = self._catchup.position(name)
+                if position is not None:
+                    session.tell_position(name, position)
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a task of the gateway failed", exc_info=task.exception())

@@ -1,0 +1,34 @@
+"""A latency histogram that counts many equal observations at once: one event, thousands of receivers."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Final
+
+__all__ = ["LATENCY_BUCKETS", "Histogram"]
+
+LATENCY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Upper bounds in seconds; 5, 20, 100 and 200 ms are targets and limits of the product."""
+
+
+class Histogram:
+    """Counts per bucket (not cumulative; the last one is everything above) and the sum of all values."""
+
+    def __init__(self, bounds: tuple[float, ...] = LATENCY_BUCKETS) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: float, count: int = 1) -> None:
+        """Note ``count`` observations of the same value."""
+        self.counts[bisect_left(self.bounds, seconds)] += count
+        self.sum += seconds * count
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """Buckets as Prometheus wants them: upper bound as text, and everything up to it."""
+        total = 0
+        rows: list[tuple[str, float]] = []
+        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
+            total += count
+            rows.append(("+Inf" if bound == float("inf") else repr(bound), total))
+        return rows

@@ -1,0 +1,220 @@
+"""Channels and who reads them: every publication is looked at once, and handed to all its sessions. No I/O.
+
+A channel's position here is the gateway's: offsets are contiguous, so a publication that does not follow it means that
+something was lost, and the channel is on repair until log and snapshot have been read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eventbus.cursor import Position
+from eventbus.history import History
+from eventbus.resume import Resumption, resume
+from eventbus.wire import Publication, Record
+from webui_adapter.delivery import Batch
+from webui_adapter.session import Session
+
+__all__ = ["Channel", "Hub"]
+
+
+class Channel:
+    """One channel of this gateway.
+
+    Attributes:
+        position: everything up to here has been handed to the sessions; None until it was first read.
+        history: the reading that opened it, as long as nothing has happened since: newcomers need no other.
+        buffered: publications that wait for a repair; None while the channel is live.
+        whole: sessions that read all of it and are up to date.
+        partial: sessions that read some topics, or are being brought up to date.
+    """
+
+    __slots__ = ("buffered", "history", "name", "partial", "position", "whole")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.position: Position | None = None
+        self.history: History | None = None
+        self.buffered: list[Publication] | None = []
+        self.whole: dict[Session, None] = {}
+        self.partial: dict[Session, None] = {}
+
+    @property
+    def live(self) -> bool:
+        """Whether publications are handed on as they come."""
+        return self.buffered is None
+
+    @property
+    def offset(self) -> int:
+        """Offset of ``position``, 0 where there is none."""
+        return 0 if self.position is None else self.position.offset
+
+    @property
+    def deserted(self) -> bool:
+        """Whether nobody reads it."""
+        return not self.whole and not self.partial
+
+
+@dataclass(slots=True)
+class Routed:
+    """A publication's way through the hub, for the metrics. ``emitted`` is in microseconds since 1970."""
+
+    emitted: int
+    receivers: int
+
+
+class Hub:
+    """All channels of one gateway.
+
+    Attributes:
+        dirty: sessions with something to write, filled by them, emptied by the edge once per turn.
+        routed: what was handed on since the edge last looked.
+        deliveries: events handed to sessions, ever.
+        events: events received, ever.
+    """
+
+    def __init__(self, buffer_limit: int = 10_000) -> None:
+        self.channels: dict[str, Channel] = {}
+        self.dirty: list[Session] = []
+        self.routed: list[Routed] = []
+        self.deliveries = 0
+        self.events = 0
+        self._buffer_limit = buffer_limit
+
+    def join(self, name: str, session: Session) -> Channel:
+        """Add a session that is to be brought up to date; a new channel begins on repair."""
+        channel = self.channels.get(name)
+        if channel is None:
+            channel = self.channels[name] = Channel(name)
+        channel.whole.pop(session, None)
+        channel.partial[session] = None
+        return channel
+
+    def settle(self, name: str, session: Session) -> None:
+        """The session has had its history: from now on it takes what comes."""
+        channel = self.channels.get(name)
+        view = session.views.get(name)
+        if channel is None or view is None or session not in channel.partial:
+            return
+        if view.whole and view.replaying is None and view.skip_to <= channel.offset:
+            del channel.partial[session]
+            channel.whole[session] = None
+
+    def leave(self, name: str, session: Session) -> Channel | None:
+        """Take a session out; the channel if nobody is left."""
+        channel = self.channels.get(name)
+        if channel is None:
+            return None
+        channel.whole.pop(session, None)
+        channel.partial.pop(session, None)
+        return channel if channel.deserted else None
+
+    def drop(self, channel: Channel) -> None:
+        """Forget a channel that nobody reads."""
+        self.channels.pop(channel.name, None)
+
+    def receive(self, name: str, publication: Publication) -> bool:
+        """Hand a publication on. False: the channel has missed something and is on repair."""
+        channel = self.channels.get(name)
+        if channel is None:
+            return True  # unsubscribed while it was on its way
+        if channel.buffered is not None:
+            self._buffer(channel, publication)
+            return True
+        position = channel.position
+        assert position is not None
+        if not position.epoch and publication.before == 0:
+            # The very first event of a channel that people were already waiting at: now its epoch is known.
+            for session in self.sessions_of(channel):
+                session.adopt(name, publication.epoch)
+            position = Position(publication.epoch, 0)
+        if publication.epoch == position.epoch and publication.before == position.offset:
+            self._route(channel, publication.records, publication.epoch)
+            return True
+        if publication.epoch == position.epoch and publication.before < position.offset:
+            # A repair has overtaken it; what it holds beyond that follows without a hole.
+            self._route(channel, [r for r in publication.records if r.offset > position.offset], publication.epoch)
+            return True
+        channel.buffered = [publication]
+        return False
+
+    def suspend(self, channel: Channel) -> None:
+        """Put a channel on repair: what was published meanwhile may not have come."""
+        if channel.buffered is None:
+            channel.buffered = []
+
+    def repair(self, channel: Channel, history: History, now_ms: int) -> Resumption | None:
+        """Bring a channel up to date from a reading of it; None if another, newer reading is needed.
+
+        Without a gap, what was missing goes the ordinary way and nobody notices. With one, the sessions are to be told:
+        see ``sessions_of``.
+        """
+        buffered = channel.buffered
+        if buffered is None:
+            return None
+        here = history.position
+        live = [
+            record
+            for publication in buffered
+            if publication.epoch == here.epoch
+            for record in publication.records
+            if record.offset > here.offset
+        ]
+        newest = buffered[-1] if buffered else None
+        if newest is not None and newest.epoch != here.epoch and here.offset:
+            # The channel was born anew between the reading and now.
+            return None
+        first_time = channel.position is None
+        resumption = resume(channel.position, history, live, now_ms)
+        if resumption.gap is not None and resumption.gap.reason == "hole":
+            return None
+        channel.buffered = None
+        channel.position = resumption.position
+        channel.history = history if resumption.position == here else None
+        if first_time:
+            # Nobody is up to date yet: each session gets its own history, and what came since.
+            if live:
+                channel.position = here
+                self._route(channel, live, here.epoch)
+        elif resumption.gap is None and resumption.records:
+            self._hand_on(channel, resumption.records)
+        return resumption
+
+    def sessions_of(self, channel: Channel) -> list[Session]:
+        """All that read a channel."""
+        return [*channel.whole, *channel.partial]
+
+    def _buffer(self, channel: Channel, publication: Publication) -> None:
+        assert channel.buffered is not None
+        channel.buffered.append(publication)
+        if len(channel.buffered) > self._buffer_limit:
+            # What is let go is in the log, or the hole shows.
+            del channel.buffered[: self._buffer_limit // 2]
+
+    def _route(self, channel: Channel, records: Sequence[Record], epoch: str) -> None:
+        if not records:
+            return
+        channel.position = Position(epoch, records[-1].offset)
+        channel.history = None
+        self._hand_on(channel, records)
+
+    def _hand_on(self, channel: Channel, records: Sequence[Record]) -> None:
+        batch = Batch(channel.name, records)
+        count = len(records)
+        for session in channel.whole:
+            session.take(batch)
+        receivers = len(channel.whole) * count
+        if channel.partial:
+            receivers += self._hand_on_partial(channel, batch)
+        self.events += count
+        self.deliveries += receivers
+        for record in records:
+            self.routed.append(Routed(record.emitted, receivers // count))
+
+    def _hand_on_partial(self, channel: Channel, batch: Batch) -> int:
+        taken = 0
+        for session in list(channel.partial):
+            taken += session.take_some(batch)
+            self.settle(channel.name, session)
+        return taken

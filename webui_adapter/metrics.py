@@ -1,0 +1,86 @@
+"""What Prometheus reads. The rest of the gateway counts in plain numbers; names and labels are made here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from webui_adapter.gateway import Gateway
+
+__all__ = ["Metrics"]
+
+# Counter name in the gateway -> metric, its help, its label; the rest of the counter's name is the label's value.
+_COUNTED = {
+    "drop": ("eventbus_dropped", "Events not delivered, or replaced by a newer state, by reason", "reason"),
+    "disconnect": ("eventbus_disconnects", "Ended connections by close code", "code"),
+    "resume": ("eventbus_resumes", "Channels handed over to a session, by how", "how"),
+    "gap": ("eventbus_gaps", "Gaps declared to a session, by reason", "reason"),
+    "refused": ("eventbus_refused", "Commands and connections refused, by reason", "reason"),
+    "auth": ("eventbus_auth_failures", "Tokens not accepted", "reason"),
+}
+_PLAIN = {
+    "connect": ("eventbus_connects", "Connections begun"),
+    "hole": ("eventbus_holes", "Holes noticed in live channels, each followed by a repair"),
+    "redis.lost": ("eventbus_redis_lost", "Times that the subscriber's connection was lost"),
+}
+
+
+class _GatewayCollector(Collector):
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._gauges()
+        yield from self._counts()
+        hub = self._gateway.hub
+        yield CounterMetricFamily("eventbus_deliveries", "Events handed to sessions", value=hub.deliveries)
+        yield CounterMetricFamily("eventbus_events", "Events received from Redis", value=hub.events)
+        latency = self._gateway.latency
+        yield HistogramMetricFamily(
+            "eventbus_delivery_latency_seconds",
+            "From emit to the gateway's socket, per delivery",
+            buckets=latency.cumulative(),
+            sum_value=latency.sum,
+        )
+
+    def _gauges(self) -> Iterator[Metric]:
+        gateway = self._gateway
+        backlogs = [s.backlog for s in gateway.sessions.values() if s.backlog is not None]
+        values = {
+            "eventbus_connections": ("Open connections", len(gateway.sessions)),
+            "eventbus_channels": ("Channels that somebody reads here", len(gateway.hub.channels)),
+            "eventbus_slow_sessions": ("Sessions whose browser does not keep up", len(backlogs)),
+            "eventbus_outbox_depth": ("Events that wait for slow browsers", sum(map(len, backlogs))),
+            "eventbus_ready": ("1 if this instance wants connections", 0 if gateway.not_ready else 1),
+        }
+        for name, (text, value) in values.items():
+            yield GaugeMetricFamily(name, text, value=value)
+
+    def _counts(self) -> Iterator[Metric]:
+        families = {
+            prefix: CounterMetricFamily(name, text, labels=[label]) for prefix, (name, text, label) in _COUNTED.items()
+        }
+        for name, count in self._gateway.counters.items():
+            prefix, _, value = name.partition(".")
+            if name not in _PLAIN and prefix in families:
+                families[prefix].add_metric([value], count)
+        yield from families.values()
+        for name, (metric, text) in _PLAIN.items():
+            yield CounterMetricFamily(metric, text, value=self._gateway.counters[name])
+
+
+class Metrics:
+    """One gateway's registry; the process-wide default one may hold an application's own."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_GatewayCollector(gateway))
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self._registry)

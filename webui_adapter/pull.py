@@ -1,0 +1,40 @@
+"""A session whose line is pulled from: SSE streams, and WebSockets of a server that is not ours."""
+
+from __future__ import annotations
+
+import asyncio
+
+from webui_adapter.session import Session
+
+__all__ = ["PullLine"]
+
+
+class PullLine:
+    """While its reader is busy sending, the session counts as blocked, and what comes then goes through its backlog."""
+
+    def __init__(self, session: Session, write_high: int, comment: bytes = b"") -> None:
+        self._session = session
+        self._write_high = write_high
+        self._comment = comment
+        self._wake = asyncio.Event()
+
+    def flush(self) -> None:
+        """See ``Line``."""
+        self._wake.set()
+
+    def ping(self) -> None:
+        """See ``Line``: a comment, where there is such a thing."""
+        if self._comment:
+            self._session.out.append(self._comment)
+            self._wake.set()
+
+    async def next(self) -> list[bytes]:
+        """What to send now; waits until there is something, or the session is to be closed (then maybe nothing)."""
+        session = self._session
+        session.unblock(self._write_high)
+        while not session.out and session.close_code is None:
+            self._wake.clear()
+            await self._wake.wait()
+        out, session.out = session.out, []
+        session.block()
+        return out

@@ -1,0 +1,111 @@
+"""The routes, for mounting into an existing FastAPI application or for the stand-alone one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+from fastapi import APIRouter, FastAPI, Request, Response, WebSocket
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse
+
+from eventbus.connect import connect
+from eventbus.memory import MemoryBroker
+from eventbus.settings import BusSettings
+from webui_adapter.authorise import Authoriser, load_authoriser
+from webui_adapter.gateway import Gateway
+from webui_adapter.metrics import Metrics
+from webui_adapter.settings import GatewaySettings
+from webui_adapter.sse import preflight, serve_command, serve_sse
+from webui_adapter.websocket import serve_websocket
+
+__all__ = ["gateway_router"]
+
+_CLIENT: Final = Path(__file__).parent / "client" / "dist"
+_TYPES: Final = {".js": "text/javascript", ".ts": "text/plain"}
+
+
+def gateway_router(
+    settings: GatewaySettings | None = None,
+    bus_settings: BusSettings | None = None,
+    *,
+    authoriser: Authoriser | None = None,
+    broker: MemoryBroker | None = None,
+    probes: bool = True,
+) -> APIRouter:
+    """A router with a gateway of its own, which lives as long as the application it is included in.
+
+    ``app.include_router(gateway_router())`` is all; run the application with
+    ``--ws webui_adapter.ws:EventBusWebSocketProtocol`` for the fast way out. ``authoriser`` says who may read which collection;
+    ``broker`` keeps everything in the process; ``probes`` adds ``/healthz``, ``/readyz`` and ``/metrics``.
+    """
+    settings = settings or GatewaySettings()
+    bus_settings = bus_settings or BusSettings()
+    subscriber, reader = connect(bus_settings, broker=broker, history_connections=settings.history_connections)
+    gateway = Gateway(settings, subscriber, reader, authoriser or load_authoriser(settings.authoriser))
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await gateway.start()
+        try:
+            yield
+        finally:
+            await gateway.aclose()
+
+    router = APIRouter(lifespan=lifespan)
+    _add_streams(router, gateway)
+    _add_client(router, settings.prefix)
+    if probes:
+        _add_probes(router, gateway)
+    return router
+
+
+def _add_streams(router: APIRouter, gateway: Gateway) -> None:
+    prefix = gateway.settings.prefix
+
+    @router.websocket(f"{prefix}/ws")
+    async def websocket(websocket: WebSocket) -> None:
+        await serve_websocket(gateway, websocket)
+
+    @router.get(f"{prefix}/sse", include_in_schema=False)
+    async def sse(request: Request) -> Response:
+        return serve_sse(gateway, request)
+
+    @router.post(f"{prefix}/sessions/{{session}}/commands", include_in_schema=False)
+    async def command(request: Request, session: str) -> Response:
+        return await serve_command(gateway, request, session)
+
+    @router.options(f"{prefix}/sse", include_in_schema=False)
+    @router.options(f"{prefix}/sessions/{{session}}/commands", include_in_schema=False)
+    async def options(request: Request) -> Response:
+        return preflight(gateway, request)
+
+
+def _add_client(router: APIRouter, prefix: str) -> None:
+    @router.get(f"{prefix}/{{name}}", include_in_schema=False)
+    async def client(name: str) -> Response:
+        # Only what a build makes, by name: nothing of the path is the visitor's.
+        built = {path.name: path for path in _CLIENT.glob("*.*")} if _CLIENT.is_dir() else {}
+        path = built.get(name)
+        if path is None:
+            hint = "" if built else "; the client is not built: run make client"
+            return PlainTextResponse(f"no such file{hint}", 404)
+        return FileResponse(path, media_type=_TYPES.get(path.suffix), headers={"Cache-Control": "no-cache"})
+
+
+def _add_probes(router: APIRouter, gateway: Gateway) -> None:
+    metrics = Metrics(gateway)
+
+    @router.get("/healthz", include_in_schema=False)
+    async def healthz() -> Response:
+        return PlainTextResponse("ok")
+
+    @router.get("/readyz", include_in_schema=False)
+    async def readyz() -> Response:
+        reason = gateway.not_ready
+        return JSONResponse({"ready": reason is None, "reason": reason}, 200 if reason is None else 503)
+
+    @router.get("/metrics", include_in_schema=False)
+    async def metrics_() -> Response:
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,440 @@
+"""One browser connection's state machine: commands and events in, bytes out. No I/O; the clock is an argument.
+
+A session that keeps up costs an append per publication. Only when the edge says that the socket takes no more does a
+backlog come into being, and it goes when the browser has caught up.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from typing import Protocol
+
+from eventbus.cursor import Cursor, Position
+from eventbus.resume import Resumption
+from eventbus.topics import channel_of, matches, whole_channel
+from eventbus.wire import Record
+from webui_adapter.backlog import Backlog, Hold, Release, Step
+from webui_adapter.clock import Clock
+from webui_adapter.closecodes import CloseCode
+from webui_adapter.commands import Auth, Command, parse_command
+from webui_adapter.delivery import Batch, Delivery
+from webui_adapter.errors import CommandRefused
+from webui_adapter.limits import Rate
+from webui_adapter.settings import GatewaySettings
+from webui_adapter.tokens import Principal
+
+__all__ = ["Framing", "Session", "State", "View"]
+
+
+class State(Enum):
+    """Where a session is in its life."""
+
+    WAITING = auto()
+    """Connected; the first message has to bring a token."""
+    OPEN = auto()
+    LEAVING = auto()
+    """Told to go; still served."""
+    CLOSED = auto()
+
+
+_NEXT: Mapping[State, frozenset[State]] = {
+    State.WAITING: frozenset({State.OPEN, State.CLOSED}),
+    State.OPEN: frozenset({State.LEAVING, State.CLOSED}),
+    State.LEAVING: frozenset({State.CLOSED}),
+    State.CLOSED: frozenset(),
+}
+
+
+class View:
+    """What a session reads of one channel.
+
+    Attributes:
+        patterns: as subscribed; together they decide which topics are seen.
+        settled: those of them whose past has been handed over, up to ``delivered``.
+        replaying: live events that came while the history was being read; None once that is over.
+        skip_to: live events up to this offset were in the history already.
+        position: where the session is in this channel, as far as it was told.
+        requested: where it asked to resume; that stays its cursor until the replay begins.
+    """
+
+    __slots__ = ("delivered", "patterns", "position", "replaying", "requested", "settled", "skip_to", "whole")
+
+    def __init__(self) -> None:
+        self.patterns: dict[str, None] = {}
+        self.settled: tuple[str, ...] = ()
+        self.delivered = 0
+        self.replaying: list[Record] | None = []
+        self.skip_to = 0
+        self.position = Position("", 0)
+        self.requested: Position | None = None
+        self.whole = False
+
+    def wants(self, topic: str) -> bool:
+        """Whether some pattern covers the topic."""
+        return self.whole or any(matches(pattern, topic) for pattern in self.patterns)
+
+    def had(self, record: Record) -> bool:
+        """Whether an earlier subscription of this channel has brought this event already."""
+        return record.offset <= self.delivered and any(matches(pattern, record.topic) for pattern in self.settled)
+
+
+class Framing(Protocol):
+    """How events become bytes of one kind of line.
+
+    ``shared``: the frames of ``Batch`` are what this line takes. ``pongs``: its pings are answered.
+    """
+
+    shared: bool
+    pongs: bool
+
+    def event(self, session: Session, delivery: Delivery) -> bytes: ...
+    def word(self, session: Session, type_: str, data: Mapping[str, object]) -> bytes: ...
+
+
+class Session:
+    """See the module. ``out`` is what the edge has to write next; ``dirty`` is where it hears that there is something."""
+
+    __slots__ = (
+        "backlog", "bad_commands", "blocked", "clock", "close_code", "close_reason", "counters", "dirty", "expires", "framing", "holds", "id",
+        "next_ping", "opened", "out", "pinged", "principal", "rate", "settings", "state", "stuck_since", "views",
+        "__weakref__",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        id_: str,
+        settings: GatewaySettings,
+        framing: Framing,
+        dirty: list[Session],
+        counters: Counter[str],
+        clock: Clock,
+    ) -> None:
+        self.id = id_
+        self.settings = settings
+        self.framing = framing
+        self.dirty = dirty
+        self.counters = counters
+        self.state = State.WAITING
+        self.principal: Principal | None = None
+        self.views: dict[str, View] = {}
+        self.holds: dict[str, int] = {}
+        self.out: list[bytes] = []
+        self.backlog: Backlog | None = None
+        self.blocked = False
+        self.stuck_since = 0.0
+        self.clock = clock
+        now = clock.now()
+        self.rate = Rate(settings.message_rate_limit, now)
+        self.bad_commands = 0
+        self.opened = now
+        self.expires = now
+        self.pinged = 0.0
+        self.next_ping = 0.0
+        self.close_code: CloseCode | None = None
+        self.close_reason = ""
+
+    # --- life ------------------------------------------------------------------------------------------------
+
+    def enter(self, state: State) -> None:
+        """Change state; a change that the table does not have is a bug in the gateway."""
+        if state not in _NEXT[self.state]:
+            raise AssertionError(f"a session cannot go from {self.state.name} to {state.name}")
+        self.state = state
+
+    def open(self, principal: Principal, instance: str) -> None:
+        """The token is good: greet."""
+        self.enter(State.OPEN)
+        self.renew(principal)
+        self.say(
+            "bus.hello",
+            {
+                "session": self.id,
+                "user": principal.user,
+                "instance": instance,
+                "protocol": "eventbus.v1",
+                "ping_ms": int(self.settings.heartbeat_interval * 1000),
+                "expires": int(principal.expires * 1000),
+            },
+        )
+
+    def renew(self, principal: Principal) -> None:
+        """Go on under a fresh token. Its end is kept as a moment of the clock that only goes forward."""
+        self.principal = principal
+        self.expires = self.clock.now() + principal.expires - self.clock.wall()
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Ask the edge to end the connection, after what is in ``out``. The first reason stays."""
+        if self.close_code is None and self.state is not State.CLOSED:
+            self.close_code = code
+            self.close_reason = reason
+            if not self.out:
+                self.dirty.append(self)
+
+    def default_topics(self) -> tuple[str, ...]:
+        """What a session reads without asking."""
+        assert self.principal is not None
+        return (f"user:{self.principal.user}:*", "system:*")
+
+    # --- commands --------------------------------------------------------------------------------------------
+
+    def receive(
+        self, text: str | bytes, refused: Callable[[Mapping[str, object]], None] | None = None
+    ) -> Command | None:
+        """Read a command; what is wrong with it is answered here (``refused`` hears it too), and None returned."""
+        try:
+            wait = self.rate.take(self.clock.now())
+            if wait:
+                raise CommandRefused(
+                    "rate_limited",
+                    f"more than {self.settings.message_rate_limit:g} commands a second",
+                    limit=self.settings.message_rate_limit,
+                    retry_ms=int(wait * 1000) + 1,
+                )
+            if len(text) > self.settings.max_command_size:
+                limit = self.settings.max_command_size
+                raise CommandRefused("too_large", f"a command has at most {limit} bytes", limit=limit)
+            command = parse_command(text)
+            if self.state is State.WAITING and not isinstance(command, Auth):
+                raise CommandRefused("unauthenticated", "the first command must be auth", field="do")
+        except CommandRefused as error:
+            self.refuse(error)
+            if refused is not None:
+                refused(error.data())
+            return None
+        return command
+
+    def refuse(self, error: CommandRefused) -> None:
+        """Answer a command with ``bus.error``; one who never gets it right is closed."""
+        self.counters[f"refused.{error.code}"] += 1
+        self.say("bus.error", error.data())
+        self.bad_commands += 1
+        if self.bad_commands >= self.settings.max_bad_commands:
+            self.close(CloseCode.PROTOCOL_VIOLATION, "too many refused commands")
+
+    def say(self, type_: str, data: Mapping[str, object]) -> None:
+        """One of the gateway's own words. It does not queue behind events: it is about the connection."""
+        if self.state is not State.CLOSED:
+            self._write(self.framing.word(self, type_, data))
+
+    def answer(self, ref: str | float | None) -> None:
+        """``bus.ok``."""
+        self.say("bus.ok", {} if ref is None else {"ref": ref})
+
+    def count_topics(self) -> int:
+        """Patterns in all channels."""
+        return sum(len(view.patterns) for view in self.views.values())
+
+    # --- channels --------------------------------------------------------------------------------------------
+
+    def watch(self, pattern: str, here: int, since: Position | None = None) -> str:
+        """Add a pattern and return its channel, whose live events are buffered until ``replay``.
+
+        ``here`` is the offset up to which live events have been handed to the sessions of this channel. What an
+        earlier pattern has brought is not brought again, unless it is asked for by ``since``.
+        """
+        channel = channel_of(pattern)
+        view = self.views.setdefault(channel, View())
+        if view.replaying is None:
+            view.replaying = []
+            view.delivered = here
+        if since is not None:
+            view.requested = since
+            view.settled = tuple(known for known in view.settled if known != pattern and not matches(known, pattern))
+        view.patterns[pattern] = None
+        view.whole = whole_channel(channel) in view.patterns
+        return channel
+
+    def unwatch(self, pattern: str) -> str | None:
+        """Take a pattern away; the channel's name if it was the last one there."""
+        channel = channel_of(pattern)
+        view = self.views.get(channel)
+        if view is None:
+            return None
+        view.patterns.pop(pattern, None)
+        view.whole = whole_channel(channel) in view.patterns
+        if view.patterns:
+            return None
+        del self.views[channel]
+        self.holds.pop(channel, None)
+        return channel
+
+    def replay(self, channel: str, resumption: Resumption, resumed: bool, ref: str | float | None = None) -> None:
+        """Hand over what ``resume`` found, with the words around it."""
+        view = self.views[channel]
+        how = "gap" if resumption.gap else "resumed" if resumed else "snapshot"
+        where = {"channel": channel, "epoch": resumption.position.epoch}
+        if resumption.gap is not None:
+            self.counters[f"gap.{resumption.gap.reason}"] += 1
+            self.say("bus.gap", {**where, "offset": resumption.position.offset, "reason": resumption.gap.reason})
+        self.counters[f"resume.{how}"] += 1
+        subscribed: dict[str, object] = {**where, "offset": resumption.start.offset, "how": how}
+        self.say(
+            "bus.subscribed", {**subscribed, "topics": list(view.patterns), **({} if ref is None else {"ref": ref})}
+        )
+        self.holds.pop(channel, None)
+        view.position = resumption.start
+        for record in resumption.records:
+            if view.wants(record.topic) and not view.had(record):
+                # Straight to the line, however slow it is: a history is bounded by the log, and the backlog may not be
+                # able to hold it.
+                delivery = Delivery(channel, record)
+                self._advance(delivery)
+                self._write(self.framing.event(self, delivery))
+        view.replaying = None
+        view.settled = tuple(view.patterns)
+        view.skip_to = resumption.position.offset
+        self.tell_position(channel, resumption.position)
+
+    def interrupt(self, channel: str, resumption: Resumption) -> None:
+        """The whole channel has lost events: say so and begin anew from its present state."""
+        view = self.views[channel]
+        if view.replaying is not None:
+            view.replaying.clear()  # it waits for a reading of its own, which what came before would not fit
+            return
+        view.settled = ()
+        self.replay(channel, resumption, resumed=False)
+
+    def narrow(self) -> list[str]:
+        """Channels that are read in part, and are up to date."""
+        return [name for name, view in self.views.items() if not view.whole and view.replaying is None]
+
+    def adopt(self, channel: str, epoch: str) -> None:
+        """A channel that was empty so far has been born: its epoch belongs to the page's cursor."""
+        view = self.views[channel]
+        if view.replaying is None and not view.position.epoch:
+            view.position = Position(epoch, 0)
+            where = {"channel": channel, "epoch": epoch, "offset": 0}
+            self.say("bus.subscribed", {**where, "how": "resumed", "topics": list(view.patterns)})
+
+    def tell_position(self, channel: str, position: Position) -> None:
+        """Say that everything up to a position has been handed over; later, while something of it still waits."""
+        view = self.views[channel]
+        if self.backlog is None and channel not in self.holds:
+            view.position = position
+            self.say("bus.position", {"channel": channel, "epoch": position.epoch, "offset": position.offset})
+
+    def cursor(self) -> Cursor:
+        """Where this session is in all of its channels; while one is on hold, the offset that is safe."""
+        cursor: Cursor = {}
+        for channel, view in self.views.items():
+            if view.position.epoch:
+                cursor[channel] = Position(view.position.epoch, self.holds.get(channel, view.position.offset))
+            elif view.requested is not None:
+                cursor[channel] = view.requested
+        return cursor
+
+    # --- events ----------------------------------------------------------------------------------------------
+
+    def take(self, batch: Batch) -> None:
+        """Events of a channel that this session reads whole. The hot path: keep it an append."""
+        if self.blocked or self.backlog is not None or not self.framing.shared:
+            for delivery in batch.deliveries:
+                self._deliver(delivery)
+            return
+        out = self.out
+        if not out:
+            self.dirty.append(self)
+        out.append(batch.joined)
+
+    def take_some(self, batch: Batch) -> int:
+        """Events of a channel that this session reads in part, or has had some of already. Returns how many it took."""
+        view = self.views[batch.channel]
+        taken = 0
+        for delivery in batch.deliveries:
+            record = delivery.record
+            if view.replaying is not None:
+                view.replaying.append(record)
+            elif record.offset > view.skip_to and view.wants(record.topic):
+                self._deliver(delivery)
+                taken += 1
+        return taken
+
+    def _deliver(self, delivery: Delivery) -> None:
+        if self.blocked or self.backlog is not None:
+            self._queue(delivery)
+            return
+        self._advance(delivery)
+        self._write(self.framing.event(self, delivery))
+
+    def _advance(self, delivery: Delivery) -> None:
+        view = self.views.get(delivery.channel)
+        if view is not None and delivery.record.offset > view.position.offset:
+            view.position = Position(view.position.epoch, delivery.record.offset)
+
+    def _queue(self, delivery: Delivery) -> None:
+        if self.backlog is None:
+            self.backlog = Backlog(self.settings.backlog_events, self.settings.backlog_bytes)
+        for drop in self.backlog.push(delivery, int(self.clock.wall() * 1000)):
+            self.counters[f"drop.{drop.reason}"] += 1
+            if drop.reason == "full":
+                self.close(CloseCode.TOO_SLOW, "the backlog is full; resume with the cursor")
+
+    def _write(self, data: bytes) -> None:
+        if not self.out:
+            self.dirty.append(self)
+        self.out.append(data)
+
+    # --- time ------------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> tuple[float, bool]:
+        """Look at the deadlines. Returns when to look again, and whether to ping."""
+        settings = self.settings
+        if self.state is State.WAITING:
+            deadline = self.opened + settings.auth_deadline
+            if now >= deadline:
+                self.close(CloseCode.NO_TOKEN, "no token came in time")
+            return deadline, False
+        if now >= self.expires:
+            self.close(CloseCode.TOKEN_EXPIRED, "the token has expired")
+        if self.blocked and now - self.stuck_since >= settings.stuck_after:
+            self.close(CloseCode.TOO_SLOW, "nothing was taken for too long; resume with the cursor")
+        if self.pinged and now - self.pinged >= settings.heartbeat_timeout:
+            self.close(CloseCode.NO_PONG, "no pong in time")
+        ping = not self.pinged and now >= self.next_ping
+        if ping:
+            self.next_ping = now + settings.heartbeat_interval
+            if self.framing.pongs:
+                self.pinged = now
+        pong_due = self.pinged + settings.heartbeat_timeout if self.pinged else self.next_ping
+        stuck_due = self.stuck_since + settings.stuck_after if self.blocked else self.next_ping
+        return min(self.expires, self.next_ping, pong_due, stuck_due), ping
+
+    def pong(self) -> None:
+        """The browser has answered a ping."""
+        self.pinged = 0.0
+
+    # --- flow ------------------------------------------------------------------------------------------------
+
+    def block(self) -> None:
+        """The socket takes no more for now."""
+        if not self.blocked:
+            self.blocked = True
+            self.stuck_since = self.clock.now()
+
+    def unblock(self, limit_bytes: int) -> None:
+        """The socket takes again: move about ``limit_bytes`` of the backlog to ``out``."""
+        self.blocked = False
+        if self.backlog is None:
+            return
+        steps, dropped = self.backlog.pop(limit_bytes, int(self.clock.wall() * 1000))
+        for drop in dropped:
+            self.counters[f"drop.{drop.reason}"] += 1
+        for step in steps:
+            self._step(step)
+        if not len(self.backlog):
+            self.backlog = None
+
+    def _step(self, step: Step) -> None:
+        match step:
+            case Delivery():
+                self._advance(step)
+                self._write(self.framing.event(self, step))
+            case Hold(channel, offset):
+                self.holds[channel] = offset
+                self.say("bus.hold", {"channel": channel, "offset": offset})
+            case Release(channel, offset):
+                self.holds.pop(channel, None)
+                self.say("bus.release", {"channel": channel, "offset": offset})
+

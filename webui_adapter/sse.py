@@ -1,0 +1,166 @@
+"""The SSE edge: the same session as a stream of server-sent events, for networks that do not let WebSockets through."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+
+from fastapi import Request, Response
+from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
+
+from eventbus.cursor import parse_cursor
+from eventbus.errors import InvalidCursor, InvalidName
+from webui_adapter.delivery import Delivery
+from webui_adapter.errors import TokenRefused
+from webui_adapter.frames import sse_comment, sse_event, word
+from webui_adapter.gateway import Gateway
+from webui_adapter.origins import origin_allowed
+from webui_adapter.pull import PullLine
+from webui_adapter.session import Session, State
+from webui_adapter.tokens import token_of
+from webui_adapter.websocket import reading_of
+
+__all__ = ["serve_command", "serve_sse"]
+
+_RETRY_MS = 1000
+
+
+class SseFraming:
+    """Events with the session's whole cursor as ``id``. The gateway's own words have none: they are not resumed."""
+
+    shared = False
+    pongs = False
+
+    def event(self, session: Session, delivery: Delivery) -> bytes:
+        return sse_event(delivery.record.type, delivery.record.event, session.cursor())
+
+    def word(self, session: Session, type_: str, data: Mapping[str, object]) -> bytes:
+        # A position is where to resume from, though no event: it has an id too.
+        cursor = session.cursor() if type_ in ("bus.position", "bus.release") else None
+        return sse_event(type_, word(type_, data, int(session.clock.wall() * 1000)), cursor)
+
+
+FRAMING = SseFraming()
+
+
+def refusal(gateway: Gateway, request: Request) -> Response | None:
+    """Why a request over HTTP is not served, as its answer; or None."""
+    presented = token_of(request.headers, (), request.cookies, gateway.settings.cookie_name)
+    by_cookie = presented is not None and presented.carrier == "cookie"
+    headers = request.headers
+    if not origin_allowed(
+        headers.get("origin"), headers.get("host"), gateway.settings.allowed_origins, cookie=_unsafe(request, by_cookie)
+    ):
+        gateway.counters["refused.origin"] += 1
+        return PlainTextResponse("this origin may not connect", 403)
+    try:
+        gateway.tokens.check(None if presented is None else presented.token)
+    except TokenRefused as error:
+        gateway.counters["auth.refused"] += 1
+        return PlainTextResponse(str(error), 401, {"WWW-Authenticate": "Bearer"})
+    return None
+
+
+def _unsafe(request: Request, by_cookie: bool) -> bool:
+    """Whether a missing Origin is suspicious. Browsers omit it on a same-origin GET, which a foreign page cannot read."""
+    return by_cookie and request.method != "GET"
+
+
+def serve_sse(gateway: Gateway, request: Request) -> Response:
+    """The stream of one session."""
+    refused = refusal(gateway, request)
+    if refused is not None:
+        return refused
+    if gateway.admission.full or gateway.leaving:
+        gateway.counters["refused.full"] += 1
+        return PlainTextResponse("this instance takes no more connections", 503, {"Retry-After": "1"})
+    try:
+        cursor, topics = reading_of(request)
+        last = request.headers.get("last-event-id")
+        if last:
+            cursor = parse_cursor(last)
+    except (InvalidCursor, InvalidName) as error:
+        return PlainTextResponse(str(error), 400)
+    presented = token_of(request.headers, (), request.cookies, gateway.settings.cookie_name)
+    assert presented is not None
+    session = gateway.connect(FRAMING)
+    line = PullLine(session, gateway.settings.write_high, sse_comment())
+    gateway.attach_line(session, line)
+    gateway.authenticate(session, presented.token, cursor, topics)
+    gateway.flush()
+    headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no", **_cors(gateway, request)}
+    return StreamingResponse(_stream(gateway, session, line), media_type="text/event-stream", headers=headers)
+
+
+async def _stream(gateway: Gateway, session: Session, line: PullLine) -> AsyncIterator[bytes]:
+    """What the session has to say, until either side ends it."""
+    code = 1006
+    try:
+        yield b"retry: %d\n\n" % _RETRY_MS
+        while True:
+            out = await line.next()
+            if out:
+                yield b"".join(out)
+            if session.close_code is not None:
+                code = session.close_code
+                said = {"code": int(code), "reason": session.close_reason}
+                yield sse_event("bus.close", word("bus.close", said, int(gateway.clock.wall() * 1000)), None)
+                return
+    finally:
+        gateway.disconnect(session, code)
+
+
+async def serve_command(gateway: Gateway, request: Request, session_id: str) -> Response:
+    """A command for a session that has no way back of its own."""
+    refused = refusal(gateway, request)
+    if refused is not None:
+        return refused
+    presented = token_of(request.headers, (), request.cookies, gateway.settings.cookie_name)
+    assert presented is not None
+    principal = gateway.tokens.check(presented.token)
+    session = gateway.sessions.get(session_id)
+    if session is None or session.principal is None or session.principal.user != principal.user:
+        return PlainTextResponse("no such session on this instance", 404, _cors(gateway, request))
+    if session.state is State.CLOSED:
+        return PlainTextResponse("the session has ended", 404, _cors(gateway, request))
+    body = await _body(request, gateway.settings.max_command_size)
+    if body is None:
+        data = {"code": "too_large", "message": f"a command has at most {gateway.settings.max_command_size} bytes"}
+        return JSONResponse({"type": "bus.error", "data": data}, 413, _cors(gateway, request))
+    heard: list[Mapping[str, object]] = []
+    command = session.receive(body, heard.append)
+    if command is None:
+        gateway.flush()
+        status = 429 if heard and heard[0]["code"] == "rate_limited" else 400
+        return JSONResponse({"type": "bus.error", "data": dict(heard[0])}, status, _cors(gateway, request))
+    gateway.handle(session, command)
+    return Response(status_code=202, headers=_cors(gateway, request))
+
+
+async def _body(request: Request, limit: int) -> bytes | None:
+    """The body, or None if it is over the limit; no more than that is read."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            return None
+    return body
+
+
+def preflight(gateway: Gateway, request: Request) -> Response:
+    """Answer to a browser that asks whether a page of another, allowed origin may send a token or a command."""
+    return Response(status_code=204, headers=_cors(gateway, request))
+
+
+def _cors(gateway: Gateway, request: Request) -> dict[str, str]:
+    origin = request.headers.get("origin")
+    if origin is None or origin not in gateway.settings.allowed_origins:
+        return {}
+    return {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Allow-Credentials": "true",
+        "Access-Control-Allow-Headers": "authorization, content-type, last-event-id",
+        "Access-Control-Allow-Methods": "GET, POST",
+        "Vary": "Origin",
+    }
+
+

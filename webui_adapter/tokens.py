@@ -1,0 +1,110 @@
+"""Who is there: JWTs checked, and where a request may carry one. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import jwt
+
+from eventbus import InvalidName
+from eventbus.topics import check_id
+from webui_adapter.errors import TokenRefused
+from webui_adapter.settings import GatewaySettings
+
+__all__ = ["SUBPROTOCOL", "TOKEN_SUBPROTOCOL", "Principal", "TokenChecker", "token_of"]
+
+SUBPROTOCOL: Final = "eventbus.v1"
+TOKEN_SUBPROTOCOL: Final = "access_token."  # noqa: S105 - the name of a carrier, not a secret
+MAX_TOKEN: Final = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A user and what the token says of them.
+
+    Attributes:
+        user: the id that names their channel.
+        expires: seconds since 1970; the session ends then unless a fresh token comes.
+        collections: ids in the claim ``collections``, for ``authorise.by_claim``.
+        claims: everything, for an application's own authoriser.
+    """
+
+    user: str
+    expires: float
+    collections: frozenset[str]
+    claims: Mapping[str, object]
+
+
+class TokenChecker:
+    """Checks signature, ``exp`` (required), and issuer and audience where they are set.
+
+    The algorithm is the setting's, never the token's; keys come from the settings, never from the token.
+    """
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self._key = settings.jwt_key
+        self._required = ["exp", settings.jwt_user_claim]
+
+    def check(self, token: object) -> Principal:
+        """The principal of a token.
+
+        Raises:
+            TokenRefused: with a reason that holds nothing of the token.
+        """
+        if not isinstance(token, str) or not token or len(token) > MAX_TOKEN:
+            raise TokenRefused(f"the token must be a string of at most {MAX_TOKEN} characters")
+        settings = self._settings
+        try:
+            claims = jwt.decode(
+                token,
+                self._key,
+                algorithms=[settings.jwt_algorithm],
+                issuer=settings.jwt_issuer,
+                audience=settings.jwt_audience,
+                leeway=timedelta(seconds=settings.jwt_leeway),
+                options={"require": self._required, "verify_aud": settings.jwt_audience is not None},
+            )
+        except jwt.ExpiredSignatureError:
+            raise TokenRefused("the token has expired", expired=True) from None
+        except jwt.PyJWTError as error:
+            raise TokenRefused(f"the token is not valid: {type(error).__name__}") from None
+        return self._principal(claims)
+
+    def _principal(self, claims: Mapping[str, object]) -> Principal:
+        claim = self._settings.jwt_user_claim
+        try:
+            user = check_id(claims[claim], claim)
+        except InvalidName as error:
+            raise TokenRefused(f"the token's {claim} cannot be a user id: {error}") from None
+        expires = claims["exp"]
+        assert isinstance(expires, int | float)  # PyJWT has checked it
+        listed = claims.get("collections")
+        collections = frozenset(str(item) for item in listed) if isinstance(listed, list) else frozenset[str]()
+        return Principal(user, float(expires), collections, claims)
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """A token and what carried it: ``subprotocol``, ``header`` or ``cookie``."""
+
+    token: str
+    carrier: str
+
+
+def token_of(headers: Mapping[str, str], subprotocols: Iterable[str], cookies: Mapping[str, str], cookie: str) -> (
+    Presented | None
+):
+    """The token that a request carries. The query string is not a carrier: it ends up in logs."""
+    for offered in subprotocols:
+        if offered.startswith(TOKEN_SUBPROTOCOL):
+            return Presented(offered[len(TOKEN_SUBPROTOCOL) :], "subprotocol")
+    scheme, _, credentials = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and credentials:
+        return Presented(credentials.strip(), "header")
+    if cookie and cookies.get(cookie):
+        return Presented(cookies[cookie], "cookie")
+    return None

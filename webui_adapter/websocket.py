@@ -1,0 +1,201 @@
+"""The WebSocket edge: a handshake becomes a session, messages become commands, what the session has to say is written.
+
+On a server that runs ``EventBusWebSocketProtocol`` frames go straight to the transport (``PushLine``). On any other ASGI
+server the same session is served through ASGI messages (``PullLine``): slower, and without pings of our own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any, cast
+
+from fastapi import WebSocket
+from starlette.responses import PlainTextResponse
+from starlette.websockets import WebSocketDisconnect
+
+from eventbus.cursor import Cursor, parse_cursor
+from eventbus.errors import InvalidCursor, InvalidName
+from eventbus.topics import check_pattern
+from webui_adapter.delivery import Delivery
+from webui_adapter.frames import text_frame, word
+from webui_adapter.gateway import Gateway
+from webui_adapter.origins import origin_allowed
+from webui_adapter.pull import PullLine
+from webui_adapter.session import Session
+from webui_adapter.tokens import SUBPROTOCOL, TOKEN_SUBPROTOCOL, token_of
+from webui_adapter.ws import EXTENSION, EventBusWebSocketProtocol
+
+__all__ = ["serve_websocket"]
+
+log = logging.getLogger(__name__)
+
+
+class FrameFraming:
+    """Events as the prepared frames that all sessions share."""
+
+    shared = True
+    pongs = True
+
+    def event(self, _: Session, delivery: Delivery) -> bytes:
+        return delivery.frame
+
+    def word(self, session: Session, type_: str, data: Mapping[str, object]) -> bytes:
+        return text_frame(word(type_, data, int(session.clock.wall() * 1000)))
+
+
+class TextFraming:
+    """Events as the texts of ASGI messages."""
+
+    shared = False
+    pongs = False
+
+    def event(self, _: Session, delivery: Delivery) -> bytes:
+        return delivery.record.event
+
+    def word(self, session: Session, type_: str, data: Mapping[str, object]) -> bytes:
+        return word(type_, data, int(session.clock.wall() * 1000))
+
+
+FRAMES = FrameFraming()
+TEXTS = TextFraming()
+
+
+class PushLine:
+    """A session on a connection of ours."""
+
+    def __init__(self, gateway: Gateway, session: Session, protocol: EventBusWebSocketProtocol) -> None:
+        self._gateway = gateway
+        self._session = session
+        self._protocol = protocol
+        protocol.take_over(self, gateway.settings.write_high)
+
+    def flush(self) -> None:
+        """See ``Line``."""
+        session = self._session
+        out = session.out
+        if out:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
+            self._protocol.write(data)
+        if session.close_code is not None:
+            self._protocol.end(session.close_code, session.close_reason)
+
+    def ping(self) -> None:
+        """See ``Line``."""
+        self._protocol.ping()
+
+    def paused(self) -> None:
+        """See ``Owner``."""
+        self._session.block()
+
+    def resumed(self) -> None:
+        """See ``Owner``: the backlog goes out piece by piece, as long as the socket takes it."""
+        session = self._session
+        session.unblock(self._gateway.settings.write_high)
+        self.flush()
+        while session.backlog is not None and not session.blocked and session.close_code is None:
+            session.unblock(self._gateway.settings.write_high)
+            self.flush()
+
+    def ponged(self) -> None:
+        """See ``Owner``."""
+        self._session.pong()
+
+    def shutdown(self) -> None:
+        """See ``Owner``."""
+        self._gateway.dismiss()
+
+
+async def serve_websocket(gateway: Gateway, websocket: WebSocket) -> None:
+    """One connection, from its handshake to its end."""
+    settings = gateway.settings
+    presented = token_of(websocket.headers, websocket.scope["subprotocols"], websocket.cookies, settings.cookie_name)
+    by_cookie = presented is not None and presented.carrier == "cookie"
+    headers = websocket.headers
+    if not origin_allowed(headers.get("origin"), headers.get("host"), settings.allowed_origins, cookie=by_cookie):
+        gateway.counters["refused.origin"] += 1
+        await websocket.send_denial_response(PlainTextResponse("this origin may not connect", 403))
+        return
+    if gateway.admission.full or gateway.leaving:
+        gateway.counters["refused.full"] += 1
+        refusal = PlainTextResponse("this instance takes no more connections", 503, {"Retry-After": "1"})
+        await websocket.send_denial_response(refusal)
+        return
+    try:
+        cursor, topics = reading_of(websocket)
+    except (InvalidCursor, InvalidName) as error:
+        await websocket.send_denial_response(PlainTextResponse(str(error), 400))
+        return
+    await websocket.accept(subprotocol=_subprotocol(websocket.scope["subprotocols"]))
+    await _serve(gateway, websocket, None if presented is None else presented.token, cursor, topics)
+
+
+def reading_of(connection: Any) -> tuple[Cursor, tuple[str, ...]]:
+    """Cursor and patterns of a request's query. Raises InvalidCursor or InvalidName."""
+    query = connection.query_params
+    return parse_cursor(query.get("cursor", "")), tuple(check_pattern(topic) for topic in query.getlist("topic"))
+
+
+def _subprotocol(offered: list[str]) -> str | None:
+    """Browsers insist on one of what they offered; the one with the token is echoed only if there is no other."""
+    if SUBPROTOCOL in offered:
+        return SUBPROTOCOL
+    return next((name for name in offered if name.startswith(TOKEN_SUBPROTOCOL)), None)
+
+
+async def _serve(
+    gateway: Gateway, websocket: WebSocket, token: str | None, cursor: Cursor, topics: tuple[str, ...]
+) -> None:
+    extension = websocket.scope.get("extensions", {}).get(EXTENSION)
+    pulling: asyncio.Task[None] | None = None
+    if extension is not None:
+        session = gateway.connect(FRAMES)
+        protocol = cast("EventBusWebSocketProtocol", extension["protocol"])
+        gateway.attach_line(session, PushLine(gateway, session, protocol))
+    else:
+        session = gateway.connect(TEXTS)
+        pull = PullLine(session, gateway.settings.write_high)
+        gateway.attach_line(session, pull)
+        pulling = asyncio.create_task(_pull(pull, session, websocket))
+    code = 1006
+    try:
+        if token is not None:
+            gateway.authenticate(session, token, cursor, topics)
+            gateway.flush()
+        code = await _receive(gateway, session, websocket)
+    finally:
+        gateway.disconnect(session, code)
+        if pulling is not None:
+            pulling.cancel()
+
+
+async def _receive(gateway: Gateway, session: Session, websocket: WebSocket) -> int:
+    """Commands until the end; the close code."""
+    while True:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            return int(message.get("code") or 1005)
+        text = message.get("text")
+        command = session.receive(text if text is not None else message.get("bytes", b""))
+        if command is None:
+            gateway.flush()
+        else:
+            gateway.handle(session, command)
+
+
+async def _pull(pull: PullLine, session: Session, websocket: WebSocket) -> None:
+    """Send through ASGI what the session has to say; while a send waits, the session counts as slow."""
+    try:
+        while True:
+            for text in await pull.next():
+                if text:
+                    await websocket.send_text(text.decode())
+            if session.close_code is not None:
+                await websocket.close(session.close_code, session.close_reason)
+                return
+    except (WebSocketDisconnect, RuntimeError):
+        return  # the browser has gone; the receiving side ends the session
+
+

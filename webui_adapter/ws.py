@@ -1,0 +1,111 @@
+"""uvicorn's WebSocket protocol with a fast way out: ``uvicorn --ws webui_adapter.ws:EventBusWebSocketProtocol``.
+
+Prepared frames go to the transport as they are. uvicorn's own way (an ASGI message, a coroutine, a frame object) costs
+several times what the kernel takes for the write. All else, handshake, parsing, ASGI, stays uvicorn's; it also serves
+an application's other WebSocket routes unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+
+from webui_adapter.frames import PING
+
+__all__ = ["EXTENSION", "EventBusWebSocketProtocol", "Owner"]
+
+EXTENSION = "eventbus"
+"""Where in the ASGI scope's ``extensions`` the protocol offers itself."""
+
+_CLOSE_TIMEOUT = 5.0
+_PONG_LIMIT = 1_048_576
+
+
+class Owner(Protocol):
+    """Who has taken the connection over."""
+
+    def paused(self) -> None:
+        """The socket's buffer is above the high mark."""
+
+    def resumed(self) -> None:
+        """It is below the low mark again."""
+
+    def ponged(self) -> None:
+        """The browser has answered a ping."""
+
+    def shutdown(self) -> None:
+        """The server is shutting down."""
+
+
+class EventBusWebSocketProtocol(WebSocketsSansIOProtocol):
+    """One connection."""
+
+    _owner: Owner | None = None
+
+    def handle_connect(self, event: Any) -> None:
+        """Answer the handshake without compression, and offer ourselves to the application."""
+        # Compressed frames could not be shared; per connection they cost 32 KB and more than the write itself.
+        self.conn.available_extensions = []
+        super().handle_connect(event)
+        if self.handshake_initiated and not self.handshake_complete:
+            self.scope["extensions"][EXTENSION] = {"protocol": self}  # type: ignore[typeddict-unknown-key]
+
+    def take_over(self, owner: Owner, write_high: int) -> None:
+        """From now on the owner pings, hears of a slow socket and of the shutdown, and writes with ``write``."""
+        self.stop_keepalive()
+        self._owner = owner
+        self.transport.set_write_buffer_limits(high=write_high)
+
+    def write(self, frames: bytes) -> None:
+        """Write prepared frames. Never blocks: what the socket does not take is buffered, and the owner told."""
+        if not self.close_sent and not self.disconnected:
+            self.transport.write(frames)
+
+    def ping(self) -> None:
+        """Send a ping without payload."""
+        self.write(PING)
+
+    def end(self, code: int, reason: str) -> None:
+        """Close with a code. A peer that does not answer is cut off after some seconds."""
+        if self.close_sent or self.disconnected:
+            return
+        self.conn.send_close(code, reason.encode()[:120].decode(errors="ignore"))
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.loop.call_later(_CLOSE_TIMEOUT, self.transport.abort)
+
+    def handle_pong(self, event: Frame) -> None:
+        """Tell the owner."""
+        if self._owner is None:
+            super().handle_pong(event)
+        else:
+            self._owner.ponged()
+
+    def handle_ping(self) -> None:
+        """Answer, unless the peer pings without ever reading: the answers would fill the memory."""
+        if self.transport.get_write_buffer_size() > _PONG_LIMIT:
+            self.transport.abort()
+        else:
+            super().handle_ping()
+
+    def pause_writing(self) -> None:
+        """See ``asyncio.Protocol``."""
+        super().pause_writing()
+        if self._owner is not None:
+            self._owner.paused()
+
+    def resume_writing(self) -> None:
+        """See ``asyncio.Protocol``."""
+        super().resume_writing()
+        if self._owner is not None:
+            self._owner.resumed()
+
+    def shutdown(self) -> None:
+        """uvicorn would send 1012 to everybody at once; the owner lets them go one by one, with a code of ours."""
+        if self._owner is None:
+            super().shutdown()
+        else:
+            self._owner.shutdown()
