@@ -5,20 +5,24 @@
 A leaf is one task of the canvas. It is *planned* if the canvas named it at the start, else *dynamic* and raises the total; a
 *hidden* one (Celery's own ``celery.*`` tasks, the starter itself) keeps the operation open but is not counted.
 The operation has ended when everything that was published has ended. Publication may be heard of after the end
-of the same leaf, since two processes tell of them; so both are remembered.
+of the same leaf, since two processes tell of them; so both are remembered. Whatever has started has been published, even
+if the publisher died before it could tell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 __all__ = ["Counts", "Mark", "MarkKind", "OperationState", "Tally", "Told"]
 
 MarkKind = Literal["plan", "published", "started", "done", "failed"]
 OperationState = Literal["queued", "running", "succeeded", "failed"]
 Told = Literal["started", "progress", "succeeded", "failed"]
+
+
+_RUNNING: Final = ("started", "done", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class Tally:
         before = self.counts()
         for mark in marks:
             self._take(mark)
-        if self.state == "queued" and any(mark.kind in ("started", "done", "failed") for mark in marks):
+        if self.state == "queued" and any(mark.kind in _RUNNING and not mark.hidden for mark in marks):
             self.state = "running"
             told.append(("started", self.counts()))
         ended = self.opened and self.open == 0 and self.early == 0
@@ -97,7 +101,7 @@ class Tally:
             self.planned = mark.planned
             return
         known = self.leaves.get(mark.leaf)
-        if mark.kind == "published":
+        if mark.kind in ("published", "started"):
             if known == "e":
                 self.leaves[mark.leaf] = "b"
                 self.early -= 1

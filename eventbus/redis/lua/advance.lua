@@ -68,8 +68,12 @@ if not was_ended then
     elseif kind == 'published' then
       published(leaf, planned, hidden)
     else
-      begun = true
-      if kind ~= 'started' then
+      -- A hidden leaf, such as the starter, is nothing that a person would call the beginning.
+      begun = begun or hidden == '0'
+      if kind == 'started' then
+        -- Its publisher may have died before it could tell.
+        published(leaf, planned, hidden)
+      else
         ended(kind, leaf, planned, hidden)
       end
     end
