@@ -1,0 +1,18 @@
+"""Celery's side: tasks that belong to operations, and the people who wait for them."""
+
+from worker_adapter.install import Installation, install
+from worker_adapter.progress import Progress, progress, track
+from worker_adapter.settings import WorkerSettings
+from worker_adapter.start import Operation, astart_operation, start_operation
+
+__all__ = [
+    "Installation",
+    "Operation",
+    "Progress",
+    "WorkerSettings",
+    "astart_operation",
+    "install",
+    "progress",
+    "start_operation",
+    "track",
+]

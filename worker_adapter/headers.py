@@ -1,0 +1,73 @@
+"""What travels with a message, and what a task is to its operation.
+
+Four headers. User, operation and label go along to everything that is published on behalf of an operation. The fourth
+says which leaf of the operation the message is: the canvas' own leaves get it in their signatures when the operation
+is started (``plan-3``), everything else when it is published (a fresh id). Only a retry keeps it, because Celery
+sends a retry with the headers of the request; so it is never inherited by what a task starts.
+
+A task's id would not do: the last task of a replacement inherits the id of the task that it replaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from eventbus.operation import OperationRef
+
+__all__ = ["LEAF", "OPERATION", "Leaf", "leaf_of", "operation_headers", "planned_leaf", "read_operation"]
+
+USER: Final = "eventbus_user"
+OPERATION: Final = "eventbus_operation"
+LABEL: Final = "eventbus_label"
+LEAF: Final = "eventbus_leaf"
+
+_PLANNED: Final = "plan-"
+# Celery's own tasks do its bookkeeping, except for these: what they run is the application's work.
+_WORK: Final = frozenset({"celery.map", "celery.starmap", "celery.chunks"})
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One task of an operation.
+
+    Attributes:
+        key: its name within the operation, the same through retries and redelivery.
+        planned, hidden: as in ``eventbus.tally.Mark``.
+    """
+
+    key: str
+    planned: bool
+    hidden: bool
+
+
+def operation_headers(operation: OperationRef, label: str) -> dict[str, str]:
+    """Headers that say on whose behalf a message is published."""
+    headers = {USER: operation.user, OPERATION: operation.op}
+    if label:
+        headers[LABEL] = label
+    return headers
+
+
+def read_operation(headers: Mapping[str, Any] | None) -> tuple[OperationRef, str] | None:
+    """Operation and label of a message, or None for one that belongs to none."""
+    if not headers:
+        return None
+    user, op, label = headers.get(USER), headers.get(OPERATION), headers.get(LABEL)
+    if not isinstance(user, str) or not isinstance(op, str):
+        return None
+    return OperationRef(user, op), label if isinstance(label, str) else ""
+
+
+def planned_leaf(number: int) -> str:
+    """Value of the leaf header for a leaf that the canvas names at the start."""
+    return f"{_PLANNED}{number}"
+
+
+def leaf_of(name: str, task_id: str, headers: Mapping[str, Any] | None) -> Leaf:
+    """Which leaf a message is. ``name`` is the task's name."""
+    key = (headers or {}).get(LEAF)
+    if not isinstance(key, str):
+        key = f"task-{task_id}"  # never published: an eager task
+    return Leaf(key, planned=key.startswith(_PLANNED), hidden=name.startswith("celery.") and name not in _WORK)

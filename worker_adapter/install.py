@@ -1,0 +1,106 @@
+"""``install(app)``: connects an application's signals to what they mean for operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from celery import Celery, signals
+
+from eventbus.bus import Bus, configure, default_bus
+from worker_adapter.lifecycle import Lifecycle
+from worker_adapter.settings import WorkerSettings
+
+__all__ = ["Installation", "install", "installation_of"]
+
+_PLACE: Final = "_eventbus_installation"
+
+
+class Installation:
+    """Receivers of one application's signals.
+
+    Signals and no task base class: they reach every task, also those of libraries and of Celery itself. The receivers
+    keep no state of their own, so it does not matter whether a pool forks, spawns, or runs threads or greenlets.
+    """
+
+    def __init__(self, app: Celery, settings: WorkerSettings) -> None:
+        self.app = app
+        self.settings = settings
+        self._lifecycle = Lifecycle(settings)
+
+    def connect(self) -> None:
+        """Begin to listen."""
+        for signal, receiver in self._receivers():
+            signal.connect(receiver, weak=False, dispatch_uid=self._uid)
+
+    def disconnect(self) -> None:
+        """No longer listen: for tests, and before another installation takes over."""
+        for signal, _ in self._receivers():
+            signal.disconnect(dispatch_uid=self._uid)
+        if getattr(self.app, _PLACE, None) is self:
+            setattr(self.app, _PLACE, None)
+
+    @property
+    def _uid(self) -> str:
+        return f"eventbus:{id(self)}"
+
+    def _receivers(self) -> Iterator[tuple[Any, Callable[..., None]]]:
+        yield signals.before_task_publish, self._before_publish
+        yield signals.after_task_publish, self._after_publish
+        yield signals.task_prerun, self._prerun
+        yield signals.task_postrun, self._postrun
+        # In a pool's child atexit does not run.
+        yield signals.worker_process_shutdown, self._shutdown
+        yield signals.worker_shutdown, self._shutdown
+
+    def _before_publish(self, headers: dict[str, Any] | None = None, **_: Any) -> None:
+        if headers is not None:
+            self._lifecycle.publishing(headers)
+
+    def _after_publish(self, sender: str, headers: dict[str, Any] | None = None, **_: Any) -> None:
+        if headers is not None:
+            self._lifecycle.published(sender, headers)
+
+    def _prerun(self, task: Any, task_id: str, **_: Any) -> None:
+        if self._is_mine(task):
+            self._lifecycle.starting(task, task_id)
+
+    def _postrun(self, task: Any, state: str | None = None, retval: Any = None, **_: Any) -> None:
+        if self._is_mine(task):
+            self._lifecycle.ended(task, state, retval)
+
+    def _shutdown(self, **_: Any) -> None:
+        default_bus().close()
+
+    def _is_mine(self, task: Any) -> bool:
+        # The application of a spawned child may be a copy without an installation: whoever is connected there serves
+        # it.
+        return (getattr(task.app, _PLACE, None) or self) is self
+
+
+def installation_of(app: Celery) -> Installation | None:
+    """The application's installation, if there is one."""
+    return getattr(app, _PLACE, None)
+
+
+def install(app: Celery, *, settings: WorkerSettings | None = None, bus: Bus | None = None) -> Installation:
+    """Let an application's tasks belong to operations, and tell of them. Call it where the application is made, once.
+
+    A second call changes nothing unless it brings settings. ``bus`` becomes this process's bus
+    (``eventbus.configure``); without it the one that ``emit`` uses is taken, made on first use. Nothing is connected
+    to, and no thread is started here.
+
+    Raises:
+        pydantic.ValidationError: a variable ``EVENTBUS_WORKER_…`` is set to what cannot be.
+    """
+    if bus is not None:
+        configure(bus=bus)
+    former = installation_of(app)
+    if former is not None:
+        if settings is None:
+            return former
+        former.disconnect()
+    installation = Installation(app, settings or WorkerSettings())
+    setattr(app, _PLACE, installation)
+    installation.connect()
+    return installation

@@ -1,0 +1,33 @@
+"""Every bound of this package, with its default. Each can be set by environment: ``EVENTBUS_WORKER_<NAME>``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["TaskWord", "WorkerSettings"]
+
+TaskWord = Literal["started", "succeeded", "retry", "failed"]
+
+
+class WorkerSettings(BaseSettings):
+    """What the Celery side may do. Times are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="EVENTBUS_WORKER_", frozen=True, extra="ignore")
+
+    flush_budget: float = Field(
+        1.0, ge=0, description="what the end of a task may wait for its events to reach Redis; 0: does not wait"
+    )
+    progress_interval: float = Field(
+        0.25, gt=0, description="between two events of one progress; the last comes always"
+    )
+    rate_window: float = Field(5.0, gt=0, description="how far back the rate of a progress looks")
+    error_chars: int = Field(200, ge=0, le=10_000, description="of an error's message shown; 0: the class name only")
+    message_chars: int = Field(200, ge=0, le=10_000, description="of a progress' message shown")
+    label_chars: int = Field(200, ge=0, le=1_000, description="of an operation's label; it travels in every message")
+    events: frozenset[TaskWord] = Field(
+        frozenset({"started", "succeeded", "retry", "failed"}),
+        description="task.* events to emit, as a JSON list; operation.* events do not depend on them",
+    )

@@ -1,0 +1,112 @@
+"""``start_operation``: a canvas becomes something that a person waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Any, Final
+
+from celery.canvas import Signature
+
+from eventbus.bus import Bus, default_bus
+from eventbus.cursor import format_cursor
+from eventbus.errors import TransportError
+from eventbus.ids import event_id
+from eventbus.operation import OperationQueued, OperationRef
+from eventbus.tally import Mark
+from eventbus.topics import check_id, user_channel
+from worker_adapter.canvas import Plan, plan
+from worker_adapter.headers import Leaf, operation_headers
+from worker_adapter.install import install
+from worker_adapter.lifecycle import mark
+from worker_adapter.scope import Scope, inside
+from worker_adapter.settings import WorkerSettings
+
+__all__ = ["Operation", "astart_operation", "start_operation"]
+
+log = logging.getLogger(__name__)
+
+# Keeps the operation open while its tasks are being published, however fast the workers are.
+_STARTER: Final = Leaf("starter", planned=True, hidden=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An operation that has been started.
+
+    Attributes:
+        id, user, label: as the events name them. total: leaves that the canvas named at the start. cursor: the user's
+        channel before the first event of the operation: a page that connects with it misses nothing.
+            Empty if Redis did not answer; such a page gets the present state.
+        result: what ``apply_async`` returned.
+    """
+
+    id: str
+    user: str
+    label: str
+    total: int
+    cursor: str
+    result: Any
+
+
+def start_operation(flow: Signature, *, user: str, label: str = "", op: str | None = None) -> Operation:
+    """Publish a canvas as one operation of ``user``. Blocks for two round trips to Redis and for the broker.
+
+    Args:
+        flow: any signature or canvas; it is copied, not changed.
+        user: who sees it.
+        label: what to call it on the page; cut at ``label_chars``.
+        op: its id, unless one is to be made.
+
+    Raises:
+        InvalidName: ``user`` or ``op`` is malformed; nothing was sent.
+        TypeError: ``flow`` is no signature; nothing was sent.
+        Exception: whatever the broker's client raises; the operation has then failed, and the page is told.
+
+    Without the bus' Redis nothing is raised: the tasks are published, and what is to be told waits in this process.
+    """
+    operation = OperationRef(check_id(user, "user"), event_id() if op is None else check_id(op, "op"))
+    if not isinstance(flow, Signature):
+        raise TypeError(f"flow must be a signature, not {type(flow).__name__}; pass task.s(…) or a canvas of them")
+    settings = install(flow.app).settings
+    label = label[: settings.label_chars]
+    canvas = plan(flow, operation_headers(operation, label))
+    bus = default_bus()
+    cursor = _cursor(bus, user_channel(user))
+    _announce(bus, operation, label, canvas)
+    if cursor:
+        # A worker that was faster than these marks could end the operation before it began.
+        bus.flush()
+    result = _publish(canvas, operation, label, settings)
+    return Operation(operation.op, user, label, canvas.leaves, cursor, result)
+
+
+async def astart_operation(flow: Signature, *, user: str, label: str = "", op: str | None = None) -> Operation:
+    """``start_operation`` for async code: in a thread, since brokers' clients block."""
+    return await asyncio.to_thread(start_operation, flow, user=user, label=label, op=op)
+
+
+def _cursor(bus: Bus, channel: str) -> str:
+    try:
+        return format_cursor({channel: bus.position(channel)})
+    except TransportError as error:
+        log.warning("an operation starts without a cursor: %s", error)
+        return ""
+
+
+def _announce(bus: Bus, operation: OperationRef, label: str, canvas: Plan) -> None:
+    bus.emit(*operation, OperationQueued(operation=operation.op, label=label, total=canvas.leaves))
+    bus.mark(operation, Mark("plan", planned=canvas.leaves), label=label)
+    mark(operation, label, "published", _STARTER)
+
+
+def _publish(canvas: Plan, operation: OperationRef, label: str, settings: WorkerSettings) -> Any:
+    published = False
+    try:
+        with inside(Scope(operation, label, settings)):
+            result = canvas.flow.apply_async()
+        published = True
+        return result
+    finally:
+        mark(operation, label, "done" if published else "failed", _STARTER)
