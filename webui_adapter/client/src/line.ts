@@ -5,6 +5,7 @@ import { actionFor } from "./closecodes.js";
 import { BusError } from "./errors.js";
 import { Fallback } from "./fallback.js";
 import { Liveness } from "./liveness.js";
+import { Renewal } from "./renewal.js";
 import { type Link, LOST, type Transports } from "./transport.js";
 import type { BusEvent, Status, StatusChange, TransportName } from "./types.js";
 import { type Command, type Hello, isWord, parseFrame, type Word } from "./wire.js";
@@ -13,15 +14,13 @@ import type { World } from "./world.js";
 // A connection that held this long starts the back-off anew. A hello alone is not enough: a gateway
 // that greets and breaks would be asked again and again without a pause.
 const GOOD_AFTER_MS = 5_000;
-// Renew when this share of a token's life is over.
-const RENEW_AT = 0.8;
-// With less than this left, asking for another token cannot help any more.
-const SHORTEST_LIFE_MS = 100;
+
+type Token = () => string | Promise<string>;
 
 export interface LineSettings {
   readonly transport: "auto" | TransportName;
   readonly transports: Transports;
-  readonly token: (() => string | Promise<string>) | undefined;
+  readonly token: Token | undefined;
   readonly bounds: Bounds;
   readonly openTimeoutMs: number;
 }
@@ -45,12 +44,11 @@ interface Attempt {
   readonly transport: TransportName;
   link?: Link;
   liveness?: Liveness;
+  renewal?: Renewal;
   greetedAt?: number;
   /** The transport was tried and has let nothing through so far. */
   unproven: boolean;
 }
-
-const nothing = (): void => undefined;
 
 export class Line {
   #attempt: Attempt | undefined;
@@ -58,8 +56,7 @@ export class Line {
   #failures = 0;
   #renewed = false;
   // The one thing that is waited for: hello, the next attempt, or the end of a drain.
-  #cancelNext = nothing;
-  #cancelRenewal = nothing;
+  #cancelNext = (): void => undefined;
   readonly #fallback: Fallback;
 
   constructor(
@@ -118,7 +115,7 @@ export class Line {
       token = await freshToken?.();
     } catch (cause) {
       if (attempt !== this.#attempt) return;
-      this.user.trouble(new BusError("token", "the token function failed", { cause }));
+      this.#noToken(cause);
       return this.#ended(attempt, LOST, "no token");
     }
     if (attempt !== this.#attempt) return;
@@ -174,30 +171,24 @@ export class Line {
     const probe = attempt.transport === "sse" ? dead : () => this.send({ do: "ping" });
     attempt.liveness = new Liveness(this.world, 2 * ping_ms, probe, dead);
     // Both times are the gateway's, so the clock of this machine may be wrong.
-    if (expires) this.#renewAfter(attempt, expires - time);
-  }
-
-  #renewAfter(attempt: Attempt, lifeMs: number): void {
-    if (!this.settings.token || lifeMs < SHORTEST_LIFE_MS) return;
-    this.#cancelRenewal();
-    this.#cancelRenewal = this.world.after(lifeMs * RENEW_AT, () => void this.#renew(attempt, lifeMs));
-  }
-
-  async #renew(attempt: Attempt, lifeMs: number): Promise<void> {
-    // An SSE request carries its token in the head, so only a new one carries a new one.
-    if (attempt.transport === "sse") return this.open();
-    let nextLifeMs: number;
-    try {
-      const token = (await this.settings.token?.()) ?? "";
-      if (attempt !== this.#attempt) return;
-      nextLifeMs = (await this.user.renew(token)) ?? lifeMs;
-    } catch (error) {
-      if (attempt !== this.#attempt) return;
-      this.user.trouble(error instanceof BusError ? error : new BusError("token", "the token function failed", { cause: error }));
-      // Once more in what is left; in the end the gateway closes with a code that says so.
-      nextLifeMs = lifeMs * (1 - RENEW_AT);
+    const { token } = this.settings;
+    if (expires && token) {
+      attempt.renewal = new Renewal(this.world, expires - time, () => this.#renew(attempt, token), (error) => this.#noToken(error));
     }
-    if (attempt === this.#attempt) this.#renewAfter(attempt, nextLifeMs);
+  }
+
+  async #renew(attempt: Attempt, freshToken: Token): Promise<number | undefined> {
+    // An SSE request carries its token in the head, so only a new one carries a new one.
+    if (attempt.transport === "sse") {
+      this.open();
+      return undefined;
+    }
+    const token = await freshToken();
+    return attempt === this.#attempt ? this.user.renew(token) : undefined;
+  }
+
+  #noToken(cause: unknown): void {
+    this.user.trouble(cause instanceof BusError ? cause : new BusError("token", "the token function failed", { cause }));
   }
 
   #ended(attempt: Attempt, code: number, reason: string, retryAfterMs = 0): void {
@@ -223,11 +214,11 @@ export class Line {
 
   #drop(): void {
     this.#cancelNext();
-    this.#cancelRenewal();
     const attempt = this.#attempt;
     if (!attempt) return;
     this.#attempt = undefined;
     attempt.liveness?.stop();
+    attempt.renewal?.stop();
     attempt.link?.close();
     if (attempt.greetedAt !== undefined && this.world.now() - attempt.greetedAt >= GOOD_AFTER_MS) {
       this.#failures = 0;
