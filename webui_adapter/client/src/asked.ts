@@ -29,9 +29,9 @@ export class Asked {
     return { numbered, answer };
   }
 
-  /** Whether the answer was for anybody here. */
+  /** Whether the answer was for something asked here, if only a moment ago: over SSE a refusal comes twice. */
   answered(word: Answer | Refusal): boolean {
-    let found = false;
+    let found = typeof word.data.ref === "number";
     for (const [ref, open] of this.#open) {
       if (!answers(word, ref, open)) continue;
       found = true;

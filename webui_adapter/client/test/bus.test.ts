@@ -308,6 +308,13 @@ describe("unsubscribe", () => {
   });
 });
 
+test("two patterns of a channel, answered at once", async () => {
+  const gateway = await new FakeGateway().greeted();
+  const both = [gateway.bus.subscribe("collection:7:x"), gateway.bus.subscribe("collection:7:y")];
+  gateway.now.subscribed("collection:7", 3, { topics: ["collection:7:x", "collection:7:y"], ref: 1 });
+  await Promise.all(both);
+});
+
 describe("over SSE", () => {
   test("patterns not yet agreed on travel in the query", async () => {
     const gateway = new FakeGateway({ transport: "sse" });
@@ -334,6 +341,15 @@ describe("over SSE", () => {
     second.hello();
     second.subscribed("collection:7", 3, { topics: ["collection:7:x"] });
     await agreed;
+  });
+
+  test("a refusal comes as answer to the POST and in the stream: one rejection, no error", async (t) => {
+    const reported = t.mock.method(console, "error", () => undefined);
+    const gateway = await new FakeGateway({ transport: "sse" }).greeted();
+    const refusal = gateway.bus.subscribe("collection:7:x");
+    for (let time = 0; time < 2; time++) gateway.now.say("error", { ref: 1, code: "forbidden", message: "no" });
+    await assert.rejects(refusal, refused("forbidden"));
+    assert.equal(reported.mock.callCount(), 0);
   });
 
   test("asked for while the stream opens: sent as a command", async () => {
