@@ -25,7 +25,7 @@ __all__ = ["Bus", "aannounce", "abroadcast", "aemit", "announce", "broadcast", "
 class Bus:
     """One process's way to Redis: validation, outbox, thread.
 
-    The plain methods queue and return; the ``a…`` forms queue and wait, for at most the flush budget, until Redis has it.
+    The plain methods queue and return; the ``a…`` forms queue and wait, at most the flush budget, until Redis has it.
     Neither raises because Redis is away; both raise for a mistake in the call, before anything is sent.
     """
 
@@ -55,7 +55,7 @@ class Bus:
             InvalidEmission: ``field`` names what is wrong; nothing was sent.
             NoOperation: ``emit(payload)`` outside any operation.
         """
-        return self._put(self._emission(args, id))
+        return self.put(self.emission(args, id))
 
     @overload
     async def aemit(self, payload: Event, /, *, id: str | None = None) -> Receipt: ...
@@ -63,25 +63,25 @@ class Bus:
     async def aemit(self, user: str, op: str, payload: Event, /, *, id: str | None = None) -> Receipt: ...
     async def aemit(self, *args: object, id: str | None = None) -> Receipt:
         """``emit`` for async code; the receipt has the offset unless Redis was away."""
-        return await self._aput(self._emission(args, id))
+        return await self.aput(self.emission(args, id))
 
     def broadcast(self, collection: str, payload: Event, *, topic: str = "events", id: str | None = None) -> Receipt:
         """Tell everybody who watches a collection. ``topic`` is relative to the collection. Raises as ``emit``."""
-        return self._put(self._build(_broadcast_topic(collection, topic), payload, id))
+        return self.put(self._build(_broadcast_topic(collection, topic), payload, id))
 
     async def abroadcast(
         self, collection: str, payload: Event, *, topic: str = "events", id: str | None = None
     ) -> Receipt:
         """``broadcast`` for async code."""
-        return await self._aput(self._build(_broadcast_topic(collection, topic), payload, id))
+        return await self.aput(self._build(_broadcast_topic(collection, topic), payload, id))
 
     def announce(self, payload: Event, *, topic: str = "announcements", id: str | None = None) -> Receipt:
         """Tell everybody, on a topic of ``system``. Raises as ``emit``."""
-        return self._put(self._build(_system_topic(topic), payload, id))
+        return self.put(self._build(_system_topic(topic), payload, id))
 
     async def aannounce(self, payload: Event, *, topic: str = "announcements", id: str | None = None) -> Receipt:
         """``announce`` for async code."""
-        return await self._aput(self._build(_system_topic(topic), payload, id))
+        return await self.aput(self._build(_system_topic(topic), payload, id))
 
     def mark(self, operation: OperationRef, mark: Mark, *, label: str = "") -> None:
         """Count something that happened to a leaf of an operation, in order with the events of that operation."""
@@ -101,14 +101,15 @@ class Bus:
             publisher.close()
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until what was emitted has reached Redis; False if ``timeout`` (default: the flush budget) did not do."""
+        """Wait until what was emitted has reached Redis; False after ``timeout`` seconds (default: flush budget)."""
         return self.flusher.flush(self.settings.flush_budget if timeout is None else timeout)
 
     def close(self) -> bool:
         """Flush within the budget and end the thread. A later ``emit`` starts it again."""
         return self.flusher.close(self.settings.flush_budget)
 
-    def _emission(self, args: tuple[object, ...], id_: str | None) -> Emission:
+    def emission(self, args: tuple[object, ...], id_: str | None) -> Emission:
+        """Validate the arguments of ``emit`` and build what goes to Redis; raises as ``emit``."""
         match args:
             case (user, op, payload):
                 topic = _operation_topic(user, op)
@@ -124,11 +125,13 @@ class Bus:
     def _build(self, topic: str, payload: object, id_: str | None) -> Emission:
         return self._builder.build(topic, payload, id_=id_)  # type: ignore[arg-type] # it checks, whatever comes
 
-    def _put(self, emission: Emission) -> Receipt:
+    def put(self, emission: Emission) -> Receipt:
+        """Queue an emission."""
         self.flusher.put(emission)
         return emission.receipt
 
-    async def _aput(self, emission: Emission) -> Receipt:
+    async def aput(self, emission: Emission) -> Receipt:
+        """Queue an emission and wait, within the flush budget, until Redis has it."""
         self.flusher.put(emission)
         await self.flusher.aflush(self.settings.flush_budget)
         return emission.receipt
@@ -169,7 +172,7 @@ def default_bus() -> Bus:
 
 def configure(settings: BusSettings | None = None, *, bus: Bus | None = None) -> Bus:
     """Set this process's bus. Call it before the first ``emit``; what the former one holds is flushed."""
-    global _default  # noqa: PLW0603
+    global _default
     with _lock:
         former, _default = _default, bus or Bus(settings)
     if former is not None and former is not _default:
@@ -184,7 +187,7 @@ def emit(user: str, op: str, payload: Event, /, *, id: str | None = None) -> Rec
 def emit(*args: object, id: str | None = None) -> Receipt:
     """``Bus.emit`` of this process's bus."""
     bus = default_bus()
-    return bus._put(bus._emission(args, id))
+    return bus.put(bus.emission(args, id))
 
 
 @overload
@@ -194,7 +197,7 @@ async def aemit(user: str, op: str, payload: Event, /, *, id: str | None = None)
 async def aemit(*args: object, id: str | None = None) -> Receipt:
     """``Bus.aemit`` of this process's bus."""
     bus = default_bus()
-    return await bus._aput(bus._emission(args, id))
+    return await bus.aput(bus.emission(args, id))
 
 
 def broadcast(collection: str, payload: Event, *, topic: str = "events", id: str | None = None) -> Receipt:

@@ -51,7 +51,7 @@ class Receipt:
 class Emission:
     """An event on its way to Redis.
 
-    ``header`` is the routing header without the offset, ``tail`` the JSON without its first member, which is the offset.
+    ``header`` is the routing header without the offset, ``tail`` the JSON without its first member, the offset.
     ``expires`` is in milliseconds since 1970 (0: never), ``ttl`` in seconds.
     """
 
@@ -120,7 +120,9 @@ class EmissionBuilder:
             # The serialiser itself: model_dump_json costs several times as much and returns text.
             data = payload.__pydantic_serializer__.to_json(payload)
         except PydanticSerializationError as error:
-            raise InvalidPayload(f"payload {policy.name} cannot be written as JSON: {error}", field="payload") from error
+            raise InvalidPayload(
+                f"payload {policy.name} cannot be written as JSON: {error}", field="payload"
+            ) from error
         # No escaping: id, type and topic keep a grammar without quotes, backslashes or control characters.
         tail = b'"id":"%b","type":"%b","topic":"%b","time":%d,"data":%b}' % (
             id_.encode(),
@@ -153,4 +155,3 @@ def conflation_key(topic: str, payload: Event, policy: Policy) -> str:
             value = hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         parts.append(value)
     return "/".join(parts)
-

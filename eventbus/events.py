@@ -31,7 +31,13 @@ class Event(BaseModel):
     are refused, and NaN or infinity, which JSON has no words for, too.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        # A member with a default is always on the wire, so a page may rely on it.
+        json_schema_serialization_defaults_required=True,
+    )
 
     __policy__: ClassVar[Policy | None] = None
 
@@ -63,7 +69,8 @@ class Event(BaseModel):
         """The delivery policy. Raises InvalidPayload for a class without a name."""
         if cls.__policy__ is None:
             raise InvalidPayload(
-                f'{cls.__name__} has no event name; declare it as class {cls.__name__}(Event, name="…")', field="payload"
+                f'{cls.__name__} has no event name; declare it as class {cls.__name__}(Event, name="…")',
+                field="payload",
             )
         return cls.__policy__
 

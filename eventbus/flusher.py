@@ -1,7 +1,7 @@
 """The worker's outbox with its thread: ``put`` costs microseconds, a thread carries batches to Redis.
 
-``put`` never blocks and never raises for Redis' sake. The thread starts with the first event, in the process that emits it: after a
-fork the child begins with an empty outbox of its own, and what the parent had stays the parent's.
+``put`` never blocks and never raises for Redis' sake. The thread starts with the first event, in the process that emits
+it: after a fork the child begins with an empty outbox of its own, and what the parent had stays the parent's.
 """
 
 from __future__ import annotations
@@ -105,19 +105,23 @@ class Flusher:
                 self._lock.notify()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until everything put so far has reached Redis or was given up; False if ``timeout`` seconds did not do."""
+        """Wait until everything put so far has reached Redis or was given up; False after ``timeout`` seconds."""
         done = threading.Event()
         if self._when_flushed(lambda _: done.set()):
             return True
         return done.wait(timeout)
 
-    async def aflush(self, timeout: float) -> bool:
+    async def aflush(self, timeout: float) -> bool:  # noqa: ASYNC109 - the same signature as flush
         """``flush`` for an event loop."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[bool] = loop.create_future()
 
+        def settle() -> None:
+            if not done.done():
+                done.set_result(True)
+
         def tell(_: bool) -> None:
-            loop.call_soon_threadsafe(lambda: done.done() or done.set_result(True))
+            loop.call_soon_threadsafe(settle)
 
         if self._when_flushed(tell):
             return True

@@ -18,7 +18,7 @@ from eventbus.emission import Emission
 from eventbus.history import History, LogEntry
 from eventbus.settings import BusSettings
 from eventbus.tally import Counts, Tally, Told
-from eventbus.transport import Advance, Listener, Published, Request, Telling, Write
+from eventbus.transport import Listener, Published, Request, Telling, Write
 from eventbus.wire import join_records, parse_record
 
 __all__ = ["MemoryBroker", "MemoryPublisher", "MemoryReader", "MemorySubscriber"]

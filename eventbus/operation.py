@@ -80,7 +80,7 @@ class OperationFailed(_Counted, name="operation.failed", lane="high"):
 
 
 class _OfTask(Event):
-    """Something about one task: ``task`` is its id, ``name`` the task's name, ``retries`` how often it was tried again."""
+    """Something about one task: its id, its name, and how often it was tried again."""
 
     task: str
     name: str
@@ -121,7 +121,8 @@ class TaskProgress(Event, name="task.progress", keep="latest", key=("task", "sta
 
 def telling(builder: EmissionBuilder, operation: OperationRef, label: str) -> Telling:
     """The four events with which an operation's changes are told, each without its last members: state, done, failed
-    and total. Those are known in Redis only, where the count is made."""
+    and total. Those are known in Redis only, where the count is made.
+    """
 
     def open_ended(cls: type[_Counted]) -> Emission:
         whole = cls(operation=operation.op, label=label, state="queued", done=0, failed=0, total=0)

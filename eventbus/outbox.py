@@ -1,4 +1,4 @@
-"""The outbox: a bounded, prioritised buffer. In the worker it stands before Redis, in the gateway before a slow browser.
+"""The outbox: a bounded, prioritised buffer. In the worker before Redis, in the gateway before a slow browser.
 
 Order is kept per topic; urgency works across topics. There is one queue per topic, and topics are served by the most
 urgent item waiting in each, so an urgent item takes along what its own topic has queued before it: a failure is
@@ -15,7 +15,7 @@ from typing import Final, Generic, Literal, Protocol, TypeVar
 
 from eventbus.policy import Keep
 
-__all__ = ["Dropped", "DropReason", "Outbox", "Waiting"]
+__all__ = ["DropReason", "Dropped", "Outbox", "Waiting"]
 
 DropReason = Literal["merged", "expired", "shed", "full"]
 
@@ -46,7 +46,8 @@ T = TypeVar("T", bound=Waiting)
 @dataclass(frozen=True, slots=True)
 class Dropped(Generic[T]):
     """An item that will not be served. ``merged``: a newer state replaced it; ``expired``: past its time; ``shed``: it
-    mattered least when room was needed; ``full``: it came when there was no room and nothing to shed for it."""
+    mattered least when room was needed; ``full``: it came when there was no room and nothing to shed for it.
+    """
 
     item: T
     reason: DropReason

@@ -1,12 +1,12 @@
-"""Counting an operation: leaves of a canvas published and ended, each once, whatever the order in which one hears of them.
+"""Counting an operation: leaves of a canvas published and ended, each once, in whatever order one hears of them.
 
 ``advance.lua`` does the same atomically in Redis; the contract tests hold the two against each other.
 
-A leaf is one task of the canvas. It is *planned* if the canvas named it at the start, else *dynamic* and raises the total; a
-*hidden* one (Celery's own ``celery.*`` tasks, the starter itself) keeps the operation open but is not counted.
+A leaf is one task of the canvas. It is *planned* if the canvas named it at the start, else *dynamic* and raises the
+total; a *hidden* one (Celery's own ``celery.*`` tasks, the starter itself) keeps the operation open but is not counted.
 The operation has ended when everything that was published has ended. Publication may be heard of after the end
-of the same leaf, since two processes tell of them; so both are remembered. Whatever has started has been published, even
-if the publisher died before it could tell.
+of the same leaf, since two processes tell of them; so both are remembered. Whatever has started has been published,
+even if the publisher died before it could tell.
 """
 
 from __future__ import annotations

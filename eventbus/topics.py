@@ -104,7 +104,9 @@ def channel_of(topic: str) -> str:
     if width is None:
         raise InvalidName(f"topic {topic[:200]!r} must begin with user:, collection: or system", field="topic")
     if len(parts) <= width:
-        raise InvalidName(f"topic {topic[:200]!r} names a channel only; add a part, or ':*' for all of it", field="topic")
+        raise InvalidName(
+            f"topic {topic[:200]!r} names a channel only; add a part, or ':*' for all of it", field="topic"
+        )
     for part in parts[1:width]:
         check_id(part, "topic")
     return ":".join(parts[:width])

@@ -73,7 +73,7 @@ class Publisher(Protocol):
     def publish(self, requests: Sequence[Request]) -> list[Published | Exception]:
         """Carry out requests in order, in one round trip.
 
-        A request that the server refuses has a ``Refused`` in its place, one that it cannot take now an ``Unavailable``.
+        Where the server refuses a request its place has a ``Refused``, where it cannot take it now an ``Unavailable``.
 
         Raises:
             Unavailable: nothing is known of any of them; publishing them again is safe, ids are remembered.

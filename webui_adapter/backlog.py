@@ -47,7 +47,7 @@ class _Waiting:
 
 
 class Backlog:
-    """Bounded; ``push`` says what it cost. Something of reason ``full`` means: this session cannot be served from memory."""
+    """Bounded; ``push`` says what it cost. Reason ``full`` means: this session cannot be served from memory."""
 
     def __init__(self, limit_events: int, limit_bytes: int) -> None:
         self._outbox: Outbox[Delivery] = Outbox(limit_events, limit_bytes)

@@ -58,7 +58,7 @@ class CatchUp:
         return channel
 
     def replay_at_once(self, session: Session, channel: Channel, command: Subscribe) -> bool:
-        """Serve from memory: a cursor that is up to date, or a newcomer where nothing has happened since the last reading."""
+        """Serve from memory: a cursor that is up to date, or a newcomer where nothing has happened since."""
         position, history = channel.position, channel.history
         if position is None or not channel.live:
             return False

@@ -1,10 +1,10 @@
 """What the gateway refuses, as one tree under ``EventBusError``.
 
-    EventBusError
-    └── GatewayError
-        ├── TokenRefused      missing, malformed, forged, expired
-        ├── CommandRefused    a command of a page; becomes ``bus.error``
-        └── NotConfigured     a setting that does not work
+EventBusError
+└── GatewayError
+├── TokenRefused      missing, malformed, forged, expired
+├── CommandRefused    a command of a page; becomes ``bus.error``
+└── NotConfigured     a setting that does not work
 """
 
 from __future__ import annotations

@@ -12,7 +12,9 @@ import structlog
 __all__ = ["configure_logs", "redact"]
 
 # A JWT is three base64url parts; everything after the carriers' names goes as well.
-_SECRETS = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*|(?<=access_token[.=])[^\s\"'&,;]+|(?<=token=)[^\s\"'&,;]+|(?<=Bearer )\S+")
+_SECRETS = re.compile(
+    r"eyJ[\w-]+\.[\w-]+\.[\w-]*|(?<=access_token[.=])[^\s\"'&,;]+|(?<=token=)[^\s\"'&,;]+|(?<=Bearer )\S+"
+)
 
 
 def redact(text: str) -> str:
@@ -28,7 +30,7 @@ def _redact_all(_: object, __: str, event: MutableMapping[str, Any]) -> MutableM
 
 
 def configure_logs(level: str) -> None:
-    """Send all logging, uvicorn's too, to standard error: one JSON object per line (JSON escapes control characters)."""
+    """Send all logging to standard error: one JSON object per line (JSON escapes control characters)."""
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,

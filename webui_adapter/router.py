@@ -37,8 +37,8 @@ def gateway_router(
     """A router with a gateway of its own, which lives as long as the application it is included in.
 
     ``app.include_router(gateway_router())`` is all; run the application with
-    ``--ws webui_adapter.ws:EventBusWebSocketProtocol`` for the fast way out. ``authoriser`` says who may read which collection;
-    ``broker`` keeps everything in the process; ``probes`` adds ``/healthz``, ``/readyz`` and ``/metrics``.
+    ``--ws webui_adapter.ws:EventBusWebSocketProtocol`` for the fast way out. ``authoriser`` says who may read which
+    collection; ``broker`` keeps everything in the process; ``probes`` adds ``/healthz``, ``/readyz`` and ``/metrics``.
     """
     settings = settings or GatewaySettings()
     bus_settings = bus_settings or BusSettings()

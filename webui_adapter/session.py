@@ -94,12 +94,32 @@ class Framing(Protocol):
 
 
 class Session:
-    """See the module. ``out`` is what the edge has to write next; ``dirty`` is where it hears that there is something."""
+    """See the module. ``out`` is what the edge has to write next; in ``dirty`` it hears that there is something."""
 
     __slots__ = (
-        "backlog", "bad_commands", "blocked", "clock", "close_code", "close_reason", "counters", "dirty", "expires", "framing", "holds", "id",
-        "next_ping", "opened", "out", "pinged", "principal", "rate", "settings", "state", "stuck_since", "views",
         "__weakref__",
+        "backlog",
+        "bad_commands",
+        "blocked",
+        "clock",
+        "close_code",
+        "close_reason",
+        "counters",
+        "dirty",
+        "expires",
+        "framing",
+        "holds",
+        "id",
+        "next_ping",
+        "opened",
+        "out",
+        "pinged",
+        "principal",
+        "rate",
+        "settings",
+        "state",
+        "stuck_since",
+        "views",
     )  # fmt: skip
 
     def __init__(
@@ -437,4 +457,3 @@ class Session:
             case Release(channel, offset):
                 self.holds.pop(channel, None)
                 self.say("bus.release", {"channel": channel, "offset": offset})
-

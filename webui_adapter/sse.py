@@ -61,7 +61,7 @@ def refusal(gateway: Gateway, request: Request) -> Response | None:
 
 
 def _unsafe(request: Request, by_cookie: bool) -> bool:
-    """Whether a missing Origin is suspicious. Browsers omit it on a same-origin GET, which a foreign page cannot read."""
+    """Whether a missing Origin is suspicious. Browsers omit it on a same-origin GET, which others cannot read."""
     return by_cookie and request.method != "GET"
 
 
@@ -162,5 +162,3 @@ def _cors(gateway: Gateway, request: Request) -> dict[str, str]:
         "Access-Control-Allow-Methods": "GET, POST",
         "Vary": "Origin",
     }
-
-

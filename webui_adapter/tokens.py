@@ -95,9 +95,9 @@ class Presented:
     carrier: str
 
 
-def token_of(headers: Mapping[str, str], subprotocols: Iterable[str], cookies: Mapping[str, str], cookie: str) -> (
-    Presented | None
-):
+def token_of(
+    headers: Mapping[str, str], subprotocols: Iterable[str], cookies: Mapping[str, str], cookie: str
+) -> Presented | None:
     """The token that a request carries. The query string is not a carrier: it ends up in logs."""
     for offered in subprotocols:
         if offered.startswith(TOKEN_SUBPROTOCOL):

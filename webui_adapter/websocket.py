@@ -1,6 +1,6 @@
-"""The WebSocket edge: a handshake becomes a session, messages become commands, what the session has to say is written.
+"""The WebSocket edge: a handshake becomes a session, messages become commands, what it has to say is written.
 
-On a server that runs ``EventBusWebSocketProtocol`` frames go straight to the transport (``PushLine``). On any other ASGI
+On a server that runs ``EventBusWebSocketProtocol`` frames go straight to the transport (``PushLine``). On any other
 server the same session is served through ASGI messages (``PullLine``): slower, and without pings of our own.
 """
 
@@ -197,5 +197,3 @@ async def _pull(pull: PullLine, session: Session, websocket: WebSocket) -> None:
                 return
     except (WebSocketDisconnect, RuntimeError):
         return  # the browser has gone; the receiving side ends the session
-
-

@@ -50,7 +50,7 @@ class EventBusWebSocketProtocol(WebSocketsSansIOProtocol):
         self.conn.available_extensions = []
         super().handle_connect(event)
         if self.handshake_initiated and not self.handshake_complete:
-            self.scope["extensions"][EXTENSION] = {"protocol": self}  # type: ignore[typeddict-unknown-key]
+            self.scope["extensions"][EXTENSION] = {"protocol": self}
 
     def take_over(self, owner: Owner, write_high: int) -> None:
         """From now on the owner pings, hears of a slow socket and of the shutdown, and writes with ``write``."""
@@ -104,7 +104,7 @@ class EventBusWebSocketProtocol(WebSocketsSansIOProtocol):
             self._owner.resumed()
 
     def shutdown(self) -> None:
-        """uvicorn would send 1012 to everybody at once; the owner lets them go one by one, with a code of ours."""
+        """Uvicorn would send 1012 to everybody at once; the owner lets them go one by one, with a code of ours."""
         if self._owner is None:
             super().shutdown()
         else:

@@ -12,6 +12,7 @@ from redis.retry import Retry
 from eventbus.cursor import Position
 from eventbus.errors import Refused, Unavailable
 from eventbus.redis.keys import Keys
+from eventbus.redis.resp import Command, pack
 from eventbus.redis.scripts import Call, advance, publish, read
 from eventbus.settings import BusSettings
 from eventbus.transport import Published, Request, Write
@@ -34,14 +35,13 @@ class RedisPublisher:
     def __init__(self, settings: BusSettings) -> None:
         self._settings = settings
         self._keys = Keys(settings.key_prefix)
-        self._client = redis.Redis.from_url(
+        self._pool = redis.ConnectionPool.from_url(
             settings.redis_url,
             protocol=2,
             socket_connect_timeout=settings.connect_timeout,
             socket_timeout=settings.socket_timeout,
             retry=Retry(NoBackoff(), 0),
             socket_keepalive=True,
-            single_connection_client=False,
             max_connections=2,
         )
 
@@ -64,7 +64,7 @@ class RedisPublisher:
 
     def close(self) -> None:
         """See ``Publisher``."""
-        self._client.close()
+        self._pool.disconnect()
 
     def _call(self, request: Request) -> Call[Published]:
         if isinstance(request, Write):
@@ -73,25 +73,37 @@ class RedisPublisher:
 
     def _run(self, calls: Sequence[Call[Any]]) -> list[Any]:
         """Answers in order, errors of the server among them as our own exceptions."""
-        replies = self._pipeline(calls)
-        missing = [i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
-        if missing:
-            # The server lost its scripts, all of them at once: so whatever is sent again is still in order.
-            for script in {calls[i].script for i in missing}:
-                self._execute(self._client.script_load, script.source)
-            for i, reply in zip(missing, self._pipeline([calls[i] for i in missing]), strict=True):
-                replies[i] = reply
-        return [classify(reply) if isinstance(reply, redis.RedisError) else reply for reply in replies]
-
-    def _pipeline(self, calls: Sequence[Call[Any]]) -> list[Any]:
-        with self._client.pipeline(transaction=False) as pipeline:
-            for call in calls:
-                pipeline.execute_command(*call.command)
-            return list(self._execute(pipeline.execute, raise_on_error=False))
-
-    @staticmethod
-    def _execute(function: Any, *args: Any, **options: Any) -> Any:
         try:
-            return function(*args, **options)
+            replies = self._round_trip([call.command for call in calls])
+            missing = [i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
+            if missing:
+                # The server lost its scripts, all of them at once: so whatever is sent again is still in order.
+                self._round_trip([("SCRIPT", "LOAD", script.source) for script in {calls[i].script for i in missing}])
+                for i, reply in zip(missing, self._round_trip([calls[i].command for i in missing]), strict=True):
+                    replies[i] = reply
         except (redis.RedisError, OSError) as error:
             raise classify(error) from error
+        return [classify(reply) if isinstance(reply, redis.RedisError) else reply for reply in replies]
+
+    def _round_trip(self, commands: Sequence[Command]) -> list[Any]:
+        """Write everything, then read as many answers.
+
+        A pipeline of redis-py does the same at twice the CPU time per command, most of it in packing.
+        """
+        connection: Any = self._pool.get_connection()
+        try:
+            connection.send_packed_command([b"".join(map(pack, commands))])
+            return [_answer(connection) for _ in commands]
+        except BaseException:
+            # Answers may be on their way that nobody will read: the connection must not serve anybody else.
+            connection.disconnect()
+            raise
+        finally:
+            self._pool.release(connection)
+
+
+def _answer(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry
@@ -31,16 +34,18 @@ class RedisReader:
             retry=Retry(NoBackoff(), 0),
         )
         self._client = redis.asyncio.Redis(connection_pool=pool)
+        # The client library has no types for this method.
+        self._execute: Callable[..., Awaitable[Any]] = self._client.execute_command
 
     async def read(self, channel: str, after: int | None) -> History:
         """See ``Reader``."""
         call = read(self._keys, channel, after)
         try:
             try:
-                reply = await self._client.execute_command(*call.command)
+                reply = await self._execute(*call.command)
             except redis.exceptions.NoScriptError:
-                await self._client.script_load(call.script.source)
-                reply = await self._client.execute_command(*call.command)
+                await self._execute("SCRIPT", "LOAD", call.script.source)
+                reply = await self._execute(*call.command)
         except (redis.RedisError, OSError) as error:
             raise classify(error) from error
         return call.decode(reply)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import secrets
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar, cast
 from eventbus.cursor import Position
 from eventbus.history import History, LogEntry
 from eventbus.redis.keys import Keys
+from eventbus.redis.resp import Command
 from eventbus.settings import BusSettings
 from eventbus.tally import Counts, OperationState
 from eventbus.transport import Advance, Published, Write
@@ -48,7 +49,7 @@ class Call(Generic[R]):
     decode: Callable[[Reply], R]
 
     @property
-    def command(self) -> tuple[str | bytes | int, ...]:
+    def command(self) -> Command:
         """The EVALSHA command."""
         return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
 
@@ -66,7 +67,8 @@ def _options(settings: BusSettings, keys: Keys, channel: str, life: float) -> li
     sharded = 0
     return [
         keys.live(channel),
-        secrets.token_hex(8),
+        # Another epoch for every call: a channel that is born anew must never get a name that it had.
+        os.urandom(8).hex(),
         settings.log_limit,
         settings.snapshot_limit,
         settings.dedup_window,
@@ -85,9 +87,8 @@ def publish(settings: BusSettings, keys: Keys, write: Write) -> Call[Published]:
 
 
 def _decode_publish(reply: Reply) -> Published:
-    epoch, receivers, pruned, *offsets = cast("list[Any]", reply)
-    end = max((abs(offset) for offset in offsets), default=0)
-    return Published(Position(epoch.decode(), end), offsets, receivers, pruned)
+    epoch, end, receivers, pruned, *offsets = cast("list[Any]", reply)
+    return Published(Position(epoch.decode(), int(end)), offsets, receivers, pruned)
 
 
 def advance(settings: BusSettings, keys: Keys, request: Advance) -> Call[Published]:
@@ -103,9 +104,9 @@ def advance(settings: BusSettings, keys: Keys, request: Advance) -> Call[Publish
 
 
 def _decode_advance(reply: Reply) -> Published:
-    epoch, receivers, pruned, state, done, failed, total = cast("list[Any]", reply)
+    epoch, end, receivers, pruned, state, done, failed, total = cast("list[Any]", reply)
     counts = Counts(cast("OperationState", state.decode()), done, failed, total)
-    return Published(Position(epoch.decode(), 0), (), receivers, pruned, counts)
+    return Published(Position(epoch.decode(), int(end)), (), receivers, pruned, counts)
 
 
 def read(keys: Keys, channel: str, after: int | None) -> Call[History]:
@@ -116,9 +117,7 @@ def read(keys: Keys, channel: str, after: int | None) -> Call[History]:
 
 def _decode_read(reply: Reply) -> History:
     epoch, offset, logged, log, snapshot = cast("tuple[bytes, bytes, bytes, list[bytes], list[bytes]]", tuple(reply))
-    entries = [
-        LogEntry(int(log[i]), parse_record(*log[i + 1].split(b"\n", 1))) for i in range(0, len(log), 2)
-    ]
+    entries = [LogEntry(int(log[i]), parse_record(*log[i + 1].split(b"\n", 1))) for i in range(0, len(log), 2)]
     states = [parse_record(*record.split(b"\n", 1)) for record in snapshot]
     states.sort(key=lambda record: record.offset)
     return History(Position(epoch.decode(), int(offset)), int(logged), entries, states)

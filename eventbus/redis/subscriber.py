@@ -13,13 +13,14 @@ import logging
 import random
 import ssl
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import hiredis
 
 from eventbus.errors import Unavailable
 from eventbus.redis.keys import Keys
+from eventbus.redis.resp import pack
 from eventbus.settings import BusSettings
 from eventbus.transport import Listener
 
@@ -86,10 +87,11 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         error = Unavailable(f"the connection to Redis is lost: {exc or 'closed by the server'}")
-        for ack in (*self._acks.values(), *self._replies):
-            if not ack.done():
-                ack.set_exception(error)
-                ack.exception()  # whoever waits is told; nobody waiting is no fault
+        waiting: list[asyncio.Future[Any]] = [*self._acks.values(), *self._replies]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # whoever waits is told; nobody waiting is no fault
         self._acks.clear()
         self._replies.clear()
         self._on_lost(str(exc or "closed by the server"))
@@ -100,11 +102,12 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def send(self, *command: str | bytes) -> None:
+    def send(self, *command: str) -> None:
+        """Write a command; its answer comes to ``data_received``."""
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(hiredis.pack_command(command))
+            self._transport.write(pack(command))
 
-    def ask(self, *command: str | bytes) -> asyncio.Future[object]:
+    def ask(self, *command: str) -> asyncio.Future[object]:
         """Send a command outside the subscription (AUTH, PING before the first SUBSCRIBE)."""
         waiting: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._replies.append(waiting)

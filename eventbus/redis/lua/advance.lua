@@ -10,7 +10,7 @@
 -- then four times   id, key, header, tail up to the payload's first member: of started, progress, succeeded, failed
 -- then for each mark: kind (plan, published, started, done, failed), leaf, planned, hidden (0 or 1)
 --
--- Returns {epoch, receivers, states pruned, state, done, failed, total}
+-- Returns {epoch, end of the channel, receivers, states pruned, state, done, failed, total}
 local FIELDS = { 'planned', 'dynamic', 'done', 'failed', 'open', 'early', 'opened' }
 local known = redis.call('HMGET', KEYS[5], 'state', unpack(FIELDS))
 local n = { state = known[1] or 'queued' }
@@ -118,4 +118,4 @@ local in_epoch, receivers, pruned = close()
 for i = 5, 6 do
   redis.call('EXPIRE', KEYS[i], math.ceil(tonumber(ARGV[7]) * 1.125))
 end
-return { in_epoch, receivers, pruned, n.state, n.done, n.failed, total() }
+return { in_epoch, text(offset), receivers, pruned, n.state, n.done, n.failed, total() }

@@ -32,12 +32,11 @@ end
 
 -- Append one event. Returns its offset, or minus the offset of the first event with this id.
 local function append(id, keep, key, header, tail)
-  local known = redis.call('ZSCORE', KEYS[4], id)
-  if known then
-    return -tonumber(known)
+  local place = text(offset + 1)
+  if redis.call('ZADD', KEYS[4], 'NX', place, id) == 0 then
+    return -tonumber(redis.call('ZSCORE', KEYS[4], id))
   end
   offset = offset + 1
-  local place = text(offset)
   local record = place .. ' ' .. header .. '\n{"offset":' .. place .. ',' .. tail
   if keep == 'log' then
     redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], place .. '-0', 'p', text(logged), 'r', record)
@@ -45,7 +44,6 @@ local function append(id, keep, key, header, tail)
   elseif keep == 'latest' then
     new_states = new_states + redis.call('HSET', KEYS[3], key, record)
   end
-  redis.call('ZADD', KEYS[4], place, id)
   records[#records + 1] = record
   return offset
 end
@@ -87,7 +85,10 @@ local function close()
   if offset == before then
     return epoch, 0, 0
   end
-  redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -1 - tonumber(ARGV[5]))
+  -- The window is trimmed once in a while: doing it for each event costs more than the few ids beyond it.
+  if math.floor(offset / 64) ~= math.floor(before / 64) then
+    redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -1 - tonumber(ARGV[5]))
+  end
   local pruned = prune()
   redis.call('HSET', KEYS[1], 'epoch', epoch, 'offset', text(offset), 'logged', text(logged))
   live_on()

