@@ -11,7 +11,6 @@ import sys
 from typing import Any, Final
 
 from celery import states
-from celery.exceptions import Retry
 
 from eventbus.bus import default_bus
 from eventbus.ids import event_id
@@ -147,8 +146,8 @@ def _settled(task: Any, state: str | None, outcome: Any) -> tuple[str | None, An
         # Requeued, it will run again; else nobody will ever run it.
         return (None, outcome) if getattr(outcome, "requeue", False) else (states.FAILURE, outcome)
     if state is None and task.request.is_eager:
-        # An eager task that propagates: Celery raises before it has noted a state.
+        # An eager task that propagates: Celery raises before it has noted a state, and does not retry.
         error = sys.exception()
         if isinstance(error, Exception):
-            return (states.RETRY if isinstance(error, Retry) else states.FAILURE), error
+            return states.FAILURE, error
     return state, outcome

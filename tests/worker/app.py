@@ -1,19 +1,24 @@
 """The application under test: what a worker runs, and what the tests start."""
 
+# ruff: noqa: ARG001 - a task takes what the one before it in a chain returns
+
+import itertools
 import os
+from pathlib import Path
 
 from celery import Celery, Task, chord, group
 from celery.exceptions import Ignore, Reject
 
-from eventbus import Event, emit
+from eventbus import Event, NoOperation, default_bus, emit
 from eventbus.operation import current_operation
 from worker_adapter import install, progress, track
 
 server = os.environ.get("TESTS_REDIS", "redis://127.0.0.1:6379")
-app = Celery("tests.worker.app", broker=f"{server}/1", backend=f"{server}/2")
+app = Celery("tests.worker.app", broker=f"{server}/1", backend=os.environ.get("TESTS_BACKEND", f"{server}/2"))
 app.conf.update(
     broker_connection_retry_on_startup=True,
     worker_prefetch_multiplier=1,
+    result_chord_retry_interval=0.1,
     worker_pool_start_method=os.environ.get("TESTS_START_METHOD", "fork"),
     task_default_queue=os.environ.get("TESTS_QUEUE", "celery"),
     include=["tests.worker.app"],
@@ -129,14 +134,31 @@ def bar(n=500, fails=False):
 
 
 @app.task(acks_late=True, reject_on_worker_lost=True)
-def tick(path, n):
-    """Emits for ever in its first life, and notes after each flush how far it has come; in its second life just ends."""
-    from eventbus import default_bus
-
-    second = os.path.exists(path)
-    operation = current_operation.get()
-    for i in range(n):
+def tick(path):
+    """Emits for ever in its first life, noting after each flush how far it has come; a bit further in its second."""
+    operation, notes = current_operation.get(), Path(path)
+    second = notes.exists()
+    numbers = range(int(notes.read_text().split()[-1]) + 50) if second else itertools.count()
+    for i in numbers:
         emit(Tick(n=i), id=f"{operation.op}.{i}")
         if not second and i % 10 == 9 and default_bus().flush(5):
-            with open(path, "a") as file:
+            with notes.open("a") as file:
                 file.write(f"{os.getpid()} {i}\n")
+
+
+@app.task
+def outside():
+    """Emits with nobody to emit to, unless it is part of an operation."""
+    try:
+        see("outside")
+    except NoOperation:
+        return "NoOperation"
+    return "emitted"
+
+
+@app.task
+def nested():
+    """Runs another task on the spot, and is itself again afterwards."""
+    see("nested")
+    step.apply(kwargs={"name": "inner"})
+    see("nested again")

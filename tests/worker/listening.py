@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from dataclasses import dataclass
 
 import redis
@@ -41,8 +42,6 @@ class Listening:
 
     def until(self, enough, seconds=20.0):
         """Listen until ``enough`` (of all events) is true; return them."""
-        import time
-
         deadline = time.monotonic() + seconds
         while not enough(self.events):
             left = deadline - time.monotonic()

@@ -1,4 +1,4 @@
-"""Every shape a canvas can take, through a real prefork worker: user and operation arrive, numbers are right, one end."""
+"""Every shape of a canvas through a real prefork worker: user and operation arrive, numbers are right, one end."""
 
 import itertools
 from collections import Counter
@@ -128,8 +128,9 @@ SHAPES = {
 }
 
 
+@pytest.mark.usefixtures("application", "worker")
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_canvas_is_one_operation(name, application, worker, redis_url):
+def test_a_canvas_is_one_operation(name, redis_url):
     shape = SHAPES[name]()
     total = shape.planned if shape.total is None else shape.total
     user = f"shape-{next(serial)}"
