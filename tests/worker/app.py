@@ -1,7 +1,5 @@
 """The application under test: what a worker runs, and what the tests start."""
 
-# ruff: noqa: ARG001 - a task takes what the one before it in a chain returns
-
 import itertools
 import os
 from pathlib import Path

@@ -23,7 +23,7 @@ def bus():
 
 
 @pytest.fixture
-def app(bus):  # noqa: ARG001 - in place before the first task runs
+def app(bus):
     app = Celery(set_as_current=False)
     app.conf.update(task_always_eager=True, task_eager_propagates=True)
     installation = install(app, settings=WorkerSettings(events=["retry", "failed"]))
@@ -104,6 +104,21 @@ def test_a_function_called_directly_belongs_to_its_caller(app, bus):
     plain.delay()
     current_operation.set(None)
     assert [event["topic"] for event in told(bus)][:2] == ["user:ann:operation:by-hand"] * 2
+
+
+def test_a_task_of_another_operation_leaves_no_trace(app, bus):
+    @app.task
+    def plain():
+        emit(Done(what="plain"))
+
+    other = {"eventbus_user": "ann", "eventbus_operation": "other"}
+    for mine in (None, OperationRef("ann", "mine")):
+        current_operation.set(mine)
+        plain.apply(headers=other)
+        assert current_operation.get() == mine
+    current_operation.set(None)
+    topics = [event["topic"] for event in told(bus) if event["type"] == "eager.done"]
+    assert topics == ["user:ann:operation:other"] * 2
 
 
 def test_installing_twice_is_installing_once(app, bus):

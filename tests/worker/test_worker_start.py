@@ -137,3 +137,8 @@ def test_without_redis_for_the_bus_the_tasks_are_published_all_the_same():
         assert operation.result.get(timeout=10) == "alone"
     finally:
         configure(bus=former)
+
+
+@pytest.mark.usefixtures("application", "worker")
+def test_a_task_that_belongs_to_no_operation_has_none():
+    assert a.outside.delay().get(timeout=10) == "NoOperation"
