@@ -41,9 +41,7 @@ def schema(
     ts: Annotated[bool, typer.Option("--typescript", help="TypeScript types")] = False,
     api: Annotated[bool, typer.Option("--asyncapi", help="an AsyncAPI 3 document")] = False,
     js: Annotated[bool, typer.Option("--json-schema", help="JSON Schema (the default)")] = False,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="file to write; default: stdout")
-    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="file to write; default: stdout")] = None,
     check: Annotated[bool, typer.Option("--check", help="do not write; fail if the output file is stale")] = False,
 ) -> None:
     """Write the contract of the event classes in MODULES and of this library's own."""

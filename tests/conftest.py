@@ -66,7 +66,17 @@ class RedisServer:
         return redis.Redis(port=self.port, socket_timeout=5)
 
     def start(self) -> None:
-        command = [server_binary(), "--port", str(self.port), "--save", "", "--appendonly", "no", "--dir", str(self.folder)]
+        command = [
+            server_binary(),
+            "--port",
+            str(self.port),
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--dir",
+            str(self.folder),
+        ]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         wait_until(self._answers, "the Redis server to answer")
 

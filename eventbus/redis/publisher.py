@@ -19,13 +19,34 @@ from eventbus.transport import Published, Request, Write
 
 __all__ = ["RedisPublisher", "classify"]
 
-# Answers that say "not now": the same call will work when the server has recovered.
-_PASSING = ("OOM", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "MISCONF")
+# Answers that say "not now": the same call will work when the server has recovered. redis-py makes classes of the codes
+# that it knows, and cuts the code off the text; the others keep it.
+_PASSING_CLASSES = (
+    OSError,
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.MasterDownError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.TryAgainError,
+)
+_PASSING_CODES = (
+    "OOM",
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "BUSY",
+    "NOREPLICAS",
+    "MISCONF",
+)
 
 
 def classify(error: redis.RedisError | OSError) -> Unavailable | Refused:
     """Our word for a client library's error: worth another try, or not."""
-    passing = isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError)) or str(error).startswith(_PASSING)
+    passing = isinstance(error, _PASSING_CLASSES) or str(error).startswith(_PASSING_CODES)
     return Unavailable(f"Redis is not available: {error}") if passing else Refused(f"Redis refused: {error}")
 
 

@@ -1,0 +1,46 @@
+"""Both transports, behind the same three ports."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import pytest
+
+from eventbus import BusSettings
+from eventbus.connect import connect
+from eventbus.emission import EmissionBuilder
+from eventbus.memory import MemoryBroker, MemoryPublisher
+from eventbus.redis.publisher import RedisPublisher
+from eventbus.transport import Publisher, Reader, Subscriber
+
+
+@dataclass
+class Ends:
+    """One transport's ends, and its settings."""
+
+    settings: BusSettings
+    publisher: Publisher
+    reader: Reader
+    subscriber: Subscriber
+    builder: EmissionBuilder
+    another: Callable[[], Publisher]
+
+
+@pytest.fixture(params=["redis", "memory"])
+async def ends(request, bus_settings) -> AsyncIterator[Ends]:
+    settings = bus_settings.model_copy(update={"log_limit": 50, "snapshot_limit": 20, "dedup_window": 100})
+    broker = None
+    if request.param == "memory":
+        settings = settings.model_copy(update={"redis_url": "memory://"})
+        broker = MemoryBroker(settings)
+    subscriber, reader = connect(settings, broker=broker)
+
+    def another() -> Publisher:
+        return RedisPublisher(settings) if broker is None else MemoryPublisher(broker)
+
+    publisher = another()
+    yield Ends(settings, publisher, reader, subscriber, EmissionBuilder(settings), another)
+    publisher.close()
+    await subscriber.aclose()
+    await reader.aclose()

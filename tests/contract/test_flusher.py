@@ -1,0 +1,207 @@
+"""The outbox's thread: lazy, fork-safe, bounded, patient with Redis, and never in the caller's way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from eventbus import Bus, BusSettings, Event
+from eventbus.redis.reader import RedisReader
+from tests.conftest import wait_until
+
+
+class Item(Event, name="flusher.item"):
+    n: int = 0
+    pad: str = ""
+
+
+class Urgent(Event, name="flusher.urgent", lane="high"):
+    n: int = 0
+
+
+class Progress(Event, name="flusher.progress", keep="latest"):
+    n: int = 0
+
+
+@pytest.fixture
+def bus(bus_settings):
+    bus = Bus(bus_settings)
+    yield bus
+    bus.close()
+
+
+async def logged(settings, channel="user:42"):
+    reader = RedisReader(settings)
+    history = await reader.read(channel, 0)
+    await reader.aclose()
+    return [json.loads(entry.record.event) for entry in history.log]
+
+
+def outbox_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "eventbus-outbox"]
+
+
+async def test_no_thread_and_no_connection_before_the_first_event(bus_settings):
+    before = len(outbox_threads())
+    bus = Bus(bus_settings)
+    assert len(outbox_threads()) == before
+    bus.emit("42", "9", Item())
+    assert len(outbox_threads()) == before + 1
+    assert bus.close()
+    wait_until(lambda: len(outbox_threads()) == before, "the thread to end")
+    bus.emit("42", "9", Item(n=2))
+    assert bus.close()
+    assert [event["data"]["n"] for event in await logged(bus_settings)] == [0, 2]
+
+
+async def test_many_threads_emit_and_each_ones_order_is_kept(bus, bus_settings):
+    def emit(user: str) -> None:
+        for n in range(300):
+            bus.emit(user, "9", Item(n=n))
+
+    threads = [threading.Thread(target=emit, args=(f"u{i}",)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert bus.flush(20)
+    for i in range(4):
+        assert [e["data"]["n"] for e in await logged(bus_settings, f"user:u{i}")] == list(range(300))
+
+
+def test_a_forked_child_has_an_outbox_of_its_own(bus, bus_settings):
+    bus.emit("42", "parent", Item(n=1))
+    bus.flush(5)
+    bus.emit("42", "parent", Item(n=2))  # may wait in the parent's outbox at the fork; the child must not send it too
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            bus.emit("42", "child", Item(n=3))
+            code = 0 if bus.flush(5) else 2
+        finally:
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert bus.flush(5)
+    assert sorted(event["data"]["n"] for event in asyncio.run(logged(bus_settings))) == [1, 2, 3]
+
+
+async def test_states_merge_while_redis_is_away_and_the_log_waits_whole(own_redis):
+    settings = BusSettings(redis_url=own_redis.url, socket_timeout=0.3, connect_timeout=0.3, retry_max=0.2)
+    bus = Bus(settings)
+    bus.emit("42", "9", Item(n=0))
+    assert bus.flush(5)
+    own_redis.kill()
+    first = bus.emit("42", "9", Item(n=1))
+    wait_until(lambda: bus.flusher.failures > 0, "the outbox to notice")
+    receipts = [bus.emit("42", "9", Progress(n=n)) for n in range(50)]
+    for n in range(2, 5):
+        bus.emit("42", "9", Item(n=n))
+    assert not bus.flush(0.05)
+    assert first.fate == "waiting"
+    own_redis.start()
+    assert bus.flush(20)
+    assert [receipt.fate for receipt in receipts] == ["merged"] * 49 + ["published"]
+    assert [event["data"]["n"] for event in await logged(settings)] == [1, 2, 3, 4]
+    assert bus.flusher.dropped == {"merged": 49}
+    bus.close()
+
+
+def test_emit_does_not_wait_for_a_silent_redis(own_redis):
+    settings = BusSettings(redis_url=own_redis.url, socket_timeout=0.5, flush_budget=0.2)
+    bus = Bus(settings)
+    own_redis.client.execute_command("CLIENT", "PAUSE", "3000", "ALL")
+    began = time.monotonic()
+    for n in range(1000):
+        bus.emit("42", "9", Item(n=n))
+    assert not bus.flush()
+    # Not a measure of speed: one publish of redis-py's defaults would hold a task for a minute.
+    assert time.monotonic() - began < 2.5
+    assert bus.flush(20)
+    assert bus.flusher.dropped == {}
+    bus.close()
+
+
+def test_a_full_outbox_drops_counted_and_tells_the_receipt():
+    settings = BusSettings(redis_url="redis://127.0.0.1:1/0", outbox_events=10, flush_budget=0, connect_timeout=0.2)
+    bus = Bus(settings)
+    bus.emit("42", "9", Item())
+    wait_until(lambda: bus.flusher.failures > 0, "the outbox to notice")
+    receipts = [bus.emit("42", "9", Item(n=n)) for n in range(15)]
+    dropped = [receipt for receipt in receipts if receipt.fate == "dropped"]
+    assert len(dropped) == bus.flusher.dropped["full"] == 5
+    assert {receipt.reason for receipt in dropped} == {"full"}
+    assert bus.flusher.depth <= 11
+    bus.close()
+
+
+async def test_a_burst_larger_than_a_batch_goes_out_whole(bus, bus_settings):
+    receipts = [bus.emit("42", "9", Item(n=n)) for n in range(3000)]
+    assert bus.flush(20)
+    assert [receipt.offset for receipt in receipts] == list(range(1, 3001))
+    assert len(await logged(bus_settings)) == 3000
+
+
+async def test_an_event_that_the_server_refuses_is_dropped_and_the_rest_goes_on(bus, bus_settings, redis_server):
+    bus.emit("bad", "9", Item())
+    assert bus.flush(5)
+    redis_server.client.set(f"{bus_settings.key_prefix}:{{user:bad}}:log", "not a stream", ex=60)
+    bad = bus.emit("bad", "9", Item())
+    good = bus.emit("good", "9", Item())
+    assert bus.flush(5)
+    assert (bad.fate, good.fate) == ("dropped", "published")
+    assert bus.flusher.dropped == {"refused": 1}
+
+
+def test_flush_waits_for_what_was_there_and_not_for_what_comes(bus):
+    stop = threading.Event()
+
+    def chatter() -> None:
+        n = 0
+        while not stop.is_set():
+            bus.emit("chatter", "9", Item(n=n))
+            n += 1
+            stop.wait(0.0005)
+
+    thread = threading.Thread(target=chatter)
+    thread.start()
+    try:
+        for _ in range(20):
+            receipt = bus.emit("42", "9", Item())
+            assert bus.flush(5)
+            assert receipt.fate == "published"
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_process_that_ends_flushes_first(bus_settings, tmp_path):
+    script = tmp_path / "once.py"
+    script.write_text(
+        "from eventbus import Event, emit\n"
+        "class Last(Event, name='flusher.last'):\n    n: int\n"
+        "for n in range(100): emit('42', '9', Last(n=n))\n"
+    )
+    environment = {
+        **os.environ,
+        "EVENTBUS_REDIS_URL": bus_settings.redis_url,
+        "EVENTBUS_KEY_PREFIX": bus_settings.key_prefix,
+        "PYTHONPATH": str(Path.cwd()),
+    }
+    subprocess.run([sys.executable, str(script)], env=environment, check=True)
+    assert len(asyncio.run(logged(bus_settings))) == 100
+
+
+def test_urgent_events_do_not_linger(bus_settings):
+    bus = Bus(bus_settings.model_copy(update={"linger": 30.0}))
+    receipt = bus.emit("42", "9", Urgent())
+    wait_until(lambda: receipt.fate == "published", "the high lane to go out without lingering")
+    bus.close()

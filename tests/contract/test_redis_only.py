@@ -1,0 +1,142 @@
+"""What only a server can do to us: lose its scripts or a key, be somebody else's, be out of memory, not be there."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import redis
+
+from eventbus import BusSettings, Event
+from eventbus.emission import EmissionBuilder
+from eventbus.errors import Refused, Unavailable
+from eventbus.redis.keys import Keys
+from eventbus.redis.publisher import RedisPublisher
+from eventbus.redis.reader import RedisReader
+from eventbus.transport import Write
+
+
+class Kept(Event, name="redis.kept"):
+    text: str = ""
+
+
+class Shown(Event, name="redis.shown", keep="latest"):
+    pass
+
+
+@pytest.fixture
+def publisher(bus_settings):
+    publisher = RedisPublisher(bus_settings)
+    yield publisher
+    publisher.close()
+
+
+@pytest.fixture
+def builder(bus_settings):
+    return EmissionBuilder(bus_settings)
+
+
+def write(publisher, builder, *payloads, channel="user:42"):
+    return publisher.publish([Write(channel, [builder.build(f"{channel}:operation:9", p) for p in payloads])])[0]
+
+
+def test_a_server_that_lost_its_scripts_gets_them_again_in_order(publisher, builder, redis_server):
+    assert write(publisher, builder, Kept()).offsets == [1]
+    redis_server.client.script_flush()
+    requests = [Write("user:42", [builder.build("user:42:operation:9", Kept())]) for _ in range(3)]
+    assert [answer.offsets[0] for answer in publisher.publish(requests)] == [2, 3, 4]
+
+
+async def test_an_evicted_state_is_another_life_without_the_old_log(publisher, builder, bus_settings, redis_server):
+    first = write(publisher, builder, Kept(), Shown())
+    redis_server.client.delete(Keys(bus_settings.key_prefix).channel("user:42")[0])
+    second = write(publisher, builder, Kept())
+    assert second.offsets == [1]
+    assert second.position.epoch != first.position.epoch
+    reader = RedisReader(bus_settings)
+    history = await reader.read("user:42", 0)
+    assert [(entry.previous, entry.record.offset) for entry in history.log] == [(0, 1)]
+    assert not history.snapshot
+    await reader.aclose()
+
+
+def test_one_bad_channel_does_not_take_others_along(publisher, builder, bus_settings, redis_server):
+    log = Keys(bus_settings.key_prefix).channel("user:bad")[1]
+    write(publisher, builder, Kept(), channel="user:bad")
+    redis_server.client.set(log, "somebody else's", ex=60)
+    requests = [
+        Write(f"user:{user}", [builder.build(f"user:{user}:operation:9", Kept())]) for user in ("one", "bad", "two")
+    ]
+    one, bad, two = publisher.publish(requests)
+    assert isinstance(bad, Refused)
+    assert (one.offsets, two.offsets) == ([1], [1])
+
+
+def test_every_key_lives_as_long_as_its_channel_and_the_state_longer(publisher, builder, bus_settings, redis_server):
+    for channel, hours in (("user:42", 24), ("collection:7", 1)):
+        write(publisher, builder, Kept(), Shown(), channel=channel)
+        state, *others = Keys(bus_settings.key_prefix).channel(channel)
+        ttl = redis_server.client.ttl
+        assert all(hours * 3600 <= ttl(key) <= hours * 3600 * 1.2 for key in others)
+        assert ttl(state) > 1.5 * ttl(others[0])
+
+
+def test_a_key_that_comes_into_being_later_gets_a_life_too(publisher, builder, bus_settings, redis_server):
+    write(publisher, builder, Kept())
+    write(publisher, builder, Shown())
+    for key in Keys(bus_settings.key_prefix).channel("user:42"):
+        assert redis_server.client.ttl(key) > 3600
+
+
+def test_out_of_memory_is_for_later_and_nothing_is_half_done(own_redis):
+    settings = BusSettings(redis_url=own_redis.url)
+    publisher, builder = RedisPublisher(settings), EmissionBuilder(settings)
+    write(publisher, builder, Kept())
+    own_redis.client.config_set("maxmemory", "1")
+    answer = write(publisher, builder, Kept(text="x" * 100))
+    assert isinstance(answer, Unavailable)
+    own_redis.client.config_set("maxmemory", "0")
+    assert write(publisher, builder, Kept()).offsets == [2]
+    publisher.close()
+
+
+def test_nobody_there_or_silent_is_told_within_the_limits(own_redis):
+    settings = BusSettings(redis_url=own_redis.url, socket_timeout=0.3, connect_timeout=0.3)
+    publisher, builder = RedisPublisher(settings), EmissionBuilder(settings)
+    write(publisher, builder, Kept())
+    own_redis.client.execute_command("CLIENT", "PAUSE", "1500", "ALL")
+    began = time.monotonic()
+    with pytest.raises(Unavailable):
+        write(publisher, builder, Kept())
+    # Not a measure of speed: redis-py's defaults would hold the caller for a minute.
+    assert time.monotonic() - began < 5
+    own_redis.kill()
+    with pytest.raises(Unavailable):
+        write(publisher, builder, Kept())
+    own_redis.start()
+    assert write(publisher, builder, Kept()).offsets == [1]
+    publisher.close()
+
+
+def test_an_answer_that_came_too_late_is_not_taken_for_another(own_redis):
+    """After a time-out the connection still has an answer coming; it must not be read by the next call."""
+    settings = BusSettings(redis_url=own_redis.url, socket_timeout=0.2)
+    publisher, builder = RedisPublisher(settings), EmissionBuilder(settings)
+    write(publisher, builder, Kept(), channel="user:a")
+    own_redis.client.execute_command("CLIENT", "PAUSE", "600", "WRITE")
+    with pytest.raises(Unavailable):
+        write(publisher, builder, Kept(), channel="user:a")
+    own_redis.client.execute_command("CLIENT", "UNPAUSE")
+    answer = write(publisher, builder, Kept(), channel="user:b")
+    assert answer.offsets == [1]
+    publisher.close()
+
+
+def test_a_password_is_used(own_redis):
+    own_redis.client.config_set("requirepass", "p@ss")
+    url = own_redis.url.replace("redis://", "redis://:p%40ss@")
+    publisher, builder = RedisPublisher(BusSettings(redis_url=url)), EmissionBuilder(BusSettings())
+    assert write(publisher, builder, Kept()).offsets == [1]
+    publisher.close()
+    own_redis_client = redis.Redis(port=own_redis.port, password="p@ss")
+    own_redis_client.config_set("requirepass", "")

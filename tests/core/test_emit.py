@@ -1,0 +1,143 @@
+"""``emit``: what is refused, before anything is sent, and what a receipt says."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from eventbus import Bus, BusSettings, Event, InvalidEmission, InvalidName, InvalidPayload, NoOperation, TooLarge
+from eventbus.memory import MemoryBroker, MemoryReader
+from eventbus.operation import OperationRef, current_operation
+
+
+class Note(Event, name="test.note"):
+    text: str = ""
+
+
+class Step(Event, name="test.step", keep="latest", key="document"):
+    document: str
+    done: int
+
+
+class Brief(Event, name="test.brief", ttl=timedelta(seconds=30)):
+    pass
+
+
+@pytest.fixture
+def settings():
+    return BusSettings(redis_url="memory://", max_event_bytes=1000)
+
+
+@pytest.fixture
+def bus(settings):
+    bus = Bus(settings, broker=MemoryBroker(settings))
+    yield bus
+    bus.close()
+
+
+async def everything(bus, channel="user:42"):
+    return await MemoryReader(bus.broker).read(channel, 0)
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (lambda bus: bus.emit("", "9", Note()), "user"),
+        (lambda bus: bus.emit("4 2", "9", Note()), "user"),
+        (lambda bus: bus.emit("a:b", "9", Note()), "user"),
+        (lambda bus: bus.emit("*", "9", Note()), "user"),
+        (lambda bus: bus.emit("a{b}", "9", Note()), "user"),
+        (lambda bus: bus.emit("a\r\nb", "9", Note()), "user"),
+        (lambda bus: bus.emit("u" * 129, "9", Note()), "user"),
+        (lambda bus: bus.emit(42, "9", Note()), "user"),
+        (lambda bus: bus.emit(None, "9", Note()), "user"),
+        (lambda bus: bus.emit("42", "", Note()), "op"),
+        (lambda bus: bus.emit("42", ["9"], Note()), "op"),
+        (lambda bus: bus.emit("42", "9", Note(), id="not an id"), "id"),
+        (lambda bus: bus.broadcast("", Note()), "collection"),
+        (lambda bus: bus.broadcast("7", Note(), topic="a b"), "topic"),
+        (lambda bus: bus.broadcast("7", Note(), topic=""), "topic"),
+        (lambda bus: bus.announce(Note(), topic=":".join("abcdefghi")), "topic"),
+    ],
+)
+async def test_a_malformed_name_is_refused_and_named(bus, call, field):
+    with pytest.raises(InvalidName) as caught:
+        call(bus)
+    assert caught.value.field == field
+    assert field in str(caught.value)
+    assert bus.flusher.depth == 0
+
+
+@pytest.mark.parametrize("payload", [None, "text", {"text": "a"}, Note, 1])
+async def test_a_payload_that_is_no_event_is_refused(bus, payload):
+    with pytest.raises(InvalidPayload) as caught:
+        bus.emit("42", "9", payload)
+    assert caught.value.field == "payload"
+    assert (await everything(bus)).position.offset == 0
+
+
+async def test_an_event_over_the_limit_is_refused_with_size_and_limit(bus):
+    with pytest.raises(TooLarge) as caught:
+        bus.emit("42", "9", Note(text="x" * 1000))
+    assert (caught.value.field, caught.value.limit) == ("payload", 1000)
+    assert caught.value.size > 1000
+    receipt = bus.emit("42", "9", Note(text="x" * 500))
+    assert bus.flush(5)
+    assert receipt.fate == "published"
+
+
+async def test_wrong_calls_say_how_it_is_done(bus):
+    with pytest.raises(InvalidEmission, match="emit\\(user, op, payload\\)"):
+        bus.emit("42", Note())
+    with pytest.raises(NoOperation, match="emit\\(user, op, payload\\)"):
+        bus.emit(Note())
+
+
+async def test_inside_an_operation_user_and_operation_are_known(bus):
+    token = current_operation.set(OperationRef("42", "9"))
+    try:
+        bus.emit(Note(text="hello"))
+    finally:
+        current_operation.reset(token)
+    bus.flush(5)
+    (entry,) = (await everything(bus)).log
+    assert entry.record.topic == "user:42:operation:9"
+
+
+async def test_a_receipt_tells_the_fate(bus):
+    first = bus.emit("42", "9", Note(), id="same")
+    again = bus.emit("42", "9", Note(), id="same")
+    assert bus.flush(5)
+    assert (first.fate, first.offset) == ("published", 1)
+    assert (again.fate, again.offset) == ("duplicate", 1)
+    assert len((await everything(bus)).log) == 1
+
+
+async def test_async_forms_wait_for_the_offset(bus):
+    assert (await bus.aemit("42", "9", Note())).offset == 1
+    assert (await bus.abroadcast("7", Note(), topic="documents")).offset == 1
+    assert (await bus.aannounce(Note())).offset == 1
+    assert (await everything(bus, "collection:7")).log[0].record.topic == "collection:7:documents"
+    assert (await everything(bus, "system")).log[0].record.topic == "system:announcements"
+
+
+async def test_states_go_to_the_snapshot_by_key_and_not_to_the_log(bus):
+    for done in range(5):
+        bus.emit("42", "9", Step(document="a", done=done))
+        bus.emit("42", "9", Step(document="b\n" * 100, done=done))
+        bus.flush(5)
+    history = await everything(bus)
+    assert not history.log
+    assert len(history.snapshot) == 2
+    assert {record.key.rpartition("/")[2] for record in history.snapshot if len(record.key) < 60} == {"a"}
+    assert all("\n" not in record.key for record in history.snapshot)
+
+
+async def test_a_types_own_ttl_makes_its_events_expire(bus):
+    bus.emit("42", "9", Brief())
+    bus.emit("42", "9", Note())
+    bus.flush(5)
+    brief, note = (entry.record for entry in (await everything(bus)).log)
+    assert brief.expires - brief.emitted // 1000 == 30_000
+    assert note.expires == 0
