@@ -1,0 +1,74 @@
+# `make demo` and `make test` are all that a newcomer needs; each sets up what it lacks.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+CLIENT := webui_adapter/client
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup client system-parts demo test unit browser lint format bench bench-full wheel requirements clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready $(CLIENT)/node_modules/.ready ## virtual environment and the client's tools
+
+$(VENV)/.ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: Python 3.11 or newer is needed; name one with make PYTHON=python3.12 …" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(CLIENT)/node_modules/.ready: $(CLIENT)/package-lock.json
+	@command -v npm >/dev/null || { echo "make: Node 20 or newer with npm is needed to build the browser client" >&2; exit 1; }
+	cd $(CLIENT) && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+client: $(CLIENT)/dist/client.js ## build the browser client
+
+$(CLIENT)/dist/client.js: $(CLIENT)/node_modules/.ready $(wildcard $(CLIENT)/src/*.ts) $(CLIENT)/package.json
+	cd $(CLIENT) && npm run --silent build
+	@touch $@
+
+system-parts: ## browser and load balancer for the tests, from the system's packages
+	@sh tests/system-parts.sh
+
+demo: setup client ## a small, real site: index documents and watch
+	@exec $(BIN)/python -m demo $(ARGS)
+
+test: setup client system-parts lint unit ## everything, the browser too
+
+unit:
+	cd $(CLIENT) && npm test --silent && npm run --silent size
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: setup client ## ruff, strict types, import contracts, TypeScript's own checks, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cd $(CLIENT) && npm run --silent check
+	sh tests/lint-files.sh
+
+format: setup ## rewrite to the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup client ## figures beside plain FastAPI and python-socketio, in minutes
+	$(BIN)/python -m bench $(ARGS)
+
+bench-full: setup client ## the same with more rounds
+	$(BIN)/python -m bench --full $(ARGS)
+
+wheel: setup client ## dist/*.whl with the built client inside
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@ls dist/*.whl
+
+requirements: ## pin the development environment anew (needs uv)
+	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links -q -o requirements.txt
+
+clean:
+	rm -rf $(VENV) dist build $(CLIENT)/node_modules $(CLIENT)/dist $(CLIENT)/out .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,31 @@
+#!/bin/sh
+# What the tests need beyond pip and npm: a Chromium and an HAProxy. Installed where that is possible, else named.
+set -eu
+
+missing=""
+have() { command -v "$1" >/dev/null 2>&1; }
+
+have chromium || have chromium-browser || have google-chrome || [ -n "${CHROMIUM:-}" ] ||
+  [ -x "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" ] || missing="$missing chromium"
+have haproxy || missing="$missing haproxy"
+have curl || missing="$missing curl"
+[ -z "$missing" ] && exit 0
+
+if have apt-get && [ "$(id -u)" = 0 ]; then
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq
+  case "$missing" in *chromium*) missing="$missing fonts-liberation" ;; esac
+  # Debian starts a service with its package; the tests start their own.
+  printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d
+  # shellcheck disable=SC2086 # a list of packages
+  apt-get install -y -qq --no-install-recommends $missing >/dev/null
+  rm -f /usr/sbin/policy-rc.d
+elif have brew; then
+  # shellcheck disable=SC2086
+  for part in $missing; do
+    if [ "$part" = chromium ]; then brew install --cask --quiet google-chrome; else brew install --quiet "$part"; fi
+  done
+else
+  echo "make: the tests need$missing; install with: sudo apt-get install$missing" >&2
+  exit 1
+fi
