@@ -4,7 +4,7 @@
 export type Action = "return" | "renew" | "stay";
 
 // The client's own going, and violations that would only be repeated.
-const FINAL = new Set([1000, 1001, 1002, 1003, 1007, 1008, 1009]);
+const FINAL = new Set([1000, 1002, 1003, 1007, 1008, 1009]);
 
 export function actionFor(code: number): Action {
   if (code === 401 || (code >= 4100 && code < 4200)) return "renew";
