@@ -1,0 +1,144 @@
+"""``python -m demo``: all of it, until Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from demo.processes import Interrupted, NotRunning
+from demo.stack import Ports, Stack
+
+__all__ = ["main"]
+
+cli = typer.Typer(add_completion=False)
+out = Console(highlight=False)
+
+_LOOK: Final = 0.2  # seconds between two looks at the children
+_CAN_MISS: Final = {"gateway", "Flower"}
+
+
+@cli.command()
+def run(
+    port: Annotated[int, typer.Option(help="where the page is")] = 8000,
+    gateway_port: Annotated[int, typer.Option(help="where the gateway listens")] = 8001,
+    flower_port: Annotated[int, typer.Option(help="where Flower listens")] = 5555,
+    flower: Annotated[bool, typer.Option(help="with Flower")] = True,
+    pace: Annotated[
+        float,
+        typer.Option(min=0, max=60, help="seconds that a document takes at least, so that there is something to see"),
+    ] = 0.1,
+) -> None:
+    """Redis, a Celery worker, the gateway, the site and Flower. One Ctrl-C ends all of it."""
+    sys.exit(Demo(Ports(port, gateway_port, flower_port if flower else None), pace).run())
+
+
+class Demo:
+    """One run, as the terminal sees it."""
+
+    def __init__(self, ports: Ports, pace: float) -> None:
+        redis_url = os.environ.get("EVENTBUS_REDIS_URL", "")
+        self._stack = Stack(ports, redis_url=redis_url, environment={"DEMO_PACE": str(pace)})
+
+    def run(self) -> int:
+        """Start, wait, end. Returns the exit code."""
+        for signal_ in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signal_, self._asked_to_end)
+        try:
+            with self._stack:
+                out.print("Starting …", style="dim")
+                self._stack.start()
+                self._say_what_is_where()
+                self._watch()
+                out.print("\nEnding …", style="dim")
+        except Interrupted:
+            pass
+        except NotRunning as error:
+            _complain(error)
+            return 1
+        return 0
+
+    def _asked_to_end(self, *_: object) -> None:
+        # The second time there is no more patience.
+        if self._stack.stop.is_set():
+            self._stack.kill_all()
+        self._stack.stop.set()
+
+    def _say_what_is_where(self) -> None:
+        stack, ports = self._stack, self._stack.ports
+        table = Table(box=None, show_header=False, padding=(0, 2))
+        table.add_row("[bold]The page[/]", f"[bold cyan]{stack.url}[/]")
+        table.add_row("Gateway", f"http://127.0.0.1:{ports.gateway}/eventbus  (/readyz, /metrics)")
+        if ports.flower is not None:
+            table.add_row("Flower", f"http://127.0.0.1:{ports.flower}/")
+        table.add_row("Redis", escape(stack.redis_shown))
+        table.add_row("Logs", escape(str(stack.directory)))
+        out.print(table)
+        out.print("\n[bold]g[/] and Enter stops the gateway, and starts it again.  [bold]Ctrl-C[/] ends all of it.\n")
+
+    def _watch(self) -> None:
+        """Until somebody wants the end, or something ends that nothing works without."""
+        away = set[str]()
+        listening = True
+        while not self._stack.stop.is_set():
+            for name, child in self._stack.children.items():
+                if not child.ended:
+                    away.discard(name)
+                elif name not in away:
+                    away.add(name)
+                    self._ended(name)
+            if listening:
+                listening = self._obey()
+            else:
+                self._stack.stop.wait(_LOOK)
+
+    def _ended(self, name: str) -> None:
+        child = self._stack.children[name]
+        if name not in _CAN_MISS:
+            raise NotRunning(f"the {name} has {child.ended}", child.last_lines())
+        hint = "; g and Enter starts it again" if name == "gateway" else ""
+        out.print(f"The {name} has {child.ended}{hint}.", style="yellow")
+
+    def _obey(self) -> bool:
+        """Wait a moment for a line from the terminal. False when no more will come."""
+        try:
+            readable, _, _ = select.select([sys.stdin], [], [], _LOOK)
+            # A job in the background is stopped for reading from its terminal.
+            if not readable or (sys.stdin.isatty() and os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp()):
+                return True
+            typed = os.read(sys.stdin.fileno(), 1024)
+        except (OSError, ValueError):
+            return False
+        if typed.strip().lower() == b"g":
+            self._toggle_gateway()
+        return bool(typed)
+
+    def _toggle_gateway(self) -> None:
+        if self._stack.children["gateway"].ended:
+            self._stack.start_gateway()
+            out.print("The gateway is back.", style="green")
+        else:
+            self._stack.stop_gateway()
+
+
+def _complain(error: NotRunning) -> None:
+    complaint = Console(stderr=True, highlight=False)
+    complaint.print(f"demo: {escape(str(error))}", style="bold red", soft_wrap=True)
+    for line in error.log:
+        complaint.print(f"  {escape(line)}", style="dim", soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()

