@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import cached_property
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -41,5 +42,8 @@ class BusSettings(BaseSettings):
 
     def channel_ttl(self, channel: str) -> float:
         """Seconds that what is kept of a channel lives, by the channel's kind."""
-        ttl: timedelta = getattr(self, f"{kind_of(channel)}_ttl")
-        return ttl.total_seconds()
+        return self._ttl_of_kind[kind_of(channel)]
+
+    @cached_property
+    def _ttl_of_kind(self) -> dict[str, float]:
+        return {kind: getattr(self, f"{kind}_ttl").total_seconds() for kind in ("user", "collection", "system")}
