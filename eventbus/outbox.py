@@ -9,7 +9,7 @@ the low one does not starve. No I/O, no clock of its own.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, Protocol, TypeVar
 
@@ -146,6 +146,16 @@ class Outbox(Generic[T]):
             size += item.size
         return served, dropped
 
+    def remove(self, unwanted: Callable[[T], bool]) -> list[T]:
+        """Take out whatever is unwanted, wherever it waits. Looks at everything."""
+        cells = [
+            cell
+            for queue in self._topics.values()
+            for cell in queue.cells
+            if cell.item is not None and unwanted(cell.item)
+        ]
+        return [self._empty(cell) for cell in cells]
+
     def _full(self, item: T) -> bool:
         return self._items >= self._limit_items or self._bytes + item.size > self._limit_bytes
 
@@ -222,13 +232,7 @@ class Outbox(Generic[T]):
         raise AssertionError("an outbox that holds items has a topic that is ready")
 
     def _expire(self, now_ms: int) -> list[Dropped[T]]:
-        late = [
-            cell
-            for queue in self._topics.values()
-            for cell in queue.cells
-            if cell.item is not None and 0 < cell.item.expires <= now_ms
-        ]
-        return [Dropped(self._empty(cell), "expired") for cell in late]
+        return [Dropped(item, "expired") for item in self.remove(lambda item: 0 < item.expires <= now_ms)]
 
     def _shed(self, item: T) -> list[Dropped[T]]:
         """Make room: first what is for those who are there, then old states; never for something that matters less."""

@@ -88,5 +88,18 @@ class Backlog:
                 del self._waiting[channel]
         return steps, dropped
 
+    def hold(self, channel: str) -> Hold | None:
+        """Something else of this channel is about to go out before what waits: the word for it, unless it was said."""
+        waiting = self._waiting.get(channel)
+        if waiting is None or waiting.held:
+            return None
+        waiting.held = True
+        return Hold(channel, next(iter(waiting.offsets)) - 1)
+
+    def discard(self, channel: str) -> None:
+        """What waits of this channel is void: its present state is about to be sent instead."""
+        self._outbox.remove(lambda delivery: delivery.channel == channel)
+        self._waiting.pop(channel, None)
+
     def _forget(self, delivery: Delivery) -> None:
         del self._waiting[delivery.channel].offsets[delivery.record.offset]

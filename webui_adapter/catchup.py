@@ -113,8 +113,12 @@ class CatchUp:
     def _hand_over(self, session: Session, channel: Channel, command: Subscribe, history: History) -> bool:
         """Merge and send; False if the reading is older than what was live already, or does not join up with it."""
         view = session.views.get(channel.name)
-        if view is None or view.replaying is None:
-            return True  # left meanwhile, or another subscription of the same channel has brought it
+        if view is None:
+            return True  # left meanwhile
+        if view.replaying is None:
+            # Another subscription of the same channel, begun while this one was waiting, has brought both.
+            session.answer(command.ref)
+            return True
         resumption = resume(command.since, history, view.replaying, int(self._clock.wall() * 1000))
         stale = resumption.position.offset < channel.offset
         if stale or (resumption.gap is not None and resumption.gap.reason == "hole"):

@@ -35,6 +35,7 @@ class CommandRefused(GatewayError):
         message: str,
         *,
         field: str | None = None,
+        topic: str | None = None,
         limit: float | None = None,
         retry_ms: int | None = None,
         ref: str | float | None = None,
@@ -42,6 +43,7 @@ class CommandRefused(GatewayError):
         super().__init__(message)
         self.code = code
         self.field = field
+        self.topic = topic
         self.limit = limit
         self.retry_ms = retry_ms
         self.ref = ref
@@ -52,6 +54,7 @@ class CommandRefused(GatewayError):
             "code": self.code,
             "message": str(self),
             "field": self.field,
+            "topic": self.topic,
             "limit": self.limit,
             "retry_ms": self.retry_ms,
             "ref": self.ref,

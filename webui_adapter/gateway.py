@@ -209,7 +209,7 @@ class Gateway:
             session.refuse(CommandRefused("forbidden", "the token is of another user", field="token", ref=command.ref))
             return
         session.renew(principal)
-        session.answer(command.ref)
+        session.answer(command.ref, expires=int(principal.expires * 1000))
 
     # --- reading channels ------------------------------------------------------------------------------------
 
@@ -224,7 +224,7 @@ class Gateway:
             if kind == "user" and id_ != session.principal.user:
                 raise CommandRefused("forbidden", "a user's channel is for that user only", field="topic")
         except CommandRefused as error:
-            error.ref = command.ref
+            error.ref, error.topic = command.ref, command.topic
             session.refuse(error)
             return
         if kind == "collection":
@@ -237,7 +237,8 @@ class Gateway:
     async def _subscribe_if_allowed(self, session: Session, command: Subscribe, collection: str) -> None:
         if not await self._allowed(session, collection):
             message = f"collection {collection} is not open to this user"
-            session.refuse(CommandRefused("forbidden", message, field="topic", ref=command.ref))
+            refused = CommandRefused("forbidden", message, field="topic", topic=command.topic, ref=command.ref)
+            session.refuse(refused)
             self.flush()
         elif session.state is not State.CLOSED:
             await self._catchup.replay(session, self._catchup.watch(session, command), command)

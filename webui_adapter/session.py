@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
-from typing import Protocol
+from typing import Final, Protocol
 
 from eventbus.cursor import Cursor, Position
 from eventbus.resume import Resumption
@@ -45,6 +45,9 @@ _NEXT: Mapping[State, frozenset[State]] = {
     State.LEAVING: frozenset({State.CLOSED}),
     State.CLOSED: frozenset(),
 }
+
+
+_MALFORMED: Final = frozenset({"bad_json", "bad_command", "bad_topic", "too_large", "unauthenticated"})
 
 
 class View:
@@ -226,10 +229,11 @@ class Session:
         return command
 
     def refuse(self, error: CommandRefused) -> None:
-        """Answer a command with ``bus.error``; one who never gets it right is closed."""
+        """Answer a command with ``bus.error``; one who never gets the form right is closed."""
         self.counters[f"refused.{error.code}"] += 1
         self.say("bus.error", error.data())
-        self.bad_commands += 1
+        if error.code in _MALFORMED:
+            self.bad_commands += 1
         if self.bad_commands >= self.settings.max_bad_commands:
             self.close(CloseCode.PROTOCOL_VIOLATION, "too many refused commands")
 
@@ -238,9 +242,9 @@ class Session:
         if self.state is not State.CLOSED:
             self._write(self.framing.word(self, type_, data))
 
-    def answer(self, ref: str | float | None) -> None:
+    def answer(self, ref: str | float | None, **facts: object) -> None:
         """``bus.ok``."""
-        self.say("bus.ok", {} if ref is None else {"ref": ref})
+        self.say("bus.ok", facts if ref is None else {"ref": ref, **facts})
 
     def count_topics(self) -> int:
         """Patterns in all channels."""
@@ -289,11 +293,13 @@ class Session:
             self.counters[f"gap.{resumption.gap.reason}"] += 1
             self.say("bus.gap", {**where, "offset": resumption.position.offset, "reason": resumption.gap.reason})
         self.counters[f"resume.{how}"] += 1
+        hold = None if self.backlog is None else self.backlog.hold(channel)
+        if hold is not None:
+            self._step(hold)
         subscribed: dict[str, object] = {**where, "offset": resumption.start.offset, "how": how}
         self.say(
             "bus.subscribed", {**subscribed, "topics": list(view.patterns), **({} if ref is None else {"ref": ref})}
         )
-        self.holds.pop(channel, None)
         view.position = resumption.start
         for record in resumption.records:
             if view.wants(record.topic) and not view.had(record):
@@ -314,6 +320,10 @@ class Session:
             view.replaying.clear()  # it waits for a reading of its own, which what came before would not fit
             return
         view.settled = ()
+        if self.backlog is not None:
+            self.backlog.discard(channel)
+        if self.holds.pop(channel, None) is not None:
+            self.say("bus.release", {"channel": channel, "offset": resumption.start.offset})
         self.replay(channel, resumption, resumed=False)
 
     def narrow(self) -> list[str]:

@@ -56,7 +56,7 @@ def refusal(gateway: Gateway, request: Request) -> Response | None:
         gateway.tokens.check(None if presented is None else presented.token)
     except TokenRefused as error:
         gateway.counters["auth.refused"] += 1
-        return PlainTextResponse(str(error), 401, {"WWW-Authenticate": "Bearer"})
+        return PlainTextResponse(str(error), 401, {"WWW-Authenticate": "Bearer", **_cors(gateway, request)})
     return None
 
 
@@ -72,14 +72,16 @@ def serve_sse(gateway: Gateway, request: Request) -> Response:
         return refused
     if gateway.admission.full or gateway.leaving:
         gateway.counters["refused.full"] += 1
-        return PlainTextResponse("this instance takes no more connections", 503, {"Retry-After": "1"})
+        return PlainTextResponse(
+            "this instance takes no more connections", 503, {"Retry-After": "1", **_cors(gateway, request)}
+        )
     try:
         cursor, topics = reading_of(request)
         last = request.headers.get("last-event-id")
         if last:
             cursor = parse_cursor(last)
     except (InvalidCursor, InvalidName) as error:
-        return PlainTextResponse(str(error), 400)
+        return PlainTextResponse(str(error), 400, _cors(gateway, request))
     presented = token_of(request.headers, (), request.cookies, gateway.settings.cookie_name)
     assert presented is not None
     session = gateway.connect(FRAMING)
@@ -160,5 +162,6 @@ def _cors(gateway: Gateway, request: Request) -> dict[str, str]:
         "Access-Control-Allow-Credentials": "true",
         "Access-Control-Allow-Headers": "authorization, content-type, last-event-id",
         "Access-Control-Allow-Methods": "GET, POST",
+        "Access-Control-Expose-Headers": "retry-after",
         "Vary": "Origin",
     }
