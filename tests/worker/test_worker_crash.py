@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
+from tests.conftest import wait_until
 from tests.worker import app as a
-from tests.worker.conftest import wait_until
 from tests.worker.listening import END, Listening, history, logged
 from worker_adapter import start_operation
 
@@ -17,7 +17,7 @@ def test_kill_9_loses_nothing_that_was_flushed_and_doubles_nothing(redis_url, st
     with start_worker("--pool", "prefork", "-c", "1", queue="crash", patience=0):
         listening = Listening(redis_url, "crash")
         operation = start_operation(a.tick.si(str(notes)).set(queue="crash"), user="crash")
-        wait_until(lambda: notes.exists() and notes.read_text().count("\n") >= 5, what="flushes")
+        wait_until(lambda: notes.exists() and notes.read_text().count("\n") >= 5, "flushes")
         os.kill(int(notes.read_text().split()[0]), signal.SIGKILL)
         events = listening.until(lambda heard: any(e.type in END for e in heard), 30)
         listening.close()

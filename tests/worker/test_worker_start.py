@@ -11,8 +11,8 @@ from celery import Celery, chain, chord, group
 from eventbus import Bus, BusSettings, InvalidName, configure, default_bus
 from eventbus.cursor import parse_cursor
 from eventbus.operation import current_operation
+from tests.conftest import free_port
 from tests.worker import app as a
-from tests.worker.conftest import free_port
 from tests.worker.listening import END, Listening, logged
 from worker_adapter import astart_operation, start_operation
 
