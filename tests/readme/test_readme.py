@@ -1,0 +1,112 @@
+"""The README's code, run as it stands: put into a project of its own, worker and site started, watched with curl."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import jwt
+import pytest
+
+from tests.conftest import free_port, wait_until
+
+ROOT = Path(__file__).parents[2]
+SECRET = "a secret of at least 32 characters"
+
+# What the README leaves to the reader's project.
+BEFORE = {
+    "events": "",
+    "tasks": "from celery import Celery\n",
+    "shop_site": (
+        "from celery import group\nfrom fastapi import Depends, FastAPI\ndef current_user() -> str: return 'ann'\n"
+    ),
+}
+
+
+def modules(redis_url: str) -> dict[str, str]:
+    (block,) = [
+        b for b in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL) if "# tasks.py" in b
+    ]
+    _, *parts = re.split(r"^# (\w+)\.py.*$", block, flags=re.MULTILINE)
+    named = dict(zip(parts[::2], parts[1::2], strict=True))
+    # `site` is a module of Python's own, which is imported before anything of ours.
+    named["shop_site"] = named.pop("site")
+    text = {name: BEFORE[name] + body for name, body in named.items()}
+    return {
+        name: body.replace("redis://127.0.0.1:6379/1", redis_url.replace("/0", "/1")) for name, body in text.items()
+    }
+
+
+@pytest.fixture
+def project(tmp_path, bus_settings, redis_url):
+    for name, text in modules(redis_url).items():
+        (tmp_path / f"{name}.py").write_text(text)
+    port = free_port()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{tmp_path}:{ROOT}",
+        "EVENTBUS_REDIS_URL": bus_settings.redis_url,
+        "EVENTBUS_KEY_PREFIX": bus_settings.key_prefix,
+        "WEBUI_JWT_SECRET": SECRET,
+    }
+    commands = [
+        ["celery", "-A", "tasks", "worker", "-c", "2", "--loglevel", "warning"],
+        ["uvicorn", "--port", str(port), "--ws", "webui_adapter.ws:EventBusWebSocketProtocol", "shop_site:site"],
+    ]
+    running = [
+        subprocess.Popen([sys.executable, "-m", *command], cwd=tmp_path, env=environment) for command in commands
+    ]
+    yield f"http://127.0.0.1:{port}", tmp_path
+    for process in running:
+        process.terminate()
+    for process in running:
+        process.wait(20)
+
+
+def ready(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_the_readmes_project_tells_a_page_about_its_documents(project):
+    address, folder = project
+    paths = []
+    for name, text in {"one.txt": "a b", "two.txt": "c d e"}.items():
+        (folder / name).write_text(text)
+        paths.append(str(folder / name))
+    wait_until(lambda: ready(address), "the site to be ready", 30)
+    started = httpx.post(f"{address}/index", json=paths).raise_for_status().json()
+
+    token = jwt.encode({"sub": "ann", "exp": time.time() + 60}, SECRET, "HS256")
+    curl = subprocess.Popen(
+        ["curl", "-sN", "-H", f"Authorization: Bearer {token}", f"{address}/eventbus/sse?cursor={started['cursor']}"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    events = []
+    try:
+        for line in curl.stdout:
+            if line.startswith("data: "):
+                events.append(json.loads(line.removeprefix("data: ")))
+                if events[-1]["type"] in ("operation.succeeded", "operation.failed"):
+                    break
+    finally:
+        curl.kill()
+        curl.wait()
+    topic = f"user:ann:operation:{started['operation']}"
+    about = [event for event in events if event.get("topic") == topic]
+    indexed = {
+        event["data"]["document"]: event["data"]["words"] for event in about if event["type"] == "document.indexed"
+    }
+    assert indexed == dict(zip(paths, (2, 3), strict=True))
+    assert about[0]["type"] == "operation.queued"
+    assert about[-1]["type"] == "operation.succeeded"
+    assert about[-1]["data"]["done"] == about[-1]["data"]["total"] == 2
