@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import threading
+from functools import partial
 from typing import overload
 
 from eventbus.cursor import Position
@@ -16,7 +17,7 @@ from eventbus.operation import OperationRef, current_operation, telling
 from eventbus.redis.publisher import RedisPublisher
 from eventbus.settings import BusSettings
 from eventbus.tally import Mark
-from eventbus.topics import broadcast_topic, operation_topic, system_topic
+from eventbus.topics import broadcast_topic, channel_of, operation_topic, system_topic
 from eventbus.transport import Publisher
 
 __all__ = ["Bus", "aannounce", "abroadcast", "aemit", "announce", "broadcast", "configure", "default_bus", "emit"]
@@ -85,8 +86,9 @@ class Bus:
 
     def mark(self, operation: OperationRef, mark: Mark, *, label: str = "") -> None:
         """Count something that happened to a leaf of an operation, in order with the events of that operation."""
-        words = telling(self._builder, operation, label)
-        self.flusher.put(MarkEntry(words.started.channel, operation.topic, operation.op, mark, words))
+        words = partial(telling, self._builder, operation, label)
+        channel = channel_of(operation.topic)
+        self.flusher.put(MarkEntry(channel, operation.topic, operation.op, mark, words))
 
     def position(self, channel: str) -> Position:
         """Where a channel stands: the cursor of somebody who knows everything up to now. Blocks for a round trip.

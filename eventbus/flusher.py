@@ -34,13 +34,17 @@ _LOG_EVERY = 10.0  # seconds between two log lines about the same kind of loss
 
 @dataclass(slots=True, eq=False)
 class MarkEntry:
-    """A mark on its way to Redis: it keeps its place among the events of its operation."""
+    """A mark on its way to Redis: it keeps its place among the events of its operation.
+
+    ``words`` builds the events that tell of it; called in the outbox's thread, once for neighbouring marks, since that
+    costs more than everything else that a task does for its operation.
+    """
 
     channel: str
     topic: str
     operation: str
     mark: Mark
-    telling: Telling
+    words: Callable[[], Telling]
     lane: int = 1
     keep: Keep = "log"
     key: str | None = None
@@ -303,8 +307,7 @@ def _request(run: Sequence[Entry]) -> Request:
     last = run[-1]
     if isinstance(last, MarkEntry):
         marks = [entry.mark for entry in run if isinstance(entry, MarkEntry)]
-        # The newest of the run's templates: their time is nearest to when it is told.
-        return Advance(last.channel, last.operation, marks, last.telling)
+        return Advance(last.channel, last.operation, marks, last.words())
     return Write(last.channel, [entry for entry in run if isinstance(entry, Emission)])
 
 
