@@ -28,6 +28,8 @@ class NotRunning(Exception):
     def __init__(self, message: str, log: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.log = log
+        for line in log:
+            self.add_note(line)
 
 
 class Interrupted(Exception):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["DemoSettings", "demo_settings"]
+__all__ = ["CLIENT", "DemoSettings", "demo_settings"]
+
+CLIENT: Final = Path(__file__).parent.parent / "webui_adapter" / "client" / "dist" / "client.js"
 
 
 class DemoSettings(BaseSettings):

@@ -11,15 +11,13 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
-import webui_adapter
 from demo.library import Library, Unavailable
-from demo.settings import DemoSettings, demo_settings
+from demo.settings import CLIENT, DemoSettings, demo_settings
 from demo.sources import Refused, uploaded_files
 from demo.visitors import COOKIE_SECONDS, TOKEN_SECONDS, Visitors
 
-__all__ = ["CLIENT", "create_app"]
+__all__ = ["create_app"]
 
-CLIENT: Final = Path(webui_adapter.__file__).parent / "client" / "dist" / "client.js"
 _PAGE: Final = Path(__file__).parent / "static"
 _FRESH: Final = {"Cache-Control": "no-cache"}
 

@@ -18,6 +18,7 @@ from celery import Celery
 
 from demo.processes import Child, NotRunning, Program, answers, end_all, require_free
 from demo.redisserver import broker_url, forget, pings, server_program
+from demo.settings import CLIENT
 from demo.visitors import GATEWAY
 
 __all__ = ["Ports", "Stack"]
@@ -56,7 +57,8 @@ class Stack:
         self.children: dict[str, Child] = {}
         self.redis_url = redis_url
         self.prefix = f"demo-{secrets.token_hex(4)}"
-        self._given = bool(redis_url)
+        # Becomes true when the server that was given has answered: then there may be something of ours in it.
+        self._foreign = False
         self._extra = environment or {}
 
     def __enter__(self) -> Self:
@@ -69,12 +71,14 @@ class Stack:
         end_all(self.children.values())
         if server is not None:
             server.end(grace=2)
-        elif self._given:
+        elif self._foreign:
             self._forget()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def start(self) -> None:
         """Start everything and wait until it is ready. Raises NotRunning, Interrupted."""
+        if not CLIENT.is_file():
+            raise NotRunning("the browser client is not built; run make client")
         self.ports.require_free()
         self._start_redis()
         self._environment = self._told()
@@ -114,9 +118,10 @@ class Stack:
         return self.redis_url.rpartition("@")[2] or self.redis_url
 
     def _start_redis(self) -> None:
-        if self._given:
+        if self.redis_url:
             if not pings(self.redis_url):
                 raise NotRunning("EVENTBUS_REDIS_URL names a Redis that does not answer")
+            self._foreign = True
             return
         program, self.redis_url = server_program(self.directory)
         self._run(program)

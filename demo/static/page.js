@@ -11,6 +11,8 @@ import { View } from "./view.js";
 /** @typedef {import("./events.js").Events} Events */
 /** @typedef {import("./site.js").Started} Started */
 
+// A handful of visitors may come back faster than the default, which thinks of thousands.
+const BACKOFF = { minMs: 250, maxMs: 3000 };
 const KEPT = "semantik.operation";
 
 const view = new View();
@@ -37,7 +39,7 @@ function follow(cursor) {
   bus?.close();
   // A closed bus has a last word, which is about the past.
   /** @type {import("/client.js").Bus<Events>} */
-  const now = connect({ url: gateway, token, cursor });
+  const now = connect({ url: gateway, token, cursor, backoff: BACKOFF });
   bus = now;
   bus.on("status", (change) => {
     if (now === bus) connection.take(change);

@@ -1,0 +1,180 @@
+"""The page in Chromium: whatever happens on the way, its list is the documents, each once, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import pytest
+from playwright.async_api import BrowserContext, expect
+
+from demo.stack import Stack
+from tests.browser.conftest import DOCUMENTS
+from tests.browser.line import Line
+from tests.browser.visit import SECONDS, Visit, installed, until
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+MIDDLE = DOCUMENTS // 4
+
+
+async def test_indexes_the_text_on_this_machine_and_finds_a_word(visit: Visit) -> None:
+    await visit.index_installed()
+    await visit.is_ready()
+    await visit.is_whole(installed(DOCUMENTS))
+    await expect(visit.page.locator("#percent")).to_have_text("100 %")
+    await expect(visit.page.locator("#progress")).to_have_js_property("value", 1)
+    await expect(visit.page.locator("#count")).to_contain_text(f"{DOCUMENTS} documents indexed")
+    await visit.page.fill("#search", "celery mess")
+    found = visit.page.locator("#results mark", has_text="celery")
+    await expect(found.first).to_be_visible()
+    await visit.page.fill("#search", "nosuchwordanywhere")
+    await expect(visit.page.locator("#found")).to_have_text("Nothing found.")
+
+
+async def test_reload_in_the_middle_is_where_it_was_at_once(visit: Visit) -> None:
+    await visit.index_installed()
+    await visit.sees(MIDDLE)
+    before = await visit.documents()
+    await visit.page.reload()
+    # All of it comes in one burst, so the first frame that shows a document shows them all.
+    await visit.sees(1)
+    after = await visit.documents()
+    assert after[: len(before)] == before
+    assert len(after) < DOCUMENTS, "the reload was to be in the middle"
+    await visit.is_ready()
+    await visit.is_whole(installed(DOCUMENTS))
+
+
+async def test_reload_after_the_end_shows_the_end(visit: Visit) -> None:
+    await visit.index_files({"a.txt": b"apple", "b.txt": b"pear"})
+    await visit.is_ready()
+    await visit.page.reload()
+    await visit.is_ready()
+    await visit.is_whole({"a.txt", "b.txt"})
+
+
+async def test_a_second_tab_shows_the_same(visit: Visit) -> None:
+    await visit.index_installed()
+    await visit.sees(MIDDLE)
+    async with visit.page.context.expect_page() as opened:
+        await visit.page.click("#second-tab")
+    other = Visit(visit.stack, await opened.value)
+    await other.sees(MIDDLE)
+    for tab in (visit, other):
+        await tab.is_ready()
+        await tab.is_whole(installed(DOCUMENTS))
+    assert await other.documents() == await visit.documents()
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
+async def test_gateway_stopped_and_started_again(visit: Visit, stack: Stack, by: signal.Signals) -> None:
+    await visit.index_installed()
+    await visit.sees(MIDDLE)
+    started = await visit.started()
+    await asyncio.to_thread(stack.stop_gateway, by)
+    await visit.is_away()
+    seen = len(await visit.documents())
+    await until(lambda: len(visit.in_database(started)) > seen + 4, "the work to go on")
+    assert len(await visit.documents()) == seen
+    await asyncio.to_thread(stack.start_gateway)
+    await visit.is_live()
+    await visit.is_ready()
+    await visit.is_whole(installed(DOCUMENTS))
+
+
+async def test_wifi_off_and_on(visit: Visit, line: Line) -> None:
+    await visit.index_installed()
+    await visit.sees(MIDDLE)
+    started = await visit.started()
+    context: BrowserContext = visit.page.context
+    line.cut()
+    await context.set_offline(True)
+    await expect(visit.page.locator("#status-text")).to_have_text("Offline")
+    seen = len(await visit.documents())
+    await until(lambda: len(visit.in_database(started)) > seen + 4, "the work to go on")
+    line.mend()
+    await context.set_offline(False)
+    await visit.is_live()
+    await visit.is_ready()
+    await visit.is_whole(installed(DOCUMENTS))
+
+
+async def test_line_that_falls_silent_without_a_word(visit: Visit, line: Line) -> None:
+    await visit.index_installed()
+    await visit.sees(MIDDLE)
+    line.cut()
+    await visit.is_away()
+    seen = len(await visit.documents())
+    line.mend()
+    await visit.is_live()
+    await visit.is_ready()
+    assert seen < DOCUMENTS
+    await visit.is_whole(installed(DOCUMENTS))
+
+
+async def test_server_sent_events_where_websockets_do_not_get_through(visit: Visit, line: Line) -> None:
+    line.websockets = False
+    await visit.page.reload()
+    await expect(visit.page.locator("#status-text")).to_have_text("Live, by server-sent events", timeout=SECONDS * 1000)
+    assert line.refused
+    await visit.index_installed()
+    await visit.is_ready()
+    await visit.is_whole(installed(DOCUMENTS))
+
+
+async def test_a_binary_file_fails_visibly_and_the_rest_goes_on(visit: Visit) -> None:
+    files = {"one.txt": b"the first text", "picture.png": b"\x89PNG\r\n\x1a\n\x00\x00", "two.md": b"# zebrafish"}
+    await visit.index_files(files)
+    await visit.is_ready()
+    await visit.is_whole(set(files))
+    await expect(visit.page.locator("#failures")).to_be_visible()
+    await expect(visit.page.locator("#failures li")).to_have_count(1)
+    await expect(visit.page.locator("#failures li")).to_contain_text("picture.png is not text")
+    await expect(visit.page.locator('#documents li[data-state="failed"]')).to_have_attribute(
+        "data-document", "picture.png"
+    )
+    await visit.page.fill("#search", "zebra")
+    await expect(visit.page.locator("#results li mark")).to_have_text("zebrafish")
+
+
+async def test_a_gap_is_filled_from_the_site(visit: Visit) -> None:
+    await visit.index_installed()
+    await visit.is_ready()
+    started = await visit.started()
+    # As after a Redis that has lost its data: the cursor is of another life of the channel.
+    away = f"user:{started['user']}=dead.5"
+    await visit.page.evaluate(
+        "cursor => localStorage.setItem('semantik.operation', "
+        "JSON.stringify({...JSON.parse(localStorage.getItem('semantik.operation')), cursor}))",
+        away,
+    )
+    await visit.page.reload()
+    await visit.is_ready()
+    await visit.is_whole(installed(DOCUMENTS), in_order=False)
+
+
+async def test_too_many_files_are_refused_by_name_of_the_limit(visit: Visit) -> None:
+    await visit.page.set_input_files(
+        "#file-input", [{"name": f"{n}.txt", "mimeType": "text/plain", "buffer": b"x"} for n in range(7)]
+    )
+    await expect(visit.page.locator("#problem")).to_have_text("7 files are too many: the limit is 6.")
+    await expect(visit.page.locator("#index-files")).to_be_disabled()
+
+
+async def test_everything_by_keyboard(visit: Visit) -> None:
+    page = visit.page
+    await visit.is_live()
+    reached = set()
+    for _ in range(12):
+        await page.keyboard.press("Tab")
+        focused = await page.evaluate("document.activeElement.id || document.activeElement.className")
+        reached.add(focused)
+        if focused == "index-installed":
+            await page.keyboard.press("Enter")
+            break
+    assert {"skip", "file-input", "index-installed"} <= reached
+    await visit.is_ready()
+    await page.focus("#search")
+    await page.keyboard.type("python")
+    await expect(page.locator("#results li").first).to_be_visible()

@@ -1,0 +1,111 @@
+"""One visitor's page, and what it has to agree with."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from playwright.async_api import Page, expect
+
+from demo.sources import installed_text
+from demo.stack import Stack
+from demo.store import Document, Store
+from eventbus import BusSettings
+from eventbus.redis.reader import RedisReader
+from eventbus.topics import operation_topic, user_channel
+
+SECONDS = 20
+
+
+async def until(condition: Callable[[], object], what: str, seconds: float = SECONDS) -> None:
+    """Wait for something that the browser cannot show."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {seconds:g} s in vain for: {what}")
+        await asyncio.sleep(0.02)
+
+
+@dataclass
+class Visit:
+    stack: Stack
+    page: Page
+
+    async def index_installed(self) -> None:
+        await self.page.click("#index-installed")
+
+    async def index_files(self, files: dict[str, bytes]) -> None:
+        await self.page.set_input_files(
+            "#file-input",
+            [{"name": name, "mimeType": "text/plain", "buffer": content} for name, content in files.items()],
+        )
+        await self.page.click("#index-files")
+
+    async def sees(self, documents: int) -> None:
+        """At least so many are on the list."""
+        await self.page.locator("#documents li").nth(documents - 1).wait_for(state="attached", timeout=SECONDS * 1000)
+
+    async def is_ready(self) -> None:
+        await expect(self.page.locator("#search")).to_be_enabled(timeout=SECONDS * 1000)
+
+    async def is_live(self) -> None:
+        await expect(self.page.locator("#status")).to_have_attribute("data-status", "open", timeout=SECONDS * 1000)
+
+    async def is_away(self) -> None:
+        await expect(self.page.locator("#status")).to_have_attribute("data-status", "away", timeout=SECONDS * 1000)
+        await expect(self.page.locator("#away")).to_be_visible()
+
+    async def started(self) -> dict[str, str]:
+        """What the page has kept of its operation."""
+        await self.page.locator("#operation").wait_for()
+        kept: dict[str, str] = json.loads(await self.page.evaluate("localStorage.getItem('semantik.operation')"))
+        return kept
+
+    async def documents(self) -> list[str]:
+        """As listed."""
+        return await self._listed("element.dataset.document")
+
+    async def is_whole(self, documents: set[str], *, in_order: bool = True) -> None:
+        """The list equals the documents, each once, in the order of the channel; and nothing came twice."""
+        listed = await self.documents()
+        assert sorted(listed) == sorted(documents)
+        assert await self.page.get_attribute("#documents", "data-repeats") == "0"
+        assert sorted(listed) == sorted(document.document for document in self.in_database(await self.started()))
+        if in_order:
+            assert listed == await self.in_channel()
+            offsets = [int(offset) for offset in await self._listed("element.dataset.offset")]
+            assert offsets == sorted(set(offsets))
+
+    def in_database(self, started: dict[str, str]) -> list[Document]:
+        return Store(self.stack.directory / "data" / "site.sqlite").documents(started["operation"])
+
+    async def in_channel(self) -> list[str]:
+        """Documents in the order in which the log of the visitor's channel has them."""
+        started = await self.started()
+        settings = BusSettings(redis_url=self.stack.redis_url, key_prefix=self.stack.prefix)
+        reader = RedisReader(settings)
+        try:
+            history = await reader.read(user_channel(started["user"]), 0)
+        finally:
+            await reader.aclose()
+        topic = operation_topic(started["user"], started["operation"])
+        events = [json.loads(entry.record.event) for entry in history.log]
+        return [
+            event["data"]["document"]
+            for event in events
+            if event["topic"] == topic and event["type"] in ("document.indexed", "document.failed")
+        ]
+
+    async def _listed(self, what: str) -> list[str]:
+        found: list[str] = await self.page.eval_on_selector_all(
+            "#documents li", f"elements => elements.map(element => {what})"
+        )
+        return found
+
+
+def installed(limit: int) -> set[str]:
+    return {source.name for source in installed_text(limit)}
