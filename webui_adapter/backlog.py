@@ -56,6 +56,9 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._outbox)
 
+    def __contains__(self, channel: str) -> bool:
+        return channel in self._waiting
+
     def push(self, delivery: Delivery, now_ms: int) -> Sequence[Dropped[Delivery]]:
         """Queue an event; return what was merged, expired or shed for it, or itself as ``full``."""
         dropped = self._outbox.push(delivery, now_ms)
@@ -88,18 +91,10 @@ class Backlog:
                 del self._waiting[channel]
         return steps, dropped
 
-    def hold(self, channel: str) -> Hold | None:
-        """Something else of this channel is about to go out before what waits: the word for it, unless it was said."""
-        waiting = self._waiting.get(channel)
-        if waiting is None or waiting.held:
-            return None
-        waiting.held = True
-        return Hold(channel, next(iter(waiting.offsets)) - 1)
-
-    def discard(self, channel: str) -> None:
-        """What waits of this channel is void: its present state is about to be sent instead."""
-        self._outbox.remove(lambda delivery: delivery.channel == channel)
+    def discard(self, channel: str) -> int:
+        """What waits of this channel is void: nobody wants it, or its present state is about to be sent instead."""
         self._waiting.pop(channel, None)
+        return len(self._outbox.remove(lambda delivery: delivery.channel == channel))
 
     def _forget(self, delivery: Delivery) -> None:
         del self._waiting[delivery.channel].offsets[delivery.record.offset]

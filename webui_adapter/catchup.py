@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 
 from eventbus.cursor import Position
-from eventbus.errors import TransportError
+from eventbus.errors import InvalidRecord, TransportError
 from eventbus.history import History
 from eventbus.resume import resume
 from eventbus.topics import channel_of
@@ -21,80 +22,73 @@ from webui_adapter.clock import Clock
 from webui_adapter.closecodes import CloseCode
 from webui_adapter.commands import Subscribe
 from webui_adapter.hub import Channel, Hub
-from webui_adapter.session import Session, State
+from webui_adapter.session import Session, State, View
 
 __all__ = ["CatchUp"]
 
 log = logging.getLogger(__name__)
 
 _READ_TRIES = 8
+_MISFITS = 3
 _PAUSE_MIN, _PAUSE_MAX = 0.1, 2.0
+_REPAIRED_WITHIN = 10.0
 
 
 class CatchUp:
-    """Works for one gateway. ``changed`` is called when sessions have something to write."""
+    """Works for one gateway.
+
+    ``spawn`` runs a coroutine, ``changed`` is called when sessions have something to write.
+
+    Attributes:
+        losses: how often the subscription was broken; a reading from before does not show what was lost meanwhile.
+    """
 
     def __init__(
-        self, hub: Hub, subscriber: Subscriber, reader: Reader, clock: Clock, changed: Callable[[], None]
+        self,
+        hub: Hub,
+        subscriber: Subscriber,
+        reader: Reader,
+        clock: Clock,
+        spawn: Callable[[Coroutine[object, object, None]], None],
+        changed: Callable[[], None],
     ) -> None:
         self._hub = hub
         self._subscriber = subscriber
         self._reader = reader
         self._clock = clock
+        self._spawn = spawn
         self._changed = changed
         self._repairs: dict[str, asyncio.Task[None]] = {}
         self._readings: dict[tuple[str, int | None], asyncio.Task[History]] = {}
+        self.losses = 0
 
     # --- sessions --------------------------------------------------------------------------------------------
 
-    def watch(self, session: Session, command: Subscribe) -> Channel:
-        """Join the session to the channel: from now on its live events are buffered for it."""
+    def subscribe(self, session: Session, command: Subscribe) -> None:
+        """Begin a subscription: at once where nothing has to be waited for, since a task costs more than all the rest.
+
+        Those of one channel are brought one after another: each has its own place to begin, and its own answer.
+        """
         name = channel_of(command.topic)
+        view = session.views.get(name)
+        if view is not None and view.bringing is not None:
+            view.waiting.append(command)
+            return
         known = self._hub.channels.get(name)
-        session.watch(command.topic, known.offset if known else 0, command.since)
+        view = session.watch(command, known.offset if known else 0)
         channel = self._hub.join(name, session)
         if not channel.live:
             self.repair(channel)
-        return channel
+        if not (session.idle and self._replay_at_once(session, channel, view)):
+            self._spawn(self._replay(session, channel, view))
 
-    def replay_at_once(self, session: Session, channel: Channel, command: Subscribe) -> bool:
-        """Serve from memory: a cursor that is up to date, or a newcomer where nothing has happened since."""
-        position, history = channel.position, channel.history
-        if position is None or not channel.live:
-            return False
-        if command.since is not None and command.since == position:
-            history = History(position, 0, (), ())
-        elif command.since is not None or history is None:
-            return False
-        return self._hand_over(session, channel, command, history)
-
-    async def replay(self, session: Session, channel: Channel, command: Subscribe) -> None:
-        """Read history until it joins up with what is live, and hand it over."""
-        after = None if command.since is None else command.since.offset
-        tries = 0
-        while tries < _READ_TRIES:
-            repair = self._repairs.get(channel.name)
-            if repair is not None:
-                await asyncio.wait([repair])
-            if self._gone(session, channel):
-                return
-            if self.replay_at_once(session, channel, command):
-                break
-            try:
-                history = await self._read(channel.name, after)
-            except TransportError as error:
-                # However long Redis is away: the session waits, and has been told why.
-                log.warning("history of %s cannot be read: %s", channel.name, error)
-                await asyncio.sleep(random.uniform(0, _PAUSE_MAX))  # noqa: S311 - spreads retries
-                continue
-            tries += 1
-            if self._gone(session, channel):
-                return
-            if channel.live and self._hand_over(session, channel, command, history):
-                break
-        else:
-            session.close(CloseCode.TOO_SLOW, "history and live events did not join up; resume with the cursor")
-        self._changed()
+    def unsubscribe(self, session: Session, pattern: str) -> None:
+        """End a subscription. If it was the channel's last one, those that waited for it have their turn."""
+        view = session.unwatch(pattern)
+        if view is not None:
+            self.leave(channel_of(pattern), session)
+            for command in view.waiting:
+                self.subscribe(session, command)
 
     def leave(self, name: str, session: Session) -> None:
         """The session reads the channel no longer; the last one closes it."""
@@ -107,25 +101,68 @@ class CatchUp:
             if repair is not None:
                 repair.cancel()
 
-    def _gone(self, session: Session, channel: Channel) -> bool:
-        return session.state is State.CLOSED or self._hub.channels.get(channel.name) is not channel
+    async def _replay(self, session: Session, channel: Channel, view: View) -> None:
+        """Read history until it joins up with what is live, and hand it over.
 
-    def _hand_over(self, session: Session, channel: Channel, command: Subscribe, history: History) -> bool:
+        Both only in a moment when the browser takes it: who does not read shall not fill the memory by asking.
+        """
+        tries = misfits = 0
+        while not await _when_idle(session, partial(self._replay_at_once, session, channel, view)):
+            if not channel.live:
+                await self._live_again(channel)
+                continue
+            if tries == _READ_TRIES:
+                session.close(CloseCode.TOO_SLOW, "history and live events did not join up; resume with the cursor")
+                break
+            try:
+                history = await self._read(channel.name, None if view.since is None else view.since.offset)
+            except (TransportError, InvalidRecord) as error:
+                # However long Redis is away: the session waits, and has been told why.
+                log.warning("history of %s cannot be read: %s", channel.name, error)
+                await asyncio.sleep(random.uniform(0, _PAUSE_MAX))  # noqa: S311 - spreads retries
+                continue
+            tries += 1
+            if await _when_idle(session, partial(self._hand_over, session, channel, view, history)):
+                break
+            # A publication may be on its way that explains it; three readings in a row did not see one.
+            misfits = misfits + 1 if _of_another_life(channel, history) else 0
+            if misfits == _MISFITS:
+                self._reborn(channel, history)
+        self._changed()
+
+    def _replay_at_once(self, session: Session, channel: Channel, view: View) -> bool:
+        """Serve from memory: a cursor that is up to date, or a newcomer where nothing has happened since."""
+        position, history = channel.position, channel.history
+        if view.since is not None and view.since == position:
+            history = History(view.since, 0, (), ())
+        elif view.since is not None or history is None:
+            return not _wanted(session, channel, view)
+        return self._hand_over(session, channel, view, history)
+
+    def _hand_over(self, session: Session, channel: Channel, view: View, history: History) -> bool:
         """Merge and send; False if the reading is older than what was live already, or does not join up with it."""
-        view = session.views.get(channel.name)
-        if view is None:
-            return True  # left meanwhile
-        if view.replaying is None:
-            # Another subscription of the same channel, begun while this one was waiting, has brought both.
-            session.answer(command.ref)
+        if not _wanted(session, channel, view):
             return True
-        resumption = resume(command.since, history, view.replaying, int(self._clock.wall() * 1000))
+        if not channel.live or _of_another_life(channel, history):
+            return False
+        resumption = resume(view.since, history, view.replaying, int(self._clock.wall() * 1000))
         stale = resumption.position.offset < channel.offset
         if stale or (resumption.gap is not None and resumption.gap.reason == "hole"):
             return False
-        session.replay(channel.name, resumption, resumed=command.since is not None, ref=command.ref)
+        session.replay(channel.name, resumption)
         self._hub.settle(channel.name, session)
+        if view.waiting:
+            self.subscribe(session, view.waiting.pop(0))
         return True
+
+    def _reborn(self, channel: Channel, history: History) -> None:
+        """What Redis has of a channel is not the life that we know, and nobody told us of its end."""
+        log.info("channel %s has position %s in Redis, %s here", channel.name, history.position, channel.position)
+        if history.position.epoch:
+            self._hub.suspend(channel)
+            self.repair(channel)
+        else:
+            self._hub.forgotten(channel)
 
     async def _read(self, name: str, after: int | None) -> History:
         """Read history once for all who ask for the same at the same time."""
@@ -140,6 +177,7 @@ class CatchUp:
 
     def suspend_all(self) -> None:
         """The subscription is broken: nothing is live until it has been read."""
+        self.losses += 1
         for channel in self._hub.channels.values():
             self._hub.suspend(channel)
 
@@ -158,14 +196,25 @@ class CatchUp:
             task.add_done_callback(lambda done: self._repair_ended(name, done))
 
     async def repaired(self) -> None:
-        """Wait until no channel is on repair."""
-        while self._repairs:
-            await asyncio.wait(list(self._repairs.values()))
+        """Wait until the channels that are on repair now are up to date; not for ever, one may be past repair."""
+        if self._repairs:
+            await asyncio.wait(list(self._repairs.values()), timeout=_REPAIRED_WITHIN)
 
     def cancel(self) -> None:
         """End everything that is under way."""
         for task in (*self._repairs.values(), *self._readings.values()):
             task.cancel()
+
+    def position(self, name: str) -> Position | None:
+        """Where a channel stands, if it is live here."""
+        channel = self._hub.channels.get(name)
+        return channel.position if channel is not None and channel.live else None
+
+    async def _live_again(self, channel: Channel) -> None:
+        self.repair(channel)
+        await asyncio.wait([self._repairs[channel.name]])
+        if not channel.live:
+            await asyncio.sleep(random.uniform(0, _PAUSE_MAX))  # noqa: S311 - spreads retries
 
     def _repair_ended(self, name: str, task: asyncio.Task[None]) -> None:
         if self._repairs.get(name) is task:
@@ -176,14 +225,17 @@ class CatchUp:
     async def _repair(self, channel: Channel) -> None:
         pause = _PAUSE_MIN
         while not channel.live:
+            losses = self.losses
             try:
                 if channel.position is None:
                     await self._subscriber.subscribe(channel.name)
                 history = await self._reader.read(channel.name, None if channel.position is None else channel.offset)
-            except TransportError as error:
+            except (TransportError, InvalidRecord) as error:
                 log.info("channel %s cannot be read yet: %s", channel.name, error)
                 await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads retries
                 pause = min(pause * 2, _PAUSE_MAX)
+                continue
+            if losses != self.losses:
                 continue
             resumption = self._hub.repair(channel, history, int(self._clock.wall() * 1000))
             if resumption is not None and resumption.gap is not None:
@@ -191,7 +243,23 @@ class CatchUp:
                     session.interrupt(channel.name, resumption)
         self._changed()
 
-    def position(self, name: str) -> Position | None:
-        """Where a channel stands, if it is live here."""
-        channel = self._hub.channels.get(name)
-        return channel.position if channel is not None and channel.live else None
+
+def _wanted(session: Session, channel: Channel, view: View) -> bool:
+    """Whether the view is still the session's, and waits for its history."""
+    return session.state is not State.CLOSED and session.views.get(channel.name) is view and view.bringing is not None
+
+
+def _of_another_life(channel: Channel, history: History) -> bool:
+    return channel.position is not None and history.position.epoch != channel.position.epoch
+
+
+async def _when_idle(session: Session, work: Callable[[], bool]) -> bool:
+    """Do something in the session's next idle moment, in that moment; its result."""
+    done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def do() -> None:
+        if not done.done():
+            done.set_result(work())
+
+    session.call_when_idle(do)
+    return await done

@@ -6,7 +6,7 @@ import json
 import struct
 from collections.abc import Mapping
 
-from eventbus.cursor import Position, format_cursor
+from eventbus.cursor import MAX_CURSOR, Position, format_cursor
 
 __all__ = ["PING", "sse_comment", "sse_event", "text_frame", "word"]
 
@@ -30,8 +30,12 @@ def word(type_: str, data: Mapping[str, object], time_ms: int) -> bytes:
 
 
 def sse_event(type_: str, payload: bytes, cursor: Mapping[str, Position] | None) -> bytes:
-    """One server-sent event. Type and cursor keep a grammar without line breaks, and JSON has none outside strings."""
-    head = b"" if cursor is None else b"id: %b\n" % format_cursor(cursor).encode()
+    """One server-sent event. Type and cursor keep a grammar without line breaks, and JSON has none outside strings.
+
+    A cursor longer than a gateway would read back is left out: then the page's last one counts, and brings too much.
+    """
+    id_ = "" if cursor is None else format_cursor(cursor)
+    head = b"id: %b\n" % id_.encode() if 0 < len(id_) <= MAX_CURSOR else b""
     return b"%bevent: %b\ndata: %b\n\n" % (head, type_.encode(), payload)
 
 

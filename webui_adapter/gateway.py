@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -35,9 +36,14 @@ __all__ = ["Gateway", "Line"]
 
 log = logging.getLogger(__name__)
 
+# Close codes that are counted by their number: a peer may send any, and each would be a time series of its own.
+_CODES = frozenset({*CloseCode, 1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012})
+
 _TICK = 0.25
 _AUTHORISER_TIMEOUT = 5.0
+_CUT_AFTER = 6.0
 _STARTING = "not connected to Redis yet"
+_LOST = "the gateway has lost Redis"
 
 
 class Line(Protocol):
@@ -49,6 +55,9 @@ class Line(Protocol):
     def ping(self) -> None:
         """Send a ping."""
 
+    def cut(self) -> None:
+        """End the connection without waiting for the peer."""
+
 
 class Gateway:
     """One instance: the subscriber's listener, and every session's environment.
@@ -56,7 +65,7 @@ class Gateway:
     Attributes:
         sessions: by id.
         counters: what happened how often; ``metrics.py`` knows the names.
-        degraded: why live events do not come, or None.
+        degraded: why live events do not come, or None. Pages are told.
         leaving: whether the instance is shutting down.
     """
 
@@ -82,10 +91,11 @@ class Gateway:
         self._subscriber = subscriber
         self._reader = reader
         self._authoriser = authoriser
-        self._catchup = CatchUp(self.hub, subscriber, reader, self.clock, self.turn_ended)
+        self._catchup = CatchUp(self.hub, subscriber, reader, self.clock, self._spawn, self.turn_ended)
         self._lines: dict[Session, Line] = {}
         self._wheel: Wheel[Session] = Wheel(self.clock.now(), _TICK)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._gone = asyncio.Event()
 
     # --- life ------------------------------------------------------------------------------------------------
 
@@ -104,6 +114,21 @@ class Gateway:
                 after = int(random.uniform(0, spread) * 1000)  # noqa: S311 - spreads reconnects
                 session.say("bus.drain", {"after_ms": after})
         self.flush()
+
+    async def leave(self) -> None:
+        """Be gone without a loss: tell the sessions, give them time to go elsewhere, close those that stay."""
+        self.drain()
+        if self.sessions:
+            self._gone.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._gone.wait(), self.settings.drain_spread + self.settings.shutdown_grace)
+        self.dismiss()
+
+    def shutdown(self) -> None:
+        """The server says that it is leaving, maybe once for each connection."""
+        if not self.leaving:
+            self.leaving = True
+            self._spawn(self.leave())
 
     def dismiss(self) -> None:
         """Close all sessions: they come back elsewhere."""
@@ -146,17 +171,24 @@ class Gateway:
         if session.state is State.CLOSED:
             return
         session.enter(State.CLOSED)
-        self.counters[f"disconnect.{int(session.close_code or code)}"] += 1
+        said = session.close_code or code
+        self.counters[f"disconnect.{int(said) if said in _CODES else 'other'}"] += 1
         self.sessions.pop(session.id, None)
+        if not self.sessions:
+            self._gone.set()
         self._lines.pop(session, None)
         self._wheel.remove(session)
         for name in list(session.views):
             self._catchup.leave(name, session)
+        session.asked.clear()
         self.admission.left(session)
         self.admission.connections -= 1
 
     def authenticate(self, session: Session, token: str, cursor: Cursor, topics: Iterable[str]) -> None:
         """Check the token; open the session and begin what it reads, or ask for the connection's end."""
+        if self.leaving:
+            session.close(CloseCode.DRAIN, "the gateway is leaving")
+            return
         try:
             principal = self.tokens.check(token)
         except TokenRefused as error:
@@ -180,6 +212,8 @@ class Gateway:
 
     def handle(self, session: Session, command: Command) -> None:
         """Carry a command out, or begin to."""
+        if session.close_code is not None:
+            return  # it has been told to go, and this was on its way
         match command:
             case Auth() if session.state is State.WAITING:
                 self.authenticate(session, command.token, command.cursor, command.topics)
@@ -188,9 +222,7 @@ class Gateway:
             case Subscribe():
                 self._subscribe(session, command)
             case Unsubscribe():
-                name = session.unwatch(command.topic)
-                if name is not None:
-                    self._catchup.leave(name, session)
+                self._catchup.unsubscribe(session, command.topic)
                 session.answer(command.ref)
             case Ping():
                 session.answer(command.ref)
@@ -209,17 +241,19 @@ class Gateway:
             session.refuse(CommandRefused("forbidden", "the token is of another user", field="token", ref=command.ref))
             return
         session.renew(principal)
+        # The new end may be earlier than the moment that the old one was to be looked at.
+        self._wheel.put(session, self.clock.now())
         session.answer(command.ref, expires=int(principal.expires * 1000))
 
     # --- reading channels ------------------------------------------------------------------------------------
 
     def _subscribe(self, session: Session, command: Subscribe) -> None:
-        """Subscribe; at once where nothing has to be waited for, since a task costs more than all the rest."""
+        """Subscribe, or ask whether that is allowed."""
         assert session.principal is not None
         kind, _, id_ = channel_of(command.topic).partition(":")
         try:
-            if session.count_topics() >= self.settings.max_topics:
-                limit = self.settings.max_topics
+            topics, limit = session.topics(), self.settings.max_topics
+            if len(topics) >= limit and command.topic not in topics:
                 raise CommandRefused("too_many_topics", f"a session has at most {limit} topics", limit=limit)
             if kind == "user" and id_ != session.principal.user:
                 raise CommandRefused("forbidden", "a user's channel is for that user only", field="topic")
@@ -228,20 +262,22 @@ class Gateway:
             session.refuse(error)
             return
         if kind == "collection":
+            session.asked.append(command)
             self._spawn(self._subscribe_if_allowed(session, command, id_))
-            return
-        channel = self._catchup.watch(session, command)
-        if not self._catchup.replay_at_once(session, channel, command):
-            self._spawn(self._catchup.replay(session, channel, command))
+        else:
+            self._catchup.subscribe(session, command)
 
     async def _subscribe_if_allowed(self, session: Session, command: Subscribe, collection: str) -> None:
-        if not await self._allowed(session, collection):
+        allowed = await self._allowed(session, collection)
+        if not any(asked is command for asked in session.asked):
+            return  # taken back meanwhile, or the session has ended
+        session.asked = [asked for asked in session.asked if asked is not command]
+        if allowed:
+            self._catchup.subscribe(session, command)
+        else:
             message = f"collection {collection} is not open to this user"
-            refused = CommandRefused("forbidden", message, field="topic", topic=command.topic, ref=command.ref)
-            session.refuse(refused)
-            self.flush()
-        elif session.state is not State.CLOSED:
-            await self._catchup.replay(session, self._catchup.watch(session, command), command)
+            session.refuse(CommandRefused("forbidden", message, field="topic", topic=command.topic, ref=command.ref))
+        self.flush()
 
     async def _allowed(self, session: Session, collection: str) -> bool:
         assert session.principal is not None
@@ -273,17 +309,18 @@ class Gateway:
         routed = self.hub.routed
         if routed:
             now = self.clock.wall()
-            for event in routed:
-                self.latency.observe(now - event.emitted / 1e6, event.receivers)
+            for emitted, receivers in routed:
+                # Another machine's clock may be ahead of ours.
+                self.latency.observe(max(0.0, now - emitted / 1e6), receivers)
             routed.clear()
 
     def lost(self, reason: str) -> None:
         """See ``Listener``."""
-        self.degraded = f"Redis is lost: {reason}"
+        self.degraded = _LOST
         self.counters["redis.lost"] += 1
         log.warning("Redis is lost: %s; %d sessions stay", reason, len(self.sessions))
         self._catchup.suspend_all()
-        self._tell_all("bus.degraded", {"reason": "the gateway has lost Redis"})
+        self._tell_all("bus.degraded", {"reason": self.degraded})
 
     def restored(self) -> None:
         """See ``Listener``."""
@@ -291,10 +328,12 @@ class Gateway:
         self._spawn(self._tell_restored())
 
     async def _tell_restored(self) -> None:
-        """Say so only when what was missed has been read."""
-        before = self.degraded
+        """Say so only when what was missed has been read, and not if Redis is lost again by then."""
+        losses = self._catchup.losses
         await self._catchup.repaired()
-        self.degraded = None
+        if losses != self._catchup.losses:
+            return
+        before, self.degraded = self.degraded, None
         log.info("Redis is subscribed, %d channels", len(self.hub.channels))
         if before is not None:
             self._tell_all("bus.restored", {})
@@ -319,22 +358,33 @@ class Gateway:
                     session.out.clear()
                 else:
                     line.flush()
+                if session.close_code is not None and session.state is not State.CLOSED:
+                    self._wheel.put(session, session.closing_since + _CUT_AFTER)
 
     async def _turn_wheel(self) -> None:
         while True:
             await asyncio.sleep(_TICK)
             now = self.clock.now()
             for session in self._wheel.due(now):
-                self._tick(session, now)
+                try:
+                    self._tick(session, now)
+                except Exception:
+                    # One session's trouble must not stop the time of all others.
+                    log.exception("a session's timer failed")
             self.flush()
 
     def _tick(self, session: Session, now: float) -> None:
-        if session.state is State.CLOSED:
+        line = self._lines.get(session)
+        if session.state is State.CLOSED or line is None:
+            return
+        if session.close_code is not None and now >= session.closing_since + _CUT_AFTER:
+            # The peer takes nothing, not even its end.
+            line.cut()
+            self.disconnect(session, session.close_code)
             return
         due, ping = session.tick(now)
         self._wheel.put(session, due)
-        line = self._lines.get(session)
-        if ping and line is not None:
+        if ping:
             line.ping()
             for name in session.narrow():
                 position = self._catchup.position(name)

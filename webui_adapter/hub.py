@@ -7,9 +7,8 @@ something was lost, and the channel is on repair until log and snapshot have bee
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from eventbus.cursor import Position
+from eventbus.cursor import BEGINNING, Position
 from eventbus.history import History
 from eventbus.resume import Resumption, resume
 from eventbus.wire import Publication, Record
@@ -56,20 +55,13 @@ class Channel:
         return not self.whole and not self.partial
 
 
-@dataclass(slots=True)
-class Routed:
-    """A publication's way through the hub, for the metrics. ``emitted`` is in microseconds since 1970."""
-
-    emitted: int
-    receivers: int
-
-
 class Hub:
     """All channels of one gateway.
 
     Attributes:
         dirty: sessions with something to write, filled by them, emptied by the edge once per turn.
-        routed: what was handed on since the edge last looked.
+        routed: events handed on since the edge last looked: when they were emitted (microseconds since 1970), and to
+            how many sessions.
         deliveries: events handed to sessions, ever.
         events: events received, ever.
     """
@@ -77,7 +69,7 @@ class Hub:
     def __init__(self, buffer_limit: int = 10_000) -> None:
         self.channels: dict[str, Channel] = {}
         self.dirty: list[Session] = []
-        self.routed: list[Routed] = []
+        self.routed: list[tuple[int, int]] = []
         self.deliveries = 0
         self.events = 0
         self._buffer_limit = buffer_limit
@@ -97,7 +89,7 @@ class Hub:
         view = session.views.get(name)
         if channel is None or view is None or session not in channel.partial:
             return
-        if view.whole and view.replaying is None and view.skip_to <= channel.offset:
+        if view.whole and view.bringing is None and view.skip_to <= channel.offset:
             del channel.partial[session]
             channel.whole[session] = None
 
@@ -124,10 +116,10 @@ class Hub:
             return True
         position = channel.position
         assert position is not None
-        if not position.epoch and publication.before == 0:
-            # The very first event of a channel that people were already waiting at: now its epoch is known.
-            for session in self.sessions_of(channel):
-                session.adopt(name, publication.epoch)
+        if publication.epoch != position.epoch and publication.before == 0:
+            # The very first event of a channel that people were already waiting at, or of a new life of it: nothing
+            # stood between that and what they have, so nobody has missed anything.
+            self._adopt(channel, publication.epoch)
             position = Position(publication.epoch, 0)
         if publication.epoch == position.epoch and publication.before == position.offset:
             self._route(channel, publication.records, publication.epoch)
@@ -161,25 +153,36 @@ class Hub:
             for record in publication.records
             if record.offset > here.offset
         ]
-        newest = buffered[-1] if buffered else None
-        if newest is not None and newest.epoch != here.epoch and here.offset:
-            # The channel was born anew between the reading and now.
-            return None
-        first_time = channel.position is None
         resumption = resume(channel.position, history, live, now_ms)
-        if resumption.gap is not None and resumption.gap.reason == "hole":
+        # Was the channel born (anew) between the reading and now, or did something get lost since?
+        reborn = bool(buffered) and buffered[-1].epoch != here.epoch
+        if reborn or (resumption.gap is not None and resumption.gap.reason == "hole"):
+            # The next reading begins after these came, so it has them, or they are gone for good.
+            buffered.clear()
             return None
+        before = channel.position
         channel.buffered = None
         channel.position = resumption.position
         channel.history = history if resumption.position == here else None
-        if first_time:
+        if before is None:
             # Nobody is up to date yet: each session gets its own history, and what came since.
             if live:
                 channel.position = here
                 self._route(channel, live, here.epoch)
-        elif resumption.gap is None and resumption.records:
-            self._hand_on(channel, resumption.records)
+        elif resumption.gap is None:
+            if not before.epoch and here.epoch:
+                self._adopt(channel, here.epoch)
+            if resumption.records:
+                self._hand_on(channel, resumption.records)
         return resumption
+
+    def forgotten(self, channel: Channel) -> None:
+        """Redis no longer knows this channel, which is live here: its keys have expired, or all data are lost.
+
+        Nothing was missed: its next event is the first one of a new life.
+        """
+        channel.position = BEGINNING
+        channel.history = History(BEGINNING, 0, (), ())
 
     def sessions_of(self, channel: Channel) -> list[Session]:
         """All that read a channel."""
@@ -191,6 +194,10 @@ class Hub:
         if len(channel.buffered) > self._buffer_limit:
             # What is let go is in the log, or the hole shows.
             del channel.buffered[: self._buffer_limit // 2]
+
+    def _adopt(self, channel: Channel, epoch: str) -> None:
+        for session in self.sessions_of(channel):
+            session.adopt(channel.name, epoch)
 
     def _route(self, channel: Channel, records: Sequence[Record], epoch: str) -> None:
         if not records:
@@ -209,8 +216,10 @@ class Hub:
             receivers += self._hand_on_partial(channel, batch)
         self.events += count
         self.deliveries += receivers
-        for record in records:
-            self.routed.append(Routed(record.emitted, receivers // count))
+        # Who reads in part takes some of a batch: which ones is not worth counting, how many is.
+        each, rest = divmod(receivers, count)
+        for i, record in enumerate(records):
+            self.routed.append((record.emitted, each + (i < rest)))
 
     def _hand_on_partial(self, channel: Channel, batch: Batch) -> int:
         taken = 0

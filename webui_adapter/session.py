@@ -7,7 +7,7 @@ backlog come into being, and it goes when the browser has caught up.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
 from typing import Final, Protocol
 
@@ -18,7 +18,7 @@ from eventbus.wire import Record
 from webui_adapter.backlog import Backlog, Hold, Release, Step
 from webui_adapter.clock import Clock
 from webui_adapter.closecodes import CloseCode
-from webui_adapter.commands import Auth, Command, parse_command
+from webui_adapter.commands import Auth, Command, Subscribe, parse_command
 from webui_adapter.delivery import Batch, Delivery
 from webui_adapter.errors import CommandRefused
 from webui_adapter.limits import Rate
@@ -47,6 +47,7 @@ _NEXT: Mapping[State, frozenset[State]] = {
 }
 
 
+# Refusals of what no working page sends. The others (a right that is missing, a rate, a limit) are everyday life.
 _MALFORMED: Final = frozenset({"bad_json", "bad_command", "bad_topic", "too_large", "unauthenticated"})
 
 
@@ -56,31 +57,58 @@ class View:
     Attributes:
         patterns: as subscribed; together they decide which topics are seen.
         settled: those of them whose past has been handed over, up to ``delivered``.
-        replaying: live events that came while the history was being read; None once that is over.
+        bringing: the subscription that is being brought up to date; None once that is over.
+        replaying: live events that came meanwhile.
+        waiting: subscriptions of this channel that come after that.
         skip_to: live events up to this offset were in the history already.
-        position: where the session is in this channel, as far as it was told.
+        position: where the session is in this channel, as far as it was told; None before.
         requested: where it asked to resume; that stays its cursor until the replay begins.
     """
 
-    __slots__ = ("delivered", "patterns", "position", "replaying", "requested", "settled", "skip_to", "whole")
+    __slots__ = (
+        "bringing",
+        "delivered",
+        "patterns",
+        "position",
+        "replaying",
+        "requested",
+        "settled",
+        "skip_to",
+        "waiting",
+        "whole",
+    )
 
     def __init__(self) -> None:
         self.patterns: dict[str, None] = {}
         self.settled: tuple[str, ...] = ()
         self.delivered = 0
-        self.replaying: list[Record] | None = []
+        self.bringing: Subscribe | None = None
+        self.replaying: list[Record] = []
+        self.waiting: list[Subscribe] = []
         self.skip_to = 0
-        self.position = Position("", 0)
+        self.position: Position | None = None
         self.requested: Position | None = None
         self.whole = False
 
+    @property
+    def since(self) -> Position | None:
+        """From where the subscription that is being brought wants its past."""
+        return None if self.bringing is None else self.bringing.since
+
     def wants(self, topic: str) -> bool:
         """Whether some pattern covers the topic."""
-        return self.whole or any(matches(pattern, topic) for pattern in self.patterns)
+        return self.whole or covered(self.patterns, topic)
 
-    def had(self, record: Record) -> bool:
-        """Whether an earlier subscription of this channel has brought this event already."""
-        return record.offset <= self.delivered and any(matches(pattern, record.topic) for pattern in self.settled)
+    def had(self, record: Record, command: Subscribe) -> bool:
+        """Whether an earlier subscription has brought this event already, and this one does not ask for it again."""
+        if record.offset > self.delivered or not covered(self.settled, record.topic):
+            return False
+        return command.since is None or not matches(command.topic, record.topic)
+
+
+def covered(patterns: Iterable[str], topic: str) -> bool:
+    """Whether one of the patterns covers the topic."""
+    return any(matches(pattern, topic) for pattern in patterns)
 
 
 class Framing(Protocol):
@@ -101,12 +129,14 @@ class Session:
 
     __slots__ = (
         "__weakref__",
+        "asked",
         "backlog",
         "bad_commands",
         "blocked",
         "clock",
         "close_code",
         "close_reason",
+        "closing_since",
         "counters",
         "dirty",
         "expires",
@@ -123,6 +153,7 @@ class Session:
         "state",
         "stuck_since",
         "views",
+        "when_idle",
     )  # fmt: skip
 
     def __init__(
@@ -142,9 +173,12 @@ class Session:
         self.state = State.WAITING
         self.principal: Principal | None = None
         self.views: dict[str, View] = {}
+        # Subscriptions that wait for the authoriser.
+        self.asked: list[Subscribe] = []
         self.holds: dict[str, int] = {}
         self.out: list[bytes] = []
         self.backlog: Backlog | None = None
+        self.when_idle: list[Callable[[], None]] = []
         self.blocked = False
         self.stuck_since = 0.0
         self.clock = clock
@@ -157,6 +191,7 @@ class Session:
         self.next_ping = 0.0
         self.close_code: CloseCode | None = None
         self.close_reason = ""
+        self.closing_since = 0.0
 
     # --- life ------------------------------------------------------------------------------------------------
 
@@ -165,6 +200,10 @@ class Session:
         if state not in _NEXT[self.state]:
             raise AssertionError(f"a session cannot go from {self.state.name} to {state.name}")
         self.state = state
+        if state is State.CLOSED:
+            callbacks, self.when_idle = self.when_idle, []
+            for callback in callbacks:
+                callback()
 
     def open(self, principal: Principal, instance: str) -> None:
         """The token is good: greet."""
@@ -185,13 +224,14 @@ class Session:
     def renew(self, principal: Principal) -> None:
         """Go on under a fresh token. Its end is kept as a moment of the clock that only goes forward."""
         self.principal = principal
-        self.expires = self.clock.now() + principal.expires - self.clock.wall()
+        self.expires = self.clock.now() + principal.expires + self.settings.jwt_leeway - self.clock.wall()
 
     def close(self, code: CloseCode, reason: str) -> None:
         """Ask the edge to end the connection, after what is in ``out``. The first reason stays."""
         if self.close_code is None and self.state is not State.CLOSED:
             self.close_code = code
             self.close_reason = reason
+            self.closing_since = self.clock.now()
             if not self.out:
                 self.dirty.append(self)
 
@@ -235,7 +275,7 @@ class Session:
         if error.code in _MALFORMED:
             self.bad_commands += 1
         if self.bad_commands >= self.settings.max_bad_commands:
-            self.close(CloseCode.PROTOCOL_VIOLATION, "too many refused commands")
+            self.close(CloseCode.PROTOCOL_VIOLATION, "too many malformed commands")
 
     def say(self, type_: str, data: Mapping[str, object]) -> None:
         """One of the gateway's own words. It does not queue behind events: it is about the connection."""
@@ -246,110 +286,146 @@ class Session:
         """``bus.ok``."""
         self.say("bus.ok", facts if ref is None else {"ref": ref, **facts})
 
-    def count_topics(self) -> int:
-        """Patterns in all channels."""
-        return sum(len(view.patterns) for view in self.views.values())
+    def topics(self) -> set[str]:
+        """Patterns in all channels, those that still wait for something included."""
+        views = self.views.values()
+        waiting = [command for view in views for command in view.waiting]
+        return {pattern for view in views for pattern in view.patterns} | {c.topic for c in (*waiting, *self.asked)}
 
     # --- channels --------------------------------------------------------------------------------------------
 
-    def watch(self, pattern: str, here: int, since: Position | None = None) -> str:
-        """Add a pattern and return its channel, whose live events are buffered until ``replay``.
+    def watch(self, command: Subscribe, here: int) -> View:
+        """Add a pattern; live events of its channel are buffered until ``replay``.
 
         ``here`` is the offset up to which live events have been handed to the sessions of this channel. What an
-        earlier pattern has brought is not brought again, unless it is asked for by ``since``.
+        earlier pattern has brought is not brought again, unless this one asks for it by ``since``.
         """
-        channel = channel_of(pattern)
-        view = self.views.setdefault(channel, View())
-        if view.replaying is None:
-            view.replaying = []
+        channel = channel_of(command.topic)
+        view = self.views.get(channel)
+        if view is None:
+            view = self.views[channel] = View()
+        else:
             view.delivered = here
-        if since is not None:
-            view.requested = since
-            view.settled = tuple(known for known in view.settled if known != pattern and not matches(known, pattern))
-        view.patterns[pattern] = None
+        view.bringing = command
+        if command.since is not None:
+            view.requested = command.since
+        view.patterns[command.topic] = None
         view.whole = whole_channel(channel) in view.patterns
-        return channel
+        return view
 
-    def unwatch(self, pattern: str) -> str | None:
-        """Take a pattern away; the channel's name if it was the last one there."""
+    def unwatch(self, pattern: str) -> View | None:
+        """Take a pattern away; the view if it was the last one there."""
+        self.asked = [command for command in self.asked if command.topic != pattern]
         channel = channel_of(pattern)
         view = self.views.get(channel)
         if view is None:
             return None
+        view.waiting = [command for command in view.waiting if command.topic != pattern]
         view.patterns.pop(pattern, None)
+        view.settled = tuple(settled for settled in view.settled if settled != pattern)
         view.whole = whole_channel(channel) in view.patterns
         if view.patterns:
             return None
         del self.views[channel]
-        self.holds.pop(channel, None)
-        return channel
+        self._void(channel, "unsubscribed")
+        return view
 
-    def replay(self, channel: str, resumption: Resumption, resumed: bool, ref: str | float | None = None) -> None:
-        """Hand over what ``resume`` found, with the words around it."""
+    def replay(self, channel: str, resumption: Resumption) -> None:
+        """Hand over what ``resume`` found for the subscription that waits for it. Only to an idle session."""
         view = self.views[channel]
-        how = "gap" if resumption.gap else "resumed" if resumed else "snapshot"
-        where = {"channel": channel, "epoch": resumption.position.epoch}
-        if resumption.gap is not None:
-            self.counters[f"gap.{resumption.gap.reason}"] += 1
-            self.say("bus.gap", {**where, "offset": resumption.position.offset, "reason": resumption.gap.reason})
-        self.counters[f"resume.{how}"] += 1
-        hold = None if self.backlog is None else self.backlog.hold(channel)
-        if hold is not None:
-            self._step(hold)
-        subscribed: dict[str, object] = {**where, "offset": resumption.start.offset, "how": how}
-        self.say(
-            "bus.subscribed", {**subscribed, "topics": list(view.patterns), **({} if ref is None else {"ref": ref})}
-        )
-        view.position = resumption.start
-        for record in resumption.records:
-            if view.wants(record.topic) and not view.had(record):
-                # Straight to the line, however slow it is: a history is bounded by the log, and the backlog may not be
-                # able to hold it.
-                delivery = Delivery(channel, record)
-                self._advance(delivery)
-                self._write(self.framing.event(self, delivery))
-        view.replaying = None
+        command = view.bringing
+        assert command is not None
+        how = "gap" if resumption.gap else "snapshot" if command.since is None else "resumed"
+        self._introduce(channel, resumption, how, list(view.patterns), command.ref)
+        records = [r for r in resumption.records if view.wants(r.topic) and not view.had(r, command)]
+        view.bringing = None
+        view.replaying = []
         view.settled = tuple(view.patterns)
         view.skip_to = resumption.position.offset
-        self.tell_position(channel, resumption.position)
+        self._bring(channel, view, records, resumption.position)
 
     def interrupt(self, channel: str, resumption: Resumption) -> None:
         """The whole channel has lost events: say so and begin anew from its present state."""
         view = self.views[channel]
-        if view.replaying is not None:
+        self._void(channel, "gap")
+        if view.settled:
+            self._introduce(channel, resumption, "gap", list(view.settled), None)
+            view.delivered = resumption.position.offset
+            records = [record for record in resumption.records if covered(view.settled, record.topic)]
+            self._bring(channel, view, records, resumption.position)
+        if view.bringing is None:
+            view.skip_to = resumption.position.offset
+        else:
             view.replaying.clear()  # it waits for a reading of its own, which what came before would not fit
-            return
-        view.settled = ()
-        if self.backlog is not None:
-            self.backlog.discard(channel)
-        if self.holds.pop(channel, None) is not None:
-            self.say("bus.release", {"channel": channel, "offset": resumption.start.offset})
-        self.replay(channel, resumption, resumed=False)
-
-    def narrow(self) -> list[str]:
-        """Channels that are read in part, and are up to date."""
-        return [name for name, view in self.views.items() if not view.whole and view.replaying is None]
 
     def adopt(self, channel: str, epoch: str) -> None:
-        """A channel that was empty so far has been born: its epoch belongs to the page's cursor."""
+        """A channel begins a new life, and this session has missed nothing: the epoch belongs to the page's cursor."""
         view = self.views[channel]
-        if view.replaying is None and not view.position.epoch:
+        if self.waits(channel):
+            self.close(
+                CloseCode.TOO_SLOW, "the channel begins anew and the backlog is of before; resume with the cursor"
+            )
+            return
+        view.skip_to = 0
+        view.delivered = 0
+        view.replaying.clear()
+        if view.bringing is None:
             view.position = Position(epoch, 0)
             where = {"channel": channel, "epoch": epoch, "offset": 0}
             self.say("bus.subscribed", {**where, "how": "resumed", "topics": list(view.patterns)})
 
+    def _void(self, channel: str, reason: str) -> None:
+        """What waits of a channel is not to be sent any more."""
+        if self.backlog is not None:
+            self.counters[f"drop.{reason}"] += self.backlog.discard(channel)
+        held = self.holds.pop(channel, None)
+        if held is not None:
+            self.say("bus.release", {"channel": channel, "offset": held})
+
+    def _introduce(
+        self, channel: str, resumption: Resumption, how: str, topics: list[str], ref: str | float | None
+    ) -> None:
+        """The words before a replay."""
+        start, end = resumption.start, resumption.position
+        where = {"channel": channel, "epoch": end.epoch}
+        if resumption.gap is not None:
+            self.counters[f"gap.{resumption.gap.reason}"] += 1
+            self.say("bus.gap", {**where, "offset": end.offset, "reason": resumption.gap.reason})
+        self.counters[f"resume.{how}"] += 1
+        answer = {} if ref is None else {"ref": ref}
+        self.say("bus.subscribed", {**where, "offset": start.offset, "how": how, "topics": topics, **answer})
+        self.views[channel].position = start
+
+    def _bring(self, channel: str, view: View, records: Iterable[Record], end: Position) -> None:
+        """Events of a replay and the word after it.
+
+        Straight to the line: a history is bounded by the log, and the backlog may not be able to hold it.
+        """
+        for record in records:
+            delivery = Delivery(channel, record)
+            self._advance(delivery)
+            self._write(self.framing.event(self, delivery))
+        view.position = end
+        self.say("bus.position", {"channel": channel, "epoch": end.epoch, "offset": end.offset})
+
+    def narrow(self) -> list[str]:
+        """Channels that are read in part, and are up to date."""
+        return [name for name, view in self.views.items() if not view.whole and view.bringing is None]
+
     def tell_position(self, channel: str, position: Position) -> None:
-        """Say that everything up to a position has been handed over; later, while something of it still waits."""
+        """Say that everything up to a position has been handed over, if that is news, and nothing of it waits."""
         view = self.views[channel]
-        if self.backlog is None and channel not in self.holds:
-            view.position = position
-            self.say("bus.position", {"channel": channel, "epoch": position.epoch, "offset": position.offset})
+        known = view.position
+        if known is None or known.epoch != position.epoch or known.offset >= position.offset or self.waits(channel):
+            return
+        view.position = position
+        self.say("bus.position", {"channel": channel, "epoch": position.epoch, "offset": position.offset})
 
     def cursor(self) -> Cursor:
         """Where this session is in all of its channels; while one is on hold, the offset that is safe."""
         cursor: Cursor = {}
         for channel, view in self.views.items():
-            if view.position.epoch:
+            if view.position is not None:
                 cursor[channel] = Position(view.position.epoch, self.holds.get(channel, view.position.offset))
             elif view.requested is not None:
                 cursor[channel] = view.requested
@@ -374,12 +450,18 @@ class Session:
         taken = 0
         for delivery in batch.deliveries:
             record = delivery.record
-            if view.replaying is not None:
-                view.replaying.append(record)
+            if view.bringing is not None:
+                self._keep(view, record)
             elif record.offset > view.skip_to and view.wants(record.topic):
                 self._deliver(delivery)
                 taken += 1
         return taken
+
+    def _keep(self, view: View, record: Record) -> None:
+        if len(view.replaying) >= self.settings.backlog_events:
+            # Then another reading is needed: one that has them all, since it begins after they came.
+            view.replaying.clear()
+        view.replaying.append(record)
 
     def _deliver(self, delivery: Delivery) -> None:
         if self.blocked or self.backlog is not None:
@@ -390,7 +472,7 @@ class Session:
 
     def _advance(self, delivery: Delivery) -> None:
         view = self.views.get(delivery.channel)
-        if view is not None and delivery.record.offset > view.position.offset:
+        if view is not None and view.position is not None and delivery.record.offset > view.position.offset:
             view.position = Position(view.position.epoch, delivery.record.offset)
 
     def _queue(self, delivery: Delivery) -> None:
@@ -398,7 +480,8 @@ class Session:
             self.backlog = Backlog(self.settings.backlog_events, self.settings.backlog_bytes)
         for drop in self.backlog.push(delivery, int(self.clock.wall() * 1000)):
             self.counters[f"drop.{drop.reason}"] += 1
-            if drop.reason == "full":
+            # Of what is kept the page would never learn; if it comes back it gets it from log or snapshot.
+            if drop.reason in ("full", "shed") and drop.item.keep != "nothing":
                 self.close(CloseCode.TOO_SLOW, "the backlog is full; resume with the cursor")
 
     def _write(self, data: bytes) -> None:
@@ -416,6 +499,8 @@ class Session:
             if now >= deadline:
                 self.close(CloseCode.NO_TOKEN, "no token came in time")
             return deadline, False
+        if self.close_code is not None:
+            return now + settings.heartbeat_interval, False
         if now >= self.expires:
             self.close(CloseCode.TOKEN_EXPIRED, "the token has expired")
         if self.blocked and now - self.stuck_since >= settings.stuck_after:
@@ -428,7 +513,7 @@ class Session:
             if self.framing.pongs:
                 self.pinged = now
         pong_due = self.pinged + settings.heartbeat_timeout if self.pinged else self.next_ping
-        stuck_due = self.stuck_since + settings.stuck_after if self.blocked else self.next_ping
+        stuck_due = (self.stuck_since if self.blocked else now) + settings.stuck_after
         return min(self.expires, self.next_ping, pong_due, stuck_due), ping
 
     def pong(self) -> None:
@@ -443,17 +528,37 @@ class Session:
             self.blocked = True
             self.stuck_since = self.clock.now()
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for the line: the moment for a replay."""
+        return not self.blocked and self.backlog is None
+
+    def call_when_idle(self, callback: Callable[[], None]) -> None:
+        """Call back at once or in the first idle moment; at the latest when the session ends."""
+        if self.idle or self.state is State.CLOSED:
+            callback()
+        else:
+            self.when_idle.append(callback)
+
+    def waits(self, channel: str) -> bool:
+        """Whether the backlog has something of this channel."""
+        return self.backlog is not None and channel in self.backlog
+
     def unblock(self, limit_bytes: int) -> None:
-        """The socket takes again: move about ``limit_bytes`` of the backlog to ``out``."""
+        """The socket takes again: move about ``limit_bytes`` of what waits to ``out``."""
         self.blocked = False
-        if self.backlog is None:
-            return
-        steps, dropped = self.backlog.pop(limit_bytes, int(self.clock.wall() * 1000))
+        if self.backlog is not None:
+            self._serve(self.backlog, limit_bytes)
+        while self.when_idle and self.backlog is None and not self.out:
+            self.when_idle.pop(0)()
+
+    def _serve(self, backlog: Backlog, limit_bytes: int) -> None:
+        steps, dropped = backlog.pop(limit_bytes, int(self.clock.wall() * 1000))
         for drop in dropped:
             self.counters[f"drop.{drop.reason}"] += 1
         for step in steps:
             self._step(step)
-        if not len(self.backlog):
+        if not len(backlog):
             self.backlog = None
 
     def _step(self, step: Step) -> None:
