@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+import socket
 from importlib import import_module
 from types import FrameType
 
@@ -11,33 +13,46 @@ from fastapi import FastAPI
 
 from eventbus.settings import BusSettings
 from webui_adapter.errors import NotConfigured
+from webui_adapter.gateway import Gateway
 from webui_adapter.logs import configure_logs
-from webui_adapter.router import gateway_router
+from webui_adapter.router import make_gateway, routes
 from webui_adapter.settings import GatewaySettings
 
 __all__ = ["create_app", "serve"]
+
+_CLOSING_HANDSHAKES = 6  # seconds; a peer that does not answer is cut off after five
 
 
 def create_app(settings: GatewaySettings | None = None, bus_settings: BusSettings | None = None) -> FastAPI:
     """An application that is nothing but the gateway."""
     settings = settings or GatewaySettings()
+    return _application(_load(settings, bus_settings))
+
+
+def _load(settings: GatewaySettings, bus_settings: BusSettings | None = None) -> Gateway:
     for module in settings.events:
         try:
             import_module(module)
         except ImportError as error:
             raise NotConfigured(f"WEBUI_EVENTS names {module!r}, which cannot be imported: {error}") from error
+    return make_gateway(settings, bus_settings)
+
+
+def _application(gateway: Gateway) -> FastAPI:
     app = FastAPI(title="Event bus gateway", docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(gateway_router(settings, bus_settings))
+    app.include_router(routes(gateway))
     return app
 
 
 def serve(settings: GatewaySettings) -> None:
     """Run until SIGTERM or SIGINT."""
     configure_logs(settings.log_level)
+    gateway = _load(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        _application(gateway),
         host=settings.host,
         port=settings.port,
+        http="webui_adapter.httpd:EventBusHttpProtocol",
         ws="webui_adapter.ws:EventBusWebSocketProtocol",
         ws_max_size=settings.max_command_size,
         ws_per_message_deflate=False,
@@ -45,14 +60,29 @@ def serve(settings: GatewaySettings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=max(1, int(settings.shutdown_grace)),
+        timeout_graceful_shutdown=_CLOSING_HANDSHAKES,
         backlog=4096,
     )
-    _Server(config).run()
+    _Server(config, gateway).run()
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, but a second signal ends it at once without a traceback."""
+    """uvicorn, but it leaves in good order, and a second signal ends it at once without a traceback."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let the sessions go first: uvicorn would close its port, so that nobody hears "not ready", and then all."""
+        leaving = asyncio.create_task(self._gateway.leave())
+        while not leaving.done() and not self.force_exit:
+            await asyncio.wait([leaving], timeout=0.1)
+        if self.force_exit:
+            leaving.cancel()
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 
 from eventbus.cursor import Cursor, Position, parse_cursor, parse_position
@@ -60,7 +61,7 @@ def parse_command(text: str | bytes) -> Command:
         CommandRefused: ``bad_json``, ``bad_command`` or ``bad_topic``, naming the field.
     """
     try:
-        members = json.loads(text)
+        members = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise CommandRefused("bad_json", "a command is a JSON object") from None
     if not isinstance(members, dict):
@@ -97,11 +98,18 @@ def _read(members: dict[str, object], ref: Ref) -> Command:
     raise CommandRefused("bad_command", "do must be auth, subscribe, unsubscribe or ping", field="do")
 
 
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
 def _ref(members: dict[str, object]) -> Ref:
     ref = members.get("ref")
     if isinstance(ref, str) and len(ref) <= _MAX_REF:
         return ref
-    if isinstance(ref, int | float) and not isinstance(ref, bool):
+    if isinstance(ref, int) and not isinstance(ref, bool):
+        return ref
+    # 1e999 is good JSON, but what Python makes of it is not.
+    if isinstance(ref, float) and math.isfinite(ref):
         return ref
     return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 
 from eventbus.policy import Keep
 from eventbus.wire import Record
@@ -49,14 +48,14 @@ class Delivery:
 
 
 class Batch:
-    """Deliveries of one channel that arrived together, ascending by offset."""
+    """Deliveries of one channel that arrived together, ascending by offset.
+
+    ``joined`` is all frames in one piece: what a session that keeps up gets, whatever their number.
+    """
+
+    __slots__ = ("channel", "deliveries", "joined")
 
     def __init__(self, channel: str, records: Sequence[Record]) -> None:
         self.channel = channel
         self.deliveries = [Delivery(channel, record) for record in records]
-
-    @cached_property
-    def joined(self) -> bytes:
-        """All frames in one piece: what a session that keeps up gets, whatever their number."""
-        deliveries = self.deliveries
-        return deliveries[0].frame if len(deliveries) == 1 else b"".join([d.frame for d in deliveries])
+        self.joined = b"".join([delivery.frame for delivery in self.deliveries])

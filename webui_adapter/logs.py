@@ -13,13 +13,14 @@ __all__ = ["configure_logs", "redact"]
 
 # A JWT is three base64url parts; everything after the carriers' names goes as well.
 _SECRETS = re.compile(
-    r"eyJ[\w-]+\.[\w-]+\.[\w-]*|(?<=access_token[.=])[^\s\"'&,;]+|(?<=token=)[^\s\"'&,;]+|(?<=Bearer )\S+"
+    r"eyJ[\w-]+\.[\w-]+\.[\w-]*|(?<=access_token[.=])[^\s\"'&,;]+|(?<=token=)[^\s\"'&,;]+|(?<=bearer )\S+",
+    re.IGNORECASE,
 )
 
 
 def redact(text: str) -> str:
-    """The text with every token in it replaced."""
-    return _SECRETS.sub("[token]", text)
+    """The text with every token in it replaced, and the one control character that JSON lets through."""
+    return _SECRETS.sub("[token]", text).replace("\x7f", "\\x7f")
 
 
 def _redact_all(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -46,6 +47,8 @@ def configure_logs(level: str) -> None:
             structlog.processors.JSONRenderer(),
         ],
     }
+    # Warnings too are lines of the log, not text between them.
+    logging.captureWarnings(True)
     logging.config.dictConfig(
         {
             "version": 1,

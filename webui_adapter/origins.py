@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from urllib.parse import urlsplit
 
 __all__ = ["origin_allowed"]
 
@@ -19,5 +18,4 @@ def origin_allowed(origin: str | None, host: str | None, allowed: Collection[str
         return not cookie
     if allowed:
         return origin in allowed
-    parts = urlsplit(origin)
-    return bool(host) and parts.scheme in ("http", "https") and parts.netloc.lower() == (host or "").lower()
+    return bool(host) and origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from webui_adapter.session import Session
 
@@ -12,10 +13,14 @@ __all__ = ["PullLine"]
 class PullLine:
     """While its reader is busy sending, the session counts as blocked, and what comes then goes through its backlog."""
 
-    def __init__(self, session: Session, write_high: int, comment: bytes = b"") -> None:
+    def __init__(
+        self, session: Session, write_high: int, comment: bytes = b"", cut: Callable[[], None] | None = None
+    ) -> None:
+        """``comment`` is what serves as a ping, ``cut`` ends the connection, where the server offers that."""
         self._session = session
         self._write_high = write_high
         self._comment = comment
+        self._cut = cut
         self._wake = asyncio.Event()
 
     def flush(self) -> None:
@@ -27,6 +32,11 @@ class PullLine:
         if self._comment:
             self._session.out.append(self._comment)
             self._wake.set()
+
+    def cut(self) -> None:
+        """See ``Line``. Where the server offers no way, it finds out itself that the peer takes nothing."""
+        if self._cut is not None:
+            self._cut()
 
     async def next(self) -> list[bytes]:
         """What to send now; waits until there is something, or the session is to be closed (then maybe nothing)."""

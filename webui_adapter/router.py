@@ -20,7 +20,7 @@ from webui_adapter.settings import GatewaySettings
 from webui_adapter.sse import preflight, serve_command, serve_sse
 from webui_adapter.websocket import serve_websocket
 
-__all__ = ["gateway_router"]
+__all__ = ["gateway_router", "make_gateway", "routes"]
 
 _CLIENT: Final = Path(__file__).parent / "client" / "dist"
 _TYPES: Final = {".js": "text/javascript", ".ts": "text/plain"}
@@ -37,13 +37,30 @@ def gateway_router(
     """A router with a gateway of its own, which lives as long as the application it is included in.
 
     ``app.include_router(gateway_router())`` is all; run the application with
-    ``--ws webui_adapter.ws:EventBusWebSocketProtocol`` for the fast way out. ``authoriser`` says who may read which
+    ``--ws webui_adapter.ws:EventBusWebSocketProtocol`` for the fast way out, and with
+    ``--http webui_adapter.httpd:EventBusHttpProtocol`` so that SSE streams leave at shutdown and can be cut when their
+    reader takes nothing. ``authoriser`` says who may read which
     collection; ``broker`` keeps everything in the process; ``probes`` adds ``/healthz``, ``/readyz`` and ``/metrics``.
     """
+    return routes(make_gateway(settings, bus_settings, authoriser=authoriser, broker=broker), probes=probes)
+
+
+def make_gateway(
+    settings: GatewaySettings | None = None,
+    bus_settings: BusSettings | None = None,
+    *,
+    authoriser: Authoriser | None = None,
+    broker: MemoryBroker | None = None,
+) -> Gateway:
+    """A gateway, joined to Redis by its settings; ``start`` it, or let ``routes`` do so."""
     settings = settings or GatewaySettings()
     bus_settings = bus_settings or BusSettings()
     subscriber, reader = connect(bus_settings, broker=broker, history_connections=settings.history_connections)
-    gateway = Gateway(settings, subscriber, reader, authoriser or load_authoriser(settings.authoriser))
+    return Gateway(settings, subscriber, reader, authoriser or load_authoriser(settings.authoriser))
+
+
+def routes(gateway: Gateway, *, probes: bool = True) -> APIRouter:
+    """The router of a gateway, which starts and ends with the application that includes it."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -54,10 +71,11 @@ def gateway_router(
             await gateway.aclose()
 
     router = APIRouter(lifespan=lifespan)
-    _add_streams(router, gateway)
-    _add_client(router, settings.prefix)
     if probes:
         _add_probes(router, gateway)
+    _add_streams(router, gateway)
+    # The last one: it takes whatever else stands under the prefix, which may be empty.
+    _add_client(router, gateway.settings.prefix)
     return router
 
 

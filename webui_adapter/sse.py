@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from typing import cast
 
 from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from eventbus.cursor import parse_cursor
+from eventbus.cursor import Cursor, parse_cursor
 from eventbus.errors import InvalidCursor, InvalidName
 from webui_adapter.delivery import Delivery
 from webui_adapter.errors import TokenRefused
 from webui_adapter.frames import sse_comment, sse_event, word
 from webui_adapter.gateway import Gateway
+from webui_adapter.httpd import EXTENSION, EventBusHttpProtocol
 from webui_adapter.origins import origin_allowed
 from webui_adapter.pull import PullLine
 from webui_adapter.session import Session, State
@@ -84,31 +88,51 @@ def serve_sse(gateway: Gateway, request: Request) -> Response:
         return PlainTextResponse(str(error), 400, _cors(gateway, request))
     presented = token_of(request.headers, (), request.cookies, gateway.settings.cookie_name)
     assert presented is not None
-    session = gateway.connect(FRAMING)
-    line = PullLine(session, gateway.settings.write_high, sse_comment())
-    gateway.attach_line(session, line)
-    gateway.authenticate(session, presented.token, cursor, topics)
-    gateway.flush()
     headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no", **_cors(gateway, request)}
-    return StreamingResponse(_stream(gateway, session, line), media_type="text/event-stream", headers=headers)
+    return SessionStream(gateway, presented.token, cursor, topics, headers)
+
+
+class SessionStream(StreamingResponse):
+    """The answer that is a session's stream. The session lives while it is sent; begun before, it might outlive it."""
+
+    def __init__(
+        self, gateway: Gateway, token: str, cursor: Cursor, topics: tuple[str, ...], headers: dict[str, str]
+    ) -> None:
+        super().__init__((), media_type="text/event-stream", headers=headers)
+        self._gateway = gateway
+        self._token = token
+        self._cursor = cursor
+        self._topics = topics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        gateway = self._gateway
+        session = gateway.connect(FRAMING)
+        extension = scope.get("extensions", {}).get(EXTENSION)
+        protocol = None if extension is None else cast("EventBusHttpProtocol", extension["protocol"])
+        cut = None if protocol is None else protocol.take_over(gateway.shutdown)
+        line = PullLine(session, gateway.settings.write_high, sse_comment(), cut)
+        gateway.attach_line(session, line)
+        gateway.authenticate(session, self._token, self._cursor, self._topics)
+        gateway.flush()
+        self.body_iterator = _stream(gateway, session, line)
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            gateway.disconnect(session, 1006)
 
 
 async def _stream(gateway: Gateway, session: Session, line: PullLine) -> AsyncIterator[bytes]:
     """What the session has to say, until either side ends it."""
-    code = 1006
-    try:
-        yield b"retry: %d\n\n" % _RETRY_MS
-        while True:
-            out = await line.next()
-            if out:
-                yield b"".join(out)
-            if session.close_code is not None:
-                code = session.close_code
-                said = {"code": int(code), "reason": session.close_reason}
-                yield sse_event("bus.close", word("bus.close", said, int(gateway.clock.wall() * 1000)), None)
-                return
-    finally:
-        gateway.disconnect(session, code)
+    yield b"retry: %d\n\n" % _RETRY_MS
+    while True:
+        out = await line.next()
+        if out:
+            yield b"".join(out)
+        if session.close_code is not None:
+            said = {"code": int(session.close_code), "reason": session.close_reason}
+            yield sse_event("bus.close", word("bus.close", said, int(gateway.clock.wall() * 1000)), None)
+            return
 
 
 async def serve_command(gateway: Gateway, request: Request, session_id: str) -> Response:
@@ -141,10 +165,13 @@ async def serve_command(gateway: Gateway, request: Request, session_id: str) -> 
 async def _body(request: Request, limit: int) -> bytes | None:
     """The body, or None if it is over the limit; no more than that is read."""
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            return None
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                return None
+    except ClientDisconnect:
+        return None  # nobody reads the answer
     return body
 
 

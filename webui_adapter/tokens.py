@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, cast
 
 import jwt
 
@@ -70,7 +70,8 @@ class TokenChecker:
             )
         except jwt.ExpiredSignatureError:
             raise TokenRefused("the token has expired", expired=True) from None
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
+            # Not all that a signed but odd claim can do to PyJWT comes as an error of its own.
             raise TokenRefused(f"the token is not valid: {type(error).__name__}") from None
         return self._principal(claims)
 
@@ -80,8 +81,8 @@ class TokenChecker:
             user = check_id(claims[claim], claim)
         except InvalidName as error:
             raise TokenRefused(f"the token's {claim} cannot be a user id: {error}") from None
-        expires = claims["exp"]
-        assert isinstance(expires, int | float)  # PyJWT has checked it
+        # PyJWT has checked that it is a number, which may come as text.
+        expires = int(cast("int", claims["exp"]))
         listed = claims.get("collections")
         collections = frozenset(str(item) for item in listed) if isinstance(listed, list) else frozenset[str]()
         return Principal(user, float(expires), collections, claims)

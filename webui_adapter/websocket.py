@@ -7,7 +7,6 @@ server the same session is served through ASGI messages (``PullLine``): slower, 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -29,7 +28,7 @@ from webui_adapter.ws import EXTENSION, EventBusWebSocketProtocol
 
 __all__ = ["serve_websocket"]
 
-log = logging.getLogger(__name__)
+_SLOW_DOWN = 1.0
 
 
 class FrameFraming:
@@ -86,6 +85,10 @@ class PushLine:
         """See ``Line``."""
         self._protocol.ping()
 
+    def cut(self) -> None:
+        """See ``Line``."""
+        self._protocol.cut()
+
     def paused(self) -> None:
         """See ``Owner``."""
         self._session.block()
@@ -95,7 +98,7 @@ class PushLine:
         session = self._session
         session.unblock(self._gateway.settings.write_high)
         self.flush()
-        while session.backlog is not None and not session.blocked and session.close_code is None:
+        while not session.blocked and session.close_code is None and (session.backlog is not None or session.when_idle):
             session.unblock(self._gateway.settings.write_high)
             self.flush()
 
@@ -105,7 +108,7 @@ class PushLine:
 
     def shutdown(self) -> None:
         """See ``Owner``."""
-        self._gateway.dismiss()
+        self._gateway.shutdown()
 
 
 async def serve_websocket(gateway: Gateway, websocket: WebSocket) -> None:
@@ -173,16 +176,20 @@ async def _serve(
 
 async def _receive(gateway: Gateway, session: Session, websocket: WebSocket) -> int:
     """Commands until the end; the close code."""
+    refused: list[Mapping[str, object]] = []
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
             return int(message.get("code") or 1005)
         text = message.get("text")
-        command = session.receive(text if text is not None else message.get("bytes", b""))
-        if command is None:
-            gateway.flush()
-        else:
+        command = session.receive(text if text is not None else message.get("bytes", b""), refused.append)
+        if command is not None:
             gateway.handle(session, command)
+            continue
+        gateway.flush()
+        wait = cast("int", refused.pop().get("retry_ms", 0))
+        # Who sends faster than allowed is read more slowly: the rest waits on their side.
+        await asyncio.sleep(min(wait / 1000, _SLOW_DOWN))
 
 
 async def _pull(pull: PullLine, session: Session, websocket: WebSocket) -> None:

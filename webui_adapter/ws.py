@@ -69,13 +69,28 @@ class EventBusWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def end(self, code: int, reason: str) -> None:
         """Close with a code. A peer that does not answer is cut off after some seconds."""
-        if self.close_sent or self.disconnected:
+        if self.close_sent or self.disconnected or self.transport.is_closing():
             return
         self.conn.send_close(code, reason.encode()[:120].decode(errors="ignore"))
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
-        self.loop.call_later(_CLOSE_TIMEOUT, self.transport.abort)
+        # Uvicorn ends the connection when the peer has answered; to end it at once, with something of the peer's
+        # unread, would reset it, and the code be lost.
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(_CLOSE_TIMEOUT, self.cut)
+
+    def cut(self) -> None:
+        """End the connection without another word."""
+        self.transport.abort()
+
+    def handle_close(self, event: Frame) -> None:
+        """See uvicorn; nothing is written behind the answer."""
+        super().handle_close(event)
+        if self._owner is not None:
+            self.close_sent = True
 
     def handle_pong(self, event: Frame) -> None:
         """Tell the owner."""
