@@ -83,6 +83,7 @@ class Flusher:
         self._publisher: Publisher | None = None
         self._idle = False
         self._hurry = False
+        self._sent = 0.0
         self._closing = False
         self._logged: dict[str, float] = {}
         self.failures = 0
@@ -104,8 +105,8 @@ class Flusher:
                 self._start()
             if entry.lane == 0:
                 self._hurry = True
-            # Waking a thread costs more than queueing an event; one that lingers will look by itself.
-            if self._idle or self._hurry:
+            # Waking a thread costs more than queueing an event; one that lingers will look by itself, in time.
+            if self._idle or self._hurry or len(self._outbox) == self._settings.batch_events:
                 self._lock.notify()
 
     def flush(self, timeout: float) -> bool:
@@ -188,14 +189,20 @@ class Flusher:
             self._idle = True
             self._lock.wait()
             self._idle = False
-        if not self._hurry and len(self._outbox) < self._settings.batch_events:
-            self._lock.wait_for(lambda: self._hurry or self._closing, self._settings.linger)
+        linger = self._sent + self._settings.linger - time.monotonic()
+        if linger > 0 and not self._hurry:
+            # Company is waited for only where there was some just now: a lone event goes at once, a stream in batches.
+            self._lock.wait_for(self._is_time, linger)
+        self._sent = time.monotonic()
         batch, expired = self._outbox.pop(self._settings.batch_events, self._settings.batch_bytes, _now_ms())
         if expired:
             self._drop(expired)
         if not self._outbox:
             self._hurry = False
         return batch
+
+    def _is_time(self) -> bool:
+        return self._hurry or self._closing or len(self._outbox) >= self._settings.batch_events
 
     def _carry(self, batch: Sequence[Entry]) -> None:
         """Send a batch until it is settled. While Redis is away it is kept, in order, ahead of all that comes after."""
