@@ -1,0 +1,164 @@
+"""What PROTOCOL.md asks of a client, over the ``websockets`` package: cursor, dropping, coming back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from http.cookies import SimpleCookie
+from typing import Any, Self
+from urllib.parse import urlencode
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+
+COOKIE = "EVENTBUS_GATEWAY"
+_STAYS_AWAY = {1000, 1001, 1002, 1003, 1007, 1008, 1009}
+
+
+class Page:
+    """One page of one user.
+
+    Attributes:
+        events: what was handed to the application, in order.
+        cookie: the balancer's cookie, kept as a browser keeps it.
+        instances: the gateways that said hello, in order.
+        hows: how each channel was taken up, in order.
+    """
+
+    def __init__(self, url: str, token: str, cookie: str | None = None, **options: Any) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.cookie = cookie
+        self.instances: list[str] = []
+        self.hows: list[tuple[str, str]] = []
+        self._url = url
+        self._token = token
+        self._options = options
+        self._cursor: dict[str, tuple[str, int]] = {}
+        self._held: dict[str, set[int]] = {}
+        self._changed = asyncio.Condition()
+        self._over = ""
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._follow())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def hello(self) -> None:
+        """Wait for the gateway's first word."""
+        await self.until(lambda: self.instances, "hello")
+
+    async def until(self, condition: Any, what: str, seconds: float = 15) -> None:
+        """Wait until what arrived makes the condition true."""
+
+        async def wait() -> None:
+            async with self._changed:
+                await self._changed.wait_for(lambda: condition() or self._over)
+
+        try:
+            await asyncio.wait_for(wait(), seconds)
+        except TimeoutError:
+            raise AssertionError(f"waited {seconds:g} s in vain for: {what}") from None
+        assert condition(), f"the page stays away for {self._over}, before: {what}"
+
+    async def _follow(self) -> None:
+        try:
+            self._over = f"close code {await self._stay_connected()}"
+        except Exception as error:
+            self._over = repr(error)
+            raise
+        finally:
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _stay_connected(self) -> int | None:
+        attempt = 0
+        while True:
+            said = len(self.instances)
+            try:
+                async with self._connect() as line:
+                    self._keep_cookie(line)
+                    async for text in line:
+                        self._take(json.loads(text))
+                        async with self._changed:
+                            self._changed.notify_all()
+                    code = line.close_code
+            except ConnectionClosed as closed:
+                code = closed.rcvd.code if closed.rcvd else 1006
+            except InvalidStatus as refused:
+                if refused.response.status_code != 503:
+                    raise
+                code = 1013
+            except (OSError, InvalidHandshake, EOFError):
+                code = 1006
+            if code in _STAYS_AWAY or (code is not None and code >= 4100):
+                return code
+            attempt = 0 if len(self.instances) > said else attempt + 1
+            # Full jitter, as the protocol has it.
+            await asyncio.sleep(random.uniform(0, min(0.5, 0.02 * 2**attempt)))
+
+    def _connect(self) -> connect:
+        positions = (
+            (channel, f"{epoch}.{offset}" if offset else "0") for channel, (epoch, offset) in self._cursor.items()
+        )
+        cursor = ",".join(f"{channel}={position}" for channel, position in positions)
+        return connect(
+            f"{self._url}?{urlencode({'cursor': cursor})}" if cursor else self._url,
+            subprotocols=["eventbus.v1", f"access_token.{self._token}"],
+            additional_headers={"Cookie": f"{COOKIE}={self.cookie}"} if self.cookie else None,
+            compression=None,
+            proxy=None,
+            **self._options,
+        )
+
+    def _keep_cookie(self, line: ClientConnection) -> None:
+        assert line.response is not None
+        for header in line.response.headers.get_all("Set-Cookie"):
+            found = SimpleCookie(header)
+            if COOKIE in found:
+                self.cookie = found[COOKIE].value
+
+    def _take(self, frame: dict[str, Any]) -> None:
+        if "offset" in frame:
+            self._take_event(frame)
+            return
+        data = frame["data"]
+        channel = data.get("channel", "")
+        match frame["type"]:
+            case "bus.hello":
+                self.instances.append(data["instance"])
+            case "bus.subscribed":
+                self._cursor[channel] = (data["epoch"], data["offset"])
+                self._held.pop(channel, None)
+                self.hows.append((channel, data["how"]))
+            case "bus.position":
+                epoch, offset = self._cursor[channel]
+                self._cursor[channel] = (
+                    data["epoch"],
+                    max(offset, data["offset"]) if epoch == data["epoch"] else data["offset"],
+                )
+            case "bus.hold":
+                self._held[channel] = set()
+                self._cursor[channel] = (self._cursor[channel][0], data["offset"])
+            case "bus.release":
+                self._held.pop(channel, None)
+                self._cursor[channel] = (self._cursor[channel][0], data["offset"])
+
+    def _take_event(self, event: dict[str, Any]) -> None:
+        channel = ":".join(event["topic"].split(":")[:2]) if event["topic"].startswith(("user:", "coll")) else "system"
+        epoch, offset = self._cursor[channel]
+        held = self._held.get(channel)
+        if held is None:
+            if event["offset"] <= offset:
+                return
+            self._cursor[channel] = (epoch, event["offset"])
+        else:
+            if event["offset"] <= offset or event["offset"] in held:
+                return
+            held.add(event["offset"])
+        self.events.append(event)

@@ -1,0 +1,363 @@
+"""What a browser meets: HAProxy with the very configuration, two real gateways and a real Redis behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+import socket
+import ssl
+import subprocess
+import urllib.request
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from eventbus import Event
+from tests.compose.conftest import running_set
+from tests.compose.page import COOKIE, Page
+from tests.compose.parts import CONFIG, Balancer, get, raw, token
+from tests.conftest import free_port, wait_until
+
+
+class Counted(Event, name="compose.counted"):
+    n: int
+
+
+def emit(whole, user, numbers) -> None:
+    for n in numbers:
+        whole.bus.emit(user, "9", Counted(n=n))
+    assert whole.bus.flush(10)
+
+
+def numbers(page) -> list[int]:
+    return [event["data"]["n"] for event in page.events]
+
+
+async def test_events_come_over_websocket(whole, user):
+    async with whole.page(user) as page:
+        await page.until(lambda: len(page.hows) == 2, "both channels")
+        emit(whole, user, range(20))
+        await page.until(lambda: len(page.events) == 20, "twenty events")
+    assert numbers(page) == list(range(20))
+    assert page.instances[0] in whole.gateways
+
+
+class Curl:
+    """An event stream as ``curl -N`` shows it."""
+
+    def __init__(self, whole, user, *arguments) -> None:
+        self.url = f"{whole.balancer.url}/eventbus"
+        self.common = ["curl", "--silent", "--noproxy", "*", "-H", f"Authorization: Bearer {token(user)}"]
+        self._command = [*self.common, "-N", *arguments, f"{self.url}/sse"]
+        self.events: list[tuple[str, dict]] = []
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def until(self, type_) -> dict:
+        """Read on until an event of this type."""
+        event = ""
+        for line in self.process.stdout:
+            name, _, value = line.rstrip("\n").partition(": ")
+            if name == "event":
+                event = value
+            elif name == "data":
+                self.events.append((event, json.loads(value)))
+                if event == type_:
+                    return self.events[-1][1]
+        pytest.fail(f"the stream has ended before {type_}: {self.events}")
+
+    def post(self, session, cookie) -> int:
+        """Status of a command for the session, from a browser with this cookie."""
+        command = [
+            *self.common,
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "-b",
+            f"{COOKIE}={cookie}",
+            "-d",
+            '{"do":"ping"}',
+        ]
+        done = subprocess.run([*command, f"{self.url}/sessions/{session}/commands"], capture_output=True, check=True)
+        return int(done.stdout)
+
+
+def test_events_come_over_sse_one_by_one_and_its_commands_find_the_session(whole, user):
+    with Curl(whole, user) as curl:
+        hello = curl.until("bus.hello")["data"]
+        for _ in range(2):
+            curl.until("bus.subscribed")
+        # Each is read before the next one is made: nothing waits in between for more.
+        for n in range(5):
+            emit(whole, user, [n])
+            assert curl.until("compose.counted")["data"] == {"n": n}
+        assert curl.post(hello["session"], hello["instance"]) == 202
+        assert curl.post(hello["session"], whole.other(hello["instance"])) == 404
+
+
+def test_a_stream_sets_the_cookie_for_its_commands(whole, user, tmp_path):
+    headers = tmp_path / "headers"
+    with Curl(whole, user, "-D", str(headers)) as curl:
+        instance = curl.until("bus.hello")["data"]["instance"]
+        [cookie] = [line for line in headers.read_text().splitlines() if line.lower().startswith("set-cookie")]
+    assert cookie.split(": ")[1] == f"{COOKIE}={instance}; path=/; HttpOnly; SameSite=Lax"
+
+
+def test_who_closes_a_stream_is_gone_at_once(whole, user):
+    # And not at the next comment, 30 s later: a page that is reloaded would soon have too many connections.
+    with Curl(whole, user) as curl:
+        curl.until("bus.hello")
+    wait_until(lambda: set(whole.balancer.sessions().values()) == {0}, "the stream's end to arrive", seconds=5)
+
+
+async def test_the_cookie_leads_back_to_the_same_gateway(whole, user):
+    for name in whole.gateways:
+        # Several, so that without it leastconn would spread them.
+        async with AsyncExitStack() as stack:
+            for _ in range(4):
+                page = await stack.enter_async_context(whole.page(user, cookie=name))
+                await page.hello()
+                assert page.instances == [name]
+
+
+async def test_without_a_cookie_the_emptier_gateway_is_next(whole, user):
+    wait_until(lambda: set(whole.balancer.sessions().values()) == {0}, "former connections to end")
+    async with AsyncExitStack() as stack:
+        found = []
+        for _ in range(6):
+            page = await stack.enter_async_context(whole.page(user))
+            await page.hello()
+            assert page.cookie == page.instances[0]
+            found += page.instances
+    assert sorted(found) == ["gateway-1"] * 3 + ["gateway-2"] * 3
+
+
+PRIVATE = [
+    "/metrics", "/metrics/", "//metrics", "/METRICS", "/%6Detrics", "/metrics?x=1", "/readyz", "/read%79z", "/healthz",
+    "/stats", "/stats;csv", "/flower/", "/flower/api/workers",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PRIVATE)
+def test_operators_paths_are_not_public(whole, path):
+    # Also with the address in full, as a proxy's client would send it, and with another Host.
+    for target, host in ((path, "localhost"), (f"http://gateway{path}", "gateway"), (path, "127.0.0.1:8405")):
+        request = f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        answer = raw(whole.balancer.port, request.encode())
+        assert answer.startswith(b"HTTP/1.1 404 "), answer[:200]
+    assert not [seen for seen, _ in whole.site.seen if seen == path and seen != "/healthz"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/eventbus/../metrics", "/eventbus/%2e%2e/metrics", "/eventbus/metrics", "/eventbus//metrics"]
+)
+def test_no_way_round_through_the_gateways_prefix(whole, path):
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    answer = raw(whole.balancer.port, request.encode())
+    assert answer.startswith(b"HTTP/1.1 404 "), answer[:200]
+
+
+def test_they_are_there_where_they_belong(whole):
+    for gateway in whole.gateways.values():
+        assert get(f"http://{gateway.address}/metrics")[0] == 200
+    status, text = get(f"{whole.balancer.internal}/metrics")
+    assert status == 200
+    assert 'haproxy_server_status{proxy="gateways",server="gateway-1",state="UP"} 1' in text
+    assert get(f"{whole.balancer.internal}/stats")[0] == 200
+    assert get(f"{whole.balancer.internal}/healthz")[0] == 200
+
+
+def test_the_rest_goes_to_the_site_and_the_prefix_to_the_gateways(whole):
+    assert get(f"{whole.balancer.url}/a/page?q=1") == (200, "the site: /a/page?q=1")
+    assert get(f"{whole.balancer.url}/eventbusiness") == (200, "the site: /eventbusiness")
+    assert get(f"{whole.balancer.url}/metricsystem") == (200, "the site: /metricsystem")
+    assert "no such file" in get(f"{whole.balancer.url}/eventbus/nothing")[1]
+
+
+LIES = {
+    "X-Forwarded-For": "203.0.113.9",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Host": "elsewhere.example",
+    "X-Forwarded-Prefix": "/x",
+    "Forwarded": "for=203.0.113.9",
+    "X-Real-IP": "203.0.113.9",
+}
+
+
+@pytest.mark.parametrize("path", ["/page", "/eventbus/client.js"])
+def test_what_a_client_says_about_its_address_is_replaced(balancer, site, path):
+    front = balancer()
+    assert get(f"{front.url}{path}", {**LIES, "Cookie": f"{COOKIE}=gateway-2; mine=1"})[0] == 200
+    headers = site.headers_of(path)
+    assert headers["x-forwarded-for"] == ["127.0.0.1"]
+    assert headers["x-forwarded-proto"] == ["http"]
+    assert headers["x-forwarded-host"] == [f"127.0.0.1:{front.port}"]
+    assert not {"x-forwarded-prefix", "forwarded", "x-real-ip"} & set(headers)
+    if path.startswith("/eventbus"):
+        assert headers["cookie"] == ["mine=1"], "the balancer's cookie stays with the balancer"
+
+
+async def test_a_gateway_killed_in_the_middle_costs_nothing(whole, user):
+    async with whole.page(user) as page:
+        await page.until(lambda: len(page.hows) == 2, "both channels")
+        emit(whole, user, range(200))
+        await page.until(lambda: len(page.events) > 50, "the first events")
+        [first] = page.instances
+        assert page.cookie == first
+        try:
+            # No flush: some are on their way, some not published yet, when it dies.
+            for n in range(200, 400):
+                whole.bus.emit(user, "9", Counted(n=n))
+            whole.gateways[first].kill()
+            emit(whole, user, range(400, 500))
+            await page.until(lambda: len(page.instances) == 2, "the other gateway's hello")
+            emit(whole, user, range(500, 600))
+            await page.until(lambda: numbers(page)[-1] == 599, "the last event")
+        finally:
+            wait_until(lambda: whole.balancer.statuses()[first] == "DOWN", "its death to be noticed")
+            whole.gateways[first].start()
+            wait_until(lambda: whole.balancer.statuses()[first] == "UP", "it to be back")
+    assert numbers(page) == list(range(600))
+    assert page.instances == [first, whole.other(first)]
+    assert page.cookie == whole.other(first), "the cookie now names who is there"
+    assert set(page.hows[2:]) == {(f"user:{user}", "resumed"), ("system", "resumed")}
+
+
+@pytest.fixture
+def uneven(redis_url, own_redis):
+    """Gateway 1 has a Redis of its own, which may go, and room for one."""
+    own = {"EVENTBUS_REDIS_URL": own_redis.url, "WEBUI_MAX_TOTAL_CONNECTIONS": "1"}
+    with running_set(redis_url, {"gateway-1": own}) as uneven:
+        yield uneven
+
+
+async def test_a_gateway_that_is_full_or_not_ready_gets_no_new_connections(uneven, own_redis, user):
+    balancer = uneven.balancer
+
+    async def comes_to(cookie) -> str:
+        async with uneven.page(user, cookie) as page:
+            await page.hello()
+            assert page.cookie == page.instances[0]
+            return page.instances[0]
+
+    async with uneven.page(user, cookie="gateway-1") as first:
+        await first.hello()
+        assert first.instances == ["gateway-1"]
+        # Full: it says 503, which nobody but HAProxy hears.
+        assert await comes_to("gateway-1") == "gateway-2"
+
+        own_redis.kill()
+        wait_until(lambda: balancer.statuses()["gateway-1"] == "DOWN", "gateway-1 to be out of rotation")
+        assert {await comes_to(cookie) for cookie in (None, "gateway-1", None)} == {"gateway-2"}
+        # Who is there stays: the gateway tells them itself, and goes on when Redis is back.
+        assert balancer.sessions()["gateway-1"] == 1
+        assert get(f"{balancer.internal}/healthz")[0] == 200
+    own_redis.start()
+    wait_until(lambda: balancer.statuses()["gateway-1"] == "UP", "gateway-1 to be back")
+    assert await comes_to("gateway-1") == "gateway-1"
+
+
+async def test_a_gateway_can_be_taken_out_by_hand(whole, user):
+    async with whole.page(user, cookie="gateway-1") as old:
+        await old.hello()
+        whole.balancer.command("set server gateways/gateway-1 state maint")
+        try:
+            assert whole.balancer.statuses()["gateway-1"] == "MAINT"
+            async with whole.page(user, cookie="gateway-1") as page:
+                await page.hello()
+            assert page.instances == ["gateway-2"]
+            emit(whole, user, [1])
+            await old.until(lambda: old.events, "the event, on the old connection")
+            assert old.instances == ["gateway-1"]
+        finally:
+            whole.balancer.command("set server gateways/gateway-1 state ready")
+            wait_until(lambda: whole.balancer.statuses()["gateway-1"] == "UP", "gateway-1 to be back")
+
+
+def test_an_address_has_so_many_requests(balancer):
+    front = balancer({"MAX_REQUESTS_PER_ADDRESS": "5"})
+    assert [get(f"{front.url}/{n}")[0] for n in range(7)] == [200] * 5 + [429] * 2
+
+
+def test_an_address_has_so_many_connections_at_once(balancer):
+    front = balancer({"MAX_CONNECTIONS_PER_ADDRESS": "3"})
+    with _lines(front.port, 3):
+        assert raw(front.port, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") == b""
+    wait_until(lambda: get(f"{front.url}/")[0] == 200, "the address to be let in again")
+
+
+def test_an_address_has_so_many_new_connections(balancer):
+    front = balancer({"MAX_NEW_CONNECTIONS_PER_ADDRESS": "4"})
+    assert [get(f"{front.url}/{n}")[0] for n in range(6)] == [200] * 4 + [0] * 2
+
+
+@contextmanager
+def _lines(port, count):
+    """Connections that were answered once and stay open."""
+    with ExitStack() as stack:
+        for _ in range(count):
+            line = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+            line.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert line.recv(65536).startswith(b"HTTP/1.1 200 ")
+        yield
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """HAProxy's kind of file: certificate and key in one."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path = tmp_path / "site.pem"
+    path.write_bytes(built.public_bytes(pem) + private)
+    return path
+
+
+async def test_the_variant_with_tls(whole, user, tmp_path, certificate):
+    config = tmp_path / "haproxy.cfg"
+    config.write_text(CONFIG.read_text().replace("#TLS# ", ""))
+    port = free_port()
+    environment = {"TLS_BIND": f"127.0.0.1:{port}", "TLS_CERTIFICATE": str(certificate)}
+    gateways = [gateway.address for gateway in whole.gateways.values()]
+    trusted = ssl.create_default_context(cafile=certificate)
+
+    def header(path, name) -> str:
+        with urllib.request.urlopen(f"https://localhost:{port}{path}", context=trusted, timeout=5) as answer:
+            return answer.headers[name]
+
+    with Balancer(config, gateways, whole.site.address, environment).running() as front:
+        redirect = raw(front.port, b"GET /page HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert redirect.startswith(b"HTTP/1.1 308 ")
+        assert b"location: https://localhost/page" in redirect
+        assert await asyncio.to_thread(header, "/tls", "Strict-Transport-Security")
+        assert whole.site.headers_of("/tls")["x-forwarded-proto"] == ["https"]
+        async with Page(f"wss://localhost:{port}/eventbus/ws", token(user), ssl=trusted) as page:
+            await page.until(lambda: len(page.hows) == 2, "both channels")
+            emit(whole, user, range(3))
+            await page.until(lambda: len(page.events) == 3, "three events")
+        assert "; Secure;" in await asyncio.to_thread(header, "/eventbus/client.js", "Set-Cookie")
