@@ -115,7 +115,7 @@ class CatchUp:
                 session.close(CloseCode.TOO_SLOW, "history and live events did not join up; resume with the cursor")
                 break
             try:
-                history = await self._read(channel.name, None if view.since is None else view.since.offset)
+                history = await self._read(channel.name, view.after)
             except (TransportError, InvalidRecord) as error:
                 # However long Redis is away: the session waits, and has been told why.
                 log.warning("history of %s cannot be read: %s", channel.name, error)
@@ -145,11 +145,16 @@ class CatchUp:
             return True
         if not channel.live or _of_another_life(channel, history):
             return False
-        resumption = resume(view.since, history, view.replaying, int(self._clock.wall() * 1000))
+        now_ms = int(self._clock.wall() * 1000)
+        resumption = resume(view.since, history, view.replaying, now_ms)
         stale = resumption.position.offset < channel.offset
         if stale or (resumption.gap is not None and resumption.gap.reason == "hole"):
             return False
-        session.replay(channel.name, resumption)
+        kept = None
+        if view.settled:
+            before = Position(history.position.epoch, view.delivered)
+            kept = resume(before, history, view.replaying, now_ms)
+        session.replay(channel.name, resumption, kept)
         self._hub.settle(channel.name, session)
         if view.waiting:
             self.subscribe(session, view.waiting.pop(0))

@@ -79,10 +79,10 @@ class Gateway:
     ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
-        self.hub = Hub()
+        self.counters: Counter[str] = Counter()
+        self.hub = Hub(event_limit=settings.max_message_size, counters=self.counters)
         self.tokens = TokenChecker(settings)
         self.admission = Admission(settings)
-        self.counters: Counter[str] = Counter()
         self.latency = Histogram()
         self.instance = settings.instance or f"{socket.gethostname()}-{os.getpid()}"
         self.sessions: dict[str, Session] = {}

@@ -6,6 +6,7 @@ something was lost, and the channel is on repair until log and snapshot have bee
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from eventbus.cursor import BEGINNING, Position
@@ -25,17 +26,19 @@ class Channel:
         position: everything up to here has been handed to the sessions; None until it was first read.
         history: the reading that opened it, as long as nothing has happened since: newcomers need no other.
         buffered: publications that wait for a repair; None while the channel is live.
+        waiting: events in them.
         whole: sessions that read all of it and are up to date.
         partial: sessions that read some topics, or are being brought up to date.
     """
 
-    __slots__ = ("buffered", "history", "name", "partial", "position", "whole")
+    __slots__ = ("buffered", "history", "name", "partial", "position", "waiting", "whole")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.position: Position | None = None
         self.history: History | None = None
         self.buffered: list[Publication] | None = []
+        self.waiting = 0
         self.whole: dict[Session, None] = {}
         self.partial: dict[Session, None] = {}
 
@@ -66,13 +69,21 @@ class Hub:
         events: events received, ever.
     """
 
-    def __init__(self, buffer_limit: int = 10_000) -> None:
+    def __init__(
+        self,
+        buffer_limit: int = 10_000,
+        event_limit: int = 1_048_576,
+        counters: Counter[str] | None = None,
+    ) -> None:
+        """``buffer_limit``: events of a channel that wait for its repair; ``event_limit``: bytes of an event."""
         self.channels: dict[str, Channel] = {}
         self.dirty: list[Session] = []
         self.routed: list[tuple[int, int]] = []
         self.deliveries = 0
         self.events = 0
         self._buffer_limit = buffer_limit
+        self._event_limit = event_limit
+        self._counters = Counter() if counters is None else counters
 
     def join(self, name: str, session: Session) -> Channel:
         """Add a session that is to be brought up to date; a new channel begins on repair."""
@@ -128,13 +139,15 @@ class Hub:
             # A repair has overtaken it; what it holds beyond that follows without a hole.
             self._route(channel, [r for r in publication.records if r.offset > position.offset], publication.epoch)
             return True
-        channel.buffered = [publication]
+        self.suspend(channel)
+        self._buffer(channel, publication)
         return False
 
     def suspend(self, channel: Channel) -> None:
         """Put a channel on repair: what was published meanwhile may not have come."""
         if channel.buffered is None:
             channel.buffered = []
+            channel.waiting = 0
 
     def repair(self, channel: Channel, history: History, now_ms: int) -> Resumption | None:
         """Bring a channel up to date from a reading of it; None if another, newer reading is needed.
@@ -159,6 +172,7 @@ class Hub:
         if reborn or (resumption.gap is not None and resumption.gap.reason == "hole"):
             # The next reading begins after these came, so it has them, or they are gone for good.
             buffered.clear()
+            channel.waiting = 0
             return None
         before = channel.position
         channel.buffered = None
@@ -181,6 +195,8 @@ class Hub:
 
         Nothing was missed: its next event is the first one of a new life.
         """
+        for session in self.sessions_of(channel):
+            session.forget_past(channel.name)
         channel.position = BEGINNING
         channel.history = History(BEGINNING, 0, (), ())
 
@@ -190,10 +206,12 @@ class Hub:
 
     def _buffer(self, channel: Channel, publication: Publication) -> None:
         assert channel.buffered is not None
+        channel.waiting += len(publication.records)
+        if channel.waiting > self._buffer_limit:
+            # What is let go is in the log; that it is missing here shows by the one that stays.
+            channel.buffered.clear()
+            channel.waiting = len(publication.records)
         channel.buffered.append(publication)
-        if len(channel.buffered) > self._buffer_limit:
-            # What is let go is in the log, or the hole shows.
-            del channel.buffered[: self._buffer_limit // 2]
 
     def _adopt(self, channel: Channel, epoch: str) -> None:
         for session in self.sessions_of(channel):
@@ -207,6 +225,12 @@ class Hub:
         self._hand_on(channel, records)
 
     def _hand_on(self, channel: Channel, records: Sequence[Record]) -> None:
+        if any(len(record.event) > self._event_limit for record in records):
+            carried = [record for record in records if len(record.event) <= self._event_limit]
+            self._counters["drop.too_large"] += len(records) - len(carried)
+            if not carried:
+                return
+            records = carried
         batch = Batch(channel.name, records)
         count = len(records)
         for session in channel.whole:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from enum import Enum, auto
 from typing import Final, Protocol
 
@@ -99,11 +100,17 @@ class View:
         """Whether some pattern covers the topic."""
         return self.whole or covered(self.patterns, topic)
 
-    def had(self, record: Record, command: Subscribe) -> bool:
-        """Whether an earlier subscription has brought this event already, and this one does not ask for it again."""
-        if record.offset > self.delivered or not covered(self.settled, record.topic):
-            return False
-        return command.since is None or not matches(command.topic, record.topic)
+    @property
+    def after(self) -> int | None:
+        """Above which offset its log has to be read; None: not at all."""
+        here = [self.delivered] if self.settled else []
+        return min([*here, self.since.offset] if self.since is not None else here, default=None)
+
+    def is_for(self, command: Subscribe, record: Record) -> bool:
+        """Whether a subscription brings this event: not what an earlier one has brought, unless it asks for it."""
+        return matches(command.topic, record.topic) and (
+            command.since is not None or not covered(self.settled, record.topic)
+        )
 
 
 def covered(patterns: Iterable[str], topic: str) -> bool:
@@ -330,45 +337,54 @@ class Session:
         self._void(channel, "unsubscribed")
         return view
 
-    def replay(self, channel: str, resumption: Resumption) -> None:
-        """Hand over what ``resume`` found for the subscription that waits for it. Only to an idle session."""
+    def replay(self, channel: str, resumption: Resumption, kept: Resumption | None) -> None:
+        """Hand over what ``resume`` found for the subscription that waits for it; only to an idle session.
+
+        ``kept`` is the same for those that were settled before: what has come for them meanwhile.
+        """
         view = self.views[channel]
         command = view.bringing
         assert command is not None
-        how = "gap" if resumption.gap else "snapshot" if command.since is None else "resumed"
-        self._introduce(channel, resumption, how, list(view.patterns), command.ref)
-        records = [r for r in resumption.records if view.wants(r.topic) and not view.had(r, command)]
+        records = {r.offset: r for r in resumption.records if view.wants(r.topic) and view.is_for(command, r)}
+        start, gap = resumption.start, resumption.gap
+        if kept is not None:
+            records |= {record.offset: record for record in kept.records if covered(view.settled, record.topic)}
+            start, gap = min(start, kept.start, key=lambda position: position.offset), gap or kept.gap
+        whole = Resumption(start, [records[offset] for offset in sorted(records)], resumption.position, gap)
         view.bringing = None
         view.replaying = []
         view.settled = tuple(view.patterns)
         view.skip_to = resumption.position.offset
-        self._bring(channel, view, records, resumption.position)
+        how = "gap" if gap else "snapshot" if command.since is None else "resumed"
+        self._bring(channel, view, whole, how, list(view.patterns), command.ref)
 
     def interrupt(self, channel: str, resumption: Resumption) -> None:
         """The whole channel has lost events: say so and begin anew from its present state."""
         view = self.views[channel]
         self._void(channel, "gap")
         if view.settled:
-            self._introduce(channel, resumption, "gap", list(view.settled), None)
             view.delivered = resumption.position.offset
             records = [record for record in resumption.records if covered(view.settled, record.topic)]
-            self._bring(channel, view, records, resumption.position)
+            self._bring(channel, view, replace(resumption, records=records), "gap", list(view.settled), None)
         if view.bringing is None:
             view.skip_to = resumption.position.offset
         else:
             view.replaying.clear()  # it waits for a reading of its own, which what came before would not fit
 
-    def adopt(self, channel: str, epoch: str) -> None:
-        """A channel begins a new life, and this session has missed nothing: the epoch belongs to the page's cursor."""
+    def forget_past(self, channel: str) -> None:
+        """The life of a channel has ended in Redis, and nothing of it was missed: what comes next is of another one."""
         view = self.views[channel]
-        if self.waits(channel):
-            self.close(
-                CloseCode.TOO_SLOW, "the channel begins anew and the backlog is of before; resume with the cursor"
-            )
-            return
+        if self.waits(channel) or (view.settled and view.replaying):
+            # It would come after the next life has begun, and be taken for that one's.
+            self.close(CloseCode.TOO_SLOW, "the channel begins anew, and this was behind; resume with the cursor")
         view.skip_to = 0
         view.delivered = 0
         view.replaying.clear()
+
+    def adopt(self, channel: str, epoch: str) -> None:
+        """A channel begins a life, and this session has missed nothing: the epoch belongs to the page's cursor."""
+        self.forget_past(channel)
+        view = self.views[channel]
         if view.bringing is None:
             view.position = Position(epoch, 0)
             where = {"channel": channel, "epoch": epoch, "offset": 0}
@@ -382,31 +398,31 @@ class Session:
         if held is not None:
             self.say("bus.release", {"channel": channel, "offset": held})
 
-    def _introduce(
-        self, channel: str, resumption: Resumption, how: str, topics: list[str], ref: str | float | None
+    def _bring(
+        self, channel: str, view: View, whole: Resumption, how: str, topics: list[str], ref: str | float | None
     ) -> None:
-        """The words before a replay."""
-        start, end = resumption.start, resumption.position
-        where = {"channel": channel, "epoch": end.epoch}
-        if resumption.gap is not None:
-            self.counters[f"gap.{resumption.gap.reason}"] += 1
-            self.say("bus.gap", {**where, "offset": end.offset, "reason": resumption.gap.reason})
-        self.counters[f"resume.{how}"] += 1
-        answer = {} if ref is None else {"ref": ref}
-        self.say("bus.subscribed", {**where, "offset": start.offset, "how": how, "topics": topics, **answer})
-        self.views[channel].position = start
-
-    def _bring(self, channel: str, view: View, records: Iterable[Record], end: Position) -> None:
-        """Events of a replay and the word after it.
+        """A replay's events and the words around them.
 
         Straight to the line: a history is bounded by the log, and the backlog may not be able to hold it.
         """
-        for record in records:
+        start, end = whole.start, whole.position
+        where = {"channel": channel, "epoch": end.epoch}
+        if whole.gap is not None:
+            self.counters[f"gap.{whole.gap.reason}"] += 1
+            self.say("bus.gap", {**where, "offset": end.offset, "reason": whole.gap.reason})
+        self.counters[f"resume.{how}"] += 1
+        answer = {} if ref is None else {"ref": ref}
+        self.say("bus.subscribed", {**where, "offset": start.offset, "how": how, "topics": topics, **answer})
+        view.position = start
+        for record in whole.records:
+            if len(record.event) > self.settings.max_message_size:
+                self.counters["drop.too_large"] += 1
+                continue
             delivery = Delivery(channel, record)
             self._advance(delivery)
             self._write(self.framing.event(self, delivery))
         view.position = end
-        self.say("bus.position", {"channel": channel, "epoch": end.epoch, "offset": end.offset})
+        self.say("bus.position", {**where, "offset": end.offset})
 
     def narrow(self) -> list[str]:
         """Channels that are read in part, and are up to date."""
