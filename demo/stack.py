@@ -149,6 +149,9 @@ class Stack:
             "WEBUI_JWT_AUDIENCE": GATEWAY,
             # Exactly these two: a page from elsewhere gets no connection.
             "WEBUI_ALLOWED_ORIGINS": f"http://127.0.0.1:{site},http://localhost:{site}",
+            # A handful of pages may all be sent away at once.
+            "WEBUI_DRAIN_SPREAD": "0.2",
+            "WEBUI_SHUTDOWN_GRACE": "2",
             "PYTHONUNBUFFERED": "1",
             **self._extra,
         }

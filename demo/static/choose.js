@@ -12,6 +12,7 @@ export class Choose {
   #files = [];
   /** @type {Login | undefined} */
   #limits;
+  #asking = false;
   #form = element("upload");
   #input = element("file-input", HTMLInputElement);
   #button = element("index-files", HTMLButtonElement);
@@ -31,6 +32,7 @@ export class Choose {
   /** @param {Login} login */
   limit(login) {
     this.#limits = login;
+    this.#enable();
     const { installed, max_files, max_file_bytes } = login;
     write(element("installed-count"), count(installed, "document"));
     write(element("limits"), `Up to ${count(max_files, "file")} of ${Math.floor(max_file_bytes / MEGABYTE)} MB.`);
@@ -48,7 +50,7 @@ export class Choose {
     const wrong = this.#tooMuch(files);
     Choose.say(wrong);
     this.#files = wrong ? [] : files;
-    this.#button.disabled = !this.#files.length;
+    this.#enable();
     const [first] = this.#files;
     write(element("chosen"), !first ? "No files chosen" : files.length === 1 ? first.name : count(files.length, "file"));
   }
@@ -66,17 +68,24 @@ export class Choose {
 
   /** @param {() => Promise<Started>} ask @param {(started: Started) => void} started */
   async #start(ask, started) {
-    const before = this.#button.disabled;
-    this.#button.disabled = this.#installed.disabled = true;
+    this.#asking = true;
+    this.#enable();
     Choose.say("");
     try {
       started(await ask());
     } catch (error) {
       Choose.say(error instanceof SiteError ? `Not started: ${error.message}.` : String(error));
     } finally {
-      this.#button.disabled = before;
-      this.#installed.disabled = false;
+      this.#asking = false;
+      this.#enable();
     }
+  }
+
+  /** Who is not logged in yet could only be refused. */
+  #enable() {
+    const ready = Boolean(this.#limits) && !this.#asking;
+    this.#installed.disabled = !ready;
+    this.#button.disabled = !ready || !this.#files.length;
   }
 
   #acceptDrops() {

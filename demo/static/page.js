@@ -42,7 +42,9 @@ function follow(cursor) {
   const now = connect({ url: gateway, token, cursor, backoff: BACKOFF });
   bus = now;
   bus.on("status", (change) => {
-    if (now === bus) connection.take(change);
+    if (now !== bus) return;
+    connection.take(change);
+    view.live = change.status === "open";
   });
   bus.on("error", (error) => console.warn("event bus:", error.message));
   return now;

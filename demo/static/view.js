@@ -17,6 +17,9 @@ export class View {
   #card = element("operation");
   #progress = element("progress", HTMLProgressElement);
 
+  /** Without a connection nobody knows how fast it goes. */
+  #live = false;
+
   /** Called once when the operation has ended. */
   ended = () => {};
 
@@ -28,6 +31,12 @@ export class View {
     element("failures").querySelector("ul")?.replaceChildren();
     this.#card.hidden = element("outcome").hidden = false;
     delete this.#card.dataset.state;
+    this.draw();
+  }
+
+  /** @param {boolean} live */
+  set live(live) {
+    this.#live = live;
     this.draw();
   }
 
@@ -90,7 +99,7 @@ export class View {
     const running = state === "running";
     const of = `${figure(documents.size)} of ${count(total, "document")}`;
     write(element("count"), operation.writing ? `${of} read, writing the index` : running ? of : outcome(operation));
-    const moving = running && !operation.writing;
+    const moving = running && !operation.writing && this.#live;
     write(element("rate"), moving && rate ? `${rate < 10 ? rate.toFixed(1) : Math.round(rate)} per second` : "");
     write(element("left"), moving && secondsLeft !== undefined ? `${duration(secondsLeft)} left` : "");
     if (!running) write(element("rate"), `${count(words, "word")}`);
@@ -132,11 +141,12 @@ function outcome({ state, documents, failed, total, seconds, trouble }) {
 function row({ document, state, words, reason, offset }) {
   const item = make("li", "", "");
   Object.assign(item.dataset, { document, state, offset });
-  item.title = document;
   const sign = make("span", "sign", state === "failed" ? "✕" : "✓");
   sign.ariaHidden = "true";
-  item.append(sign, make("span", "name", document), make("span", "words", state === "failed" ? "failed" : count(words, "word")));
-  if (reason) item.title = `${document} ${reason}`;
+  const name = make("span", "name", document);
+  // A long name is cut off.
+  name.title = reason ? `${document} ${reason}` : document;
+  item.append(sign, name, make("span", "words", state === "failed" ? "failed" : count(words, "word")));
   return item;
 }
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from playwright.async_api import BrowserContext, expect
@@ -16,6 +20,22 @@ from tests.browser.visit import SECONDS, Visit, installed, until
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 MIDDLE = DOCUMENTS // 4
+
+
+def child_of(process: int) -> int:
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    return next(int(pid) for pid, parent in map(str.split, listed.splitlines()) if int(parent) == process)
+
+
+@contextmanager
+def work_held(stack: Stack) -> Iterator[None]:
+    """The worker stands still, so that the middle lasts as long as a test needs it."""
+    group = stack.children["Celery worker"].pid
+    os.killpg(group, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.killpg(group, signal.SIGCONT)
 
 
 async def test_indexes_the_text_on_this_machine_and_finds_a_word(visit: Visit) -> None:
@@ -35,13 +55,14 @@ async def test_indexes_the_text_on_this_machine_and_finds_a_word(visit: Visit) -
 async def test_reload_in_the_middle_is_where_it_was_at_once(visit: Visit) -> None:
     await visit.index_installed()
     await visit.sees(MIDDLE)
-    before = await visit.documents()
-    await visit.page.reload()
-    # All of it comes in one burst, so the first frame that shows a document shows them all.
-    await visit.sees(1)
-    after = await visit.documents()
-    assert after[: len(before)] == before
-    assert len(after) < DOCUMENTS, "the reload was to be in the middle"
+    with work_held(visit.stack):
+        before = await visit.documents()
+        await visit.page.reload()
+        # All of it comes in one burst, so the first frame that shows a document shows them all.
+        await visit.sees(1)
+        after = await visit.documents()
+        assert after[: len(before)] == before
+        assert len(after) < DOCUMENTS, "the reload was to be in the middle"
     await visit.is_ready()
     await visit.is_whole(installed(DOCUMENTS))
 
@@ -72,9 +93,10 @@ async def test_gateway_stopped_and_started_again(visit: Visit, stack: Stack, by:
     await visit.index_installed()
     await visit.sees(MIDDLE)
     started = await visit.started()
-    await asyncio.to_thread(stack.stop_gateway, by)
-    await visit.is_away()
-    seen = len(await visit.documents())
+    with work_held(stack):
+        await asyncio.to_thread(stack.stop_gateway, by)
+        await visit.is_away()
+        seen = len(await visit.documents())
     await until(lambda: len(visit.in_database(started)) > seen + 4, "the work to go on")
     assert len(await visit.documents()) == seen
     await asyncio.to_thread(stack.start_gateway)
@@ -83,15 +105,24 @@ async def test_gateway_stopped_and_started_again(visit: Visit, stack: Stack, by:
     await visit.is_whole(installed(DOCUMENTS))
 
 
-async def test_wifi_off_and_on(visit: Visit, line: Line) -> None:
+async def test_a_worker_process_killed_in_the_middle(visit: Visit, stack: Stack) -> None:
+    await visit.index_installed()
+    await visit.sees(MIDDLE)
+    os.kill(child_of(stack.children["Celery worker"].pid), signal.SIGKILL)
+    await visit.is_ready()
+    await visit.is_whole(installed(DOCUMENTS))
+
+
+async def test_wifi_off_and_on(visit: Visit, stack: Stack, line: Line) -> None:
     await visit.index_installed()
     await visit.sees(MIDDLE)
     started = await visit.started()
     context: BrowserContext = visit.page.context
-    line.cut()
-    await context.set_offline(True)
-    await expect(visit.page.locator("#status-text")).to_have_text("Offline")
-    seen = len(await visit.documents())
+    with work_held(stack):
+        line.cut()
+        await context.set_offline(True)
+        await expect(visit.page.locator("#status-text")).to_have_text("Offline")
+        seen = len(await visit.documents())
     await until(lambda: len(visit.in_database(started)) > seen + 4, "the work to go on")
     line.mend()
     await context.set_offline(False)
