@@ -218,7 +218,7 @@ class CatchUp:
     async def _live_again(self, channel: Channel) -> None:
         self.repair(channel)
         await asyncio.wait([self._repairs[channel.name]])
-        if not channel.live:
+        if not channel.live and self._hub.channels.get(channel.name) is channel:
             await asyncio.sleep(random.uniform(0, _PAUSE_MAX))  # noqa: S311 - spreads retries
 
     def _repair_ended(self, name: str, task: asyncio.Task[None]) -> None:

@@ -108,6 +108,8 @@ class View:
 
     def is_for(self, command: Subscribe, record: Record) -> bool:
         """Whether a subscription brings this event: not what an earlier one has brought, unless it asks for it."""
+        if command.topic not in self.patterns:
+            return False  # given up meanwhile
         return matches(command.topic, record.topic) and (
             command.since is not None or not covered(self.settled, record.topic)
         )
@@ -345,7 +347,7 @@ class Session:
         view = self.views[channel]
         command = view.bringing
         assert command is not None
-        records = {r.offset: r for r in resumption.records if view.wants(r.topic) and view.is_for(command, r)}
+        records = {record.offset: record for record in resumption.records if view.is_for(command, record)}
         start, gap = resumption.start, resumption.gap
         if kept is not None:
             records |= {record.offset: record for record in kept.records if covered(view.settled, record.topic)}

@@ -1,0 +1,107 @@
+"""What a page does with what it hears: PROTOCOL.md's rule for clients, and nothing else of a client."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+Frame = dict[str, Any]
+
+
+@dataclass
+class Track:
+    """Where a page is in one channel."""
+
+    epoch: str
+    offset: int
+    held: bool = False
+    seen: set[int] = field(default_factory=set)
+
+    def move(self, offset: int) -> None:
+        self.offset = offset
+        self.seen = {seen for seen in self.seen if seen > offset}
+
+
+class Page:
+    """Keeps a cursor and drops what it has seen.
+
+    Attributes:
+        events: those that listeners of the page would have got, in order.
+        words: the gateway's own, in order.
+        tracks: the cursor.
+    """
+
+    def __init__(self, cursor: str = "") -> None:
+        self.events: list[Frame] = []
+        self.words: list[Frame] = []
+        self.tracks: dict[str, Track] = {}
+        for part in filter(None, cursor.split(",")):
+            channel, _, position = part.partition("=")
+            epoch, _, offset = position.rpartition(".")
+            self.tracks[channel] = Track(epoch, int(offset))
+
+    @property
+    def cursor(self) -> str:
+        """An offset without an epoch means nothing: then it is the beginning."""
+        return ",".join(
+            f"{channel}={track.epoch}.{track.offset}" if track.epoch else f"{channel}=0"
+            for channel, track in self.tracks.items()
+        )
+
+    def hear(self, text: str | bytes) -> Frame:
+        frame: Frame = json.loads(text)
+        if frame["type"].startswith("bus."):
+            self.words.append(frame)
+            self._word(frame["type"], frame["data"])
+        elif self._admit(frame):
+            self.events.append(frame)
+        return frame
+
+    def said(self, type_: str) -> list[Frame]:
+        """Data of the words of one type."""
+        return [word["data"] for word in self.words if word["type"] == type_]
+
+    def got(self, type_: str, member: str = "n") -> list[Any]:
+        """One member of the payload of all events of a type."""
+        return [event["data"][member] for event in self.events if event["type"] == type_]
+
+    def _admit(self, frame: Frame) -> bool:
+        parts = frame["topic"].split(":")
+        channel = parts[0] if parts[0] == "system" else ":".join(parts[:2])
+        track, offset = self.tracks[channel], frame["offset"]
+        assert track.epoch, "an event came before its channel's epoch was said"
+        if offset <= track.offset or offset in track.seen:
+            return False
+        if track.held:
+            track.seen.add(offset)
+        else:
+            track.move(offset)
+        return True
+
+    def _word(self, type_: str, data: Frame) -> None:
+        match type_:
+            case "bus.hello":
+                for track in self.tracks.values():
+                    track.held = False
+            case "bus.subscribed":
+                old = self.tracks.get(data["channel"])
+                goes_on = old is not None and data["how"] == "resumed" and old.epoch == data["epoch"]
+                track = Track(data["epoch"], data["offset"], held=old is not None and old.held)
+                track.seen = old.seen if old is not None and goes_on else set()
+                track.move(data["offset"])
+                self.tracks[data["channel"]] = track
+            case "bus.position":
+                track = self.tracks[data["channel"]]
+                assert track.epoch == data["epoch"]
+                track.move(max(track.offset, data["offset"]))
+            case "bus.hold":
+                track = self.tracks[data["channel"]]
+                track.held = True
+                track.move(data["offset"])
+            case "bus.release":
+                track = self.tracks[data["channel"]]
+                track.held = False
+                track.move(max(track.offset, data["offset"]))
+            case _:
+                pass
