@@ -40,7 +40,7 @@ export class Operation {
   failed = 0;
   words = 0;
   terms = 0;
-  /** Events about documents that were listed already: none, as long as nothing had to be asked of the site. */
+  /** Events about documents that an event had listed already: none. What the site told may be told again. */
   repeats = 0;
   trouble = "";
   #writing = 0;
@@ -127,8 +127,10 @@ export class Operation {
 
   /** @param {Document} document @param {number} time */
   #done(document, time) {
-    if (this.documents.has(document.document)) this.repeats++;
-    else this.#add(document);
+    const known = this.documents.get(document.document);
+    if (!known) this.#add(document);
+    else if (known.offset) this.repeats++;
+    else known.offset = document.offset;
     this.#times.push(time);
     while ((this.#times[0] ?? time) < time - WINDOW_MS) this.#times.shift();
   }

@@ -85,6 +85,10 @@ function show({ operation: id, cursor, label, total }) {
   };
   bus.on("gap", () => void refetch().catch(complain));
   if (!cursor) void refetch().catch(complain);
+  // Opened while the gateway is away: what there was until now the site knows, too.
+  bus.on("status", ({ status }) => {
+    if (status === "waiting" && !operation.documents.size) void refetch().catch(complain);
+  });
 }
 
 /** @param {unknown} error */

@@ -101,7 +101,7 @@ export class View {
     write(element("count"), operation.writing ? `${of} read, writing the index` : running ? of : outcome(operation));
     const moving = running && !operation.writing && this.#live;
     write(element("rate"), moving && rate ? `${rate < 10 ? rate.toFixed(1) : Math.round(rate)} per second` : "");
-    write(element("left"), moving && secondsLeft !== undefined ? `${duration(secondsLeft)} left` : "");
+    write(element("left"), moving && secondsLeft !== undefined ? `${duration(Math.max(1, Math.ceil(secondsLeft)))} left` : "");
     if (!running) write(element("rate"), `${count(words, "word")}`);
     if (state === "ready") write(element("left"), count(operation.terms, "term"));
   }

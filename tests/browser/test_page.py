@@ -105,6 +105,22 @@ async def test_gateway_stopped_and_started_again(visit: Visit, stack: Stack, by:
     await visit.is_whole(installed(DOCUMENTS))
 
 
+async def test_reload_while_the_gateway_is_away(visit: Visit, stack: Stack) -> None:
+    await visit.index_installed()
+    await visit.sees(MIDDLE)
+    with work_held(stack):
+        await asyncio.to_thread(stack.stop_gateway, signal.SIGKILL)
+        before = await visit.documents()
+        await visit.page.reload()
+        await visit.sees(len(before))
+        assert set(before) <= set(await visit.documents())
+        await visit.is_away()
+    await asyncio.to_thread(stack.start_gateway)
+    await visit.is_ready()
+    # Who was told by the site has its order.
+    await visit.is_whole(installed(DOCUMENTS), in_order=False)
+
+
 async def test_a_worker_process_killed_in_the_middle(visit: Visit, stack: Stack) -> None:
     await visit.index_installed()
     await visit.sees(MIDDLE)
