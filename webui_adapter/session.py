@@ -158,6 +158,7 @@ class Session:
         "pinged",
         "principal",
         "rate",
+        "refusals",
         "settings",
         "state",
         "stuck_since",
@@ -193,6 +194,8 @@ class Session:
         self.clock = clock
         now = clock.now()
         self.rate = Rate(settings.message_rate_limit, now)
+        # To be refused as often again is no misunderstanding any more.
+        self.refusals = Rate(settings.message_rate_limit, now)
         self.bad_commands = 0
         self.opened = now
         self.expires = now
@@ -257,19 +260,20 @@ class Session:
         """Read a command; what is wrong with it is answered here (``refused`` hears it too), and None returned."""
         try:
             wait = self.rate.take(self.clock.now())
+            if len(text) > self.settings.max_command_size:
+                limit = self.settings.max_command_size
+                raise CommandRefused("too_large", f"a command has at most {limit} bytes", limit=limit)
+            command = parse_command(text)
             if wait:
                 raise CommandRefused(
                     "rate_limited",
                     f"more than {self.settings.message_rate_limit:g} commands a second",
                     limit=self.settings.message_rate_limit,
                     retry_ms=int(wait * 1000) + 1,
+                    ref=command.ref,
                 )
-            if len(text) > self.settings.max_command_size:
-                limit = self.settings.max_command_size
-                raise CommandRefused("too_large", f"a command has at most {limit} bytes", limit=limit)
-            command = parse_command(text)
             if self.state is State.WAITING and not isinstance(command, Auth):
-                raise CommandRefused("unauthenticated", "the first command must be auth", field="do")
+                raise CommandRefused("unauthenticated", "the first command must be auth", field="do", ref=command.ref)
         except CommandRefused as error:
             self.refuse(error)
             if refused is not None:
@@ -285,6 +289,8 @@ class Session:
             self.bad_commands += 1
         if self.bad_commands >= self.settings.max_bad_commands:
             self.close(CloseCode.PROTOCOL_VIOLATION, "too many malformed commands")
+        if error.code == "rate_limited" and self.refusals.take(self.clock.now()):
+            self.close(CloseCode.PROTOCOL_VIOLATION, "far too many commands")
 
     def say(self, type_: str, data: Mapping[str, object]) -> None:
         """One of the gateway's own words. It does not queue behind events: it is about the connection."""

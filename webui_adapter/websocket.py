@@ -28,7 +28,6 @@ from webui_adapter.ws import EXTENSION, EventBusWebSocketProtocol
 
 __all__ = ["serve_websocket"]
 
-_SLOW_DOWN = 1.0
 
 
 class FrameFraming:
@@ -176,20 +175,18 @@ async def _serve(
 
 async def _receive(gateway: Gateway, session: Session, websocket: WebSocket) -> int:
     """Commands until the end; the close code."""
-    refused: list[Mapping[str, object]] = []
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
             return int(message.get("code") or 1005)
+        if session.close_code is not None:
+            continue  # it has been told to go, and this was on its way
         text = message.get("text")
-        command = session.receive(text if text is not None else message.get("bytes", b""), refused.append)
-        if command is not None:
+        command = session.receive(text if text is not None else message.get("bytes", b""))
+        if command is None:
+            gateway.flush()
+        else:
             gateway.handle(session, command)
-            continue
-        gateway.flush()
-        wait = cast("int", refused.pop().get("retry_ms", 0))
-        # Who sends faster than allowed is read more slowly: the rest waits on their side.
-        await asyncio.sleep(min(wait / 1000, _SLOW_DOWN))
 
 
 async def _pull(pull: PullLine, session: Session, websocket: WebSocket) -> None:

@@ -156,6 +156,7 @@ def test_the_first_command_must_be_auth() -> None:
     (error,) = frames_of(session)
     assert error["type"] == "bus.error"
     assert error["data"]["code"] == "unauthenticated"
+    assert error["data"]["ref"] == 1
     assert session.close_code is None
     assert isinstance(session.receive('{"do":"auth","token":"t"}'), Auth)
 
@@ -172,6 +173,7 @@ def test_beyond_its_rate_a_session_is_told_the_limit_and_when_to_try_again() -> 
     assert error["data"] == heard[0]
     assert error["data"]["code"] == "rate_limited"
     assert error["data"]["limit"] == 10
+    assert error["data"]["ref"] == 1
     assert 95 <= error["data"]["retry_ms"] <= 105
     clock.at += error["data"]["retry_ms"] / 1000
     assert session.receive('{"do":"ping"}') is not None
@@ -190,6 +192,26 @@ def test_who_never_gets_the_form_right_is_closed() -> None:
     for expected in (None, None, 4502):
         session.receive("{")
         assert session.close_code == expected
+
+
+def test_to_be_refused_for_its_rate_as_often_again_is_the_end() -> None:
+    session = new_session(message_rate_limit=10, max_bad_commands=2)
+    for i in range(20):
+        session.receive('{"do":"ping"}')
+        assert session.close_code is None, i
+    session.receive('{"do":"ping"}')
+    assert session.close_code == 4502
+
+
+def test_a_little_too_fast_for_ever_is_no_reason_to_end() -> None:
+    session = new_session(message_rate_limit=10, max_bad_commands=2)
+    clock = session.clock
+    assert isinstance(clock, ManualClock)
+    for _ in range(500):
+        clock.at += 1 / 15
+        session.receive('{"do":"ping"}')
+    assert session.counters["refused.rate_limited"] > 100
+    assert session.close_code is None
 
 
 @pytest.mark.parametrize("code", ["forbidden", "too_many_topics", "rate_limited", "read_only"])
