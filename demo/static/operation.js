@@ -40,9 +40,12 @@ export class Operation {
   failed = 0;
   words = 0;
   terms = 0;
-  /** Events about documents that an event had listed already: none. What the site told may be told again. */
+  /** Events about documents that an event had listed already: none. What the site told after a gap may be told again. */
   repeats = 0;
   trouble = "";
+  /** Raised when the list begins anew. */
+  edition = 0;
+  #provisional = false;
   #writing = 0;
   #began = 0;
   #ended = 0;
@@ -86,8 +89,9 @@ export class Operation {
     }
   }
 
-  /** What the site knows, after something was missed for good. @param {State} state */
-  merge(state) {
+  /** What the site knows. Provisionally: until the bus, which tells it in order, can be reached. @param {State} state */
+  merge(state, provisional = false) {
+    this.#provisional = provisional;
     this.label = state.label;
     this.total = state.total;
     for (const document of state.documents) {
@@ -127,12 +131,20 @@ export class Operation {
 
   /** @param {Document} document @param {number} time */
   #done(document, time) {
+    if (this.#provisional) this.#restart();
     const known = this.documents.get(document.document);
     if (!known) this.#add(document);
     else if (known.offset) this.repeats++;
     else known.offset = document.offset;
     this.#times.push(time);
     while ((this.#times[0] ?? time) < time - WINDOW_MS) this.#times.shift();
+  }
+
+  #restart() {
+    this.#provisional = false;
+    this.documents.clear();
+    this.failed = this.words = 0;
+    this.edition++;
   }
 
   /** @param {Document} document */

@@ -79,15 +79,17 @@ function show({ operation: id, cursor, label, total }) {
     view.draw();
   });
   // Something is missing for good, or there was no cursor to begin with: the site knows the rest.
-  const refetch = async () => {
-    operation.merge(await operationState(id));
+  const refetch = async (provisional = false) => {
+    const state = await operationState(id);
+    if (provisional && operation.documents.size) return;
+    operation.merge(state, provisional);
     view.draw();
   };
   bus.on("gap", () => void refetch().catch(complain));
   if (!cursor) void refetch().catch(complain);
   // Opened while the gateway is away: what there was until now the site knows, too.
   bus.on("status", ({ status }) => {
-    if (status === "waiting" && !operation.documents.size) void refetch().catch(complain);
+    if (status === "waiting" && !operation.documents.size) void refetch(true).catch(complain);
   });
 }
 

@@ -10,6 +10,7 @@ export class View {
   /** @type {Operation | undefined} */
   #operation;
   #drawn = 0;
+  #edition = 0;
   #due = false;
   #spoken = 0;
   #list = element("documents");
@@ -26,9 +27,8 @@ export class View {
   /** @param {Operation} operation */
   show(operation) {
     this.#operation = operation;
-    this.#drawn = this.#spoken = 0;
-    this.#list.replaceChildren();
-    element("failures").querySelector("ul")?.replaceChildren();
+    this.#spoken = 0;
+    this.#clear();
     this.#card.hidden = element("outcome").hidden = false;
     delete this.#card.dataset.state;
     this.draw();
@@ -71,8 +71,16 @@ export class View {
     }
   }
 
+  #clear() {
+    this.#drawn = this.#edition = 0;
+    this.#list.replaceChildren();
+    element("failures").querySelector("ul")?.replaceChildren();
+  }
+
   /** @param {Operation} operation */
-  #documents({ documents, repeats, failed }) {
+  #documents({ documents, repeats, failed, edition }) {
+    if (edition !== this.#edition) this.#clear();
+    this.#edition = edition;
     const fresh = [...documents.values()].slice(this.#drawn);
     this.#drawn = documents.size;
     this.#list.dataset.repeats = String(repeats);

@@ -116,9 +116,9 @@ async def test_reload_while_the_gateway_is_away(visit: Visit, stack: Stack) -> N
         assert set(before) <= set(await visit.documents())
         await visit.is_away()
     await asyncio.to_thread(stack.start_gateway)
+    await visit.is_live()
     await visit.is_ready()
-    # Who was told by the site has its order.
-    await visit.is_whole(installed(DOCUMENTS), in_order=False)
+    await visit.is_whole(installed(DOCUMENTS))
 
 
 async def test_a_worker_process_killed_in_the_middle(visit: Visit, stack: Stack) -> None:
