@@ -1,5 +1,7 @@
 # `make demo` and `make test` are all that a newcomer needs; each sets up what it lacks.
 PYTHON ?= python3
+# Two processes, each test file in one of them: the fixtures of a file are made once.
+PYTEST ?= -n 2 --dist loadfile
 VENV   := .venv
 BIN    := $(VENV)/bin
 CLIENT := webui_adapter/client
@@ -50,6 +52,8 @@ lint: setup client ## ruff, strict types, import contracts, TypeScript's own che
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	cd $(CLIENT) && npm run --silent check
+	$(CLIENT)/node_modules/.bin/tsc -p demo/static
+	$(BIN)/python -m eventbus schema demo.events --typescript -o demo/static/events.d.ts --check
 	sh tests/lint-files.sh
 
 format: setup ## rewrite to the house style

@@ -23,6 +23,8 @@ from webui_adapter.websocket import serve_websocket
 __all__ = ["gateway_router", "make_gateway", "routes"]
 
 _CLIENT: Final = Path(__file__).parent / "client" / "dist"
+# A page of another origin may import the client: browsers ask for modules with CORS. It holds no secret.
+_PUBLIC: Final = {"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"}
 _TYPES: Final = {".js": "text/javascript", ".ts": "text/plain"}
 
 
@@ -109,7 +111,7 @@ def _add_client(router: APIRouter, prefix: str) -> None:
         if path is None:
             hint = "" if built else "; the client is not built: run make client"
             return PlainTextResponse(f"no such file{hint}", 404)
-        return FileResponse(path, media_type=_TYPES.get(path.suffix), headers={"Cache-Control": "no-cache"})
+        return FileResponse(path, media_type=_TYPES.get(path.suffix), headers=_PUBLIC)
 
 
 def _add_probes(router: APIRouter, gateway: Gateway) -> None:
