@@ -119,7 +119,7 @@ class WheelMachine(RuleBasedStateMachine):
     @rule(item=st.integers(0, 9), after=st.floats(-2, 30))
     def put(self, item: int, after: float) -> None:
         self.wheel.put(item, self.now + after)
-        self.due[item] = self.now + after
+        self.due[item] = self.now + max(after, 0.0)  # a moment that has passed is the next tick
 
     @rule(item=st.integers(0, 9))
     def remove(self, item: int) -> None:

@@ -44,15 +44,15 @@ def modules(redis_url: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def project(tmp_path, bus_settings, redis_url):
-    for name, text in modules(redis_url).items():
+def project(tmp_path_factory, own_redis):
+    tmp_path = tmp_path_factory.mktemp("project")
+    for name, text in modules(own_redis.url).items():
         (tmp_path / f"{name}.py").write_text(text)
     port = free_port()
     environment = {
         **os.environ,
         "PYTHONPATH": f"{tmp_path}:{ROOT}",
-        "EVENTBUS_REDIS_URL": bus_settings.redis_url,
-        "EVENTBUS_KEY_PREFIX": bus_settings.key_prefix,
+        "EVENTBUS_REDIS_URL": own_redis.url,
         "WEBUI_JWT_SECRET": SECRET,
     }
     commands = [
