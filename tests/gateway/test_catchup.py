@@ -23,7 +23,8 @@ from tests.gateway.world import SECRET, eventually, token
 from webui_adapter.authorise import Authoriser, by_claim
 from webui_adapter.commands import Ping, Subscribe, Unsubscribe, parse_command
 from webui_adapter.gateway import Gateway
-from webui_adapter.session import Session, State
+from webui_adapter.session import Session
+from webui_adapter.states import State
 from webui_adapter.websocket import FRAMES
 
 USER = "user:ann"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.gateway.parts import ManualClock, frames_of, new_session
 from webui_adapter.commands import Auth, Ping, Subscribe, Unsubscribe, parse_command
 from webui_adapter.errors import CommandRefused
-from webui_adapter.session import State
+from webui_adapter.states import State
 from webui_adapter.tokens import Principal
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "wire" / "commands.json").read_text())

@@ -21,7 +21,6 @@ from webui_adapter.errors import TokenRefused
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.tokens import MAX_TOKEN, TokenChecker, token_of
 
-
 OTHER = "another secret, that is long enough as well"
 
 
