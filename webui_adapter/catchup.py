@@ -22,7 +22,9 @@ from webui_adapter.clock import Clock
 from webui_adapter.closecodes import CloseCode
 from webui_adapter.commands import Subscribe
 from webui_adapter.hub import Channel, Hub
-from webui_adapter.session import Session, State, View
+from webui_adapter.session import Session
+from webui_adapter.states import State
+from webui_adapter.view import View
 
 __all__ = ["CatchUp"]
 

@@ -27,8 +27,9 @@ from webui_adapter.commands import Auth, Command, Ping, Subscribe, Unsubscribe
 from webui_adapter.errors import CommandRefused, TokenRefused
 from webui_adapter.histogram import Histogram
 from webui_adapter.hub import Hub
-from webui_adapter.session import Framing, Session, State
+from webui_adapter.session import Framing, Session
 from webui_adapter.settings import GatewaySettings
+from webui_adapter.states import State
 from webui_adapter.tokens import TokenChecker
 from webui_adapter.wheel import Wheel
 

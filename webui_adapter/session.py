@@ -7,14 +7,13 @@ backlog come into being, and it goes when the browser has caught up.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from enum import Enum, auto
 from typing import Final, Protocol
 
 from eventbus.cursor import Cursor, Position
 from eventbus.resume import Resumption
-from eventbus.topics import channel_of, matches, whole_channel
+from eventbus.topics import channel_of, whole_channel
 from eventbus.wire import Record
 from webui_adapter.backlog import Backlog, Hold, Release, Step
 from webui_adapter.clock import Clock
@@ -24,100 +23,15 @@ from webui_adapter.delivery import Batch, Delivery
 from webui_adapter.errors import CommandRefused
 from webui_adapter.limits import Rate
 from webui_adapter.settings import GatewaySettings
+from webui_adapter.states import NEXT, State
 from webui_adapter.tokens import Principal
+from webui_adapter.view import View, covered
 
-__all__ = ["Framing", "Session", "State", "View"]
-
-
-class State(Enum):
-    """Where a session is in its life."""
-
-    WAITING = auto()
-    """Connected; the first message has to bring a token."""
-    OPEN = auto()
-    LEAVING = auto()
-    """Told to go; still served."""
-    CLOSED = auto()
-
-
-_NEXT: Mapping[State, frozenset[State]] = {
-    State.WAITING: frozenset({State.OPEN, State.CLOSED}),
-    State.OPEN: frozenset({State.LEAVING, State.CLOSED}),
-    State.LEAVING: frozenset({State.CLOSED}),
-    State.CLOSED: frozenset(),
-}
+__all__ = ["Framing", "Session"]
 
 
 # Refusals of what no working page sends. The others (a right that is missing, a rate, a limit) are everyday life.
 _MALFORMED: Final = frozenset({"bad_json", "bad_command", "bad_topic", "too_large", "unauthenticated"})
-
-
-class View:
-    """What a session reads of one channel.
-
-    Attributes:
-        patterns: as subscribed; together they decide which topics are seen.
-        settled: those of them whose past has been handed over, up to ``delivered``.
-        bringing: the subscription that is being brought up to date; None once that is over.
-        replaying: live events that came meanwhile.
-        waiting: subscriptions of this channel that come after that.
-        skip_to: live events up to this offset were in the history already.
-        position: where the session is in this channel, as far as it was told; None before.
-        requested: where it asked to resume; that stays its cursor until the replay begins.
-    """
-
-    __slots__ = (
-        "bringing",
-        "delivered",
-        "patterns",
-        "position",
-        "replaying",
-        "requested",
-        "settled",
-        "skip_to",
-        "waiting",
-        "whole",
-    )
-
-    def __init__(self) -> None:
-        self.patterns: dict[str, None] = {}
-        self.settled: tuple[str, ...] = ()
-        self.delivered = 0
-        self.bringing: Subscribe | None = None
-        self.replaying: list[Record] = []
-        self.waiting: list[Subscribe] = []
-        self.skip_to = 0
-        self.position: Position | None = None
-        self.requested: Position | None = None
-        self.whole = False
-
-    @property
-    def since(self) -> Position | None:
-        """From where the subscription that is being brought wants its past."""
-        return None if self.bringing is None else self.bringing.since
-
-    def wants(self, topic: str) -> bool:
-        """Whether some pattern covers the topic."""
-        return self.whole or covered(self.patterns, topic)
-
-    @property
-    def after(self) -> int | None:
-        """Above which offset its log has to be read; None: not at all."""
-        here = [self.delivered] if self.settled else []
-        return min([*here, self.since.offset] if self.since is not None else here, default=None)
-
-    def is_for(self, command: Subscribe, record: Record) -> bool:
-        """Whether a subscription brings this event: not what an earlier one has brought, unless it asks for it."""
-        if command.topic not in self.patterns:
-            return False  # given up meanwhile
-        return matches(command.topic, record.topic) and (
-            command.since is not None or not covered(self.settled, record.topic)
-        )
-
-
-def covered(patterns: Iterable[str], topic: str) -> bool:
-    """Whether one of the patterns covers the topic."""
-    return any(matches(pattern, topic) for pattern in patterns)
 
 
 class Framing(Protocol):
@@ -209,7 +123,7 @@ class Session:
 
     def enter(self, state: State) -> None:
         """Change state; a change that the table does not have is a bug in the gateway."""
-        if state not in _NEXT[self.state]:
+        if state not in NEXT[self.state]:
             raise AssertionError(f"a session cannot go from {self.state.name} to {state.name}")
         self.state = state
         if state is State.CLOSED:

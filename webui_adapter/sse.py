@@ -19,7 +19,8 @@ from webui_adapter.gateway import Gateway
 from webui_adapter.httpd import EXTENSION, EventBusHttpProtocol
 from webui_adapter.origins import origin_allowed
 from webui_adapter.pull import PullLine
-from webui_adapter.session import Session, State
+from webui_adapter.session import Session
+from webui_adapter.states import State
 from webui_adapter.tokens import token_of
 from webui_adapter.websocket import reading_of
 

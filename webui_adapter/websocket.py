@@ -29,7 +29,6 @@ from webui_adapter.ws import EXTENSION, EventBusWebSocketProtocol
 __all__ = ["serve_websocket"]
 
 
-
 class FrameFraming:
     """Events as the prepared frames that all sessions share."""
 
