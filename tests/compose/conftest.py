@@ -12,7 +12,7 @@ import pytest
 from eventbus import Bus, BusSettings
 from tests.compose.page import Page
 from tests.compose.parts import CONFIG, Balancer, Gateway, Recorder, token
-from tests.conftest import wait_until
+from tests.conftest import RedisServer, wait_until
 
 
 @dataclass
@@ -31,21 +31,24 @@ class Set:
         return next(other for other in self.gateways if other != name)
 
 
-@contextlib.contextmanager
-def running_set(redis_url: str, differing: Mapping[str, Mapping[str, str]] | None = None) -> Iterator[Set]:
-    """``differing``: what is other for one gateway, by name."""
+@pytest.fixture(scope="session")
+def whole(redis_url: str) -> Iterator[Set]:
+    """For tests that leave it as it was; each has a user of its own."""
     settings = BusSettings(redis_url=redis_url, key_prefix=f"t{uuid.uuid4().hex[:10]}")
-    shared = {"EVENTBUS_REDIS_URL": redis_url, "EVENTBUS_KEY_PREFIX": settings.key_prefix}
-    gateways = {
-        name: Gateway(name, {**shared, **(differing or {}).get(name, {})}) for name in ("gateway-1", "gateway-2")
+    environment = {
+        "EVENTBUS_REDIS_URL": redis_url,
+        "EVENTBUS_KEY_PREFIX": settings.key_prefix,
+        "WEBUI_DRAIN_SPREAD": "0.2",
+        "WEBUI_SHUTDOWN_GRACE": "2",
     }
+    gateways = {name: Gateway(name, environment) for name in ("gateway-1", "gateway-2")}
     site = Recorder()
     bus = Bus(settings)
     try:
         for gateway in gateways.values():
             gateway.start()
         for gateway in gateways.values():
-            wait_until(gateway.ready, f"{gateway.name} to be ready")
+            wait_until(gateway.ready, f"{gateway.name} to be ready", seconds=30)
         addresses = [gateway.address for gateway in gateways.values()]
         with Balancer(CONFIG, addresses, site.address).running() as balancer:
             yield Set(balancer, gateways, site, bus)
@@ -53,15 +56,21 @@ def running_set(redis_url: str, differing: Mapping[str, Mapping[str, str]] | Non
         bus.close()
         for gateway in gateways.values():
             gateway.kill()
-        site.shutdown()
-        site.server_close()
+        site.close()
 
 
-@pytest.fixture(scope="session")
-def whole(redis_url: str) -> Iterator[Set]:
-    """For tests that leave it as it was; each has a user of its own."""
-    with running_set(redis_url) as whole:
-        yield whole
+@pytest.fixture
+def uneven(whole: Set, own_redis: RedisServer) -> Iterator[Set]:
+    """Gateway 1 has a Redis of its own, which may go, and room for one."""
+    poor = Gateway("gateway-1", {"EVENTBUS_REDIS_URL": own_redis.url, "WEBUI_MAX_TOTAL_CONNECTIONS": "1"})
+    rich = whole.gateways["gateway-2"]
+    try:
+        poor.start()
+        wait_until(poor.ready, f"{poor.name} to be ready", seconds=30)
+        with Balancer(CONFIG, [poor.address, rich.address], whole.site.address).running() as balancer:
+            yield Set(balancer, {gateway.name: gateway for gateway in (poor, rich)}, whole.site, whole.bus)
+    finally:
+        poor.kill()
 
 
 @pytest.fixture
@@ -73,8 +82,7 @@ def user() -> str:
 def site() -> Iterator[Recorder]:
     site = Recorder()
     yield site
-    site.shutdown()
-    site.server_close()
+    site.close()
 
 
 @pytest.fixture
@@ -82,7 +90,7 @@ def balancer(site: Recorder) -> Iterator[Callable[..., Balancer]]:
     """A balancer of its own before a recorder, with an environment of its own."""
     with contextlib.ExitStack() as stack:
 
-        def start(environment: Mapping[str, str] | None = None, config=CONFIG) -> Balancer:
-            return stack.enter_context(Balancer(config, [site.address] * 2, site.address, environment).running())
+        def start(environment: Mapping[str, str] | None = None) -> Balancer:
+            return stack.enter_context(Balancer(CONFIG, [site.address] * 2, site.address, environment).running())
 
         yield start

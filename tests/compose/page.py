@@ -82,12 +82,7 @@ class Page:
             said = len(self.instances)
             try:
                 async with self._connect() as line:
-                    self._keep_cookie(line)
-                    async for text in line:
-                        self._take(json.loads(text))
-                        async with self._changed:
-                            self._changed.notify_all()
-                    code = line.close_code
+                    code = await self._read(line)
             except ConnectionClosed as closed:
                 code = closed.rcvd.code if closed.rcvd else 1006
             except InvalidStatus as refused:
@@ -101,6 +96,25 @@ class Page:
             attempt = 0 if len(self.instances) > said else attempt + 1
             # Full jitter, as the protocol has it.
             await asyncio.sleep(random.uniform(0, min(0.5, 0.02 * 2**attempt)))
+
+    async def _read(self, line: ClientConnection) -> int | None:
+        """Take what comes until the end of the connection; its close code, 4000 where the page has left by itself."""
+        leaving: asyncio.TimerHandle | None = None
+        closing: list[asyncio.Task[None]] = []
+        self._keep_cookie(line)
+        async for text in line:
+            frame = json.loads(text)
+            if frame["type"] == "bus.drain":
+                after = frame["data"]["after_ms"] / 1000
+                leaving = asyncio.get_running_loop().call_later(
+                    after, lambda: closing.append(asyncio.create_task(line.close()))
+                )
+            self._take(frame)
+            async with self._changed:
+                self._changed.notify_all()
+        if leaving is not None:
+            leaving.cancel()
+        return 4000 if closing else line.close_code
 
     def _connect(self) -> connect:
         positions = (

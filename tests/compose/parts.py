@@ -105,6 +105,10 @@ class Recorder(ThreadingHTTPServer):
     def address(self) -> str:
         return f"127.0.0.1:{self.server_port}"
 
+    def close(self) -> None:
+        self.shutdown()
+        self.server_close()
+
     def headers_of(self, path: str) -> dict[str, list[str]]:
         """All headers of the last request for a path, names in lower case."""
         found = [headers for seen, headers in self.seen if seen == path]
