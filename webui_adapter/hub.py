@@ -225,12 +225,12 @@ class Hub:
         self._hand_on(channel, records)
 
     def _hand_on(self, channel: Channel, records: Sequence[Record]) -> None:
-        if any(len(record.event) > self._event_limit for record in records):
-            carried = [record for record in records if len(record.event) <= self._event_limit]
-            self._counters["drop.too_large"] += len(records) - len(carried)
-            if not carried:
-                return
-            records = carried
+        for record in records:
+            if len(record.event) > self._event_limit:
+                records = self._carried(records)
+                break
+        if not records:
+            return
         batch = Batch(channel.name, records)
         count = len(records)
         for session in channel.whole:
@@ -244,6 +244,12 @@ class Hub:
         each, rest = divmod(receivers, count)
         for i, record in enumerate(records):
             self.routed.append((record.emitted, each + (i < rest)))
+
+    def _carried(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Those within the size limit; the others are counted."""
+        carried = [record for record in records if len(record.event) <= self._event_limit]
+        self._counters["drop.too_large"] += len(records) - len(carried)
+        return carried
 
     def _hand_on_partial(self, channel: Channel, batch: Batch) -> int:
         taken = 0

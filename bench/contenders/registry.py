@@ -11,6 +11,7 @@ __all__ = ["FLOORS", "NAMES", "OURS", "load"]
 
 _PLACES: Final = {
     "ours": ("ours", "OURS"),
+    "ours-fed": ("ours_fed", "OURS_FED"),
     "plain": ("plain_fastapi", "PLAIN_FASTAPI"),
     "socketio": ("python_socketio", "PYTHON_SOCKETIO"),
     "floor-plain": ("floor", "PLAIN"),

@@ -1,0 +1,65 @@
+"""Our gateway, fed with publications written straight to Redis (`docs/PROTOCOL.md`, last section).
+
+Through `emit`, one worker process and Redis take more CPU time per event than the gateway does, so on two cores the
+gateway is never saturated by events for single users. This feed leaves out validation, log, snapshot and ids; what
+the gateway does is the same. It says what the gateway costs when it, and nothing else, is the limit.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import redis
+
+from bench.contenders.contract import Emission
+from bench.contenders.ours import OURS
+from bench.ticks import NAME, OPERATION, padding
+from eventbus.redis.keys import Keys
+from eventbus.redis.resp import pack
+from eventbus.topics import operation_topic, user_channel
+from eventbus.wire import join_records, routing_header
+
+__all__ = ["OURS_FED"]
+
+_EPOCH: Final = "feed"
+_ID: Final = "01934e7a-0000-7000-8000-000000000000"
+
+
+class _Feed:
+    """Keeps each channel's offset itself, as nobody else publishes."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._keys = Keys("eb")
+        # Untyped in the client library.
+        self._connection: Any = redis.ConnectionPool.from_url(redis_url, protocol=2).get_connection()
+        self._offsets: defaultdict[str, int] = defaultdict(int)
+        self._pad = padding("u00000")
+
+    def publish(self, batch: Sequence[Emission]) -> None:
+        commands = [self._publication(emission) for emission in batch]
+        self._connection.send_packed_command([b"".join(map(pack, commands))])
+        for _ in commands:
+            self._connection.read_response()
+
+    def _publication(self, emission: Emission) -> tuple[str | bytes | int, ...]:
+        assert emission.user is not None
+        channel, topic = user_channel(emission.user), operation_topic(emission.user, OPERATION)
+        before = self._offsets[channel]
+        offset = self._offsets[channel] = before + 1
+        header = routing_header(
+            lane=1, keep="log", expires_ms=0, emitted_us=emission.at, type_=NAME, topic=topic, key=None
+        )
+        event = (
+            f'{{"offset":{offset},"id":"{_ID}","type":"{NAME}","topic":"{topic}","time":{emission.at // 1000},'
+            f'"data":{{"seq":{emission.seq},"at":{emission.at},"pad":"{self._pad}"}}}}'
+        )
+        record = f"{offset} {header}\n{event}".encode()
+        return "PUBLISH", self._keys.live(channel), join_records(_EPOCH, before, [record])
+
+
+OURS_FED = replace(
+    OURS, name="ours-fed", title="ours, fed past emit", publisher=_Feed, emitter=None, cases=frozenset({"direct-flat"})
+)
