@@ -41,8 +41,9 @@ def gateway_router(
     ``app.include_router(gateway_router())`` is all; run the application with
     ``--ws webui_adapter.ws:EventBusWebSocketProtocol`` for the fast way out, and with
     ``--http webui_adapter.httpd:EventBusHttpProtocol`` so that SSE streams leave at shutdown and can be cut when their
-    reader takes nothing. ``authoriser`` says who may read which
-    collection; ``broker`` keeps everything in the process; ``probes`` adds ``/healthz``, ``/readyz`` and ``/metrics``.
+    reader takes nothing. ``--timeout-graceful-shutdown`` must be longer than ``drain_spread`` and ``shutdown_grace``
+    together. ``authoriser`` says who may read which collection; ``broker`` keeps everything in the process; ``probes``
+    adds ``/healthz``, ``/readyz`` and ``/metrics``.
     """
     return routes(make_gateway(settings, bus_settings, authoriser=authoriser, broker=broker), probes=probes)
 

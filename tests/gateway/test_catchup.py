@@ -588,7 +588,7 @@ async def test_the_limit_of_topics_counts_those_that_wait() -> None:
         assert [word["ref"] for word in line.page.said("bus.subscribed") if word.get("ref") == "again"] == ["again"]
 
 
-@pytest.mark.parametrize("answer", [None, 0, "", LookupError("no"), asyncio.TimeoutError()])
+@pytest.mark.parametrize("answer", [None, 0, "", LookupError("no"), TimeoutError()])
 async def test_an_authoriser_that_errs_means_no(answer: object) -> None:
     def odd(*_: object) -> Any:
         if isinstance(answer, Exception):

@@ -35,7 +35,9 @@ async def test_a_token_in_the_first_message(gateway: GatewayProcess, user: str) 
     async with connect(gateway.ws, subprotocols=["eventbus.v1"]) as connection:  # type: ignore[list-item]
         assert connection.subprotocol == "eventbus.v1"
         client = Client(connection, Page())
-        await client.tell(do="auth", token=token(user, member_of=["7"]), topics=["collection:7:*"], cursor=f"user:{user}=0")
+        await client.tell(
+            do="auth", token=token(user, member_of=["7"]), topics=["collection:7:*"], cursor=f"user:{user}=0"
+        )
         await client.until_settled(f"user:{user}", "system", "collection:7")
         hello = client.page.said("bus.hello")[0]
         assert hello["protocol"] == "eventbus.v1"
@@ -77,7 +79,9 @@ async def test_a_token_as_cookie_needs_an_origin_of_the_list(gateway: GatewayPro
         assert refused.value.response.status_code == 403
 
 
-async def test_a_foreign_origin_is_refused_whatever_the_token(gateway: GatewayProcess, brisk: GatewayProcess, user: str) -> None:
+async def test_a_foreign_origin_is_refused_whatever_the_token(
+    gateway: GatewayProcess, brisk: GatewayProcess, user: str
+) -> None:
     headers = {"Authorization": f"Bearer {token(user)}"}
     for origin in ("https://evil.example", "null", "http://[", f"{ORIGIN}:8443"):
         with pytest.raises(InvalidStatus) as refused:
@@ -99,7 +103,11 @@ async def test_a_token_in_the_query_is_not_read(brisk: GatewayProcess, user: str
 
 
 async def test_a_bad_token_is_told_apart_from_an_old_one(gateway: GatewayProcess, user: str) -> None:
-    for bad, code in ((token(user, key="another secret, that is long as well"), 4500), ("x", 4500), (token(user, seconds=-5), 4100)):
+    for bad, code in (
+        (token(user, key="another secret, that is long as well"), 4500),
+        ("x", 4500),
+        (token(user, seconds=-5), 4100),
+    ):
         async with connect(gateway.ws, additional_headers={"Authorization": f"Bearer {bad}"}) as connection:
             assert await Client(connection, Page()).closed() == code
         async with connect(gateway.ws) as connection:
@@ -149,7 +157,9 @@ async def test_a_token_of_somebody_else_changes_nothing(gateway: GatewayProcess,
         await client.until(lambda p: p.got("gw.note") == [1])
 
 
-@pytest.mark.parametrize("query", ["?cursor=user:1=x", "?topic=user:*:x", f"?cursor={'x' * 4097}", "?topic=a&topic=user:1:*"])
+@pytest.mark.parametrize(
+    "query", ["?cursor=user:1=x", "?topic=user:*:x", f"?cursor={'x' * 4097}", "?topic=a&topic=user:1:*"]
+)
 async def test_a_query_that_cannot_be_read_is_a_bad_request(gateway: GatewayProcess, user: str, query: str) -> None:
     with pytest.raises(InvalidStatus) as refused:
         await connect(gateway.ws + query, additional_headers={"Authorization": f"Bearer {token(user)}"})

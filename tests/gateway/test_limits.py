@@ -88,7 +88,9 @@ async def test_commands_beyond_the_rate_are_refused_and_those_far_beyond_are_the
         assert refused
         assert {error["code"] for error in refused} == {"rate_limited"}
         assert all(error["limit"] == 20 and 0 < error["retry_ms"] <= 60 for error in refused)
-        assert {data["ref"] for data in client.page.said("bus.ok")} | {error["ref"] for error in refused} == set(range(30))
+        assert {data["ref"] for data in client.page.said("bus.ok")} | {error["ref"] for error in refused} == set(
+            range(30)
+        )
         await asyncio.sleep(refused[-1]["retry_ms"] / 1000)
         assert (await client.ask(do="ping"))["type"] == "bus.ok"
         with contextlib.suppress(ConnectionClosed):

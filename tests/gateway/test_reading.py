@@ -88,7 +88,10 @@ async def test_cursors_that_mean_nothing_here_are_told_so(gateway: GatewayProces
         async with page(gateway, user, cursor) as client:
             (gap,) = client.page.said("bus.gap")
             assert gap == {"channel": f"user:{user}", "reason": reason, "epoch": epoch, "offset": 2}
-            assert client.page.said("bus.subscribed")[0]["how"] == "gap" or client.page.said("bus.subscribed")[1]["how"] == "gap"
+            assert (
+                client.page.said("bus.subscribed")[0]["how"] == "gap"
+                or client.page.said("bus.subscribed")[1]["how"] == "gap"
+            )
             assert client.page.got("gw.progress", "done") == [7]
             assert client.page.got("gw.note") == []
 
@@ -212,7 +215,9 @@ async def test_a_collection_is_for_whom_the_applications_authoriser_lets_in(
         assert stranger.page.events == []
 
 
-async def test_a_collection_by_the_claim_of_the_token(brisk: GatewayProcess, user: str, collection: str, bus: Bus) -> None:
+async def test_a_collection_by_the_claim_of_the_token(
+    brisk: GatewayProcess, user: str, collection: str, bus: Bus
+) -> None:
     """``webui_adapter.authorise:by_claim`` is the default; patterns in the query are asked for like commands."""
     topics = (f"collection:{collection}:*", "collection:secret:*")
     async with page(brisk, user, "", *topics, collections=[collection]) as client:
@@ -235,7 +240,11 @@ async def test_everybody_hears_announcements(gateway: GatewayProcess, user: str,
 
 
 async def test_large_events_and_text_of_all_kinds(gateway: GatewayProcess, user: str, publish: Publish) -> None:
-    texts = ["x" * size for size in (10, 130, 66_000, 500_000)] + ["Größe – 第1章 😀", 'a"b\\c\nd\re\tf\u2028g\x7f', "</script>"]
+    texts = ["x" * size for size in (10, 130, 66_000, 500_000)] + [
+        "Größe – 第1章 😀",
+        'a"b\\c\nd\re\tf\u2028g\x7f',
+        "</script>",
+    ]
     async with page(gateway, user) as client:
         publish(user, *(Note(n=i, pad=text) for i, text in enumerate(texts)))
         await client.until(lambda p: len(p.events) == len(texts))

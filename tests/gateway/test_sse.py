@@ -144,7 +144,9 @@ def test_last_event_id_resumes_all_channels(gateway: GatewayProcess, user: str, 
         assert hows == {f"user:{user}": "resumed", "system": "resumed"}
 
 
-def test_a_stream_cut_off_before_the_first_event_misses_nothing(gateway: GatewayProcess, user: str, publish: Publish) -> None:
+def test_a_stream_cut_off_before_the_first_event_misses_nothing(
+    gateway: GatewayProcess, user: str, publish: Publish
+) -> None:
     """The channel is still empty then; its place is before its first event."""
     with curl(gateway, user) as stream:
         stream.until(settled(user), "the histories")
@@ -190,7 +192,9 @@ def test_the_end_of_the_token_ends_the_stream_with_its_code(gateway: GatewayProc
         ({}, "?token={token}", 401),
     ],
 )
-def test_refusals_are_http(gateway: GatewayProcess, user: str, headers: dict[str, str], query: str, status: int) -> None:
+def test_refusals_are_http(
+    gateway: GatewayProcess, user: str, headers: dict[str, str], query: str, status: int
+) -> None:
     filled = {name: value.format(token=token(user)) for name, value in headers.items()}
     response = httpx.get(gateway.sse + query.format(token=token(user)), headers=filled)
     assert response.status_code == status
@@ -204,13 +208,17 @@ def test_a_page_of_the_list_may_read_the_refusal_too(gateway: GatewayProcess, us
         assert response.headers["access-control-allow-origin"] == ORIGIN
         assert response.headers["access-control-allow-credentials"] == "true"
         assert "last-event-id" in response.headers["access-control-allow-headers"]
-        assert "access-control-allow-origin" not in httpx.options(path, headers={"Origin": "https://evil.example"}).headers
+        assert (
+            "access-control-allow-origin" not in httpx.options(path, headers={"Origin": "https://evil.example"}).headers
+        )
     response = httpx.get(gateway.sse, headers={"Origin": ORIGIN})
     assert response.status_code == 401
     assert response.headers["access-control-allow-origin"] == ORIGIN
 
 
-async def test_a_cookie_of_the_own_site_needs_no_origin_to_read_but_to_write(gateway: GatewayProcess, user: str) -> None:
+async def test_a_cookie_of_the_own_site_needs_no_origin_to_read_but_to_write(
+    gateway: GatewayProcess, user: str
+) -> None:
     cookies = {"access_token": token(user)}
     async with httpx.AsyncClient(timeout=10, cookies=cookies) as client:
         async with client.stream("GET", gateway.sse) as stream:
@@ -276,7 +284,9 @@ async def test_commands_by_post(gateway: GatewayProcess, user: str, collection: 
         bus.broadcast(collection, Note(n=1))
         bus.flush(10)
         await stream.until(lambda p: p.got("gw.note") == [1], "the event")
-        assert (await stream.post({"do": "unsubscribe", "topic": f"collection:{collection}:*", "ref": 2})).status_code == 202
+        assert (
+            await stream.post({"do": "unsubscribe", "topic": f"collection:{collection}:*", "ref": 2})
+        ).status_code == 202
         await stream.until(lambda p: {"ref": 2} in p.said("bus.ok"), "the answer")
         assert (await stream.post({"do": "auth", "token": token(user), "ref": 3})).status_code == 202
         await stream.until(lambda p: any(d.get("ref") == 3 for d in p.said("bus.ok")), "the answer")
@@ -318,7 +328,9 @@ async def test_a_session_of_a_websocket_takes_posts_of_its_user_too(gateway: Gat
     async with page(gateway, user) as client, httpx.AsyncClient() as http:
         session = client.page.said("bus.hello")[0]["session"]
         url = f"{gateway.http}/eventbus/sessions/{session}/commands"
-        response = await http.post(url, json={"do": "ping", "ref": 5}, headers={"Authorization": f"Bearer {token(user)}"})
+        response = await http.post(
+            url, json={"do": "ping", "ref": 5}, headers={"Authorization": f"Bearer {token(user)}"}
+        )
         assert response.status_code == 202
         await client.until(lambda p: {"ref": 5} in p.said("bus.ok"))
 

