@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import socket
 from importlib import import_module
@@ -19,8 +20,6 @@ from webui_adapter.router import make_gateway, routes
 from webui_adapter.settings import GatewaySettings
 
 __all__ = ["create_app", "serve"]
-
-_CLOSING_HANDSHAKES = 6  # seconds; a peer that does not answer is cut off after five
 
 
 def create_app(settings: GatewaySettings | None = None, bus_settings: BusSettings | None = None) -> FastAPI:
@@ -60,7 +59,7 @@ def serve(settings: GatewaySettings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=_CLOSING_HANDSHAKES,
+        timeout_graceful_shutdown=math.ceil(settings.close_timeout) + 1,
         backlog=4096,
     )
     _Server(config, gateway).run()

@@ -42,7 +42,6 @@ _CODES = frozenset({*CloseCode, 1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 
 
 _TICK = 0.25
 _AUTHORISER_TIMEOUT = 5.0
-_CUT_AFTER = 6.0
 _STARTING = "not connected to Redis yet"
 _LOST = "the gateway has lost Redis"
 
@@ -360,7 +359,7 @@ class Gateway:
                 else:
                     line.flush()
                 if session.close_code is not None and session.state is not State.CLOSED:
-                    self._wheel.put(session, session.closing_since + _CUT_AFTER)
+                    self._wheel.put(session, session.closing_since + self.settings.close_timeout)
 
     async def _turn_wheel(self) -> None:
         while True:
@@ -378,7 +377,7 @@ class Gateway:
         line = self._lines.get(session)
         if session.state is State.CLOSED or line is None:
             return
-        if session.close_code is not None and now >= session.closing_since + _CUT_AFTER:
+        if session.close_code is not None and now >= session.closing_since + self.settings.close_timeout:
             # The peer takes nothing, not even its end.
             line.cut()
             self.disconnect(session, session.close_code)

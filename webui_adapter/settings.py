@@ -58,6 +58,7 @@ class GatewaySettings(BaseSettings):
     backlog_bytes: int = Field(1_048_576, ge=4096, description="bytes that may wait for one slow browser")
     write_high: int = Field(65_536, ge=1024, description="bytes in the socket's buffer from which on a browser is slow")
     stuck_after: float = Field(30.0, gt=0, description="a browser that takes nothing for so long is closed")
+    close_timeout: float = Field(5.0, gt=0, description="for a browser to answer a close; then it is cut off")
     history_connections: int = Field(16, ge=1, description="connections to Redis for reading history")
     drain_spread: float = Field(2.0, ge=0, description="over how long sessions are told to leave at shutdown")
     shutdown_grace: float = Field(5.0, ge=0, description="for sessions to leave by themselves at shutdown")

@@ -77,7 +77,7 @@ class PushLine:
             out.clear()
             self._protocol.write(data)
         if session.close_code is not None:
-            self._protocol.end(session.close_code, session.close_reason)
+            self._protocol.end(session.close_code, session.close_reason, self._gateway.settings.close_timeout)
 
     def ping(self) -> None:
         """See ``Line``."""

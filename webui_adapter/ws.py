@@ -19,7 +19,6 @@ __all__ = ["EXTENSION", "EventBusWebSocketProtocol", "Owner"]
 EXTENSION = "eventbus"
 """Where in the ASGI scope's ``extensions`` the protocol offers itself."""
 
-_CLOSE_TIMEOUT = 5.0
 _PONG_LIMIT = 1_048_576
 
 
@@ -67,8 +66,8 @@ class EventBusWebSocketProtocol(WebSocketsSansIOProtocol):
         """Send a ping without payload."""
         self.write(PING)
 
-    def end(self, code: int, reason: str) -> None:
-        """Close with a code. A peer that does not answer is cut off after some seconds."""
+    def end(self, code: int, reason: str, timeout: float) -> None:
+        """Close with a code. A peer that does not answer is cut off after ``timeout`` seconds."""
         if self.close_sent or self.disconnected or self.transport.is_closing():
             return
         self.conn.send_close(code, reason.encode()[:120].decode(errors="ignore"))
@@ -80,7 +79,7 @@ class EventBusWebSocketProtocol(WebSocketsSansIOProtocol):
         if self.read_paused:
             self.read_paused = False
             self.transport.resume_reading()
-        self.close_timer = self.loop.call_later(_CLOSE_TIMEOUT, self.cut)
+        self.close_timer = self.loop.call_later(timeout, self.cut)
 
     def cut(self) -> None:
         """End the connection without another word."""

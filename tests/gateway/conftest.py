@@ -59,6 +59,7 @@ def brisk(tmp_path_factory: pytest.TempPathFactory, redis_url: str, key_prefix: 
         heartbeat_interval=0.8,
         heartbeat_timeout=0.8,
         stuck_after=1.5,
+        close_timeout=0.7,
         auth_deadline=0.5,
         max_connections_per_user=2,
         max_total_connections=8,
@@ -88,7 +89,7 @@ def publish(bus: Bus) -> Callable[..., None]:
 
     def emit(user: str, *payloads: object, op: str = "op") -> None:
         for payload in payloads:
-            bus.emit(user, op, payload)  # type: ignore[call-overload]
+            bus.emit(user, op, payload)
         assert bus.flush(10)
 
     return emit

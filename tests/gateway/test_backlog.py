@@ -66,14 +66,16 @@ def delivery(offset: int, push: Push, now: int) -> Delivery:
 
 @given(steps, st.integers(1, 12), st.sampled_from([700, 3000, 100_000]))
 @settings(max_examples=150)
-def test_nothing_is_lost_but_by_the_rule_of_its_kind(ops: list[Push | Pop], limit: int, limit_bytes: int) -> None:
+def test_nothing_is_lost_but_by_the_rule_of_its_kind(  # noqa: C901 - a model in one piece
+    ops: list[Push | Pop], limit: int, limit_bytes: int
+) -> None:
     backlog = Backlog(limit, limit_bytes)
     offset, now = 0, NOW
     waiting: dict[int, Delivery] = {}
     handed: list[Delivery] = []
 
     def gone(drops: object) -> None:
-        for drop in drops:  # type: ignore[attr-defined]
+        for drop in drops:
             kind = drop.item.keep
             match drop.reason:
                 case "merged":
@@ -156,7 +158,7 @@ def test_hold_and_release_stand_where_they_must(ops: list[Push | Pop]) -> None:
     [[Push(0, "log", 2, 0, 0)], "block", [Push(0, "log", 2, 0, 0), Push(1, "log", 0, 0, 0)], "unblock"], 1000, None
 )
 @settings(max_examples=200)
-def test_a_page_that_is_cut_off_anywhere_ends_with_every_log_event_once(
+def test_a_page_that_is_cut_off_anywhere_ends_with_every_log_event_once(  # noqa: C901, PLR0915 - a life in one piece
     ops: list[list[Push] | str], limit: int, data: st.DataObject | None
 ) -> None:
     hub = Hub()
@@ -180,7 +182,7 @@ def test_a_page_that_is_cut_off_anywhere_ends_with_every_log_event_once(
             flush()
         else:
             now = int(clock.wall() * 1000)
-            records = [delivery(len(published) + i, push, now).record for i, push in enumerate(op, 1)]  # type: ignore[arg-type]
+            records = [delivery(len(published) + i, push, now).record for i, push in enumerate(op, 1)]
             hub.receive(USER, publication(len(published), *records))
             published += records
             if not session.blocked:

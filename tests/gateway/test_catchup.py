@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from eventbus.cursor import parse_cursor
 from eventbus.emission import EmissionBuilder
 from eventbus.errors import InvalidRecord, Unavailable
 from eventbus.events import Event
@@ -21,7 +23,7 @@ from tests.gateway.page import Page
 from tests.gateway.parts import payloads_of, settings
 from tests.gateway.world import SECRET, eventually, token
 from webui_adapter.authorise import Authoriser, by_claim
-from webui_adapter.commands import Ping, Subscribe, Unsubscribe, parse_command
+from webui_adapter.commands import Ping, Subscribe, Unsubscribe
 from webui_adapter.gateway import Gateway
 from webui_adapter.session import Session
 from webui_adapter.states import State
@@ -113,8 +115,8 @@ class PageLine:
     def cut(self) -> None:
         self.cuts += 1
 
-    def tell(self, text: str) -> None:
-        command = self.session.receive(text)
+    def tell(self, do: str, topic: str | None = None, **members: object) -> None:
+        command = self.session.receive(json.dumps({"do": do, **({"topic": topic} if topic else {}), **members}))
         assert command is not None
         self._gateway.handle(self.session, command)
 
@@ -149,14 +151,13 @@ class World:
         session = self.gateway.connect(FRAMES)
         line = PageLine(self.gateway, session, page)
         self.gateway.attach_line(session, line)
-        auth = parse_command('{"do":"auth","token":"%s","cursor":"%s"}' % (token("ann", **claims), page.cursor))
-        self.gateway.authenticate(session, auth.token, auth.cursor, topics)  # type: ignore[union-attr]
+        self.gateway.authenticate(session, token("ann", **claims), parse_cursor(page.cursor), topics)
         self.gateway.flush()
         return line
 
     async def settled(self, line: PageLine, *channels: str) -> None:
         for channel in channels or (USER, "system"):
-            await eventually(lambda: channel in line.page.tracks, f"{channel} of {line.page.words}")
+            await eventually(lambda name=channel: name in line.page.tracks, f"{channel} of {line.page.words}")
         await eventually(lambda: not any(v.bringing for v in line.session.views.values()), "the end of all replays")
 
 
@@ -242,8 +243,8 @@ async def test_two_subscriptions_of_a_channel_that_cross_each_get_their_own_past
         own.publish(Note(n=7), topic=TWO)
         own.reader.hold()
         line = own.connect()
-        line.tell('{"do":"subscribe","topic":"%s","from":"0","ref":"a"}' % ONE)
-        line.tell('{"do":"subscribe","topic":"%s","ref":"b"}' % TWO)
+        line.tell("subscribe", ONE, **{"from": "0"}, ref="a")
+        line.tell("subscribe", TWO, ref="b")
         await turns()
         own.reader.let_go()
         await own.settled(line)
@@ -259,10 +260,10 @@ async def test_unsubscribe_and_subscribe_again_while_the_first_is_still_being_re
         line = own.connect(collections=["7"])
         await own.settled(line)
         own.reader.hold()
-        line.tell('{"do":"subscribe","topic":"collection:7:*","ref":"a"}')
+        line.tell("subscribe", "collection:7:*", ref="a")
         await eventually(lambda: ("collection:7", None) in own.reader.read_and_held, "the first reading")
-        line.tell('{"do":"unsubscribe","topic":"collection:7:*","ref":"b"}')
-        line.tell('{"do":"subscribe","topic":"collection:7:*","from":"0","ref":"c"}')
+        line.tell("unsubscribe", "collection:7:*", ref="b")
+        line.tell("subscribe", "collection:7:*", **{"from": "0"}, ref="c")
         await turns()
         own.reader.let_go()
         await own.settled(line, "collection:7")
@@ -281,13 +282,13 @@ async def test_a_pattern_that_waits_has_its_turn_when_the_one_before_is_given_up
         line = own.connect(collections=["7"])
         await own.settled(line)
         own.reader.hold()
-        line.tell('{"do":"subscribe","topic":"collection:7:a","ref":1}')
+        line.tell("subscribe", "collection:7:a", ref=1)
         await eventually(lambda: "collection:7" in line.session.views, "the first one to begin")
-        line.tell('{"do":"subscribe","topic":"collection:7:b","ref":2}')
-        line.tell('{"do":"subscribe","topic":"collection:7:c","ref":3}')
+        line.tell("subscribe", "collection:7:b", ref=2)
+        line.tell("subscribe", "collection:7:c", ref=3)
         await eventually(lambda: len(line.session.views["collection:7"].waiting) == 2, "the others to wait")
-        line.tell('{"do":"unsubscribe","topic":"collection:7:c"}')
-        line.tell('{"do":"unsubscribe","topic":"collection:7:a"}')
+        line.tell("unsubscribe", "collection:7:c")
+        line.tell("unsubscribe", "collection:7:a")
         own.reader.let_go()
         await own.settled(line, "collection:7")
         assert list(line.session.views["collection:7"].patterns) == ["collection:7:b"]
@@ -347,9 +348,9 @@ async def test_who_does_not_read_gets_no_history_and_holds_no_memory() -> None:
         line.session.block()
         before = own.reader.reads
         for i in range(30):
-            line.tell('{"do":"subscribe","topic":"%s","from":"0","ref":%d}' % (ONE, i))
-            line.tell('{"do":"unsubscribe","topic":"%s"}' % ONE)
-        line.tell('{"do":"subscribe","topic":"%s","from":"0","ref":"last"}' % ONE)
+            line.tell("subscribe", ONE, **{"from": "0"}, ref=i)
+            line.tell("unsubscribe", ONE)
+        line.tell("subscribe", ONE, **{"from": "0"}, ref="last")
         await turns(50)
         assert own.reader.reads == before
         assert sum(map(len, line.session.out)) < 10_000
@@ -364,13 +365,13 @@ async def test_a_replay_waits_for_what_waits() -> None:
         own.publish(Progress(done=1, part="two"), topic=TWO)
         line = own.connect()
         await own.settled(line)
-        line.tell('{"do":"unsubscribe","topic":"user:ann:*"}')
-        line.tell('{"do":"subscribe","topic":"%s"}' % ONE)
+        line.tell("unsubscribe", "user:ann:*")
+        line.tell("subscribe", ONE)
         await own.settled(line)
         line.session.block()
         own.publish(*(Note(n=i) for i in range(3)))
         await turns()
-        line.tell('{"do":"subscribe","topic":"%s"}' % TWO)
+        line.tell("subscribe", TWO)
         own.publish(Note(n=3))
         await turns()
         line.resume()
@@ -556,9 +557,9 @@ async def test_a_subscription_that_is_taken_back_before_the_authoriser_answers_d
     async with world(slowly) as own:
         line = own.connect()
         await own.settled(line)
-        line.tell('{"do":"subscribe","topic":"collection:7:*","ref":1}')
+        line.tell("subscribe", "collection:7:*", ref=1)
         await asked.wait()
-        line.tell('{"do":"unsubscribe","topic":"collection:7:*","ref":2}')
+        line.tell("unsubscribe", "collection:7:*", ref=2)
         answer.set()
         await turns()
         assert "collection:7" not in own.gateway.hub.channels
@@ -576,13 +577,13 @@ async def test_the_limit_of_topics_counts_those_that_wait() -> None:
         line = own.connect()
         await own.settled(line)
         for i in range(9):
-            line.tell('{"do":"subscribe","topic":"collection:%d:*","ref":%d}' % (i, i))
+            line.tell("subscribe", f"collection:{i}:*", ref=i)
         refused = {error["ref"]: error for error in line.page.said("bus.error")}
         assert set(refused) == {3, 4, 5, 6, 7, 8}
         assert refused[3]["code"] == "too_many_topics"
         assert refused[3]["limit"] == 5
         assert refused[3]["topic"] == "collection:3:*"
-        line.tell('{"do":"subscribe","topic":"user:ann:*","ref":"again"}')
+        line.tell("subscribe", "user:ann:*", ref="again")
         answer.set()
         await own.settled(line, "collection:0", "collection:1", "collection:2")
         assert [word["ref"] for word in line.page.said("bus.subscribed") if word.get("ref") == "again"] == ["again"]
@@ -633,13 +634,12 @@ async def test_leaving_takes_no_longer_than_the_sessions_need() -> None:
             await leaving
 
 
-async def test_a_peer_that_does_not_even_take_its_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webui_adapter.gateway._CUT_AFTER", 0.3)
-    async with world() as own:
+async def test_a_peer_that_does_not_even_take_its_end_is_cut() -> None:
+    async with world(close_timeout=0.3) as own:
         line = own.connect()
         await own.settled(line)
         line.closed = 0  # this line does not close by itself
-        line.session.close(4001, "slow")  # type: ignore[arg-type]
+        line.session.close(4001, "slow")
         own.gateway.flush()
         await eventually(lambda: line.cuts == 1, "the cut")
         assert line.session.state is State.CLOSED
@@ -654,7 +654,7 @@ async def test_a_session_whose_timer_fails_does_not_stop_the_time_of_others(capl
         def broken() -> None:
             raise RuntimeError("a line that breaks its word")
 
-        one.ping = broken  # type: ignore[method-assign]
+        one.ping = broken
         await eventually(lambda: "a session's timer failed" in caplog.text, "the failure")
         pings = other.pings
         await eventually(lambda: other.pings > pings + 1, "the other one's pings")
@@ -664,7 +664,7 @@ async def test_a_token_that_ends_sooner_than_the_old_one_counts_at_once() -> Non
     async with world() as own:
         line = own.connect()
         await own.settled(line)
-        line.tell('{"do":"auth","token":"%s","ref":1}' % token("ann", seconds=1))
+        line.tell("auth", token=token("ann", seconds=1), ref=1)
         assert line.page.said("bus.ok")[0]["ref"] == 1
         await eventually(lambda: line.closed == 4100, "the end of the token", 3)
 
@@ -673,7 +673,7 @@ async def test_commands_after_the_end_was_asked_for_are_nothing() -> None:
     async with world() as own:
         line = own.connect()
         await own.settled(line)
-        line.session.close(4001, "slow")  # type: ignore[arg-type]
+        line.session.close(4001, "slow")
         for command in (Ping(1), Subscribe("system:a", None, 2), Unsubscribe("system:*", 3)):
             own.gateway.handle(line.session, command)
         assert line.page.said("bus.ok") == []

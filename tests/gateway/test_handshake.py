@@ -32,7 +32,7 @@ async def greeted(gateway: GatewayProcess, user: str, **options: Any) -> Client:
 
 
 async def test_a_token_in_the_first_message(gateway: GatewayProcess, user: str) -> None:
-    async with connect(gateway.ws, subprotocols=["eventbus.v1"]) as connection:  # type: ignore[list-item]
+    async with connect(gateway.ws, subprotocols=["eventbus.v1"]) as connection:
         assert connection.subprotocol == "eventbus.v1"
         client = Client(connection, Page())
         await client.tell(
@@ -75,7 +75,7 @@ async def test_a_token_as_cookie_needs_an_origin_of_the_list(gateway: GatewayPro
     await greeted(gateway, user, additional_headers=cookie, origin=ORIGIN)
     for origin in (None, "https://evil.example", f"http://127.0.0.1:{gateway.port}"):
         with pytest.raises(InvalidStatus) as refused:
-            await connect(gateway.ws, additional_headers=cookie, origin=origin)  # type: ignore[arg-type]
+            await connect(gateway.ws, additional_headers=cookie, origin=origin)
         assert refused.value.response.status_code == 403
 
 
@@ -85,10 +85,10 @@ async def test_a_foreign_origin_is_refused_whatever_the_token(
     headers = {"Authorization": f"Bearer {token(user)}"}
     for origin in ("https://evil.example", "null", "http://[", f"{ORIGIN}:8443"):
         with pytest.raises(InvalidStatus) as refused:
-            await connect(gateway.ws, additional_headers=headers, origin=origin)  # type: ignore[arg-type]
+            await connect(gateway.ws, additional_headers=headers, origin=origin)
         assert refused.value.response.status_code == 403
     with pytest.raises(InvalidStatus) as refused:
-        await connect(brisk.ws, additional_headers=headers, origin=ORIGIN)  # type: ignore[arg-type]
+        await connect(brisk.ws, additional_headers=headers, origin=ORIGIN)
     assert refused.value.response.status_code == 403, "without a list it must be the own host"
     await greeted(brisk, user, additional_headers=headers, origin=f"http://127.0.0.1:{brisk.port}")
 

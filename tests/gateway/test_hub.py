@@ -1,4 +1,4 @@
-"""The hub and what a session reads of a channel: contiguity, repair, epochs, whole and partial and replaying readers."""
+"""The hub and what a session reads of a channel: contiguity, repair, epochs; whole, partial and replaying readers."""
 
 from __future__ import annotations
 
@@ -338,7 +338,7 @@ def test_a_gap_ends_what_waited_and_the_hold() -> None:
 
 
 def test_what_is_buffered_for_a_replay_is_bounded_and_shows_as_a_hole() -> None:
-    hub, channel, _ = live(3)
+    hub, _, _ = live(3)
     late = new_session(hub, backlog_events=5)
     join(hub, late)
     for i in range(4, 20):
@@ -403,7 +403,7 @@ def test_a_position_is_told_only_as_news_and_never_past_what_waits() -> None:
     ),
     st.data(),
 )
-def test_the_whole_channels_way_and_the_partial_one_say_the_same(
+def test_the_whole_channels_way_and_the_partial_one_say_the_same(  # noqa: C901 - three ways side by side
     batches: list[list[tuple[str, str, int]]], data: st.DataObject
 ) -> None:
     """One reads everything by ``*``; one by all its patterns; one over SSE: whatever blocks when, all see the same."""
@@ -419,7 +419,7 @@ def test_the_whole_channels_way_and_the_partial_one_say_the_same(
         reader.out.clear()
     said: list[bytes] = []
     for batch in batches:
-        records = [record(offset + i, topic, keep, lane) for i, (topic, keep, lane) in enumerate(batch, 1)]  # type: ignore[arg-type]
+        records = [record(offset + i, topic, keep, lane) for i, (topic, keep, lane) in enumerate(batch, 1)]
         hub.receive(USER, publication(offset, *records))
         offset += len(batch)
         match data.draw(st.sampled_from(["block", "unblock", "nothing"])):

@@ -1,4 +1,4 @@
-"""The router in an application that was there before: uvicorn's own WebSockets, an in-process broker, another prefix."""
+"""The router in an application that was there before: uvicorn's own WebSockets, an in-process broker, a prefix."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Mounted:
         self.bus = Bus(broker=self.broker)
         self.prefix = "/site/bus"
         settings = GatewaySettings(
-            jwt_secret=SECRET,  # type: ignore[arg-type]
+            jwt_secret=SECRET,
             prefix=self.prefix,
             max_connections_per_user=2,
             on_too_many="replace",

@@ -226,4 +226,4 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_settings_that_cannot_be_meant(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        GatewaySettings(jwt_secret="0123456789abcdef", **wrong)  # type: ignore[arg-type]
+        GatewaySettings(jwt_secret="0123456789abcdef", **wrong)

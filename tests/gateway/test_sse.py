@@ -358,7 +358,8 @@ async def test_a_post_that_breaks_off_is_nothing(gateway: GatewayProcess, user: 
         for _ in range(5):
             peer = socket.create_connection(("127.0.0.1", gateway.port))
             peer.sendall(
-                f"POST /eventbus/sessions/{session}/commands HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token(user)}\r\n"
+                f"POST /eventbus/sessions/{session}/commands HTTP/1.1\r\nHost: x\r\n"
+                f"Authorization: Bearer {token(user)}\r\n"
                 'Content-Length: 100\r\n\r\n{"do":'.encode()
             )
             peer.close()
@@ -366,7 +367,7 @@ async def test_a_post_that_breaks_off_is_nothing(gateway: GatewayProcess, user: 
 
 
 def test_a_stream_that_nobody_reads_is_cut(brisk: GatewayProcess, user: str, publish: Publish) -> None:
-    """Its reader takes nothing, not even the word of its end: the connection is ended all the same, and its place free."""
+    """Its reader takes nothing, not even the word of its end: it is cut all the same, and its place free."""
     peer = socket.socket()
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     peer.connect(("127.0.0.1", brisk.port))
