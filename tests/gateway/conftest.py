@@ -58,7 +58,7 @@ def brisk(tmp_path_factory: pytest.TempPathFactory, redis_url: str, key_prefix: 
         prefix="/live/bus",
         heartbeat_interval=0.8,
         heartbeat_timeout=0.8,
-        stuck_after=1.5,
+        stuck_after=1.0,
         close_timeout=0.7,
         auth_deadline=0.5,
         max_connections_per_user=2,

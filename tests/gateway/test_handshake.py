@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
@@ -13,7 +12,8 @@ from websockets.exceptions import InvalidStatus
 
 from tests.gateway.events import Note
 from tests.gateway.page import Page
-from tests.gateway.world import ORIGIN, Client, GatewayProcess, RawWebSocket, page, token
+from tests.gateway.test_sse import curl
+from tests.gateway.world import ORIGIN, Client, GatewayProcess, RawWebSocket, eventually, page, token
 
 HELLO = {"session", "user", "instance", "protocol", "ping_ms", "expires"}
 
@@ -126,25 +126,22 @@ async def test_before_the_token_nothing_else_is_heard(gateway: GatewayProcess, u
         await client.until_settled(f"user:{user}", "system")
 
 
-async def test_the_end_of_the_token_is_the_end_of_the_session(gateway: GatewayProcess, user: str) -> None:
-    async with page(gateway, user, seconds=2) as client:
-        end = client.page.said("bus.hello")[0]["expires"] / 1000
-        assert await client.closed() == 4100
-        assert -0.05 <= time.time() - end <= 1
-
-
-async def test_a_fresh_token_keeps_the_session(gateway: GatewayProcess, user: str) -> None:
-    async with page(gateway, user, seconds=2) as client:
-        fresh = token(user, seconds=60)
-        answer = await client.ask(do="auth", token=fresh)
-        assert answer["type"] == "bus.ok"
-        assert abs(answer["data"]["expires"] / 1000 - time.time() - 60) < 3
-        session = client.page.said("bus.hello")[0]["session"]
-        deadline = time.monotonic() + 2.6
-        while time.monotonic() < deadline:
-            answer = await client.ask(do="ping")
-            await asyncio.sleep(0.1)
-        assert [hello["session"] for hello in client.page.said("bus.hello")] == [session]
+async def test_a_session_lasts_as_long_as_its_token_or_the_fresh_one(gateway: GatewayProcess, user: str) -> None:
+    """Three side by side: one that lets its token end, one that brings another in time, and a stream."""
+    async with page(gateway, user, seconds=2) as lets_end, page(gateway, user, seconds=2) as renews:
+        with curl(gateway, user, seconds=2) as stream:
+            answer = await renews.ask(do="auth", token=token(user, seconds=60))
+            assert answer["type"] == "bus.ok"
+            assert abs(answer["data"]["expires"] / 1000 - time.time() - 60) < 3
+            end = lets_end.page.said("bus.hello")[0]["expires"] / 1000
+            assert await lets_end.closed() == 4100
+            assert -0.05 <= time.time() - end <= 1
+            await eventually(stream.ended, "the end of the stream")
+            assert -0.05 <= time.time() - end <= 2
+            assert stream.blocks[-1]["event"] == "bus.close"
+            assert stream.got("bus.close")[0]["data"]["code"] == 4100
+        assert (await renews.ask(do="ping"))["type"] == "bus.ok"
+        assert len(renews.page.said("bus.hello")) == 1, "the session is the same"
 
 
 async def test_a_token_of_somebody_else_changes_nothing(gateway: GatewayProcess, user: str, publish: Any) -> None:

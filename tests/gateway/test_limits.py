@@ -195,7 +195,7 @@ def test_first_pings_are_spread() -> None:
 
 async def test_who_answers_stays(brisk: GatewayProcess, user: str) -> None:
     async with page(brisk, user) as client:
-        deadline = time.monotonic() + 2.2
+        deadline = time.monotonic() + 1.9
         while time.monotonic() < deadline:
             with contextlib.suppress(TimeoutError):
                 await client.hear(0.2)

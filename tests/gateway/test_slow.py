@@ -206,6 +206,8 @@ async def test_a_slow_stream_over_sse_loses_nothing(gateway: GatewayProcess, use
     bus.emit(user, "urgent", Alarm(n=1))
     assert bus.flush(10)
 
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1_000_000)
+
     def read_on() -> bytes:
         found = received
         while b"gw.alarm" not in found or found.count(b"event: bus.hold") > found.count(b"event: bus.release"):
