@@ -380,6 +380,31 @@ async def test_a_replay_waits_for_what_waits() -> None:
         assert line.page.tracks[USER].offset == 5
 
 
+async def test_all_events_of_a_turn_go_out_in_one_write() -> None:
+    async with world() as own:
+        line = own.connect()
+        await own.settled(line)
+        flushes: list[int] = []
+        flush = line.flush
+
+        def counted() -> None:
+            flushes.append(len(line.session.out))
+            flush()
+
+        line.flush = counted
+        for n in range(10):
+            own.gateway.received(USER, f"5f {n}\n{n + 1} n log 0 0 gw.note {ONE} -\n".encode() + _event(n + 1))
+        assert flushes == []
+        own.gateway.turn_ended()
+        assert flushes == [11], "the word of the channel's beginning and ten events"
+        assert line.page.got("gw.note") == list(range(1, 11))
+
+
+def _event(offset: int) -> bytes:
+    members = {"offset": offset, "id": str(offset), "type": "gw.note", "topic": ONE, "time": 1, "data": {"n": offset}}
+    return json.dumps(members).encode()
+
+
 # --- Redis comes and goes -------------------------------------------------------------------------------------------
 
 

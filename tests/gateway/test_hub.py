@@ -268,6 +268,20 @@ def test_a_new_life_while_a_second_pattern_is_brought() -> None:
     assert told(session) == [("subscribed", ("snapshot", "e2", 0)), ("event", 1), ("position", 2)]
 
 
+def test_a_channel_that_redis_has_forgotten_while_a_second_pattern_is_brought() -> None:
+    hub, channel, session = live(3, ONE)
+    join(hub, session, TWO)
+    hub.forgotten(channel)
+    assert session.close_code is None
+    settle(hub, session, channel, history(0))
+    assert told(session) == [("subscribed", ("snapshot", "", 0)), ("position", 0)]
+    hub, channel, session = live(3, ONE)
+    join(hub, session, TWO)
+    hub.receive(USER, publication(3, record(4, ONE)))
+    hub.forgotten(channel)
+    assert session.close_code == 4001, "what came meanwhile cannot be handed over any more"
+
+
 def test_a_new_life_takes_nothing_with_it_that_was_not_handed_over() -> None:
     hub, _, session = live(3, ONE)
     join(hub, session, TWO)
@@ -444,14 +458,28 @@ def test_the_whole_channels_way_and_the_partial_one_say_the_same(  # noqa: C901 
     assert [{**json.loads(frame), "time": 0} for frame in said] == strip
 
 
+def test_a_session_that_keeps_up_costs_an_append_of_shared_bytes() -> None:
+    hub, _, session = live(3)
+    other = new_session(hub)
+    settle(hub, other, join(hub, other), history(3, record(3)))
+    other.out.clear()
+    hub.dirty.clear()
+    hub.receive(USER, publication(3, *(record(i) for i in range(4, 9))))
+    assert len(session.out) == 1
+    assert session.out[0] is other.out[0]
+    hub.receive(USER, publication(8, record(9)))
+    assert len(session.out) == 2
+    assert hub.dirty.count(session) == 1
+
+
 def test_deliveries_are_counted_exactly() -> None:
     hub, _, _ = live(3)
-    for topic in (ONE, TWO):
+    for topic in (ONE, TWO, TWO):
         reader = new_session(hub)
         settle(hub, reader, join(hub, reader, topic), history(3, record(3)))
     before = hub.deliveries
     hub.receive(USER, publication(3, record(4, ONE), record(5, ONE), record(6, TWO)))
-    assert hub.deliveries - before == 3 + 2 + 1
+    assert hub.deliveries - before == 3 + 2 + 1 + 1
     assert sum(receivers for _, receivers in hub.routed) == hub.deliveries - before
 
 

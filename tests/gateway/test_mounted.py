@@ -18,8 +18,12 @@ from eventbus import Bus
 from eventbus.memory import MemoryBroker
 from tests.conftest import free_port, wait_until
 from tests.gateway.events import Alarm, Note, Progress
-from tests.gateway.world import SECRET, page, token
+from tests.gateway.test_sse import curl, settled
+from tests.gateway.world import SECRET, eventually, page, token
 from webui_adapter import GatewaySettings, Principal, gateway_router
+
+# One of the ways tried here is uvicorn's oldest.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 class Mounted:
@@ -58,6 +62,7 @@ class Mounted:
         self.port = free_port()
         self.http = f"http://127.0.0.1:{self.port}"
         self.ws = f"ws://127.0.0.1:{self.port}{self.prefix}/ws"
+        self.sse = f"{self.http}{self.prefix}/sse"
         config = uvicorn.Config(app, port=self.port, log_config=None, timeout_graceful_shutdown=4, **options)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run)
@@ -201,6 +206,18 @@ async def test_a_page_that_does_not_keep_up(site: Mounted, user: str) -> None:
     async with page(site, user, model) as back:
         await back.ask(do="ping")
         assert sorted(model.got("gw.note")) == list(range(200))
+
+
+async def test_an_application_that_ends_lets_its_streams_go_where_it_serves_them_our_way(user: str) -> None:
+    """Nobody is there on a WebSocket, through which the gateway would hear of it too."""
+    own = Mounted(**WAYS["ours"])
+    own.start()
+    with curl(own, user) as stream:
+        stream.until(settled(user), "the histories")
+        await asyncio.to_thread(own.stop)
+        await eventually(stream.ended, "the end of the stream")
+        assert stream.got("bus.drain")
+        assert stream.got("bus.close")[0]["data"]["code"] == 4000
 
 
 async def test_an_application_that_ends_lets_its_pages_go(user: str) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from eventbus import Bus, BusSettings
 from tests.gateway.events import Alarm, Blip, Brief, Note, Progress
 from tests.gateway.page import Page
-from tests.gateway.world import GatewayProcess, page
+from tests.gateway.world import GatewayProcess, page, token
 
 Publish = Any
 
@@ -249,6 +252,33 @@ async def test_large_events_and_text_of_all_kinds(gateway: GatewayProcess, user:
         publish(user, *(Note(n=i, pad=text) for i, text in enumerate(texts)))
         await client.until(lambda p: len(p.events) == len(texts))
         assert client.page.got("gw.note", "pad") == texts
+
+
+def test_a_person_with_the_command_line_of_websockets_sees_readable_events(
+    gateway: GatewayProcess, user: str, publish: Publish
+) -> None:
+    """Type the token, read JSON."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "websockets", gateway.ws],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps({"do": "auth", "token": token(user)}) + "\n")
+            process.stdin.flush()
+            seen = ""
+            while '"bus.position"' not in seen or "user:" not in seen.rpartition('"bus.position"')[2]:
+                seen += process.stdout.readline()
+            publish(user, Note(n=77))
+            while '"n":77' not in seen:
+                seen += process.stdout.readline()
+        finally:
+            process.kill()
+    assert '< {"type":"bus.hello"' in seen
 
 
 async def test_two_tabs_of_one_user(gateway: GatewayProcess, user: str, publish: Publish) -> None:
