@@ -131,7 +131,8 @@ class Flusher:
         if self._when_flushed(tell):
             return True
         try:
-            return await asyncio.wait_for(done, timeout)
+            async with asyncio.timeout(timeout):
+                return await done
         except TimeoutError:
             return False
 

@@ -176,6 +176,7 @@ class MemorySubscriber:
         """See ``Subscriber``."""
         self._listener = listener
         self._loop = asyncio.get_running_loop()
+        listener.restored()
 
     async def subscribe(self, channel: str) -> None:
         """See ``Subscriber``."""

@@ -153,7 +153,8 @@ class RedisSubscriber:
         (ack,) = connection.subscribe(self._keys.live(channel))
         try:
             # Shielded: several may wait for the same acknowledgement, and one of them may give up.
-            await asyncio.wait_for(asyncio.shield(ack), self._settings.socket_timeout)
+            async with asyncio.timeout(self._settings.socket_timeout):
+                await asyncio.shield(ack)
         except TimeoutError:
             raise Unavailable(f"Redis did not acknowledge SUBSCRIBE within {self._settings.socket_timeout} s") from None
 
@@ -199,7 +200,9 @@ class RedisSubscriber:
         else:
             tls = ssl.create_default_context() if url.scheme == "rediss" else None
             opening = loop.create_connection(lambda: connection, url.hostname or "127.0.0.1", url.port or 6379, ssl=tls)
-        await asyncio.wait_for(opening, self._settings.connect_timeout)
+        # asyncio.timeout throughout: before Python 3.12 wait_for swallows a cancellation that comes with the result.
+        async with asyncio.timeout(self._settings.connect_timeout):
+            await opening
         try:
             async with asyncio.timeout(self._settings.socket_timeout):
                 if url.password:
@@ -225,7 +228,8 @@ class RedisSubscriber:
         while not self._lost.is_set():
             connection.send("PING")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._lost.wait(), PING_INTERVAL)
+                async with asyncio.timeout(PING_INTERVAL):
+                    await self._lost.wait()
             if loop.time() - connection.heard > PING_INTERVAL + self._settings.socket_timeout:
                 connection.abort("no answer to PING")
                 await self._lost.wait()
