@@ -230,10 +230,45 @@ async def test_many_who_come_at_once_share_a_reading() -> None:
         own.publish(Note(n=2))
         await turns()
         before = own.reader.reads
-        lines = [own.connect(f"{USER}=0") for _ in range(9)]
+        lines = [own.connect(f"{USER}=0") for _ in range(7)]
         for line in lines:
             await eventually(lambda: line.page.got("gw.note") == [1, 2], "the history")  # noqa: B023 - waited for here
         assert own.reader.reads - before == 1
+        own.publish(Note(n=3))
+        late = own.connect(f"{USER}=0")
+        await eventually(lambda: late.page.got("gw.note") == [1, 2, 3], "another reading for who comes later")
+
+
+async def test_a_shared_reading_that_is_too_old_for_who_comes_last_is_not_enough() -> None:
+    async with world() as own:
+        own.publish(Note(n=1))
+        first = own.connect()
+        await own.settled(first)
+        own.publish(Note(n=2))
+        await eventually(lambda: first.page.got("gw.note") == [2], "the live event")
+        own.reader.hold()
+        early = own.connect(f"{USER}=0")
+        await eventually(lambda: own.reader.read_and_held, "the reading")
+        own.publish(Note(n=3))
+        await eventually(lambda: first.page.got("gw.note") == [2, 3], "the live event")
+        late = own.connect(f"{USER}=0")
+        await turns()
+        own.reader.let_go()
+        for line in (early, late):
+            await own.settled(line)
+            assert line.page.got("gw.note") == [1, 2, 3]
+
+
+async def test_a_deserted_channel_is_not_subscribed_to_again() -> None:
+    async with world() as own:
+        own.reader.error = Unavailable("away")
+        line = own.connect()
+        await eventually(lambda: own.reader.reads, "the first try")
+        repair = own.gateway._catchup._repairs[USER]
+        own.gateway.disconnect(line.session, 1006)
+        await turns()
+        assert repair.cancelled()
+        assert own.subscriber.asked[-2:] == [("unsubscribe", USER), ("unsubscribe", "system")]
 
 
 async def test_two_subscriptions_of_a_channel_that_cross_each_get_their_own_past_and_answer() -> None:
@@ -503,7 +538,9 @@ async def test_a_session_waits_for_redis_however_long() -> None:
         await eventually(lambda: line.page.got("gw.note") == [1], "the history")
 
 
-async def test_a_channel_that_cannot_be_read_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_channel_that_cannot_be_read_does_not_hold_up_the_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr("webui_adapter.catchup._REPAIRED_WITHIN", 0.3)
     async with world() as own:
         own.publish(Note(n=1))
@@ -515,6 +552,7 @@ async def test_a_channel_that_cannot_be_read_does_not_hold_up_the_others(monkeyp
         assert line.closed is None
         own.reader.error = None
         await own.settled(line)
+    assert "repair of" not in caplog.text, "tried again, not given up"
 
 
 async def test_channels_that_redis_has_forgotten_take_newcomers() -> None:

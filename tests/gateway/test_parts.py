@@ -102,6 +102,12 @@ def test_a_clock_that_goes_back_gives_nothing() -> None:
     assert rate.take(100.0) == 0
     assert rate.take(50.0) > 0
     assert rate.take(50.5) > 0
+    assert rate.take(51.0) == 0, "nor does it take anything away"
+
+
+def test_who_was_silent_for_long_has_saved_nothing() -> None:
+    rate = Rate(10, 0.0)
+    assert [rate.take(1000.0) == 0 for _ in range(12)] == [True] * 10 + [False] * 2
 
 
 # --- the wheel ---------------------------------------------------------------------------------------------------
@@ -116,7 +122,7 @@ class WheelMachine(RuleBasedStateMachine):
         self.wheel: Wheel[int] = Wheel(self.now, 0.25)
         self.due: dict[int, float] = {}
 
-    @rule(item=st.integers(0, 9), after=st.floats(-2, 30))
+    @rule(item=st.integers(0, 9), after=st.floats(-2, 30) | st.sampled_from([0.01, 0.3, 0.45, 0.5, 1.2]))
     def put(self, item: int, after: float) -> None:
         self.wheel.put(item, self.now + after)
         self.due[item] = self.now + max(after, 0.0)  # a moment that has passed is the next tick
@@ -126,7 +132,7 @@ class WheelMachine(RuleBasedStateMachine):
         self.wheel.remove(item)
         self.due.pop(item, None)
 
-    @rule(step=st.floats(0, 10))
+    @rule(step=st.floats(0, 10) | st.sampled_from([0.01, 0.1, 0.25, 0.26, 0.3]))
     def turn(self, step: float) -> None:
         self.now += step
         items = self.wheel.due(self.now)

@@ -64,6 +64,11 @@ def test_what_is_no_token_at_all(text: str) -> None:
     refused(text)
 
 
+def test_a_token_that_is_too_long_is_not_even_looked_at() -> None:
+    assert checker().check(signed(pad="x" * 4000)).user == "ann"
+    refused(signed(pad="x" * 8000))
+
+
 def test_another_key() -> None:
     assert "InvalidSignature" in str(refused(signed(key=OTHER)))
 
