@@ -27,7 +27,8 @@ from webui_adapter.commands import Auth, Command, Ping, Subscribe, Unsubscribe
 from webui_adapter.errors import CommandRefused, TokenRefused
 from webui_adapter.histogram import Histogram
 from webui_adapter.hub import Hub
-from webui_adapter.session import Framing, Session
+from webui_adapter.outlet import Framing, Outlet
+from webui_adapter.session import Session
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.states import State
 from webui_adapter.tokens import TokenChecker
@@ -92,7 +93,7 @@ class Gateway:
         self._reader = reader
         self._authoriser = authoriser
         self._catchup = CatchUp(self.hub, subscriber, reader, self.clock, self._spawn, self.turn_ended)
-        self._lines: dict[Session, Line] = {}
+        self._lines: dict[Outlet, Line] = {}
         self._wheel: Wheel[Session] = Wheel(self.clock.now(), _TICK)
         self._tasks: set[asyncio.Task[None]] = set()
         self._gone = asyncio.Event()
@@ -352,14 +353,14 @@ class Gateway:
         while dirty:
             # What a line does may make other sessions dirty; they come in the next round.
             turn, dirty[:] = dirty[:], ()
-            for session in turn:
-                line = self._lines.get(session)
+            for outlet in turn:
+                line = self._lines.get(outlet)
                 if line is None:
-                    session.out.clear()
+                    outlet.out.clear()
                 else:
                     line.flush()
-                if session.close_code is not None and session.state is not State.CLOSED:
-                    self._wheel.put(session, session.closing_since + self.settings.close_timeout)
+                if outlet.close_code is not None and isinstance(outlet, Session) and outlet.state is not State.CLOSED:
+                    self._wheel.put(outlet, outlet.closing_since + self.settings.close_timeout)
 
     async def _turn_wheel(self) -> None:
         while True:

@@ -14,6 +14,7 @@ from eventbus.history import History
 from eventbus.resume import Resumption, resume
 from eventbus.wire import Publication, Record
 from webui_adapter.delivery import Batch
+from webui_adapter.outlet import Outlet
 from webui_adapter.session import Session
 
 __all__ = ["Channel", "Hub"]
@@ -77,7 +78,7 @@ class Hub:
     ) -> None:
         """``buffer_limit``: events of a channel that wait for its repair; ``event_limit``: bytes of an event."""
         self.channels: dict[str, Channel] = {}
-        self.dirty: list[Session] = []
+        self.dirty: list[Outlet] = []
         self.routed: list[tuple[int, int]] = []
         self.deliveries = 0
         self.events = 0

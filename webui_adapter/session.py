@@ -1,111 +1,67 @@
-"""One browser connection's state machine: commands and events in, bytes out. No I/O; the clock is an argument.
-
-A session that keeps up costs an append per publication. Only when the edge says that the socket takes no more does a
-backlog come into being, and it goes when the browser has caught up.
-"""
+"""One browser connection's state machine: commands and events in, bytes out. No I/O; the clock is an argument."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final
 
 from eventbus.cursor import Cursor, Position
 from eventbus.resume import Resumption
 from eventbus.topics import channel_of, whole_channel
 from eventbus.wire import Record
-from webui_adapter.backlog import Backlog, Hold, Release, Step
 from webui_adapter.clock import Clock
 from webui_adapter.closecodes import CloseCode
 from webui_adapter.commands import Auth, Command, Subscribe, parse_command
 from webui_adapter.delivery import Batch, Delivery
 from webui_adapter.errors import CommandRefused
 from webui_adapter.limits import Rate
+from webui_adapter.outlet import Framing, Outlet
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.states import NEXT, State
+from webui_adapter.states import State
 from webui_adapter.tokens import Principal
 from webui_adapter.view import View, covered
 
-__all__ = ["Framing", "Session"]
+__all__ = ["Session"]
 
 
 # Refusals of what no working page sends. The others (a right that is missing, a rate, a limit) are everyday life.
 _MALFORMED: Final = frozenset({"bad_json", "bad_command", "bad_topic", "too_large", "unauthenticated"})
 
 
-class Framing(Protocol):
-    """How events become bytes of one kind of line.
-
-    ``shared``: the frames of ``Batch`` are what this line takes. ``pongs``: its pings are answered.
-    """
-
-    shared: bool
-    pongs: bool
-
-    def event(self, session: Session, delivery: Delivery) -> bytes: ...
-    def word(self, session: Session, type_: str, data: Mapping[str, object]) -> bytes: ...
-
-
-class Session:
-    """See the module. ``out`` is what the edge has to write next; in ``dirty`` it hears that there is something."""
+class Session(Outlet):
+    """What one browser reads, may do and has to do in time; how it is told is the outlet's."""
 
     __slots__ = (
-        "__weakref__",
         "asked",
-        "backlog",
         "bad_commands",
-        "blocked",
-        "clock",
-        "close_code",
-        "close_reason",
-        "closing_since",
-        "counters",
-        "dirty",
         "expires",
-        "framing",
-        "holds",
         "id",
         "next_ping",
         "opened",
-        "out",
         "pinged",
         "principal",
         "rate",
         "refusals",
-        "settings",
-        "state",
-        "stuck_since",
         "views",
-        "when_idle",
-    )  # fmt: skip
+    )
 
     def __init__(
         self,
         id_: str,
         settings: GatewaySettings,
         framing: Framing,
-        dirty: list[Session],
+        dirty: list[Outlet],
         counters: Counter[str],
         clock: Clock,
     ) -> None:
+        super().__init__(settings, framing, dirty, counters, clock)
         self.id = id_
-        self.settings = settings
-        self.framing = framing
-        self.dirty = dirty
-        self.counters = counters
-        self.state = State.WAITING
         self.principal: Principal | None = None
         self.views: dict[str, View] = {}
         # Subscriptions that wait for the authoriser.
         self.asked: list[Subscribe] = []
-        self.holds: dict[str, int] = {}
-        self.out: list[bytes] = []
-        self.backlog: Backlog | None = None
-        self.when_idle: list[Callable[[], None]] = []
-        self.blocked = False
-        self.stuck_since = 0.0
-        self.clock = clock
         now = clock.now()
         self.rate = Rate(settings.message_rate_limit, now)
         # To be refused as often again is no misunderstanding any more.
@@ -115,21 +71,8 @@ class Session:
         self.expires = now
         self.pinged = 0.0
         self.next_ping = 0.0
-        self.close_code: CloseCode | None = None
-        self.close_reason = ""
-        self.closing_since = 0.0
 
     # --- life ------------------------------------------------------------------------------------------------
-
-    def enter(self, state: State) -> None:
-        """Change state; a change that the table does not have is a bug in the gateway."""
-        if state not in NEXT[self.state]:
-            raise AssertionError(f"a session cannot go from {self.state.name} to {state.name}")
-        self.state = state
-        if state is State.CLOSED:
-            callbacks, self.when_idle = self.when_idle, []
-            for callback in callbacks:
-                callback()
 
     def open(self, principal: Principal, instance: str) -> None:
         """The token is good: greet."""
@@ -151,15 +94,6 @@ class Session:
         """Go on under a fresh token. Its end is kept as a moment of the clock that only goes forward."""
         self.principal = principal
         self.expires = self.clock.now() + principal.expires + self.settings.jwt_leeway - self.clock.wall()
-
-    def close(self, code: CloseCode, reason: str) -> None:
-        """Ask the edge to end the connection, after what is in ``out``. The first reason stays."""
-        if self.close_code is None and self.state is not State.CLOSED:
-            self.close_code = code
-            self.close_reason = reason
-            self.closing_since = self.clock.now()
-            if not self.out:
-                self.dirty.append(self)
 
     def default_topics(self) -> tuple[str, ...]:
         """What a session reads without asking."""
@@ -205,11 +139,6 @@ class Session:
             self.close(CloseCode.PROTOCOL_VIOLATION, "too many malformed commands")
         if error.code == "rate_limited" and self.refusals.take(self.clock.now()):
             self.close(CloseCode.PROTOCOL_VIOLATION, "far too many commands")
-
-    def say(self, type_: str, data: Mapping[str, object]) -> None:
-        """One of the gateway's own words. It does not queue behind events: it is about the connection."""
-        if self.state is not State.CLOSED:
-            self._write(self.framing.word(self, type_, data))
 
     def answer(self, ref: str | float | None, **facts: object) -> None:
         """``bus.ok``."""
@@ -371,17 +300,6 @@ class Session:
 
     # --- events ----------------------------------------------------------------------------------------------
 
-    def take(self, batch: Batch) -> None:
-        """Events of a channel that this session reads whole. The hot path: keep it an append."""
-        if self.blocked or self.backlog is not None or not self.framing.shared:
-            for delivery in batch.deliveries:
-                self._deliver(delivery)
-            return
-        out = self.out
-        if not out:
-            self.dirty.append(self)
-        out.append(batch.joined)
-
     def take_some(self, batch: Batch) -> int:
         """Events of a channel that this session reads in part, or has had some of already. Returns how many it took."""
         view = self.views[batch.channel]
@@ -401,31 +319,10 @@ class Session:
             view.replaying.clear()
         view.replaying.append(record)
 
-    def _deliver(self, delivery: Delivery) -> None:
-        if self.blocked or self.backlog is not None:
-            self._queue(delivery)
-            return
-        self._advance(delivery)
-        self._write(self.framing.event(self, delivery))
-
     def _advance(self, delivery: Delivery) -> None:
         view = self.views.get(delivery.channel)
         if view is not None and view.position is not None and delivery.record.offset > view.position.offset:
             view.position = Position(view.position.epoch, delivery.record.offset)
-
-    def _queue(self, delivery: Delivery) -> None:
-        if self.backlog is None:
-            self.backlog = Backlog(self.settings.backlog_events, self.settings.backlog_bytes)
-        for drop in self.backlog.push(delivery, int(self.clock.wall() * 1000)):
-            self.counters[f"drop.{drop.reason}"] += 1
-            # Of what is kept the page would never learn; if it comes back it gets it from log or snapshot.
-            if drop.reason in ("full", "shed") and drop.item.keep != "nothing":
-                self.close(CloseCode.TOO_SLOW, "the backlog is full; resume with the cursor")
-
-    def _write(self, data: bytes) -> None:
-        if not self.out:
-            self.dirty.append(self)
-        self.out.append(data)
 
     # --- time ------------------------------------------------------------------------------------------------
 
@@ -457,56 +354,3 @@ class Session:
     def pong(self) -> None:
         """The browser has answered a ping."""
         self.pinged = 0.0
-
-    # --- flow ------------------------------------------------------------------------------------------------
-
-    def block(self) -> None:
-        """The socket takes no more for now."""
-        if not self.blocked:
-            self.blocked = True
-            self.stuck_since = self.clock.now()
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing waits for the line: the moment for a replay."""
-        return not self.blocked and self.backlog is None
-
-    def call_when_idle(self, callback: Callable[[], None]) -> None:
-        """Call back at once or in the first idle moment; at the latest when the session ends."""
-        if self.idle or self.state is State.CLOSED:
-            callback()
-        else:
-            self.when_idle.append(callback)
-
-    def waits(self, channel: str) -> bool:
-        """Whether the backlog has something of this channel."""
-        return self.backlog is not None and channel in self.backlog
-
-    def unblock(self, limit_bytes: int) -> None:
-        """The socket takes again: move about ``limit_bytes`` of what waits to ``out``."""
-        self.blocked = False
-        if self.backlog is not None:
-            self._serve(self.backlog, limit_bytes)
-        while self.when_idle and self.backlog is None and not self.out:
-            self.when_idle.pop(0)()
-
-    def _serve(self, backlog: Backlog, limit_bytes: int) -> None:
-        steps, dropped = backlog.pop(limit_bytes, int(self.clock.wall() * 1000))
-        for drop in dropped:
-            self.counters[f"drop.{drop.reason}"] += 1
-        for step in steps:
-            self._step(step)
-        if not len(backlog):
-            self.backlog = None
-
-    def _step(self, step: Step) -> None:
-        match step:
-            case Delivery():
-                self._advance(step)
-                self._write(self.framing.event(self, step))
-            case Hold(channel, offset):
-                self.holds[channel] = offset
-                self.say("bus.hold", {"channel": channel, "offset": offset})
-            case Release(channel, offset):
-                self.holds.pop(channel, None)
-                self.say("bus.release", {"channel": channel, "offset": offset})

@@ -18,6 +18,7 @@ from webui_adapter.frames import sse_comment, sse_event, word
 from webui_adapter.gateway import Gateway
 from webui_adapter.httpd import EXTENSION, EventBusHttpProtocol
 from webui_adapter.origins import origin_allowed
+from webui_adapter.outlet import Outlet
 from webui_adapter.pull import PullLine
 from webui_adapter.session import Session
 from webui_adapter.states import State
@@ -35,13 +36,13 @@ class SseFraming:
     shared = False
     pongs = False
 
-    def event(self, session: Session, delivery: Delivery) -> bytes:
-        return sse_event(delivery.record.type, delivery.record.event, session.cursor())
+    def event(self, outlet: Outlet, delivery: Delivery) -> bytes:
+        return sse_event(delivery.record.type, delivery.record.event, outlet.cursor())
 
-    def word(self, session: Session, type_: str, data: Mapping[str, object]) -> bytes:
+    def word(self, outlet: Outlet, type_: str, data: Mapping[str, object]) -> bytes:
         # A position is where to resume from, though no event: it has an id too.
-        cursor = session.cursor() if type_ in ("bus.position", "bus.release") else None
-        return sse_event(type_, word(type_, data, int(session.clock.wall() * 1000)), cursor)
+        cursor = outlet.cursor() if type_ in ("bus.position", "bus.release") else None
+        return sse_event(type_, word(type_, data, int(outlet.clock.wall() * 1000)), cursor)
 
 
 FRAMING = SseFraming()

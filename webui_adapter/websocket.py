@@ -21,6 +21,7 @@ from webui_adapter.delivery import Delivery
 from webui_adapter.frames import text_frame, word
 from webui_adapter.gateway import Gateway
 from webui_adapter.origins import origin_allowed
+from webui_adapter.outlet import Outlet
 from webui_adapter.pull import PullLine
 from webui_adapter.session import Session
 from webui_adapter.tokens import SUBPROTOCOL, TOKEN_SUBPROTOCOL, token_of
@@ -35,11 +36,11 @@ class FrameFraming:
     shared = True
     pongs = True
 
-    def event(self, _: Session, delivery: Delivery) -> bytes:
+    def event(self, _: Outlet, delivery: Delivery) -> bytes:
         return delivery.frame
 
-    def word(self, session: Session, type_: str, data: Mapping[str, object]) -> bytes:
-        return text_frame(word(type_, data, int(session.clock.wall() * 1000)))
+    def word(self, outlet: Outlet, type_: str, data: Mapping[str, object]) -> bytes:
+        return text_frame(word(type_, data, int(outlet.clock.wall() * 1000)))
 
 
 class TextFraming:
@@ -48,11 +49,11 @@ class TextFraming:
     shared = False
     pongs = False
 
-    def event(self, _: Session, delivery: Delivery) -> bytes:
+    def event(self, _: Outlet, delivery: Delivery) -> bytes:
         return delivery.record.event
 
-    def word(self, session: Session, type_: str, data: Mapping[str, object]) -> bytes:
-        return word(type_, data, int(session.clock.wall() * 1000))
+    def word(self, outlet: Outlet, type_: str, data: Mapping[str, object]) -> bytes:
+        return word(type_, data, int(outlet.clock.wall() * 1000))
 
 
 FRAMES = FrameFraming()

@@ -15,7 +15,8 @@ from eventbus.wire import Publication, Record
 from tests.gateway.page import Frame, Page
 from webui_adapter.commands import Subscribe
 from webui_adapter.hub import Channel, Hub
-from webui_adapter.session import Framing, Session
+from webui_adapter.outlet import Framing
+from webui_adapter.session import Session
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.sse import FRAMING as EVENT_STREAM
 from webui_adapter.tokens import Principal

@@ -1,0 +1,203 @@
+"""One connection's way out: what is to be written, what waits for a slow browser, and whether it has ended.
+
+A connection that keeps up costs an append per publication. Only when the edge says that the socket takes no more does a
+backlog come into being, and it goes when the browser has caught up. No I/O; the clock is an argument.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from eventbus.cursor import Cursor
+from webui_adapter.backlog import Backlog, Hold, Release, Step
+from webui_adapter.clock import Clock
+from webui_adapter.closecodes import CloseCode
+from webui_adapter.delivery import Batch, Delivery
+from webui_adapter.settings import GatewaySettings
+from webui_adapter.states import NEXT, State
+
+__all__ = ["Framing", "Outlet"]
+
+
+class Framing(Protocol):
+    """How events become bytes of one kind of line.
+
+    ``shared``: the frames of ``Batch`` are what this line takes. ``pongs``: its pings are answered.
+    """
+
+    shared: bool
+    pongs: bool
+
+    def event(self, outlet: Outlet, delivery: Delivery) -> bytes: ...
+    def word(self, outlet: Outlet, type_: str, data: Mapping[str, object]) -> bytes: ...
+
+
+class Outlet(ABC):
+    """``out`` is what the edge has to write next; in ``dirty`` it hears that there is something."""
+
+    __slots__ = (
+        "__weakref__",
+        "backlog",
+        "blocked",
+        "clock",
+        "close_code",
+        "close_reason",
+        "closing_since",
+        "counters",
+        "dirty",
+        "framing",
+        "holds",
+        "out",
+        "settings",
+        "state",
+        "stuck_since",
+        "when_idle",
+    )
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        framing: Framing,
+        dirty: list[Outlet],
+        counters: Counter[str],
+        clock: Clock,
+    ) -> None:
+        self.settings = settings
+        self.framing = framing
+        self.dirty = dirty
+        self.counters = counters
+        self.clock = clock
+        self.state = State.WAITING
+        self.out: list[bytes] = []
+        self.backlog: Backlog | None = None
+        self.holds: dict[str, int] = {}
+        self.when_idle: list[Callable[[], None]] = []
+        self.blocked = False
+        self.stuck_since = 0.0
+        self.close_code: CloseCode | None = None
+        self.close_reason = ""
+        self.closing_since = 0.0
+
+    @abstractmethod
+    def cursor(self) -> Cursor:
+        """Where the browser could resume after what has been written so far."""
+
+    @abstractmethod
+    def _advance(self, delivery: Delivery) -> None:
+        """An event is about to be written: what is known of the place in its channel moves on."""
+
+    # --- life ------------------------------------------------------------------------------------------------
+
+    def enter(self, state: State) -> None:
+        """Change state; a change that the table does not have is a bug in the gateway."""
+        if state not in NEXT[self.state]:
+            raise AssertionError(f"a session cannot go from {self.state.name} to {state.name}")
+        self.state = state
+        if state is State.CLOSED:
+            callbacks, self.when_idle = self.when_idle, []
+            for callback in callbacks:
+                callback()
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Ask the edge to end the connection, after what is in ``out``. The first reason stays."""
+        if self.close_code is None and self.state is not State.CLOSED:
+            self.close_code = code
+            self.close_reason = reason
+            self.closing_since = self.clock.now()
+            if not self.out:
+                self.dirty.append(self)
+
+    def say(self, type_: str, data: Mapping[str, object]) -> None:
+        """One of the gateway's own words. It does not queue behind events: it is about the connection."""
+        if self.state is not State.CLOSED:
+            self._write(self.framing.word(self, type_, data))
+
+    # --- events ----------------------------------------------------------------------------------------------
+
+    def take(self, batch: Batch) -> None:
+        """Events of a channel that this session reads whole. The hot path: keep it an append."""
+        if self.blocked or self.backlog is not None or not self.framing.shared:
+            for delivery in batch.deliveries:
+                self._deliver(delivery)
+            return
+        out = self.out
+        if not out:
+            self.dirty.append(self)
+        out.append(batch.joined)
+
+    def _deliver(self, delivery: Delivery) -> None:
+        if self.blocked or self.backlog is not None:
+            self._queue(delivery)
+            return
+        self._advance(delivery)
+        self._write(self.framing.event(self, delivery))
+
+    def _queue(self, delivery: Delivery) -> None:
+        if self.backlog is None:
+            self.backlog = Backlog(self.settings.backlog_events, self.settings.backlog_bytes)
+        for drop in self.backlog.push(delivery, int(self.clock.wall() * 1000)):
+            self.counters[f"drop.{drop.reason}"] += 1
+            # Of what is kept the page would never learn; if it comes back it gets it from log or snapshot.
+            if drop.reason in ("full", "shed") and drop.item.keep != "nothing":
+                self.close(CloseCode.TOO_SLOW, "the backlog is full; resume with the cursor")
+
+    def _write(self, data: bytes) -> None:
+        if not self.out:
+            self.dirty.append(self)
+        self.out.append(data)
+
+    # --- flow ------------------------------------------------------------------------------------------------
+
+    def block(self) -> None:
+        """The socket takes no more for now."""
+        if not self.blocked:
+            self.blocked = True
+            self.stuck_since = self.clock.now()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for the line: the moment for a replay."""
+        return not self.blocked and self.backlog is None
+
+    def call_when_idle(self, callback: Callable[[], None]) -> None:
+        """Call back at once or in the first idle moment; at the latest when the session ends."""
+        if self.idle or self.state is State.CLOSED:
+            callback()
+        else:
+            self.when_idle.append(callback)
+
+    def waits(self, channel: str) -> bool:
+        """Whether the backlog has something of this channel."""
+        return self.backlog is not None and channel in self.backlog
+
+    def unblock(self, limit_bytes: int) -> None:
+        """The socket takes again: move about ``limit_bytes`` of what waits to ``out``."""
+        self.blocked = False
+        if self.backlog is not None:
+            self._serve(self.backlog, limit_bytes)
+        while self.when_idle and self.backlog is None and not self.out:
+            self.when_idle.pop(0)()
+
+    def _serve(self, backlog: Backlog, limit_bytes: int) -> None:
+        steps, dropped = backlog.pop(limit_bytes, int(self.clock.wall() * 1000))
+        for drop in dropped:
+            self.counters[f"drop.{drop.reason}"] += 1
+        for step in steps:
+            self._step(step)
+        if not len(backlog):
+            self.backlog = None
+
+    def _step(self, step: Step) -> None:
+        match step:
+            case Delivery():
+                self._advance(step)
+                self._write(self.framing.event(self, step))
+            case Hold(channel, offset):
+                self.holds[channel] = offset
+                self.say("bus.hold", {"channel": channel, "offset": offset})
+            case Release(channel, offset):
+                self.holds.pop(channel, None)
+                self.say("bus.release", {"channel": channel, "offset": offset})
