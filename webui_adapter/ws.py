@@ -68,7 +68,7 @@ class EventBusWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def end(self, code: int, reason: str, timeout: float) -> None:
         """Close with a code. A peer that does not answer is cut off after ``timeout`` seconds."""
-        if self.close_sent or self.disconnected or self.transport.is_closing():
+        if self.close_sent or self.disconnected:
             return
         self.conn.send_close(code, reason.encode()[:120].decode(errors="ignore"))
         self.transport.write(b"".join(self.conn.data_to_send()))
