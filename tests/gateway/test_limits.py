@@ -236,6 +236,8 @@ def test_a_close_is_answered_and_nothing_comes_after_it(brisk: GatewayProcess, u
 
 def test_the_gateways_close_reaches_a_peer_that_is_still_sending(brisk: GatewayProcess, user: str) -> None:
     """To end the connection with something unread would reset it, and the code would be lost."""
+    name = 'eventbus_refused_total{reason="bad_json"}'
+    before = brisk.metrics().get(name, 0)
     for _ in range(5):
         raw = RawWebSocket(brisk, bearer(user))
         raw.head()
@@ -243,3 +245,4 @@ def test_the_gateways_close_reaches_a_peer_that_is_still_sending(brisk: GatewayP
             raw.send(TEXT, b"{")
         assert code_of(raw) == 4502
         raw.close()
+    assert brisk.metrics()[name] - before == 5 * 5, "what came behind its end is not looked at"
