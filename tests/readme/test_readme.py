@@ -23,7 +23,7 @@ SECRET = "a secret of at least 32 characters"
 BEFORE = {
     "events": "",
     "tasks": "from celery import Celery\n",
-    "shop_site": (
+    "web": (
         "from celery import group\nfrom fastapi import Depends, FastAPI\ndef current_user() -> str: return 'ann'\n"
     ),
 }
@@ -35,8 +35,6 @@ def modules(redis_url: str) -> dict[str, str]:
     ]
     _, *parts = re.split(r"^# (\w+)\.py.*$", block, flags=re.MULTILINE)
     named = dict(zip(parts[::2], parts[1::2], strict=True))
-    # `site` is a module of Python's own, which is imported before anything of ours.
-    named["shop_site"] = named.pop("site")
     text = {name: BEFORE[name] + body for name, body in named.items()}
     return {
         name: body.replace("redis://127.0.0.1:6379/1", redis_url.replace("/0", "/1")) for name, body in text.items()
@@ -57,7 +55,7 @@ def project(tmp_path_factory, own_redis):
     }
     commands = [
         ["celery", "-A", "tasks", "worker", "-c", "2", "--loglevel", "warning"],
-        ["uvicorn", "--port", str(port), "--ws", "webui_adapter.ws:EventBusWebSocketProtocol", "shop_site:site"],
+        ["uvicorn", "--port", str(port), "--ws", "webui_adapter.ws:EventBusWebSocketProtocol", "web:web"],
     ]
     running = [
         subprocess.Popen([sys.executable, "-m", *command], cwd=tmp_path, env=environment) for command in commands
