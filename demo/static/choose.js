@@ -7,6 +7,11 @@ import { indexFiles, indexInstalled, SiteError } from "./site.js";
 
 const MEGABYTE = 1024 * 1024;
 
+/** @param {number} bytes */
+function size(bytes) {
+  return bytes < MEGABYTE ? `${Math.floor(bytes / 1024)} KB` : `${Math.floor(bytes / MEGABYTE)} MB`;
+}
+
 export class Choose {
   /** @type {File[]} */
   #files = [];
@@ -31,11 +36,14 @@ export class Choose {
 
   /** @param {Login} login */
   limit(login) {
+    const first = !this.#limits;
     this.#limits = login;
+    // Somebody may have been quicker than the login: what they chose is held against the limits now.
+    if (first && this.#files.length) this.#chose(this.#files);
     this.#enable();
     const { installed, max_files, max_file_bytes } = login;
     write(element("installed-count"), count(installed, "document"));
-    write(element("limits"), `Up to ${count(max_files, "file")} of ${Math.floor(max_file_bytes / MEGABYTE)} MB.`);
+    write(element("limits"), `Up to ${count(max_files, "file")} of ${size(max_file_bytes)}.`);
   }
 
   /** What cannot be done, and why; nothing: all is well. @param {string} text */

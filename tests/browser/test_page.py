@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.async_api import BrowserContext, expect
+from playwright.async_api import BrowserContext, Route, expect
 
 from demo.stack import Stack
 from tests.browser.conftest import DOCUMENTS
@@ -207,6 +207,23 @@ async def test_too_many_files_are_refused_by_name_of_the_limit(visit: Visit) -> 
     )
     await expect(visit.page.locator("#problem")).to_have_text("7 files are too many: the limit is 6.")
     await expect(visit.page.locator("#index-files")).to_be_disabled()
+
+
+async def test_who_is_quicker_than_the_login_hears_of_the_limit_too(visit: Visit) -> None:
+    go_on = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await go_on.wait()
+        await route.continue_()
+
+    await visit.page.route("**/login", hold)
+    await visit.page.reload()
+    await visit.page.set_input_files(
+        "#file-input", [{"name": f"{n}.txt", "mimeType": "text/plain", "buffer": b"x"} for n in range(7)]
+    )
+    await expect(visit.page.locator("#chosen")).to_have_text("7 files")
+    go_on.set()
+    await expect(visit.page.locator("#problem")).to_have_text("7 files are too many: the limit is 6.")
 
 
 async def test_everything_by_keyboard(visit: Visit) -> None:
