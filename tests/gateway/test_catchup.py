@@ -25,6 +25,7 @@ from tests.gateway.world import SECRET, eventually, token
 from webui_adapter.authorise import Authoriser, by_claim
 from webui_adapter.commands import Ping, Subscribe, Unsubscribe
 from webui_adapter.gateway import Gateway
+from webui_adapter.pull import PullLine
 from webui_adapter.session import Session
 from webui_adapter.states import State
 from webui_adapter.websocket import FRAMES
@@ -460,6 +461,48 @@ async def test_what_was_missed_while_deaf_comes_with_the_repair() -> None:
         assert line.page.got("gw.note") == [1, 2]
         assert own.gateway.not_ready is None
         assert line.page.words[-1]["type"] == "bus.restored", "only when what was missed has been read"
+
+
+async def test_a_hole_is_noticed_by_what_comes_next_and_mended() -> None:
+    async with world() as own:
+        line = own.connect()
+        await own.settled(line)
+        own.publish(Note(n=1))
+        await eventually(lambda: line.page.got("gw.note") == [1], "the event")
+        own.subscriber.deaf = True
+        own.publish(Note(n=2))
+        own.subscriber.deaf = False
+        own.publish(Note(n=3))
+        await eventually(lambda: line.page.got("gw.note") == [1, 2, 3], "what was lost on the way, too")
+        assert own.gateway.counters["hole"] == 1
+        assert line.page.said("bus.gap") == []
+
+
+async def test_what_cannot_be_read_on_the_way_is_dropped_and_counted() -> None:
+    async with world() as own:
+        line = own.connect()
+        await own.settled(line)
+        for payload in (b"", b"nonsense", b"5f x", b"5f 0\n1 n log", b"5f 0\n2 n log 0 0 a.b user:ann:x -\n{}"):
+            own.gateway.received(USER, payload)
+        assert own.gateway.counters["drop.undecodable"] == 5
+        own.publish(Note(n=1))
+        await eventually(lambda: line.page.got("gw.note") == [1], "the event")
+
+
+async def test_a_line_that_is_pulled_from_gives_a_slow_page_piece_by_piece() -> None:
+    async with world() as own:
+        line = own.connect()
+        await own.settled(line)
+        pull = PullLine(line.session, 5000)
+        line.session.block()
+        own.publish(*(Note(n=n, pad="x" * 900) for n in range(20)))
+        await turns()
+        sizes = []
+        while line.session.backlog is not None:
+            sizes.append(sum(map(len, await pull.next())))
+            assert line.session.blocked, "until it is asked again"
+        assert len(sizes) >= 4
+        assert max(sizes) < 7000
 
 
 async def test_a_reading_from_before_a_loss_makes_no_channel_whole() -> None:

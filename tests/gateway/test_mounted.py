@@ -46,8 +46,9 @@ class Mounted:
         app = FastAPI()
 
         @app.get("/")
-        async def home() -> dict[str, str]:
-            return {"own": "page"}
+        async def home() -> dict[str, object]:
+            pulling = [task for task in asyncio.all_tasks() if "_pull" in repr(task.get_coro())]
+            return {"own": "page", "pulling": len(pulling)}
 
         @app.websocket("/echo")
         async def echo(websocket: WebSocket) -> None:
@@ -129,7 +130,7 @@ async def test_the_applications_own_routes_are_undisturbed(site: Mounted) -> Non
     from websockets.exceptions import ConnectionClosed  # noqa: PLC0415
 
     async with httpx.AsyncClient() as client:
-        assert (await client.get(f"{site.http}/")).json() == {"own": "page"}
+        assert (await client.get(f"{site.http}/")).json()["own"] == "page"
         assert (await client.get(f"{site.http}/metrics")).status_code == 404
         assert (await client.get(f"{site.http}/eventbus/ws")).status_code == 404
     async with connect(f"ws://127.0.0.1:{site.port}/echo") as connection:
@@ -147,6 +148,15 @@ async def test_rights_are_the_applications(site: Mounted, user: str) -> None:
         assert (await client.ask(do="subscribe", topic="collection:of-x:*"))["data"]["code"] == "forbidden"
         site.bus.broadcast(f"of-{user}", Note(n=1))
         await client.until(lambda p: p.got("gw.note") == [1])
+
+
+async def test_pages_that_have_gone_leave_no_task(site: Mounted, user: str) -> None:
+    for _ in range(3):
+        async with page(site, user):
+            pass
+    async with httpx.AsyncClient() as client, asyncio.timeout(5):
+        while (await client.get(f"{site.http}/")).json()["pulling"]:
+            await asyncio.sleep(0.01)
 
 
 async def test_the_oldest_of_too_many_goes(site: Mounted, user: str) -> None:

@@ -76,6 +76,7 @@ async def test_redis_is_killed_and_comes_back_with_its_data(
             assert (response.status_code, response.json()["ready"]) == (503, False)
             assert response.json()["reason"] == "the gateway has lost Redis"
             assert fragile.get("/healthz").status_code == 200
+            assert fragile.metrics()["eventbus_ready"] == 0
             assert (await client.ask(do="ping"))["type"] == "bus.ok", "the socket stays"
             for n in range(1, 50):
                 worker.emit(user, "op", Note(n=n))
