@@ -17,7 +17,7 @@ from eventbus.events import Event
 from eventbus.history import History
 from eventbus.memory import MemoryBroker, MemoryReader, MemorySubscriber
 from eventbus.settings import BusSettings
-from eventbus.transport import Listener, Write
+from eventbus.transport import Write
 from tests.gateway.events import Note, Progress
 from tests.gateway.page import Page
 from tests.gateway.parts import payloads_of, settings
@@ -72,10 +72,6 @@ class LossySubscriber(MemorySubscriber):
         super().__init__(broker)
         self.deaf = False
         self.asked: list[tuple[str, str]] = []
-
-    async def start(self, listener: Listener) -> None:
-        await super().start(listener)
-        listener.restored()
 
     async def subscribe(self, channel: str) -> None:
         self.asked.append(("subscribe", channel))
