@@ -123,7 +123,10 @@ def parse_publication(payload: bytes) -> Publication:
         expected += 1
         if record.offset != expected:
             raise InvalidRecord(f"publication has offset {record.offset} where {expected} is due")
-    return Publication(epoch.decode(), int(before), records)
+    try:
+        return Publication(epoch.decode("ascii"), int(before), records)
+    except UnicodeDecodeError:
+        raise InvalidRecord(f"publication has an epoch that is no text: {epoch[:100]!r}") from None
 
 
 def join_records(epoch: str, before: int, records: Iterable[bytes]) -> bytes:

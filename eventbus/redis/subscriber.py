@@ -12,7 +12,9 @@ import contextlib
 import logging
 import random
 import ssl
+from collections import defaultdict, deque
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
@@ -45,7 +47,8 @@ class _Connection(asyncio.Protocol):
         self._on_lost = on_lost
         self._reader = hiredis.Reader()
         self._transport: asyncio.Transport | None = None
-        self._acks: dict[bytes, asyncio.Future[None]] = {}
+        # One for each SUBSCRIBE sent, oldest first: Redis acknowledges each, and an UNSUBSCRIBE may stand between two.
+        self._acks: defaultdict[bytes, deque[asyncio.Future[None]]] = defaultdict(deque)
         self._replies: list[asyncio.Future[object]] = []
         self.heard = 0.0
 
@@ -73,9 +76,13 @@ class _Connection(asyncio.Protocol):
 
     def _answered(self, reply: object) -> None:
         if isinstance(reply, list) and reply and reply[0] == b"subscribe":
-            ack = self._acks.pop(reply[1], None)
-            if ack is not None and not ack.done():
-                ack.set_result(None)
+            acks = self._acks.get(reply[1])
+            if acks:
+                ack = acks.popleft()
+                if not acks:
+                    del self._acks[reply[1]]
+                if not ack.done():
+                    ack.set_result(None)
         elif isinstance(reply, list) and reply and reply[0] in (b"unsubscribe", b"pong"):
             pass
         elif self._replies:
@@ -87,7 +94,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         error = Unavailable(f"the connection to Redis is lost: {exc or 'closed by the server'}")
-        waiting: list[asyncio.Future[Any]] = [*self._acks.values(), *self._replies]
+        waiting: list[asyncio.Future[Any]] = [*chain.from_iterable(self._acks.values()), *self._replies]
         for future in waiting:
             if not future.done():
                 future.set_exception(error)
@@ -118,9 +125,8 @@ class _Connection(asyncio.Protocol):
         """Subscribe; one future for each, done when the server has acknowledged it."""
         acks = []
         for live in lives:
-            ack = self._acks.get(live.encode())
-            if ack is None:
-                ack = self._acks[live.encode()] = asyncio.get_running_loop().create_future()
+            ack: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._acks[live.encode()].append(ack)
             acks.append(ack)
         if lives:
             self.send("SUBSCRIBE", *lives)
@@ -218,8 +224,12 @@ class RedisSubscriber:
             connection.abort("setting up failed")
             raise
         self._connection = connection
-        # A channel may have been asked for while the others were being acknowledged.
-        connection.subscribe(*(set(map(self._keys.live, self._wanted)) - set(wanted)))
+        # A channel may have been asked for, or given up, while the others were being acknowledged.
+        now_wanted = {f"{self._settings.key_prefix}:probe", *map(self._keys.live, self._wanted)}
+        connection.subscribe(*(now_wanted - set(wanted)))
+        given_up = set(wanted) - now_wanted
+        if given_up:
+            connection.send("UNSUBSCRIBE", *given_up)
         return connection
 
     async def _watch(self, connection: _Connection) -> None:
