@@ -158,9 +158,8 @@ class RedisSubscriber:
             raise Unavailable("Redis is not connected")
         (ack,) = connection.subscribe(self._keys.live(channel))
         try:
-            # Shielded: several may wait for the same acknowledgement, and one of them may give up.
             async with asyncio.timeout(self._settings.socket_timeout):
-                await asyncio.shield(ack)
+                await ack
         except TimeoutError:
             raise Unavailable(f"Redis did not acknowledge SUBSCRIBE within {self._settings.socket_timeout} s") from None
 
