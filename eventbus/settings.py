@@ -31,6 +31,12 @@ class BusSettings(BaseSettings):
     dedup_window: int = Field(10_000, ge=1, description="event ids of a channel that are remembered")
     max_event_bytes: int = Field(1_048_576, ge=256, description="largest event, as JSON")
 
+    pending_limit: int = Field(500, ge=1, description="events of one lane that wait for a user's acknowledgement")
+    ack_timeout: float = Field(10.0, gt=0, description="for an acknowledgement; doubles with each attempt")
+    ack_attempts: int = Field(5, ge=1, description="times that an event is sent to a user who is there")
+    dead_limit: int = Field(1_000, ge=1, description="dead letters kept of one channel")
+    dead_ttl: timedelta = Field(timedelta(days=30), description="life of a dead letter that nobody decides about")
+
     outbox_events: int = Field(50_000, ge=1, description="events that may wait in a process")
     outbox_bytes: int = Field(64 * 1_048_576, ge=1024, description="bytes that may wait in a process")
     linger: float = Field(0.005, ge=0, description="least time between two batches; the high lane does not wait")
