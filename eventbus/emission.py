@@ -52,7 +52,8 @@ class Emission:
     """An event on its way to Redis.
 
     ``header`` is the routing header without the offset, ``tail`` the JSON without its first member, the offset.
-    ``expires`` is in milliseconds since 1970 (0: never), ``ttl`` in seconds.
+    ``expires`` is in milliseconds since 1970 (0: never), ``ttl`` in seconds. ``owed`` is set where a user has to
+    acknowledge it: when that promise ends, in milliseconds since 1970.
     """
 
     channel: str
@@ -65,6 +66,7 @@ class Emission:
     header: str
     tail: bytes
     receipt: Receipt
+    owed: int = 0
 
     @property
     def id(self) -> str:
@@ -110,10 +112,25 @@ class EmissionBuilder:
         expires = now // 1000 + int(ttl * 1000) if policy.ttl is not None else 0
         lane = lane_number(policy.lane)
         key = conflation_key(topic, payload, policy) if policy.keep == "latest" else None
+        ack = policy.deliver == "ack"
+        if ack and not channel.startswith("user:"):
+            raise InvalidPayload(
+                f'event {policy.name} has deliver="ack", a promise to one person, and {channel} has many readers; '
+                "emit it to each user, or declare a type of its own for the broadcast",
+                field="payload",
+            )
         header = routing_header(
-            lane=lane, keep=policy.keep, expires_ms=expires, emitted_us=now, type_=policy.name, topic=topic, key=key
+            lane=lane,
+            keep=policy.keep,
+            expires_ms=expires,
+            emitted_us=now,
+            type_=policy.name,
+            topic=topic,
+            key=key,
+            ack=ack,
         )
-        return Emission(channel, topic, lane, policy.keep, key, expires, ttl, header, tail, receipt)
+        owed = now // 1000 + int(ttl * 1000) if ack else 0
+        return Emission(channel, topic, lane, policy.keep, key, expires, ttl, header, tail, receipt, owed)
 
     def _serialise(self, topic: str, payload: Event, policy: Policy, id_: str, now_ms: int) -> bytes:
         try:
@@ -124,11 +141,12 @@ class EmissionBuilder:
                 f"payload {policy.name} cannot be written as JSON: {error}", field="payload"
             ) from error
         # No escaping: id, type and topic keep a grammar without quotes, backslashes or control characters.
-        tail = b'"id":"%b","type":"%b","topic":"%b","time":%d,"data":%b}' % (
+        tail = b'"id":"%b","type":"%b","topic":"%b","time":%d,%b"data":%b}' % (
             id_.encode(),
             policy.name.encode(),
             topic.encode(),
             now_ms,
+            b'"ack":true,' if policy.deliver == "ack" else b"",
             data,
         )
         size = len(tail) + len('{"offset":,') + 16

@@ -24,6 +24,11 @@ class Write:
     channel: str
     emissions: Sequence[Emission]
 
+    @property
+    def owing(self) -> bool:
+        """Whether something of it has to be acknowledged."""
+        return any(emission.owed for emission in self.emissions)
+
 
 @dataclass(frozen=True, slots=True)
 class Telling:

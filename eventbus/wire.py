@@ -18,6 +18,7 @@ __all__ = [
     "Publication",
     "Record",
     "join_records",
+    "parse_again",
     "parse_publication",
     "parse_record",
     "parse_records",
@@ -25,7 +26,14 @@ __all__ = [
 ]
 
 NO_KEY: Final = "-"
-_KEEPS: Final[dict[bytes, Keep]] = {b"log": "log", b"latest": "latest", b"nothing": "nothing"}
+# What the header says -> what is kept, and whether somebody has to acknowledge it.
+_KEEPS: Final[dict[bytes, tuple[Keep, bool]]] = {
+    b"log": ("log", False),
+    b"latest": ("latest", False),
+    b"nothing": ("nothing", False),
+    b"ack": ("log", True),
+}
+_AGAIN: Final = b"again "
 _LANE_LETTERS: Final = tuple(lane[0] for lane in LANES)
 _LANE_NUMBERS: Final = {letter.encode(): number for number, letter in enumerate(_LANE_LETTERS)}
 
@@ -43,6 +51,7 @@ class Record:
         type, topic: as in the event.
         key: conflation key, or None.
         event: the JSON, as it goes to the browser.
+        ack: whether it is owed to the user until somebody acknowledges it.
     """
 
     offset: int
@@ -54,6 +63,12 @@ class Record:
     topic: str
     key: str | None
     event: bytes
+    ack: bool = False
+
+    @property
+    def id(self) -> str:
+        """The event's id, read out of the JSON: needed for the few that are owed only."""
+        return self.event.split(b'"', 6)[5].decode()
 
     @property
     def size(self) -> int:
@@ -71,10 +86,18 @@ class Publication:
 
 
 def routing_header(
-    *, lane: int, keep: Keep, expires_ms: int, emitted_us: int, type_: str, topic: str, key: str | None
+    *,
+    lane: int,
+    keep: Keep,
+    expires_ms: int,
+    emitted_us: int,
+    type_: str,
+    topic: str,
+    key: str | None,
+    ack: bool = False,
 ) -> str:
     """The header without the offset, which only Redis knows and puts in front."""
-    return f"{_LANE_LETTERS[lane]} {keep} {expires_ms} {emitted_us} {type_} {topic} {key or NO_KEY}"
+    return f"{_LANE_LETTERS[lane]} {'ack' if ack else keep} {expires_ms} {emitted_us} {type_} {topic} {key or NO_KEY}"
 
 
 def parse_record(header: bytes, event: bytes) -> Record:
@@ -85,16 +108,18 @@ def parse_record(header: bytes, event: bytes) -> Record:
     """
     try:
         offset, lane, keep, expires, emitted, type_, topic, key = header.split(b" ", 7)
+        kept, ack = _KEEPS[keep]
         return Record(
             int(offset),
             _LANE_NUMBERS[lane],
-            _KEEPS[keep],
+            kept,
             int(expires),
             int(emitted),
             type_.decode(),
             topic.decode(),
             None if key == b"-" else key.decode(),
             event,
+            ack,
         )
     except (ValueError, KeyError) as error:
         raise InvalidRecord(f"record header {header[:200]!r} cannot be read: {error}") from None
@@ -127,6 +152,18 @@ def parse_publication(payload: bytes) -> Publication:
         return Publication(epoch.decode("ascii"), int(before), records)
     except UnicodeDecodeError:
         raise InvalidRecord(f"publication has an epoch that is no text: {epoch[:100]!r}") from None
+
+
+def parse_again(payload: bytes) -> tuple[str, list[Record]] | None:
+    """Epoch and records of a publication that sends owed events once more; None for any other publication.
+
+    Raises:
+        InvalidRecord: it begins like one and cannot be read.
+    """
+    if not payload.startswith(_AGAIN):
+        return None
+    first, *lines = payload.split(b"\n")
+    return first[len(_AGAIN) :].decode("ascii", "replace"), parse_records(lines)
 
 
 def join_records(epoch: str, before: int, records: Iterable[bytes]) -> bytes:

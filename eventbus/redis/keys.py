@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from eventbus.policy import LANES
+
 __all__ = ["Keys"]
 
 
@@ -22,6 +24,36 @@ class Keys:
         """Counts and leaves of an operation of that channel: KEYS[5..6] of ``advance``."""
         stem = f"{self.prefix}:{{{channel}}}:operation:{operation}"
         return stem, f"{stem}:tasks"
+
+    def letters(self, channel: str) -> tuple[str, ...]:
+        """Pending, its three lanes, dead, dead:at and acked: KEYS[5..11] of ``letters.lua``."""
+        stem = f"{self.prefix}:{{{channel}}}:"
+        pending, dead = f"{stem}pending", f"{stem}dead"
+        return (pending, *(f"{pending}:{lane}" for lane in LANES), dead, f"{dead}:at", f"{stem}acked")
+
+    def swept(self, channel: str) -> str:
+        """The highest fence of a sweeper that was here."""
+        return f"{self.prefix}:{{{channel}}}:swept"
+
+    @property
+    def index(self) -> str:
+        """Channels that have pending or dead entries, by when to look at them."""
+        return f"{self.prefix}:letters"
+
+    @property
+    def totals(self) -> str:
+        """How many are pending and dead over all channels, as the sweeper last saw them."""
+        return f"{self.prefix}:letters:totals"
+
+    @property
+    def oldest(self) -> str:
+        """Channels with dead letters, by when their oldest one died."""
+        return f"{self.prefix}:letters:dead"
+
+    @property
+    def sweeper(self) -> tuple[str, str]:
+        """The sweeper's lease, and the fence that grows with each."""
+        return f"{self.prefix}:sweeper", f"{self.prefix}:sweeper:fence"
 
     def live(self, channel: str) -> str:
         """The pub/sub channel."""

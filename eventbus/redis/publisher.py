@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -17,7 +18,12 @@ from eventbus.redis.scripts import Call, advance, publish, read
 from eventbus.settings import BusSettings
 from eventbus.transport import Published, Request, Write
 
-__all__ = ["RedisPublisher", "classify"]
+__all__ = ["INDEX_GRACE_MS", "RedisPublisher", "classify"]
+
+R = TypeVar("R")
+
+# Longer than any publication is on its way: see RedisPublisher._index.
+INDEX_GRACE_MS = 10_000
 
 # Answers that say "not now": the same call will work when the server has recovered. redis-py makes classes of the codes
 # that it knows, and cuts the code off the text; the others keep it.
@@ -69,7 +75,8 @@ class RedisPublisher:
     def publish(self, requests: Sequence[Request]) -> list[Published | Exception]:
         """See ``Publisher``."""
         calls = [self._call(request) for request in requests]
-        replies = self._run(calls)
+        owing = {request.channel for request in requests if isinstance(request, Write) and request.owing}
+        replies = self._run(calls, self._index(owing) if owing else ())
         return [
             reply if isinstance(reply, Exception) else call.decode(reply)
             for call, reply in zip(calls, replies, strict=True)
@@ -77,11 +84,7 @@ class RedisPublisher:
 
     def position(self, channel: str) -> Position:
         """See ``Publisher``."""
-        call = read(self._keys, channel, None)
-        (reply,) = self._run([call])
-        if isinstance(reply, Exception):
-            raise reply
-        return call.decode(reply).position
+        return self.run(read(self._keys, channel, None)).position
 
     def close(self) -> None:
         """See ``Publisher``."""
@@ -92,10 +95,37 @@ class RedisPublisher:
             return publish(self._settings, self._keys, request)
         return advance(self._settings, self._keys, request)
 
-    def _run(self, calls: Sequence[Call[Any]]) -> list[Any]:
-        """Answers in order, errors of the server among them as our own exceptions."""
+    def _index(self, channels: Iterable[str]) -> Sequence[Command]:
+        """Note the channels whose lists will have something, before they have: so that a sweep will find it.
+
+        With a moment's grace: a sweep between this and the publication would find nothing, and forget the channel.
+        """
+        index, soon = self._keys.index, time.time_ns() // 1_000_000 + INDEX_GRACE_MS
+        life = int(self._settings.dead_ttl.total_seconds() * 1.125)
+        return [*(("ZADD", index, "LT", soon, channel) for channel in channels), ("EXPIRE", index, life)]
+
+    def run(self, call: Call[R]) -> R:
+        """Run one script. Raises Unavailable or Refused."""
+        (reply,) = self._run([call])
+        if isinstance(reply, Exception):
+            raise reply
+        return call.decode(reply)
+
+    def execute(self, *commands: Command) -> list[Any]:
+        """Run commands in one round trip. Raises Unavailable or Refused for the first that failed."""
         try:
-            replies = self._round_trip([call.command for call in calls])
+            replies = self._round_trip(commands)
+        except (redis.RedisError, OSError) as error:
+            raise classify(error) from error
+        for reply in replies:
+            if isinstance(reply, redis.RedisError):
+                raise classify(reply)
+        return replies
+
+    def _run(self, calls: Sequence[Call[Any]], before: Sequence[Command] = ()) -> list[Any]:
+        """Answers in order, errors of the server among them as our own exceptions. ``before`` is run first."""
+        try:
+            replies = self._round_trip([*before, *(call.command for call in calls)])[len(before) :]
             missing = [i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
             if missing:
                 # The server lost its scripts, all of them at once: so whatever is sent again is still in order.

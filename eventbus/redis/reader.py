@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from eventbus.errors import Refused
 from eventbus.history import History
 from eventbus.redis.keys import Keys
 from eventbus.redis.publisher import classify
-from eventbus.redis.scripts import read
+from eventbus.redis.scripts import Call, read
 from eventbus.settings import BusSettings
 
 __all__ = ["RedisReader"]
+
+R = TypeVar("R")
+
+
+class ScriptUnknown(Refused):
+    """The server has not been given this script, or lost it."""
 
 
 class RedisReader:
@@ -39,16 +46,25 @@ class RedisReader:
 
     async def read(self, channel: str, after: int | None) -> History:
         """See ``Reader``."""
-        call = read(self._keys, channel, after)
+        return await self.run(read(self._keys, channel, after))
+
+    async def run(self, call: Call[R]) -> R:
+        """Run a script. Raises Unavailable or Refused."""
         try:
-            try:
-                reply = await self._execute(*call.command)
-            except redis.exceptions.NoScriptError:
-                await self._execute("SCRIPT", "LOAD", call.script.source)
-                reply = await self._execute(*call.command)
+            reply = await self.execute(*call.command)
+        except ScriptUnknown:
+            await self.execute("SCRIPT", "LOAD", call.script.source)
+            reply = await self.execute(*call.command)
+        return call.decode(reply)
+
+    async def execute(self, *command: str | bytes | int) -> Any:
+        """Run a command. Raises Unavailable or Refused."""
+        try:
+            return await self._execute(*command)
+        except redis.exceptions.NoScriptError as error:
+            raise ScriptUnknown(str(error)) from error
         except (redis.RedisError, OSError) as error:
             raise classify(error) from error
-        return call.decode(reply)
 
     async def aclose(self) -> None:
         """See ``Reader``."""

@@ -23,7 +23,7 @@ from eventbus.tally import Counts, OperationState
 from eventbus.transport import Advance, Published, Write
 from eventbus.wire import parse_record
 
-__all__ = ["Call", "Script", "advance", "publish", "read", "script"]
+__all__ = ["Call", "Script", "advance", "letter_options", "options", "publish", "read", "script"]
 
 R = TypeVar("R")
 
@@ -62,7 +62,7 @@ def script(*files: str) -> Script:
     return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
-def _options(settings: BusSettings, keys: Keys, channel: str, life: float) -> list[str | bytes | int]:
+def options(settings: BusSettings, keys: Keys, channel: str, life: float) -> list[str | bytes | int]:
     """ARGV[1..7] of channel.lua."""
     sharded = 0
     return [
@@ -80,10 +80,34 @@ def _options(settings: BusSettings, keys: Keys, channel: str, life: float) -> li
 def publish(settings: BusSettings, keys: Keys, write: Write) -> Call[Published]:
     """``publish.lua``: the events of one channel."""
     life = max(settings.channel_ttl(write.channel), *(emission.ttl for emission in write.emissions), 0.0)
-    args = _options(settings, keys, write.channel, life)
+    args = options(settings, keys, write.channel, life)
+    if write.owing:
+        return _publish_owed(settings, keys, write, args)
     for emission in write.emissions:
         args += (emission.id, emission.keep, emission.key or "", emission.header, emission.tail)
     return Call(script("channel", "publish"), keys.channel(write.channel), args, _decode_publish)
+
+
+def _publish_owed(settings: BusSettings, keys: Keys, write: Write, args: list[str | bytes | int]) -> Call[Published]:
+    args += letter_options(settings, write.channel)
+    for emission in write.emissions:
+        keep = "ack" if emission.owed else emission.keep
+        key = f"{emission.lane} {emission.owed}" if emission.owed else emission.key or ""
+        args += (emission.id, keep, key, emission.header, emission.tail)
+    names = (*keys.channel(write.channel), *keys.letters(write.channel))
+    return Call(script("channel", "letters", "publish"), names, args, _decode_publish)
+
+
+def letter_options(settings: BusSettings, channel: str) -> tuple[int, ...]:
+    """What ``letters.lua`` reads of ARGV."""
+    return (
+        settings.pending_limit,
+        int(settings.ack_timeout * 1000),
+        settings.ack_attempts,
+        settings.dead_limit,
+        math.ceil(settings.dead_ttl.total_seconds()),
+        math.ceil(settings.channel_ttl(channel)),
+    )
 
 
 def _decode_publish(reply: Reply) -> Published:
@@ -93,7 +117,7 @@ def _decode_publish(reply: Reply) -> Published:
 
 def advance(settings: BusSettings, keys: Keys, request: Advance) -> Call[Published]:
     """``advance.lua``: marks of one operation."""
-    args = _options(settings, keys, request.channel, settings.channel_ttl(request.channel))
+    args = options(settings, keys, request.channel, settings.channel_ttl(request.channel))
     telling = request.telling
     for emission in (telling.started, telling.progress, telling.succeeded, telling.failed):
         args += (emission.id, emission.key or "", emission.header, emission.tail)

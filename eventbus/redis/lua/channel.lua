@@ -73,7 +73,7 @@ local function live_on()
   end
   lasts = math.max(lasts, math.ceil(now + life * 1.125))
   redis.call('HSET', KEYS[1], 'until', text(lasts))
-  for i = 2, #KEYS do
+  for i = 2, 4 do
     redis.call('EXPIRE', KEYS[i], lasts - now)
   end
   -- The state outlives what it describes: a history without its state would have to be thrown away.

@@ -1,0 +1,146 @@
+"""Letters: events that a person has to get. What is owed, what was given up on, and the port to where it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from eventbus.cursor import Position
+from eventbus.errors import InvalidRecord
+from eventbus.wire import Record, parse_record
+
+__all__ = ["DeadLetter", "DeathReason", "Due", "Letters", "Owed", "Standing", "Sweep", "Totals", "parse_dead"]
+
+DeathReason = Literal["expired", "attempts", "full", "undecodable", "too_large", "unknown_type", "invalid"]
+
+Standing = Literal["pending", "acked", "dead", "unknown"]
+"""What has become of an event that a user is owed. ``unknown``: not published (yet), or nobody remembers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """What a user is owed, in the order in which it is to be handed over.
+
+    Attributes:
+        position: where the channel stands; the records' offsets are of that epoch.
+        more: whether this is only the beginning of it.
+    """
+
+    position: Position
+    records: Sequence[Record]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Answer to "send these again": when each is due next (ms since 1970; 0: it is pending no more); how many died."""
+
+    next_ms: Sequence[int]
+    buried: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What a sweep of one channel found. Times are milliseconds since 1970, 0 where there is none.
+
+    Attributes:
+        fenced: a sweeper with a newer lease was here; nothing was done.
+        buried: pending entries that had expired.
+        released: dead letters that nobody decided about in time.
+        pending, dead: how many are left.
+        oldest_pending, oldest_dead: since when.
+        look: when to look again; 0: nothing is left.
+        pending_change, dead_change: since the last sweep.
+    """
+
+    fenced: bool
+    buried: int
+    released: int
+    pending: int
+    oldest_pending: int
+    dead: int
+    oldest_dead: int
+    look: int
+    pending_change: int
+    dead_change: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Over all channels: how many, and when the oldest dead letter died (milliseconds since 1970; 0: there is none)."""
+
+    pending: int
+    dead: int
+    oldest_dead: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event given up on.
+
+    Attributes:
+        channel: whose it was; ``user:42`` for a user's.
+        id: of the event, or of the bytes where no event could be read.
+        reason: why.
+        attempts: how often it was sent again.
+        first, died: milliseconds since 1970.
+        requeues: how often a person has sent it again.
+        record: the event; None where none could be read.
+        readable: the beginning of what there is, as text.
+    """
+
+    channel: str
+    id: str
+    reason: str
+    attempts: int
+    first: int
+    died: int
+    requeues: int
+    record: Record | None
+    readable: str
+
+    @property
+    def type(self) -> str:
+        """The event's type; empty where none could be read."""
+        return "" if self.record is None else self.record.type
+
+
+def parse_dead(channel: str, id_: str, entry: bytes) -> DeadLetter:
+    """Read an entry of the dead letters.
+
+    Raises:
+        InvalidRecord: it was not written by this library.
+    """
+    first_line, _, content = entry.partition(b"\n")
+    try:
+        reason, attempts, first, died, requeues = first_line.decode().split()
+        numbers = int(attempts), int(first), int(died), int(requeues)
+    except ValueError as error:
+        raise InvalidRecord(f"dead letter {id_} begins with {first_line[:100]!r}: {error}") from None
+    header, _, event = content.partition(b"\n")
+    try:
+        record: Record | None = parse_record(header, event)
+    except InvalidRecord:
+        record = None
+    shown = content if record is None else event
+    return DeadLetter(channel, id_, reason, *numbers, record, shown.decode("utf-8", "replace"))
+
+
+class Letters(Protocol):
+    """Where the lists are kept, from an event loop. Every method raises Unavailable or Refused."""
+
+    async def owed(self, channel: str) -> Owed:
+        """What a user is owed. What was owed in another life of the channel is published again by it."""
+
+    async def ack(self, channel: str, ids: Sequence[str]) -> int:
+        """A browser has these. Returns how many were pending."""
+
+    async def ack_upto(self, channel: str, position: Position) -> int:
+        """A browser has everything up to there. Returns how many were pending."""
+
+    async def again(self, channel: str, ids: Sequence[str]) -> Due:
+        """Send once more what is due; what was sent too often dies."""
+
+    async def bury(self, channel: str, id: str, reason: DeathReason, content: bytes) -> bool:
+        """Keep what cannot be delivered. False: it was there already."""

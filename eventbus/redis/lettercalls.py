@@ -1,0 +1,114 @@
+"""The Lua verbs of letters as typed functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
+
+from eventbus.cursor import Position
+from eventbus.letters import DeathReason, Due, Owed, Sweep
+from eventbus.redis.keys import Keys
+from eventbus.redis.scripts import Call, letter_options, options, script
+from eventbus.settings import BusSettings
+from eventbus.wire import parse_record
+
+__all__ = ["ack", "ack_upto", "again", "bury", "drain", "purge", "requeue", "settle", "sweep"]
+
+R = TypeVar("R")
+Argument = str | bytes | int
+
+
+def _alone(
+    verb: str,
+    settings: BusSettings,
+    keys: Keys,
+    channel: str,
+    args: Sequence[Argument],
+    decode: Callable[[Any], R],
+    *more_keys: str,
+) -> Call[R]:
+    """A verb that leaves the channel itself untouched."""
+    names = (*keys.channel(channel), *keys.letters(channel), *more_keys)
+    return Call(script("alone", "letters", verb), names, (*letter_options(settings, channel), *args), decode)
+
+
+def _with_channel(
+    verb: str, settings: BusSettings, keys: Keys, channel: str, args: Sequence[Argument], decode: Callable[[Any], R]
+) -> Call[R]:
+    """A verb that may append to the channel."""
+    names = (*keys.channel(channel), *keys.letters(channel))
+    all_options = (*options(settings, keys, channel, settings.channel_ttl(channel)), *letter_options(settings, channel))
+    return Call(script("channel", "letters", verb), names, (*all_options, *args), decode)
+
+
+def drain(settings: BusSettings, keys: Keys, channel: str, limit_bytes: int) -> Call[Owed]:
+    """``drain.lua``: what a user is owed, about ``limit_bytes`` of it at most."""
+    return _with_channel("drain", settings, keys, channel, (limit_bytes,), _decode_owed)
+
+
+def _decode_owed(reply: Any) -> Owed:
+    epoch, end, more, *records = cast("list[Any]", reply)
+    parsed = [parse_record(*record.split(b"\n", 1)) for record in records]
+    return Owed(Position(epoch.decode(), int(end)), parsed, bool(more))
+
+
+def ack(settings: BusSettings, keys: Keys, channel: str, ids: Sequence[str]) -> Call[list[str]]:
+    """``ack.lua`` by id: which of them were pending."""
+    return _alone("ack", settings, keys, channel, ("ids", *ids), _decode_ids)
+
+
+def ack_upto(settings: BusSettings, keys: Keys, channel: str, position: Position) -> Call[list[str]]:
+    """``ack.lua`` by position: which were pending up to there."""
+    return _alone("ack", settings, keys, channel, ("upto", position.epoch, position.offset), _decode_ids)
+
+
+def _decode_ids(reply: Any) -> list[str]:
+    return [id_.decode() for id_ in cast("list[bytes]", reply)]
+
+
+def again(settings: BusSettings, keys: Keys, channel: str, ids: Sequence[str]) -> Call[Due]:
+    """``again.lua``: send once more what is due."""
+    sharded = 0
+    return _alone("again", settings, keys, channel, (keys.live(channel), sharded, *ids), _decode_due)
+
+
+def _decode_due(reply: Any) -> Due:
+    buried, *due = cast("list[Any]", reply)
+    return Due([int(moment) for moment in due], buried)
+
+
+def sweep(settings: BusSettings, keys: Keys, channel: str, fence: int) -> Call[Sweep]:
+    """``sweep.lua``: one channel, by the holder of the lease with this fence."""
+    return _alone("sweep", settings, keys, channel, (fence,), _decode_sweep, keys.swept(channel))
+
+
+def _decode_sweep(reply: Any) -> Sweep:
+    fenced, *numbers = (int(number) for number in cast("list[Any]", reply))
+    return Sweep(bool(fenced), *numbers)
+
+
+def settle(settings: BusSettings, keys: Keys, channel: str, claim: int, swept: Sweep) -> Call[int]:
+    """``settle.lua``: what a sweep found, into the index and the totals."""
+    life = math.ceil(settings.dead_ttl.total_seconds() * 1.125)
+    found = (swept.look, swept.pending_change, swept.dead_change, swept.oldest_dead)
+    return Call(script("settle"), (keys.index, keys.totals, keys.oldest), (channel, claim, *found, life), int)
+
+
+def bury(settings: BusSettings, keys: Keys, channel: str, id_: str, reason: DeathReason, content: bytes) -> Call[bool]:
+    """``bury.lua``: what cannot be delivered at all; False if it was there already."""
+    return _alone("bury", settings, keys, channel, (id_, reason, content), bool)
+
+
+def requeue(settings: BusSettings, keys: Keys, channel: str, ids: Sequence[str]) -> Call[list[int]]:
+    """``requeue.lua``: the new offset of each; 0: not among the dead, -1: nothing that could be sent."""
+    return _with_channel("requeue", settings, keys, channel, ids, _decode_offsets)
+
+
+def _decode_offsets(reply: Any) -> list[int]:
+    return [int(offset) for offset in cast("list[Any]", reply)[2:]]
+
+
+def purge(settings: BusSettings, keys: Keys, channel: str, ids: Sequence[str]) -> Call[int]:
+    """``purge.lua``: how many went."""
+    return _alone("purge", settings, keys, channel, ids, int)

@@ -1,0 +1,11 @@
+-- bury: what cannot be delivered at all, kept for a person to look at. The first to bury an id does it.
+--
+-- KEYS, ARGV as in letters.lua (alone), then: id, reason, what could be read
+--
+-- Returns 1 if it was not there yet
+local id = ARGV[OPTIONS + 1]
+if redis.call('HEXISTS', KEYS[9], id) == 1 then
+  return 0
+end
+bury_entry(id, ARGV[OPTIONS + 2], 0, now_ms, 0, ARGV[OPTIONS + 3])
+return 1
