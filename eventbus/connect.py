@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from eventbus.memory import MemoryBroker, MemoryReader, MemorySubscriber
+from eventbus.letters import Letters
+from eventbus.memory import MemoryBroker, MemoryLetters, MemoryReader, MemorySubscriber
+from eventbus.redis.letters import RedisLetters
 from eventbus.redis.reader import RedisReader
 from eventbus.redis.subscriber import RedisSubscriber
 from eventbus.settings import BusSettings
 from eventbus.transport import Reader, Subscriber
 
-__all__ = ["connect"]
+__all__ = ["connect", "connect_letters"]
 
 
 def connect(
@@ -18,3 +20,10 @@ def connect(
     if broker is not None:
         return MemorySubscriber(broker), MemoryReader(broker)
     return RedisSubscriber(settings), RedisReader(settings, max_connections=history_connections)
+
+
+def connect_letters(settings: BusSettings, reader: Reader, *, broker: MemoryBroker | None = None) -> Letters | None:
+    """What users are owed, through the reader's connections; None for a reader that is none of ours."""
+    if broker is not None:
+        return MemoryLetters(broker)
+    return RedisLetters(settings, reader) if isinstance(reader, RedisReader) else None

@@ -9,19 +9,22 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from eventbus.cursor import Position
+from eventbus.cursor import BEGINNING, Position
 from eventbus.emission import Emission
 from eventbus.history import History, LogEntry
+from eventbus.letters import DeathReason, Due, Owed
+from eventbus.memoryletters import Lists
 from eventbus.settings import BusSettings
 from eventbus.tally import Counts, Tally, Told
 from eventbus.transport import Listener, Published, Request, Telling, Write
 from eventbus.wire import join_records, parse_record
 
-__all__ = ["MemoryBroker", "MemoryPublisher", "MemoryReader", "MemorySubscriber"]
+__all__ = ["MemoryBroker", "MemoryLetters", "MemoryPublisher", "MemoryReader", "MemorySubscriber"]
 
 
 @dataclass(slots=True)
@@ -33,6 +36,7 @@ class _Channel:
     snapshot: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     ids: OrderedDict[str, int] = field(default_factory=OrderedDict)
     operations: dict[str, Tally] = field(default_factory=dict)
+    lists: Lists | None = None
 
 
 class MemoryBroker:
@@ -80,6 +84,60 @@ class MemoryBroker:
             states = [parse_record(*record.split(b"\n", 1)) for _, record in sorted(channel.snapshot.values())]
             return History(Position(channel.epoch, channel.offset), channel.logged, log, states)
 
+    def owed(self, name: str) -> Owed:
+        """Do what ``drain.lua`` would."""
+        with self._lock:
+            channel = self._channels.get(name)
+            if channel is None or channel.lists is None:
+                return Owed(BEGINNING if channel is None else Position(channel.epoch, channel.offset), (), more=False)
+            records = [parse_record(*record.split(b"\n", 1)) for record in channel.lists.drain(_now_ms())]
+            return Owed(Position(channel.epoch, channel.offset), records, more=False)
+
+    def ack(self, name: str, ids: Sequence[str]) -> int:
+        """Do what ``ack.lua`` would with ids."""
+        with self._lock:
+            channel = self._channels.get(name)
+            return channel.lists.ack(ids) if channel is not None and channel.lists is not None else 0
+
+    def ack_upto(self, name: str, position: Position) -> int:
+        """Do what ``ack.lua`` would with a position."""
+        with self._lock:
+            channel = self._channels.get(name)
+            if channel is None or channel.lists is None or channel.epoch != position.epoch:
+                return 0
+            return channel.lists.ack_upto(position.offset)
+
+    def again(self, name: str, ids: Sequence[str]) -> Due:
+        """Do what ``again.lua`` would."""
+        with self._lock:
+            channel = self._channels.get(name)
+            if channel is None or channel.lists is None:
+                return Due([0] * len(ids), 0)
+            due, records, buried = channel.lists.again(ids, _now_ms())
+            if records:
+                payload = b"\n".join((b"again " + channel.epoch.encode(), *records))
+                for listener in list(self._listening.get(name, ())):
+                    listener.deliver(name, payload)
+            return Due(due, buried)
+
+    def bury(self, name: str, id_: str, reason: str, content: bytes) -> bool:
+        """Do what ``bury.lua`` would."""
+        with self._lock:
+            channel = self._channels.setdefault(name, _Channel(secrets.token_hex(8)))
+            return self._lists(channel).bury(id_, reason, content)
+
+    def dead(self, name: str) -> dict[str, str]:
+        """Ids of the dead letters of a channel, with the reason: for tests."""
+        with self._lock:
+            channel = self._channels.get(name)
+            dead = {} if channel is None or channel.lists is None else channel.lists.dead
+            return {id_: reason for id_, (reason, _) in dead.items()}
+
+    def _lists(self, channel: _Channel) -> Lists:
+        if channel.lists is None:
+            channel.lists = Lists(self._settings)
+        return channel.lists
+
     def listen(self, channel: str, subscriber: MemorySubscriber, on: bool) -> None:
         """Begin or end handing publications of a channel to a subscriber."""
         with self._lock:
@@ -103,6 +161,8 @@ class MemoryBroker:
             del channel.log[: -self._settings.log_limit]
         elif emission.keep == "latest":
             channel.snapshot[emission.key or ""] = (offset, record)
+        if emission.owed:
+            self._lists(channel).owe(emission.id, offset, emission.lane, emission.owed, record, _now_ms())
         channel.ids[emission.id] = offset
         while len(channel.ids) > self._settings.dedup_window:
             channel.ids.popitem(last=False)
@@ -117,6 +177,10 @@ class MemoryBroker:
         pruned = len(channel.snapshot) - len(newest)
         channel.snapshot = dict(newest)
         return pruned
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _completed(telling: Telling, told: Told, counts: Counts) -> Emission:
@@ -161,6 +225,33 @@ class MemoryReader:
 
     async def aclose(self) -> None:
         """See ``Reader``."""
+
+
+class MemoryLetters:
+    """``Letters`` over a broker in this process."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+
+    async def owed(self, channel: str) -> Owed:
+        """See ``Letters``."""
+        return self._broker.owed(channel)
+
+    async def ack(self, channel: str, ids: Sequence[str]) -> int:
+        """See ``Letters``."""
+        return self._broker.ack(channel, ids)
+
+    async def ack_upto(self, channel: str, position: Position) -> int:
+        """See ``Letters``."""
+        return self._broker.ack_upto(channel, position)
+
+    async def again(self, channel: str, ids: Sequence[str]) -> Due:
+        """See ``Letters``."""
+        return self._broker.again(channel, ids)
+
+    async def bury(self, channel: str, id: str, reason: DeathReason, content: bytes) -> bool:
+        """See ``Letters``."""
+        return self._broker.bury(channel, id, reason, content)
 
 
 class MemorySubscriber:

@@ -22,6 +22,7 @@ from webui_adapter.clock import Clock
 from webui_adapter.closecodes import CloseCode
 from webui_adapter.commands import Subscribe
 from webui_adapter.hub import Channel, Hub
+from webui_adapter.letterbox import Letterbox
 from webui_adapter.session import Session
 from webui_adapter.states import State
 from webui_adapter.view import View
@@ -53,6 +54,7 @@ class CatchUp:
         clock: Clock,
         spawn: Callable[[Coroutine[object, object, None]], None],
         changed: Callable[[], None],
+        letterbox: Letterbox | None = None,
     ) -> None:
         self._hub = hub
         self._subscriber = subscriber
@@ -60,6 +62,7 @@ class CatchUp:
         self._clock = clock
         self._spawn = spawn
         self._changed = changed
+        self._letterbox = letterbox
         self._repairs: dict[str, asyncio.Task[None]] = {}
         self._readings: dict[tuple[str, int | None], asyncio.Task[History]] = {}
         self.losses = 0
@@ -81,7 +84,8 @@ class CatchUp:
         channel = self._hub.join(name, session)
         if not channel.live:
             self.repair(channel)
-        if not (session.idle and self._replay_at_once(session, channel, view)):
+        at_once = session.idle and not self._owes(session, channel, view)
+        if not (at_once and self._replay_at_once(session, channel, view)):
             self._spawn(self._replay(session, channel, view))
 
     def unsubscribe(self, session: Session, pattern: str) -> None:
@@ -98,6 +102,8 @@ class CatchUp:
         deserted = self._hub.leave(name, session)
         if deserted is not None:
             self._hub.drop(deserted)
+            if self._letterbox is not None:
+                self._letterbox.forget(name)
             self._subscriber.unsubscribe(name)
             repair = self._repairs.pop(name, None)
             if repair is not None:
@@ -109,7 +115,10 @@ class CatchUp:
         Both only in a moment when the browser takes it: who does not read shall not fill the memory by asking.
         """
         tries = misfits = 0
-        while not await _when_idle(session, partial(self._replay_at_once, session, channel, view)):
+        while True:
+            await self._drain(session, channel, view)
+            if await _when_idle(session, partial(self._replay_at_once, session, channel, view)):
+                break
             if not channel.live:
                 await self._live_again(channel)
                 continue
@@ -132,6 +141,29 @@ class CatchUp:
                 self._reborn(channel, history)
         self._changed()
 
+    def _owes(self, session: Session, channel: Channel, view: View) -> bool:
+        """Whether there may be something that this session's user has never acknowledged."""
+        assert session.principal is not None
+        mine = channel.name == f"user:{session.principal.user}"
+        return mine and self._letterbox is not None and not view.drained and not self._letterbox.empty(channel.name)
+
+    async def _drain(self, session: Session, channel: Channel, view: View) -> None:
+        """Read what the user is owed: it is handed over before the rest of the channel.
+
+        The channel is live by then: what comes to be owed later is heard of.
+        """
+        while self._letterbox is not None and _wanted(session, channel, view) and self._owes(session, channel, view):
+            if not channel.live:
+                await self._live_again(channel)
+                continue
+            try:
+                view.owed = await self._letterbox.fetch(channel.name)
+            except (TransportError, InvalidRecord) as error:
+                log.warning("what is owed on %s cannot be read: %s", channel.name, error)
+                await asyncio.sleep(random.uniform(0, _PAUSE_MAX))  # noqa: S311 - spreads retries
+                continue
+            view.drained = True
+
     def _replay_at_once(self, session: Session, channel: Channel, view: View) -> bool:
         """Serve from memory: a cursor that is up to date, or a newcomer where nothing has happened since."""
         position, history = channel.position, channel.history
@@ -146,6 +178,9 @@ class CatchUp:
         if not _wanted(session, channel, view):
             return True
         if not channel.live or _of_another_life(channel, history):
+            return False
+        if view.owed is not None and view.owed.records and view.owed.position.epoch != history.position.epoch:
+            view.drained = False  # of another life than the history: once more
             return False
         now_ms = int(self._clock.wall() * 1000)
         resumption = resume(view.since, history, view.replaying, now_ms)

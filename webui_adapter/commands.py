@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from eventbus.cursor import Cursor, Position, parse_cursor, parse_position
 from eventbus.errors import InvalidCursor, InvalidName
-from eventbus.topics import check_pattern
+from eventbus.topics import check_id, check_pattern
 from webui_adapter.errors import CommandRefused
 
-__all__ = ["Auth", "Command", "Ping", "Subscribe", "Unsubscribe", "parse_command"]
+__all__ = ["MAX_ACKS", "Ack", "Auth", "Command", "Ping", "Subscribe", "Unsubscribe", "parse_command"]
 
 Ref = str | float | None
 _MAX_REF = 128
+MAX_ACKS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,16 @@ class Ping:
     ref: Ref = None
 
 
-Command = Auth | Subscribe | Unsubscribe | Ping
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The page has these, or everything up to a position of its user's channel."""
+
+    ids: tuple[str, ...]
+    upto: Position | None
+    ref: Ref = None
+
+
+Command = Auth | Subscribe | Unsubscribe | Ack | Ping
 
 
 def parse_command(text: str | bytes) -> Command:
@@ -93,9 +103,30 @@ def _read(members: dict[str, object], ref: Ref) -> Command:
             return Subscribe(topic, None if since is None else parse_position(str(since)), ref)
         case "unsubscribe":
             return Unsubscribe(check_pattern(members.get("topic")), ref)
+        case "ack":
+            return _ack(members, ref)
         case "ping":
             return Ping(ref)
-    raise CommandRefused("bad_command", "do must be auth, subscribe, unsubscribe or ping", field="do")
+    raise CommandRefused("bad_command", "do must be auth, subscribe, unsubscribe, ack or ping", field="do")
+
+
+def _ack(members: dict[str, object], ref: Ref) -> Ack:
+    ids, upto = members.get("ids"), members.get("upto")
+    if (ids is None) == (upto is None):
+        raise CommandRefused("bad_command", "ack needs ids or upto, one of them", field="ids")
+    if upto is not None:
+        if not isinstance(upto, str):
+            raise CommandRefused("bad_command", "upto must read epoch.offset", field="upto")
+        try:
+            return Ack((), parse_position(upto), ref)
+        except InvalidCursor as error:
+            raise CommandRefused("bad_command", str(error), field="upto") from None
+    if not isinstance(ids, list) or not ids or len(ids) > MAX_ACKS:
+        raise CommandRefused("bad_command", f"ids is a list of 1 to {MAX_ACKS} ids", field="ids", limit=MAX_ACKS)
+    try:
+        return Ack(tuple(check_id(id_, "ids") for id_ in ids), None, ref)
+    except InvalidName as error:
+        raise CommandRefused("bad_command", str(error), field="ids") from None
 
 
 def _no_constant(name: str) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
 import random
@@ -14,23 +15,27 @@ from collections.abc import Coroutine, Iterable
 from typing import Protocol
 
 from eventbus.cursor import Cursor
-from eventbus.errors import InvalidRecord
+from eventbus.errors import InvalidRecord, TransportError
+from eventbus.letters import Letters
+from eventbus.redis.letters import RedisLetters
 from eventbus.topics import channel_of
 from eventbus.transport import Reader, Subscriber
-from eventbus.wire import parse_publication
+from eventbus.wire import parse_again, parse_publication
 from webui_adapter.admission import Admission
 from webui_adapter.authorise import Authoriser
 from webui_adapter.catchup import CatchUp
 from webui_adapter.clock import Clock, SystemClock
 from webui_adapter.closecodes import CloseCode
-from webui_adapter.commands import Auth, Command, Ping, Subscribe, Unsubscribe
+from webui_adapter.commands import Ack, Auth, Command, Ping, Subscribe, Unsubscribe
 from webui_adapter.errors import CommandRefused, TokenRefused
 from webui_adapter.histogram import Histogram
 from webui_adapter.hub import Hub
+from webui_adapter.letterbox import Letterbox
 from webui_adapter.outlet import Framing, Outlet
 from webui_adapter.session import Session
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.states import State
+from webui_adapter.sweeper import Sweeper
 from webui_adapter.tokens import TokenChecker
 from webui_adapter.wheel import Wheel
 
@@ -42,6 +47,7 @@ log = logging.getLogger(__name__)
 _CODES = frozenset({*CloseCode, 1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012})
 
 _TICK = 0.25
+_BURIED_BYTES = 65_536
 _AUTHORISER_TIMEOUT = 5.0
 _STARTING = "not connected to Redis yet"
 _LOST = "the gateway has lost Redis"
@@ -77,6 +83,9 @@ class Gateway:
         reader: Reader,
         authoriser: Authoriser,
         clock: Clock | None = None,
+        *,
+        letters: Letters | None = None,
+        ack_timeout: float = 10.0,
     ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
@@ -92,7 +101,14 @@ class Gateway:
         self._subscriber = subscriber
         self._reader = reader
         self._authoriser = authoriser
-        self._catchup = CatchUp(self.hub, subscriber, reader, self.clock, self._spawn, self.turn_ended)
+        self.sweeper: Sweeper | None = None
+        self._letters = letters
+        self._letterbox: Letterbox | None = None
+        if letters is not None:
+            self._letterbox = Letterbox(
+                letters, self.clock, ack_timeout, self.counters, self._read_only, self._spawn, self.flush
+            )
+        self._catchup = CatchUp(self.hub, subscriber, reader, self.clock, self._spawn, self.turn_ended, self._letterbox)
         self._lines: dict[Outlet, Line] = {}
         self._wheel: Wheel[Session] = Wheel(self.clock.now(), _TICK)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -103,6 +119,14 @@ class Gateway:
     async def start(self) -> None:
         """Connect to Redis in the background and start the timer."""
         self._spawn(self._turn_wheel())
+        if self._letterbox is not None:
+            self._spawn(self._letterbox.run())
+        if isinstance(self._letters, RedisLetters):
+            settings = self.settings
+            self.sweeper = Sweeper(
+                self._letters, self.instance, settings.sweep_interval, settings.sweep_lease, self.counters
+            )
+            self._spawn(self.sweeper.run())
         await self._subscriber.start(self)
 
     def drain(self) -> None:
@@ -225,9 +249,20 @@ class Gateway:
             case Unsubscribe():
                 self._catchup.unsubscribe(session, command.topic)
                 session.answer(command.ref)
+            case Ack():
+                self._ack(session, command)
             case Ping():
                 session.answer(command.ref)
         self.flush()
+
+    def _read_only(self) -> str | None:
+        return self.degraded
+
+    def _ack(self, session: Session, command: Ack) -> None:
+        if self._letterbox is None:
+            session.answer(command.ref, acked=0)
+        else:
+            self._letterbox.ack(session, command)
 
     def _refresh(self, session: Session, command: Auth) -> None:
         """A fresh token, in place: of the same user only."""
@@ -295,18 +330,38 @@ class Gateway:
     def received(self, channel: str, payload: bytes) -> None:
         """See ``Listener``."""
         try:
+            again = parse_again(payload)
+            if again is not None:
+                self.hub.again(channel, *again)
+                return
             publication = parse_publication(payload)
         except InvalidRecord as error:
             self.counters["drop.undecodable"] += 1
             log.warning("a publication on %s cannot be read: %s", channel, error)
+            self._spawn(self._bury(channel, payload))
             return
         if not self.hub.receive(channel, publication):
             self.counters["hole"] += 1
             self._catchup.repair(self.hub.channels[channel])
 
+    async def _bury(self, channel: str, payload: bytes) -> None:
+        """Every instance finds it; the id is made of the bytes, so one of them buries it."""
+        if self._letters is not None:
+            id_ = hashlib.blake2b(payload, digest_size=16).hexdigest()
+            try:
+                await self._letters.bury(channel, id_, "undecodable", payload[:_BURIED_BYTES])
+            except TransportError as error:
+                log.warning("what could not be read on %s is not kept: %s", channel, error)
+
     def turn_ended(self) -> None:
         """See ``Listener``."""
         self.flush()
+        owing = self.hub.owing
+        if owing:
+            if self._letterbox is not None:
+                for channel, record in owing:
+                    self._letterbox.heard(channel, record)
+            owing.clear()
         routed = self.hub.routed
         if routed:
             now = self.clock.wall()

@@ -13,7 +13,7 @@ from eventbus.cursor import BEGINNING, Position
 from eventbus.history import History
 from eventbus.resume import Resumption, resume
 from eventbus.wire import Publication, Record
-from webui_adapter.delivery import Batch
+from webui_adapter.delivery import Batch, Delivery
 from webui_adapter.outlet import Outlet
 from webui_adapter.session import Session
 
@@ -66,6 +66,7 @@ class Hub:
         dirty: sessions with something to write, filled by them, emptied by the edge once per turn.
         routed: events handed on since the edge last looked: when they were emitted (microseconds since 1970), and to
             how many sessions.
+        owing: channel and record of events handed on that somebody has to acknowledge, since the edge last looked.
         deliveries: events handed to sessions, ever.
         events: events received, ever.
     """
@@ -80,6 +81,7 @@ class Hub:
         self.channels: dict[str, Channel] = {}
         self.dirty: list[Outlet] = []
         self.routed: list[tuple[int, int]] = []
+        self.owing: list[tuple[str, Record]] = []
         self.deliveries = 0
         self.events = 0
         self._buffer_limit = buffer_limit
@@ -143,6 +145,15 @@ class Hub:
         self.suspend(channel)
         self._buffer(channel, publication)
         return False
+
+    def again(self, name: str, epoch: str, records: Sequence[Record]) -> None:
+        """Hand on what was published before and not acknowledged: it moves nobody's position."""
+        channel = self.channels.get(name)
+        if channel is None or not channel.live or channel.position is None or channel.position.epoch != epoch:
+            return
+        deliveries = [Delivery(name, record) for record in records if record.offset <= channel.offset]
+        for session in self.sessions_of(channel):
+            session.take_again(deliveries)
 
     def suspend(self, channel: Channel) -> None:
         """Put a channel on repair: what was published meanwhile may not have come."""
@@ -245,6 +256,8 @@ class Hub:
         each, rest = divmod(receivers, count)
         for i, record in enumerate(records):
             self.routed.append((record.emitted, each + (i < rest)))
+            if record.ack:
+                self.owing.append((channel.name, record))
 
     def _carried(self, records: Sequence[Record]) -> Sequence[Record]:
         """Those within the size limit; the others are counted."""

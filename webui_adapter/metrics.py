@@ -19,10 +19,12 @@ _COUNTED = {
     "resume": ("eventbus_resumes", "Channels handed over to a session, by how", "how"),
     "gap": ("eventbus_gaps", "Gaps declared to a session, by reason", "reason"),
     "refused": ("eventbus_refused", "Commands and connections refused, by reason", "reason"),
+    "dead": ("eventbus_dead_lettered", "Events given up on, by what this instance did to them", "reason"),
     "auth": ("eventbus_auth_failures", "Tokens not accepted", "reason"),
 }
 _PLAIN = {
     "connect": ("eventbus_connects", "Connections begun"),
+    "acked": ("eventbus_acknowledged", "Events that left the pending lists by a page's word here"),
     "hole": ("eventbus_holes", "Holes noticed in live channels, each followed by a repair"),
     "redis.lost": ("eventbus_redis_lost", "Times that the subscriber's connection was lost"),
 }
@@ -35,6 +37,7 @@ class _GatewayCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._gauges()
         yield from self._counts()
+        yield from self._letters()
         hub = self._gateway.hub
         yield CounterMetricFamily("eventbus_deliveries", "Events handed to sessions", value=hub.deliveries)
         yield CounterMetricFamily("eventbus_events", "Events received from Redis", value=hub.events)
@@ -58,6 +61,18 @@ class _GatewayCollector(Collector):
         }
         for name, (text, value) in values.items():
             yield GaugeMetricFamily(name, text, value=value)
+
+    def _letters(self) -> Iterator[Metric]:
+        sweeper = self._gateway.sweeper
+        if sweeper is None:
+            return
+        yield GaugeMetricFamily("eventbus_sweeper", "1 if this instance holds the lease", value=int(sweeper.sweeping))
+        if sweeper.totals is not None:
+            totals = sweeper.totals
+            age = max(0.0, self._gateway.clock.wall() - totals.oldest_dead / 1000) if totals.oldest_dead else 0.0
+            yield GaugeMetricFamily("eventbus_pending", "Events that wait for a user's acknowledgement", totals.pending)
+            yield GaugeMetricFamily("eventbus_dead_letters", "Events given up on and not decided about", totals.dead)
+            yield GaugeMetricFamily("eventbus_dead_letters_oldest_seconds", "Age of the oldest dead letter", age)
 
     def _counts(self) -> Iterator[Metric]:
         families = {

@@ -10,7 +10,7 @@ from typing import Final
 from fastapi import APIRouter, FastAPI, Request, Response, WebSocket
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse
 
-from eventbus.connect import connect
+from eventbus.connect import connect, connect_letters
 from eventbus.memory import MemoryBroker
 from eventbus.settings import BusSettings
 from webui_adapter.authorise import Authoriser, load_authoriser
@@ -59,7 +59,14 @@ def make_gateway(
     settings = settings or GatewaySettings()
     bus_settings = bus_settings or BusSettings()
     subscriber, reader = connect(bus_settings, broker=broker, history_connections=settings.history_connections)
-    return Gateway(settings, subscriber, reader, authoriser or load_authoriser(settings.authoriser))
+    return Gateway(
+        settings,
+        subscriber,
+        reader,
+        authoriser or load_authoriser(settings.authoriser),
+        letters=connect_letters(bus_settings, reader, broker=broker),
+        ack_timeout=bus_settings.ack_timeout,
+    )
 
 
 def routes(gateway: Gateway, *, probes: bool = True) -> APIRouter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -209,6 +209,26 @@ class Session(Outlet):
         how = "gap" if gap else "snapshot" if command.since is None else "resumed"
         self._bring(channel, view, whole, how, list(view.patterns), command.ref)
 
+    def _hand_owed(self, channel: str, view: View, start: int) -> set[int]:
+        """What the user is owed, before the rest of the channel: out of its order, so under a hold. Its offsets."""
+        owed, view.owed = view.owed, None
+        wanted = [] if owed is None else [record for record in owed.records if view.wants(record.topic)]
+        if wanted:
+            self.holds[channel] = start
+            self.say("bus.hold", {"channel": channel, "offset": start})
+            for record in wanted:
+                self._write(self.framing.event(self, Delivery(channel, record)))
+            del self.holds[channel]
+            self.say("bus.release", {"channel": channel, "offset": start})
+        return {record.offset for record in wanted}
+
+    def take_again(self, deliveries: Sequence[Delivery]) -> None:
+        """Events that nobody has acknowledged in time. Who is slow has them waiting, or will read them."""
+        for delivery in deliveries:
+            view = self.views.get(delivery.channel)
+            if self.idle and view is not None and view.bringing is None and view.wants(delivery.topic):
+                self._write(self.framing.event(self, delivery))
+
     def interrupt(self, channel: str, resumption: Resumption) -> None:
         """The whole channel has lost events: say so and begin anew from its present state."""
         view = self.views[channel]
@@ -265,7 +285,10 @@ class Session(Outlet):
         answer = {} if ref is None else {"ref": ref}
         self.say("bus.subscribed", {**where, "offset": start.offset, "how": how, "topics": topics, **answer})
         view.position = start
+        handed = self._hand_owed(channel, view, start.offset)
         for record in whole.records:
+            if record.offset in handed:
+                continue
             if len(record.event) > self.settings.max_message_size:
                 self.counters["drop.too_large"] += 1
                 continue

@@ -60,6 +60,8 @@ class GatewaySettings(BaseSettings):
     stuck_after: float = Field(30.0, gt=0, description="a browser that takes nothing for so long is closed")
     close_timeout: float = Field(5.0, gt=0, description="for a browser to answer a close; then it is cut off")
     history_connections: int = Field(16, ge=1, description="connections to Redis for reading history")
+    sweep_interval: float = Field(5.0, gt=0, description="between two looks at what is owed for too long")
+    sweep_lease: float = Field(30.0, gt=0, description="of the instance that looks; another takes over after it")
     drain_spread: float = Field(2.0, ge=0, description="over how long sessions are told to leave at shutdown")
     shutdown_grace: float = Field(5.0, ge=0, description="for sessions to leave by themselves at shutdown")
 

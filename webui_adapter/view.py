@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from eventbus.cursor import Position
+from eventbus.letters import Owed
 from eventbus.topics import matches
 from eventbus.wire import Record
 from webui_adapter.commands import Subscribe
@@ -23,12 +24,16 @@ class View:
         waiting: subscriptions of this channel that come after that.
         skip_to: live events up to this offset were in the history already.
         position: where the session is in this channel, as far as it was told; None before.
+        drained: whether what the user is owed has been read.
+        owed: what that was, until it is handed over.
         requested: where it asked to resume; that stays its cursor until the replay begins.
     """
 
     __slots__ = (
         "bringing",
         "delivered",
+        "drained",
+        "owed",
         "patterns",
         "position",
         "replaying",
@@ -49,6 +54,8 @@ class View:
         self.skip_to = 0
         self.position: Position | None = None
         self.requested: Position | None = None
+        self.drained = False
+        self.owed: Owed | None = None
         self.whole = False
 
     @property

@@ -33,3 +33,15 @@ class Blip(Event, name="gw.blip", keep="nothing"):
 
 class Brief(Event, name="gw.brief", ttl=timedelta(seconds=1)):
     n: int
+
+
+class Promise(Event, name="gw.promise", deliver="ack"):
+    n: int
+
+
+class Summons(Event, name="gw.summons", lane="high", deliver="ack"):
+    n: int
+
+
+class Errand(Event, name="gw.errand", lane="low", deliver="ack"):
+    n: int

@@ -30,16 +30,20 @@ class Page:
         events: those that listeners of the page would have got, in order.
         words: the gateway's own, in order.
         tracks: the cursor.
+        unacked: ids that have come and wait for this page's acknowledgement, in order; a test sends it.
     """
 
     def __init__(self, cursor: str = "") -> None:
         self.events: list[Frame] = []
         self.words: list[Frame] = []
         self.tracks: dict[str, Track] = {}
+        self.unacked: list[str] = []
+        self._handled: set[str] = set()
         for part in filter(None, cursor.split(",")):
             channel, _, position = part.partition("=")
             epoch, _, offset = position.rpartition(".")
             self.tracks[channel] = Track(epoch, int(offset))
+        self._began = {channel: (track.epoch, track.offset) for channel, track in self.tracks.items()}
 
     @property
     def cursor(self) -> str:
@@ -71,6 +75,8 @@ class Page:
         channel = parts[0] if parts[0] == "system" else ":".join(parts[:2])
         track, offset = self.tracks[channel], frame["offset"]
         assert track.epoch, "an event came before its channel's epoch was said"
+        if frame.get("ack"):
+            return self._admit_owed(frame, track, *self._began.get(channel, ("", 0)))
         if offset <= track.offset or offset in track.seen:
             return False
         if track.held:
@@ -78,6 +84,18 @@ class Page:
         else:
             track.move(offset)
         return True
+
+    def _admit_owed(self, frame: Frame, track: Track, epoch: str, began: int) -> bool:
+        """By id, since the same one may come again, with the offset it had."""
+        self.unacked.append(frame["id"])
+        offset = frame["offset"]
+        if offset > track.offset and track.held:
+            track.seen.add(offset)
+        elif offset > track.offset:
+            track.move(offset)
+        known = frame["id"] in self._handled or (track.epoch == epoch and offset <= began)
+        self._handled.add(frame["id"])
+        return not known
 
     def _word(self, type_: str, data: Frame) -> None:
         match type_:

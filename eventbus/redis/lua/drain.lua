@@ -53,4 +53,5 @@ close()
 if revived then
   pending_live_on(2 * math.max(lasts - tonumber(clock[1]), 1))
 end
-return { epoch, text(offset), left > 0 and 1 or 0, unpack(answer) }
+-- Without a state and without anything to revive there is no life yet, and so no name for it.
+return { (state[1] or revived) and epoch or '', text(offset), left > 0 and 1 or 0, unpack(answer) }

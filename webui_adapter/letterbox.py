@@ -1,0 +1,148 @@
+"""What users are owed, as far as this gateway has to know: who has to be given what, and when to send it again.
+
+Redis decides (``letters.lua``); here is kept which ids to ask it about. Knowing too many costs a question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+
+from eventbus.errors import InvalidRecord, TransportError
+from eventbus.letters import Letters, Owed
+from eventbus.wire import Record
+from webui_adapter.clock import Clock
+from webui_adapter.commands import Ack
+from webui_adapter.errors import CommandRefused
+from webui_adapter.session import Session
+
+__all__ = ["Letterbox"]
+
+log = logging.getLogger(__name__)
+
+_TICK = 0.5
+_ASKED_AT_ONCE = 100
+_RETRY_MS = 2_000
+
+
+class Letterbox:
+    """Works for one gateway. ``ack_timeout``: seconds after which what nobody acknowledged is asked about.
+
+    ``read_only`` says why nothing can be written now, or None; ``spawn`` runs a coroutine, ``changed`` is called when
+    sessions have something to write.
+    """
+
+    def __init__(
+        self,
+        letters: Letters,
+        clock: Clock,
+        ack_timeout: float,
+        counters: Counter[str],
+        read_only: Callable[[], str | None],
+        spawn: Callable[[Coroutine[object, object, None]], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self._letters = letters
+        self._clock = clock
+        self._ack_timeout = ack_timeout
+        self._counters = counters
+        self._read_only = read_only
+        self._spawn = spawn
+        self._changed = changed
+        # Channel -> id -> when to ask about it. Channels of connected users only.
+        self._owed: dict[str, dict[str, float]] = {}
+
+    # --- giving ----------------------------------------------------------------------------------------------
+
+    def empty(self, channel: str) -> bool:
+        """Whether it is known that the user of this channel is owed nothing."""
+        return self._owed.get(channel) == {}
+
+    async def fetch(self, channel: str) -> Owed:
+        """What the user is owed. Raises Unavailable, Refused, InvalidRecord."""
+        owed = await self._letters.owed(channel)
+        due = self._clock.now() + self._ack_timeout
+        known = self._owed.setdefault(channel, {})
+        for record in owed.records:
+            known.setdefault(record.id, due)
+        return owed
+
+    def heard(self, channel: str, record: Record) -> None:
+        """An event that is owed has just gone to the sessions of this channel."""
+        known = self._owed.get(channel)
+        if known is not None:
+            known[record.id] = self._clock.now() + self._ack_timeout
+
+    def forget(self, channel: str) -> None:
+        """Nobody is connected here who reads this channel: somebody else's business, or nobody's for now."""
+        self._owed.pop(channel, None)
+
+    # --- acknowledgements ------------------------------------------------------------------------------------
+
+    def ack(self, session: Session, command: Ack) -> None:
+        """Begin to take a page's word that it has something; the answer follows when Redis has it."""
+        reason = self._read_only()
+        if reason is not None:
+            session.refuse(_read_only(reason, command))
+            return
+        self._spawn(self._ack(session, command))
+
+    async def _ack(self, session: Session, command: Ack) -> None:
+        assert session.principal is not None
+        channel = f"user:{session.principal.user}"
+        try:
+            if command.upto is None:
+                acked = await self._letters.ack(channel, command.ids)
+            else:
+                acked = await self._letters.ack_upto(channel, command.upto)
+        except TransportError as error:
+            session.refuse(_read_only(str(error), command))
+        else:
+            known = self._owed.get(channel, {})
+            for id_ in command.ids:
+                known.pop(id_, None)
+            self._counters["acked"] += acked
+            session.answer(command.ref, acked=acked)
+        self._changed()
+
+    # --- again -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Ask again and again about what is due, as long as the gateway lives."""
+        while True:
+            await asyncio.sleep(_TICK)
+            if self._read_only() is None:
+                await self._send_due()
+
+    async def _send_due(self) -> None:
+        now = self._clock.now()
+        for channel, known in list(self._owed.items()):
+            ids = [id_ for id_, due in known.items() if due <= now][:_ASKED_AT_ONCE]
+            if ids:
+                try:
+                    await self._ask(channel, ids)
+                except (TransportError, InvalidRecord) as error:
+                    log.info("what is due on %s cannot be sent again yet: %s", channel, error)
+                    return
+
+    async def _ask(self, channel: str, ids: Sequence[str]) -> None:
+        answer = await self._letters.again(channel, ids)
+        wall, now = self._clock.wall() * 1000, self._clock.now()
+        known = self._owed.get(channel, {})
+        for id_, next_ms in zip(ids, answer.next_ms, strict=True):
+            if id_ not in known:
+                continue  # acknowledged meanwhile
+            if next_ms:
+                # Redis' clock may not be ours: never at once again.
+                known[id_] = now + max(_TICK, (next_ms - wall) / 1000)
+            else:
+                del known[id_]
+        if answer.buried:
+            self._counters["dead.given_up"] += answer.buried
+            log.warning("%d events of %s were given up on: nobody acknowledged them", answer.buried, channel)
+
+
+def _read_only(reason: str, command: Ack) -> CommandRefused:
+    return CommandRefused("read_only", f"nothing can be written now: {reason}", retry_ms=_RETRY_MS, ref=command.ref)

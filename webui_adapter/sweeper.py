@@ -1,0 +1,66 @@
+"""The sweeper: gives up on what was owed for too long. One instance of all holds the lease, whatever their number."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+
+from eventbus.errors import TransportError
+from eventbus.letters import Totals
+from eventbus.redis.letters import RedisLetters
+
+__all__ = ["Sweeper"]
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 100
+
+
+class Sweeper:
+    """Runs in every gateway, works in one.
+
+    Attributes:
+        totals: over all users, as last seen; None before.
+        sweeping: whether this instance holds the lease.
+    """
+
+    def __init__(
+        self, letters: RedisLetters, instance: str, interval: float, lease: float, counters: Counter[str]
+    ) -> None:
+        self._letters = letters
+        self._instance = instance
+        self._interval = interval
+        self._lease = lease
+        self._counters = counters
+        self.totals: Totals | None = None
+        self.sweeping = False
+
+    async def run(self) -> None:
+        """Sweep as long as the gateway lives."""
+        while True:
+            try:
+                await self.turn()
+            except TransportError as error:
+                self.sweeping = False
+                log.info("no sweep: %s", error)
+            await asyncio.sleep(self._interval)
+
+    async def turn(self) -> None:
+        """One round. Raises Unavailable or Refused."""
+        fence = await self._letters.lease(self._instance, self._lease)
+        self.sweeping = fence is not None
+        if fence is not None:
+            await self._sweep(fence)
+        self.totals = await self._letters.totals()
+
+    async def _sweep(self, fence: int) -> None:
+        for channel in await self._letters.due(_AT_ONCE):
+            swept = await self._letters.sweep(channel, fence)
+            if swept.fenced:
+                self.sweeping = False
+                return
+            self._counters["dead.expired"] += swept.buried
+            self._counters["dead.released"] += swept.released
+            if swept.buried:
+                log.warning("%d events of %s were given up on: their time was over", swept.buried, channel)
