@@ -7,6 +7,7 @@ import threading
 from functools import partial
 from typing import overload
 
+from eventbus.awaiting import Awaiting
 from eventbus.cursor import Position
 from eventbus.emission import Emission, EmissionBuilder, Receipt
 from eventbus.errors import InvalidName, InvalidPayload, NoOperation
@@ -125,7 +126,10 @@ class Bus:
         return self._build(topic, payload, id_)
 
     def _build(self, topic: str, payload: object, id_: str | None) -> Emission:
-        return self._builder.build(topic, payload, id_=id_)  # type: ignore[arg-type] # it checks, whatever comes
+        emission = self._builder.build(topic, payload, id_=id_)  # type: ignore[arg-type] # it checks, whatever comes
+        if emission.owed:
+            emission.receipt.watch = Awaiting(self.publisher, emission.channel, emission.id)
+        return emission
 
     def put(self, emission: Emission) -> Receipt:
         """Queue an emission."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic_core import PydanticSerializationError
 
-from eventbus.errors import InvalidPayload, TooLarge
+from eventbus.errors import InvalidPayload, NoPromise, TooLarge
 from eventbus.events import Event
 from eventbus.ids import event_id
 from eventbus.policy import Keep, Policy, lane_number
@@ -24,6 +24,13 @@ Fate = Literal["waiting", "published", "duplicate", "merged", "dropped"]
 _MAX_KEY = 256
 
 
+class Watching(Protocol):
+    """How a receipt finds out what became of its event."""
+
+    async def until(self, timeout: float) -> bool: ...  # noqa: ASYNC109 - see Receipt
+    def wait(self, timeout: float) -> bool: ...
+
+
 class Receipt:
     """What ``emit`` returns.
 
@@ -35,13 +42,32 @@ class Receipt:
         reason: why it was dropped, else None.
     """
 
-    __slots__ = ("fate", "id", "offset", "reason")
+    __slots__ = ("fate", "id", "offset", "reason", "watch")
 
     def __init__(self, id_: str) -> None:
         self.id = id_
         self.fate: Fate = "waiting"
         self.offset: int | None = None
         self.reason: str | None = None
+        self.watch: Watching | None = None
+
+    async def delivered(self, timeout: float) -> bool:  # noqa: ASYNC109 - how long is the caller's to say
+        """Whether a browser of the user has acknowledged it within ``timeout`` seconds.
+
+        Raises:
+            NoPromise: its class has not ``deliver="ack"``.
+            GivenUp: it is among the dead letters.
+        """
+        return await self._watched().until(timeout)
+
+    def wait_delivered(self, timeout: float) -> bool:
+        """``delivered`` for code that is not async."""
+        return self._watched().wait(timeout)
+
+    def _watched(self) -> Watching:
+        if self.watch is None:
+            raise NoPromise(self.id)
+        return self.watch
 
     def __repr__(self) -> str:
         return f"Receipt(id={self.id!r}, fate={self.fate!r}, offset={self.offset})"

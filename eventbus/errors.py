@@ -9,6 +9,8 @@
     ├── DuplicateEventName     two classes with one name
     ├── InvalidRecord          what arrived from Redis is not what a worker writes
     ├── NoOperation            ``emit(payload)`` outside any operation
+    ├── NoPromise              ``receipt.delivered()`` of an event that nobody has to acknowledge
+    ├── GivenUp                an event that a person was to get is among the dead letters
     └── TransportError
         ├── Unavailable        not answering; worth trying again
         └── Refused            answered with an error; trying again will not help
@@ -21,12 +23,14 @@ from __future__ import annotations
 __all__ = [
     "DuplicateEventName",
     "EventBusError",
+    "GivenUp",
     "InvalidCursor",
     "InvalidEmission",
     "InvalidName",
     "InvalidPayload",
     "InvalidRecord",
     "NoOperation",
+    "NoPromise",
     "Refused",
     "TooLarge",
     "TransportError",
@@ -98,6 +102,26 @@ class NoOperation(EventBusError, LookupError):
             "emit(payload) needs a current operation: call it inside a task that start_operation began, "
             "or name user and operation: emit(user, op, payload)"
         )
+
+
+class NoPromise(EventBusError, TypeError):
+    """Nobody acknowledges this event, so nobody can know that it has arrived."""
+
+    def __init__(self, id_: str) -> None:
+        super().__init__(f'event {id_} is not acknowledged by anybody: declare its class with deliver="ack"')
+        self.id = id_
+
+
+class GivenUp(EventBusError):
+    """The event is among the dead letters. Attributes: ``id``, ``channel``, ``reason``."""
+
+    def __init__(self, id_: str, channel: str, reason: str) -> None:
+        super().__init__(
+            f"event {id_} of {channel} was given up on ({reason}); see eventbus dead-letters show {channel} {id_}"
+        )
+        self.id = id_
+        self.channel = channel
+        self.reason = reason
 
 
 class TransportError(EventBusError):

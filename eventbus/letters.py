@@ -10,7 +10,18 @@ from eventbus.cursor import Position
 from eventbus.errors import InvalidRecord
 from eventbus.wire import Record, parse_record
 
-__all__ = ["DeadLetter", "DeathReason", "Due", "Letters", "Owed", "Standing", "Sweep", "Totals", "parse_dead"]
+__all__ = [
+    "DeadLetter",
+    "DeathReason",
+    "Due",
+    "Letters",
+    "Owed",
+    "Standing",
+    "Sweep",
+    "Totals",
+    "parse_dead",
+    "read_standing",
+]
 
 DeathReason = Literal["expired", "attempts", "full", "undecodable", "too_large", "unknown_type", "invalid"]
 
@@ -125,6 +136,15 @@ def parse_dead(channel: str, id_: str, entry: bytes) -> DeadLetter:
         record = None
     shown = content if record is None else event
     return DeadLetter(channel, id_, reason, *numbers, record, shown.decode("utf-8", "replace"))
+
+
+def read_standing(*, acked: bool, dead: bytes | None, pending: bool) -> tuple[Standing, str]:
+    """What has become of an event, and why it died if it did."""
+    if acked:
+        return "acked", ""
+    if dead is not None:
+        return "dead", dead.split(b" ", 1)[0].decode()
+    return ("pending" if pending else "unknown"), ""
 
 
 class Letters(Protocol):

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from eventbus.cursor import BEGINNING, Position
 from eventbus.emission import Emission
 from eventbus.history import History, LogEntry
-from eventbus.letters import DeathReason, Due, Owed
+from eventbus.letters import DeathReason, Due, Owed, Standing, read_standing
 from eventbus.memoryletters import Lists
 from eventbus.settings import BusSettings
 from eventbus.tally import Counts, Tally, Told
@@ -133,6 +133,19 @@ class MemoryBroker:
             dead = {} if channel is None or channel.lists is None else channel.lists.dead
             return {id_: reason for id_, (reason, _) in dead.items()}
 
+    def standing(self, name: str, id_: str) -> tuple[Standing, str]:
+        """What has become of an event that is owed."""
+        with self._lock:
+            channel = self._channels.get(name)
+            if channel is None or channel.lists is None:
+                return "unknown", ""
+            dead = channel.lists.dead.get(id_)
+            return read_standing(
+                acked=id_ in channel.lists.acked,
+                dead=None if dead is None else dead[0].encode(),
+                pending=id_ in channel.lists.pending,
+            )
+
     def _lists(self, channel: _Channel) -> Lists:
         if channel.lists is None:
             channel.lists = Lists(self._settings)
@@ -208,6 +221,10 @@ class MemoryPublisher:
     def position(self, channel: str) -> Position:
         """See ``Publisher``."""
         return self._broker.read(channel, None).position
+
+    def standing(self, channel: str, id_: str) -> tuple[Standing, str]:
+        """See ``Publisher``."""
+        return self._broker.standing(channel, id_)
 
     def close(self) -> None:
         """See ``Publisher``."""

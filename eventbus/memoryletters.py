@@ -10,6 +10,7 @@ from eventbus.settings import BusSettings
 
 __all__ = ["Entry", "Lists"]
 
+_ACKED_LIMIT = 1_000
 _LONGEST_PAUSE_MS = 3_600_000
 
 
@@ -31,6 +32,7 @@ class Lists:
     def __init__(self, settings: BusSettings) -> None:
         self._settings = settings
         self.pending: dict[str, Entry] = {}
+        self.acked: dict[str, None] = {}
         self.dead: dict[str, tuple[str, bytes]] = {}
 
     def owe(self, id_: str, offset: int, lane: int, expires: int, record: bytes, now_ms: int) -> None:
@@ -43,7 +45,11 @@ class Lists:
 
     def ack(self, ids: Sequence[str]) -> int:
         """How many of them were pending."""
-        return sum(self.pending.pop(id_, None) is not None for id_ in ids)
+        found = [id_ for id_ in ids if self.pending.pop(id_, None) is not None]
+        self.acked.update(dict.fromkeys(found))
+        while len(self.acked) > _ACKED_LIMIT:
+            del self.acked[next(iter(self.acked))]
+        return len(found)
 
     def ack_upto(self, offset: int) -> int:
         """How many were pending up to there."""

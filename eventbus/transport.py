@@ -12,6 +12,7 @@ from typing import Protocol
 from eventbus.cursor import Position
 from eventbus.emission import Emission
 from eventbus.history import History
+from eventbus.letters import Standing
 from eventbus.tally import Counts, Mark
 
 __all__ = ["Advance", "Listener", "Published", "Publisher", "Reader", "Request", "Subscriber", "Telling", "Write"]
@@ -86,6 +87,9 @@ class Publisher(Protocol):
 
     def position(self, channel: str) -> Position:
         """Where the channel stands. Raises Unavailable or Refused."""
+
+    def standing(self, channel: str, id_: str) -> tuple[Standing, str]:
+        """What has become of an event that the user is owed, and why it died if it did. Raises Unavailable, Refused."""
 
     def close(self) -> None:
         """Give up connections."""

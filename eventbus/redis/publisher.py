@@ -12,6 +12,7 @@ from redis.retry import Retry
 
 from eventbus.cursor import Position
 from eventbus.errors import Refused, Unavailable
+from eventbus.letters import Standing, read_standing
 from eventbus.redis.keys import Keys
 from eventbus.redis.resp import Command, pack
 from eventbus.redis.scripts import Call, advance, publish, read
@@ -85,6 +86,12 @@ class RedisPublisher:
     def position(self, channel: str) -> Position:
         """See ``Publisher``."""
         return self.run(read(self._keys, channel, None)).position
+
+    def standing(self, channel: str, id_: str) -> tuple[Standing, str]:
+        """See ``Publisher``."""
+        pending, *_, dead, _, acked = self._keys.letters(channel)
+        when, entry, waits = self.execute(("ZSCORE", acked, id_), ("HGET", dead, id_), ("HEXISTS", pending, id_))
+        return read_standing(acked=when is not None, dead=entry, pending=bool(waits))
 
     def close(self) -> None:
         """See ``Publisher``."""
