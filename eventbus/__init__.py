@@ -21,6 +21,7 @@ from eventbus.errors import (
     InvalidPayload,
     NoOperation,
     NoPromise,
+    RateLimited,
     TooLarge,
     Unavailable,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "InvalidPayload",
     "NoOperation",
     "NoPromise",
+    "RateLimited",
     "Receipt",
     "TooLarge",
     "Unavailable",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import threading
 from functools import partial
@@ -45,45 +46,57 @@ class Bus:
         return RedisPublisher(self.settings) if self.broker is None else MemoryPublisher(self.broker)
 
     @overload
-    def emit(self, payload: Event, /, *, id: str | None = None) -> Receipt: ...
+    def emit(self, payload: Event, /, *, id: str | None = None, strict: bool = False) -> Receipt: ...
     @overload
-    def emit(self, user: str, op: str, payload: Event, /, *, id: str | None = None) -> Receipt: ...
-    def emit(self, *args: object, id: str | None = None) -> Receipt:
+    def emit(
+        self, user: str, op: str, payload: Event, /, *, id: str | None = None, strict: bool = False
+    ) -> Receipt: ...
+    def emit(self, *args: object, id: str | None = None, strict: bool = False) -> Receipt:
         """Tell a user something about an operation: ``emit(user, op, payload)``, or ``emit(payload)`` inside one.
 
-        ``id`` makes it idempotent: an id that the channel knows is not published again.
+        ``id`` makes it idempotent: an id that the channel knows is not published again. ``strict`` waits until Redis
+        has it, at most ``strict_timeout``, and raises where the plain call would only count.
 
         Raises:
             InvalidEmission: ``field`` names what is wrong; nothing was sent.
             NoOperation: ``emit(payload)`` outside any operation.
+            Unavailable, Refused, RateLimited: only if ``strict``.
         """
-        return self.put(self.emission(args, id))
+        return self.put(self.emission(args, id), strict=strict)
 
     @overload
-    async def aemit(self, payload: Event, /, *, id: str | None = None) -> Receipt: ...
+    async def aemit(self, payload: Event, /, *, id: str | None = None, strict: bool = False) -> Receipt: ...
     @overload
-    async def aemit(self, user: str, op: str, payload: Event, /, *, id: str | None = None) -> Receipt: ...
-    async def aemit(self, *args: object, id: str | None = None) -> Receipt:
+    async def aemit(
+        self, user: str, op: str, payload: Event, /, *, id: str | None = None, strict: bool = False
+    ) -> Receipt: ...
+    async def aemit(self, *args: object, id: str | None = None, strict: bool = False) -> Receipt:
         """``emit`` for async code; the receipt has the offset unless Redis was away."""
-        return await self.aput(self.emission(args, id))
+        return await self.aput(self.emission(args, id), strict=strict)
 
-    def broadcast(self, collection: str, payload: Event, *, topic: str = "events", id: str | None = None) -> Receipt:
+    def broadcast(
+        self, collection: str, payload: Event, *, topic: str = "events", id: str | None = None, strict: bool = False
+    ) -> Receipt:
         """Tell everybody who watches a collection. ``topic`` is relative to the collection. Raises as ``emit``."""
-        return self.put(self._build(_broadcast_topic(collection, topic), payload, id))
+        return self.put(self._build(_broadcast_topic(collection, topic), payload, id), strict=strict)
 
     async def abroadcast(
-        self, collection: str, payload: Event, *, topic: str = "events", id: str | None = None
+        self, collection: str, payload: Event, *, topic: str = "events", id: str | None = None, strict: bool = False
     ) -> Receipt:
         """``broadcast`` for async code."""
-        return await self.aput(self._build(_broadcast_topic(collection, topic), payload, id))
+        return await self.aput(self._build(_broadcast_topic(collection, topic), payload, id), strict=strict)
 
-    def announce(self, payload: Event, *, topic: str = "announcements", id: str | None = None) -> Receipt:
+    def announce(
+        self, payload: Event, *, topic: str = "announcements", id: str | None = None, strict: bool = False
+    ) -> Receipt:
         """Tell everybody, on a topic of ``system``. Raises as ``emit``."""
-        return self.put(self._build(_system_topic(topic), payload, id))
+        return self.put(self._build(_system_topic(topic), payload, id), strict=strict)
 
-    async def aannounce(self, payload: Event, *, topic: str = "announcements", id: str | None = None) -> Receipt:
+    async def aannounce(
+        self, payload: Event, *, topic: str = "announcements", id: str | None = None, strict: bool = False
+    ) -> Receipt:
         """``announce`` for async code."""
-        return await self.aput(self._build(_system_topic(topic), payload, id))
+        return await self.aput(self._build(_system_topic(topic), payload, id), strict=strict)
 
     def mark(self, operation: OperationRef, mark: Mark, *, label: str = "") -> None:
         """Count something that happened to a leaf of an operation, in order with the events of that operation."""
@@ -131,15 +144,21 @@ class Bus:
             emission.receipt.watch = Awaiting(self.publisher, emission.channel, emission.id)
         return emission
 
-    def put(self, emission: Emission) -> Receipt:
-        """Queue an emission."""
-        self.flusher.put(emission)
+    def put(self, emission: Emission, *, strict: bool = False) -> Receipt:
+        """Queue an emission; ``strict``: and wait until Redis has it."""
+        if strict:
+            self.flusher.put_strict(emission, self.settings.strict_timeout)
+        else:
+            self.flusher.put(emission)
         return emission.receipt
 
-    async def aput(self, emission: Emission) -> Receipt:
+    async def aput(self, emission: Emission, *, strict: bool = False) -> Receipt:
         """Queue an emission and wait, within the flush budget, until Redis has it."""
-        self.flusher.put(emission)
-        await self.flusher.aflush(self.settings.flush_budget)
+        if strict:
+            await asyncio.to_thread(self.flusher.put_strict, emission, self.settings.strict_timeout)
+        else:
+            self.flusher.put(emission)
+            await self.flusher.aflush(self.settings.flush_budget)
         return emission.receipt
 
 
@@ -187,43 +206,49 @@ def configure(settings: BusSettings | None = None, *, bus: Bus | None = None) ->
 
 
 @overload
-def emit(payload: Event, /, *, id: str | None = None) -> Receipt: ...
+def emit(payload: Event, /, *, id: str | None = None, strict: bool = False) -> Receipt: ...
 @overload
-def emit(user: str, op: str, payload: Event, /, *, id: str | None = None) -> Receipt: ...
-def emit(*args: object, id: str | None = None) -> Receipt:
+def emit(user: str, op: str, payload: Event, /, *, id: str | None = None, strict: bool = False) -> Receipt: ...
+def emit(*args: object, id: str | None = None, strict: bool = False) -> Receipt:
     """``Bus.emit`` of this process's bus."""
     bus = default_bus()
-    return bus.put(bus.emission(args, id))
+    return bus.put(bus.emission(args, id), strict=strict)
 
 
 @overload
-async def aemit(payload: Event, /, *, id: str | None = None) -> Receipt: ...
+async def aemit(payload: Event, /, *, id: str | None = None, strict: bool = False) -> Receipt: ...
 @overload
-async def aemit(user: str, op: str, payload: Event, /, *, id: str | None = None) -> Receipt: ...
-async def aemit(*args: object, id: str | None = None) -> Receipt:
+async def aemit(user: str, op: str, payload: Event, /, *, id: str | None = None, strict: bool = False) -> Receipt: ...
+async def aemit(*args: object, id: str | None = None, strict: bool = False) -> Receipt:
     """``Bus.aemit`` of this process's bus."""
     bus = default_bus()
-    return await bus.aput(bus.emission(args, id))
+    return await bus.aput(bus.emission(args, id), strict=strict)
 
 
-def broadcast(collection: str, payload: Event, *, topic: str = "events", id: str | None = None) -> Receipt:
+def broadcast(
+    collection: str, payload: Event, *, topic: str = "events", id: str | None = None, strict: bool = False
+) -> Receipt:
     """``Bus.broadcast`` of this process's bus."""
-    return default_bus().broadcast(collection, payload, topic=topic, id=id)
+    return default_bus().broadcast(collection, payload, topic=topic, id=id, strict=strict)
 
 
-async def abroadcast(collection: str, payload: Event, *, topic: str = "events", id: str | None = None) -> Receipt:
+async def abroadcast(
+    collection: str, payload: Event, *, topic: str = "events", id: str | None = None, strict: bool = False
+) -> Receipt:
     """``Bus.abroadcast`` of this process's bus."""
-    return await default_bus().abroadcast(collection, payload, topic=topic, id=id)
+    return await default_bus().abroadcast(collection, payload, topic=topic, id=id, strict=strict)
 
 
-def announce(payload: Event, *, topic: str = "announcements", id: str | None = None) -> Receipt:
+def announce(payload: Event, *, topic: str = "announcements", id: str | None = None, strict: bool = False) -> Receipt:
     """``Bus.announce`` of this process's bus."""
-    return default_bus().announce(payload, topic=topic, id=id)
+    return default_bus().announce(payload, topic=topic, id=id, strict=strict)
 
 
-async def aannounce(payload: Event, *, topic: str = "announcements", id: str | None = None) -> Receipt:
+async def aannounce(
+    payload: Event, *, topic: str = "announcements", id: str | None = None, strict: bool = False
+) -> Receipt:
     """``Bus.aannounce`` of this process's bus."""
-    return await default_bus().aannounce(payload, topic=topic, id=id)
+    return await default_bus().aannounce(payload, topic=topic, id=id, strict=strict)
 
 
 @atexit.register

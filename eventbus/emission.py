@@ -19,7 +19,7 @@ from eventbus.wire import routing_header
 
 __all__ = ["Emission", "EmissionBuilder", "Fate", "Receipt"]
 
-Fate = Literal["waiting", "published", "duplicate", "merged", "dropped"]
+Fate = Literal["waiting", "published", "duplicate", "merged", "spooled", "dropped"]
 
 _MAX_KEY = 256
 
@@ -37,18 +37,21 @@ class Receipt:
     Attributes:
         id: the event's id.
         fate: ``waiting``, then ``published``, ``duplicate`` (the id was known; ``offset`` is that of the first),
-            ``merged`` (a newer state took its place) or ``dropped``.
+            ``merged`` (a newer state took its place), ``spooled`` (on this host's disk until Redis is back) or
+            ``dropped``.
         offset: place in the channel once published, else None.
         reason: why it was dropped, else None.
+        retry_after: seconds after which it would not have been dropped, where a rate was the reason; else None.
     """
 
-    __slots__ = ("fate", "id", "offset", "reason", "watch")
+    __slots__ = ("fate", "id", "offset", "reason", "retry_after", "watch")
 
     def __init__(self, id_: str) -> None:
         self.id = id_
         self.fate: Fate = "waiting"
         self.offset: int | None = None
         self.reason: str | None = None
+        self.retry_after: float | None = None
         self.watch: Watching | None = None
 
     async def delivered(self, timeout: float) -> bool:  # noqa: ASYNC109 - how long is the caller's to say

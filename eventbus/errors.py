@@ -5,6 +5,7 @@
     │   ├── InvalidName        an id, topic, pattern or type that does not keep the grammar
     │   ├── InvalidPayload     not an event, or no name and so no policy
     │   └── TooLarge           over ``max_event_bytes``
+    ├── RateLimited            over a rate; ``limit`` per second, ``retry_after`` seconds
     ├── InvalidCursor          a resume position that cannot be read
     ├── DuplicateEventName     two classes with one name
     ├── InvalidRecord          what arrived from Redis is not what a worker writes
@@ -31,6 +32,7 @@ __all__ = [
     "InvalidRecord",
     "NoOperation",
     "NoPromise",
+    "RateLimited",
     "Refused",
     "TooLarge",
     "TransportError",
@@ -68,6 +70,15 @@ class TooLarge(InvalidEmission):
     def __init__(self, message: str, *, field: str, limit: int, size: int) -> None:
         super().__init__(message, field=field, limit=limit)
         self.size = size
+
+
+class RateLimited(EventBusError):
+    """Too many in a second. ``limit`` is what is allowed a second, ``retry_after`` the seconds to wait."""
+
+    def __init__(self, message: str, *, limit: float, retry_after: float) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.retry_after = retry_after
 
 
 class InvalidCursor(EventBusError, ValueError):

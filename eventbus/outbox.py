@@ -146,6 +146,21 @@ class Outbox(Generic[T]):
             size += item.size
         return served, dropped
 
+    def pop_urgent(
+        self, limit_items: int, blocked: Callable[[str], bool], now_ms: int
+    ) -> tuple[list[T], Sequence[Dropped[T]]]:
+        """Only what is of the high lane, with what stands before it in its topic; nothing of blocked topics."""
+        served: list[T] = []
+        dropped: list[Dropped[T]] = []
+        for topic, queue in list(self._ready[0].items()):
+            while queue.counts[0] and len(served) < limit_items and not blocked(topic):
+                item = self._take(queue)
+                if 0 < item.expires <= now_ms:
+                    dropped.append(Dropped(item, "expired"))
+                else:
+                    served.append(item)
+        return served, dropped
+
     def remove(self, unwanted: Callable[[T], bool]) -> list[T]:
         """Take out whatever is unwanted, wherever it waits. Looks at everything."""
         cells = [
@@ -212,15 +227,17 @@ class Outbox(Generic[T]):
     def _next(self) -> T:
         lane = self._turn()
         topic, queue = next(iter(self._ready[lane].items()))
-        while queue.cells[0].item is None:
-            queue.cells.popleft()
-        cell = queue.cells.popleft()
-        item = self._empty(cell)
+        item = self._take(queue)
         self._credit[lane] -= 1
         # One urgent item a turn: topics of a lane alternate, but a topic keeps its turn while it clears the way.
         if item.lane == lane and topic in self._ready[lane]:
             self._ready[lane].move_to_end(topic)
         return item
+
+    def _take(self, queue: _TopicQueue[T]) -> T:
+        while queue.cells[0].item is None:
+            queue.cells.popleft()
+        return self._empty(queue.cells.popleft())
 
     def _turn(self) -> int:
         """The lane to serve: the most urgent one that waits and has credit."""

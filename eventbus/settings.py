@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import cached_property
+from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -43,6 +45,17 @@ class BusSettings(BaseSettings):
     batch_events: int = Field(512, ge=1, description="events in one round trip")
     batch_bytes: int = Field(1_048_576, ge=1024, description="bytes in one round trip")
     flush_budget: float = Field(1.0, ge=0, description="what the end of a task may wait for the outbox to empty")
+    strict_timeout: float = Field(5.0, gt=0, description="what emit(strict=True) waits for Redis")
+    channel_rate: float = Field(
+        1_000, ge=0, description="latest and nothing events of one channel a second and process; 0: no limit"
+    )
+    spool: bool = Field(True, description="keep log events on disk when memory is full or the process ends")
+    spool_dir: Path | None = Field(None, description="where; default: a folder of this user's in the system's for such")
+    spool_bytes: int = Field(64 * 1_048_576, ge=1024, description="on disk, of all processes of this host")
+    spool_fsync: Literal["never", "close", "always"] = Field("close", description="when the disk is asked to be sure")
+    spool_scan: float = Field(10.0, gt=0, description="between two looks for what processes that are gone have left")
+    breaker_failures: int = Field(3, ge=1, description="in a row, after which Redis counts as away")
+    breaker_after: float = Field(1.0, gt=0, description="seconds of failing after which it does, too")
     retry_min: float = Field(0.05, gt=0, description="first pause after Redis failed; doubles, with full jitter")
     retry_max: float = Field(5.0, gt=0, description="longest pause")
 

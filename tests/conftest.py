@@ -93,6 +93,14 @@ class RedisServer:
             return False
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _spools_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What processes of a test leave on disk is nobody else's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EVENTBUS_SPOOL_DIR", str(tmp_path_factory.mktemp("spool")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """One server for the whole run. Tests that hurt a server take ``own_redis``."""

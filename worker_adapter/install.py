@@ -49,6 +49,7 @@ class Installation:
         yield signals.after_task_publish, self._after_publish
         yield signals.task_prerun, self._prerun
         yield signals.task_postrun, self._postrun
+        yield signals.worker_process_init, self._begin
         # In a pool's child atexit does not run.
         yield signals.worker_process_shutdown, self._shutdown
         yield signals.worker_shutdown, self._shutdown
@@ -68,6 +69,10 @@ class Installation:
     def _postrun(self, task: Any, state: str | None = None, retval: Any = None, **_: Any) -> None:
         if self._is_mine(task):
             self._lifecycle.ended(task, state, retval)
+
+    def _begin(self, **_: Any) -> None:
+        # What a worker that was killed has left on disk is sent before this one has anything to say.
+        default_bus().flusher.start()
 
     def _shutdown(self, **_: Any) -> None:
         default_bus().close()

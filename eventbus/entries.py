@@ -1,0 +1,63 @@
+"""What a worker's outbox holds, events and marks, and how a batch of them becomes requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from eventbus.emission import Emission
+from eventbus.policy import Keep
+from eventbus.tally import Mark
+from eventbus.transport import Advance, Request, Telling, Write
+
+__all__ = ["Entry", "MarkEntry", "group"]
+
+
+@dataclass(slots=True, eq=False)
+class MarkEntry:
+    """A mark on its way to Redis: it keeps its place among the events of its operation.
+
+    ``words`` builds the events that tell of it; called in the outbox's thread, once for neighbouring marks, since that
+    costs more than everything else that a task does for its operation.
+    """
+
+    channel: str
+    topic: str
+    operation: str
+    mark: Mark
+    words: Callable[[], Telling]
+    lane: int = 1
+    keep: Keep = "log"
+    key: str | None = None
+    expires: int = 0
+    size: int = 400
+
+
+Entry = Emission | MarkEntry
+
+
+def group(batch: Sequence[Entry]) -> tuple[list[Request], list[list[Entry]]]:
+    """Requests, and the entries of each. Order is kept per channel; channels are put together."""
+    runs: dict[str, list[list[Entry]]] = {}
+    for entry in batch:
+        of_channel = runs.setdefault(entry.channel, [])
+        if not of_channel or not _alike(of_channel[-1][-1], entry):
+            of_channel.append([])
+        of_channel[-1].append(entry)
+    members = [run for of_channel in runs.values() for run in of_channel]
+    return [_request(run) for run in members], members
+
+
+def _alike(one: Entry, other: Entry) -> bool:
+    """Whether two neighbours fit into one request."""
+    if isinstance(one, MarkEntry) and isinstance(other, MarkEntry):
+        return one.operation == other.operation
+    return isinstance(one, Emission) and isinstance(other, Emission)
+
+
+def _request(run: Sequence[Entry]) -> Request:
+    last = run[-1]
+    if isinstance(last, MarkEntry):
+        marks = [entry.mark for entry in run if isinstance(entry, MarkEntry)]
+        return Advance(last.channel, last.operation, marks, last.words())
+    return Write(last.channel, [entry for entry in run if isinstance(entry, Emission)])

@@ -1,0 +1,261 @@
+"""The spool: what a worker could not hand to Redis, on this host's disk until somebody can. One thread at a time.
+
+One file for each process, locked as long as the process lives. A file that is not locked has lost its owner: whoever
+comes next drains it, oldest first, before anything of its own. A file that was drained in part and lost its drainer is
+drained again from the beginning: event ids make that harmless.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import stat
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from eventbus.entries import Entry
+from eventbus.settings import BusSettings
+from eventbus.spoolframe import HEAD, Damaged, frame, frame_length, unframe
+
+__all__ = ["Spool", "spool_folder"]
+
+log = logging.getLogger(__name__)
+
+_SUFFIX = ".spool"
+
+
+def spool_folder(settings: BusSettings) -> Path:
+    """Where the processes of this host and user keep what is meant for this Redis."""
+    bus = hashlib.blake2b(f"{settings.redis_url} {settings.key_prefix}".encode(), digest_size=8).hexdigest()
+    parent = settings.spool_dir or Path(tempfile.gettempdir()) / f"celery-eventbus-{os.getuid()}"
+    return parent / bus
+
+
+class _File:
+    """One process's file: appended at the end, read from the front."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self.descriptor = descriptor
+        self.read_to = 0
+        self.taken_to = 0
+        self.end = os.fstat(descriptor).st_size
+        # How many entries wait, by topic.
+        self.topics: Counter[str] = Counter()
+        self.taken: list[str] = []
+
+    def append(self, data: bytes, topics: Sequence[str]) -> None:
+        written = os.pwrite(self.descriptor, data, self.end)
+        if written != len(data):
+            os.ftruncate(self.descriptor, self.end)
+            raise OSError(f"the disk took {written} of {len(data)} bytes")
+        self.end += written
+        self.topics.update(topics)
+
+    def entry(self) -> Entry | None:
+        """The next entry to be read; None at the end. Raises Damaged."""
+        if self.taken_to >= self.end:
+            return None
+        length = frame_length(os.pread(self.descriptor, HEAD, self.taken_to))
+        data = os.pread(self.descriptor, length, self.taken_to)
+        if len(data) < length:
+            raise Damaged("the last frame is cut")
+        entry = unframe(data)
+        self.taken_to += length
+        return entry
+
+    def index(self) -> bool:
+        """Read all of a file that another process wrote; False if its end is damaged, which is then forgotten."""
+        try:
+            while (entry := self.entry()) is not None:
+                self.topics[entry.topic] += 1
+        except Damaged as error:
+            log.warning("%s is damaged from byte %d on: %s", self.path.name, self.taken_to, error)
+            self.end = self.taken_to
+            return False
+        else:
+            return True
+        finally:
+            self.taken_to = 0
+
+    def close(self, *, unlink: bool) -> None:
+        if unlink:
+            self.path.unlink(missing_ok=True)
+        os.close(self.descriptor)
+
+
+class Spool:
+    """Bounded over all processes of the host that share the folder.
+
+    Attributes:
+        counts: what happened to entries: ``spooled``, ``spool_full``, ``spool_failed``, and ``damaged`` files.
+    """
+
+    def __init__(self, settings: BusSettings) -> None:
+        self._limit = settings.spool_bytes
+        self._fsync = settings.spool_fsync
+        self._folder = spool_folder(settings)
+        self._own: _File | None = None
+        self._orphans: deque[_File] = deque()
+        self.counts: Counter[str] = Counter()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anything is there to be drained."""
+        return bool(self._orphans) or (self._own is not None and self._own.read_to < self._own.end)
+
+    @property
+    def own_waiting(self) -> bool:
+        """Whether anything of this process is."""
+        return self._own is not None and self._own.read_to < self._own.end
+
+    def holds(self, topic: str) -> bool:
+        """Whether something of this topic has to go first."""
+        files = (*self._orphans, *(() if self._own is None else (self._own,)))
+        return any(file.topics[topic] > 0 for file in files)
+
+    def append(self, entries: Sequence[Entry]) -> int:
+        """Keep entries, in order. Returns how many: the rest found no room, or the disk failed."""
+        room = self._limit - self._used()
+        frames: list[bytes] = []
+        for entry in entries:
+            data = frame(entry)
+            room -= len(data)
+            if room < 0:
+                self.counts["spool_full"] += len(entries) - len(frames)
+                break
+            frames.append(data)
+        try:
+            if frames:
+                own = self._own or self._open_own()
+                own.append(b"".join(frames), [entry.topic for entry in entries[: len(frames)]])
+                if self._fsync == "always":
+                    os.fsync(own.descriptor)
+        except OSError as error:
+            log.error("events cannot be kept on disk in %s: %s", self._folder, error)  # noqa: TRY400 - no bug of ours
+            self.counts["spool_failed"] += len(frames)
+            return 0
+        self.counts["spooled"] += len(frames)
+        return len(frames)
+
+    def look_for_orphans(self) -> None:
+        """Take over what processes that are no more have left."""
+        try:
+            names = sorted(path for path in self._folder.iterdir() if path.suffix == _SUFFIX)
+        except OSError:
+            return
+        mine = {file.path for file in (*self._orphans, *(() if self._own is None else (self._own,)))}
+        for path in names:
+            if path not in mine:
+                file = _adopt(path)
+                if file is not None:
+                    self.counts["damaged"] += not file.index()
+                    self._orphans.append(file)
+                    log.info("%d entries of a process that is gone will be sent", file.topics.total())
+
+    def take(self, limit: int) -> list[Entry]:
+        """The next entries to be sent, in order; they stay until ``done``."""
+        file = self._first()
+        entries: list[Entry] = []
+        while file is not None and len(entries) < limit:
+            try:
+                entry = file.entry()
+            except Damaged as error:
+                log.warning("%s is damaged: %s", file.path.name, error)
+                self.counts["damaged"] += 1
+                file.end = file.taken_to
+                break
+            if entry is None:
+                break
+            entries.append(entry)
+            file.taken.append(entry.topic)
+        if file is not None and not entries:
+            self._finish(file)
+        return entries
+
+    def done(self) -> None:
+        """What was taken has been settled."""
+        file = self._first()
+        if file is None:
+            return
+        file.topics.subtract(file.taken)
+        file.taken.clear()
+        file.read_to = file.taken_to
+        if file.read_to >= file.end:
+            self._finish(file)
+
+    def put_back(self) -> None:
+        """What was taken has not been settled: it will be taken again."""
+        for file in (*self._orphans, *(() if self._own is None else (self._own,))):
+            file.taken_to = file.read_to
+            file.taken.clear()
+
+    def close(self, *, forked: bool = False) -> None:
+        """Let go of all files; those that hold something are the next process's. A forked child leaves them alone."""
+        for file in (*self._orphans, *(() if self._own is None else (self._own,))):
+            if self._fsync != "never" and not forked:
+                with contextlib.suppress(OSError):
+                    os.fsync(file.descriptor)
+            file.close(unlink=not forked and file.read_to >= file.end)
+        self._orphans.clear()
+        self._own = None
+
+    def _first(self) -> _File | None:
+        if self._orphans:
+            return self._orphans[0]
+        return self._own if self.own_waiting else None
+
+    def _finish(self, file: _File) -> None:
+        """A file is drained: gone before its lock is, so that nobody finds it in between."""
+        if self._orphans and self._orphans[0] is file:
+            self._orphans.popleft()
+        if file is self._own:
+            self._own = None
+        file.close(unlink=True)
+
+    def _used(self) -> int:
+        """Bytes of all files: other processes' count as well."""
+        try:
+            return sum(entry.stat().st_size for entry in os.scandir(self._folder) if entry.name.endswith(_SUFFIX))
+        except OSError:
+            return 0
+
+    def _open_own(self) -> _File:
+        _make_folder(self._folder)
+        path = self._folder / f"{time.time_ns():020d}-{os.getpid()}{_SUFFIX}"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._own = _File(path, descriptor)
+        return self._own
+
+
+def _make_folder(folder: Path) -> None:
+    """Nobody else's: the folder's parent may be one that everybody writes to."""
+    for path in (folder.parent, folder):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise PermissionError(f"{folder} is not a folder of this user; set EVENTBUS_SPOOL_DIR to one that is")
+
+
+def _adopt(path: Path) -> _File | None:
+    """Open and lock a file that nobody else has; None if somebody has."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        found = os.fstat(descriptor)
+        if found.st_nlink and found.st_uid == os.getuid():
+            return _File(path, descriptor)
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None

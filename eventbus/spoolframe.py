@@ -1,0 +1,93 @@
+"""The spool's file format: outbox entries as framed bytes. Pure.
+
+A frame is the length and the CRC-32 of what follows, four bytes each, big-endian; then one line of JSON, and the JSON
+tails of the events in it, a line each. A process may die while it writes: what follows a damaged frame is not read.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from dataclasses import asdict
+from typing import Any, Final
+
+from eventbus.emission import Emission, Receipt
+from eventbus.entries import Entry, MarkEntry
+from eventbus.tally import Mark
+from eventbus.transport import Telling
+
+__all__ = ["HEAD", "Damaged", "frame", "frame_length", "unframe"]
+
+_HEAD: Final = struct.Struct(">II")
+HEAD: Final = _HEAD.size
+_TOLD: Final = ("started", "progress", "succeeded", "failed")
+
+
+class Damaged(ValueError):
+    """The bytes are no whole frame."""
+
+
+def frame(entry: Entry) -> bytes:
+    """One entry as a frame."""
+    if isinstance(entry, Emission):
+        facts: dict[str, Any] = {"event": _facts(entry)}
+        tails = [entry.tail]
+    else:
+        telling = entry.words()
+        told = [getattr(telling, name) for name in _TOLD]
+        facts = {
+            "mark": asdict(entry.mark),
+            "channel": entry.channel,
+            "topic": entry.topic,
+            "operation": entry.operation,
+            "told": [_facts(emission) for emission in told],
+        }
+        tails = [emission.tail for emission in told]
+    content = b"\n".join((json.dumps(facts, separators=(",", ":")).encode(), *tails))
+    return _HEAD.pack(len(content), zlib.crc32(content)) + content
+
+
+def frame_length(head: bytes) -> int:
+    """Bytes of the whole frame that begins with ``head``. Raises Damaged if there are fewer than HEAD of them."""
+    if len(head) < HEAD:
+        raise Damaged("the head of a frame is cut")
+    length, _ = _HEAD.unpack(head[:HEAD])
+    return HEAD + int(length)
+
+
+def unframe(data: bytes) -> Entry:
+    """The entry of one whole frame. Raises Damaged."""
+    _, checksum = _HEAD.unpack(data[:HEAD])
+    content = data[HEAD:]
+    if zlib.crc32(content) != checksum:
+        raise Damaged("a frame's checksum does not fit")
+    line, *tails = content.split(b"\n")
+    try:
+        facts = json.loads(line)
+        if "event" in facts:
+            return _emission(facts["event"], tails[0])
+        told = Telling(*(_emission(of, tail) for of, tail in zip(facts["told"], tails, strict=True)))
+        return MarkEntry(facts["channel"], facts["topic"], facts["operation"], Mark(**facts["mark"]), lambda: told)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise Damaged(f"a frame cannot be read: {error}") from None
+
+
+def _facts(emission: Emission) -> list[object]:
+    return [
+        emission.channel,
+        emission.topic,
+        emission.lane,
+        emission.keep,
+        emission.key,
+        emission.expires,
+        emission.ttl,
+        emission.header,
+        emission.id,
+        emission.owed,
+    ]
+
+
+def _emission(facts: list[Any], tail: bytes) -> Emission:
+    channel, topic, lane, keep, key, expires, ttl, header, id_, owed = facts
+    return Emission(channel, topic, lane, keep, key, expires, ttl, header, tail, Receipt(id_), owed)

@@ -1,0 +1,307 @@
+"""Redis away: what must not be lost waits on disk, survives its process, and goes out first and in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from eventbus import Bus, BusSettings, Event, RateLimited, Unavailable
+from eventbus.redis.publisher import RedisPublisher
+from eventbus.redis.reader import RedisReader
+from eventbus.spool import Spool, spool_folder
+from tests.conftest import RedisServer, wait_until
+
+
+class Step(Event, name="spool.step"):
+    n: int
+
+
+class Failure(Event, name="spool.failure", lane="high"):
+    n: int
+
+
+class State(Event, name="spool.state", keep="latest"):
+    n: int
+
+
+class Live(Event, name="spool.live", keep="nothing"):
+    n: int
+
+
+@pytest.fixture
+def settings(own_redis: RedisServer, tmp_path: Path) -> BusSettings:
+    return BusSettings(
+        redis_url=own_redis.url, spool_dir=tmp_path / "spool", outbox_events=100, flush_budget=0.3, retry_max=0.1
+    )
+
+
+@pytest.fixture
+def bus(settings: BusSettings) -> Iterator[Bus]:
+    made = Bus(settings)
+    yield made
+    made.close()
+
+
+def files(settings: BusSettings) -> list[Path]:
+    folder = spool_folder(settings)
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+async def logged(settings: BusSettings, user: str = "ann") -> list[int]:
+    reader = RedisReader(settings)
+    try:
+        history = await reader.read(f"user:{user}", 0)
+    finally:
+        await reader.aclose()
+    return [int(entry.record.event.rpartition(b'"n":')[2].rstrip(b"}")) for entry in history.log]
+
+
+def away(bus: Bus, redis: RedisServer) -> None:
+    redis.kill()
+    bus.emit("ann", "1", Live(n=0))
+    wait_until(lambda: bus.flusher.away, "the breaker to open")
+
+
+async def test_more_than_memory_holds_comes_in_order(bus: Bus, settings: BusSettings, own_redis: RedisServer) -> None:
+    away(bus, own_redis)
+    receipts = [bus.emit("ann", "1", Step(n=n)) for n in range(1000)]
+    assert {receipt.fate for receipt in receipts} == {"spooled", "waiting"}
+    assert files(settings)
+    own_redis.start()
+    wait_until(lambda: bus.flush(1), "everything to go out")
+    assert await logged(settings) == list(range(1000))
+    assert files(settings) == [], "nothing is left behind"
+
+
+async def test_what_a_process_leaves_the_next_one_sends_first(settings: BusSettings, own_redis: RedisServer) -> None:
+    first = Bus(settings)
+    away(first, own_redis)
+    for n in range(250):
+        first.emit("ann", "1", Step(n=n))
+    assert not first.close()
+    (left,) = files(settings)
+    assert stat.S_IMODE(left.stat().st_mode) == 0o600
+    assert stat.S_IMODE(left.parent.stat().st_mode) == 0o700
+    own_redis.start()
+    second = Bus(settings)
+    second.emit("ann", "1", Step(n=250))
+    wait_until(lambda: second.flush(1) and not files(settings), "both processes' events")
+    assert await logged(settings) == list(range(251))
+    second.close()
+
+
+async def test_an_idle_process_sends_it_too(settings: BusSettings, own_redis: RedisServer) -> None:
+    first = Bus(settings)
+    away(first, own_redis)
+    first.emit("ann", "1", Step(n=1))
+    first.close()
+    own_redis.start()
+    second = Bus(settings)
+    second.flusher.start()
+    wait_until(lambda: not files(settings), "the orphan to be drained")
+    assert await logged(settings) == [1]
+    second.close()
+
+
+_CRASHING = """
+import sys
+from pathlib import Path
+from eventbus import Bus, BusSettings
+from tests.contract.test_spool import Step
+settings = BusSettings(redis_url=sys.argv[1], spool_dir=Path(sys.argv[2]), outbox_events=100, retry_max=0.1)
+bus = Bus(settings)
+for n in range(500):
+    bus.emit("ann", "1", Step(n=n))
+print(bus.flusher.spooled["spooled"], flush=True)
+sys.stdin.read()
+"""
+
+
+def crashing(settings: BusSettings) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", _CRASHING, settings.redis_url, str(settings.spool_dir)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+async def test_a_killed_process_leaves_what_was_on_disk(settings: BusSettings, own_redis: RedisServer) -> None:
+    own_redis.kill()
+    process = crashing(settings)
+    assert process.stdout is not None
+    spooled = int(process.stdout.readline())
+    assert spooled >= 100
+    own_redis.start()
+    bus = Bus(settings)
+    bus.flusher.start()
+    wait_until(lambda: bus.flusher._scanned > 0, "the look for orphans")
+    assert await logged(settings) == [], "its owner lives"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert process.stdin is not None
+    process.stdin.close()
+    bus.flusher._scanned = -1e9
+    bus.emit("bob", "1", Step(n=-1))
+    wait_until(lambda: not files(settings), "the orphan to be drained")
+    assert await logged(settings) == list(range(spooled))
+    bus.close()
+
+
+async def test_a_damaged_tail_costs_only_itself(settings: BusSettings, own_redis: RedisServer) -> None:
+    first = Bus(settings)
+    away(first, own_redis)
+    for n in range(20):
+        first.emit("ann", "1", Step(n=n))
+    first.close()
+    (left,) = files(settings)
+    os.truncate(left, left.stat().st_size - 7)
+    own_redis.start()
+    second = Bus(settings)
+    second.flusher.start()
+    wait_until(lambda: not files(settings), "the orphan to be drained")
+    assert await logged(settings) == list(range(19))
+    assert second.flusher.spooled["damaged"] == 1
+    second.close()
+
+
+def test_one_drainer_at_a_time(settings: BusSettings, own_redis: RedisServer) -> None:
+    first = Bus(settings)
+    away(first, own_redis)
+    first.emit("ann", "1", Step(n=1))
+    first.close()
+    one, other = Spool(settings), Spool(settings)
+    one.look_for_orphans()
+    other.look_for_orphans()
+    assert (one.waiting, other.waiting) == (True, False)
+    one.close()
+    other.look_for_orphans()
+    assert other.waiting
+    other.close()
+
+
+def test_the_disk_is_bounded_and_the_rest_is_counted(settings: BusSettings, own_redis: RedisServer) -> None:
+    bus = Bus(settings.model_copy(update={"spool_bytes": 20_000}))
+    away(bus, own_redis)
+    receipts = [bus.emit("ann", "1", Step(n=n)) for n in range(500)]
+    bus.close()
+    assert sum(file.stat().st_size for file in files(settings)) <= 20_000
+    lost = sum(receipt.fate == "dropped" for receipt in receipts)
+    assert lost == bus.flusher.dropped["spool"] == bus.flusher.spooled["spool_full"] > 0
+
+
+def test_a_folder_that_cannot_be_written_never_raises(settings: BusSettings, own_redis: RedisServer) -> None:
+    assert settings.spool_dir is not None
+    settings.spool_dir.write_text("not a folder")
+    bus = Bus(settings)
+    away(bus, own_redis)
+    for n in range(150):
+        bus.emit("ann", "1", Step(n=n))
+    bus.close()
+    assert bus.flusher.spooled["spool_failed"] > 0
+
+
+async def test_a_failure_does_not_wait_behind_the_spool_of_others(
+    settings: BusSettings, own_redis: RedisServer
+) -> None:
+    slow = settings.model_copy(update={"batch_events": 10})
+    bus = Bus(slow)
+    away(bus, own_redis)
+    for n in range(1000):
+        bus.emit("ann", "flood", Step(n=n))
+    bus.emit("ann", "other", Failure(n=-1))
+    bus.emit("ann", "flood", Failure(n=-2))
+    own_redis.start()
+    wait_until(lambda: bus.flush(1), "everything to go out")
+    order = await logged(settings)
+    assert order.index(-1) < 200, "it went beside the first pieces"
+    assert order.index(-2) == len(order) - 1, "its own topic goes first"
+    assert [n for n in order if n >= 0] == list(range(1000))
+    bus.close()
+
+
+def test_nobody_waits_for_a_redis_that_is_known_to_be_away(bus: Bus, own_redis: RedisServer) -> None:
+    away(bus, own_redis)
+    bus.emit("ann", "1", Step(n=1))
+    tried = bus.flusher.failures
+    for _ in range(50):
+        assert not bus.flush(60)
+    assert bus.flusher.failures - tried < 50, "a flush is no try"
+
+
+async def test_async_code_does_not_wait_either(bus: Bus, own_redis: RedisServer) -> None:
+    away(bus, own_redis)
+    receipt = await bus.aemit("ann", "1", Step(n=1))
+    assert receipt.fate == "waiting"
+
+
+def test_taps_hear_what_is_emitted_while_redis_is_away(bus: Bus, own_redis: RedisServer) -> None:
+    heard: list[str] = []
+
+    def broken(_: object) -> None:
+        raise RuntimeError
+
+    bus.flusher.taps += [broken, lambda emission: heard.append(emission.id)]
+    bus.emit("ann", "1", Step(n=0))
+    assert bus.flush(5)
+    away(bus, own_redis)
+    receipt = bus.emit("ann", "1", Step(n=1))
+    assert heard[-1] == receipt.id
+    assert len(heard) <= 2, "not the one before"
+
+
+def test_strict_returns_when_redis_has_it(bus: Bus) -> None:
+    assert bus.emit("ann", "1", Step(n=1), strict=True).fate == "published"
+    assert bus.emit("ann", "1", State(n=1), strict=True).fate == "published"
+
+
+def test_strict_says_that_nothing_was_sent(bus: Bus, own_redis: RedisServer) -> None:
+    away(bus, own_redis)
+    depth = bus.flusher.depth
+    with pytest.raises(Unavailable, match="nothing was sent"):
+        bus.emit("ann", "1", Step(n=1), strict=True)
+    assert bus.flusher.depth == depth
+
+
+def test_strict_in_time_or_taken_back(settings: BusSettings, own_redis: RedisServer) -> None:
+    bus = Bus(settings.model_copy(update={"strict_timeout": 0.2, "socket_timeout": 1.0, "breaker_after": 60.0}))
+    assert bus.emit("ann", "1", Step(n=0), strict=True).fate == "published"
+    assert own_redis.process is not None
+    own_redis.process.send_signal(signal.SIGSTOP)
+    try:
+        bus.emit("ann", "1", Step(n=1))
+        wait_until(lambda: bus.flusher._flying and not bus.flusher._outbox, "the first to be on its way")
+        with pytest.raises(Unavailable, match="nothing was sent"):
+            bus.emit("ann", "1", Step(n=2), strict=True)
+    finally:
+        own_redis.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: bus.flush(1), "the first to arrive")
+    assert RedisPublisher(settings).position("user:ann").offset == 2
+    bus.close()
+
+
+async def test_strict_for_async_code(bus: Bus, own_redis: RedisServer) -> None:
+    assert (await bus.aemit("ann", "1", Step(n=1), strict=True)).fate == "published"
+    away(bus, own_redis)
+    with pytest.raises(Unavailable):
+        await bus.aemit("ann", "1", Step(n=1), strict=True)
+
+
+def test_above_the_rate_the_last_state_comes_and_passing_news_is_refused(
+    settings: BusSettings,
+) -> None:
+    bus = Bus(settings.model_copy(update={"channel_rate": 5}))
+    receipts = [bus.emit("ann", "1", State(n=n)) for n in range(50)]
+    wait_until(lambda: receipts[-1].fate == "published", "the trailing state, by itself")
+    assert sum(receipt.fate == "published" for receipt in receipts) <= 15
+    for n in range(20):
+        bus.emit("bob", "1", Live(n=n))
+    with pytest.raises(RateLimited) as caught:
+        bus.emit("bob", "1", Live(n=20), strict=True)
+    assert caught.value.limit == 5
+    assert 0 < caught.value.retry_after <= 0.2
+    bus.close()

@@ -1,0 +1,67 @@
+"""The spool's format: what is written is read, and damage shows, wherever it is."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventbus import BusSettings, Event
+from eventbus.emission import Emission, EmissionBuilder
+from eventbus.entries import MarkEntry
+from eventbus.operation import OperationRef, telling
+from eventbus.spoolframe import HEAD, Damaged, frame, frame_length, unframe
+from eventbus.tally import Mark
+
+BUILDER = EmissionBuilder(BusSettings())
+
+
+class Spooled(Event, name="spool.spooled", lane="high"):
+    text: str
+
+
+def emission(text: str = "x") -> Emission:
+    return BUILDER.build("user:42:operation:9", Spooled(text=text))
+
+
+@given(st.text())
+def test_an_event_comes_back(text: str) -> None:
+    before = emission(text)
+    after = unframe(frame(before))
+    assert isinstance(after, Emission)
+    assert after.id == before.id
+    same = ("channel", "topic", "lane", "keep", "key", "expires", "ttl", "header", "tail", "owed")
+    assert [getattr(after, name) for name in same] == [getattr(before, name) for name in same]
+
+
+def test_a_mark_comes_back_with_its_words() -> None:
+    operation = OperationRef("42", "9")
+    words = telling(BUILDER, operation, "label")
+    mark = MarkEntry("user:42", operation.topic, "9", Mark("done", "leaf", 1, hidden=False), lambda: words)
+    after = unframe(frame(mark))
+    assert isinstance(after, MarkEntry)
+    assert (after.channel, after.topic, after.operation, after.mark) == ("user:42", operation.topic, "9", mark.mark)
+    assert after.words().succeeded.tail == words.succeeded.tail
+    assert after.words().failed.id == words.failed.id
+
+
+def test_cut_anywhere_is_damaged() -> None:
+    whole = frame(emission("a text"))
+    for cut in range(len(whole)):
+        with pytest.raises(Damaged):
+            unframe(whole[:cut]) if cut >= HEAD and frame_length(whole) == cut else _read(whole[:cut])
+
+
+def _read(data: bytes) -> object:
+    if len(data) < frame_length(data):
+        raise Damaged("cut")
+    return unframe(data)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 255))
+def test_a_changed_byte_is_damage(where: int, change: int) -> None:
+    whole = bytearray(frame(emission("a text")))
+    where = HEAD + where % (len(whole) - HEAD)
+    whole[where] ^= change
+    with pytest.raises(Damaged):
+        unframe(bytes(whole))

@@ -1,0 +1,90 @@
+"""The rate per channel: the trailing state always goes out, and a topic's order stays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventbus.policy import Keep
+from eventbus.throttle import Throttle
+
+
+@dataclass(frozen=True)
+class Item:
+    n: int
+    channel: str = "user:1"
+    topic: str = "user:1:operation:1"
+    keep: Keep = "latest"
+    key: str | None = "k"
+
+
+def test_within_the_rate_all_go() -> None:
+    throttle: Throttle[Item] = Throttle(2)
+    assert throttle.admit(Item(1), 0.0) == (True, None)
+    assert throttle.admit(Item(2), 0.0) == (True, None)
+    assert not throttle.holding
+
+
+def test_above_it_the_newest_is_held_and_goes_when_it_is_due() -> None:
+    throttle: Throttle[Item] = Throttle(1)
+    throttle.admit(Item(1), 0.0)
+    assert throttle.admit(Item(2), 0.1) == (False, None)
+    assert throttle.admit(Item(3), 0.2) == (False, Item(2))
+    assert throttle.next_due(0.2) is not None
+    assert throttle.due(0.5) == []
+    assert throttle.due(1.0) == [Item(3)]
+    assert throttle.next_due(1.0) is None
+
+
+def test_nothing_events_are_not_held() -> None:
+    throttle: Throttle[Item] = Throttle(1)
+    passing = Item(1, keep="nothing", key=None)
+    assert throttle.admit(passing, 0.0) == (True, None)
+    assert throttle.admit(passing, 0.25) == (False, None)
+    assert not throttle.holding
+    assert throttle.retry_after("user:1", 0.25) == 0.75
+
+
+def test_what_follows_in_the_topic_lets_go_first() -> None:
+    throttle: Throttle[Item] = Throttle(1)
+    other = Item(9, topic="user:1:operation:2", key="o")
+    throttle.admit(Item(1), 0.0)
+    throttle.admit(Item(2), 0.0)
+    throttle.admit(other, 0.0)
+    assert throttle.release("user:1", Item(1).topic) == [Item(2)]
+    assert throttle.release_all() == [other]
+
+
+def test_channels_do_not_share() -> None:
+    throttle: Throttle[Item] = Throttle(1)
+    throttle.admit(Item(1), 0.0)
+    assert throttle.admit(Item(2, channel="user:2"), 0.0) == (True, None)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 0.5), st.integers(1, 3), st.integers(1, 2)), min_size=1, max_size=60),
+    st.integers(1, 5),
+)
+def test_the_last_of_each_key_goes_out_and_the_rate_holds(steps: list[tuple[float, int, int]], rate: int) -> None:
+    throttle: Throttle[Item] = Throttle(rate)
+    now, out, last = 0.0, [], {}
+    for n, (pause, channel, key) in enumerate(steps):
+        now += pause
+        out += [(now, item) for item in throttle.due(now)]
+        item = Item(n, channel=f"user:{channel}", key=f"k{key}")
+        last[item.channel, item.key] = item
+        goes, _ = throttle.admit(item, now)
+        if goes:
+            out.append((now, item))
+    while (pause := throttle.next_due(now)) is not None:
+        now += pause + 1e-6
+        out += [(now, item) for item in throttle.due(now)]
+    for (channel, key), item in last.items():
+        assert [sent for _, sent in out if (sent.channel, sent.key) == (channel, key)][-1] == item
+    for channel in {item.channel for _, item in out}:
+        moments = [moment for moment, item in out if item.channel == channel]
+        for i, begin in enumerate(moments):
+            within = sum(moment <= begin + 1.0 for moment in moments[i:])
+            assert within <= 2 * rate + 1
