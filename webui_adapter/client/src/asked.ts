@@ -87,6 +87,6 @@ function answers({ type, data }: Answer | Refusal, ref: number, { command, carri
   return type === "bus.error" && carried && data.ref == null && (data.topic ?? command.topic) === command.topic && OF_TOPICS.has(data.code);
 }
 
-export function refusal({ code, message, field, limit, retry_ms: retryMs }: Refusal["data"]): BusError {
-  return new BusError(code, message, { field, limit, retryMs });
+export function refusal({ code, message, field, limit, scope, retry_ms: retryMs }: Refusal["data"]): BusError {
+  return new BusError(code, message, { field, limit, scope, retryMs });
 }

@@ -1,9 +1,10 @@
 // What the frames mean: whom they concern, where to resume, which command they answer.
+import { Acks, Remembered } from "./acks.js";
 import { type Answer, Asked, refusal } from "./asked.js";
 import { type Cursor, parsePlace } from "./cursor.js";
 import { BusError } from "./errors.js";
 import { Line, type LineSettings, type LineUser } from "./line.js";
-import { Listeners, report } from "./listeners.js";
+import { Listeners, report, UNHEARD } from "./listeners.js";
 import { channelOf, isOfOperation, isPattern, matches } from "./topics.js";
 import type { Bus, BusEvent, Heard, Listenable, OwnEvents, Scope, Status, TransportName, Unsubscribe } from "./types.js";
 import type { Command, Word } from "./wire.js";
@@ -20,6 +21,8 @@ export class EventBus<Events> implements Bus<Events> {
   // Patterns of the gateway's own choice that the page does not want; each session starts with them.
   readonly #unwanted = new Set<string>();
   readonly #line: Line;
+  readonly #acks: Acks;
+  readonly #local = new Remembered<true>();
 
   constructor(
     settings: LineSettings & { readonly topics: readonly string[] },
@@ -29,6 +32,7 @@ export class EventBus<Events> implements Bus<Events> {
   ) {
     this.#patterns = new Set(settings.topics);
     this.#line = new Line(settings, this.#lineUser(), world);
+    this.#acks = new Acks(world, (ids) => this.#ready({ do: "ack", ids }));
   }
 
   get status(): Status {
@@ -57,7 +61,7 @@ export class EventBus<Events> implements Bus<Events> {
     this.#line.close(1000, "closed by the page");
   }
 
-  on<Name extends Listenable<Events>>(name: Name, listener: (event: Heard<Events, Name>) => void): Unsubscribe {
+  on<Name extends Listenable<Events>>(name: Name, listener: (event: Heard<Events, Name>) => unknown): Unsubscribe {
     return (OWN.has(name) ? this.#own : this.#events).add(name, listener);
   }
 
@@ -97,9 +101,9 @@ export class EventBus<Events> implements Bus<Events> {
   #scope(covers: (topic: string) => boolean): Scope<Events> {
     return {
       on: (name, listener) =>
-        this.#events.add(name, (event: BusEvent & Parameters<typeof listener>[0]) => {
-          if (covers(event.topic)) listener(event);
-        }),
+        this.#events.add(name, (event: BusEvent & Parameters<typeof listener>[0]) =>
+          covers(event.topic) ? listener(event) : UNHEARD,
+        ),
     };
   }
 
@@ -108,6 +112,11 @@ export class EventBus<Events> implements Bus<Events> {
     const { numbered, answer } = this.#asked.ask(command);
     if (this.#line.ready) this.#line.send(numbered);
     return answer;
+  }
+
+  /** Now or never: the next connection has other means to say it. */
+  #ready(command: Command): Promise<Answer> {
+    return this.#line.ready ? this.#ask(command) : Promise.reject(new BusError("lost", "there is no connection"));
   }
 
   /** A channel that nothing subscribes to any more has no place to resume from. */
@@ -128,6 +137,7 @@ export class EventBus<Events> implements Bus<Events> {
       status: (change) => {
         if (change.status === "closed") {
           this.#asked.cancel("closed");
+          this.#acks.close();
           this.ended();
         }
         this.#own.call("status", change);
@@ -145,9 +155,23 @@ export class EventBus<Events> implements Bus<Events> {
   }
 
   #event(event: BusEvent): void {
-    if (!this.position.admit(event.topic, event.offset)) return;
-    this.#events.call(event.type, event);
-    this.#events.call("*", event);
+    const { id, topic } = event;
+    const offset = event.offset as number | undefined;
+    // Without an offset: from the gateway's own process, and to come again with one.
+    const local = offset === undefined;
+    const seen = event.ack && this.position.begunAbove(topic, offset ?? Infinity);
+    const fresh = local ? !this.#local.get(id) : this.position.admit(topic, offset) && !this.#local.get(id);
+    if (local) this.#local.set(id, true);
+    if (event.ack) this.#acks.take(id, Boolean(seen), () => this.#give(event), local);
+    else if (fresh) this.#give(event);
+  }
+
+  #give(event: BusEvent): unknown[] {
+    const given = { ...event, offset: (event.offset as number | undefined) ?? 0 };
+    const results: unknown[] = [];
+    this.#events.call(event.type, given, results);
+    this.#events.call("*", given, results);
+    return results;
   }
 
   #word(word: Word): void {
@@ -155,6 +179,7 @@ export class EventBus<Events> implements Bus<Events> {
       case "bus.hello":
         this.position.reconnected();
         for (const command of this.#asked.unsent()) this.#line.send(command);
+        this.#acks.again();
         for (const topic of this.#unwanted) this.#line.send({ do: "unsubscribe", topic });
         break;
       case "bus.subscribed":
@@ -173,6 +198,9 @@ export class EventBus<Events> implements Bus<Events> {
         break;
       case "bus.release":
         this.position.release(word.data.channel, word.data.offset);
+        break;
+      case "bus.restored":
+        this.#acks.again();
         break;
       case "bus.ok":
         this.#asked.answered(word);

@@ -46,9 +46,12 @@ interface Track {
 
 export class Cursor {
   readonly #tracks = new Map<string, Track>();
+  /** Where the page began: what is below was handed over before it was loaded. */
+  readonly #begun: ReadonlyMap<string, Place>;
 
   constructor(places: Iterable<readonly [string, Place]> = []) {
     for (const [channel, place] of places) this.begin(channel, place);
+    this.#begun = new Map(Array.from(this.#tracks, ([channel, { epoch, offset }]) => [channel, { epoch, offset }]));
   }
 
   /** Whether this event is new. Says so once. */
@@ -60,6 +63,12 @@ export class Cursor {
     if (track.held) return track.seen.size !== track.seen.add(offset).size;
     track.offset = offset;
     return !track.seen.delete(offset);
+  }
+
+  /** Whether the page began at or beyond this, in the same life of the channel. */
+  begunAbove(topic: string, offset: number): boolean {
+    const begun = this.#begun.get(channelOf(topic));
+    return !!begun && offset <= begun.offset && begun.epoch === this.#tracks.get(channelOf(topic))?.epoch;
   }
 
   /** Where to start a channel that has no place yet. */

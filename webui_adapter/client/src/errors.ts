@@ -3,6 +3,8 @@ export interface Refusal {
   readonly field?: string | undefined;
   readonly limit?: number | undefined;
   readonly retryMs?: number | undefined;
+  /** Whose rate it was: `session`, `user` or `instance`. */
+  readonly scope?: string | undefined;
   readonly cause?: unknown;
 }
 
@@ -17,6 +19,7 @@ export class BusError extends Error {
   readonly field: string | undefined;
   readonly limit: number | undefined;
   readonly retryMs: number | undefined;
+  readonly scope: string | undefined;
 
   constructor(code: string, message: string, refusal: Refusal = {}) {
     super(message, { cause: refusal.cause });
@@ -24,5 +27,6 @@ export class BusError extends Error {
     this.field = refusal.field;
     this.limit = refusal.limit;
     this.retryMs = refusal.retryMs;
+    this.scope = refusal.scope;
   }
 }

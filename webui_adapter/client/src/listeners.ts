@@ -1,7 +1,12 @@
 // Who listens to what. One listener's failure is reported and disturbs no other.
 
 // What a name is heard with is the business of whoever adds and calls; see `Heard`.
-type Listener = (event: never) => void;
+type Listener = (event: never) => unknown;
+
+/** Of a listener that an event does not concern. */
+export const UNHEARD = Symbol();
+/** Of one that failed, which has been reported. */
+export const FAILED = Symbol();
 
 export class Listeners {
   readonly #byName = new Map<string, Set<Listener>>();
@@ -14,16 +19,17 @@ export class Listeners {
     return () => entries.delete(entry);
   }
 
-  /** Whether anybody was there. */
-  call(name: string, event: unknown): boolean {
+  /** Whether anybody was there. What they returned goes into `results`; see `FAILED`. */
+  call(name: string, event: unknown, results: unknown[] = []): boolean {
     const entries = this.#byName.get(name);
     if (!entries?.size) return false;
     // A copy: whoever is added by a listener hears the next event, not this one.
     for (const entry of [...entries]) {
       try {
-        entry(event as never);
+        results.push(entry(event as never));
       } catch (error) {
         report(error);
+        results.push(FAILED);
       }
     }
     return true;

@@ -4,13 +4,21 @@ import type { BusError } from "./errors.js";
 export type EventName<Events> = Extract<keyof Events, string>;
 
 export interface BusEvent<Type extends string = string, Data = unknown> {
-  /** Place in its channel. Ascending for one channel, with holes. */
+  /**
+   * Place in its channel. Ascending for one channel, with holes. 0: news of the gateway's own process while its store is
+   * away; the same event is not given again when it has got its place.
+   */
   readonly offset: number;
   readonly id: string;
   readonly type: Type;
   readonly topic: string;
   /** Milliseconds since 1970, UTC, when it was emitted. */
   readonly time: number;
+  /**
+   * It must reach a person: it is acknowledged when its listeners have returned, and their promises resolved. If one
+   * fails, or nobody listens, it comes again.
+   */
+  readonly ack?: boolean;
   readonly data: Data;
 }
 
@@ -102,7 +110,7 @@ export interface Options {
 export interface Scope<Events> {
   on<Name extends "*" | EventName<Events>>(
     name: Name,
-    listener: (event: Name extends "*" ? AnyEvent<Events> : Heard<Events, Name>) => void,
+    listener: (event: Name extends "*" ? AnyEvent<Events> : Heard<Events, Name>) => unknown,
   ): Unsubscribe;
 }
 
@@ -111,7 +119,7 @@ export interface Bus<Events> {
   /** Where a later `connect({cursor})` would resume. */
   readonly cursor: string;
   /** Listeners are called synchronously, in the order of arrival. */
-  on<Name extends Listenable<Events>>(name: Name, listener: (event: Heard<Events, Name>) => void): Unsubscribe;
+  on<Name extends Listenable<Events>>(name: Name, listener: (event: Heard<Events, Name>) => unknown): Unsubscribe;
   /** Only events whose topic is that of this operation. */
   op(id: string | number): Scope<Events>;
   /** Only events whose topic matches the pattern. Asks nothing of the gateway; see `subscribe`. */

@@ -28,6 +28,7 @@ export interface Refused {
   readonly field?: string;
   readonly limit?: number;
   readonly retry_ms?: number;
+  readonly scope?: string;
 }
 
 interface Said<Type extends string, Data> {
@@ -59,6 +60,7 @@ export type Command = { readonly ref?: number } & (
   | { readonly do: "auth"; readonly token: string; readonly cursor?: string; readonly topics?: readonly string[] }
   | { readonly do: "subscribe"; readonly topic: string; readonly from?: string }
   | { readonly do: "unsubscribe"; readonly topic: string }
+  | { readonly do: "ack"; readonly ids: readonly string[] }
   | { readonly do: "ping" }
 );
 
