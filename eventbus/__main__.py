@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 import eventbus.operation  # noqa: F401 - declares the events of an operation's life, which are part of every contract
+from eventbus import deadletterscli
 from eventbus.errors import EventBusError
 from eventbus.registry import registry
 from eventbus.schema import asyncapi, json_schema, typescript
@@ -27,9 +28,7 @@ class Form(StrEnum):
     TYPESCRIPT = "typescript"
 
 
-@cli.callback()
-def root() -> None:
-    """Keeps ``schema`` a command of its own while it is the only one."""
+cli.add_typer(deadletterscli.cli, name="dead-letters")
 
 
 @cli.command()

@@ -11,6 +11,7 @@
     ├── InvalidRecord          what arrived from Redis is not what a worker writes
     ├── NoOperation            ``emit(payload)`` outside any operation
     ├── NoPromise              ``receipt.delivered()`` of an event that nobody has to acknowledge
+    ├── NoDeadLetter           there is no such dead letter
     ├── GivenUp                an event that a person was to get is among the dead letters
     └── TransportError
         ├── Unavailable        not answering; worth trying again
@@ -30,6 +31,7 @@ __all__ = [
     "InvalidName",
     "InvalidPayload",
     "InvalidRecord",
+    "NoDeadLetter",
     "NoOperation",
     "NoPromise",
     "RateLimited",
@@ -133,6 +135,15 @@ class GivenUp(EventBusError):
         self.id = id_
         self.channel = channel
         self.reason = reason
+
+
+class NoDeadLetter(EventBusError, LookupError):
+    """It was requeued or purged, or never was. Attributes: ``channel``, ``id``."""
+
+    def __init__(self, channel: str, id_: str) -> None:
+        super().__init__(f"{channel} has no dead letter {id_}; see eventbus dead-letters list")
+        self.channel = channel
+        self.id = id_
 
 
 class TransportError(EventBusError):

@@ -38,6 +38,7 @@ class BusSettings(BaseSettings):
     ack_attempts: int = Field(5, ge=1, description="times that an event is sent to a user who is there")
     dead_limit: int = Field(1_000, ge=1, description="dead letters kept of one channel")
     dead_ttl: timedelta = Field(timedelta(days=30), description="life of a dead letter that nobody decides about")
+    requeue_rate: float = Field(50.0, gt=0, description="dead letters that one requeues a second")
 
     outbox_events: int = Field(50_000, ge=1, description="events that may wait in a process")
     outbox_bytes: int = Field(64 * 1_048_576, ge=1024, description="bytes that may wait in a process")

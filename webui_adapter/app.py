@@ -25,7 +25,7 @@ __all__ = ["create_app", "serve"]
 def create_app(settings: GatewaySettings | None = None, bus_settings: BusSettings | None = None) -> FastAPI:
     """An application that is nothing but the gateway."""
     settings = settings or GatewaySettings()
-    return _application(_load(settings, bus_settings))
+    return _application(_load(settings, bus_settings), bus_settings)
 
 
 def _load(settings: GatewaySettings, bus_settings: BusSettings | None = None) -> Gateway:
@@ -37,9 +37,9 @@ def _load(settings: GatewaySettings, bus_settings: BusSettings | None = None) ->
     return make_gateway(settings, bus_settings)
 
 
-def _application(gateway: Gateway) -> FastAPI:
+def _application(gateway: Gateway, bus_settings: BusSettings | None = None) -> FastAPI:
     app = FastAPI(title="Event bus gateway", docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(routes(gateway))
+    app.include_router(routes(gateway, admin=bus_settings or BusSettings()))
     return app
 
 

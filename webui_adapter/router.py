@@ -13,6 +13,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse
 from eventbus.connect import connect, connect_letters
 from eventbus.memory import MemoryBroker
 from eventbus.settings import BusSettings
+from webui_adapter.admin import admin_routes
 from webui_adapter.authorise import Authoriser, load_authoriser
 from webui_adapter.gateway import Gateway
 from webui_adapter.metrics import Metrics
@@ -45,7 +46,8 @@ def gateway_router(
     together. ``authoriser`` says who may read which collection; ``broker`` keeps everything in the process; ``probes``
     adds ``/healthz``, ``/readyz`` and ``/metrics``.
     """
-    return routes(make_gateway(settings, bus_settings, authoriser=authoriser, broker=broker), probes=probes)
+    gateway = make_gateway(settings, bus_settings, authoriser=authoriser, broker=broker)
+    return routes(gateway, probes=probes, admin=None if broker is not None else bus_settings or BusSettings())
 
 
 def make_gateway(
@@ -69,8 +71,11 @@ def make_gateway(
     )
 
 
-def routes(gateway: Gateway, *, probes: bool = True) -> APIRouter:
-    """The router of a gateway, which starts and ends with the application that includes it."""
+def routes(gateway: Gateway, *, probes: bool = True, admin: BusSettings | None = None) -> APIRouter:
+    """The router of a gateway, which starts and ends with the application that includes it.
+
+    ``admin``: where the dead letters are; None: no interface for them.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -84,6 +89,8 @@ def routes(gateway: Gateway, *, probes: bool = True) -> APIRouter:
     if probes:
         _add_probes(router, gateway)
     _add_streams(router, gateway)
+    if admin is not None and not admin.redis_url.startswith("memory:"):
+        router.include_router(admin_routes(gateway, admin), include_in_schema=False)
     # The last one: it takes whatever else stands under the prefix, which may be empty.
     _add_client(router, gateway.settings.prefix)
     return router

@@ -75,6 +75,12 @@ class TokenChecker:
             raise TokenRefused(f"the token is not valid: {type(error).__name__}") from None
         return self._principal(claims)
 
+    def is_admin(self, principal: Principal) -> bool:
+        """Whether the token has the admin scope: in a list, or in a text with spaces between."""
+        scopes = principal.claims.get(self._settings.admin_claim)
+        listed = scopes.split() if isinstance(scopes, str) else scopes
+        return isinstance(listed, list) and self._settings.admin_scope in listed
+
     def _principal(self, claims: Mapping[str, object]) -> Principal:
         claim = self._settings.jwt_user_claim
         try:

@@ -1,0 +1,212 @@
+"""``eventbus dead-letters``: what could not be delivered, and what a person does about it.
+
+Exit codes: 0 done, 1 nothing fits, 2 a mistake in the call, 3 Redis does not do it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import re
+import time
+from collections.abc import Callable
+from typing import Annotated, NoReturn, TypeVar
+
+import typer
+
+from eventbus.deadletters import Chosen, DeadLetters
+from eventbus.errors import EventBusError, NoDeadLetter, RateLimited, TransportError
+from eventbus.letters import DeadLetter
+
+__all__ = ["cli"]
+
+cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Events that could not be delivered.")
+
+T = TypeVar("T")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+Ids = Annotated[list[str] | None, typer.Argument(help="event ids; none: all that fit the options")]
+User = Annotated[str | None, typer.Option(help="a user's id, or a channel such as collection:7")]
+Reason = Annotated[str | None, typer.Option(help="expired, attempts, full, undecodable, too_large, …")]
+Type = Annotated[str | None, typer.Option("--type", help="event type")]
+Older = Annotated[str | None, typer.Option(help="died longer ago than: 30s, 10m, 2h, 7d")]
+Younger = Annotated[str | None, typer.Option(help="died less long ago than: 30s, 10m, 2h, 7d")]
+All = Annotated[bool, typer.Option("--all", help="without any id or option: really all")]
+By = Annotated[str | None, typer.Option(help="who decides, for the log; default: the user of this shell")]
+Json = Annotated[bool, typer.Option("--json", help="one JSON object a line")]
+
+
+@cli.command("list")
+def list_(
+    *,
+    user: User = None,
+    reason: Reason = None,
+    type_: Type = None,
+    older_than: Older = None,
+    younger_than: Younger = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    as_json: Json = False,
+) -> None:
+    """List those that fit, by channel, the longest dead first."""
+    chosen = _chosen(None, user, reason, type_, older_than, younger_than)
+    letters = _asking(lambda dead: dead.find(chosen, limit=limit))
+    for letter in letters:
+        typer.echo(json.dumps(facts(letter)) if as_json else _line(letter))
+    if not letters:
+        raise typer.Exit(1)
+
+
+@cli.command()
+def show(channel: str, id_: Annotated[str, typer.Argument(metavar="ID")], *, as_json: Json = False) -> None:
+    """Show one, with its content. CHANNEL may be a user's id."""
+    letter = _asking(lambda dead: dead.show(channel, id_))
+    if as_json:
+        typer.echo(json.dumps({**facts(letter), "content": letter.readable}))
+        return
+    for name, value in {**facts(letter), "content": letter.readable}.items():
+        typer.echo(f"{name:>9}  {value}")
+
+
+@cli.command()
+def count(
+    *,
+    user: User = None,
+    reason: Reason = None,
+    type_: Type = None,
+    older_than: Older = None,
+    younger_than: Younger = None,
+    as_json: Json = False,
+) -> None:
+    """Count them by reason."""
+    chosen = _chosen(None, user, reason, type_, older_than, younger_than)
+    counts = _asking(lambda dead: dead.count(chosen))
+    if as_json:
+        typer.echo(json.dumps(counts))
+        return
+    for name, number in counts.most_common():
+        typer.echo(f"{number:>7}  {name}")
+
+
+@cli.command()
+def requeue(
+    ids: Ids = None,
+    *,
+    user: User = None,
+    reason: Reason = None,
+    type_: Type = None,
+    older_than: Older = None,
+    younger_than: Younger = None,
+    everything: All = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    by: By = None,
+) -> None:
+    """Send those that fit once more. What has been sent again already is left alone."""
+    chosen = _narrowed(_chosen(ids, user, reason, type_, older_than, younger_than), everything=everything)
+    done = _asking(lambda dead: dead.requeue(chosen, by=by or getpass.getuser(), limit=limit))
+    typer.echo(f"requeued {done.requeued}" + (f", {done.unreadable} cannot be sent" if done.unreadable else ""))
+    if not done.requeued:
+        raise typer.Exit(1)
+
+
+@cli.command()
+def purge(
+    ids: Ids = None,
+    *,
+    user: User = None,
+    reason: Reason = None,
+    type_: Type = None,
+    older_than: Older = None,
+    younger_than: Younger = None,
+    everything: All = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 1000,
+    by: By = None,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+) -> None:
+    """Remove those that fit, for good."""
+    chosen = _narrowed(_chosen(ids, user, reason, type_, older_than, younger_than), everything=everything)
+    found = len(_asking(lambda dead: dead.find(chosen, limit=limit)))
+    if found and not yes:
+        typer.confirm(f"remove {found} dead letters for good?", abort=True)
+    gone = _asking(lambda dead: dead.purge(chosen, by=by or getpass.getuser(), limit=limit))
+    typer.echo(f"purged {gone}")
+    if not gone:
+        raise typer.Exit(1)
+
+
+def facts(letter: DeadLetter) -> dict[str, object]:
+    """What is known of a letter, but for its content."""
+    return {
+        "channel": letter.channel,
+        "id": letter.id,
+        "reason": letter.reason,
+        "type": letter.type,
+        "attempts": letter.attempts,
+        "first": letter.first,
+        "died": letter.died,
+        "requeues": letter.requeues,
+    }
+
+
+def _line(letter: DeadLetter) -> str:
+    age = _age(time.time() - letter.died / 1000)
+    return f"{age:>5}  {letter.reason:<12}  {letter.type or '?':<24}  {letter.channel:<20}  {letter.id}"
+
+
+def _age(seconds: float) -> str:
+    for unit in ("d", "h", "m"):
+        if seconds >= _UNITS[unit]:
+            return f"{seconds / _UNITS[unit]:.0f}{unit}"
+    return f"{max(seconds, 0):.0f}s"
+
+
+def _chosen(
+    ids: list[str] | None,
+    user: str | None,
+    reason: str | None,
+    type_: str | None,
+    older: str | None,
+    younger: str | None,
+) -> Chosen:
+    return Chosen(
+        ids=frozenset(ids) if ids else None,
+        channel=user,
+        reason=reason,
+        type=type_,
+        older_than=_seconds(older, "--older-than"),
+        younger_than=_seconds(younger, "--younger-than"),
+    )
+
+
+def _narrowed(chosen: Chosen, *, everything: bool) -> Chosen:
+    if chosen.everything and not everything:
+        _fail("name ids or at least one option, or say --all", 2)
+    return chosen
+
+
+def _seconds(text: str | None, option: str) -> float | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if found is None:
+        _fail(f"{option} must read 30s, 10m, 2h or 7d, not {text!r}", 2)
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _asking(question: Callable[[DeadLetters], T]) -> T:
+    """Ask Redis; whatever goes wrong is one line and an exit code."""
+    dead = DeadLetters()
+    try:
+        return question(dead)
+    except NoDeadLetter as error:
+        _fail(str(error), 1)
+    except (TransportError, RateLimited) as error:
+        _fail(str(error), 3)
+    except EventBusError as error:
+        _fail(str(error), 2)
+    finally:
+        dead.close()
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(f"eventbus: {message}", err=True)
+    raise typer.Exit(code)

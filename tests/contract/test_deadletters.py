@@ -1,0 +1,170 @@
+"""A person decides about dead letters: through the class and the command line, on a real server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from typer.testing import CliRunner
+
+from eventbus import BusSettings, Event, InvalidName, RateLimited
+from eventbus.__main__ import cli
+from eventbus.deadletters import Chosen, DeadLetters
+from eventbus.errors import NoDeadLetter
+from eventbus.redis.publisher import RedisPublisher
+from tests.conftest import RedisServer
+from tests.contract.test_letters import Ordinary, Post
+
+
+class Posted(Event, name="dead.posted", lane="high"):
+    n: int = 0
+
+
+@pytest.fixture
+async def post(bus_settings: BusSettings, redis_url: str) -> AsyncIterator[Post]:
+    made = Post(bus_settings.model_copy(update={"pending_limit": 1}), redis_url)
+    yield made
+    made.publisher.close()
+    await made.reader.aclose()
+
+
+@pytest.fixture
+def dead(bus_settings: BusSettings) -> DeadLetters:
+    return DeadLetters(bus_settings)
+
+
+async def test_found_shown_and_counted(post: Post, dead: DeadLetters) -> None:
+    first, second, _ = post.emit(Ordinary(n=1), Ordinary(n=2), Ordinary(n=3))
+    await post.letters.bury("collection:7", "garbage", "undecodable", b"\xff\x00?")
+    assert [letter.id for letter in dead.find(Chosen(channel="ann"))] == [first, second]
+    assert dead.count() == {"full": 2, "undecodable": 1}
+    (letter,) = dead.find(Chosen(reason="undecodable"))
+    assert (letter.channel, letter.record, letter.type) == ("collection:7", None, "")
+    shown = dead.show("user:ann", first)
+    assert shown.record is not None
+    assert (shown.reason, shown.type, shown.attempts, shown.requeues) == ("full", "letters.ordinary", 0, 0)
+    assert '"n":1' in shown.readable
+    assert shown.died >= shown.first > 0
+
+
+async def test_by_age_type_and_limit(post: Post, dead: DeadLetters) -> None:
+    post.emit(*(Ordinary(n=n) for n in range(5)))
+    assert len(dead.find(limit=3)) == 3
+    assert dead.find(Chosen(older_than=60)) == []
+    assert len(dead.find(Chosen(younger_than=60, type="letters.ordinary"))) == 4
+    assert dead.find(Chosen(type="letters.other")) == []
+
+
+async def test_requeued_once_with_a_place_of_its_own(post: Post, dead: DeadLetters) -> None:
+    first, last = post.emit(Ordinary(n=1), Ordinary(n=2))
+    await post.letters.ack("user:ann", [last])
+    chosen = Chosen(ids=frozenset({first}), channel="ann")
+    assert dead.requeue(chosen, by="eve").requeued == 1
+    assert dead.requeue(chosen, by="eve").requeued == 0, "twice is as good as once"
+    owed = await post.letters.owed("user:ann")
+    assert [(record.id, record.offset) for record in owed.records] == [(first, 3)]
+    assert owed.records[0].event.startswith(b'{"offset":3,"id":"')
+    history = await post.reader.read("user:ann", 2)
+    assert [entry.record.id for entry in history.log] == [first]
+    with pytest.raises(NoDeadLetter):
+        dead.show("ann", first)
+    # It dies once more, and says so.
+    post.emit(Ordinary(n=3))
+    assert dead.show("ann", first).requeues == 1
+
+
+async def test_what_is_no_event_cannot_be_requeued(post: Post, dead: DeadLetters) -> None:
+    await post.letters.bury("user:ann", "garbage", "undecodable", b"?")
+    done = dead.requeue(Chosen(ids=frozenset({"garbage"})), by="eve")
+    assert (done.requeued, done.unreadable) == (0, 1)
+    assert dead.show("ann", "garbage").readable == "?"
+
+
+async def test_purged(post: Post, dead: DeadLetters) -> None:
+    post.emit(*(Ordinary(n=n) for n in range(4)))
+    assert dead.purge(Chosen(reason="full"), by="eve") == 3
+    assert dead.find() == []
+
+
+async def test_the_rate_of_requeues(post: Post, bus_settings: BusSettings) -> None:
+    slow = DeadLetters(bus_settings.model_copy(update={"requeue_rate": 1.0}))
+    post.emit(*(Ordinary(n=n) for n in range(60)))
+    slow._allowance = 0.0
+    with pytest.raises(RateLimited) as caught:
+        slow.requeue(Chosen(channel="ann"), by="eve", limit=30)
+    assert caught.value.limit == 1.0
+    assert caught.value.retry_after > 0
+    assert slow.find(), "nothing was sent of those"
+
+
+@pytest.mark.parametrize("channel", ["a b", "user:", "group:1", "system:x", "user:a*"])
+def test_a_channel_that_is_none(dead: DeadLetters, channel: str) -> None:
+    with pytest.raises(InvalidName):
+        dead.find(Chosen(channel=channel))
+
+
+class Shell:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, settings: BusSettings) -> None:
+        monkeypatch.setenv("EVENTBUS_REDIS_URL", settings.redis_url)
+        monkeypatch.setenv("EVENTBUS_KEY_PREFIX", settings.key_prefix)
+
+    def __call__(self, *args: str, answer: str | None = None) -> tuple[int, str]:
+        result = CliRunner().invoke(cli, ["dead-letters", *args], input=answer)
+        return result.exit_code, result.output
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, bus_settings: BusSettings) -> Shell:
+    return Shell(monkeypatch, bus_settings)
+
+
+async def test_on_the_command_line(post: Post, shell: Shell) -> None:
+    first, second, last = post.emit(Ordinary(n=1), Ordinary(n=2), Ordinary(n=3))
+    code, text = shell("list", "--user", "ann")
+    assert code == 0
+    assert first in text
+    assert "letters.ordinary" in text
+    assert [json.loads(line)["id"] for line in shell("list", "--json")[1].splitlines()] == [first, second]
+    assert shell("list", "--older-than", "1h") == (1, "")
+    assert json.loads(shell("count", "--json")[1]) == {"full": 2}
+    assert '"n":1' in shell("show", "ann", first)[1]
+    assert shell("show", "ann", last)[0] == 1
+    assert shell("requeue")[0] == 2, "everything has to be said"
+    assert shell("requeue", first, "--by", "eve") == (0, "requeued 1\n")
+    assert shell("requeue", first)[0] == 1
+    assert shell("purge", "--all", answer="n\n")[0] == 1
+    code, text = shell("purge", "--all", "--yes")
+    assert code == 0
+    assert "purged" in text
+    assert shell("list")[0] == 1
+    assert shell("list", "--older-than", "soon")[0] == 2
+
+
+def test_redis_away_on_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, bus_settings: BusSettings, own_redis: RedisServer
+) -> None:
+    own_redis.kill()
+    away = Shell(monkeypatch, bus_settings.model_copy(update={"redis_url": own_redis.url}))
+    code, text = away("list")
+    assert code == 3
+    assert len(text.splitlines()) == 1
+
+
+async def test_out_of_memory_nothing_is_lost_by_a_requeue(own_redis: RedisServer) -> None:
+    settings = BusSettings(redis_url=own_redis.url, pending_limit=1)
+    post = Post(settings, own_redis.url)
+    first, _ = post.emit(Ordinary(n=1), Ordinary(n=2))
+    own_redis.client.config_set("maxmemory-policy", "noeviction")
+    own_redis.client.config_set("maxmemory", "1mb")
+    dead = DeadLetters(settings)
+    from eventbus import Unavailable  # noqa: PLC0415 - only here
+
+    with pytest.raises(Unavailable):
+        dead.requeue(Chosen(ids=frozenset({first})), by="eve")
+    assert dead.show("ann", first).reason == "full"
+    own_redis.client.config_set("maxmemory", "0")
+    assert dead.requeue(Chosen(ids=frozenset({first})), by="eve").requeued == 1
+    post.publisher.close()
+    await post.reader.aclose()
+    RedisPublisher(settings).close()
