@@ -242,15 +242,21 @@ class RedisSubscriber:
 
     async def _watch(self, connection: _Connection) -> None:
         """Ping until the connection is lost, or ends it when the server has been silent for too long."""
-        loop = asyncio.get_running_loop()
-        limit = self._settings.silence_limit
+        now = asyncio.get_running_loop().time
+        limit, interval = self._settings.silence_limit, self._settings.ping_interval
+        since = 0.0
         while not self._lost.is_set():
             connection.send("PING")
-            await self._lost_within(min(self._settings.ping_interval, max(connection.heard + limit - loop.time(), 0)))
-            if loop.time() - connection.heard >= limit:
-                # An event loop that was busy for so long has answers before it that it has not read yet.
+            pause = min(interval, max(max(connection.heard, since) + limit - now(), 0.0))
+            due = now() + pause
+            await self._lost_within(pause)
+            if now() - due > interval:
+                # The event loop was busy, and did not ask: the silence was ours.
+                since = now()
+            if now() - max(connection.heard, since) >= limit:
+                # What has come in this very moment has not been read yet.
                 await self._lost_within(_ONE_MORE_LOOK)
-                if loop.time() - connection.heard >= limit:
+                if now() - max(connection.heard, since) >= limit:
                     connection.abort(f"nothing came for {limit:g} s, not even an answer to PING")
                     await self._lost.wait()
 
