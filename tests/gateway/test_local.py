@@ -20,6 +20,7 @@ from tests.gateway.test_redis_away import KeepingRedis
 from tests.gateway.test_sse import curl, settled
 from tests.gateway.world import SECRET, page
 from webui_adapter import GatewaySettings, Principal, gateway_router
+from webui_adapter.commands import Subscribe
 from webui_adapter.gateway import Gateway
 from webui_adapter.local import LocalEvents
 from webui_adapter.router import make_gateway
@@ -179,4 +180,8 @@ async def test_who_is_slow_or_reads_another_topic_gets_none(gateway: Gateway) ->
     local.tap(bus.emission(("42", "9", Note(n=1)), None))
     await turn()
     assert len(narrow.out) == 1
+    narrow.views[USER].waiting.append(Subscribe(f"{USER}:operation:later", None))
+    local.tap(bus.emission(("42", "later", Note(n=1)), None))
+    await turn()
+    assert len(narrow.out) == 2, "what it has asked for is held up by Redis only"
     assert told(slow) == []
