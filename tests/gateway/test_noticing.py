@@ -1,8 +1,10 @@
-"""The check of quiet channels, and several things wrong at once; without sockets, with readings held at will."""
+"""The probe, the check of quiet channels, several things wrong at once; without sockets, with readings held at will."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -153,6 +155,96 @@ async def test_a_check_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixtu
         own.publish(Note(n=1))
         await eventually(lambda: line.page.got("gw.note") == [1], "what was lost")
     assert "the check of quiet channels failed" not in caplog.text
+
+
+# --- the probe ---------------------------------------------------------------------------------------------------
+
+
+class Echo:
+    """A probe that comes back unless the subscriber is deaf, and can meet with an error."""
+
+    def __init__(self, own: World) -> None:
+        self._own = own
+        self.error: Exception | None = None
+        self.beats = 0
+
+    async def beat(self, text: str, instance: str) -> str | None:
+        self.beats += 1
+        assert text.startswith(f"{instance} ")
+        if self.error is not None:
+            raise self.error
+        if not self._own.subscriber.deaf:
+            asyncio.get_running_loop().call_soon(self._own.gateway.probed, text)
+        return None
+
+    async def aclose(self) -> None:
+        pass
+
+
+@contextlib.asynccontextmanager
+async def probed_world(*, deaf: bool = False, probe_timeout: float = 0.05) -> AsyncIterator[tuple[World, Echo]]:
+    own = World(probe_interval=0.02, probe_timeout=probe_timeout)
+    echo = Echo(own)
+    own.gateway.watch._probe = echo
+    own.subscriber.deaf = deaf
+    await own.gateway.start()
+    try:
+        yield own, echo
+    finally:
+        await own.gateway.aclose()
+
+
+async def test_what_was_missed_while_deaf_is_read_before_all_is_said_to_be_well() -> None:
+    async with probed_world() as (own, _):
+        await eventually(lambda: own.gateway.not_ready is None, "the gateway to be ready")
+        line = own.connect()
+        await own.settled(line)
+        own.subscriber.deaf = True
+        own.publish(Note(n=1))
+        await eventually(lambda: own.gateway.degraded == "events are published but do not arrive", "the reason")
+        assert own.gateway.read_only is None
+        own.subscriber.deaf = False
+        await eventually(lambda: line.page.said("bus.restored"), "the word")
+        assert line.page.got("gw.note") == [1]
+        assert line.page.words[-1]["type"] == "bus.restored"
+
+
+async def test_who_has_never_heard_a_probe_is_not_ready() -> None:
+    async with probed_world(deaf=True) as (own, echo):
+        await eventually(lambda: echo.beats > 5, "some probes")
+        assert own.gateway.not_ready == "events are published but do not arrive"
+        own.subscriber.deaf = False
+        await eventually(lambda: own.gateway.not_ready is None, "the gateway to be ready")
+
+
+async def test_a_probe_that_cannot_be_published_again_and_again() -> None:
+    async with probed_world() as (own, echo):
+        await eventually(lambda: own.gateway.not_ready is None, "the gateway to be ready")
+        line = own.connect()
+        await own.settled(line)
+        echo.error = Unavailable("away")
+        failed = "probe.unreachable"
+        await eventually(lambda: own.gateway.counters[failed] == 1, "the first failure")
+        assert own.gateway.degraded is None, "once is no reason"
+        await eventually(lambda: own.gateway.degraded == "Redis does not answer", "the reason")
+        assert own.gateway.read_only == "Redis does not answer"
+        echo.error = None
+        await eventually(lambda: line.page.said("bus.restored") == [{}], "the word")
+
+
+async def test_a_probe_that_was_under_way_when_redis_was_lost_proves_nothing() -> None:
+    async with probed_world(probe_timeout=0.5) as (own, echo):
+        await eventually(lambda: own.gateway.not_ready is None, "the gateway to be ready")
+        own.subscriber.deaf = True
+        beats = echo.beats
+        await eventually(lambda: echo.beats > beats, "a probe that does not come back")
+        own.gateway.lost("a test")
+        own.subscriber.deaf = False
+        await asyncio.sleep(0.6)
+        assert own.gateway.degraded == "the gateway has lost Redis"
+        assert own.gateway.counters["probe.undelivered"] == 0
+        own.gateway.restored()
+        await eventually(lambda: own.gateway.not_ready is None, "the gateway to be ready")
 
 
 # --- several reasons at once -------------------------------------------------------------------------------------
