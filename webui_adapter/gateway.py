@@ -37,6 +37,7 @@ from webui_adapter.quiet import QuietCheck
 from webui_adapter.session import Session
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.states import State
+from webui_adapter.subscribing import Subscribing
 from webui_adapter.sweeper import Sweeper
 from webui_adapter.tokens import TokenChecker
 from webui_adapter.watch import Watch
@@ -51,7 +52,6 @@ _CODES = frozenset({*CloseCode, 1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 
 
 _TICK = 0.25
 _BURIED_BYTES = 65_536
-_AUTHORISER_TIMEOUT = 5.0
 
 
 class Line(Protocol):
@@ -100,7 +100,6 @@ class Gateway:
         self.leaving = False
         self._subscriber = subscriber
         self._reader = reader
-        self._authoriser = authoriser
         self.sweeper: Sweeper | None = None
         self._letters = letters
         self._letterbox: Letterbox | None = None
@@ -109,6 +108,7 @@ class Gateway:
                 letters, self.clock, ack_timeout, self.counters, lambda: self.read_only, self._spawn, self.flush
             )
         self._catchup = CatchUp(self.hub, subscriber, reader, self.clock, self._spawn, self.turn_ended, self._letterbox)
+        self._subscribing = Subscribing(settings, authoriser, self._catchup, self._spawn, self.flush)
         self.watch = Watch(
             settings,
             self.instance,
@@ -262,7 +262,7 @@ class Gateway:
         if self.degraded:
             session.say("bus.degraded", {"reason": self.degraded})
         for pattern in dict.fromkeys((*session.default_topics(), *topics)):
-            self._subscribe(session, Subscribe(pattern, cursor.get(channel_of(pattern))))
+            self._subscribing.subscribe(session, Subscribe(pattern, cursor.get(channel_of(pattern))))
 
     def handle(self, session: Session, command: Command) -> None:
         """Carry a command out, or begin to."""
@@ -274,7 +274,7 @@ class Gateway:
             case Auth():
                 self._refresh(session, command)
             case Subscribe():
-                self._subscribe(session, command)
+                self._subscribing.subscribe(session, command)
             case Unsubscribe():
                 self._catchup.unsubscribe(session, command.topic)
                 session.answer(command.ref)
@@ -306,50 +306,6 @@ class Gateway:
         # The new end may be earlier than the moment that the old one was to be looked at.
         self._wheel.put(session, self.clock.now())
         session.answer(command.ref, expires=int(principal.expires * 1000))
-
-    # --- reading channels ------------------------------------------------------------------------------------
-
-    def _subscribe(self, session: Session, command: Subscribe) -> None:
-        """Subscribe, or ask whether that is allowed."""
-        assert session.principal is not None
-        kind, _, id_ = channel_of(command.topic).partition(":")
-        try:
-            topics, limit = session.topics(), self.settings.max_topics
-            if len(topics) >= limit and command.topic not in topics:
-                raise CommandRefused("too_many_topics", f"a session has at most {limit} topics", limit=limit)
-            if kind == "user" and id_ != session.principal.user:
-                raise CommandRefused("forbidden", "a user's channel is for that user only", field="topic")
-        except CommandRefused as error:
-            error.ref, error.topic = command.ref, command.topic
-            session.refuse(error)
-            return
-        if kind == "collection":
-            session.asked.append(command)
-            self._spawn(self._subscribe_if_allowed(session, command, id_))
-        else:
-            self._catchup.subscribe(session, command)
-
-    async def _subscribe_if_allowed(self, session: Session, command: Subscribe, collection: str) -> None:
-        allowed = await self._allowed(session, collection)
-        if not any(asked is command for asked in session.asked):
-            return  # taken back meanwhile, or the session has ended
-        session.asked = [asked for asked in session.asked if asked is not command]
-        if allowed:
-            self._catchup.subscribe(session, command)
-        else:
-            message = f"collection {collection} is not open to this user"
-            session.refuse(CommandRefused("forbidden", message, field="topic", topic=command.topic, ref=command.ref))
-        self.flush()
-
-    async def _allowed(self, session: Session, collection: str) -> bool:
-        assert session.principal is not None
-        try:
-            answer = self._authoriser(session.principal, collection)
-            return answer if isinstance(answer, bool) else await asyncio.wait_for(answer, _AUTHORISER_TIMEOUT)
-        except Exception:
-            # An application's code: whatever it raises means no, and nothing else is disturbed.
-            log.exception("the authoriser failed for collection %s", collection)
-            return False
 
     # --- the subscriber's listener ---------------------------------------------------------------------------
 
