@@ -5,12 +5,13 @@ from __future__ import annotations
 from eventbus.letters import Letters
 from eventbus.memory import MemoryBroker, MemoryLetters, MemoryReader, MemorySubscriber
 from eventbus.redis.letters import RedisLetters
+from eventbus.redis.probe import RedisProbe
 from eventbus.redis.reader import RedisReader
 from eventbus.redis.subscriber import RedisSubscriber
 from eventbus.settings import BusSettings
-from eventbus.transport import Reader, Subscriber
+from eventbus.transport import Probe, Reader, Subscriber
 
-__all__ = ["connect", "connect_letters"]
+__all__ = ["connect", "connect_letters", "connect_probe"]
 
 
 def connect(
@@ -27,3 +28,8 @@ def connect_letters(settings: BusSettings, reader: Reader, *, broker: MemoryBrok
     if broker is not None:
         return MemoryLetters(broker)
     return RedisLetters(settings, reader) if isinstance(reader, RedisReader) else None
+
+
+def connect_probe(settings: BusSettings, *, broker: MemoryBroker | None = None) -> Probe | None:
+    """What a gateway sees by whether Redis is well. In the process there is nothing to be ill."""
+    return None if broker is not None else RedisProbe(settings)

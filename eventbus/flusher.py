@@ -202,6 +202,7 @@ class Flusher:
         if self._spool is not None:
             self._spool.close(forked=True)
         self.dropped.clear()
+        self.taps.clear()  # they lead to the parent's event loop
         self._begin()
 
     # --- queueing, with the lock held ------------------------------------------------------------------------

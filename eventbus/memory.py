@@ -240,6 +240,10 @@ class MemoryReader:
         """See ``Reader``."""
         return self._broker.read(channel, after)
 
+    async def positions(self, channels: Sequence[str]) -> list[Position]:
+        """See ``Reader``."""
+        return [self._broker.read(channel, None).position for channel in channels]
+
     async def aclose(self) -> None:
         """See ``Reader``."""
 
@@ -295,6 +299,9 @@ class MemorySubscriber:
         """See ``Subscriber``."""
         self._channels.discard(channel)
         self._broker.listen(channel, self, on=False)
+
+    def reconnect(self, reason: str) -> None:
+        """See ``Subscriber``: there is no connection."""
 
     async def aclose(self) -> None:
         """See ``Subscriber``."""

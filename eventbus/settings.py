@@ -24,6 +24,8 @@ class BusSettings(BaseSettings):
     key_prefix: str = Field("eb", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="first part of every key")
     connect_timeout: float = Field(1.0, gt=0, description="to open a connection")
     socket_timeout: float = Field(2.0, gt=0, description="for any answer from Redis")
+    ping_interval: float = Field(0.5, gt=0, description="between two pings on a subscriber's connection")
+    silence_limit: float = Field(2.0, gt=0, description="a server from which nothing has come for so long is lost")
 
     user_ttl: timedelta = Field(timedelta(hours=24), description="life of what is kept of a user's channel")
     collection_ttl: timedelta = Field(timedelta(hours=1), description="the same of a collection's")

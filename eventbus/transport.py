@@ -15,7 +15,18 @@ from eventbus.history import History
 from eventbus.letters import Standing
 from eventbus.tally import Counts, Mark
 
-__all__ = ["Advance", "Listener", "Published", "Publisher", "Reader", "Request", "Subscriber", "Telling", "Write"]
+__all__ = [
+    "Advance",
+    "Listener",
+    "Probe",
+    "Published",
+    "Publisher",
+    "Reader",
+    "Request",
+    "Subscriber",
+    "Telling",
+    "Write",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +116,27 @@ class Reader(Protocol):
             Unavailable, Refused.
         """
 
+    async def positions(self, channels: Sequence[str]) -> list[Position]:
+        """Where channels stand, in one round trip; one that Redis does not know is at the beginning.
+
+        Raises:
+            Unavailable, Refused.
+        """
+
+    async def aclose(self) -> None:
+        """Give up connections."""
+
+
+class Probe(Protocol):
+    """Asking a server how it is, on a connection of its own."""
+
+    async def beat(self, text: str, instance: str) -> str | None:
+        """Publish ``text`` for the listeners' ``probed``, and write a little. Why writes are refused, or None.
+
+        Raises:
+            Unavailable, Refused: it could not even be published.
+        """
+
     async def aclose(self) -> None:
         """Give up connections."""
 
@@ -117,6 +149,9 @@ class Listener(Protocol):
 
     def turn_ended(self) -> None:
         """All publications of one socket read have been handed over."""
+
+    def probed(self, text: str) -> None:
+        """A probe arrived, this instance's or another's; everything published before it has."""
 
     def lost(self, reason: str) -> None:
         """The subscription is broken; what is published now will not arrive."""
@@ -136,6 +171,9 @@ class Subscriber(Protocol):
 
     def unsubscribe(self, channel: str) -> None:
         """No longer of interest."""
+
+    def reconnect(self, reason: str) -> None:
+        """Give the connection up and make another: what is published does not arrive on this one."""
 
     async def aclose(self) -> None:
         """End."""

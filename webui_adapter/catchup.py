@@ -65,6 +65,7 @@ class CatchUp:
         self._letterbox = letterbox
         self._repairs: dict[str, asyncio.Task[None]] = {}
         self._readings: dict[tuple[str, int | None], asyncio.Task[History]] = {}
+        self._doubted: set[str] = set()
         self.losses = 0
 
     # --- sessions --------------------------------------------------------------------------------------------
@@ -104,6 +105,7 @@ class CatchUp:
             self._hub.drop(deserted)
             if self._letterbox is not None:
                 self._letterbox.forget(name)
+            self._doubted.discard(name)
             self._subscriber.unsubscribe(name)
             repair = self._repairs.pop(name, None)
             if repair is not None:
@@ -138,7 +140,7 @@ class CatchUp:
             # A publication may be on its way that explains it; three readings in a row did not see one.
             misfits = misfits + 1 if _of_another_life(channel, history) else 0
             if misfits == _MISFITS:
-                self._reborn(channel, history)
+                self.mend(channel, history.position)
         self._changed()
 
     def _owes(self, session: Session, channel: Channel, view: View) -> bool:
@@ -197,15 +199,6 @@ class CatchUp:
             self.subscribe(session, view.waiting.pop(0))
         return True
 
-    def _reborn(self, channel: Channel, history: History) -> None:
-        """What Redis has of a channel is not the life that we know, and nobody told us of its end."""
-        log.info("channel %s has position %s in Redis, %s here", channel.name, history.position, channel.position)
-        if history.position.epoch:
-            self._hub.suspend(channel)
-            self.repair(channel)
-        else:
-            self._hub.forgotten(channel)
-
     async def _read(self, name: str, after: int | None) -> History:
         """Read history once for all who ask for the same at the same time."""
         key = (name, after)
@@ -236,6 +229,18 @@ class CatchUp:
             task = asyncio.create_task(self._repair(channel))
             self._repairs[name] = task
             task.add_done_callback(lambda done: self._repair_ended(name, done))
+
+    def mend(self, channel: Channel, found: Position) -> None:
+        """Redis has another position for a channel than we do, and nothing is on its way that explains it."""
+        log.info("channel %s has position %s in Redis, %s here", channel.name, found, channel.position)
+        if found.epoch:
+            # Whatever the reason, maybe the server no longer counts us among those who listen.
+            self._doubted.add(channel.name)
+            self._hub.suspend(channel)
+            self.repair(channel)
+        else:
+            self._hub.forgotten(channel)
+            self._changed()
 
     async def repaired(self) -> None:
         """Wait until the channels that are on repair now are up to date; not for ever, one may be past repair."""
@@ -269,8 +274,9 @@ class CatchUp:
         while not channel.live:
             losses = self.losses
             try:
-                if channel.position is None:
+                if channel.position is None or channel.name in self._doubted:
                     await self._subscriber.subscribe(channel.name)
+                    self._doubted.discard(channel.name)
                 history = await self._reader.read(channel.name, None if channel.position is None else channel.offset)
             except (TransportError, InvalidRecord) as error:
                 log.info("channel %s cannot be read yet: %s", channel.name, error)

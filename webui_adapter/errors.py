@@ -37,6 +37,7 @@ class CommandRefused(GatewayError):
         field: str | None = None,
         topic: str | None = None,
         limit: float | None = None,
+        scope: str | None = None,
         retry_ms: int | None = None,
         ref: str | float | None = None,
     ) -> None:
@@ -45,6 +46,7 @@ class CommandRefused(GatewayError):
         self.field = field
         self.topic = topic
         self.limit = limit
+        self.scope = scope
         self.retry_ms = retry_ms
         self.ref = ref
 
@@ -56,6 +58,7 @@ class CommandRefused(GatewayError):
             "field": self.field,
             "topic": self.topic,
             "limit": self.limit,
+            "scope": self.scope,
             "retry_ms": self.retry_ms,
             "ref": self.ref,
         }

@@ -19,7 +19,7 @@ from eventbus.errors import InvalidRecord, TransportError
 from eventbus.letters import Letters
 from eventbus.redis.letters import RedisLetters
 from eventbus.topics import channel_of
-from eventbus.transport import Reader, Subscriber
+from eventbus.transport import Probe, Reader, Subscriber
 from eventbus.wire import parse_again, parse_publication
 from webui_adapter.admission import Admission
 from webui_adapter.authorise import Authoriser
@@ -31,12 +31,16 @@ from webui_adapter.errors import CommandRefused, TokenRefused
 from webui_adapter.histogram import Histogram
 from webui_adapter.hub import Hub
 from webui_adapter.letterbox import Letterbox
+from webui_adapter.limits import CommandRates
 from webui_adapter.outlet import Framing, Outlet
+from webui_adapter.quiet import QuietCheck
 from webui_adapter.session import Session
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.states import State
+from webui_adapter.subscribing import Subscribing
 from webui_adapter.sweeper import Sweeper
 from webui_adapter.tokens import TokenChecker
+from webui_adapter.watch import Watch
 from webui_adapter.wheel import Wheel
 
 __all__ = ["Gateway", "Line"]
@@ -48,9 +52,6 @@ _CODES = frozenset({*CloseCode, 1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 
 
 _TICK = 0.25
 _BURIED_BYTES = 65_536
-_AUTHORISER_TIMEOUT = 5.0
-_STARTING = "not connected to Redis yet"
-_LOST = "the gateway has lost Redis"
 
 
 class Line(Protocol):
@@ -72,7 +73,6 @@ class Gateway:
     Attributes:
         sessions: by id.
         counters: what happened how often; ``metrics.py`` knows the names.
-        degraded: why live events do not come, or None. Pages are told.
         leaving: whether the instance is shutting down.
     """
 
@@ -86,6 +86,7 @@ class Gateway:
         *,
         letters: Letters | None = None,
         ack_timeout: float = 10.0,
+        probe: Probe | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
@@ -96,19 +97,31 @@ class Gateway:
         self.latency = Histogram()
         self.instance = settings.instance or f"{socket.gethostname()}-{os.getpid()}"
         self.sessions: dict[str, Session] = {}
-        self.degraded: str | None = _STARTING
         self.leaving = False
         self._subscriber = subscriber
         self._reader = reader
-        self._authoriser = authoriser
         self.sweeper: Sweeper | None = None
         self._letters = letters
         self._letterbox: Letterbox | None = None
         if letters is not None:
             self._letterbox = Letterbox(
-                letters, self.clock, ack_timeout, self.counters, self._read_only, self._spawn, self.flush
+                letters, self.clock, ack_timeout, self.counters, lambda: self.read_only, self._spawn, self.flush
             )
         self._catchup = CatchUp(self.hub, subscriber, reader, self.clock, self._spawn, self.turn_ended, self._letterbox)
+        self._subscribing = Subscribing(settings, authoriser, self._catchup, self._spawn, self.flush)
+        self.watch = Watch(
+            settings,
+            self.instance,
+            self._catchup,
+            subscriber,
+            probe,
+            self.counters,
+            tell=self._tell_condition,
+            arrivals=lambda: self.hub.events,
+            spawn=self._spawn,
+        )
+        self.rates = CommandRates(settings, self.clock.now())
+        self._quiet = QuietCheck(settings, self.hub, reader, self._catchup, self.watch, self.counters)
         self._lines: dict[Outlet, Line] = {}
         self._wheel: Wheel[Session] = Wheel(self.clock.now(), _TICK)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -119,6 +132,8 @@ class Gateway:
     async def start(self) -> None:
         """Connect to Redis in the background and start the timer."""
         self._spawn(self._turn_wheel())
+        self._spawn(self.watch.run())
+        self._spawn(self._quiet.run())
         if self._letterbox is not None:
             self._spawn(self._letterbox.run())
         if isinstance(self._letters, RedisLetters):
@@ -169,7 +184,18 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         await self._subscriber.aclose()
+        await self.watch.aclose()
         await self._reader.aclose()
+
+    @property
+    def degraded(self) -> str | None:
+        """What is wrong with Redis, or None. Pages are told."""
+        return self.watch.condition.worst
+
+    @property
+    def read_only(self) -> str | None:
+        """Why commands that write are refused, or None."""
+        return self.watch.condition.read_only
 
     @property
     def not_ready(self) -> str | None:
@@ -182,6 +208,7 @@ class Gateway:
         """A new session; the caller has asked ``admission.full`` and calls ``attach_line`` next."""
         session = Session(secrets.token_urlsafe(12), self.settings, framing, self.hub.dirty, self.counters, self.clock)
         self.sessions[session.id] = session
+        self.rates.connected(session.rate)
         self.admission.connections += 1
         self.counters["connect"] += 1
         return session
@@ -207,6 +234,7 @@ class Gateway:
             self._catchup.leave(name, session)
         session.asked.clear()
         self.admission.left(session)
+        self.rates.left(session.rate)
         self.admission.connections -= 1
 
     def authenticate(self, session: Session, token: str, cursor: Cursor, topics: Iterable[str]) -> None:
@@ -228,12 +256,13 @@ class Gateway:
         if replaced is not None:
             replaced.close(CloseCode.REPLACED, "a newer connection of this user took its place")
         session.open(principal, self.instance)
+        self.rates.entered(session.rate, principal.user, self.clock.now())
         session.next_ping = self.clock.now() + random.uniform(0, self.settings.heartbeat_interval)  # noqa: S311 - spreads
         self._wheel.put(session, min(session.next_ping, session.expires))
         if self.degraded:
             session.say("bus.degraded", {"reason": self.degraded})
         for pattern in dict.fromkeys((*session.default_topics(), *topics)):
-            self._subscribe(session, Subscribe(pattern, cursor.get(channel_of(pattern))))
+            self._subscribing.subscribe(session, Subscribe(pattern, cursor.get(channel_of(pattern))))
 
     def handle(self, session: Session, command: Command) -> None:
         """Carry a command out, or begin to."""
@@ -245,7 +274,7 @@ class Gateway:
             case Auth():
                 self._refresh(session, command)
             case Subscribe():
-                self._subscribe(session, command)
+                self._subscribing.subscribe(session, command)
             case Unsubscribe():
                 self._catchup.unsubscribe(session, command.topic)
                 session.answer(command.ref)
@@ -254,9 +283,6 @@ class Gateway:
             case Ping():
                 session.answer(command.ref)
         self.flush()
-
-    def _read_only(self) -> str | None:
-        return self.degraded
 
     def _ack(self, session: Session, command: Ack) -> None:
         if self._letterbox is None:
@@ -280,50 +306,6 @@ class Gateway:
         # The new end may be earlier than the moment that the old one was to be looked at.
         self._wheel.put(session, self.clock.now())
         session.answer(command.ref, expires=int(principal.expires * 1000))
-
-    # --- reading channels ------------------------------------------------------------------------------------
-
-    def _subscribe(self, session: Session, command: Subscribe) -> None:
-        """Subscribe, or ask whether that is allowed."""
-        assert session.principal is not None
-        kind, _, id_ = channel_of(command.topic).partition(":")
-        try:
-            topics, limit = session.topics(), self.settings.max_topics
-            if len(topics) >= limit and command.topic not in topics:
-                raise CommandRefused("too_many_topics", f"a session has at most {limit} topics", limit=limit)
-            if kind == "user" and id_ != session.principal.user:
-                raise CommandRefused("forbidden", "a user's channel is for that user only", field="topic")
-        except CommandRefused as error:
-            error.ref, error.topic = command.ref, command.topic
-            session.refuse(error)
-            return
-        if kind == "collection":
-            session.asked.append(command)
-            self._spawn(self._subscribe_if_allowed(session, command, id_))
-        else:
-            self._catchup.subscribe(session, command)
-
-    async def _subscribe_if_allowed(self, session: Session, command: Subscribe, collection: str) -> None:
-        allowed = await self._allowed(session, collection)
-        if not any(asked is command for asked in session.asked):
-            return  # taken back meanwhile, or the session has ended
-        session.asked = [asked for asked in session.asked if asked is not command]
-        if allowed:
-            self._catchup.subscribe(session, command)
-        else:
-            message = f"collection {collection} is not open to this user"
-            session.refuse(CommandRefused("forbidden", message, field="topic", topic=command.topic, ref=command.ref))
-        self.flush()
-
-    async def _allowed(self, session: Session, collection: str) -> bool:
-        assert session.principal is not None
-        try:
-            answer = self._authoriser(session.principal, collection)
-            return answer if isinstance(answer, bool) else await asyncio.wait_for(answer, _AUTHORISER_TIMEOUT)
-        except Exception:
-            # An application's code: whatever it raises means no, and nothing else is disturbed.
-            log.exception("the authoriser failed for collection %s", collection)
-            return False
 
     # --- the subscriber's listener ---------------------------------------------------------------------------
 
@@ -372,27 +354,21 @@ class Gateway:
 
     def lost(self, reason: str) -> None:
         """See ``Listener``."""
-        self.degraded = _LOST
-        self.counters["redis.lost"] += 1
-        log.warning("Redis is lost: %s; %d sessions stay", reason, len(self.sessions))
-        self._catchup.suspend_all()
-        self._tell_all("bus.degraded", {"reason": self.degraded})
+        self.watch.lost(reason)
 
     def restored(self) -> None:
         """See ``Listener``."""
-        self._catchup.repair_all()
-        self._spawn(self._tell_restored())
+        self.watch.restored()
 
-    async def _tell_restored(self) -> None:
-        """Say so only when what was missed has been read, and not if Redis is lost again by then."""
-        losses = self._catchup.losses
-        await self._catchup.repaired()
-        if losses != self._catchup.losses:
-            return
-        before, self.degraded = self.degraded, None
-        log.info("Redis is subscribed, %d channels", len(self.hub.channels))
-        if before is not None:
+    def probed(self, text: str) -> None:
+        """See ``Listener``."""
+        self.watch.probed(text)
+
+    def _tell_condition(self, reason: str | None) -> None:
+        if reason is None:
             self._tell_all("bus.restored", {})
+        else:
+            self._tell_all("bus.degraded", {"reason": reason})
 
     def _tell_all(self, type_: str, data: dict[str, object]) -> None:
         for session in self.sessions.values():

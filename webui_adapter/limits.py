@@ -1,26 +1,114 @@
-"""Rates, as a token bucket. Time is an argument."""
+"""Rates, as token buckets, and the three of them that a command has to pass. Time is an argument."""
 
 from __future__ import annotations
 
-__all__ = ["Rate"]
+from dataclasses import dataclass
+from typing import Literal
+
+from webui_adapter.settings import GatewaySettings
+
+__all__ = ["CommandRate", "CommandRates", "Excess", "Rate", "Scope"]
+
+Scope = Literal["session", "user", "instance"]
 
 
 class Rate:
     """At most ``per_second`` on the long run, and as many at once."""
 
-    __slots__ = ("_level", "_per_second", "_then")
+    __slots__ = ("_level", "_then", "per_second")
 
     def __init__(self, per_second: float, now: float) -> None:
-        self._per_second = per_second
+        self.per_second = per_second
         self._level = max(per_second, 1.0)
         self._then = now
 
+    def wait(self, now: float) -> float:
+        """0 if one may be taken, else the seconds after which that will be so."""
+        full = max(self.per_second, 1.0)
+        self._level = min(full, self._level + max(0.0, now - self._then) * self.per_second)
+        self._then = now
+        return 0.0 if self._level >= 1.0 else (1.0 - self._level) / self.per_second
+
+    def spend(self) -> None:
+        """Take one that ``wait`` has allowed."""
+        self._level -= 1.0
+
     def take(self, now: float) -> float:
         """Take one. Returns 0, or the seconds after which it would have been allowed (nothing is taken then)."""
-        full = max(self._per_second, 1.0)
-        self._level = min(full, self._level + max(0.0, now - self._then) * self._per_second)
-        self._then = now
-        if self._level >= 1.0:
-            self._level -= 1.0
-            return 0.0
-        return (1.0 - self._level) / self._per_second
+        wait = self.wait(now)
+        if not wait:
+            self.spend()
+        return wait
+
+
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """Which rate is exhausted, what it allows a second, and after how many seconds there is room."""
+
+    scope: Scope
+    limit: float
+    wait: float
+
+
+@dataclass(slots=True)
+class UserRate:
+    """One user's rate over all sessions here, and how many these are."""
+
+    user: str
+    rate: Rate
+    sessions: int = 0
+
+
+class CommandRate:
+    """What one session may send: within its own rate, its user's and the instance's."""
+
+    __slots__ = ("instance", "own", "user")
+
+    def __init__(self, per_second: float, now: float) -> None:
+        self.own = Rate(per_second, now)
+        self.user: UserRate | None = None
+        self.instance: Rate | None = None
+
+    def take(self, now: float) -> Excess | None:
+        """Take one of each, or say which is exhausted, the narrowest first; then nothing is taken of any."""
+        rates: list[tuple[Scope, Rate]] = [("session", self.own)]
+        if self.user is not None:
+            rates.append(("user", self.user.rate))
+        if self.instance is not None:
+            rates.append(("instance", self.instance))
+        for scope, rate in rates:
+            wait = rate.wait(now)
+            if wait:
+                return Excess(scope, rate.per_second, wait)
+        for _, rate in rates:
+            rate.spend()
+        return None
+
+
+class CommandRates:
+    """The rates that sessions share. A user's goes with the last session."""
+
+    def __init__(self, settings: GatewaySettings, now: float) -> None:
+        self._settings = settings
+        self._instance = Rate(settings.instance_rate_limit, now)
+        self._users: dict[str, UserRate] = {}
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    def connected(self, rate: CommandRate) -> None:
+        """A connection counts towards the instance's rate, whoever it is."""
+        rate.instance = self._instance
+
+    def entered(self, rate: CommandRate, user: str, now: float) -> None:
+        """From now on it counts towards its user's, too."""
+        rate.user = self._users.setdefault(user, UserRate(user, Rate(self._settings.user_rate_limit, now)))
+        rate.user.sessions += 1
+
+    def left(self, rate: CommandRate) -> None:
+        """The connection is gone."""
+        of_user, rate.user = rate.user, None
+        if of_user is not None:
+            of_user.sessions -= 1
+            if not of_user.sessions:
+                del self._users[of_user.user]

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from webui_adapter.condition import Trouble
 from webui_adapter.gateway import Gateway
 
 __all__ = ["Metrics"]
@@ -20,12 +21,16 @@ _COUNTED = {
     "gap": ("eventbus_gaps", "Gaps declared to a session, by reason", "reason"),
     "refused": ("eventbus_refused", "Commands and connections refused, by reason", "reason"),
     "dead": ("eventbus_dead_lettered", "Events given up on, by what this instance did to them", "reason"),
+    "probe": ("eventbus_probe_failures", "Probes of Redis that failed, by how", "how"),
     "auth": ("eventbus_auth_failures", "Tokens not accepted", "reason"),
 }
 _PLAIN = {
     "connect": ("eventbus_connects", "Connections begun"),
     "acked": ("eventbus_acknowledged", "Events that left the pending lists by a page's word here"),
     "hole": ("eventbus_holes", "Holes noticed in live channels, each followed by a repair"),
+    "local": ("eventbus_local_events", "Events of this process shown to its own sessions while Redis was away"),
+    "check.channels": ("eventbus_quiet_checks", "Quiet channels compared with Redis"),
+    "check.missed": ("eventbus_quiet_missed", "Quiet channels that had missed something, each brought up to date"),
     "redis.lost": ("eventbus_redis_lost", "Times that the subscriber's connection was lost"),
 }
 
@@ -61,6 +66,10 @@ class _GatewayCollector(Collector):
         }
         for name, (text, value) in values.items():
             yield GaugeMetricFamily(name, text, value=value)
+        degraded = GaugeMetricFamily("eventbus_degraded", "1 for what is wrong with Redis", labels=["reason"])
+        for trouble in Trouble:
+            degraded.add_metric([trouble.name.lower()], int(trouble in gateway.watch.condition))
+        yield degraded
 
     def _letters(self) -> Iterator[Metric]:
         sweeper = self._gateway.sweeper

@@ -33,6 +33,7 @@ class Framing(Protocol):
 
     def event(self, outlet: Outlet, delivery: Delivery) -> bytes: ...
     def word(self, outlet: Outlet, type_: str, data: Mapping[str, object]) -> bytes: ...
+    def local(self, type_: str, event: bytes) -> bytes: ...
 
 
 class Outlet(ABC):
@@ -114,6 +115,13 @@ class Outlet(ABC):
         """One of the gateway's own words. It does not queue behind events: it is about the connection."""
         if self.state is not State.CLOSED:
             self._write(self.framing.word(self, type_, data))
+
+    def interject(self, type_: str, event: bytes) -> bool:
+        """An event without a place in its channel. A browser that is behind goes without: it will come again."""
+        if not self.idle or self.state not in (State.OPEN, State.LEAVING):
+            return False
+        self._write(self.framing.local(type_, event))
+        return True
 
     # --- events ----------------------------------------------------------------------------------------------
 

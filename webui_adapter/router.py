@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter, FastAPI, Request, Response, WebSocket
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse
 
-from eventbus.connect import connect, connect_letters
+from eventbus.bus import Bus, default_bus
+from eventbus.connect import connect, connect_letters, connect_probe
 from eventbus.memory import MemoryBroker
 from eventbus.settings import BusSettings
 from webui_adapter.admin import admin_routes
 from webui_adapter.authorise import Authoriser, load_authoriser
 from webui_adapter.gateway import Gateway
+from webui_adapter.local import tapped
 from webui_adapter.metrics import Metrics
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.sse import preflight, serve_command, serve_sse
@@ -35,6 +37,7 @@ def gateway_router(
     *,
     authoriser: Authoriser | None = None,
     broker: MemoryBroker | None = None,
+    bus: Bus | None = None,
     probes: bool = True,
 ) -> APIRouter:
     """A router with a gateway of its own, which lives as long as the application it is included in.
@@ -44,10 +47,25 @@ def gateway_router(
     ``--http webui_adapter.httpd:EventBusHttpProtocol`` so that SSE streams leave at shutdown and can be cut when their
     reader takes nothing. ``--timeout-graceful-shutdown`` must be longer than ``drain_spread`` and ``shutdown_grace``
     together. ``authoriser`` says who may read which collection; ``broker`` keeps everything in the process; ``probes``
-    adds ``/healthz``, ``/readyz`` and ``/metrics``.
+    adds ``/healthz``, ``/readyz`` and ``/metrics``. Events that the application itself emits while Redis is away are
+    shown to the pages here: those of ``bus``, by default of the process's one, if it has the same Redis and key prefix.
     """
+    bus_settings = bus_settings or BusSettings()
     gateway = make_gateway(settings, bus_settings, authoriser=authoriser, broker=broker)
-    return routes(gateway, probes=probes, admin=None if broker is not None else bus_settings or BusSettings())
+
+    def own_bus() -> Bus | None:
+        # Asked for when the application starts: by then it has called configure(), if it does.
+        return bus or (None if broker is not None else _bus_beside(bus_settings))
+
+    admin = None if broker is not None else bus_settings
+    return routes(gateway, probes=probes, bus=own_bus, admin=admin)
+
+
+def _bus_beside(settings: BusSettings) -> Bus | None:
+    """The process's bus, if it leads to where the gateway reads."""
+    bus = default_bus()
+    here = (bus.settings.redis_url, bus.settings.key_prefix)
+    return bus if here == (settings.redis_url, settings.key_prefix) else None
 
 
 def make_gateway(
@@ -68,20 +86,29 @@ def make_gateway(
         authoriser or load_authoriser(settings.authoriser),
         letters=connect_letters(bus_settings, reader, broker=broker),
         ack_timeout=bus_settings.ack_timeout,
+        probe=connect_probe(bus_settings, broker=broker),
     )
 
 
-def routes(gateway: Gateway, *, probes: bool = True, admin: BusSettings | None = None) -> APIRouter:
+def routes(
+    gateway: Gateway,
+    *,
+    probes: bool = True,
+    bus: Callable[[], Bus | None] = lambda: None,
+    admin: BusSettings | None = None,
+) -> APIRouter:
     """The router of a gateway, which starts and ends with the application that includes it.
 
-    ``admin``: where the dead letters are; None: no interface for them.
+    ``bus`` names, at the start, the bus whose events are shown here while Redis is away. ``admin``: where the dead
+    letters are; None: no interface for them.
     """
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await gateway.start()
         try:
-            yield
+            with tapped(gateway, bus()):
+                yield
         finally:
             await gateway.aclose()
 

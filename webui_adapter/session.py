@@ -16,7 +16,7 @@ from webui_adapter.closecodes import CloseCode
 from webui_adapter.commands import Auth, Command, Subscribe, parse_command
 from webui_adapter.delivery import Batch, Delivery
 from webui_adapter.errors import CommandRefused
-from webui_adapter.limits import Rate
+from webui_adapter.limits import CommandRate, Rate
 from webui_adapter.outlet import Framing, Outlet
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.states import State
@@ -63,7 +63,7 @@ class Session(Outlet):
         # Subscriptions that wait for the authoriser.
         self.asked: list[Subscribe] = []
         now = clock.now()
-        self.rate = Rate(settings.message_rate_limit, now)
+        self.rate = CommandRate(settings.message_rate_limit, now)
         # To be refused as often again is no misunderstanding any more.
         self.refusals = Rate(settings.message_rate_limit, now)
         self.bad_commands = 0
@@ -107,17 +107,18 @@ class Session(Outlet):
     ) -> Command | None:
         """Read a command; what is wrong with it is answered here (``refused`` hears it too), and None returned."""
         try:
-            wait = self.rate.take(self.clock.now())
+            excess = self.rate.take(self.clock.now())
             if len(text) > self.settings.max_command_size:
                 limit = self.settings.max_command_size
                 raise CommandRefused("too_large", f"a command has at most {limit} bytes", limit=limit)
             command = parse_command(text)
-            if wait:
+            if excess is not None:
                 raise CommandRefused(
                     "rate_limited",
-                    f"more than {self.settings.message_rate_limit:g} commands a second",
-                    limit=self.settings.message_rate_limit,
-                    retry_ms=int(wait * 1000) + 1,
+                    f"more than {excess.limit:g} commands a second of this {excess.scope}",
+                    limit=excess.limit,
+                    scope=excess.scope,
+                    retry_ms=int(excess.wait * 1000) + 1,
                     ref=command.ref,
                 )
             if self.state is State.WAITING and not isinstance(command, Auth):

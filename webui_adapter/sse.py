@@ -44,6 +44,9 @@ class SseFraming:
         cursor = outlet.cursor() if type_ in ("bus.position", "bus.release") else None
         return sse_event(type_, word(type_, data, int(outlet.clock.wall() * 1000)), cursor)
 
+    def local(self, type_: str, event: bytes) -> bytes:
+        return sse_event(type_, event, None)
+
 
 FRAMING = SseFraming()
 

@@ -42,6 +42,9 @@ class FrameFraming:
     def word(self, outlet: Outlet, type_: str, data: Mapping[str, object]) -> bytes:
         return text_frame(word(type_, data, int(outlet.clock.wall() * 1000)))
 
+    def local(self, _: str, event: bytes) -> bytes:
+        return text_frame(event)
+
 
 class TextFraming:
     """Events as the texts of ASGI messages."""
@@ -54,6 +57,9 @@ class TextFraming:
 
     def word(self, outlet: Outlet, type_: str, data: Mapping[str, object]) -> bytes:
         return word(type_, data, int(outlet.clock.wall() * 1000))
+
+    def local(self, _: str, event: bytes) -> bytes:
+        return event
 
 
 FRAMES = FrameFraming()

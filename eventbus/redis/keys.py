@@ -55,6 +55,15 @@ class Keys:
         """The sweeper's lease, and the fence that grows with each."""
         return f"{self.prefix}:sweeper", f"{self.prefix}:sweeper:fence"
 
+    @property
+    def echo(self) -> str:
+        """The pub/sub channel through which each instance hears its own probe."""
+        return f"{self.prefix}:probe"
+
+    def probe(self, instance: str) -> str:
+        """What an instance writes to see whether Redis takes writes."""
+        return f"{self.prefix}:probe:{instance}"
+
     def live(self, channel: str) -> str:
         """The pub/sub channel."""
         return f"{self.prefix}:{{{channel}}}:live"

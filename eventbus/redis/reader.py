@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import redis
@@ -10,6 +10,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from eventbus.cursor import BEGINNING, Position
 from eventbus.errors import Refused
 from eventbus.history import History
 from eventbus.redis.keys import Keys
@@ -47,6 +48,17 @@ class RedisReader:
     async def read(self, channel: str, after: int | None) -> History:
         """See ``Reader``."""
         return await self.run(read(self._keys, channel, after))
+
+    async def positions(self, channels: Sequence[str]) -> list[Position]:
+        """See ``Reader``."""
+        pipeline = self._client.pipeline(transaction=False)
+        for channel in channels:
+            pipeline.hmget(self._keys.channel(channel)[0], "epoch", "offset")
+        try:
+            replies = await pipeline.execute()
+        except (redis.RedisError, OSError) as error:
+            raise classify(error) from error
+        return [Position(epoch.decode(), int(offset)) if epoch else BEGINNING for epoch, offset in replies]
 
     async def run(self, call: Call[R]) -> R:
         """Run a script. Raises Unavailable or Refused."""

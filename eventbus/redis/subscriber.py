@@ -30,7 +30,7 @@ __all__ = ["RedisSubscriber"]
 
 log = logging.getLogger(__name__)
 
-PING_INTERVAL = 1.0
+_ONE_MORE_LOOK = 0.01  # seconds
 
 
 class _Connection(asyncio.Protocol):
@@ -50,6 +50,7 @@ class _Connection(asyncio.Protocol):
         # One for each SUBSCRIBE sent, oldest first: Redis acknowledges each, and an UNSUBSCRIBE may stand between two.
         self._acks: defaultdict[bytes, deque[asyncio.Future[None]]] = defaultdict(deque)
         self._replies: list[asyncio.Future[object]] = []
+        self._reason = "closed by the server"
         self.heard = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -93,7 +94,8 @@ class _Connection(asyncio.Protocol):
             self.abort(f"Redis answered: {reply}")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        error = Unavailable(f"the connection to Redis is lost: {exc or 'closed by the server'}")
+        reason = str(exc or self._reason)
+        error = Unavailable(f"the connection to Redis is lost: {reason}")
         waiting: list[asyncio.Future[Any]] = [*chain.from_iterable(self._acks.values()), *self._replies]
         for future in waiting:
             if not future.done():
@@ -101,11 +103,12 @@ class _Connection(asyncio.Protocol):
                 future.exception()  # whoever waits is told; nobody waiting is no fault
         self._acks.clear()
         self._replies.clear()
-        self._on_lost(str(exc or "closed by the server"))
+        self._on_lost(reason)
 
     def abort(self, reason: str) -> None:
         """End at once, without waiting for a peer that may be silent."""
         log.warning("leaving the subscriber connection: %s", reason)
+        self._reason = reason
         if self._transport is not None:
             self._transport.abort()
 
@@ -139,6 +142,7 @@ class RedisSubscriber:
     def __init__(self, settings: BusSettings) -> None:
         self._settings = settings
         self._keys = Keys(settings.key_prefix)
+        self._echo = self._keys.echo.encode()
         self._listener: Listener | None = None
         self._wanted: set[str] = set()
         self._connection: _Connection | None = None
@@ -168,6 +172,11 @@ class RedisSubscriber:
         self._wanted.discard(channel)
         if self._connection is not None:
             self._connection.send("UNSUBSCRIBE", self._keys.live(channel))
+
+    def reconnect(self, reason: str) -> None:
+        """See ``Subscriber``."""
+        if self._connection is not None:
+            self._connection.abort(reason)
 
     async def aclose(self) -> None:
         """See ``Subscriber``."""
@@ -217,14 +226,14 @@ class RedisSubscriber:
                 if isinstance(reply, hiredis.ReplyError):
                     raise Unavailable(f"Redis answered: {reply}")
                 # One channel is always subscribed: it keeps the connection in subscriber mode and serves as probe.
-                wanted = (f"{self._settings.key_prefix}:probe", *map(self._keys.live, self._wanted))
+                wanted = (self._keys.echo, *map(self._keys.live, self._wanted))
                 await asyncio.gather(*connection.subscribe(*wanted))
         except BaseException:
             connection.abort("setting up failed")
             raise
         self._connection = connection
         # A channel may have been asked for, or given up, while the others were being acknowledged.
-        now_wanted = {f"{self._settings.key_prefix}:probe", *map(self._keys.live, self._wanted)}
+        now_wanted = {self._keys.echo, *map(self._keys.live, self._wanted)}
         connection.subscribe(*(now_wanted - set(wanted)))
         given_up = set(wanted) - now_wanted
         if given_up:
@@ -233,19 +242,35 @@ class RedisSubscriber:
 
     async def _watch(self, connection: _Connection) -> None:
         """Ping until the connection is lost, or ends it when the server has been silent for too long."""
-        loop = asyncio.get_running_loop()
+        now = asyncio.get_running_loop().time
+        limit, interval = self._settings.silence_limit, self._settings.ping_interval
+        since = 0.0
         while not self._lost.is_set():
             connection.send("PING")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PING_INTERVAL):
+            pause = min(interval, max(max(connection.heard, since) + limit - now(), 0.0))
+            due = now() + pause
+            await self._lost_within(pause)
+            if now() - due > interval:
+                # The event loop was busy, and did not ask: the silence was ours.
+                since = now()
+            if now() - max(connection.heard, since) >= limit:
+                # What has come in this very moment has not been read yet.
+                await self._lost_within(_ONE_MORE_LOOK)
+                if now() - max(connection.heard, since) >= limit:
+                    connection.abort(f"nothing came for {limit:g} s, not even an answer to PING")
                     await self._lost.wait()
-            if loop.time() - connection.heard > PING_INTERVAL + self._settings.socket_timeout:
-                connection.abort("no answer to PING")
+
+    async def _lost_within(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
                 await self._lost.wait()
 
     def _message(self, live: bytes, payload: bytes) -> None:
         assert self._listener is not None
-        self._listener.received(self._keys.channel_of_live(live.decode()), payload)
+        if live == self._echo:
+            self._listener.probed(payload.decode(errors="replace"))
+        else:
+            self._listener.received(self._keys.channel_of_live(live.decode()), payload)
 
     def _turn(self) -> None:
         assert self._listener is not None

@@ -1,12 +1,46 @@
-"""The subscriber's connection: which answer belongs to which command."""
+"""The subscriber's connection: which answer belongs to which command, and when it is lost."""
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+
 import pytest
 
-from eventbus.errors import InvalidRecord
-from eventbus.redis.subscriber import _Connection
+from eventbus import BusSettings
+from eventbus.connect import connect_probe
+from eventbus.errors import InvalidRecord, Unavailable
+from eventbus.redis.keys import Keys
+from eventbus.redis.subscriber import RedisSubscriber, _Connection
 from eventbus.wire import parse_publication
+from tests.conftest import RedisServer
+
+
+class Heard:
+    """A listener that writes down what it hears."""
+
+    def __init__(self) -> None:
+        self.received_ = []
+        self.probes = []
+        self.losses = []
+        self.restorations = 0
+
+    def received(self, channel, payload) -> None:
+        self.received_.append((channel, payload))
+
+    def turn_ended(self) -> None:
+        pass
+
+    def probed(self, text) -> None:
+        self.probes.append(text)
+
+    def lost(self, reason) -> None:
+        self.losses.append(reason)
+
+    def restored(self) -> None:
+        self.restorations += 1
 
 
 def answer(kind: bytes, channel: bytes) -> bytes:
@@ -28,3 +62,77 @@ async def test_each_subscribe_waits_for_its_own_acknowledgement():
 def test_an_epoch_that_is_no_text_is_no_publication_of_ours():
     with pytest.raises(InvalidRecord):
         parse_publication(b"\xff 0\n1 n log 0 0 a.b user:1:x -\n{}")
+
+
+# --- against a server of its own ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def heard(own_redis: RedisServer) -> AsyncIterator[tuple[RedisSubscriber, Heard, BusSettings]]:
+    settings = BusSettings(redis_url=own_redis.url, ping_interval=0.1, silence_limit=0.4, retry_max=0.2)
+    subscriber, listener = RedisSubscriber(settings), Heard()
+    await subscriber.start(listener)
+    await until(lambda: listener.restorations == 1, "the connection")
+    yield subscriber, listener, settings
+    await subscriber.aclose()
+
+
+async def until(condition: Callable[[], object], what: str) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+    assert condition(), what
+
+
+async def test_a_server_that_falls_silent_is_lost_and_found_again(heard, own_redis: RedisServer):
+    _, listener, _ = heard
+    own_redis.process.send_signal(signal.SIGSTOP)
+    await until(lambda: listener.losses, "the loss")
+    own_redis.process.send_signal(signal.SIGCONT)
+    assert "not even an answer to PING" in listener.losses[0]
+    await until(lambda: listener.restorations == 2, "the end of it")
+
+
+async def test_a_connection_that_is_only_quiet_stays(heard):
+    _, listener, settings = heard
+    await asyncio.sleep(settings.silence_limit * 3)
+    assert listener.losses == []
+
+
+async def test_an_event_loop_that_was_busy_is_not_taken_for_a_silent_server(heard):
+    _, listener, settings = heard
+    for _ in range(3):
+        time.sleep(settings.silence_limit * 1.5)  # noqa: ASYNC251 - that is what is tried here
+        await asyncio.sleep(0.05)
+    assert listener.losses == []
+
+
+async def test_the_connection_can_be_given_up_from_here_and_all_is_subscribed_again(heard, own_redis: RedisServer):
+    subscriber, listener, settings = heard
+    await subscriber.subscribe("user:1")
+    subscriber.reconnect("a test")
+    await until(lambda: listener.losses == ["a test"], "the loss")
+    await until(lambda: listener.restorations == 2, "the new connection")
+    subscriber.unsubscribe("user:2")
+    assert own_redis.client.publish(Keys(settings.key_prefix).live("user:1"), b"x") == 1
+    await until(lambda: listener.received_ == [("user:1", b"x")], "what is published")
+
+
+async def test_a_probe_comes_back_and_says_whether_writes_are_taken(heard, own_redis: RedisServer):
+    _, listener, settings = heard
+    probe = connect_probe(settings)
+    assert await probe.beat("one 1", "one") is None
+    await until(lambda: listener.probes == ["one 1"], "the probe")
+    assert 0 < own_redis.client.pttl("eb:probe:one") <= 60_000
+    own_redis.client.config_set("maxmemory", 1)
+    assert await probe.beat("one 2", "one") == "it is out of memory"
+    await until(lambda: listener.probes == ["one 1", "one 2"], "the probe, all the same")
+    own_redis.client.config_set("maxmemory", 0)
+    own_redis.client.replicaof("127.0.0.1", 1)
+    assert await probe.beat("one 3", "one") == "it is a replica"
+    own_redis.client.replicaof("NO", "ONE")
+    assert await probe.beat("one 4", "one") is None
+    own_redis.kill()
+    with pytest.raises(Unavailable):
+        await probe.beat("one 5", "one")
+    await probe.aclose()

@@ -30,6 +30,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.publications = []
+        self.probes = []
         self.turns = 0
         self.ready = asyncio.Event()
         self.changed = asyncio.Condition()
@@ -39,6 +40,9 @@ class Heard:
 
     def turn_ended(self) -> None:
         self.turns += 1
+
+    def probed(self, text) -> None:
+        self.probes.append(text)
 
     def lost(self, _) -> None:
         self.ready.clear()

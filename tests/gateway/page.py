@@ -31,6 +31,7 @@ class Page:
         words: the gateway's own, in order.
         tracks: the cursor.
         unacked: ids that have come and wait for this page's acknowledgement, in order; a test sends it.
+        local: ids of events that came without an offset.
     """
 
     def __init__(self, cursor: str = "") -> None:
@@ -39,6 +40,7 @@ class Page:
         self.tracks: dict[str, Track] = {}
         self.unacked: list[str] = []
         self._handled: set[str] = set()
+        self.local: set[str] = set()
         for part in filter(None, cursor.split(",")):
             channel, _, position = part.partition("=")
             epoch, _, offset = position.rpartition(".")
@@ -71,6 +73,14 @@ class Page:
         return [event["data"][member] for event in self.events if event["type"] == type_]
 
     def _admit(self, frame: Frame) -> bool:
+        if "offset" not in frame:
+            known = frame["id"] in self.local
+            self.local.add(frame["id"])
+            return not known
+        return self._moves(frame) and frame.get("id") not in self.local
+
+    def _moves(self, frame: Frame) -> bool:
+        """Whether the event is new to the cursor, which then goes on."""
         parts = frame["topic"].split(":")
         channel = parts[0] if parts[0] == "system" else ":".join(parts[:2])
         track, offset = self.tracks[channel], frame["offset"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 
-from eventbus.cursor import parse_cursor
+from eventbus.cursor import Position, parse_cursor
 from eventbus.emission import EmissionBuilder
 from eventbus.errors import InvalidRecord, Unavailable
 from eventbus.events import Event
@@ -60,6 +60,11 @@ class HeldReader:
             self.read_and_held.append((channel, after))
             await self._open.wait()
         return history
+
+    async def positions(self, channels: Sequence[str]) -> list[Position]:
+        if self.error is not None:
+            raise self.error
+        return await self._reader.positions(channels)
 
     async def aclose(self) -> None:
         pass
@@ -368,7 +373,7 @@ async def test_a_session_that_ends_while_it_is_brought_up_to_date_leaves_nothing
         assert gateway.admission.connections == 0
         assert not gateway.admission._of_user
         assert not own.broker._listening[USER]
-        await eventually(lambda: len(gateway._tasks) == 1, "all tasks but the timer to end")
+        await eventually(lambda: len(gateway._tasks) == 2, "all tasks but the timer and the check to end")
         assert all(line.session.state is State.CLOSED for line in lines)
 
 

@@ -152,6 +152,9 @@ def test_the_exposition_is_well_formed_and_names_no_user(counted: GatewayProcess
         "eventbus_delivery_latency_seconds",
         "eventbus_holes",
         "eventbus_redis_lost",
+        "eventbus_degraded",
+        "eventbus_probe_failures",
+        "eventbus_quiet_missed",
         "process_resident_memory_bytes",
     ):
         assert name in families, name

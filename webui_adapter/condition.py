@@ -1,0 +1,60 @@
+"""Why an instance is not whole: several reasons may hold at once, pages hear of the gravest. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+
+__all__ = ["Condition", "Trouble"]
+
+
+class Trouble(IntEnum):
+    """What can be wrong with Redis, the gravest first."""
+
+    DEAF = 0
+    """It publishes, and nothing arrives here."""
+    LOST = 1
+    """The subscriber has no connection, or not yet read what it missed."""
+    UNREACHABLE = 2
+    """Live events come, but nothing can be asked or told."""
+    READ_ONLY = 3
+    """It refuses writes."""
+
+
+class Condition:
+    """Reasons by kind. ``tell`` is called with what pages are to hear whenever that changes: None, all is well."""
+
+    def __init__(self, tell: Callable[[str | None], None], reasons: Mapping[Trouble, str] | None = None) -> None:
+        self._tell = tell
+        self._reasons = dict(reasons or {})
+
+    def __contains__(self, trouble: Trouble) -> bool:
+        return trouble in self._reasons
+
+    @property
+    def worst(self) -> str | None:
+        """The gravest reason, or None."""
+        return self._reasons[min(self._reasons)] if self._reasons else None
+
+    @property
+    def read_only(self) -> str | None:
+        """Why nothing can be written now, or None. To hear nothing is no reason: what is written gets there."""
+        reasons = [self._reasons[trouble] for trouble in sorted(self._reasons) if trouble is not Trouble.DEAF]
+        return reasons[0] if reasons else None
+
+    def begin(self, trouble: Trouble, reason: str) -> None:
+        """From now on this is wrong, too."""
+        before = self.worst
+        self._reasons[trouble] = reason
+        self._tell_if_news(before)
+
+    def end(self, *troubles: Trouble) -> None:
+        """These are over."""
+        before = self.worst
+        for trouble in troubles:
+            self._reasons.pop(trouble, None)
+        self._tell_if_news(before)
+
+    def _tell_if_news(self, before: str | None) -> None:
+        if self.worst != before:
+            self._tell(self.worst)

@@ -1,0 +1,85 @@
+"""Events of this very process while Redis is away: handed to the sessions here, without a place in their channel.
+
+They come again, with their offset, when Redis is back; pages tell them by their id (``docs/PROTOCOL.md``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from eventbus.bus import Bus
+from eventbus.emission import Emission
+from eventbus.topics import matches
+from webui_adapter.gateway import Gateway
+from webui_adapter.session import Session
+
+__all__ = ["LocalEvents", "tapped"]
+
+
+class LocalEvents:
+    """From a bus's outbox, in any thread, to a gateway's event loop."""
+
+    def __init__(self, gateway: Gateway, loop: asyncio.AbstractEventLoop) -> None:
+        self._gateway = gateway
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._waiting: list[Emission] = []
+        self._dropped = 0
+
+    def tap(self, emission: Emission) -> None:
+        """Take an event; at most so many wait for the event loop. Never blocks, never raises."""
+        with self._lock:
+            if len(self._waiting) >= self._gateway.settings.local_events:
+                self._dropped += 1
+                return
+            self._waiting.append(emission)
+            if len(self._waiting) > 1:
+                return
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._hand_over)
+
+    def _hand_over(self) -> None:
+        with self._lock:
+            emissions, self._waiting = self._waiting, []
+            dropped, self._dropped = self._dropped, 0
+        counters = self._gateway.counters
+        counters["drop.local_full"] += dropped
+        for emission in emissions:
+            counters["local"] += 1
+            self._deliver(emission)
+        self._gateway.flush()
+
+    def _deliver(self, emission: Emission) -> None:
+        gateway = self._gateway
+        channel = gateway.hub.channels.get(emission.channel)
+        event = b"{" + emission.tail
+        if channel is None or len(event) > gateway.settings.max_message_size:
+            return
+        type_ = emission.header.split(" ", 5)[4]
+        for session in gateway.hub.sessions_of(channel):
+            if _wants(session, emission) and not session.interject(type_, event):
+                gateway.counters["drop.local_slow"] += 1
+
+
+def _wants(session: Session, emission: Emission) -> bool:
+    """Whether it has subscribed to the topic, or waits only for Redis to be."""
+    view = session.views[emission.channel]
+    return view.wants(emission.topic) or any(matches(asked.topic, emission.topic) for asked in view.waiting)
+
+
+@contextlib.contextmanager
+def tapped(gateway: Gateway, bus: Bus | None) -> Iterator[None]:
+    """While this lasts, what ``bus`` cannot send at once is shown to this gateway's sessions. In the gateway's loop."""
+    if bus is None:
+        yield
+        return
+    tap = LocalEvents(gateway, asyncio.get_running_loop()).tap
+    taps = bus.flusher.taps
+    taps.append(tap)
+    try:
+        yield
+    finally:
+        taps.remove(tap)

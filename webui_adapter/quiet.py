@@ -1,0 +1,81 @@
+"""The check of channels that have been quiet: is there something in Redis that never came?
+
+A loss shows by the next event of its channel. Where none comes, nobody would notice; so the positions of quiet channels
+are compared with Redis' own, once in a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from itertools import islice
+
+from eventbus.cursor import Position
+from eventbus.errors import TransportError
+from eventbus.transport import Reader
+from webui_adapter.catchup import CatchUp
+from webui_adapter.hub import Hub
+from webui_adapter.settings import GatewaySettings
+from webui_adapter.watch import Watch
+
+__all__ = ["QuietCheck"]
+
+log = logging.getLogger(__name__)
+
+
+class QuietCheck:
+    """Works for one gateway."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        hub: Hub,
+        reader: Reader,
+        catchup: CatchUp,
+        watch: Watch,
+        counters: Counter[str],
+    ) -> None:
+        self._settings = settings
+        self._hub = hub
+        self._reader = reader
+        self._catchup = catchup
+        self._watch = watch
+        self._counters = counters
+        self._before: dict[str, Position] = {}
+
+    async def run(self) -> None:
+        """Check for ever."""
+        while True:
+            # Not in step with the other instances.
+            await asyncio.sleep(self._settings.check_interval * random.uniform(0.9, 1.1))  # noqa: S311
+            try:
+                await self.look()
+            except TransportError as error:
+                log.info("quiet channels cannot be checked: %s", error)
+            except Exception:
+                log.exception("the check of quiet channels failed")
+
+    async def look(self) -> None:
+        """Check the channels that are where they were the last time."""
+        channels = self._hub.channels.items()
+        here = {name: channel.position for name, channel in channels if channel.live and channel.position is not None}
+        quiet = ((name, position) for name, position in here.items() if self._before.get(name) == position)
+        while batch := dict(islice(quiet, self._settings.check_batch)):
+            await self._compare(batch)
+        self._before = here
+
+    async def _compare(self, batch: dict[str, Position]) -> None:
+        self._counters["check.channels"] += len(batch)
+        found = dict(zip(batch, await self._reader.positions(list(batch)), strict=True))
+        different = [name for name, position in batch.items() if found[name] != position]
+        # What had been published before the reading has arrived when a later probe has: what is missing then is lost.
+        if not different or not await self._watch.caught_up():
+            return
+        for name in different:
+            channel = self._hub.channels.get(name)
+            # One that has gone on meanwhile shows its holes by itself.
+            if channel is not None and channel.live and channel.position == batch[name]:
+                self._counters["check.missed"] += 1
+                self._catchup.mend(channel, found[name])

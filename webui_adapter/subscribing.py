@@ -1,0 +1,84 @@
+"""Who may read what: a page's wish to subscribe, until it is carried out or refused."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+
+from eventbus.topics import channel_of
+from webui_adapter.authorise import Authoriser
+from webui_adapter.catchup import CatchUp
+from webui_adapter.commands import Subscribe
+from webui_adapter.errors import CommandRefused
+from webui_adapter.session import Session
+from webui_adapter.settings import GatewaySettings
+
+__all__ = ["Subscribing"]
+
+log = logging.getLogger(__name__)
+
+_AUTHORISER_TIMEOUT = 5.0
+
+
+class Subscribing:
+    """Works for one gateway.
+
+    ``spawn`` runs a coroutine, ``changed`` is called when sessions have something to write.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        authoriser: Authoriser,
+        catchup: CatchUp,
+        spawn: Callable[[Coroutine[object, object, None]], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._authoriser = authoriser
+        self._catchup = catchup
+        self._spawn = spawn
+        self._changed = changed
+
+    def subscribe(self, session: Session, command: Subscribe) -> None:
+        """Subscribe, or ask whether that is allowed."""
+        assert session.principal is not None
+        kind, _, id_ = channel_of(command.topic).partition(":")
+        try:
+            topics, limit = session.topics(), self._settings.max_topics
+            if len(topics) >= limit and command.topic not in topics:
+                raise CommandRefused("too_many_topics", f"a session has at most {limit} topics", limit=limit)
+            if kind == "user" and id_ != session.principal.user:
+                raise CommandRefused("forbidden", "a user's channel is for that user only", field="topic")
+        except CommandRefused as error:
+            error.ref, error.topic = command.ref, command.topic
+            session.refuse(error)
+            return
+        if kind == "collection":
+            session.asked.append(command)
+            self._spawn(self._subscribe_if_allowed(session, command, id_))
+        else:
+            self._catchup.subscribe(session, command)
+
+    async def _subscribe_if_allowed(self, session: Session, command: Subscribe, collection: str) -> None:
+        allowed = await self._allowed(session, collection)
+        if not any(asked is command for asked in session.asked):
+            return  # taken back meanwhile, or the session has ended
+        session.asked = [asked for asked in session.asked if asked is not command]
+        if allowed:
+            self._catchup.subscribe(session, command)
+        else:
+            message = f"collection {collection} is not open to this user"
+            session.refuse(CommandRefused("forbidden", message, field="topic", topic=command.topic, ref=command.ref))
+        self._changed()
+
+    async def _allowed(self, session: Session, collection: str) -> bool:
+        assert session.principal is not None
+        try:
+            answer = self._authoriser(session.principal, collection)
+            return answer if isinstance(answer, bool) else await asyncio.wait_for(answer, _AUTHORISER_TIMEOUT)
+        except Exception:
+            # An application's code: whatever it raises means no, and nothing else is disturbed.
+            log.exception("the authoriser failed for collection %s", collection)
+            return False

@@ -1,0 +1,211 @@
+"""The gateway's watch over Redis: a probe that must come back, and what is concluded from it.
+
+A connection that answers pings proves little: a server may take commands and deliver nothing, or deliver and take no
+writes. So each instance publishes a probe through an ordinary connection, and must hear it through pub/sub. Until it
+has, after a loss, the instance is not well again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+
+from eventbus.errors import TransportError
+from eventbus.transport import Probe, Subscriber
+from webui_adapter.catchup import CatchUp
+from webui_adapter.condition import Condition, Trouble
+from webui_adapter.settings import GatewaySettings
+
+__all__ = ["Watch"]
+
+log = logging.getLogger(__name__)
+
+_STARTING = "not connected to Redis yet"
+_LOST = "the gateway has lost Redis"
+_DEAF = "events are published but do not arrive"
+_UNREACHABLE = "Redis does not answer"
+_REFUSES = "Redis refuses writes: "
+_ONE_MORE_LOOK = 0.01  # seconds: a loop that was busy has not looked yet whether something came
+_FAILURES_MAX = 16
+_UNWELL = (Trouble.DEAF, Trouble.LOST, Trouble.UNREACHABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Echo:
+    """What became of a probe: whether it was heard, and why Redis refused to write, if it did."""
+
+    heard: bool
+    refused: str | None
+
+
+class Watch:
+    """Works for one gateway.
+
+    ``tell`` tells pages what has changed, ``arrivals`` counts events that have come, ``spawn`` runs a coroutine.
+
+    Attributes:
+        condition: what is wrong.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        instance: str,
+        catchup: CatchUp,
+        subscriber: Subscriber,
+        probe: Probe | None,
+        counters: Counter[str],
+        tell: Callable[[str | None], None],
+        arrivals: Callable[[], int],
+        spawn: Callable[[Coroutine[object, object, None]], None],
+    ) -> None:
+        """Without a probe (a broker in this process), to be subscribed is to be well."""
+        self._settings = settings
+        self._instance = instance
+        self._catchup = catchup
+        self._subscriber = subscriber
+        self._probe = probe
+        self._counters = counters
+        self._arrivals = arrivals
+        self._spawn = spawn
+        self.condition = Condition(tell, {Trouble.LOST: _STARTING})
+        self._subscribed = asyncio.Event()
+        self._soon = asyncio.Event()
+        self._losses = 0
+        self._undelivered = 0
+        self._unreachable = 0
+        self._waiting: dict[str, asyncio.Future[None]] = {}
+
+    # --- what is heard ---------------------------------------------------------------------------------------
+
+    def lost(self, reason: str) -> None:
+        """See ``Listener``."""
+        self._losses += 1
+        self._subscribed.clear()
+        self._counters["redis.lost"] += 1
+        log.warning("Redis is lost: %s; the sessions stay", reason)
+        self._catchup.suspend_all()
+        self.condition.begin(Trouble.LOST, _LOST)
+
+    def restored(self) -> None:
+        """See ``Listener``. That it is subscribed is not said to anybody before a probe has proved it."""
+        self._catchup.repair_all()
+        if self._probe is None:
+            self._spawn(self._heard())
+        self._soon.set()
+        self._subscribed.set()
+
+    def probed(self, text: str) -> None:
+        """See ``Listener``."""
+        back = self._waiting.get(text)
+        if back is not None and not back.done():
+            back.set_result(None)
+
+    # --- what is asked ---------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Probe for ever, while there is a subscription to hear it; at once when there is a new one."""
+        while self._probe is not None:
+            await self._subscribed.wait()
+            self._soon.clear()
+            try:
+                await self._look(self._probe)
+            except Exception:
+                # A watch that has ended would leave its last word standing for ever.
+                log.exception("the watch over Redis failed")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.probe_interval):
+                    await self._soon.wait()
+
+    async def caught_up(self) -> bool:
+        """Wait until what was published before this call has been handed over; False if that cannot be known."""
+        if self._probe is None:
+            await asyncio.sleep(0)
+            return True
+        losses = self._losses
+        try:
+            echo = await self._echo(self._probe)
+        except TransportError:
+            return False
+        return echo.heard and losses == self._losses
+
+    async def aclose(self) -> None:
+        """Give up connections."""
+        if self._probe is not None:
+            await self._probe.aclose()
+
+    async def _look(self, probe: Probe) -> None:
+        losses, arrivals = self._losses, self._arrivals()
+        try:
+            echo = await self._echo(probe)
+        except TransportError as error:
+            if losses == self._losses:
+                self._not_reached(error)
+            return
+        if losses != self._losses:
+            return  # it may have gone with the connection: nothing can be concluded
+        self._unreachable = 0
+        self._take_writes(echo.refused)
+        if echo.heard:
+            await self._heard()
+        else:
+            self._not_heard(silent=arrivals == self._arrivals())
+
+    async def _echo(self, probe: Probe) -> _Echo:
+        """Publish a probe and wait for it. Raises Unavailable or Refused."""
+        text = f"{self._instance} {secrets.token_hex(8)}"
+        back = self._waiting[text] = asyncio.get_running_loop().create_future()
+        try:
+            refused = await probe.beat(text, self._instance)
+            for patience in (self._settings.probe_timeout, _ONE_MORE_LOOK):
+                if not back.done():
+                    await asyncio.wait([back], timeout=patience)
+            return _Echo(back.done(), refused)
+        finally:
+            del self._waiting[text]
+
+    # --- what is concluded -----------------------------------------------------------------------------------
+
+    async def _heard(self) -> None:
+        """All is well, as soon as what was missed has been read, unless Redis is lost again by then."""
+        self._undelivered = 0
+        if not any(trouble in self.condition for trouble in _UNWELL):
+            return
+        losses = self._losses
+        if Trouble.DEAF in self.condition:
+            self._catchup.repair_all()
+        await self._catchup.repaired()
+        if losses == self._losses:
+            log.info("Redis is subscribed, and what is published arrives")
+            self.condition.end(*_UNWELL)
+
+    def _not_heard(self, *, silent: bool) -> None:
+        """Connected, and deaf. Another connection may help; one that is merely behind would lose its place by it."""
+        self._undelivered += 1
+        self._counters["probe.undelivered"] += 1
+        self.condition.begin(Trouble.DEAF, _DEAF)
+        failures = self._undelivered
+        # Ever more rarely: each reconnection reads what every channel has missed.
+        again = failures & (failures - 1) == 0 or failures % _FAILURES_MAX == 0
+        if again and (silent or failures > 1):
+            self._subscriber.reconnect(_DEAF)
+
+    def _not_reached(self, error: TransportError) -> None:
+        self._unreachable += 1
+        self._counters["probe.unreachable"] += 1
+        log.warning("the probe could not be published: %s", error)
+        # Once may be a connection that the server had ended while nobody used it.
+        if self._unreachable > 1:
+            self.condition.begin(Trouble.UNREACHABLE, _UNREACHABLE)
+
+    def _take_writes(self, refused: str | None) -> None:
+        if refused is None:
+            self.condition.end(Trouble.READ_ONLY)
+            return
+        self._counters["probe.refused"] += 1
+        self.condition.begin(Trouble.READ_ONLY, f"{_REFUSES}{refused}")
