@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from eventbus.cursor import Position
 from eventbus.wire import Record
 
-__all__ = ["History", "LogEntry"]
+__all__ = ["History", "LogEntry", "Page"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class History:
         position: where the channel stands; offset 0 and an empty epoch where nothing was ever published.
         logged: offset of the last entry the log ever took; 0: none.
         log: entries above the offset that was asked for, ascending.
+        more: the log has more above these; they are a page of it.
         snapshot: latest record per conflation key, ascending by offset.
     """
 
@@ -34,3 +35,12 @@ class History:
     logged: int
     log: Sequence[LogEntry]
     snapshot: Sequence[Record]
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """How much of a log is read at once: entries at most, and bytes, about which it ends."""
+
+    entries: int
+    bytes: int

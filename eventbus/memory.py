@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from eventbus.cursor import BEGINNING, Position
 from eventbus.emission import Emission
-from eventbus.history import History, LogEntry
+from eventbus.history import History, LogEntry, Page
 from eventbus.letters import DeathReason, Due, Owed, Standing, read_standing
 from eventbus.memoryletters import Lists
 from eventbus.settings import BusSettings
@@ -192,6 +192,17 @@ class MemoryBroker:
         return pruned
 
 
+def _first_page(history: History, page: Page) -> History:
+    size, log = page.bytes, []
+    for entry in history.log[: page.entries]:
+        if size <= 0:
+            break
+        log.append(entry)
+        # As it is kept: with its header.
+        size -= entry.record.size
+    return replace(history, log=log, more=len(log) < len(history.log))
+
+
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
@@ -236,9 +247,10 @@ class MemoryReader:
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
 
-    async def read(self, channel: str, after: int | None) -> History:
+    async def read(self, channel: str, after: int | None, page: Page | None = None) -> History:
         """See ``Reader``."""
-        return self._broker.read(channel, after)
+        history = self._broker.read(channel, after)
+        return history if page is None else _first_page(history, page)
 
     async def positions(self, channels: Sequence[str]) -> list[Position]:
         """See ``Reader``."""

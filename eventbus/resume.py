@@ -30,6 +30,7 @@ class Resumption:
         start: the events are those above this position.
         records: ascending by offset.
         position: where the reader stands after them.
+        more: the history was a page, and this is not the end of it.
         gap: set where events are missing for good; ``records`` is then the present state, not a part of the past.
     """
 
@@ -37,6 +38,7 @@ class Resumption:
     records: Sequence[Record]
     position: Position
     gap: Gap | None = None
+    more: bool = False
 
 
 def resume(cursor: Position | None, history: History, live: Sequence[Record], now_ms: int) -> Resumption:
@@ -50,6 +52,8 @@ def resume(cursor: Position | None, history: History, live: Sequence[Record], no
     """
     here = history.position
     reason = None if cursor is None else _why_not(cursor, history)
+    if cursor is not None and reason is None and history.more:
+        return _page(cursor, history, now_ms)
     late = [record for record in live if record.offset > here.offset]
     if reason is None and not _contiguous(here.offset, late):
         reason = "hole"
@@ -66,6 +70,17 @@ def resume(cursor: Position | None, history: History, live: Sequence[Record], no
         start = Position(here.epoch, cursor.offset)
     records = [record for record in (*past, *late) if not 0 < record.expires <= now_ms]
     return Resumption(start, records, end, None if reason is None else Gap(reason))
+
+
+def _page(cursor: Position, history: History, now_ms: int) -> Resumption:
+    """A part of the past, up to the page's last entry: what is live joins with the last page only."""
+    end = history.log[-1].record.offset
+    past = [entry.record for entry in history.log]
+    past += [record for record in history.snapshot if cursor.offset < record.offset <= end]
+    past.sort(key=_offset)
+    records = [record for record in past if not 0 < record.expires <= now_ms]
+    epoch = history.position.epoch
+    return Resumption(Position(epoch, cursor.offset), records, Position(epoch, end), more=True)
 
 
 def _why_not(cursor: Position, history: History) -> GapReason | None:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from eventbus.cursor import Position
 from eventbus.emission import Emission
-from eventbus.history import History
+from eventbus.history import History, Page
 from eventbus.letters import Standing
 from eventbus.tally import Counts, Mark
 
@@ -109,8 +109,8 @@ class Publisher(Protocol):
 class Reader(Protocol):
     """Reading a channel's history, from an event loop."""
 
-    async def read(self, channel: str, after: int | None) -> History:
-        """Log above offset ``after`` (None: none of it), snapshot, and position, in one step.
+    async def read(self, channel: str, after: int | None, page: Page | None = None) -> History:
+        """Log above ``after`` (None: none of it), snapshot and position, in one step; of the log a page at most.
 
         Raises:
             Unavailable, Refused.

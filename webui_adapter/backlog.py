@@ -91,6 +91,11 @@ class Backlog:
                 del self._waiting[channel]
         return steps, dropped
 
+    def first(self, channel: str) -> int | None:
+        """The lowest offset of this channel that waits: all below is handed over."""
+        waiting = self._waiting.get(channel)
+        return None if waiting is None else next(iter(waiting.offsets), None)
+
     def discard(self, channel: str) -> int:
         """What waits of this channel is void: nobody wants it, or its present state is about to be sent instead."""
         self._waiting.pop(channel, None)

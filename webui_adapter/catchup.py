@@ -14,7 +14,7 @@ from functools import partial
 
 from eventbus.cursor import Position
 from eventbus.errors import InvalidRecord, TransportError
-from eventbus.history import History
+from eventbus.history import History, Page
 from eventbus.resume import resume
 from eventbus.topics import channel_of
 from eventbus.transport import Reader, Subscriber
@@ -64,7 +64,7 @@ class CatchUp:
         self._changed = changed
         self._letterbox = letterbox
         self._repairs: dict[str, asyncio.Task[None]] = {}
-        self._readings: dict[tuple[str, int | None], asyncio.Task[History]] = {}
+        self._readings: dict[tuple[str, int | None, Page | None], asyncio.Task[History]] = {}
         self._doubted: set[str] = set()
         self.losses = 0
 
@@ -88,6 +88,16 @@ class CatchUp:
         at_once = session.idle and not self._owes(session, channel, view)
         if not (at_once and self._replay_at_once(session, channel, view)):
             self._spawn(self._replay(session, channel, view))
+
+    def read_behind(self) -> None:
+        """Begin to read for sessions whose backlog was full; they get it when they take again."""
+        behind, self._hub.behind[:] = self._hub.behind[:], ()
+        for session, name in behind:
+            view = session.views.get(name)
+            channel = self._hub.channels.get(name)
+            if view is not None and channel is not None and view.bringing is not None:
+                self._hub.join(name, session)
+                self._spawn(self._replay(session, channel, view))
 
     def unsubscribe(self, session: Session, pattern: str) -> None:
         """End a subscription. If it was the channel's last one, those that waited for it have their turn."""
@@ -128,15 +138,18 @@ class CatchUp:
                 session.close(CloseCode.TOO_SLOW, "history and live events did not join up; resume with the cursor")
                 break
             try:
-                history = await self._read(channel.name, view.after)
+                history = await self._read(channel.name, view.after, _page(session, view))
             except (TransportError, InvalidRecord) as error:
                 # However long Redis is away: the session waits, and has been told why.
                 log.warning("history of %s cannot be read: %s", channel.name, error)
                 await asyncio.sleep(random.uniform(0, _PAUSE_MAX))  # noqa: S311 - spreads retries
                 continue
-            tries += 1
+            tries, since = tries + 1, view.since
             if await _when_idle(session, partial(self._hand_over, session, channel, view, history)):
                 break
+            if view.since != since:
+                tries = 0  # a page of it has been handed over
+                continue
             # A publication may be on its way that explains it; three readings in a row did not see one.
             misfits = misfits + 1 if _of_another_life(channel, history) else 0
             if misfits == _MISFITS:
@@ -186,7 +199,7 @@ class CatchUp:
             return False
         now_ms = int(self._clock.wall() * 1000)
         resumption = resume(view.since, history, view.replaying, now_ms)
-        stale = resumption.position.offset < channel.offset
+        stale = resumption.position.offset < channel.offset and not resumption.more
         if stale or (resumption.gap is not None and resumption.gap.reason == "hole"):
             return False
         kept = None
@@ -194,17 +207,19 @@ class CatchUp:
             before = Position(history.position.epoch, view.delivered)
             kept = resume(before, history, view.replaying, now_ms)
         session.replay(channel.name, resumption, kept)
+        if resumption.more:
+            return False
         self._hub.settle(channel.name, session)
         if view.waiting:
             self.subscribe(session, view.waiting.pop(0))
         return True
 
-    async def _read(self, name: str, after: int | None) -> History:
+    async def _read(self, name: str, after: int | None, page: Page | None) -> History:
         """Read history once for all who ask for the same at the same time."""
-        key = (name, after)
+        key = (name, after, page)
         task = self._readings.get(key)
         if task is None:
-            task = self._readings[key] = asyncio.create_task(self._reader.read(name, after))
+            task = self._readings[key] = asyncio.create_task(self._reader.read(name, after, page))
             task.add_done_callback(lambda _: self._readings.pop(key, None))
         return await asyncio.shield(task)
 
@@ -295,6 +310,13 @@ class CatchUp:
 def _wanted(session: Session, channel: Channel, view: View) -> bool:
     """Whether the view is still the session's, and waits for its history."""
     return session.state is not State.CLOSED and session.views.get(channel.name) is view and view.bringing is not None
+
+
+def _page(session: Session, view: View) -> Page | None:
+    """How much is read at once. One who wants an older past beside what has come already gets it in one piece."""
+    if view.since is None or (view.settled and view.delivered != view.since.offset):
+        return None
+    return Page(session.settings.replay_events, session.settings.replay_bytes)
 
 
 def _of_another_life(channel: Channel, history: History) -> bool:

@@ -206,7 +206,15 @@ class Gateway:
 
     def connect(self, framing: Framing) -> Session:
         """A new session; the caller has asked ``admission.full`` and calls ``attach_line`` next."""
-        session = Session(secrets.token_urlsafe(12), self.settings, framing, self.hub.dirty, self.counters, self.clock)
+        session = Session(
+            secrets.token_urlsafe(12),
+            self.settings,
+            framing,
+            self.hub.dirty,
+            self.counters,
+            self.clock,
+            self.hub.behind,
+        )
         self.sessions[session.id] = session
         self.rates.connected(session.rate)
         self.admission.connections += 1
@@ -380,6 +388,8 @@ class Gateway:
 
     def flush(self) -> None:
         """Write everything that sessions have to say: one write for each, whatever the number of events."""
+        if self.hub.behind:
+            self._catchup.read_behind()
         dirty = self.hub.dirty
         while dirty:
             # What a line does may make other sessions dirty; they come in the next round.

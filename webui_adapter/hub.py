@@ -64,6 +64,7 @@ class Hub:
 
     Attributes:
         dirty: sessions with something to write, filled by them, emptied by the edge once per turn.
+        behind: sessions that have to read a channel again, filled by them, emptied by the edge.
         routed: events handed on since the edge last looked: when they were emitted (microseconds since 1970), and to
             how many sessions.
         owing: channel and record of events handed on that somebody has to acknowledge, since the edge last looked.
@@ -80,6 +81,7 @@ class Hub:
         """``buffer_limit``: events of a channel that wait for its repair; ``event_limit``: bytes of an event."""
         self.channels: dict[str, Channel] = {}
         self.dirty: list[Outlet] = []
+        self.behind: list[tuple[Session, str]] = []
         self.routed: list[tuple[int, int]] = []
         self.owing: list[tuple[str, Record]] = []
         self.deliveries = 0

@@ -27,6 +27,7 @@ _COUNTED = {
 _PLAIN = {
     "connect": ("eventbus_connects", "Connections begun"),
     "acked": ("eventbus_acknowledged", "Events that left the pending lists by a page's word here"),
+    "behind": ("eventbus_behind", "Times that a session's backlog was full, so that it reads from the log instead"),
     "hole": ("eventbus_holes", "Holes noticed in live channels, each followed by a repair"),
     "local": ("eventbus_local_events", "Events of this process shown to its own sessions while Redis was away"),
     "check.channels": ("eventbus_quiet_checks", "Quiet channels compared with Redis"),

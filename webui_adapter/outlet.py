@@ -144,13 +144,23 @@ class Outlet(ABC):
         self._write(self.framing.event(self, delivery))
 
     def _queue(self, delivery: Delivery) -> None:
+        if self.is_behind(delivery.channel):
+            return  # it will be read from the log
         if self.backlog is None:
             self.backlog = Backlog(self.settings.backlog_events, self.settings.backlog_bytes)
         for drop in self.backlog.push(delivery, int(self.clock.wall() * 1000)):
             self.counters[f"drop.{drop.reason}"] += 1
             # Of what is kept the page would never learn; if it comes back it gets it from log or snapshot.
             if drop.reason in ("full", "shed") and drop.item.keep != "nothing":
-                self.close(CloseCode.TOO_SLOW, "the backlog is full; resume with the cursor")
+                self.fall_behind(drop.item.channel, drop.item.record.offset)
+
+    @abstractmethod
+    def is_behind(self, channel: str) -> bool:
+        """Whether events of this channel are not to be kept, since they will be read."""
+
+    @abstractmethod
+    def fall_behind(self, channel: str, offset: int) -> None:
+        """What waits of this channel, and this offset, does not fit into memory: it will be read from the log."""
 
     def _write(self, data: bytes) -> None:
         if not self.out:

@@ -36,6 +36,7 @@ class Session(Outlet):
     __slots__ = (
         "asked",
         "bad_commands",
+        "behind",
         "expires",
         "id",
         "next_ping",
@@ -55,9 +56,12 @@ class Session(Outlet):
         dirty: list[Outlet],
         counters: Counter[str],
         clock: Clock,
+        behind: list[tuple[Session, str]] | None = None,
     ) -> None:
+        """``behind`` takes note of channels that have to be read again; whoever looks at it begins to."""
         super().__init__(settings, framing, dirty, counters, clock)
         self.id = id_
+        self.behind = [] if behind is None else behind
         self.principal: Principal | None = None
         self.views: dict[str, View] = {}
         # Subscriptions that wait for the authoriser.
@@ -203,6 +207,13 @@ class Session(Outlet):
             records |= {record.offset: record for record in kept.records if covered(view.settled, record.topic)}
             start, gap = min(start, kept.start, key=lambda position: position.offset), gap or kept.gap
         whole = Resumption(start, [records[offset] for offset in sorted(records)], resumption.position, gap)
+        if resumption.more:
+            # A page of it: the next one when the browser has taken this.
+            view.bringing = replace(command, since=resumption.position, ref=None)
+            if view.settled:
+                view.delivered = resumption.position.offset
+            self._bring(channel, view, whole, "resumed", list(view.patterns), command.ref)
+            return
         view.bringing = None
         view.replaying = []
         view.settled = tuple(view.patterns)
@@ -261,6 +272,27 @@ class Session(Outlet):
             view.position = Position(epoch, 0)
             where = {"channel": channel, "epoch": epoch, "offset": 0}
             self.say("bus.subscribed", {**where, "how": "resumed", "topics": list(view.patterns)})
+
+    def is_behind(self, channel: str) -> bool:
+        """See ``Outlet``."""
+        view = self.views.get(channel)
+        return view is not None and view.bringing is not None
+
+    def fall_behind(self, channel: str, offset: int) -> None:
+        """See ``Outlet``. The page has everything below what waited, and goes on from there when it takes again."""
+        view = self.views.get(channel)
+        if view is None or view.bringing is not None or view.position is None:
+            return
+        waiting = None if self.backlog is None else self.backlog.first(channel)
+        safe = min(offset, offset if waiting is None else waiting) - 1
+        self._void(channel, "behind")
+        self.counters["behind"] += 1
+        since = Position(view.position.epoch, safe)
+        view.position = since
+        view.bringing = Subscribe(next(iter(view.patterns)), since)
+        view.settled, view.delivered = tuple(view.patterns), safe
+        view.replaying.clear()
+        self.behind.append((self, channel))
 
     def _void(self, channel: str, reason: str) -> None:
         """What waits of a channel is not to be sent any more."""
@@ -338,9 +370,13 @@ class Session(Outlet):
         return taken
 
     def _keep(self, view: View, record: Record) -> None:
-        if len(view.replaying) >= self.settings.backlog_events:
+        view.kept += record.size
+        if len(view.replaying) >= self.settings.backlog_events or view.kept > self.settings.backlog_bytes:
             # Then another reading is needed: one that has them all, since it begins after they came.
             view.replaying.clear()
+            view.kept = record.size
+        if not view.replaying:
+            view.kept = record.size
         view.replaying.append(record)
 
     def _advance(self, delivery: Delivery) -> None:

@@ -60,6 +60,8 @@ class GatewaySettings(BaseSettings):
 
     backlog_events: int = Field(10_000, ge=1, description="events that may wait for one slow browser")
     backlog_bytes: int = Field(1_048_576, ge=4096, description="bytes that may wait for one slow browser")
+    replay_events: int = Field(500, ge=1, description="events of a history that are read and written at once")
+    replay_bytes: int = Field(524_288, ge=4096, description="the same in bytes")
     write_high: int = Field(65_536, ge=1024, description="bytes in the socket's buffer from which on a browser is slow")
     stuck_after: float = Field(30.0, gt=0, description="a browser that takes nothing for so long is closed")
     close_timeout: float = Field(5.0, gt=0, description="for a browser to answer a close; then it is cut off")

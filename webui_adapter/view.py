@@ -20,6 +20,7 @@ class View:
         patterns: as subscribed; together they decide which topics are seen.
         settled: those of them whose past has been handed over, up to ``delivered``.
         bringing: the subscription that is being brought up to date; None once that is over.
+        kept: bytes of ``replaying``.
         replaying: live events that came meanwhile.
         waiting: subscriptions of this channel that come after that.
         skip_to: live events up to this offset were in the history already.
@@ -33,6 +34,7 @@ class View:
         "bringing",
         "delivered",
         "drained",
+        "kept",
         "owed",
         "patterns",
         "position",
@@ -50,6 +52,7 @@ class View:
         self.delivered = 0
         self.bringing: Subscribe | None = None
         self.replaying: list[Record] = []
+        self.kept = 0
         self.waiting: list[Subscribe] = []
         self.skip_to = 0
         self.position: Position | None = None

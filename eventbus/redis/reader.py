@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 
 from eventbus.cursor import BEGINNING, Position
 from eventbus.errors import Refused
-from eventbus.history import History
+from eventbus.history import History, Page
 from eventbus.redis.keys import Keys
 from eventbus.redis.publisher import classify
 from eventbus.redis.scripts import Call, read
@@ -45,9 +45,9 @@ class RedisReader:
         # The client library has no types for this method.
         self._execute: Callable[..., Awaitable[Any]] = self._client.execute_command
 
-    async def read(self, channel: str, after: int | None) -> History:
+    async def read(self, channel: str, after: int | None, page: Page | None = None) -> History:
         """See ``Reader``."""
-        return await self.run(read(self._keys, channel, after))
+        return await self.run(read(self._keys, channel, after, page))
 
     async def positions(self, channels: Sequence[str]) -> list[Position]:
         """See ``Reader``."""

@@ -15,7 +15,7 @@ from importlib import resources
 from typing import Any, Generic, TypeVar, cast
 
 from eventbus.cursor import Position
-from eventbus.history import History, LogEntry
+from eventbus.history import History, LogEntry, Page
 from eventbus.redis.keys import Keys
 from eventbus.redis.resp import Command
 from eventbus.settings import BusSettings
@@ -133,15 +133,18 @@ def _decode_advance(reply: Reply) -> Published:
     return Published(Position(epoch.decode(), int(end)), (), receivers, pruned, counts)
 
 
-def read(keys: Keys, channel: str, after: int | None) -> Call[History]:
-    """``read.lua``: log above ``after`` (None: none), snapshot and position."""
+def read(keys: Keys, channel: str, after: int | None, page: Page | None = None) -> Call[History]:
+    """``read.lua``: log above ``after`` (None: none; a page of it, where one is named), snapshot and position."""
     state, log, snapshot, _ = keys.channel(channel)
-    return Call(script("read"), (state, log, snapshot), (-1 if after is None else after,), _decode_read)
+    limits = (0, 0) if page is None else (page.entries, page.bytes)
+    return Call(script("read"), (state, log, snapshot), (-1 if after is None else after, *limits), _decode_read)
 
 
 def _decode_read(reply: Reply) -> History:
-    epoch, offset, logged, log, snapshot = cast("tuple[bytes, bytes, bytes, list[bytes], list[bytes]]", tuple(reply))
+    epoch, offset, logged, log, snapshot, more = cast(
+        "tuple[bytes, bytes, bytes, list[bytes], list[bytes], int]", tuple(reply)
+    )
     entries = [LogEntry(int(log[i]), parse_record(*log[i + 1].split(b"\n", 1))) for i in range(0, len(log), 2)]
     states = [parse_record(*record.split(b"\n", 1)) for record in snapshot]
     states.sort(key=lambda record: record.offset)
-    return History(Position(epoch.decode(), int(offset)), int(logged), entries, states)
+    return History(Position(epoch.decode(), int(offset)), int(logged), entries, states, more=bool(more))

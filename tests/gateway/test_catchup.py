@@ -51,7 +51,7 @@ class HeldReader:
     def let_go(self) -> None:
         self._open.set()
 
-    async def read(self, channel: str, after: int | None) -> History:
+    async def read(self, channel: str, after: int | None, page: object = None) -> History:
         self.reads += 1
         if self.error is not None:
             raise self.error

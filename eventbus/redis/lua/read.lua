@@ -2,17 +2,28 @@
 --
 -- KEYS[1] state, KEYS[2] log, KEYS[3] snapshot  as in channel.lua
 -- ARGV[1] after   log entries above this offset; -1: none of the log
+-- ARGV[2] entries at most, 0: all; ARGV[3] bytes, about which the log part of the answer ends
 --
--- Returns {epoch, offset, logged, {previous, record, …}, {record, …}}; an empty epoch where nothing was published
+-- Returns {epoch, offset, logged, {previous, record, …}, {record, …}, 1 if the log has more}; an empty epoch where nothing was published
 local state = redis.call('HMGET', KEYS[1], 'epoch', 'offset', 'logged')
 if not state[1] then
-  return { '', '0', '0', {}, {} }
+  return { '', '0', '0', {}, {}, 0 }
 end
-local log = {}
+local log, more = {}, 0
 if ARGV[1] ~= '-1' then
-  for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '(' .. ARGV[1] .. '-0', '+')) do
+  local limit, bytes = tonumber(ARGV[2]), tonumber(ARGV[3])
+  local range = { KEYS[2], '(' .. ARGV[1] .. '-0', '+' }
+  if limit > 0 then
+    range[4], range[5] = 'COUNT', limit + 1
+  end
+  for i, entry in ipairs(redis.call('XRANGE', unpack(range))) do
+    if limit > 0 and (i > limit or bytes <= 0) then
+      more = 1
+      break
+    end
     log[#log + 1] = entry[2][2]
     log[#log + 1] = entry[2][4]
+    bytes = bytes - #entry[2][4]
   end
 end
-return { state[1], state[2], state[3], log, redis.call('HVALS', KEYS[3]) }
+return { state[1], state[2], state[3], log, redis.call('HVALS', KEYS[3]), more }
