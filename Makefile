@@ -8,7 +8,7 @@ CLIENT := webui_adapter/client
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup client system-parts demo test unit browser lint format bench bench-full wheel requirements clean
+.PHONY: help setup client system-parts demo test unit chaos browser lint format bench bench-full wheel requirements clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ test: setup client system-parts lint unit ## everything, the browser too
 unit:
 	cd $(CLIENT) && npm test --silent && npm run --silent size
 	$(BIN)/python -m pytest $(PYTEST)
+
+chaos: setup client ## the faults of tests/chaos, long, with their figures
+	CHAOS_SCALE=$(or $(SCALE),10) $(BIN)/python -m pytest tests/chaos -q --timeout 900 $(ARGS)
 
 lint: setup client ## ruff, strict types, import contracts, TypeScript's own checks, generated files
 	$(BIN)/ruff check .

@@ -30,6 +30,7 @@ class Page:
         events: those that listeners of the page would have got, in order.
         words: the gateway's own, in order.
         tracks: the cursor.
+        gaps: how often it was told that events are missing.
         unacked: ids that have come and wait for this page's acknowledgement, in order; a test sends it.
         local: ids of events that came without an offset.
     """
@@ -39,6 +40,7 @@ class Page:
         self.words: list[Frame] = []
         self.tracks: dict[str, Track] = {}
         self.unacked: list[str] = []
+        self.gaps = 0
         self._handled: set[str] = set()
         self.local: set[str] = set()
         for part in filter(None, cursor.split(",")):
@@ -119,6 +121,8 @@ class Page:
                 track.seen = old.seen if old is not None and goes_on else set()
                 track.move(data["offset"])
                 self.tracks[data["channel"]] = track
+            case "bus.gap":
+                self.gaps += 1
             case "bus.position":
                 track = self.tracks[data["channel"]]
                 assert track.epoch == data["epoch"]

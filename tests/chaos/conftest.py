@@ -1,0 +1,98 @@
+"""Real parts that are hurt, a size for them, and a table of what was measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from eventbus import Bus, BusSettings
+from tests.chaos.oracle import judge
+from tests.chaos.people import Emitter, Watcher
+from tests.conftest import RedisServer, wait_until
+from tests.gateway import events  # noqa: F401 - declares the classes
+from tests.gateway.test_redis_away import KeepingRedis
+from tests.gateway.world import GatewayProcess, running
+
+# 1: quick, as part of `make test`. `make chaos` sets more.
+SCALE = float(os.environ.get("CHAOS_SCALE", "1"))
+
+_figures: list[str] = []
+
+
+@pytest.fixture
+def scale() -> float:
+    return SCALE
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server of the test's own that keeps its data when it is killed."""
+    server = KeepingRedis(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def bus(redis: RedisServer, tmp_path: Path) -> Iterator[Bus]:
+    made = Bus(BusSettings(redis_url=redis.url, socket_timeout=0.7, retry_max=0.3, spool_dir=tmp_path / "spool"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def gateway(redis: RedisServer, tmp_path: Path) -> Iterator[GatewayProcess]:
+    with running(tmp_path, redis.url, "eb") as process:
+        yield process
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Note a row's figures for the table at the end."""
+
+    def note(**facts: object) -> None:
+        _figures.append(f"{request.node.name}: " + ", ".join(f"{name} {value}" for name, value in facts.items()))
+
+    return note
+
+
+@pytest.fixture
+def settled(bus: Bus, report: Callable[..., None]) -> Callable[..., object]:
+    """Wait until everything has arrived, judge it, and note the figures."""
+
+    async def settle(emitter: Emitter, *watchers: Watcher, **facts: object) -> None:
+        from tests.gateway.world import eventually  # noqa: PLC0415 - only here
+
+        wait_until(lambda: bus.flush(1), "the outbox to empty", 30)
+        for watcher in watchers:
+            wanted = emitter.acknowledged(watcher.user)
+
+            def arrived(watcher: Watcher = watcher, wanted: list[str] = wanted) -> bool:
+                verdict = judge(wanted, watcher.page)
+                return verdict.lost == 0 or verdict.declared
+
+            await eventually(arrived, f"what was acknowledged to reach {watcher.user}", 30)
+        verdicts = [judge(emitter.acknowledged(watcher.user), watcher.page) for watcher in watchers]
+        report(
+            emitted=emitter.emitted,
+            acknowledged=sum(verdict.acknowledged for verdict in verdicts),
+            received=sum(verdict.received for verdict in verdicts),
+            lost=sum(verdict.lost for verdict in verdicts),
+            declared=sum(verdict.declared for verdict in verdicts),
+            connects=sum(watcher.connects for watcher in watchers),
+            **facts,
+        )
+        for verdict in verdicts:
+            assert verdict.holds, verdict
+
+    return settle
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _figures:
+        terminalreporter.section("faults")
+        for line in _figures:
+            terminalreporter.write_line(line)

@@ -1,0 +1,116 @@
+"""Users who watch, come back whatever happens, and an emitter that notes what Redis has confirmed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import WebSocketException
+
+from eventbus import Bus, Receipt
+from tests.gateway.events import Note
+from tests.gateway.page import Page
+from tests.gateway.world import GatewayProcess, eventually, token
+
+__all__ = ["Emitter", "Watcher"]
+
+
+class Watcher:
+    """A page that reconnects with its cursor, with jitter, to any of the gateways, until it is told to stop."""
+
+    def __init__(self, user: str, *gateways: GatewayProcess, jitter: float = 0.3) -> None:
+        self.user = user
+        self.page = Page()
+        self.connects = 0
+        self.back_at: float | None = None
+        self._gateways = gateways
+        self._jitter = jitter
+        self._connection: object | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._watch())
+        await eventually(lambda: len(self.page.said("bus.position")) >= 2, f"{self.user} to be there", 20)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    def cut(self) -> None:
+        """As a train does it: no good-bye."""
+        transport = getattr(self._connection, "transport", None)
+        if transport is not None:
+            transport.abort()
+
+    async def _watch(self) -> None:
+        import random  # noqa: PLC0415 - only here
+
+        headers = {"Authorization": f"Bearer {token(self.user)}"}
+        while True:
+            gateway = self._gateways[self.connects % len(self._gateways)]
+            self.connects += 1
+            try:
+                async with connect(
+                    f"{gateway.ws}?cursor={self.page.cursor}",
+                    additional_headers=headers,
+                    compression=None,
+                    max_size=None,
+                    ping_interval=None,
+                    open_timeout=5,
+                ) as connection:
+                    self._connection = connection
+                    self.back_at = time.monotonic()
+                    async for text in connection:
+                        self.page.hear(text)
+            except (OSError, WebSocketException, TimeoutError):
+                pass
+            self._connection = None
+            await asyncio.sleep(random.uniform(0, self._jitter))
+
+
+class Emitter:
+    """Emits numbered notes to users, in a thread, until told to stop; knows which of them Redis has confirmed."""
+
+    def __init__(self, bus: Bus, users: Iterable[str], pause: float = 0.0005) -> None:
+        self._bus = bus
+        self._users = list(users)
+        self._pause = pause
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.receipts: dict[str, list[Receipt]] = {user: [] for user in self._users}
+        self.slowest = 0.0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        n = 0
+        while not self._stop.wait(self._pause):
+            for user in self._users:
+                began = time.monotonic()
+                self.receipts[user].append(self._bus.emit(user, "op", Note(n=n)))
+                self.slowest = max(self.slowest, time.monotonic() - began)
+            n += 1
+
+    @property
+    def emitted(self) -> int:
+        return sum(map(len, self.receipts.values()))
+
+    def acknowledged(self, user: str) -> list[str]:
+        return [receipt.id for receipt in self.receipts[user] if receipt.fate in {"published", "duplicate", "spooled"}]

@@ -1,0 +1,39 @@
+"""The oracle can fail: each kind of broken promise is one, and a kept one is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from tests.chaos.oracle import judge
+from tests.gateway.page import Page, Track
+
+
+def page_of(events: Sequence[tuple[str, int]]) -> Page:
+    page = Page()
+    page.tracks["user:1"] = Track("e", 0)
+    for id_, n in events:
+        page.events.append({"id": id_, "type": "gw.note", "topic": "user:1:operation:1", "data": {"n": n}})
+    return page
+
+
+def test_all_in_order_once() -> None:
+    assert judge(["a", "b"], page_of([("a", 1), ("b", 2)])).holds
+
+
+@pytest.mark.parametrize(
+    "events",
+    [[("a", 1)], [("a", 1), ("b", 2), ("b", 3)], [("b", 2), ("a", 1)], []],
+    ids=["lost", "twice", "order", "all"],
+)
+def test_a_broken_promise(events: list[tuple[str, int]]) -> None:
+    assert not judge(["a", "b"], page_of(events)).holds
+
+
+def test_lost_and_declared() -> None:
+    page = page_of([("a", 1)])
+    gap = {"channel": "user:1", "epoch": "e", "offset": 2, "reason": "trimmed"}
+    page.hear(json.dumps({"type": "bus.gap", "time": 0, "data": gap}))
+    assert judge(["a", "b"], page).holds
