@@ -49,6 +49,8 @@ while left > 0 and size < limit do
     end
   end
 end
+-- Taking an id out may have been the end of its key, which is then new and has no life yet.
+fresh_keys = fresh_keys or revived
 close()
 if revived then
   pending_live_on(2 * math.max(lasts - tonumber(clock[1]), 1))

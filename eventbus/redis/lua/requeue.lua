@@ -38,6 +38,8 @@ for i = OPTIONS + 1, #ARGV do
     end
   end
 end
+-- Taking an id out may have been the end of its key, which is then new and has no life yet.
+fresh_keys = true
 close()
 pending_live_on(2 * math.max(lasts - tonumber(clock[1]), 1))
 return { epoch, text(offset), unpack(places) }
