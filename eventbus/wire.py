@@ -7,7 +7,7 @@ stands in the routing header before it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from eventbus.errors import InvalidRecord
@@ -22,6 +22,7 @@ __all__ = [
     "parse_publication",
     "parse_record",
     "parse_records",
+    "read_record",
     "routing_header",
 ]
 
@@ -34,6 +35,7 @@ _KEEPS: Final[dict[bytes, tuple[Keep, bool]]] = {
     b"ack": ("log", True),
 }
 _AGAIN: Final = b"again "
+_ID_WITHIN: Final = 200  # bytes: an offset of 16 digits and an id of 128 characters have room in it
 _LANE_LETTERS: Final = tuple(lane[0] for lane in LANES)
 _LANE_NUMBERS: Final = {letter.encode(): number for number, letter in enumerate(_LANE_LETTERS)}
 
@@ -67,8 +69,30 @@ class Record:
 
     @property
     def id(self) -> str:
-        """The event's id, read out of the JSON: needed for the few that are owed only."""
-        return self.event.split(b'"', 6)[5].decode()
+        """The event's id, read out of the JSON: needed only for the few that are owed, or condemned. Empty where
+        the JSON does not begin as our own does.
+        """
+        parts = self.event[:_ID_WITHIN].split(b'"', 6)
+        return parts[5].decode(errors="replace") if len(parts) == 7 and parts[3] == b"id" else ""
+
+    def void(self) -> Record:
+        """The same place in the channel, with nothing that could be delivered."""
+        return replace(self, type="", topic="", key=None, event=b"", ack=False)
+
+    @property
+    def line(self) -> bytes:
+        """The record as it stood in Redis: header and JSON."""
+        header = routing_header(
+            lane=self.lane,
+            keep=self.keep,
+            expires_ms=self.expires,
+            emitted_us=self.emitted,
+            type_=self.type,
+            topic=self.topic,
+            key=self.key,
+            ack=self.ack,
+        )
+        return f"{self.offset} {header}\n".encode() + self.event
 
     @property
     def size(self) -> int:
@@ -123,6 +147,17 @@ def parse_record(header: bytes, event: bytes) -> Record:
         )
     except (ValueError, KeyError) as error:
         raise InvalidRecord(f"record header {header[:200]!r} cannot be read: {error}") from None
+
+
+def read_record(data: bytes, offset: int = 0) -> Record:
+    """Read one record out of what Redis keeps. One that cannot be read is nothing that could be delivered, and still
+    has its place: ``offset``, with an empty type and topic, and its bytes as they are.
+    """
+    header, _, event = data.partition(b"\n")
+    try:
+        return parse_record(header, event)
+    except InvalidRecord:
+        return Record(offset, LANES.index("normal"), "log", 0, 0, "", "", None, data)
 
 
 def parse_records(lines: Sequence[bytes]) -> list[Record]:

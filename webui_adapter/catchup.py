@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 
 from eventbus.cursor import Position
@@ -172,11 +173,12 @@ class CatchUp:
                 await self._live_again(channel)
                 continue
             try:
-                view.owed = await self._letterbox.fetch(channel.name)
+                owed = await self._letterbox.fetch(channel.name)
             except (TransportError, InvalidRecord) as error:
                 log.warning("what is owed on %s cannot be read: %s", channel.name, error)
                 await asyncio.sleep(random.uniform(0, _PAUSE_MAX))  # noqa: S311 - spreads retries
                 continue
+            view.owed = replace(owed, records=self._hub.sieve.carried(channel.name, owed.records))
             view.drained = True
 
     def _replay_at_once(self, session: Session, channel: Channel, view: View) -> bool:
@@ -219,9 +221,12 @@ class CatchUp:
         key = (name, after, page)
         task = self._readings.get(key)
         if task is None:
-            task = self._readings[key] = asyncio.create_task(self._reader.read(name, after, page))
+            task = self._readings[key] = asyncio.create_task(self._read_anew(name, after, page))
             task.add_done_callback(lambda _: self._readings.pop(key, None))
         return await asyncio.shield(task)
+
+    async def _read_anew(self, name: str, after: int | None, page: Page | None) -> History:
+        return self._hub.sieve.history(name, await self._reader.read(name, after, page))
 
     # --- channels --------------------------------------------------------------------------------------------
 
@@ -292,7 +297,8 @@ class CatchUp:
                 if channel.position is None or channel.name in self._doubted:
                     await self._subscriber.subscribe(channel.name)
                     self._doubted.discard(channel.name)
-                history = await self._reader.read(channel.name, None if channel.position is None else channel.offset)
+                after = None if channel.position is None else channel.offset
+                history = await self._read_anew(channel.name, after, None)
             except (TransportError, InvalidRecord) as error:
                 log.info("channel %s cannot be read yet: %s", channel.name, error)
                 await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads retries

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import os
 import random
@@ -15,9 +14,10 @@ from collections.abc import Coroutine, Iterable
 from typing import Protocol
 
 from eventbus.cursor import Cursor
-from eventbus.errors import InvalidRecord, TransportError
+from eventbus.errors import InvalidRecord
 from eventbus.letters import Letters
 from eventbus.redis.letters import RedisLetters
+from eventbus.registry import registry
 from eventbus.topics import channel_of
 from eventbus.transport import Probe, Reader, Subscriber
 from eventbus.wire import parse_again, parse_publication
@@ -36,10 +36,13 @@ from webui_adapter.outlet import Framing, Outlet
 from webui_adapter.quiet import QuietCheck
 from webui_adapter.session import Session
 from webui_adapter.settings import GatewaySettings
+from webui_adapter.sieve import Sieve
+from webui_adapter.spill import Spill
 from webui_adapter.states import State
 from webui_adapter.subscribing import Subscribing
 from webui_adapter.sweeper import Sweeper
 from webui_adapter.tokens import TokenChecker
+from webui_adapter.undertaker import Undertaker
 from webui_adapter.watch import Watch
 from webui_adapter.wheel import Wheel
 
@@ -51,7 +54,6 @@ log = logging.getLogger(__name__)
 _CODES = frozenset({*CloseCode, 1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012})
 
 _TICK = 0.25
-_BURIED_BYTES = 65_536
 
 
 class Line(Protocol):
@@ -86,12 +88,14 @@ class Gateway:
         *,
         letters: Letters | None = None,
         ack_timeout: float = 10.0,
+        spill: Spill | None = None,
         probe: Probe | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
         self.counters: Counter[str] = Counter()
-        self.hub = Hub(event_limit=settings.max_message_size, counters=self.counters)
+        self.sieve = Sieve(settings.max_message_size, self.counters, registry if settings.check_events else None)
+        self.hub = Hub(self.sieve)
         self.tokens = TokenChecker(settings)
         self.admission = Admission(settings)
         self.latency = Histogram()
@@ -101,6 +105,9 @@ class Gateway:
         self._subscriber = subscriber
         self._reader = reader
         self.sweeper: Sweeper | None = None
+        self._undertaker: Undertaker | None = None
+        if letters is not None:
+            self._undertaker = Undertaker(letters, spill, settings.dead_waiting, settings.sweep_interval, self.counters)
         self._letters = letters
         self._letterbox: Letterbox | None = None
         if letters is not None:
@@ -139,9 +146,15 @@ class Gateway:
         if isinstance(self._letters, RedisLetters):
             settings = self.settings
             self.sweeper = Sweeper(
-                self._letters, self.instance, settings.sweep_interval, settings.sweep_lease, self.counters
+                self._letters,
+                self.instance,
+                settings.sweep_interval,
+                settings.sweep_lease,
+                self.counters,
             )
             self._spawn(self.sweeper.run())
+        if self._undertaker is not None:
+            self._spawn(self._undertaker.run())
         await self._subscriber.start(self)
 
     def drain(self) -> None:
@@ -328,24 +341,19 @@ class Gateway:
         except InvalidRecord as error:
             self.counters["drop.undecodable"] += 1
             log.warning("a publication on %s cannot be read: %s", channel, error)
-            self._spawn(self._bury(channel, payload))
+            self.sieve.unreadable(channel, payload)
             return
         if not self.hub.receive(channel, publication):
             self.counters["hole"] += 1
             self._catchup.repair(self.hub.channels[channel])
 
-    async def _bury(self, channel: str, payload: bytes) -> None:
-        """Every instance finds it; the id is made of the bytes, so one of them buries it."""
-        if self._letters is not None:
-            id_ = hashlib.blake2b(payload, digest_size=16).hexdigest()
-            try:
-                await self._letters.bury(channel, id_, "undecodable", payload[:_BURIED_BYTES])
-            except TransportError as error:
-                log.warning("what could not be read on %s is not kept: %s", channel, error)
-
     def turn_ended(self) -> None:
         """See ``Listener``."""
         self.flush()
+        if self.sieve.condemned:
+            if self._undertaker is not None:
+                self._undertaker.take(self.sieve.condemned)
+            self.sieve.condemned.clear()
         owing = self.hub.owing
         if owing:
             if self._letterbox is not None:

@@ -16,6 +16,7 @@ from eventbus.wire import Publication, Record
 from webui_adapter.delivery import Batch, Delivery
 from webui_adapter.outlet import Outlet
 from webui_adapter.session import Session
+from webui_adapter.sieve import Sieve
 
 __all__ = ["Channel", "Hub"]
 
@@ -64,6 +65,7 @@ class Hub:
 
     Attributes:
         dirty: sessions with something to write, filled by them, emptied by the edge once per turn.
+        sieve: what can be delivered to nobody does not get past it.
         behind: sessions that have to read a channel again, filled by them, emptied by the edge.
         routed: events handed on since the edge last looked: when they were emitted (microseconds since 1970), and to
             how many sessions.
@@ -74,11 +76,11 @@ class Hub:
 
     def __init__(
         self,
+        sieve: Sieve | None = None,
         buffer_limit: int = 10_000,
-        event_limit: int = 1_048_576,
-        counters: Counter[str] | None = None,
     ) -> None:
-        """``buffer_limit``: events of a channel that wait for its repair; ``event_limit``: bytes of an event."""
+        """``buffer_limit``: events of a channel that wait for its repair."""
+        self.sieve = sieve or Sieve(1_048_576, Counter())
         self.channels: dict[str, Channel] = {}
         self.dirty: list[Outlet] = []
         self.behind: list[tuple[Session, str]] = []
@@ -87,8 +89,6 @@ class Hub:
         self.deliveries = 0
         self.events = 0
         self._buffer_limit = buffer_limit
-        self._event_limit = event_limit
-        self._counters = Counter() if counters is None else counters
 
     def join(self, name: str, session: Session) -> Channel:
         """Add a session that is to be brought up to date; a new channel begins on repair."""
@@ -153,7 +153,8 @@ class Hub:
         channel = self.channels.get(name)
         if channel is None or not channel.live or channel.position is None or channel.position.epoch != epoch:
             return
-        deliveries = [Delivery(name, record) for record in records if record.offset <= channel.offset]
+        carried = self.sieve.carried(name, records)
+        deliveries = [Delivery(name, record) for record in carried if record.offset <= channel.offset]
         for session in self.sessions_of(channel):
             session.take_again(deliveries)
 
@@ -239,10 +240,7 @@ class Hub:
         self._hand_on(channel, records)
 
     def _hand_on(self, channel: Channel, records: Sequence[Record]) -> None:
-        for record in records:
-            if len(record.event) > self._event_limit:
-                records = self._carried(records)
-                break
+        records = self.sieve.carried(channel.name, records)
         if not records:
             return
         batch = Batch(channel.name, records)
@@ -260,12 +258,6 @@ class Hub:
             self.routed.append((record.emitted, each + (i < rest)))
             if record.ack:
                 self.owing.append((channel.name, record))
-
-    def _carried(self, records: Sequence[Record]) -> Sequence[Record]:
-        """Those within the size limit; the others are counted."""
-        carried = [record for record in records if len(record.event) <= self._event_limit]
-        self._counters["drop.too_large"] += len(records) - len(carried)
-        return carried
 
     def _hand_on_partial(self, channel: Channel, batch: Batch) -> int:
         taken = 0

@@ -14,12 +14,14 @@ from eventbus.bus import Bus, default_bus
 from eventbus.connect import connect, connect_letters, connect_probe
 from eventbus.memory import MemoryBroker
 from eventbus.settings import BusSettings
+from eventbus.spool import spool_folder
 from webui_adapter.admin import admin_routes
 from webui_adapter.authorise import Authoriser, load_authoriser
 from webui_adapter.gateway import Gateway
 from webui_adapter.local import tapped
 from webui_adapter.metrics import Metrics
 from webui_adapter.settings import GatewaySettings
+from webui_adapter.spill import Spill
 from webui_adapter.sse import preflight, serve_command, serve_sse
 from webui_adapter.websocket import serve_websocket
 
@@ -79,6 +81,7 @@ def make_gateway(
     settings = settings or GatewaySettings()
     bus_settings = bus_settings or BusSettings()
     subscriber, reader = connect(bus_settings, broker=broker, history_connections=settings.history_connections)
+    spill = None if broker is not None else Spill(spool_folder(bus_settings), settings.dead_spill_bytes)
     return Gateway(
         settings,
         subscriber,
@@ -86,6 +89,7 @@ def make_gateway(
         authoriser or load_authoriser(settings.authoriser),
         letters=connect_letters(bus_settings, reader, broker=broker),
         ack_timeout=bus_settings.ack_timeout,
+        spill=spill,
         probe=connect_probe(bus_settings, broker=broker),
     )
 

@@ -320,10 +320,7 @@ class Session(Outlet):
         view.position = start
         handed = self._hand_owed(channel, view, start.offset)
         for record in whole.records:
-            if record.offset in handed:
-                continue
-            if len(record.event) > self.settings.max_message_size:
-                self.counters["drop.too_large"] += 1
+            if record.offset in handed or not record.event:
                 continue
             delivery = Delivery(channel, record)
             self._advance(delivery)

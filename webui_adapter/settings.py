@@ -73,6 +73,11 @@ class GatewaySettings(BaseSettings):
     check_interval: float = Field(10.0, gt=0, description="between two comparisons of quiet channels with Redis")
     check_batch: int = Field(500, ge=1, description="channels compared in one round trip")
     local_events: int = Field(1_000, ge=1, description="events of this process that wait to be shown without Redis")
+    check_events: bool = Field(
+        False, description="hold each event against its class (see events): what fails is a dead letter; costs a parse"
+    )
+    dead_waiting: int = Field(1_000, ge=1, description="events that cannot be delivered and wait to be buried")
+    dead_spill_bytes: int = Field(16 * 1_048_576, ge=0, description="dead letters on disk while Redis takes nothing")
     drain_spread: float = Field(2.0, ge=0, description="over how long sessions are told to leave at shutdown")
     shutdown_grace: float = Field(5.0, ge=0, description="for sessions to leave by themselves at shutdown")
 

@@ -11,7 +11,7 @@ from eventbus.letters import DeathReason, Due, Owed, Sweep
 from eventbus.redis.keys import Keys
 from eventbus.redis.scripts import Call, letter_options, options, script
 from eventbus.settings import BusSettings
-from eventbus.wire import parse_record
+from eventbus.wire import read_record
 
 __all__ = ["ack", "ack_upto", "again", "bury", "drain", "purge", "requeue", "settle", "sweep"]
 
@@ -49,7 +49,7 @@ def drain(settings: BusSettings, keys: Keys, channel: str, limit_bytes: int) -> 
 
 def _decode_owed(reply: Any) -> Owed:
     epoch, end, more, *records = cast("list[Any]", reply)
-    parsed = [parse_record(*record.split(b"\n", 1)) for record in records]
+    parsed = [read_record(record) for record in records]
     return Owed(Position(epoch.decode(), int(end)), parsed, bool(more))
 
 

@@ -21,7 +21,7 @@ from eventbus.redis.resp import Command
 from eventbus.settings import BusSettings
 from eventbus.tally import Counts, OperationState
 from eventbus.transport import Advance, Published, Write
-from eventbus.wire import parse_record
+from eventbus.wire import read_record
 
 __all__ = ["Call", "Script", "advance", "letter_options", "options", "publish", "read", "script"]
 
@@ -144,7 +144,14 @@ def _decode_read(reply: Reply) -> History:
     epoch, offset, logged, log, snapshot, more = cast(
         "tuple[bytes, bytes, bytes, list[bytes], list[bytes], int]", tuple(reply)
     )
-    entries = [LogEntry(int(log[i]), parse_record(*log[i + 1].split(b"\n", 1))) for i in range(0, len(log), 2)]
-    states = [parse_record(*record.split(b"\n", 1)) for record in snapshot]
+    entries = [_log_entry(*log[i : i + 3]) for i in range(0, len(log), 3)]
+    states = [read_record(record) for record in snapshot]
     states.sort(key=lambda record: record.offset)
     return History(Position(epoch.decode(), int(offset)), int(logged), entries, states, more=bool(more))
+
+
+def _log_entry(id_: bytes, previous: bytes, record: bytes) -> LogEntry:
+    offset = int(id_.partition(b"-")[0])
+    # One that does not say what was before it is taken to follow the one before: a gap rather than a silent hole.
+    before = int(previous) if previous.isdigit() else offset - 1
+    return LogEntry(before, read_record(record, offset))

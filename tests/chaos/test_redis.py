@@ -38,6 +38,7 @@ async def test_03_lost_its_data(
 async def test_04_killed_and_restarted(
     redis: RedisServer, gateway: GatewayProcess, bus: Bus, settled: Settled, scale: float
 ) -> None:
+    loop, again = asyncio.get_running_loop(), []
     async with Watcher("ann", gateway) as ann, Watcher("bob", gateway) as bob:
         with Emitter(bus, ["ann", "bob"]) as emitter:
             for n in range(round(max(1, scale))):
@@ -46,9 +47,11 @@ async def test_04_killed_and_restarted(
                 await eventually(lambda n=n: said(ann, "bus.degraded", n + 1), "the page to be told")
                 await emitted(emitter, 400)
                 redis.start()
+                began = loop.time()
                 await eventually(lambda n=n: said(ann, "bus.restored", n + 1), "the page to be told", 20)
+                again.append(loop.time() - began)
         assert (ann.connects, bob.connects) == (1, 1), "pages stay"
-        await settled(emitter, ann, bob)
+        await settled(emitter, ann, bob, delivery_again_after=f"{max(again):.1f} s")
         assert ann.page.gaps == bob.page.gaps == 0, "nothing acknowledged was lost"
 
 

@@ -37,6 +37,7 @@ class Brief(Event, name="gw.brief", ttl=timedelta(seconds=1)):
 
 class Promise(Event, name="gw.promise", deliver="ack"):
     n: int
+    pad: str = ""
 
 
 class Summons(Event, name="gw.summons", lane="high", deliver="ack"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -29,6 +30,7 @@ from tests.gateway.parts import (
 from webui_adapter.commands import Subscribe
 from webui_adapter.hub import Channel, Hub
 from webui_adapter.session import Session
+from webui_adapter.sieve import Sieve
 
 ONE = f"{USER}:operation:1"
 TWO = f"{USER}:operation:2"
@@ -122,16 +124,15 @@ def test_the_buffer_of_a_repair_is_bounded() -> None:
 
 
 def test_an_event_that_is_too_large_is_dropped_and_counted_and_nothing_else_is() -> None:
-    hub = Hub(event_limit=1024)
-    session = new_session(hub, max_message_size=1024)
+    hub = Hub(Sieve(1024, counters := Counter()))
+    session = new_session(hub)
     channel = join(hub, session, since=Position("", 0))
-    settle(hub, session, channel, history(2, record(1, pad=2000), record(2)))
+    settle(hub, session, channel, hub.sieve.history(USER, history(2, record(1, pad=2000), record(2))))
     hub.receive(USER, publication(2, record(3, pad=2000), record(4)))
     hub.receive(USER, publication(4, record(5, pad=2000)))
     hub.receive(USER, publication(5, record(6)))
     assert [offset for kind, offset in told(session) if kind == "event"] == [2, 4, 6]
-    assert hub._counters["drop.too_large"] == 2
-    assert session.counters["drop.too_large"] == 1
+    assert counters["drop.too_large"] == 3
 
 
 # --- a channel's beginning, and its next life --------------------------------------------------------------------

@@ -1,4 +1,5 @@
--- bury: what cannot be delivered at all, kept for a person to look at. The first to bury an id does it.
+-- bury: what cannot be delivered at all, kept for a person to look at. The first to bury an id does it; if it was owed,
+-- it is owed no more.
 --
 -- KEYS, ARGV as in letters.lua (alone), then: id, reason, what could be read
 --
@@ -6,6 +7,11 @@
 local id = ARGV[OPTIONS + 1]
 if redis.call('HEXISTS', KEYS[9], id) == 1 then
   return 0
+end
+local e = pending(id)
+if e then
+  bury(id, e, ARGV[OPTIONS + 2])
+  return 1
 end
 bury_entry(id, ARGV[OPTIONS + 2], 0, now_ms, 0, ARGV[OPTIONS + 3])
 return 1

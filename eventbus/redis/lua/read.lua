@@ -4,7 +4,7 @@
 -- ARGV[1] after   log entries above this offset; -1: none of the log
 -- ARGV[2] entries at most, 0: all; ARGV[3] bytes, about which the log part of the answer ends
 --
--- Returns {epoch, offset, logged, {previous, record, …}, {record, …}, 1 if the log has more}; an empty epoch where nothing was published
+-- Returns {epoch, offset, logged, {id, previous, record, …}, {record, …}, 1 if the log has more}; an empty epoch where nothing was published
 local state = redis.call('HMGET', KEYS[1], 'epoch', 'offset', 'logged')
 if not state[1] then
   return { '', '0', '0', {}, {}, 0 }
@@ -21,9 +21,12 @@ if ARGV[1] ~= '-1' then
       more = 1
       break
     end
+    -- Whoever may write here may write anything: an entry without our fields stays one, and stays three values.
+    local record = entry[2][4] or ''
+    log[#log + 1] = entry[1]
     log[#log + 1] = entry[2][2]
-    log[#log + 1] = entry[2][4]
-    bytes = bytes - #entry[2][4]
+    log[#log + 1] = record
+    bytes = bytes - #record
   end
 end
 return { state[1], state[2], state[3], log, redis.call('HVALS', KEYS[3]), more }

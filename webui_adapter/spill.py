@@ -1,0 +1,124 @@
+"""Dead letters on this host's disk, while Redis takes nothing: one file for all gateways of the same Redis."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from webui_adapter.sieve import Corpse
+
+__all__ = ["Spill"]
+
+log = logging.getLogger(__name__)
+
+_TRIES: Final = 5
+_FLAGS: Final = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class Spill:
+    """Lines of JSON, appended under a lock. Blocking: for a thread.
+
+    What is being moved to Redis stands in a second file until it is there; one process at a time moves it. A process
+    that dies in between leaves both files to the next.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        """``limit``: bytes of the file; as many again may be on their way to Redis."""
+        self._folder = folder
+        self._file = folder / "dead-letters.jsonl"
+        self._moving = folder / "dead-letters.moving"
+        self._limit = limit
+        self._lock: int | None = None
+
+    def append(self, corpses: Sequence[Corpse]) -> int:
+        """Keep these, in order; how many found room. A disk that fails has none."""
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = self._open_current()
+        except OSError as error:
+            log.error("dead letters cannot be kept in %s: %s", self._folder, error)  # noqa: TRY400 - no bug of ours
+            return 0
+        try:
+            return self._write(descriptor, corpses)
+        except OSError as error:
+            log.error("dead letters cannot be kept in %s: %s", self._folder, error)  # noqa: TRY400 - no bug of ours
+            return 0
+        finally:
+            os.close(descriptor)
+
+    def take(self) -> tuple[list[Corpse], int] | None:
+        """What waits, oldest first, and how many lines could not be read; None if there is nothing, or another process
+        is at it. ``done`` or ``put_back`` must follow.
+        """
+        if not (self._file.exists() or self._moving.exists()):
+            return None
+        lock = os.open(self._folder / "dead-letters.lock", os.O_RDWR | _FLAGS, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not self._moving.exists():
+                self._rename()
+            lines = [line for line in self._moving.read_bytes().split(b"\n") if line]
+        except OSError:
+            os.close(lock)
+            return None
+        self._lock = lock
+        corpses = [corpse for corpse in map(_parse, lines) if corpse is not None]
+        return corpses, len(lines) - len(corpses)
+
+    def done(self) -> None:
+        """All that was taken is in Redis."""
+        self._moving.unlink(missing_ok=True)
+        self.put_back()
+
+    def put_back(self) -> None:
+        """Not all of it is; it waits on."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _open_current(self) -> int:
+        """The file, locked; not one that has been renamed between opening and locking it."""
+        for _ in range(_TRIES):
+            descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | _FLAGS, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                if os.fstat(descriptor).st_ino == self._file.stat().st_ino:
+                    return descriptor
+            except FileNotFoundError:
+                pass
+            os.close(descriptor)
+        raise OSError(f"{self._file} is renamed again and again")
+
+    def _write(self, descriptor: int, corpses: Sequence[Corpse]) -> int:
+        size = os.fstat(descriptor).st_size
+        for kept, corpse in enumerate(corpses):
+            facts = {**asdict(corpse), "content": base64.b64encode(corpse.content).decode()}
+            line = json.dumps(facts).encode() + b"\n"
+            if size + len(line) > self._limit:
+                return kept
+            # A line that was cut short, by a full disk, ends here: the next one is whole.
+            size += os.write(descriptor, line if kept or not size else b"\n" + line)
+        return len(corpses)
+
+    def _rename(self) -> None:
+        descriptor = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            self._file.rename(self._moving)
+        finally:
+            os.close(descriptor)
+
+
+def _parse(line: bytes) -> Corpse | None:
+    try:
+        facts = json.loads(line)
+        return Corpse(facts["channel"], facts["id"], facts["reason"], base64.b64decode(facts["content"]))
+    except (ValueError, TypeError, KeyError):
+        return None
