@@ -100,7 +100,7 @@ class Bus:
 
     def mark(self, operation: OperationRef, mark: Mark, *, label: str = "") -> None:
         """Count something that happened to a leaf of an operation, in order with the events of that operation."""
-        words = partial(telling, self._builder, operation, label)
+        words = partial(telling, label)
         channel = channel_of(operation.topic)
         self.flusher.put(MarkEntry(channel, operation.topic, operation.op, mark, words))
 

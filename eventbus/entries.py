@@ -17,8 +17,7 @@ __all__ = ["Entry", "MarkEntry", "group"]
 class MarkEntry:
     """A mark on its way to Redis: it keeps its place among the events of its operation.
 
-    ``words`` builds the events that tell of it; called in the outbox's thread, once for neighbouring marks, since that
-    costs more than everything else that a task does for its operation.
+    ``words`` makes what is told of it; called in the outbox's thread, once for neighbouring marks.
     """
 
     channel: str

@@ -7,6 +7,7 @@ it with the process. Thread-safe: workers' outbox threads publish, an event loop
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import threading
 import time
@@ -15,14 +16,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from eventbus.cursor import BEGINNING, Position
-from eventbus.emission import Emission
+from eventbus.emission import Emission, Receipt
 from eventbus.history import History, LogEntry, Page
 from eventbus.letters import DeathReason, Due, Owed, Standing, read_standing
 from eventbus.memoryletters import Lists
+from eventbus.policy import Keep, lane_number
 from eventbus.settings import BusSettings
 from eventbus.tally import Counts, Tally, Told
+from eventbus.topics import channel_of
 from eventbus.transport import Listener, Published, Request, Telling, Write
-from eventbus.wire import join_records, parse_record
+from eventbus.wire import join_records, parse_record, routing_header
 
 __all__ = ["MemoryBroker", "MemoryLetters", "MemoryPublisher", "MemoryReader", "MemorySubscriber"]
 
@@ -36,6 +39,7 @@ class _Channel:
     snapshot: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     ids: OrderedDict[str, int] = field(default_factory=OrderedDict)
     operations: dict[str, Tally] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
     lists: Lists | None = None
 
 
@@ -60,8 +64,8 @@ class MemoryBroker:
             else:
                 offsets = []
                 tally = channel.operations.setdefault(request.operation, Tally())
-                for told, numbers in tally.advance(request.marks):
-                    self._append(channel, _completed(request.telling, told, numbers), records)
+                words = tally.advance(request.marks, _now_ms())
+                self._tell(channel, request.channel, request.operation, request.telling, words, records)
                 counts = tally.counts()
             pruned = self._prune(channel)
             listeners = list(self._listening.get(request.channel, ())) if records else []
@@ -161,6 +165,29 @@ class MemoryBroker:
         with self._lock:
             self._channels.clear()
 
+    def _tell(
+        self,
+        channel: _Channel,
+        name: str,
+        operation: str,
+        telling: Telling,
+        words: Sequence[tuple[Told, Counts]],
+        records: list[bytes],
+    ) -> None:
+        """What ``operation.lua`` says of changes."""
+        channel.labels[operation] = telling.label or channel.labels.get(operation, "")
+        tally = channel.operations[operation]
+        topic = f"{name}:operation:{operation}"
+        facts: list[tuple[str, str]] = [
+            ("task.failed", f"{about},{_ERROR_OF_THE_LOST}") for about in tally.failures if about
+        ]
+        tally.failures.clear()
+        facts += [
+            (f"operation.{word}", _counted(operation, channel.labels[operation], counts)) for word, counts in words
+        ]
+        for number, (type_, data) in enumerate(facts, 1):
+            self._append(channel, _word(type_, topic, telling, number, data), records)
+
     def _append(self, channel: _Channel, emission: Emission, records: list[bytes]) -> int:
         known = channel.ids.get(emission.id)
         if known is not None:
@@ -207,16 +234,28 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _completed(telling: Telling, told: Told, counts: Counts) -> Emission:
-    """The event that tells a change, its payload completed with the counts as ``advance.lua`` does it."""
-    emission: Emission = getattr(telling, told)
-    data = b'"state":"%b","done":%d,"failed":%d,"total":%d}}' % (
-        counts.state.encode(),
-        counts.done,
-        counts.failed,
-        counts.total,
+_URGENT = frozenset({"operation.lost", "operation.succeeded", "operation.failed", "operation.cancelled", "task.failed"})
+_ERROR_OF_THE_LOST = '"error":"WorkerLost: the worker that ran this task is gone"'
+
+
+def _counted(operation: str, label: str, counts: Counts) -> str:
+    facts = {"operation": operation, "label": label, "state": counts.state}
+    numbers = {"done": counts.done, "failed": counts.failed, "total": counts.total}
+    return json.dumps({**facts, **numbers}, ensure_ascii=False, separators=(",", ":"))[1:-1]
+
+
+def _word(type_: str, topic: str, telling: Telling, number: int, data: str) -> Emission:
+    """An event that tells a change, as ``operation.lua`` writes it."""
+    keep: Keep = "latest" if type_ == "operation.progress" else "log"
+    lane = lane_number("high" if type_ in _URGENT else "normal")
+    key = f"{topic}/{type_}" if keep == "latest" else None
+    header = routing_header(
+        lane=lane, keep=keep, expires_ms=0, emitted_us=telling.emitted, type_=type_, topic=topic, key=key
     )
-    return replace(emission, tail=emission.tail + data)
+    id_ = f"{telling.id}.{number}"
+    time_ = telling.emitted // 1000
+    tail = f'"id":"{id_}","type":"{type_}","topic":"{topic}","time":{time_},"data":{{{data}}}}}'.encode()
+    return Emission(channel_of(topic), topic, lane, keep, key, 0, 0.0, header, tail, Receipt(id_))
 
 
 class MemoryPublisher:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from contextvars import ContextVar
 from typing import Literal, NamedTuple
 
-from eventbus.emission import Emission, EmissionBuilder
 from eventbus.events import Event
+from eventbus.ids import event_id
 from eventbus.tally import OperationState
 from eventbus.topics import operation_topic
 from eventbus.transport import Telling
 
 __all__ = [
+    "OperationCancelled",
+    "OperationCancelling",
     "OperationFailed",
+    "OperationLost",
     "OperationProgress",
     "OperationQueued",
     "OperationRef",
+    "OperationResumed",
     "OperationStarted",
     "OperationSucceeded",
+    "RevokedReason",
     "TaskFailed",
     "TaskProgress",
     "TaskRetry",
+    "TaskRevoked",
     "TaskStarted",
     "TaskSucceeded",
     "current_operation",
@@ -71,6 +78,22 @@ class OperationProgress(_Counted, name="operation.progress", keep="latest"):
     """How far the operation is. ``done`` equals ``total`` exactly when all of it has succeeded."""
 
 
+class OperationLost(_Counted, name="operation.lost", lane="high"):
+    """A worker that ran some of it is gone. The messages come again; ``operation.resumed`` follows when they have."""
+
+
+class OperationResumed(_Counted, name="operation.resumed"):
+    """What was lost runs again."""
+
+
+class OperationCancelling(_Counted, name="operation.cancelling"):
+    """Somebody wants it stopped, and some of it still runs."""
+
+
+class OperationCancelled(_Counted, name="operation.cancelled", lane="high"):
+    """Somebody wanted it stopped, and nothing of it runs any more."""
+
+
 class OperationSucceeded(_Counted, name="operation.succeeded", lane="high"):
     """Everything has ended and nothing failed."""
 
@@ -107,6 +130,17 @@ class TaskFailed(_OfTask, name="task.failed", lane="high"):
     error: str
 
 
+RevokedReason = Literal["cancelled", "revoked", "terminated", "expired"]
+
+
+class TaskRevoked(_OfTask, name="task.revoked", lane="high"):
+    """The task will not run, or was stopped: its operation was cancelled, or somebody revoked it (``terminated`` while
+    it ran), or it waited beyond its time.
+    """
+
+    reason: RevokedReason
+
+
 class TaskProgress(Event, name="task.progress", keep="latest", key=("task", "stage")):
     """Steps within one task. ``total`` is None where nobody knows; ``rate`` is steps per second."""
 
@@ -119,21 +153,6 @@ class TaskProgress(Event, name="task.progress", keep="latest", key=("task", "sta
     state: Literal["running", "done", "failed"] = "running"
 
 
-def telling(builder: EmissionBuilder, operation: OperationRef, label: str) -> Telling:
-    """The four events with which an operation's changes are told, each without its last members: state, done, failed
-    and total. Those are known in Redis only, where the count is made.
-    """
-
-    def open_ended(cls: type[_Counted]) -> Emission:
-        whole = cls(operation=operation.op, label=label, state="queued", done=0, failed=0, total=0)
-        emission = builder.build(operation.topic, whole)
-        cut = emission.tail.rindex(b'"state":')
-        emission.tail = emission.tail[:cut]
-        return emission
-
-    return Telling(
-        started=open_ended(OperationStarted),
-        progress=open_ended(OperationProgress),
-        succeeded=open_ended(OperationSucceeded),
-        failed=open_ended(OperationFailed),
-    )
+def telling(label: str) -> Telling:
+    """What an operation's changes are told with, as of now."""
+    return Telling(event_id(), time.time_ns() // 1000, label)

@@ -42,6 +42,14 @@ class BusSettings(BaseSettings):
     dead_ttl: timedelta = Field(timedelta(days=30), description="life of a dead letter that nobody decides about")
     requeue_rate: float = Field(50.0, gt=0, description="dead letters that one requeues a second")
 
+    operations_limit: int = Field(500, ge=1, description="operations of one user that are listed")
+    running_shown: int = Field(100, ge=1, description="running tasks that are shown of one operation")
+    cancelled_limit: int = Field(10_000, ge=1, description="cancelled operations that workers are told of")
+    cancelled_ttl: timedelta = Field(timedelta(hours=24), description="for how long they are told")
+    lost_patience: timedelta = Field(
+        timedelta(hours=2), description="for a lost task's message to come again; longer than the visibility timeout"
+    )
+
     outbox_events: int = Field(50_000, ge=1, description="events that may wait in a process")
     outbox_bytes: int = Field(64 * 1_048_576, ge=1024, description="bytes that may wait in a process")
     linger: float = Field(0.005, ge=0, description="least time between two batches; the high lane does not wait")

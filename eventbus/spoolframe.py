@@ -21,7 +21,6 @@ __all__ = ["HEAD", "Damaged", "frame", "frame_length", "unframe"]
 
 _HEAD: Final = struct.Struct(">II")
 HEAD: Final = _HEAD.size
-_TOLD: Final = ("started", "progress", "succeeded", "failed")
 
 
 class Damaged(ValueError):
@@ -34,16 +33,14 @@ def frame(entry: Entry) -> bytes:
         facts: dict[str, Any] = {"event": _facts(entry)}
         tails = [entry.tail]
     else:
-        telling = entry.words()
-        told = [getattr(telling, name) for name in _TOLD]
         facts = {
             "mark": asdict(entry.mark),
             "channel": entry.channel,
             "topic": entry.topic,
             "operation": entry.operation,
-            "told": [_facts(emission) for emission in told],
+            "told": asdict(entry.words()),
         }
-        tails = [emission.tail for emission in told]
+        tails = []
     content = b"\n".join((json.dumps(facts, separators=(",", ":")).encode(), *tails))
     return _HEAD.pack(len(content), zlib.crc32(content)) + content
 
@@ -67,7 +64,7 @@ def unframe(data: bytes) -> Entry:
         facts = json.loads(line)
         if "event" in facts:
             return _emission(facts["event"], tails[0])
-        told = Telling(*(_emission(of, tail) for of, tail in zip(facts["told"], tails, strict=True)))
+        told = Telling(**facts["told"])
         return MarkEntry(facts["channel"], facts["topic"], facts["operation"], Mark(**facts["mark"]), lambda: told)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise Damaged(f"a frame cannot be read: {error}") from None

@@ -1,28 +1,42 @@
-"""Counting an operation: leaves of a canvas published and ended, each once, in whatever order one hears of them.
+"""Counting an operation: leaves of a canvas published, run and ended, each once, in whatever order one hears of them.
 
-``advance.lua`` does the same atomically in Redis; the contract tests hold the two against each other.
+``operation.lua`` and its verbs do the same atomically in Redis; the contract tests hold the two against each other.
 
 A leaf is one task of the canvas. It is *planned* if the canvas named it at the start, else *dynamic* and raises the
 total; a *hidden* one (Celery's own ``celery.*`` tasks, the starter itself) keeps the operation open but is not counted.
 The operation has ended when everything that was published has ended. Publication may be heard of after the end
 of the same leaf, since two processes tell of them; so both are remembered. Whatever has started has been published,
 even if the publisher died before it could tell.
+
+A leaf that runs has a *lease*, which its worker renews. If it lapses, the worker is gone: the leaf is *lost* where its
+message will come again (it is acknowledged late), and has failed where it will not. A cancelled operation ends as soon
+as nothing of it runs: what is still queued will not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-__all__ = ["Counts", "Mark", "MarkKind", "OperationState", "Tally", "Told"]
+__all__ = ["ENDED", "Counts", "Mark", "MarkKind", "OperationState", "Tally", "Told"]
 
-MarkKind = Literal["plan", "published", "started", "done", "failed"]
-OperationState = Literal["queued", "running", "succeeded", "failed"]
-Told = Literal["started", "progress", "succeeded", "failed"]
+MarkKind = Literal["plan", "published", "started", "released", "done", "failed", "revoked"]
+OperationState = Literal["queued", "running", "lost", "cancelling", "succeeded", "failed", "cancelled"]
+Told = Literal["started", "progress", "lost", "resumed", "cancelling", "succeeded", "failed", "cancelled"]
 
+ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
+"""States that nothing leads out of."""
 
-_RUNNING: Final = ("started", "done", "failed")
+# What is told when a state is entered; of ``running`` only after ``lost``.
+_WORD_OF: Final[Mapping[OperationState, tuple[Told]]] = {
+    "lost": ("lost",),
+    "cancelling": ("cancelling",),
+    "succeeded": ("succeeded",),
+    "failed": ("failed",),
+    "cancelled": ("cancelled",),
+}
+_RUNNING: Final = ("started", "done", "failed", "revoked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +44,23 @@ class Mark:
     """Something that happened to a leaf.
 
     Attributes:
-        kind: ``plan`` sets how many planned leaves there are (``planned`` is then the number).
+        kind: ``plan`` sets how many planned leaves there are (``planned`` is then the number); ``released`` ends a run
+            that is not the leaf's end (a retry, a message given back); ``revoked`` ends a leaf that is not to run.
         leaf: the leaf's key; the same leaf is counted once.
         planned: whether the canvas named this leaf at the start: 1 or 0.
         hidden: not counted in the total.
+        lease: of ``started``: milliseconds within which its worker will be heard of again; 0: nobody watches.
+        late: of ``started``: whether the message comes again if the worker vanishes.
+        about: of ``started``: the task, as members of a JSON object (``"task":"…","name":"…","retries":0``).
     """
 
     kind: MarkKind
     leaf: str = ""
     planned: int = 0
     hidden: bool = False
+    lease: int = 0
+    late: bool = False
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +75,16 @@ class Counts:
 
 @dataclass(slots=True)
 class Tally:
-    """State of one operation, fed with marks."""
+    """State of one operation, fed with marks. Times are milliseconds since 1970, 0 for never.
+
+    Attributes:
+        leaves: key -> one letter, as in ``operation.lua``: p published, r runs, R runs and would come again, l lost,
+            e ended before its publication was heard of, b both.
+        leases: key -> when to look at it.
+        about: key -> the task that runs.
+        running, lost: how many leaves are ``r`` or ``R``, and ``l``.
+        failures: ``about`` of leaves that failed because their lease had lapsed, since they were last taken.
+    """
 
     state: OperationState = "queued"
     planned: int = 0
@@ -64,67 +94,171 @@ class Tally:
     open: int = 0
     early: int = 0
     opened: bool = False
+    running: int = 0
+    lost: int = 0
+    cancelled: int = 0
+    queued: int = 0
+    started: int = 0
+    heard: int = 0
+    ended: int = 0
     leaves: dict[str, str] = field(default_factory=dict)
+    leases: dict[str, int] = field(default_factory=dict)
+    about: dict[str, str] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
 
     def counts(self) -> Counts:
         """The numbers a page sees."""
         return Counts(self.state, self.done, self.failed, max(self.planned + self.dynamic, self.done + self.failed))
 
-    def advance(self, marks: Sequence[Mark]) -> list[tuple[Told, Counts]]:
+    def advance(self, marks: Sequence[Mark], now: int = 0) -> list[tuple[Told, Counts]]:
         """Take marks in; return what is to be told, in order, each with the numbers of its moment."""
-        told: list[tuple[Told, Counts]] = []
-        if self.state in ("succeeded", "failed"):
-            return told
+        if self.state in ENDED:
+            return []
         before = self.counts()
         for mark in marks:
-            self._take(mark)
-        if self.state == "queued" and any(mark.kind in _RUNNING and not mark.hidden for mark in marks):
-            self.state = "running"
-            told.append(("started", self.counts()))
-        ended = self.opened and self.open == 0 and self.early == 0
-        if ended:
-            self.state = "failed" if self.failed else "succeeded"
-            if self.state == "succeeded":
-                # A plan may name leaves that a callback or an Ignore made superfluous: the end is the truth.
-                self.planned = self.done - self.dynamic
-        after = self.counts()
-        if (before.done, before.failed, before.total) != (after.done, after.failed, after.total):
-            told.append(("progress", after))
-        if self.state == "succeeded":
-            told.append(("succeeded", after))
-        elif self.state == "failed":
-            told.append(("failed", after))
-        return told
+            self._take(mark, now)
+        begun = any(mark.kind in _RUNNING and not mark.hidden for mark in marks)
+        return self._settle(before, now, begun=begun)
 
-    def _take(self, mark: Mark) -> None:
-        if mark.kind == "plan":
-            self.planned = mark.planned
-            return
-        known = self.leaves.get(mark.leaf)
-        if mark.kind in ("published", "started"):
-            if known == "e":
-                self.leaves[mark.leaf] = "b"
-                self.early -= 1
-                self.opened = True
-            elif known is None:
-                self.leaves[mark.leaf] = "p"
-                self.open += 1
-                self.opened = True
-                self._count_dynamic(mark)
-        elif mark.kind in ("done", "failed") and known in (None, "p"):
-            if known == "p":
-                self.leaves[mark.leaf] = "b"
-                self.open -= 1
+    def cancel(self, now: int) -> list[tuple[Told, Counts]]:
+        """Somebody wants it stopped."""
+        if self.state in ENDED:
+            return []
+        before = self.counts()
+        self.cancelled = self.cancelled or now
+        return self._settle(before, now)
+
+    def lapse(self, now: int, patience: int) -> list[tuple[Told, Counts]]:
+        """Look at the leases. A lost leaf that has not come again within ``patience`` milliseconds has failed."""
+        if self.state in ENDED:
+            return []
+        before = self.counts()
+        for leaf in sorted((leaf for leaf, until in self.leases.items() if until <= now), key=self.leases.__getitem__):
+            if self.leaves[leaf] == "R":
+                self.leaves[leaf] = "l"
+                self.running -= 1
+                self.lost += 1
+                self.leases[leaf] = now + patience
             else:
-                self.leaves[mark.leaf] = "e"
-                self.early += 1
-                self._count_dynamic(mark)
-            if not mark.hidden:
-                if mark.kind == "done":
-                    self.done += 1
-                else:
-                    self.failed += 1
+                self.failures.append(self.about.get(leaf, ""))
+                self._end(Mark("failed", leaf))
+        return self._settle(before, now)
+
+    @property
+    def look(self) -> int:
+        """When to look at the leases next; 0: there are none."""
+        return min(self.leases.values(), default=0)
+
+    # --- what a mark does ------------------------------------------------------------------------------------
+
+    def _take(self, mark: Mark, now: int) -> None:
+        match mark.kind:
+            case "plan":
+                self.planned = mark.planned
+            case "published":
+                self._publish(mark)
+            case "started":
+                self._publish(mark)
+                self._start(mark, now)
+            case "released":
+                self._release(mark.leaf)
+            case _:
+                self._end(mark)
+
+    def _publish(self, mark: Mark) -> None:
+        known = self.leaves.get(mark.leaf)
+        if known == "e":
+            self.leaves[mark.leaf] = "b"
+            self.early -= 1
+            self.opened = True
+        elif known is None:
+            self.leaves[mark.leaf] = "p"
+            self.open += 1
+            self.opened = True
+            self._count_dynamic(mark)
+
+    def _start(self, mark: Mark, now: int) -> None:
+        known = self.leaves[mark.leaf]
+        if known == "b":
+            return
+        self.running += known in "pl"
+        self.lost -= known == "l"
+        self.leaves[mark.leaf] = "R" if mark.late else "r"
+        self.about[mark.leaf] = mark.about
+        self.leases.pop(mark.leaf, None)
+        if mark.lease:
+            self.leases[mark.leaf] = now + mark.lease
+
+    def _release(self, leaf: str) -> None:
+        known = self.leaves.get(leaf)
+        if known in ("r", "R", "l"):
+            self._stop(leaf, known)
+            self.leaves[leaf] = "p"
+
+    def _stop(self, leaf: str, known: str) -> None:
+        self.running -= known in "rR"
+        self.lost -= known == "l"
+        self.leases.pop(leaf, None)
+        self.about.pop(leaf, None)
+
+    def _end(self, mark: Mark) -> None:
+        known = self.leaves.get(mark.leaf)
+        if known in ("e", "b"):
+            return
+        if known is None:
+            self.leaves[mark.leaf] = "e"
+            self.early += 1
+            self._count_dynamic(mark)
+        else:
+            self._stop(mark.leaf, known)
+            self.leaves[mark.leaf] = "b"
+            self.open -= 1
+        if mark.hidden:
+            return
+        if mark.kind == "done":
+            self.done += 1
+        elif mark.kind == "failed" or not self.cancelled:
+            # What a person has cancelled has not failed; what expired, or was revoked for another reason, has.
+            self.failed += 1
 
     def _count_dynamic(self, mark: Mark) -> None:
         if not mark.planned and not mark.hidden:
             self.dynamic += 1
+
+    # --- what follows ----------------------------------------------------------------------------------------
+
+    def _settle(self, before: Counts, now: int, *, begun: bool = False) -> list[tuple[Told, Counts]]:
+        told: list[tuple[Told, Counts]] = []
+        self.queued = self.queued or now
+        self.heard = now
+        if self.state == "queued" and begun:
+            self.state = "running"
+            self.started = now
+            told.append(("started", self.counts()))
+        former, self.state = self.state, self._next()
+        if self.state == "succeeded":
+            # A plan may name leaves that a callback or an Ignore made superfluous: the end is the truth.
+            self.planned = self.done - self.dynamic
+        if self.state in ENDED:
+            self.ended = now
+            self.leases.clear()
+        after = self.counts()
+        if (before.done, before.failed, before.total) != (after.done, after.failed, after.total):
+            told.append(("progress", after))
+        if self.state == "running" and former == "lost":
+            told.append(("resumed", after))
+        elif self.state != former:
+            told += [(word, after) for word in _WORD_OF.get(self.state, ())]
+        return told
+
+    def _next(self) -> OperationState:
+        over = self.opened and self.open == 0 and self.early == 0
+        if over and not self.failed and (not self.cancelled or self.done >= self.planned + self.dynamic):
+            return "succeeded"  # also if somebody wanted it stopped: it was too late for that
+        if self.cancelled:
+            return "cancelled" if over or not self.running else "cancelling"
+        if over:
+            return "failed"
+        if self.lost:
+            return "lost"
+        return "queued" if self.state == "queued" else "running"

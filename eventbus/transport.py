@@ -44,12 +44,17 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Telling:
-    """The events with which an operation's changes are told; their payload is completed with the counts."""
+    """What the events need with which an operation's changes are told; all else is known where the count is made.
 
-    started: Emission
-    progress: Emission
-    succeeded: Emission
-    failed: Emission
+    Attributes:
+        id: of the batch; the events' ids begin with it, so that a batch that is sent again is told once.
+        emitted: microseconds since 1970.
+        label: of the operation; empty: as it is.
+    """
+
+    id: str
+    emitted: int
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,11 @@ class Advance:
     operation: str
     marks: Sequence[Mark]
     telling: Telling
+
+    @property
+    def lease(self) -> int:
+        """Milliseconds of the shortest lease that it begins; 0: none."""
+        return min((mark.lease for mark in self.marks if mark.lease), default=0)
 
 
 Request = Write | Advance

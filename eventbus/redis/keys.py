@@ -20,10 +20,24 @@ class Keys:
         stem = f"{self.prefix}:{{{channel}}}:"
         return f"{stem}state", f"{stem}log", f"{stem}snapshot", f"{stem}ids"
 
-    def operation(self, channel: str, operation: str) -> tuple[str, str]:
-        """Counts and leaves of an operation of that channel: KEYS[5..6] of ``advance``."""
+    def operation(self, channel: str, operation: str) -> tuple[str, str, str]:
+        """Counts, leaves and leases of an operation of that channel: KEYS[5..7] of ``operation.lua``."""
         stem = f"{self.prefix}:{{{channel}}}:operation:{operation}"
-        return stem, f"{stem}:tasks"
+        return stem, f"{stem}:tasks", f"{stem}:leases"
+
+    def operations(self, channel: str) -> str:
+        """Operations of that channel, by when they were first heard of."""
+        return f"{self.prefix}:{{{channel}}}:operations"
+
+    @property
+    def leases(self) -> str:
+        """Operations of which something runs, as ``channel operation``, by when to look at their leases."""
+        return f"{self.prefix}:leases"
+
+    @property
+    def cancelled(self) -> str:
+        """Operations that somebody wants stopped, as ``channel operation``, by when that was."""
+        return f"{self.prefix}:cancelled"
 
     def letters(self, channel: str) -> tuple[str, ...]:
         """Pending, its three lanes, dead, dead:at and acked: KEYS[5..11] of ``letters.lua``."""

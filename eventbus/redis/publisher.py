@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
@@ -14,10 +15,11 @@ from eventbus.cursor import Position
 from eventbus.errors import Refused, Unavailable
 from eventbus.letters import Standing, read_standing
 from eventbus.redis.keys import Keys
+from eventbus.redis.operationcalls import advance
 from eventbus.redis.resp import Command, pack
-from eventbus.redis.scripts import Call, advance, publish, read
+from eventbus.redis.scripts import Call, publish, read
 from eventbus.settings import BusSettings
-from eventbus.transport import Published, Request, Write
+from eventbus.transport import Advance, Published, Request, Write
 
 __all__ = ["INDEX_GRACE_MS", "RedisPublisher", "classify"]
 
@@ -77,7 +79,9 @@ class RedisPublisher:
         """See ``Publisher``."""
         calls = [self._call(request) for request in requests]
         owing = {request.channel for request in requests if isinstance(request, Write) and request.owing}
-        replies = self._run(calls, self._index(owing) if owing else ())
+        leased = [request for request in requests if isinstance(request, Advance) and request.lease]
+        before = (*(self._index(owing) if owing else ()), *(self._leased(leased) if leased else ()))
+        replies = self._run(calls, before)
         return [
             reply if isinstance(reply, Exception) else call.decode(reply)
             for call, reply in zip(calls, replies, strict=True)
@@ -110,6 +114,16 @@ class RedisPublisher:
         index, soon = self._keys.index, time.time_ns() // 1_000_000 + INDEX_GRACE_MS
         life = int(self._settings.dead_ttl.total_seconds() * 1.125)
         return [*(("ZADD", index, "LT", soon, channel) for channel in channels), ("EXPIRE", index, life)]
+
+    def _leased(self, requests: Sequence[Advance]) -> Sequence[Command]:
+        """Note the operations of which something will run, before it does, for the same reason."""
+        index, now = self._keys.leases, time.time_ns() // 1_000_000
+        life = math.ceil(self._settings.lost_patience.total_seconds() * 1.125) + 86_400
+        noted = (
+            ("ZADD", index, "LT", now + request.lease + INDEX_GRACE_MS, f"{request.channel} {request.operation}")
+            for request in requests
+        )
+        return [*noted, ("EXPIRE", index, life)]
 
     def run(self, call: Call[R]) -> R:
         """Run one script. Raises Unavailable or Refused."""

@@ -19,11 +19,10 @@ from eventbus.history import History, LogEntry, Page
 from eventbus.redis.keys import Keys
 from eventbus.redis.resp import Command
 from eventbus.settings import BusSettings
-from eventbus.tally import Counts, OperationState
-from eventbus.transport import Advance, Published, Write
+from eventbus.transport import Published, Write
 from eventbus.wire import read_record
 
-__all__ = ["Call", "Script", "advance", "letter_options", "options", "publish", "read", "script"]
+__all__ = ["Call", "Script", "letter_options", "options", "publish", "read", "script"]
 
 R = TypeVar("R")
 
@@ -113,24 +112,6 @@ def letter_options(settings: BusSettings, channel: str) -> tuple[int, ...]:
 def _decode_publish(reply: Reply) -> Published:
     epoch, end, receivers, pruned, *offsets = cast("list[Any]", reply)
     return Published(Position(epoch.decode(), int(end)), offsets, receivers, pruned)
-
-
-def advance(settings: BusSettings, keys: Keys, request: Advance) -> Call[Published]:
-    """``advance.lua``: marks of one operation."""
-    args = options(settings, keys, request.channel, settings.channel_ttl(request.channel))
-    telling = request.telling
-    for emission in (telling.started, telling.progress, telling.succeeded, telling.failed):
-        args += (emission.id, emission.key or "", emission.header, emission.tail)
-    for mark in request.marks:
-        args += (mark.kind, mark.leaf, mark.planned, int(mark.hidden))
-    names = (*keys.channel(request.channel), *keys.operation(request.channel, request.operation))
-    return Call(script("channel", "advance"), names, args, _decode_advance)
-
-
-def _decode_advance(reply: Reply) -> Published:
-    epoch, end, receivers, pruned, state, done, failed, total = cast("list[Any]", reply)
-    counts = Counts(cast("OperationState", state.decode()), done, failed, total)
-    return Published(Position(epoch.decode(), int(end)), (), receivers, pruned, counts)
 
 
 def read(keys: Keys, channel: str, after: int | None, page: Page | None = None) -> Call[History]:

@@ -5,23 +5,25 @@ from __future__ import annotations
 import json
 import uuid
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventbus.emission import EmissionBuilder
 from eventbus.memory import MemoryBroker, MemoryPublisher, MemoryReader
 from eventbus.operation import OperationRef, telling
+from eventbus.redis import operationcalls as calls
+from eventbus.redis.keys import Keys
+from eventbus.redis.operations import Operations, RedisOperations
 from eventbus.redis.publisher import RedisPublisher
 from eventbus.redis.reader import RedisReader
-from eventbus.tally import Mark
+from eventbus.tally import ENDED, Mark, Tally
 from eventbus.transport import Advance
 
 REF = OperationRef("42", "9")
 
 
 def advance(ends, *marks):
-    words = telling(ends.builder, REF, "a label")
-    (published,) = ends.publisher.publish([Advance("user:42", REF.op, marks, words)])
+    (published,) = ends.publisher.publish([Advance("user:42", REF.op, marks, telling("a label"))])
     return published.counts
 
 
@@ -80,39 +82,240 @@ def _data(state, done, failed, total):
     return {"operation": "9", "label": "a label", "state": state, "done": done, "failed": failed, "total": total}
 
 
+def start(leaf, planned=1, lease=60_000, late=False):
+    about = f'"task":"t-{leaf}","name":"shop.{leaf}","retries":0'
+    return Mark("started", leaf, planned, lease=lease, late=late, about=about)
+
+
+class Redis:
+    """What a server and a gateway do with an operation."""
+
+    def __init__(self, settings):
+        self.settings, self.keys = settings, Keys(settings.key_prefix)
+        self.end, self.reader = RedisPublisher(settings), RedisReader(settings)
+        self.desk = Operations(settings)
+
+    def advance(self, *marks):
+        (published,) = self.end.publish([Advance("user:42", REF.op, marks, telling("a label"))])
+        return published.counts
+
+    def cancel(self):
+        return self.end.run(calls.cancel(self.settings, self.keys, "user:42", REF.op, telling("")))
+
+    def age(self, leaf):
+        """As if a lease's time had come."""
+        self.end.execute(("ZADD", self.keys.operation("user:42", REF.op)[2], "XX", 1, leaf))
+
+    def lapse(self):
+        return self.end.run(calls.lapse(self.settings, self.keys, "user:42", REF.op, telling("")))
+
+    async def told(self):
+        return await told(self.reader)
+
+    async def aclose(self):
+        self.end.close()
+        self.desk.close()
+        await self.reader.aclose()
+
+
+@pytest.fixture
+async def real(bus_settings):
+    own = Redis(bus_settings)
+    yield own
+    await own.aclose()
+
+
+async def words(real):
+    return [type_.removeprefix("operation.") for type_, _ in await real.told() if type_ != "operation.progress"]
+
+
+async def test_cancelled_while_queued_it_ends_at_once(real):
+    real.advance(Mark("plan", planned=2), Mark("published", "a", 1), Mark("published", "b", 1))
+    counts = real.cancel()
+    assert (counts.state, counts.done, counts.failed, counts.total) == ("cancelled", 0, 0, 2)
+    assert real.cancel().state == "cancelled", "twice is as good as once"
+    assert await words(real) == ["cancelled"]
+
+
+async def test_cancelled_while_it_runs_it_ends_when_nothing_runs_any_more(real):
+    real.advance(Mark("plan", planned=3), *(Mark("published", leaf, 1) for leaf in "abc"))
+    real.advance(start("a"), start("b"))
+    assert real.cancel().state == "cancelling"
+    assert real.advance(Mark("revoked", "c", 1)).failed == 0, "what a person has cancelled has not failed"
+    assert real.advance(Mark("done", "a", 1)).state == "cancelling"
+    counts = real.advance(Mark("revoked", "b", 1))
+    assert (counts.state, counts.done, counts.failed) == ("cancelled", 1, 0)
+    assert await words(real) == ["started", "cancelling", "cancelled"]
+
+
+async def test_it_was_too_late_to_cancel(real):
+    real.advance(Mark("plan", planned=1), Mark("published", "a", 1), start("a"))
+    real.cancel()
+    assert real.advance(Mark("done", "a", 1)).state == "succeeded"
+    assert real.cancel().state == "succeeded"
+
+
+async def test_what_expires_or_is_revoked_by_others_has_failed(real):
+    real.advance(Mark("plan", planned=1), Mark("published", "a", 1))
+    counts = real.advance(Mark("revoked", "a", 1))
+    assert (counts.state, counts.failed) == ("failed", 1)
+
+
+async def test_a_lost_worker_whose_message_will_not_come_again(real):
+    real.advance(Mark("plan", planned=2), Mark("published", "a", 1), Mark("published", "b", 1))
+    real.advance(start("a"), start("b"))
+    assert real.lapse().counts.state == "running"
+    real.age("a")
+    found = real.lapse()
+    assert (found.counts.state, found.counts.failed) == ("running", 1)
+    assert found.look > 1_000_000_000_000, "b's lease"
+    failed = {
+        "task": "t-a",
+        "name": "shop.a",
+        "retries": 0,
+        "error": "WorkerLost: the worker that ran this task is gone",
+    }
+    assert ("task.failed", failed) in await real.told()
+    assert real.advance(Mark("done", "b", 1)).state == "failed"
+    assert real.lapse().look == 0
+
+
+async def test_a_lost_worker_whose_message_comes_again(real):
+    real.advance(Mark("plan", planned=1), Mark("published", "a", 1), start("a", late=True))
+    real.age("a")
+    assert real.lapse().counts.state == "lost"
+    assert [(task.name, task.lost) for task in real.desk.get("42", "9").tasks] == [("shop.a", True)]
+    assert real.advance(start("a", late=True)).state == "running"
+    assert real.advance(Mark("done", "a", 1)).state == "succeeded"
+    assert await words(real) == ["started", "lost", "resumed", "succeeded"]
+
+
+async def test_what_is_lost_for_too_long_has_failed(real):
+    real.advance(Mark("plan", planned=1), Mark("published", "a", 1), start("a", late=True))
+    for state in ("lost", "failed"):
+        real.age("a")
+        assert real.lapse().counts.state == state
+
+
+async def test_a_lease_that_is_renewed_does_not_lapse(real):
+    real.advance(Mark("plan", planned=1), Mark("published", "a", 1), start("a", lease=1))
+    assert real.desk.renew({REF: ["a"]}, 60) == {REF: True}
+    assert real.lapse().counts.state == "running"
+    assert real.desk.renew({REF: ["a", "never heard of"]}, 61) == {REF: False}
+    real.advance(Mark("released", "a", 1))
+    assert real.desk.renew({REF: ["a"]}, 62) == {REF: False}, "it waits for its next try"
+
+
+async def test_operations_are_listed_the_newest_first(real):
+    for op in ("first", "second", "third"):
+        marks = [Mark("plan", planned=1), Mark("published", "a", 1)]
+        real.end.publish([Advance("user:42", op, marks, telling(f'the "{op}"/ä'))])
+    real.desk.cancel("42", "second")
+    found = real.desk.of("42")
+    assert [(info.id, info.state) for info in found] == [
+        ("third", "queued"),
+        ("second", "cancelled"),
+        ("first", "queued"),
+    ]
+    assert found[0].label == 'the "third"/ä'
+    assert found[0].queued > 0
+    assert found[1].ended >= found[1].cancelled >= found[1].queued
+    assert [info.id for info in real.desk.of("42", states=["cancelled"])] == ["second"]
+    assert [info.id for info in real.desk.of("42", limit=1)] == ["third"]
+    assert real.desk.of("nobody") == []
+    assert [ref for ref, _ in real.desk.cancelled(0)] == [("42", "second")]
+    assert real.desk.cancel("42", "never") is None
+
+
+async def test_the_list_is_bounded(real):
+    small = real.settings.model_copy(update={"operations_limit": 2})
+    end = RedisPublisher(small)
+    for op in "abc":
+        end.publish([Advance("user:42", op, [Mark("plan", planned=1)], telling(""))])
+    end.close()
+    assert [info.id for info in real.desk.of("42")] == ["c", "b"]
+
+
+async def test_the_index_of_leases_knows_what_runs(real):
+    gateway = RedisOperations(real.settings, real.reader)
+    real.advance(Mark("plan", planned=1), Mark("published", "a", 1), start("a", lease=1))
+    assert await gateway.due(10) == [], "not yet"
+    real.end.execute(("ZADD", real.keys.leases, 1, "user:42 9"))
+    assert await gateway.due(10) == ["user:42 9"]
+    real.age("a")
+    found = await gateway.lapse("user:42 9")
+    assert found.counts is not None
+    assert found.counts.state == "failed"
+    assert await gateway.due(10) == []
+    assert real.end.execute(("ZCARD", real.keys.leases)) == [0], "nothing of it runs"
+
+
 leaves = st.sampled_from(["a", "b", "c", "h"])
 marks = st.builds(
-    lambda kind, leaf, planned: (
-        Mark(kind, leaf, 1 if leaf in "ab" else 0, hidden=leaf == "h")
+    lambda kind, leaf, planned, late: (
+        Mark(
+            kind,
+            leaf,
+            1 if leaf in "ab" else 0,
+            hidden=leaf == "h",
+            lease=60_000 if kind == "started" else 0,
+            late=late,
+            about=f'"task":"{leaf}","name":"n","retries":0' if kind == "started" else "",
+        )
         if kind != "plan"
         else Mark("plan", planned=planned)
     ),
-    st.sampled_from(["plan", "published", "published", "started", "done", "failed"]),
+    st.sampled_from(["plan", "published", "published", "started", "started", "released", "done", "failed", "revoked"]),
     leaves,
     st.integers(0, 3),
+    st.booleans(),
+)
+steps = st.one_of(
+    st.lists(marks, min_size=1, max_size=4),
+    st.just("cancel"),
+    leaves.map(lambda leaf: ("lapse", leaf)),
 )
 
 
-@given(st.lists(st.lists(marks, min_size=1, max_size=4), min_size=1, max_size=8))
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(steps, min_size=1, max_size=10))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_lua_and_python_count_alike(bus_settings, batches):
-    one = bus_settings.model_copy(update={"key_prefix": f"t{uuid.uuid4().hex[:10]}"})
-    broker = MemoryBroker(one)
-    redis_end, memory_end = RedisPublisher(one), MemoryPublisher(broker)
-    builder = EmissionBuilder(one)
-    ended = False
-    for batch in batches:
-        counts = [
-            publisher.publish([Advance("user:42", REF.op, batch, telling(builder, REF, "a label"))])[0].counts
-            for publisher in (redis_end, memory_end)
-        ]
-        assert counts[0] == counts[1]
-        assert counts[0].done + counts[0].failed <= counts[0].total
-        assert not ended or counts[0].state in ("succeeded", "failed")
-        ended = counts[0].state in ("succeeded", "failed")
-        if counts[0].state == "succeeded":
-            assert counts[0].done == counts[0].total
-    reader = RedisReader(one)
-    assert await told(reader) == await told(MemoryReader(broker))
-    redis_end.close()
-    await reader.aclose()
+    real = Redis(bus_settings.model_copy(update={"key_prefix": f"t{uuid.uuid4().hex[:10]}"}))
+    tally, ended, said = Tally(), False, []
+    for step in batches:
+        if step == "cancel":
+            counts = real.cancel()
+            said += [] if counts is None else tally.cancel(5)
+        elif isinstance(step, tuple):
+            real.age(step[1])
+            counts = real.lapse().counts
+            if step[1] in tally.leases:
+                tally.leases[step[1]] = 1
+            said += [] if counts is None else tally.lapse(5, 60_000)
+        else:
+            counts = real.advance(*step)
+            said += tally.advance(step, 5)
+        assert counts in (None, tally.counts())
+        if counts is not None:
+            assert counts.done + counts.failed <= counts.total
+            assert not ended or counts.state in ENDED
+            ended = counts.state in ENDED
+            assert counts.state != "succeeded" or counts.done == counts.total
+        assert tally.running == sum(letter in "rR" for letter in tally.leaves.values())
+        assert tally.lost == sum(letter == "l" for letter in tally.leaves.values())
+    expected = [(f"operation.{word}", _data(c.state, c.done, c.failed, c.total)) for word, c in said]
+    progress = [fact for fact in expected if fact[0] == "operation.progress"][-1:]
+    lasting = [fact for fact in expected if fact[0] != "operation.progress"]
+    found = [fact for fact in await real.told() if fact[0] != "task.failed"]
+    assert [fact for fact in found if fact[0] != "operation.progress"] == lasting
+    assert [fact for fact in found if fact[0] == "operation.progress"] == progress
+    await real.aclose()
+
+
+async def test_in_the_process_it_is_told_alike(bus_settings, real):
+    broker = MemoryBroker(bus_settings)
+    publisher = MemoryPublisher(broker)
+    for batch in ([Mark("plan", planned=1), Mark("published", "a", 1)], [start("a")], [Mark("failed", "a", 1)]):
+        publisher.publish([Advance("user:42", REF.op, batch, telling("a label"))])
+        real.advance(*batch)
+    assert await told(MemoryReader(broker)) == await real.told()

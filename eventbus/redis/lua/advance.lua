@@ -1,121 +1,62 @@
--- advance: count marks of an operation and tell of what has changed, in one step, so that no worker can
--- tell an older count after a newer one, and nobody can die between the last leaf and the word that it was the last.
--- The rules are those of eventbus/tally.py.
+-- advance: count marks of an operation and tell of what has changed.
 --
--- KEYS[1..4]        as in channel.lua
--- KEYS[5] counts    hash    state, planned, dynamic, done, failed, open, early, opened
--- KEYS[6] leaves    hash    leaf -> p (published), e (ended, publication not heard of yet), b (both)
+-- KEYS, ARGV as in operation.lua, then for each mark: kind, leaf, planned (0 or 1; of plan: how many), hidden (0 or 1), lease (ms), late (0 or 1), about
 --
--- ARGV[1..7]        as in channel.lua
--- then four times   id, key, header, tail up to the payload's first member: of started, progress, succeeded, failed
--- then for each mark: kind (plan, published, started, done, failed), leaf, planned, hidden (0 or 1)
---
--- Returns {epoch, end of the channel, receivers, states pruned, state, done, failed, total}
-local FIELDS = { 'planned', 'dynamic', 'done', 'failed', 'open', 'early', 'opened' }
-local known = redis.call('HMGET', KEYS[5], 'state', unpack(FIELDS))
-local n = { state = known[1] or 'queued' }
-for i, name in ipairs(FIELDS) do
-  n[name] = tonumber(known[i + 1] or '0')
-end
-local function total()
-  return math.max(n.planned + n.dynamic, n.done + n.failed)
-end
-local was_ended = n.state == 'succeeded' or n.state == 'failed'
-local was_done, was_failed, was_total = n.done, n.failed, total()
-local begun = false
+-- Returns as operation.lua's answer
+local fresh_leases = false
 
-local function count_dynamic(planned, hidden)
-  if planned == '0' and hidden == '0' then
-    n.dynamic = n.dynamic + 1
-  end
-end
-
-local function published(leaf, planned, hidden)
-  local mark = redis.call('HGET', KEYS[6], leaf)
-  if mark == 'e' then
-    redis.call('HSET', KEYS[6], leaf, 'b')
-    n.early, n.opened = n.early - 1, 1
-  elseif not mark then
-    redis.call('HSET', KEYS[6], leaf, 'p')
-    n.open, n.opened = n.open + 1, 1
-    count_dynamic(planned, hidden)
-  end
-end
-
-local function ended(kind, leaf, planned, hidden)
-  local mark = redis.call('HGET', KEYS[6], leaf)
-  if mark == 'p' then
-    redis.call('HSET', KEYS[6], leaf, 'b')
-    n.open = n.open - 1
-  elseif not mark then
-    redis.call('HSET', KEYS[6], leaf, 'e')
-    n.early = n.early + 1
-    count_dynamic(planned, hidden)
-  else
+local function started(leaf, planned, hidden, lease, late, about)
+  -- Its publisher may have died before it could tell.
+  published(leaf, planned, hidden)
+  local is = letter(leaf)
+  if is == 'b' then
     return
   end
-  if hidden == '0' then
-    n[kind] = n[kind] + 1
+  if is == 'p' or is == 'l' then
+    n.running = n.running + 1
+  end
+  if is == 'l' then
+    n.lost = n.lost - 1
+  end
+  redis.call('HSET', KEYS[6], leaf, (late == '1' and 'R ' or 'r ') .. about)
+  if lease ~= '0' then
+    redis.call('ZADD', KEYS[7], now_ms + tonumber(lease), leaf)
+    fresh_leases = true
+  elseif is ~= 'p' then
+    redis.call('ZREM', KEYS[7], leaf)
   end
 end
 
-local MARKS = OPTIONS + 16
+local function released(leaf)
+  local is = letter(leaf)
+  if is == 'r' or is == 'R' or is == 'l' then
+    stop(leaf, is)
+    redis.call('HSET', KEYS[6], leaf, 'p')
+  end
+end
+
 if not was_ended then
-  for i = MARKS + 1, #ARGV, 4 do
+  for i = OPTIONS + 1, #ARGV, 7 do
     local kind, leaf, planned, hidden = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
     if kind == 'plan' then
       n.planned = tonumber(planned)
     elseif kind == 'published' then
       published(leaf, planned, hidden)
+    elseif kind == 'released' then
+      released(leaf)
     else
       -- A hidden leaf, such as the starter, is nothing that a person would call the beginning.
       begun = begun or hidden == '0'
       if kind == 'started' then
-        -- Its publisher may have died before it could tell.
-        published(leaf, planned, hidden)
+        started(leaf, planned, hidden, ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
       else
         ended(kind, leaf, planned, hidden)
       end
     end
   end
 end
-
-local function tell(which, keep)
-  local at = OPTIONS + which * 4
-  local data = '"state":"' .. n.state .. '","done":' .. text(n.done) .. ',"failed":' .. text(n.failed)
-    .. ',"total":' .. text(total()) .. '}}'
-  append(ARGV[at + 1], keep, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4] .. data)
+settle()
+if fresh_leases then
+  redis.call('EXPIRE', KEYS[7], math.ceil(tonumber(ARGV[7]) * 1.125))
 end
-
-if not was_ended then
-  if n.state == 'queued' and begun then
-    n.state = 'running'
-    tell(0, 'log')
-  end
-  if n.opened == 1 and n.open == 0 and n.early == 0 then
-    n.state = n.failed > 0 and 'failed' or 'succeeded'
-    if n.state == 'succeeded' then
-      n.planned = n.done - n.dynamic
-    end
-  end
-  if n.done ~= was_done or n.failed ~= was_failed or total() ~= was_total then
-    tell(1, 'latest')
-  end
-  if n.state == 'succeeded' then
-    tell(2, 'log')
-  elseif n.state == 'failed' then
-    tell(3, 'log')
-  end
-  local fields = { 'state', n.state }
-  for _, name in ipairs(FIELDS) do
-    fields[#fields + 1] = name
-    fields[#fields + 1] = text(n[name])
-  end
-  redis.call('HSET', KEYS[5], unpack(fields))
-end
-local in_epoch, receivers, pruned = close()
--- Marks alone publish nothing, and leaves may be new: their life is renewed here.
-for i = 5, 6 do
-  redis.call('EXPIRE', KEYS[i], math.ceil(tonumber(ARGV[7]) * 1.125))
-end
-return { in_epoch, text(offset), receivers, pruned, n.state, n.done, n.failed, total() }
+return answer()

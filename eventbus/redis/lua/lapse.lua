@@ -1,0 +1,28 @@
+-- lapse: look at an operation's leases. A leaf whose worker is gone is lost if its message will come again, and has failed if not;
+-- so has a lost one that did not come again in time.
+--
+-- KEYS, ARGV as in operation.lua, then: patience with what is lost (ms), leaves looked at at once, text of the error
+--
+-- Returns as operation.lua's answer; an empty state where the operation is not known
+if is_new then
+  redis.call('DEL', KEYS[7])
+  return { epoch, text(offset), 0, 0, '', 0, 0, 0, '0' }
+end
+local patience, limit, gone = tonumber(ARGV[OPTIONS + 1]), ARGV[OPTIONS + 2], ARGV[OPTIONS + 3]
+if not was_ended then
+  for _, leaf in ipairs(redis.call('ZRANGEBYSCORE', KEYS[7], '-inf', now_ms, 'LIMIT', 0, limit)) do
+    local is, about = letter(leaf)
+    if is == 'R' then
+      redis.call('HSET', KEYS[6], leaf, 'l ' .. about)
+      redis.call('ZADD', KEYS[7], now_ms + patience, leaf)
+      n.running, n.lost = n.running - 1, n.lost + 1
+    else
+      if about ~= '' then
+        say('task.failed', 'h', 'log', about .. ',"error":' .. cjson.encode(gone))
+      end
+      ended('failed', leaf, '0', '0')
+    end
+  end
+end
+settle()
+return answer()

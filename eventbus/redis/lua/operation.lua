@@ -1,0 +1,189 @@
+-- operation: what the verbs of an operation share; put between channel and the verb. The rules are those of eventbus/tally.py:
+-- one step counts and tells, so that no worker can tell an older count after a newer one, and nobody can die between the
+-- last leaf and the word that it was the last.
+--
+-- KEYS[1..4]          as in channel.lua
+-- KEYS[5] counts      hash  state and the numbers of FIELDS; label; when it was queued, started, heard of, ended (ms)
+-- KEYS[6] leaves      hash  leaf -> p published, r runs, R runs and would come again, l lost, e ended before its publication was
+--                           heard of, b both; after r, R and l a space and the task, as members of a JSON object
+-- KEYS[7] leases      zset  leaf -> when to look at it (ms): it runs, or is lost
+-- KEYS[8] operations  zset  operation of this channel -> when it was first heard of (ms)
+--
+-- ARGV, after the channel's options: event id, microseconds since 1970, topic, operation, label (empty: as it is), operations kept
+local ID, EMITTED, TOPIC = ARGV[OPTIONS + 1], ARGV[OPTIONS + 2], ARGV[OPTIONS + 3]
+local OPERATION, LABEL, KEPT = ARGV[OPTIONS + 4], ARGV[OPTIONS + 5], tonumber(ARGV[OPTIONS + 6])
+OPTIONS = OPTIONS + 6
+
+local FIELDS = {
+  'planned', 'dynamic', 'done', 'failed', 'open', 'early', 'opened', 'running', 'lost', 'cancelled', 'queued', 'started', 'until',
+}
+local WORDS = {
+  started = 'n', progress = 'n', lost = 'h', resumed = 'n', cancelling = 'n', succeeded = 'h', failed = 'h', cancelled = 'h',
+}
+local ENDED = { succeeded = true, failed = true, cancelled = true }
+
+local clock = redis.call('TIME')
+local now_ms = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+local known = redis.call('HMGET', KEYS[5], 'state', 'label', unpack(FIELDS))
+local is_new = not known[1]
+local n = { state = known[1] or 'queued' }
+local label = LABEL ~= '' and LABEL or known[2] or ''
+for i, name in ipairs(FIELDS) do
+  n[name] = tonumber(known[i + 2] or '0')
+end
+local function total()
+  return math.max(n.planned + n.dynamic, n.done + n.failed)
+end
+local was_ended = ENDED[n.state]
+-- Then the leaves' key is new, too, and has no life yet.
+local was_empty = n.opened == 0 and n.early == 0
+local was_done, was_failed, was_total = n.done, n.failed, total()
+local begun = false
+
+local function letter(leaf)
+  local value = redis.call('HGET', KEYS[6], leaf)
+  return value and string.sub(value, 1, 1), value and string.sub(value, 3)
+end
+
+local function count_dynamic(planned, hidden)
+  if planned == '0' and hidden == '0' then
+    n.dynamic = n.dynamic + 1
+  end
+end
+
+local function published(leaf, planned, hidden)
+  local is = letter(leaf)
+  if is == 'e' then
+    redis.call('HSET', KEYS[6], leaf, 'b')
+    n.early, n.opened = n.early - 1, 1
+  elseif not is then
+    redis.call('HSET', KEYS[6], leaf, 'p')
+    n.open, n.opened = n.open + 1, 1
+    count_dynamic(planned, hidden)
+  end
+end
+
+-- It runs no longer, or is lost no longer.
+local function stop(leaf, is)
+  if is == 'r' or is == 'R' then
+    n.running = n.running - 1
+  elseif is == 'l' then
+    n.lost = n.lost - 1
+  end
+  if is ~= 'p' then
+    redis.call('ZREM', KEYS[7], leaf)
+  end
+end
+
+local function ended(kind, leaf, planned, hidden)
+  local is = letter(leaf)
+  if is == 'e' or is == 'b' then
+    return
+  end
+  if is then
+    stop(leaf, is)
+    redis.call('HSET', KEYS[6], leaf, 'b')
+    n.open = n.open - 1
+  else
+    redis.call('HSET', KEYS[6], leaf, 'e')
+    n.early = n.early + 1
+    count_dynamic(planned, hidden)
+  end
+  if hidden == '0' then
+    if kind == 'done' then
+      n.done = n.done + 1
+    elseif kind == 'failed' or n.cancelled == 0 then
+      n.failed = n.failed + 1
+    end
+  end
+end
+
+local told = 0
+local function say(type, lane, keep, data)
+  told = told + 1
+  local id = ID .. '.' .. told
+  local key = keep == 'latest' and TOPIC .. '/' .. type or '-'
+  local header = lane .. ' ' .. keep .. ' 0 ' .. EMITTED .. ' ' .. type .. ' ' .. TOPIC .. ' ' .. key
+  local tail = '"id":"' .. id .. '","type":"' .. type .. '","topic":"' .. TOPIC .. '","time":' .. string.sub(EMITTED, 1, -4)
+    .. ',"data":{' .. data .. '}}'
+  append(id, keep, key, header, tail)
+end
+
+local function tell(word)
+  local data = '"operation":"' .. OPERATION .. '","label":' .. cjson.encode(label) .. ',"state":"' .. n.state .. '","done":'
+    .. text(n.done) .. ',"failed":' .. text(n.failed) .. ',"total":' .. text(total())
+  say('operation.' .. word, WORDS[word], word == 'progress' and 'latest' or 'log', data)
+end
+
+local function next_state()
+  local over = n.opened == 1 and n.open == 0 and n.early == 0
+  if over and n.failed == 0 and (n.cancelled == 0 or n.done >= n.planned + n.dynamic) then
+    return 'succeeded'
+  elseif n.cancelled > 0 then
+    return (over or n.running == 0) and 'cancelled' or 'cancelling'
+  elseif over then
+    return 'failed'
+  elseif n.lost > 0 then
+    return 'lost'
+  end
+  return n.state == 'queued' and 'queued' or 'running'
+end
+
+-- Derive the state, tell what has changed, write it down.
+local function settle()
+  if was_ended then
+    return
+  end
+  if n.queued == 0 then
+    n.queued = now_ms
+  end
+  if n.state == 'queued' and begun then
+    n.state, n.started = 'running', now_ms
+    tell('started')
+  end
+  local former = n.state
+  n.state = next_state()
+  if n.state == 'succeeded' then
+    n.planned = n.done - n.dynamic
+  end
+  if n.done ~= was_done or n.failed ~= was_failed or total() ~= was_total then
+    tell('progress')
+  end
+  if n.state == 'running' and former == 'lost' then
+    tell('resumed')
+  elseif n.state ~= former and n.state ~= 'queued' and n.state ~= 'running' then
+    tell(n.state)
+  end
+  -- Asked for once in a while only: see live_on.
+  local now, life = tonumber(clock[1]), tonumber(ARGV[7])
+  local renew = was_empty or n['until'] < now + life
+  if renew then
+    n['until'] = math.ceil(now + life * 1.125)
+  end
+  local fields = { 'state', n.state, 'label', label, 'heard', text(now_ms) }
+  for _, name in ipairs(FIELDS) do
+    fields[#fields + 1] = name
+    fields[#fields + 1] = text(n[name])
+  end
+  if ENDED[n.state] then
+    fields[#fields + 1], fields[#fields + 2] = 'ended', text(now_ms)
+    redis.call('DEL', KEYS[7])
+  end
+  redis.call('HSET', KEYS[5], unpack(fields))
+  if is_new then
+    redis.call('ZADD', KEYS[8], now_ms, OPERATION)
+    redis.call('ZREMRANGEBYRANK', KEYS[8], 0, -1 - KEPT)
+  end
+  if renew then
+    for i = 5, 8 do
+      redis.call('EXPIRE', KEYS[i], n['until'] - now)
+    end
+  end
+end
+
+-- Close the channel. Returns {epoch, end of the channel, receivers, states pruned, state, done, failed, total, when to look at a lease next}
+local function answer()
+  local in_epoch, receivers, pruned = close()
+  local first = redis.call('ZRANGE', KEYS[7], 0, 0, 'WITHSCORES')
+  return { in_epoch, text(offset), receivers, pruned, n.state, n.done, n.failed, total(), first[2] or '0' }
+end

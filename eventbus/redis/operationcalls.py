@@ -1,0 +1,150 @@
+"""The Lua verbs of operations as typed functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from eventbus.cursor import Position
+from eventbus.operations import OperationInfo, read_info
+from eventbus.redis.keys import Keys
+from eventbus.redis.resp import Command
+from eventbus.redis.scripts import Call, options, script
+from eventbus.settings import BusSettings
+from eventbus.tally import Counts, OperationState
+from eventbus.transport import Advance, Published, Telling
+
+__all__ = [
+    "Lapse",
+    "advance",
+    "cancel",
+    "cancelled_since",
+    "describe",
+    "lapse",
+    "list_operations",
+    "look",
+    "renew",
+    "tell_cancelled",
+]
+
+_GONE = "WorkerLost: the worker that ran this task is gone"
+_LAPSED_AT_ONCE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Lapse:
+    """What a look at the leases found. ``counts`` None: there is no such operation. ``look``: when to look again
+    (milliseconds since 1970; 0: nothing of it runs).
+    """
+
+    counts: Counts | None
+    look: int
+
+
+def _call_options(
+    settings: BusSettings, keys: Keys, channel: str, operation: str, telling: Telling
+) -> list[str | bytes | int]:
+    args = options(settings, keys, channel, settings.channel_ttl(channel))
+    topic = f"{channel}:operation:{operation}"
+    args += (telling.id, telling.emitted, topic, operation, telling.label, settings.operations_limit)
+    return args
+
+
+def _names(keys: Keys, channel: str, operation: str) -> tuple[str, ...]:
+    return (*keys.channel(channel), *keys.operation(channel, operation), keys.operations(channel))
+
+
+def advance(settings: BusSettings, keys: Keys, request: Advance) -> Call[Published]:
+    """``advance.lua``: marks of one operation."""
+    args = _call_options(settings, keys, request.channel, request.operation, request.telling)
+    for mark in request.marks:
+        args += (mark.kind, mark.leaf, mark.planned, int(mark.hidden), mark.lease, int(mark.late), mark.about)
+    names = _names(keys, request.channel, request.operation)
+    return Call(script("channel", "operation", "advance"), names, args, _decode_advance)
+
+
+def cancel(settings: BusSettings, keys: Keys, channel: str, operation: str, telling: Telling) -> Call[Counts | None]:
+    """``cancel.lua``: the counts afterwards; None: there is no such operation."""
+    args = _call_options(settings, keys, channel, operation, telling)
+    names = _names(keys, channel, operation)
+    return Call(script("channel", "operation", "cancel"), names, args, lambda reply: _decode(reply).counts)
+
+
+def lapse(settings: BusSettings, keys: Keys, channel: str, operation: str, telling: Telling) -> Call[Lapse]:
+    """``lapse.lua``: look at the leases of one operation."""
+    args = _call_options(settings, keys, channel, operation, telling)
+    args += (int(settings.lost_patience.total_seconds() * 1000), _LAPSED_AT_ONCE, _GONE)
+    return Call(script("channel", "operation", "lapse"), _names(keys, channel, operation), args, _decode)
+
+
+def _decode_advance(reply: Any) -> Published:
+    epoch, end, receivers, pruned, *_ = cast("list[Any]", reply)
+    return Published(Position(epoch.decode(), int(end)), (), receivers, pruned, _decode(reply).counts)
+
+
+def _decode(reply: Any) -> Lapse:
+    *_, state, done, failed, total, look_at = cast("list[Any]", reply)
+    counts = Counts(cast("OperationState", state.decode()), done, failed, total) if state else None
+    return Lapse(counts, int(float(look_at)))
+
+
+def look(keys: Keys, member: str, claim: int, found: Lapse) -> Call[int]:
+    """``look.lua``: when to look at an operation's leases again, into the index."""
+    return Call(script("look"), (keys.leases,), (member, claim, found.look), int)
+
+
+def describe(settings: BusSettings, keys: Keys, channel: str, operation: str) -> Call[OperationInfo | None]:
+    """``describe.lua``: one operation and what runs of it; None: there is none."""
+
+    def decode(reply: Any) -> OperationInfo | None:
+        fields, running = cast("tuple[list[bytes], list[bytes]]", tuple(reply))
+        return read_info(channel, operation, _mapping(fields), _mapping(running))
+
+    names = keys.operation(channel, operation)
+    return Call(script("describe"), names, (settings.running_shown,), decode)
+
+
+def list_operations(
+    keys: Keys, channel: str, limit: int, states: Sequence[OperationState] = ()
+) -> Call[list[OperationInfo]]:
+    """``operations.lua``: those of a channel, the newest first; in one of the states, where some are named."""
+
+    def decode(reply: Any) -> list[OperationInfo]:
+        found = cast("list[Any]", reply)
+        infos = (read_info(channel, found[i].decode(), _mapping(found[i + 1]), {}) for i in range(0, len(found), 2))
+        return [info for info in infos if info is not None]
+
+    stem = keys.operation(channel, "")[0]
+    return Call(script("operations"), (keys.operations(channel),), (stem, limit, *states), decode)
+
+
+def _mapping(pairs: Sequence[bytes]) -> dict[str, str]:
+    return {pairs[i].decode(): pairs[i + 1].decode() for i in range(0, len(pairs), 2)}
+
+
+def tell_cancelled(settings: BusSettings, keys: Keys, channel: str, operation: str, now_ms: int) -> list[Command]:
+    """Commands that tell workers, those that start later too, that an operation is to stop."""
+    life = settings.cancelled_ttl.total_seconds()
+    return [
+        ("ZADD", keys.cancelled, now_ms, f"{channel} {operation}"),
+        ("ZREMRANGEBYSCORE", keys.cancelled, "-inf", int(now_ms - life * 1000)),
+        ("ZREMRANGEBYRANK", keys.cancelled, 0, -1 - settings.cancelled_limit),
+        ("EXPIRE", keys.cancelled, math.ceil(life)),
+    ]
+
+
+def cancelled_since(keys: Keys, moment_ms: int) -> Command:
+    """Command that asks which operations were to stop from a moment on: ``channel operation`` and score in turn."""
+    return ("ZRANGEBYSCORE", keys.cancelled, moment_ms, "+inf", "WITHSCORES")
+
+
+def renew(keys: Keys, channel: str, operation: str, leaves: Sequence[str], until_ms: int, life: int) -> list[Command]:
+    """Commands that renew leases; the first one's answer is how many were: fewer than there are leaves, if some had
+    lapsed. The operation's keys live on, however long the task says nothing: ``life`` seconds.
+    """
+    *names, leases = keys.operation(channel, operation)
+    scores = [part for leaf in leaves for part in (until_ms, leaf)]
+    every = (*names, leases, keys.operations(channel))
+    return [("ZADD", leases, "XX", "GT", "CH", *scores), *(("EXPIRE", name, life) for name in every)]

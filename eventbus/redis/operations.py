@@ -1,0 +1,144 @@
+"""Operations in Redis: for code that blocks (a site, a script, a worker's main process), and from an event loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from eventbus.errors import InvalidName
+from eventbus.operation import OperationRef, telling
+from eventbus.operations import OperationInfo
+from eventbus.redis import operationcalls
+from eventbus.redis.keys import Keys
+from eventbus.redis.letters import CLAIM_MS, now_ms
+from eventbus.redis.publisher import RedisPublisher
+from eventbus.redis.reader import RedisReader
+from eventbus.settings import BusSettings
+from eventbus.tally import OperationState
+from eventbus.topics import check_id, user_channel
+
+__all__ = ["Operations", "RedisOperations"]
+
+
+class Operations:
+    """What there is, how far it is, and stopping it. One connection, for one thread at a time; a context manager.
+
+    Every method raises Unavailable or Refused, and InvalidName for a malformed user or operation.
+    """
+
+    def __init__(self, settings: BusSettings | None = None) -> None:
+        self._settings = settings or BusSettings()
+        self._keys = Keys(self._settings.key_prefix)
+        self._redis = RedisPublisher(self._settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connection up."""
+        self._redis.close()
+
+    def of(self, user: str, limit: int = 50, states: Sequence[OperationState] = ()) -> list[OperationInfo]:
+        """A user's operations, the newest first; in one of the states, where some are named."""
+        return self._redis.run(operationcalls.list_operations(self._keys, user_channel(user), limit, states))
+
+    def get(self, user: str, op: str) -> OperationInfo | None:
+        """One operation and what runs of it."""
+        call = operationcalls.describe(self._settings, self._keys, user_channel(user), check_id(op, "op"))
+        return self._redis.run(call)
+
+    def cancel(self, user: str, op: str) -> OperationInfo | None:
+        """Stop an operation: what is queued will not run, what runs is told. None: there is no such operation."""
+        channel = user_channel(user)
+        if self.get(user, op) is None:
+            return None
+        # Workers are told first: an operation that says so must not go on.
+        self._redis.execute(*operationcalls.tell_cancelled(self._settings, self._keys, channel, op, now_ms()))
+        self._redis.run(operationcalls.cancel(self._settings, self._keys, channel, op, telling("")))
+        return self.get(user, op)
+
+    # --- a worker's ------------------------------------------------------------------------------------------
+
+    def cancelled(self, since_ms: int) -> list[tuple[OperationRef, int]]:
+        """Operations that were to stop from a moment on, and when that was (milliseconds since 1970)."""
+        (found,) = self._redis.execute(operationcalls.cancelled_since(self._keys, since_ms))
+        members = (found[i].decode().rpartition(" ") for i in range(0, len(found), 2))
+        refs = (OperationRef(channel.removeprefix("user:"), op) for channel, _, op in members)
+        return list(zip(refs, (int(float(score)) for score in found[1::2]), strict=True))
+
+    def renew(self, running: Mapping[OperationRef, Sequence[str]], lease: float) -> dict[OperationRef, bool]:
+        """Say of leaves that they run, for ``lease`` seconds from now. Per operation, whether all were known to run:
+        if not, their worker has been taken for lost, and they are to be marked as started again.
+        """
+        until = now_ms() + int(lease * 1000)
+        commands = [
+            command
+            for ref, leaves in running.items()
+            for command in operationcalls.renew(
+                self._keys, user_channel(ref.user), ref.op, leaves, until, self._life(ref.user)
+            )
+        ]
+        replies = self._redis.execute(*commands) if commands else []
+        each = len(commands) // len(running) if running else 1
+        known = replies[::each]
+        return {ref: n == len(running[ref]) for ref, n in zip(running, known, strict=True)}
+
+    def _life(self, user: str) -> int:
+        return math.ceil(self._settings.channel_ttl(user_channel(user)) * 1.125)
+
+
+class RedisOperations:
+    """See ``OperationBook``. Goes through the reader's connections, within its time limits."""
+
+    def __init__(self, settings: BusSettings, reader: RedisReader) -> None:
+        self._settings = settings
+        self._keys = Keys(settings.key_prefix)
+        self._reader = reader
+
+    async def of(self, user: str, limit: int, states: Sequence[OperationState] = ()) -> Sequence[OperationInfo]:
+        """See ``OperationBook``."""
+        return await self._reader.run(operationcalls.list_operations(self._keys, user_channel(user), limit, states))
+
+    async def get(self, user: str, op: str) -> OperationInfo | None:
+        """See ``OperationBook``."""
+        channel = user_channel(user)
+        return await self._reader.run(operationcalls.describe(self._settings, self._keys, channel, check_id(op, "op")))
+
+    async def cancel(self, user: str, op: str) -> OperationInfo | None:
+        """See ``OperationBook``. Workers are told first: an operation that says so must not go on."""
+        channel = user_channel(user)
+        if await self.get(user, op) is None:
+            return None
+        for command in operationcalls.tell_cancelled(self._settings, self._keys, channel, op, now_ms()):
+            await self._reader.execute(*command)
+        await self._reader.run(operationcalls.cancel(self._settings, self._keys, channel, op, telling("")))
+        return await self.get(user, op)
+
+    # --- the sweeper's ---------------------------------------------------------------------------------------
+
+    async def due(self, limit: int) -> Sequence[str]:
+        """Operations whose leases are to be looked at now, the longest waiting first."""
+        found = await self._reader.execute("ZRANGEBYSCORE", self._keys.leases, "-inf", now_ms(), "LIMIT", 0, limit)
+        return [member.decode() for member in found]
+
+    async def lapse(self, member: str) -> operationcalls.Lapse:
+        """Look at the leases of one operation, and note when to look again."""
+        channel, _, op = member.rpartition(" ")
+        claim = now_ms() + CLAIM_MS
+        await self._reader.execute("ZADD", self._keys.leases, "XX", claim, member)
+        try:
+            check_id(op, "op")
+        except InvalidName:
+            found = operationcalls.Lapse(None, 0)  # not ours; taken out
+        else:
+            call = operationcalls.lapse(self._settings, self._keys, channel, op, telling(""))
+            found = await self._reader.run(call)
+        await self._reader.run(operationcalls.look(self._keys, member, claim, found))
+        return found
