@@ -79,14 +79,15 @@ class MemoryBroker:
         with self._lock:
             channel = self._channels.get(name)
             if channel is None:
-                return History(Position("", 0), 0, (), ())
+                return History(Position("", 0), 0, (), (), owed=False)
             log = [
                 LogEntry(previous, parse_record(*record.split(b"\n", 1)))
                 for offset, previous, record in channel.log
                 if after is not None and offset > after
             ]
             states = [parse_record(*record.split(b"\n", 1)) for _, record in sorted(channel.snapshot.values())]
-            return History(Position(channel.epoch, channel.offset), channel.logged, log, states)
+            owed = channel.lists is not None and bool(channel.lists.pending)
+            return History(Position(channel.epoch, channel.offset), channel.logged, log, states, owed=owed)
 
     def owed(self, name: str) -> Owed:
         """Do what ``drain.lua`` would."""

@@ -306,11 +306,28 @@ class CatchUp:
                 continue
             if losses != self.losses:
                 continue
+            if self._letterbox is not None:
+                self._note_owed(self._letterbox, channel.name, owed=history.owed)
             resumption = self._hub.repair(channel, history, int(self._clock.wall() * 1000))
             if resumption is not None and resumption.gap is not None:
                 for session in self._hub.sessions_of(channel):
                     session.interrupt(channel.name, resumption)
         self._changed()
+
+    def _note_owed(self, letterbox: Letterbox, name: str, *, owed: bool) -> None:
+        """Most users are owed nothing: known from the channel's reading, it spares each newcomer a question."""
+        if not owed:
+            letterbox.owes_nothing(name)
+        elif letterbox.empty(name):
+            # It came while nobody heard, and maybe no log has it any more: what is asked about is sent again.
+            self._spawn(self._learn_owed(letterbox, name))
+
+    async def _learn_owed(self, letterbox: Letterbox, name: str) -> None:
+        try:
+            await letterbox.fetch(name)
+        except (TransportError, InvalidRecord) as error:
+            log.warning("what is owed on %s cannot be read: %s", name, error)
+            letterbox.forget(name)  # the next newcomer asks
 
 
 def _wanted(session: Session, channel: Channel, view: View) -> bool:

@@ -60,6 +60,10 @@ class Letterbox:
         """Whether it is known that the user of this channel is owed nothing."""
         return self._owed.get(channel) == {}
 
+    def owes_nothing(self, channel: str) -> None:
+        """A reading of the channel, which was heard of before it, has shown that nothing is owed."""
+        self._owed.setdefault(channel, {})
+
     async def fetch(self, channel: str) -> Owed:
         """What the user is owed. Raises Unavailable, Refused, InvalidRecord."""
         owed = await self._letters.owed(channel)

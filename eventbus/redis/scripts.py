@@ -118,17 +118,19 @@ def read(keys: Keys, channel: str, after: int | None, page: Page | None = None) 
     """``read.lua``: log above ``after`` (None: none; a page of it, where one is named), snapshot and position."""
     state, log, snapshot, _ = keys.channel(channel)
     limits = (0, 0) if page is None else (page.entries, page.bytes)
-    return Call(script("read"), (state, log, snapshot), (-1 if after is None else after, *limits), _decode_read)
+    names = (state, log, snapshot, keys.letters(channel)[0])
+    return Call(script("read"), names, (-1 if after is None else after, *limits), _decode_read)
 
 
 def _decode_read(reply: Reply) -> History:
-    epoch, offset, logged, log, snapshot, more = cast(
-        "tuple[bytes, bytes, bytes, list[bytes], list[bytes], int]", tuple(reply)
+    epoch, offset, logged, log, snapshot, more, owed = cast(
+        "tuple[bytes, bytes, bytes, list[bytes], list[bytes], int, int]", tuple(reply)
     )
     entries = [_log_entry(*log[i : i + 3]) for i in range(0, len(log), 3)]
     states = [read_record(record) for record in snapshot]
     states.sort(key=lambda record: record.offset)
-    return History(Position(epoch.decode(), int(offset)), int(logged), entries, states, more=bool(more))
+    here = Position(epoch.decode(), int(offset))
+    return History(here, int(logged), entries, states, more=bool(more), owed=bool(owed))
 
 
 def _log_entry(id_: bytes, previous: bytes, record: bytes) -> LogEntry:

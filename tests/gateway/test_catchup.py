@@ -15,10 +15,10 @@ from eventbus.emission import EmissionBuilder
 from eventbus.errors import InvalidRecord, Unavailable
 from eventbus.events import Event
 from eventbus.history import History
-from eventbus.memory import MemoryBroker, MemoryReader, MemorySubscriber
+from eventbus.memory import MemoryBroker, MemoryLetters, MemoryReader, MemorySubscriber
 from eventbus.settings import BusSettings
 from eventbus.transport import Write
-from tests.gateway.events import Note, Progress
+from tests.gateway.events import Note, Progress, Promise
 from tests.gateway.page import Page
 from tests.gateway.parts import payloads_of, settings
 from tests.gateway.world import SECRET, eventually, token
@@ -134,14 +134,24 @@ class PageLine:
 class World:
     """A gateway over a broker in this process."""
 
-    def __init__(self, authoriser: Authoriser = by_claim, log_limit: int = 10_000, **given: Any) -> None:
-        bus = BusSettings(redis_url="memory://", log_limit=log_limit)
+    def __init__(
+        self,
+        authoriser: Authoriser = by_claim,
+        log_limit: int = 10_000,
+        ack_timeout: float | None = None,
+        **given: Any,
+    ) -> None:
+        """``ack_timeout``: with letters, which are sent again so soon."""
+        bus = BusSettings(redis_url="memory://", log_limit=log_limit, ack_timeout=ack_timeout or 10)
         self.broker = MemoryBroker(bus)
         self.reader = HeldReader(self.broker)
         self.subscriber = LossySubscriber(self.broker)
         own = settings(**given).model_copy(update={"jwt_secret": None})
         own = type(own)(**{**own.model_dump(), "jwt_secret": SECRET})
-        self.gateway = Gateway(own, self.subscriber, self.reader, authoriser)
+        letters = MemoryLetters(self.broker) if ack_timeout else None
+        self.gateway = Gateway(
+            own, self.subscriber, self.reader, authoriser, letters=letters, ack_timeout=bus.ack_timeout
+        )
         self._builder = EmissionBuilder(bus)
 
     def publish(self, *events: Event, topic: str = ONE) -> None:
@@ -792,3 +802,30 @@ async def test_close_codes_of_a_peers_own_invention_are_counted_as_one() -> None
             own.gateway.disconnect(own.connect().session, code)
         counts = {name: n for name, n in own.gateway.counters.items() if name.startswith("disconnect.")}
         assert counts == {"disconnect.1000": 1, "disconnect.other": 3, "disconnect.4000": 1}
+
+
+# --- what is owed ---------------------------------------------------------------------------------------------
+
+
+async def test_who_is_owed_nothing_is_not_asked_about() -> None:
+    async with world(ack_timeout=5) as own:
+        asked: list[str] = []
+        own.broker.owed = asked.append  # type: ignore[assignment]
+        own.publish(Note(n=1))
+        line = own.connect(f"{USER}=0")
+        await own.settled(line)
+        assert line.page.got("gw.note") == [1]
+        assert asked == []
+
+
+async def test_what_came_to_be_owed_in_a_gap_is_sent_all_the_same() -> None:
+    async with world(ack_timeout=0.05, log_limit=1) as own:
+        line = own.connect()
+        await own.settled(line)
+        own.subscriber.deaf = True
+        own.publish(Promise(n=1))
+        own.publish(Note(n=2), Note(n=3))
+        own.subscriber.deaf = False
+        own.publish(Note(n=4))
+        await eventually(lambda: line.page.gaps, "the gap")
+        await eventually(lambda: line.page.got("gw.promise") == [1], "what is owed")

@@ -1,13 +1,15 @@
 -- read: a channel in one consistent step.
 --
--- KEYS[1] state, KEYS[2] log, KEYS[3] snapshot  as in channel.lua
+-- KEYS[1] state, KEYS[2] log, KEYS[3] snapshot  as in channel.lua; KEYS[4] pending as in letters.lua
 -- ARGV[1] after   log entries above this offset; -1: none of the log
 -- ARGV[2] entries at most, 0: all; ARGV[3] bytes, about which the log part of the answer ends
 --
--- Returns {epoch, offset, logged, {id, previous, record, …}, {record, …}, 1 if the log has more}; an empty epoch where nothing was published
+-- Returns {epoch, offset, logged, {id, previous, record, …}, {record, …}, 1 if the log has more, 1 if its user is
+-- owed something}; an empty epoch where nothing was published
+local owed = redis.call('EXISTS', KEYS[4])
 local state = redis.call('HMGET', KEYS[1], 'epoch', 'offset', 'logged')
 if not state[1] then
-  return { '', '0', '0', {}, {}, 0 }
+  return { '', '0', '0', {}, {}, 0, owed }
 end
 local log, more = {}, 0
 if ARGV[1] ~= '-1' then
@@ -29,4 +31,4 @@ if ARGV[1] ~= '-1' then
     bytes = bytes - #record
   end
 end
-return { state[1], state[2], state[3], log, redis.call('HVALS', KEYS[3]), more }
+return { state[1], state[2], state[3], log, redis.call('HVALS', KEYS[3]), more, owed }
