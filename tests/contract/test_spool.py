@@ -224,6 +224,25 @@ async def test_a_failure_does_not_wait_behind_the_spool_of_others(
     bus.close()
 
 
+async def test_what_is_urgent_is_not_put_behind_the_flood_that_fills_memory(
+    settings: BusSettings, own_redis: RedisServer
+) -> None:
+    bus = Bus(settings.model_copy(update={"batch_events": 20}))
+    own_redis.kill()
+    bus.emit("ann", "mixed", Step(n=0))
+    wait_until(lambda: bus.flusher.failures, "the first one to be on its way")
+    bus.emit("ann", "mixed", Failure(n=1))
+    bus.emit("ann", "broken", Failure(n=1000))
+    receipts = [bus.emit("ann", "flood", Step(n=n)) for n in range(2, 350)]
+    assert receipts[0].fate == "spooled"
+    own_redis.start()
+    wait_until(lambda: bus.flush(1), "all to be there")
+    bus.close()
+    there = await logged(settings)
+    assert there.index(1000) < 50, "beside the first pieces of the disk"
+    assert [n for n in there if n != 1000] == list(range(350)), "a topic keeps its order"
+
+
 def test_nobody_waits_for_a_redis_that_is_known_to_be_away(bus: Bus, own_redis: RedisServer) -> None:
     away(bus, own_redis)
     bus.emit("ann", "1", Step(n=1))
