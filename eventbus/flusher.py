@@ -241,15 +241,14 @@ class Flusher:
             if ending:
                 self._settlement.drop_all("ended")
             return False
-        flying, queued = self._flying or (), self._settlement.in_order(self._outbox.remove(lambda _: True))
-        urgent = [] if ending else _urgent(queued, flying, self._spool.holds)
-        if 2 * len(urgent) < len(queued):
+        waiting = [*(self._flying or ()), *self._settlement.in_order(self._outbox.remove(lambda _: True))]
+        urgent = [] if ending else _urgent(waiting, self._spool.holds)
+        if 2 * len(urgent) < len(waiting):
             # They go beside the disk, at once; on it they would wait behind the very flood that has filled memory.
             for entry in urgent:
                 self._outbox.push(entry, _now_ms())
             stays = set(map(id, urgent))
-            queued = [entry for entry in queued if id(entry) not in stays]
-        waiting = [*flying, *queued]
+            waiting = [entry for entry in waiting if id(entry) not in stays]
         lasting = [entry for entry in waiting if entry.keep == "log"]
         kept = self._spool.append(lasting)
         for entry in lasting[:kept]:
@@ -434,10 +433,10 @@ class Flusher:
                 log.exception("a tap of the outbox failed")
 
 
-def _urgent(queued: Sequence[Entry], flying: Sequence[Entry], on_disk: Callable[[str], bool]) -> list[Entry]:
+def _urgent(waiting: Sequence[Entry], on_disk: Callable[[str], bool]) -> list[Entry]:
     """Entries of the high lane whose topics have nothing on the disk, or on its way there."""
-    spilled = {entry.topic for entry in (*flying, *queued) if entry.lane > 0}
-    return [entry for entry in queued if entry.lane == 0 and entry.topic not in spilled and not on_disk(entry.topic)]
+    spilled = {entry.topic for entry in waiting if entry.lane > 0}
+    return [entry for entry in waiting if entry.lane == 0 and entry.topic not in spilled and not on_disk(entry.topic)]
 
 
 def _now_ms() -> int:

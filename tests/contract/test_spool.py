@@ -232,8 +232,9 @@ async def test_what_is_urgent_is_not_put_behind_the_flood_that_fills_memory(
     bus.emit("ann", "mixed", Step(n=0))
     wait_until(lambda: bus.flusher.failures, "the first one to be on its way")
     bus.emit("ann", "mixed", Failure(n=1))
+    receipts = [bus.emit("ann", "flood", Step(n=n)) for n in range(2, 90)]
     bus.emit("ann", "broken", Failure(n=1000))
-    receipts = [bus.emit("ann", "flood", Step(n=n)) for n in range(2, 350)]
+    receipts += [bus.emit("ann", "flood", Step(n=n)) for n in range(90, 350)]
     assert receipts[0].fate == "spooled"
     own_redis.start()
     wait_until(lambda: bus.flush(1), "all to be there")
