@@ -50,7 +50,7 @@ class _Tree:
 class Stages:
     """What ``stages`` returns: a context manager, and the place where its parts are begun."""
 
-    __slots__ = ("_live", "_message", "_name", "_pace", "_parent", "_shares", "_tree")
+    __slots__ = ("_left", "_live", "_message", "_name", "_pace", "_parent", "_shares", "_tree")
 
     def __init__(
         self,
@@ -69,6 +69,7 @@ class Stages:
         self._name = name
         self._pace: Pace | None = None
         self._live: dict[str, Part | Stages] = {}
+        self._left: set[str] = set()
 
     @property
     def share(self) -> float:
@@ -117,10 +118,10 @@ class Stages:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._tree.lock:
-            if outcome(error) == "done" and not isinstance(error, GeneratorExit):
+            if completed(error):
                 self._shares.finish()
         if self._parent is not None:
-            self._parent.leave(self._name, self)
+            self._parent.leave(self._name, self, error)
         else:
             if outcome(error) == "done":
                 self._tree.shown = None
@@ -132,12 +133,20 @@ class Stages:
             if name in self._live:
                 raise InvalidStage(f"stage {name!r} runs already; let its threads step the same one", stage=name)
             self._live[name] = child
+            for left in self._left:
+                self._shares.fill(left, 1.0)
+            self._left.clear()
 
-    def leave(self, name: str, child: Part | Stages) -> None:
-        """A part ends, as full as it is."""
+    def leave(self, name: str, child: Part | Stages, error: BaseException | None) -> None:
+        """A part ends, as full as it is.
+
+        A loop that is left, by break or by an error, does not know by which. It was break if another part begins.
+        """
         with self._tree.lock:
             self._shares.fill(name, child.share)
             self._live.pop(name, None)
+            if isinstance(error, GeneratorExit):
+                self._left.add(name)
 
     def path(self, name: str) -> str:
         """A part's name with those of the stages around it."""
@@ -202,9 +211,8 @@ class Part(Progress):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A loop that is closed while the whole goes on was left by break: an error holds its frames for longer.
-        self._finished = outcome(error) == "done"
-        self._parent.leave(self._name, self)
+        self._finished = completed(error)
+        self._parent.leave(self._name, self, error)
 
     def _tell(self) -> None:
         self._tree.show(self)
@@ -212,6 +220,11 @@ class Part(Progress):
     def described(self, now: float) -> TaskPart:
         """What the page hears of it."""
         return TaskPart(name=self._parent.path(self._name), **self.measure(now))
+
+
+def completed(error: BaseException | None) -> bool:
+    """Whether a block was left because all in it was done."""
+    return outcome(error) == "done" and not isinstance(error, GeneratorExit)
 
 
 def stages(
@@ -229,8 +242,9 @@ def stages(
 
     Weights are how long the stages take beside each other; names that are no words, or ``stage`` and ``message``, go
     into the mapping. Emits one ``task.progress`` as ``progress`` does, and a word when a stage begins. A stage that is
-    left without an error is full; one that fails stays where it was. The whole equals its total, the sum of the
-    weights, when the block has ended without an error, and not before.
+    left without an error is full; one that fails stays where it was; a loop that is left early does so until the next
+    stage begins. The whole equals its total, the sum of the weights, when the block has ended without an error, and
+    not before.
 
     Raises:
         InvalidStage: no stage, or a weight that is not above 0.

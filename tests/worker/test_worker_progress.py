@@ -1,33 +1,13 @@
 """``progress`` and ``track``."""
 
 import contextlib
-import json
 import timeit
 
 import pytest
 
-from eventbus import Bus, BusSettings, configure, default_bus
-from eventbus.operation import OperationRef, current_operation
 from tests.worker import app as a
 from tests.worker.listening import END, Listening
 from worker_adapter import progress, start_operation, track
-
-
-@pytest.fixture
-def states():
-    """An operation without a server; returns how its progress stands, by stage."""
-    former = default_bus()
-    bus = configure(bus=Bus(BusSettings(redis_url="memory://")))
-    current_operation.set(OperationRef("ann", "by-hand"))
-
-    def read():
-        bus.flush(5)
-        snapshot = [json.loads(record.event) for record in bus.broker.read("user:ann", None).snapshot]
-        return {event["data"]["stage"]: event["data"] for event in snapshot}
-
-    yield read
-    current_operation.set(None)
-    configure(bus=former)
 
 
 @pytest.mark.usefixtures("application", "worker")
