@@ -39,6 +39,10 @@ def test_what_is_left_is_never_negative_and_nothing_at_the_end(done, total, rate
         assert left is None or (left > 0 and math.isfinite(left))
 
 
+def test_what_would_take_for_ever_is_not_known():
+    assert time_left(0, 1e12, 5e-324) is None
+
+
 @given(weights, st.data())
 def test_a_whole_only_rises_and_is_full_exactly_at_its_end(parts, data):
     whole, former = Shares(parts), 0.0

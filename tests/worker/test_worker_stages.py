@@ -58,10 +58,15 @@ def test_one_word_holds_the_bar_and_the_stage_that_runs(states):
         part = word["part"]
         assert (part["name"], part["done"], part["total"], part["share"]) == ("read", 2, 4, 0.5)
         assert (part["unit"], part["message"]) == ("pages", "page 2")
-        with parts.stages("embed", split=1, encode=3) as inner, inner.stage("encode"):
-            word = states()["index"]
-            assert (word["done"], word["part"]["name"]) == (1, "embed/encode")
-            assert (word["part"]["total"], word["part"]["share"], word["part"]["left"]) == (None, None, None)
+        with parts.stages("embed", split=1, encode=3) as inner:
+            part = states()["index"]["part"]
+            assert (part["name"], part["done"], part["total"]) == ("embed", 0, 4)
+            with inner.stage("encode"):
+                word = states()["index"]
+                assert (word["done"], word["part"]["name"]) == (1, "embed/encode")
+                assert (word["part"]["total"], word["part"]["share"], word["part"]["left"]) == (None, None, None)
+    with parts.stage("store") as too_late:
+        too_late.step()
     word = states()["index"]
     assert numbers(word) == {"done": 10, "total": 10, "share": 1, "state": "done"}
     assert (word["part"], word["left"]) == (None, 0)

@@ -22,9 +22,7 @@ def test_in_a_worker(redis_url, fails):
     events = listening.until(lambda heard: any(e.type in END for e in heard))
     listening.close()
     told = [e.type if e.type != "test.seen" else e.data["what"] for e in events]
-    # A retry is published before the try that asked for it has ended, so another process may begin it meanwhile.
     assert sorted(word for word in told if word.startswith("try")) == ["try 0", "try 1", "try 2"]
-    assert told.count("task.retry") == 2
     ends = ("first", "second", "task.succeeded", "task.failed", "operation.succeeded", "operation.failed")
     assert [word for word in told if word in ends] == (
         ["task.failed", "operation.failed"] if fails else ["first", "second", "task.succeeded", "operation.succeeded"]
