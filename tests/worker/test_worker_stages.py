@@ -149,7 +149,9 @@ def test_whose_file_it_is_who_closes_it(states, book):
     with book.open("rb") as mine:
         mine.read(1000)
         with track_file(mine) as file:
-            assert len(file.read(500)) == 500
+            assert file.tell() == 1000
+            file.seek(1100)
+            assert len(file.read(400)) == 400
         assert not mine.closed
         assert (states()[""]["done"], states()[""]["total"]) == (500, book.stat().st_size - 1000)
     with track_file(book) as file:
