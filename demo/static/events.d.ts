@@ -87,15 +87,31 @@ export interface TaskFailed {
   error: string;
 }
 
-/** Steps within one task. ``total`` is None where nobody knows; ``rate`` is steps per second. */
-export interface TaskProgress {
-  task: string;
-  stage: string;
+/** The stage that runs now: its ``name``, with those of the stages around it before it, as in ``embed/split``. */
+export interface TaskPart {
   done: number;
   total: number | null;
+  share: number | null;
   rate: number | null;
+  left: number | null;
+  unit: string;
   message: string;
+  name: string;
+}
+
+/** Steps within one task. Of a whole that is made of stages ``total`` is the sum of the weights, and ``part`` the stage that runs. */
+export interface TaskProgress {
+  done: number;
+  total: number | null;
+  share: number | null;
+  rate: number | null;
+  left: number | null;
+  unit: string;
+  message: string;
+  task: string;
+  stage: string;
   state: "running" | "done" | "failed";
+  part: TaskPart | null;
 }
 
 /** The task will be tried again; ``error`` is a short, safe text. */

@@ -4,6 +4,7 @@ import contextlib
 import timeit
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 
 from tests.worker import app as a
 from tests.worker.listening import END, Listening
@@ -63,6 +64,18 @@ def test_what_cannot_be_told_does_not_stop_the_work(states, caplog):
     with progress(1, message="x" * 10_000, stage="long"):
         pass
     assert len(states()["long"]["message"]) == 200
+
+
+@pytest.mark.usefixtures("states")
+def test_a_soft_time_limit_that_strikes_while_a_word_is_said_is_not_lost():
+    class Struck(str):
+        __slots__ = ()
+
+        def __getitem__(self, _):
+            raise SoftTimeLimitExceeded
+
+    with pytest.raises(SoftTimeLimitExceeded):
+        progress(1, message=Struck("page")).__enter__()
 
 
 def test_outside_of_every_operation_it_only_counts():

@@ -66,7 +66,7 @@ ENDS = {"error": KeyError("page"), "ignored": Ignore(), "rejected": Reject("no",
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_what_does_not_succeed_is_dropped_and_counted(app, bus, told, end):
+def test_what_does_not_succeed_is_dropped_and_counted(app, bus, told, end, caplog):
     receipts = []
 
     @app.task
@@ -80,6 +80,7 @@ def test_what_does_not_succeed_is_dropped_and_counted(app, bus, told, end):
     assert told() == [2]
     assert bus.flusher.dropped["not_succeeded"] == 1
     assert (receipts[0].fate, receipts[0].reason) == ("dropped", "not_succeeded")
+    assert "outbox dropped" not in caplog.text
 
 
 def test_a_mistake_is_an_error_in_the_task(app, told):
