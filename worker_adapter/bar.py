@@ -66,22 +66,30 @@ class Bar:
         """A measure of a rate, by the settings here."""
         return Pace(self.settings.progress_interval, self.settings.rate_window)
 
-    def tell(self, state: State, measure: Callable[[float], dict[str, Any]], *, last: bool = False) -> None:
+    def tell(
+        self, state: State, measure: Callable[[float], dict[str, Any]], *, must: bool = False, last: bool = False
+    ) -> None:
         """Say how things are: ``measure`` returns the members of the word for a time.
 
-        Of several threads at which a word is due one says it. ``last`` waits for its turn, and ends the bar.
+        Of several threads at which a word is due one says it. What ``must`` be said waits for its turn, and so does the
+        ``last`` word, which ends the bar.
         """
         operation = self._operation
-        if operation is None or not self._telling.acquire(blocking=last):
+        if operation is None or not self._telling.acquire(blocking=must or last):
             return
         try:
-            # A word is due. Whatever else is to be looked at a few times a second, and may raise out of a step,
-            # belongs here.
-            if self._ended and not last:
-                return
-            now = monotonic()
-            self._ended = last
-            self.next = SILENT if last else now + self.settings.progress_interval
+            if last or not self._ended:
+                # A word is due. What else is to be looked at a few times a second, and may raise out of a step, belongs
+                # here (not if last: a block's end raises nothing of its own).
+                self._ended = last
+                self._say(operation, state, measure)
+        finally:
+            self._telling.release()
+
+    def _say(self, operation: OperationRef, state: State, measure: Callable[[float], dict[str, Any]]) -> None:
+        now = monotonic()
+        self.next = SILENT if self._ended else now + self.settings.progress_interval
+        try:
             word = TaskProgress(task=self._task, stage=self._stage, state=state, **measure(now))
             default_bus().emit(operation.user, operation.op, word)
         except SoftTimeLimitExceeded:
@@ -89,8 +97,6 @@ class Bar:
         except Exception:
             # A bar that cannot be drawn must not stop the work that it is about.
             log.exception("progress could not be told")
-        finally:
-            self._telling.release()
 
     def end(self, error: BaseException | None, measure: Callable[[float], dict[str, Any]]) -> None:
         """The last word, for a block that ``error`` has left."""

@@ -37,14 +37,10 @@ class _Tree:
         self.whole = whole
         self.shown: Part | Stages | None = None
 
-    def show(self, part: Part | Stages) -> None:
-        """A word is due, and ``part`` is what runs."""
+    def show(self, part: Part | Stages | None, *, must: bool = False) -> None:
+        """A word is due, and ``part`` is what runs; its beginning ``must`` be said."""
         self.shown = part
-        self.tell()
-
-    def tell(self) -> None:
-        """A word is due."""
-        self.bar.tell("running", self.whole.measure)
+        self.bar.tell("running", self.whole.measure, must=must)
 
 
 class Stages:
@@ -106,12 +102,11 @@ class Stages:
     def __enter__(self) -> Self:
         if self._parent is not None:
             self._parent.enter(self._name, self)
-            self._tree.shown = self
         else:
             self._tree.bar.begin()
         if self._tree.bar.heard:
             self._pace = self._tree.bar.pace()
-            self._tree.tell()
+            self._tree.show(None if self._parent is None else self, must=True)
         return self
 
     def __exit__(
@@ -205,7 +200,7 @@ class Part(Progress):
         self.own()
         if self._bar.heard:
             self._pace = self._bar.pace()
-            self._tell()
+            self._tree.show(self, must=True)
         return self
 
     def __exit__(
