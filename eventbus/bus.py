@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import overload
 
@@ -126,17 +127,13 @@ class Bus:
 
     def emission(self, args: tuple[object, ...], id_: str | None) -> Emission:
         """Validate the arguments of ``emit`` and build what goes to Redis; raises as ``emit``."""
-        match args:
-            case (user, op, payload):
-                topic = _operation_topic(user, op)
-            case (payload,):
-                operation = current_operation.get()
-                if operation is None:
-                    raise NoOperation
-                topic = operation.topic
-            case _:
-                raise InvalidPayload("call emit(user, op, payload), or emit(payload) inside a task", field="payload")
+        topic, payload = _addressed(args)
         return self._build(topic, payload, id_)
+
+    def builds(self, args: tuple[object, ...], id_: str) -> Callable[[], Emission]:
+        """``emission`` as often as it is called, to where the arguments go by now; raises as ``emit``."""
+        topic, payload = _addressed(args)
+        return partial(self._build, topic, payload, id_)
 
     def _build(self, topic: str, payload: object, id_: str | None) -> Emission:
         emission = self._builder.build(topic, payload, id_=id_)  # type: ignore[arg-type] # it checks, whatever comes
@@ -160,6 +157,19 @@ class Bus:
             self.flusher.put(emission)
             await self.flusher.aflush(self.settings.flush_budget)
         return emission.receipt
+
+
+def _addressed(args: tuple[object, ...]) -> tuple[str, object]:
+    """Topic and payload of the arguments of ``emit``."""
+    match args:
+        case (user, op, payload):
+            return _operation_topic(user, op), payload
+        case (payload,):
+            operation = current_operation.get()
+            if operation is None:
+                raise NoOperation
+            return operation.topic, payload
+    raise InvalidPayload("call emit(user, op, payload), or emit(payload) inside a task", field="payload")
 
 
 def _operation_topic(user: object, op: object) -> str:

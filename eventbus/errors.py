@@ -12,6 +12,8 @@
     ├── NoOperation            ``emit(payload)`` outside any operation
     ├── NoPromise              ``receipt.delivered()`` of an event that nobody has to acknowledge
     ├── NoDeadLetter           there is no such dead letter
+    ├── InvalidStage           a stage of a progress that there is not, or a weight that cannot be
+    ├── TooManyDeferred        too many events wait for a task's success or a transaction's commit; ``limit``
     ├── GivenUp                an event that a person was to get is among the dead letters
     └── TransportError
         ├── Unavailable        not answering; worth trying again
@@ -31,12 +33,14 @@ __all__ = [
     "InvalidName",
     "InvalidPayload",
     "InvalidRecord",
+    "InvalidStage",
     "NoDeadLetter",
     "NoOperation",
     "NoPromise",
     "RateLimited",
     "Refused",
     "TooLarge",
+    "TooManyDeferred",
     "TransportError",
     "Unavailable",
 ]
@@ -144,6 +148,22 @@ class NoDeadLetter(EventBusError, LookupError):
         super().__init__(f"{channel} has no dead letter {id_}; see eventbus dead-letters list")
         self.channel = channel
         self.id = id_
+
+
+class InvalidStage(EventBusError, ValueError):
+    """A progress has no such stage, or a stage cannot weigh so much. ``stage`` is its name."""
+
+    def __init__(self, message: str, *, stage: str) -> None:
+        super().__init__(message)
+        self.stage = stage
+
+
+class TooManyDeferred(EventBusError, RuntimeError):
+    """No more events may wait for a success or a commit. ``limit`` is how many may."""
+
+    def __init__(self, message: str, *, limit: int) -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 class TransportError(EventBusError):

@@ -123,6 +123,11 @@ class Flusher:
         if self._breaker.open and self.taps and isinstance(entry, Emission):
             self._tap(entry)
 
+    def give_up(self, emission: Emission, reason: str) -> None:
+        """Count an event that was never put, because what it tells of has not come true."""
+        with self._lock:
+            self._settlement.drop_one(emission, reason)
+
     def flush(self, timeout: float) -> bool:
         """Wait until everything put so far has reached Redis or was given up; False after ``timeout`` seconds, and at
         once while Redis is known to be away.

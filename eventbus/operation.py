@@ -25,6 +25,7 @@ __all__ = [
     "OperationSucceeded",
     "RevokedReason",
     "TaskFailed",
+    "TaskPart",
     "TaskProgress",
     "TaskRetry",
     "TaskRevoked",
@@ -141,16 +142,37 @@ class TaskRevoked(_OfTask, name="task.revoked", lane="high"):
     reason: RevokedReason
 
 
-class TaskProgress(Event, name="task.progress", keep="latest", key=("task", "stage")):
-    """Steps within one task. ``total`` is None where nobody knows; ``rate`` is steps per second."""
+class _Steps(Event):
+    """Numbers of a count of steps.
+
+    ``total`` is None where nobody knows; ``share`` is the bar, from 0 to 1; ``rate`` is steps per second, ``left`` the
+    seconds until all is done at that rate, both None while unknown. ``unit`` says what the steps are: ``bytes``.
+    """
+
+    done: float
+    total: float | None = None
+    share: float | None = None
+    rate: float | None = None
+    left: float | None = None
+    unit: str = ""
+    message: str = ""
+
+
+class TaskPart(_Steps):
+    """The stage that runs now: its ``name``, with those of the stages around it before it, as in ``embed/split``."""
+
+    name: str
+
+
+class TaskProgress(_Steps, name="task.progress", keep="latest", key=("task", "stage")):
+    """Steps within one task. Of a whole that is made of stages ``total`` is the sum of the weights, and ``part`` the
+    stage that runs.
+    """
 
     task: str
     stage: str = ""
-    done: float
-    total: float | None = None
-    rate: float | None = None
-    message: str = ""
     state: Literal["running", "done", "failed"] = "running"
+    part: TaskPart | None = None
 
 
 def telling(label: str) -> Telling:

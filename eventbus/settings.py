@@ -57,6 +57,7 @@ class BusSettings(BaseSettings):
     batch_bytes: int = Field(1_048_576, ge=1024, description="bytes in one round trip")
     flush_budget: float = Field(1.0, ge=0, description="what the end of a task may wait for the outbox to empty")
     strict_timeout: float = Field(5.0, gt=0, description="what emit(strict=True) waits for Redis")
+    commit_events: int = Field(1_000, ge=1, description="events that may wait for one transaction's commit")
     channel_rate: float = Field(
         1_000, ge=0, description="latest and nothing events of one channel a second and process; 0: no limit"
     )

@@ -17,6 +17,8 @@ __all__ = ["Settlement"]
 
 _log = logging.getLogger(__name__)
 
+# Counted, and nothing to be warned of: it was superseded, or it has not come true.
+_BY_RULE = frozenset({"merged", "not_succeeded", "rolled_back"})
 _LOG_EVERY = 10.0  # seconds between two log lines about the same kind of loss
 
 
@@ -122,7 +124,7 @@ class Settlement:
         if isinstance(entry, Emission):
             entry.receipt.fate = "merged" if reason == "merged" else "dropped"
             entry.receipt.reason = reason
-        if reason != "merged":
+        if reason not in _BY_RULE:
             self.log(reason, "the outbox dropped %d events (%s)", self._dropped[reason], reason)
 
     def check(self, entry: Entry, rate: float) -> None:

@@ -79,8 +79,11 @@ class Lifecycle:
         scope, former = place
         setattr(task.request, _PLACE, None)
         try:
+            state, outcome = _settled(task, state, outcome)
+            # Before the task is told to have succeeded, and counted: its end comes after everything that it said.
+            scope.announcements.settle(succeeded=state == states.SUCCESS)
             if scope.operation is not None and scope.leaf is not None:
-                self._tell_end(task, scope, *_settled(task, state, outcome))
+                self._tell_end(task, scope, state, outcome)
         finally:
             leave(former)
             self._flush()

@@ -6,118 +6,112 @@ operation, in a test or on the command line, they count and say nothing.
 
 from __future__ import annotations
 
-import logging
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from threading import RLock, get_ident
 from time import monotonic
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
-from celery.exceptions import Ignore, Retry
-
-from eventbus.bus import default_bus
-from eventbus.operation import OperationRef, TaskProgress, current_operation
+from worker_adapter.bar import Bar
 from worker_adapter.pace import Pace
-from worker_adapter.scope import Scope, current_scope
-from worker_adapter.settings import WorkerSettings
+from worker_adapter.shares import share_of, time_left
 
-__all__ = ["Progress", "progress", "track"]
-
-log = logging.getLogger(__name__)
+__all__ = ["Progress", "atrack", "iterate", "length", "progress", "track"]
 
 T = TypeVar("T")
-State = Literal["running", "done", "failed"]
 
 
 class Progress:
-    """What ``progress`` returns: a context manager. Nothing in it raises for the bus' sake.
+    """What ``progress`` returns: a context manager. Several threads may step it at the same time.
+
+    The thread that has entered it counts by itself, all others together under a lock: a lock for everybody would treble
+    the price of a step, and ``+=`` from several threads would lose some.
 
     Attributes:
-        done: steps so far.
         total: steps that there are, None where nobody knows.
     """
 
-    __slots__ = ("_message", "_operation", "_pace", "_scope", "_settings", "_stage", "_task", "done", "total")
+    __slots__ = ("_bar", "_lock", "_message", "_others", "_own", "_owner", "_pace", "_unit", "total")
 
-    def __init__(self, total: float | None, stage: str, message: str) -> None:
-        self.done: float = 0
+    def __init__(self, bar: Bar, total: float | None, unit: str, message: str) -> None:
         self.total = total
-        self._stage = stage
+        self._own: float = 0
+        self._others: float = 0
+        self._owner = get_ident()
+        self._bar = bar
+        self._unit = unit
         self._message = message
-        self._operation: OperationRef | None = None
-        self._pace = Pace(1.0, 1.0)
-        self._pace.next = float("inf")  # silent until it is entered within an operation
+        self._pace: Pace | None = None
+        # Of the same thread's again, as the lock in Bar.
+        self._lock = RLock()
+
+    @property
+    def done(self) -> float:
+        """Steps so far."""
+        return self._own + self._others
 
     def __enter__(self) -> Self:
-        self._operation = current_operation.get()
-        if self._operation is not None:
-            self._scope: Scope | None = current_scope.get()
-            self._settings = self._scope.settings if self._scope is not None else WorkerSettings()
-            self._task = (self._scope.task if self._scope is not None else "") or self._operation.op
-            self._pace = Pace(self._settings.progress_interval, self._settings.rate_window)
-            self._tell("running")
+        self.own()
+        if self._bar.begin():
+            self._pace = self._bar.pace()
+            self._tell()
         return self
+
+    def own(self) -> None:
+        """This thread is the one that counts without a lock."""
+        with self._lock:
+            self._own, self._others, self._owner = self.done, 0, get_ident()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._operation is None:
-            return
-        self._pace.next = float("inf")
-        if isinstance(error, GeneratorExit) and self._scope is not None:
-            # A loop over track() was left. Python does not tell a generator whether by break or by an error; the end
-            # of the task does.
-            self._scope.on_failure.append(self._fail)
-        self._tell(_outcome(error))
+        self._bar.end(error, self.measure)
 
     def step(self, n: float = 1, message: str | None = None) -> None:
         """``n`` more are done. Costs well below a microsecond while no word is due."""
-        self.done += n
+        if get_ident() == self._owner:
+            self._own += n
+        else:
+            with self._lock:
+                self._others += n
         if message is not None:
             self._message = message
-        if monotonic() >= self._pace.next:
-            self._tell("running")
+        if monotonic() >= self._bar.next:
+            self._tell()
 
     def set(self, done: float, total: float | None = None) -> None:
         """So many are done by now; ``total``, where given, replaces the former one."""
-        self.done = done
+        with self._lock:
+            if get_ident() == self._owner:
+                self._own, self._others = done, 0
+            else:
+                self._others = done - self._own
         if total is not None:
             self.total = total
-        if monotonic() >= self._pace.next:
-            self._tell("running")
+        if monotonic() >= self._bar.next:
+            self._tell()
 
-    def _fail(self) -> None:
-        self._tell("failed")
+    def _tell(self) -> None:
+        self._bar.tell("running", self.measure)
 
-    def _tell(self, state: State) -> None:
-        assert self._operation is not None
-        ended = self._pace.next == float("inf")
-        try:
-            rate = self._pace.say(monotonic(), self.done)
-            word = TaskProgress(
-                task=self._task,
-                stage=self._stage,
-                done=self.done,
-                total=self.total,
-                rate=rate,
-                message=self._message[: self._settings.message_chars],
-                state=state,
-            )
-            default_bus().emit(self._operation.user, self._operation.op, word)
-        except Exception:
-            # A bar that cannot be drawn must not stop the work that it is about.
-            log.exception("progress could not be told")
-        if ended:
-            self._pace.next = float("inf")
+    def measure(self, now: float) -> dict[str, Any]:
+        """The members that count, as they stand."""
+        assert self._pace is not None
+        done, total = self.done, self.total
+        rate = self._pace.say(now, done)
+        return {
+            "done": done,
+            "total": total,
+            "share": share_of(done, total),
+            "rate": rate,
+            "left": time_left(done, total, rate),
+            "unit": self._unit,
+            "message": self._message[: self._bar.settings.message_chars],
+        }
 
 
-def _outcome(error: BaseException | None) -> State:
-    if error is None or isinstance(error, (GeneratorExit, Ignore)):
-        return "done"
-    return "running" if isinstance(error, Retry) else "failed"
-
-
-def progress(total: float | None = None, *, stage: str = "", message: str = "") -> Progress:
+def progress(total: float | None = None, *, stage: str = "", unit: str = "", message: str = "") -> Progress:
     """Steps of the running task, as a block.
 
         with progress(total=len(pages), stage="reading") as steps:
@@ -126,13 +120,15 @@ def progress(total: float | None = None, *, stage: str = "", message: str = "") 
                 steps.step()
 
     Emits ``task.progress`` at the beginning, then at most once per ``progress_interval``, and at the end always:
-    ``done``, or ``failed`` if an exception leaves the block. ``stage`` tells several progresses of one task apart.
-    Outside of every operation it only counts.
+    ``done``, or ``failed`` if an exception leaves the block. ``stage`` tells several progresses of one task apart;
+    ``unit`` says what is counted, ``bytes`` for instance. Outside of every operation it only counts.
     """
-    return Progress(total, stage, message)
+    return Progress(Bar(stage), total, unit, message)
 
 
-def track(iterable: Iterable[T], total: float | None = None, *, stage: str = "", message: str = "") -> Iterator[T]:
+def track(
+    iterable: Iterable[T], total: float | None = None, *, stage: str = "", unit: str = "", message: str = ""
+) -> Iterator[T]:
     """Iterate with one step of ``progress`` per item.
 
         for page in track(pages, stage="reading"):
@@ -141,10 +137,30 @@ def track(iterable: Iterable[T], total: float | None = None, *, stage: str = "",
     ``total`` is taken from the iterable's length where it has one. An item counts when the loop asks for the next. A
     loop that is left early ends ``done`` where it was, and ``failed`` if the task then fails.
     """
-    if total is None:
-        hint = operator.length_hint(iterable, -1)
-        total = hint if hint >= 0 else None
-    with progress(total, stage=stage, message=message) as steps:
+    return iterate(iterable, progress(length(iterable, total), stage=stage, unit=unit, message=message))
+
+
+async def atrack(
+    iterable: AsyncIterable[T], total: float | None = None, *, stage: str = "", unit: str = "", message: str = ""
+) -> AsyncIterator[T]:
+    """``track`` for ``async for``."""
+    with progress(total, stage=stage, unit=unit, message=message) as steps:
+        async for item in iterable:
+            yield item
+            steps.step()
+
+
+def length(iterable: Iterable[object], total: float | None) -> float | None:
+    """``total``, or what the iterable says of its length."""
+    if total is not None:
+        return total
+    hint = operator.length_hint(iterable, -1)
+    return hint if hint >= 0 else None
+
+
+def iterate(iterable: Iterable[T], counted: Progress) -> Iterator[T]:
+    """The items, each a step of ``counted``, which lasts as long as the loop."""
+    with counted as steps:
         for item in iterable:
             yield item
             steps.step()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from eventbus.operation import OperationRef, current_operation
+from worker_adapter.announcements import Announcements
 from worker_adapter.headers import Leaf
 from worker_adapter.settings import WorkerSettings
 
@@ -23,6 +24,7 @@ class Scope:
         operation: None for a task that belongs to none.
         leaf: None where an operation is being started, or there is none.
         task: the task's id, empty where an operation is being started.
+        announcements: events that wait for the task's success.
         on_failure: called if the task fails, for what could not know by itself how it ended.
     """
 
@@ -31,7 +33,11 @@ class Scope:
     settings: WorkerSettings
     leaf: Leaf | None = None
     task: str = ""
+    announcements: Announcements = field(init=False)
     on_failure: list[Callable[[], None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.announcements = Announcements(self.settings.success_events)
 
 
 current_scope: Final[ContextVar[Scope | None]] = ContextVar("eventbus_current_scope", default=None)

@@ -24,6 +24,7 @@ class WorkerSettings(BaseSettings):
         0.25, gt=0, description="between two events of one progress; the last comes always"
     )
     rate_window: float = Field(5.0, gt=0, description="how far back the rate of a progress looks")
+    success_events: int = Field(1_000, ge=1, description="events that may wait for one task's success")
     error_chars: int = Field(200, ge=0, le=10_000, description="of an error's message shown; 0: the class name only")
     message_chars: int = Field(200, ge=0, le=10_000, description="of a progress' message shown")
     label_chars: int = Field(200, ge=0, le=1_000, description="of an operation's label; it travels in every message")

@@ -1,15 +1,17 @@
 """The application under test: what a worker runs, and what the tests start."""
 
+import asyncio
 import itertools
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from celery import Celery, Task, chord, group
 from celery.exceptions import Ignore, Reject
 
-from eventbus import Event, NoOperation, default_bus, emit
+from eventbus import Event, NoOperation, aemit, default_bus, emit
 from eventbus.operation import current_operation
-from worker_adapter import install, progress, track
+from worker_adapter import atrack, carry, emit_on_success, install, progress, stages, track
 
 server = os.environ.get("TESTS_REDIS", "redis://127.0.0.1:6379")
 app = Celery("tests.worker.app", broker=f"{server}/1", backend=os.environ.get("TESTS_BACKEND", f"{server}/2"))
@@ -160,3 +162,62 @@ def nested():
     see("nested")
     step.apply(kwargs={"name": "inner"})
     see("nested again")
+
+
+@app.task
+def parts(n=100, fails=False):
+    with stages(read=1, embed=8, store=1) as whole:
+        for _ in whole.track("read", range(n)):
+            pass
+        with whole.stages("embed", split=1, encode=1) as inner:
+            with inner.stage("split"):
+                pass
+            for i in inner.track("encode", range(n)):
+                if fails and i == n // 2:
+                    raise ValueError("disk full")
+        with whole.stage("store"):
+            pass
+
+
+@app.task
+def threads(threads=4, n=100):
+    def work(steps, i):
+        see(f"thread-{i}")
+        for _ in range(n):
+            steps.step()
+
+    with progress(total=threads * n) as steps, ThreadPoolExecutor(threads) as pool:
+        list(pool.map(carry(work), itertools.repeat(steps), range(threads)))
+
+
+@app.task(bind=True, max_retries=2)
+def announce(self, fails=False):
+    for name in ("first", "second"):
+        emit_on_success(Seen(what=name, operation=""))
+    emit(Seen(what=f"try {self.request.retries}", operation=""))
+    if self.request.retries < 2:
+        raise self.retry(countdown=0)
+    if fails:
+        raise ValueError("disk full")
+
+
+@app.task
+def in_a_loop(n=10):
+    async def asee(name):
+        await aemit(Seen(what=name, operation="/".join(current_operation.get())))
+
+    async def numbers():
+        for i in range(n):
+            yield i
+
+    async def main():
+        await asee("awaited")
+        await asyncio.gather(*(asee(f"gathered-{i}") for i in range(2)))
+        await asyncio.to_thread(see, "in a thread")
+        for _ in track(range(n), stage="loop"):
+            await asyncio.sleep(0)
+        async for _ in atrack(numbers(), stage="stream"):
+            pass
+        emit_on_success(Seen(what="announced", operation="/".join(current_operation.get())))
+
+    asyncio.run(main())

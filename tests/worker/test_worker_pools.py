@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from celery import chain, chord
+from celery import chain, chord, group
 
 from tests.worker import app as a
 from tests.worker.listening import END, Listening
@@ -32,6 +32,20 @@ ONCE = ["first", "again", "spread", "spread.0", "spread.1", "nested", "inner", "
 SEEN = Counter([*ONCE, "become", "become.0", "become.1", "become.2", "collect", "last"])
 
 
+def check_what_tasks_tell(redis_url, pool):
+    """Stages, steps by several threads, and announcements, side by side."""
+    listening = Listening(redis_url, f"{pool}-tells")
+    tasks = [a.parts.si(), a.threads.si(), a.announce.si()]
+    start_operation(group(task.set(queue=pool) for task in tasks), user=listening.user)
+    events = listening.until(lambda heard: any(e.type in END for e in heard), 30)
+    listening.close()
+    ends = [e.data for e in events if e.type == "task.progress" and e.data["state"] == "done"]
+    assert {(data["done"], data["total"], data["share"]) for data in ends} == {(10, 10, 1), (400, 400, 1)}
+    announced = [e.data["what"] for e in events if e.type == "test.seen" and e.data["what"] in ("first", "second")]
+    assert announced == ["first", "second"]
+    assert events[-1].type == "operation.succeeded"
+
+
 @pytest.mark.usefixtures("application")
 @pytest.mark.parametrize("pool", POOLS)
 def test_operations_side_by_side(pool, redis_url, start_worker, tmp_path):
@@ -50,4 +64,7 @@ def test_operations_side_by_side(pool, redis_url, start_worker, tmp_path):
             assert operation.total == 7
             assert (events[-1].data["done"], events[-1].data["total"]) == (13, 13)
             each.close()
-    assert "Signal handler" not in worker.log.read_text()
+        check_what_tasks_tell(redis_url, pool)
+    text = worker.log.read_text()
+    assert "Signal handler" not in text
+    assert "could not be told" not in text

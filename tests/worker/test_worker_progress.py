@@ -1,33 +1,14 @@
 """``progress`` and ``track``."""
 
 import contextlib
-import json
 import timeit
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 
-from eventbus import Bus, BusSettings, configure, default_bus
-from eventbus.operation import OperationRef, current_operation
 from tests.worker import app as a
 from tests.worker.listening import END, Listening
 from worker_adapter import progress, start_operation, track
-
-
-@pytest.fixture
-def states():
-    """An operation without a server; returns how its progress stands, by stage."""
-    former = default_bus()
-    bus = configure(bus=Bus(BusSettings(redis_url="memory://")))
-    current_operation.set(OperationRef("ann", "by-hand"))
-
-    def read():
-        bus.flush(5)
-        snapshot = [json.loads(record.event) for record in bus.broker.read("user:ann", None).snapshot]
-        return {event["data"]["stage"]: event["data"] for event in snapshot}
-
-    yield read
-    current_operation.set(None)
-    configure(bus=former)
 
 
 @pytest.mark.usefixtures("application", "worker")
@@ -83,6 +64,18 @@ def test_what_cannot_be_told_does_not_stop_the_work(states, caplog):
     with progress(1, message="x" * 10_000, stage="long"):
         pass
     assert len(states()["long"]["message"]) == 200
+
+
+@pytest.mark.usefixtures("states")
+def test_a_soft_time_limit_that_strikes_while_a_word_is_said_is_not_lost():
+    class Struck(str):
+        __slots__ = ()
+
+        def __getitem__(self, _):
+            raise SoftTimeLimitExceeded
+
+    with pytest.raises(SoftTimeLimitExceeded):
+        progress(1, message=Struck("page")).__enter__()
 
 
 def test_outside_of_every_operation_it_only_counts():

@@ -1,0 +1,108 @@
+"""What a step costs the task that makes it: `progress.step()` beside `self.update_state(...)`, in a worker.
+
+`python -m bench.stepping` starts a Redis and a worker of its own and prints both, and the ratio.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean, median
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from celery import Celery
+from celery.canvas import Signature
+
+from bench.processes import Child
+from bench.redis_server import running_redis
+from worker_adapter import install, progress, start_operation
+
+__all__ = ["app"]
+
+_SECONDS: Final = 3.0  # of each way in a loop: several words of a progress are due in it
+_CHUNK: Final = 100
+_CALM: Final = 1_000
+_PAUSE: Final = 0.001  # seconds of other work between two calm steps
+_PATIENCE: Final = 60.0
+_TARGET: Final = 20
+
+Figures = dict[str, float]
+
+app = Celery("bench.stepping", broker=os.environ.get("BENCH_REDIS"), backend=os.environ.get("BENCH_REDIS"))
+install(app)
+
+
+def _calm(step: Callable[[int], None]) -> Figures:
+    """One step a millisecond or so, as a task makes them that has other work."""
+    took = []
+    for number in range(_CALM):
+        time.sleep(_PAUSE)
+        before = time.perf_counter_ns()
+        step(number)
+        took.append((time.perf_counter_ns() - before) / 1000)
+    return {"calm_mean": fmean(took), "calm_p50": median(took), "calm_p99": sorted(took)[_CALM * 99 // 100]}
+
+
+def _loop(step: Callable[[int], None]) -> Figures:
+    """As many as go."""
+    number, begin = 0, time.perf_counter()
+    while time.perf_counter() - begin < _SECONDS:
+        for _ in range(_CHUNK):
+            step(number)
+            number += 1
+    return {"loop_mean": (time.perf_counter() - begin) / number * 1e6}
+
+
+@app.task(bind=True, name="bench.stepping.measure")  # type: ignore[untyped-decorator]
+def measure(self: Any) -> dict[str, Figures]:
+    """Microseconds that a step takes its caller, both ways."""
+
+    def update(number: int) -> None:
+        self.update_state(state="PROGRESS", meta={"done": number, "total": 1_000_000})
+
+    with progress(1_000_000_000) as steps:
+        stepping = {**_calm(lambda _: steps.step()), **_loop(lambda _: steps.step())}
+    return {"progress.step()": stepping, "self.update_state(...)": {**_calm(update), **_loop(update)}}
+
+
+def _measured(redis_url: str, log: Path) -> dict[str, Figures]:
+    app.conf.update(broker_url=redis_url, result_backend=redis_url)
+    environment = {"BENCH_REDIS": redis_url, "EVENTBUS_REDIS_URL": redis_url}
+    os.environ.update(environment)
+    command = [sys.executable, "-m", "celery", "-A", "bench.stepping", "worker", "--pool", "solo"]
+    command += ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
+    with log.open("ab") as errors, Child(command, environment, stderr=errors):
+        flow: Signature = measure.si()
+        operation = start_operation(flow, user="bench")
+        figures: dict[str, Figures] = operation.result.get(timeout=_PATIENCE)
+        return figures
+
+
+def main() -> None:
+    """Measure and print."""
+    with running_redis() as redis, TemporaryDirectory(prefix="bench-") as folder:
+        figures = _measured(redis.url, Path(folder, "worker.log"))
+    stepping, updating = figures.values()
+    print(f"{'microseconds a step':<28}" + "".join(f"{name:>24}" for name in figures) + f"{'ratio':>10}")
+    titles = {
+        "loop_mean": "in a loop, mean",
+        "calm_mean": "once a millisecond, mean",
+        "calm_p50": "once a millisecond, median",
+        "calm_p99": "once a millisecond, p99",
+    }
+    for name, title in titles.items():
+        ratio = updating[name] / stepping[name]
+        print(f"{title:<28}{stepping[name]:>24.2f}{updating[name]:>24.1f}{ratio:>9.0f}x")
+    worst = min(updating[name] / stepping[name] for name in ("loop_mean", "calm_mean"))
+    print(f"target: at least {_TARGET} times cheaper by the means; {'met' if worst >= _TARGET else 'missed'}")
+
+
+if __name__ == "__main__":
+    # Under its own name, which is what the worker imports.
+    from bench.stepping import main as run
+
+    run()

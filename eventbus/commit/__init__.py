@@ -1,0 +1,1 @@
+"""What a transaction makes true, told after its commit. One module for each library, imported by who has it."""

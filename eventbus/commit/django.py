@@ -1,0 +1,47 @@
+"""``emit_on_commit`` for Django's transactions. Needs Django, which nothing else here does."""
+
+from __future__ import annotations
+
+from typing import overload
+
+from django.db import transaction
+
+from eventbus.bus import default_bus
+from eventbus.deferral import defer
+from eventbus.emission import Receipt
+from eventbus.errors import TooManyDeferred
+from eventbus.events import Event
+from eventbus.ids import event_id
+
+__all__ = ["emit_on_commit"]
+
+
+@overload
+def emit_on_commit(payload: Event, /, *, id: str | None = None, using: str | None = None) -> Receipt: ...
+@overload
+def emit_on_commit(
+    user: str, op: str, payload: Event, /, *, id: str | None = None, using: str | None = None
+) -> Receipt: ...
+def emit_on_commit(*args: object, id: str | None = None, using: str | None = None) -> Receipt:
+    """``emit`` after the commit of the current transaction; outside of one, at once.
+
+    Checked now, where a mistake is. ``using`` names the database, as for ``transaction.on_commit``, whose rules hold:
+    sent in order after the outermost commit, never if the transaction or a savepoint around this call is rolled back.
+    Django says nothing of a rollback: the receipt then stays ``waiting``, and nothing is counted.
+
+    Raises:
+        InvalidEmission, NoOperation: as ``emit``.
+        TooManyDeferred: ``commit_events`` functions wait for this commit already.
+        django.db.transaction.TransactionManagementError: autocommit is off and there is no ``atomic`` block.
+    """
+    deferred = defer(args, event_id() if id is None else id)
+    limit = default_bus().settings.commit_events
+    if len(transaction.get_connection(using).run_on_commit) >= limit:
+        raise TooManyDeferred(
+            f"{limit} functions wait for this transaction's commit; emit fewer, or commit more often, or raise "
+            "EVENTBUS_COMMIT_EVENTS",
+            limit=limit,
+        )
+    # Robust: an event that somebody has changed since must not keep others' functions from being called.
+    transaction.on_commit(deferred.send, using=using, robust=True)
+    return deferred.receipt

@@ -1,0 +1,113 @@
+"""``emit_on_commit`` for SQLAlchemy's sessions. Needs SQLAlchemy 2, which nothing else here does."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import Final, overload
+
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session, SessionTransaction, scoped_session
+
+from eventbus.bus import default_bus
+from eventbus.deferral import Deferred, defer
+from eventbus.emission import Receipt
+from eventbus.errors import TooManyDeferred
+from eventbus.events import Event
+from eventbus.ids import event_id
+
+__all__ = ["AnySession", "emit_on_commit"]
+
+log = logging.getLogger(__name__)
+
+AnySession = Session | scoped_session[Session] | AsyncSession
+
+_PLACE: Final = "eventbus_on_commit"  # in session.info
+_REASON: Final = "rolled_back"
+
+# What waits in a session, each with the innermost transaction that it depends on.
+_Waiting = list[tuple[SessionTransaction, Deferred]]
+
+
+@overload
+def emit_on_commit(session: AnySession, payload: Event, /, *, id: str | None = None) -> Receipt: ...
+@overload
+def emit_on_commit(session: AnySession, user: str, op: str, payload: Event, /, *, id: str | None = None) -> Receipt: ...
+def emit_on_commit(session: AnySession, /, *args: object, id: str | None = None) -> Receipt:
+    """``emit`` after the commit of the session's transaction; if none has begun, at once.
+
+    Checked now, where a mistake is; sent in order after the outermost commit. What a rollback undoes, of the whole or
+    of a savepoint around this call, is dropped and counted (``rolled_back``), as is what a session that is closed
+    without a commit leaves. A session begins a transaction with its first work: ``add``, ``execute``, ``begin``.
+
+    Raises:
+        InvalidEmission, NoOperation: as ``emit``.
+        TooManyDeferred: ``commit_events`` wait for this commit already.
+    """
+    plain = _plain(session)
+    deferred = defer(args, event_id() if id is None else id)
+    transaction = plain.get_nested_transaction() or plain.get_transaction()
+    if transaction is None:
+        return deferred.send()
+    _listen()
+    waiting: _Waiting = plain.info.setdefault(_PLACE, [])
+    limit = default_bus().settings.commit_events
+    if len(waiting) >= limit:
+        raise TooManyDeferred(
+            f"{limit} events wait for this session's commit; emit fewer, or commit more often, or raise "
+            "EVENTBUS_COMMIT_EVENTS",
+            limit=limit,
+        )
+    waiting.append((transaction, deferred))
+    return deferred.receipt
+
+
+def _plain(session: AnySession) -> Session:
+    if isinstance(session, AsyncSession):
+        return session.sync_session
+    if isinstance(session, scoped_session):
+        return session()
+    return session
+
+
+@cache
+def _listen() -> None:
+    """For all sessions, once, on first use: a listener for each session would cost every one of them."""
+    event.listen(Session, "after_commit", _committed)
+    event.listen(Session, "after_soft_rollback", _rolled_back)
+    event.listen(Session, "after_transaction_end", _ended)
+
+
+def _committed(session: Session) -> None:
+    if session.in_nested_transaction():
+        return  # a savepoint has been released: nothing is certain yet
+    for _, deferred in session.info.pop(_PLACE, ()):
+        try:
+            deferred.send()
+        except Exception:
+            # It was good when it was kept; somebody has changed what it holds. The others are.
+            log.exception("an event that waited for a commit could not be built")
+            deferred.drop("changed")
+
+
+def _rolled_back(session: Session, transaction: SessionTransaction) -> None:
+    waiting: _Waiting = session.info.get(_PLACE, [])
+    for depends, deferred in waiting:
+        if _within(depends, transaction):
+            deferred.drop(_REASON)
+    waiting[:] = [entry for entry in waiting if not _within(entry[0], transaction)]
+
+
+def _within(inner: SessionTransaction | None, outer: SessionTransaction) -> bool:
+    """Whether one is the other, or a savepoint anywhere in it, released ones too."""
+    while inner is not None and inner is not outer:
+        inner = inner.parent
+    return inner is not None
+
+
+def _ended(session: Session, transaction: SessionTransaction) -> None:
+    """What the end of the outermost transaction finds here was not committed."""
+    if transaction.parent is None:
+        for _, deferred in session.info.pop(_PLACE, ()):
+            deferred.drop(_REASON)

@@ -1,0 +1,114 @@
+"""A bar on somebody's page: on whose behalf it speaks, when, and that its words stay in order."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, Final, Literal
+
+from celery.exceptions import Ignore, Retry, SoftTimeLimitExceeded
+
+from eventbus.bus import default_bus
+from eventbus.operation import OperationRef, TaskProgress, current_operation
+from worker_adapter.pace import Pace
+from worker_adapter.scope import Scope, current_scope
+from worker_adapter.settings import WorkerSettings
+
+__all__ = ["Bar", "State", "outcome"]
+
+log = logging.getLogger(__name__)
+
+State = Literal["running", "done", "failed"]
+
+SILENT: Final = float("inf")
+
+
+class Bar:
+    """One conflation key of ``task.progress``. Nothing in it raises for the bus' sake.
+
+    Attributes:
+        next: the time from which on the next word is due; public, so that a step which is not due costs one
+            comparison.
+        scope: the task that it belongs to; None outside of every task.
+        settings: the bounds that hold here.
+    """
+
+    __slots__ = ("_ended", "_operation", "_stage", "_task", "_telling", "next", "scope", "settings")
+
+    def __init__(self, stage: str) -> None:
+        self.next = SILENT  # until it is begun within an operation
+        self.scope: Scope | None = None
+        self._stage = stage
+        self._ended = False
+        self._operation: OperationRef | None = None
+        # Of the same thread's again: a loop over track() may be left by the garbage collector, anywhere.
+        self._telling = threading.RLock()
+
+    @property
+    def heard(self) -> bool:
+        """Whether there is an operation to speak for."""
+        return self._operation is not None
+
+    def begin(self) -> bool:
+        """Belong to the operation that runs here. False, and silence, if there is none."""
+        self._operation = current_operation.get()
+        if self._operation is None:
+            return False
+        self._ended = False
+        self.scope = current_scope.get()
+        self.settings = self.scope.settings if self.scope is not None else WorkerSettings()
+        self._task = (self.scope.task if self.scope is not None else "") or self._operation.op
+        return True
+
+    def pace(self) -> Pace:
+        """A measure of a rate, by the settings here."""
+        return Pace(self.settings.progress_interval, self.settings.rate_window)
+
+    def tell(
+        self, state: State, measure: Callable[[float], dict[str, Any]], *, must: bool = False, last: bool = False
+    ) -> None:
+        """Say how things are: ``measure`` returns the members of the word for a time.
+
+        Of several threads at which a word is due one says it. What ``must`` be said waits for its turn, and so does the
+        ``last`` word, which ends the bar.
+        """
+        operation = self._operation
+        if operation is None or not self._telling.acquire(blocking=must or last):
+            return
+        try:
+            if last or not self._ended:
+                # A word is due. What else is to be looked at a few times a second, and may raise out of a step, belongs
+                # here (not if last: a block's end raises nothing of its own).
+                self._ended = last
+                self._say(operation, state, measure)
+        finally:
+            self._telling.release()
+
+    def _say(self, operation: OperationRef, state: State, measure: Callable[[float], dict[str, Any]]) -> None:
+        now = monotonic()
+        self.next = SILENT if self._ended else now + self.settings.progress_interval
+        try:
+            word = TaskProgress(task=self._task, stage=self._stage, state=state, **measure(now))
+            default_bus().emit(operation.user, operation.op, word)
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception:
+            # A bar that cannot be drawn must not stop the work that it is about.
+            log.exception("progress could not be told")
+
+    def end(self, error: BaseException | None, measure: Callable[[float], dict[str, Any]]) -> None:
+        """The last word, for a block that ``error`` has left."""
+        if isinstance(error, GeneratorExit) and self.scope is not None:
+            # A loop over track() was left. Python does not tell a generator whether by break or by an error; the end
+            # of the task does.
+            self.scope.on_failure.append(lambda: self.tell("failed", measure, last=True))
+        self.tell(outcome(error), measure, last=True)
+
+
+def outcome(error: BaseException | None) -> State:
+    """What a block that ``error`` leaves has come to. A retry goes on."""
+    if error is None or isinstance(error, (GeneratorExit, Ignore)):
+        return "done"
+    return "running" if isinstance(error, Retry) else "failed"
