@@ -13,6 +13,7 @@
     ├── NoPromise              ``receipt.delivered()`` of an event that nobody has to acknowledge
     ├── NoDeadLetter           there is no such dead letter
     ├── GivenUp                an event that a person was to get is among the dead letters
+    ├── NoServer               a test wants a Redis, and this machine has none that starts
     └── TransportError
         ├── Unavailable        not answering; worth trying again
         └── Refused            answered with an error; trying again will not help
@@ -34,6 +35,7 @@ __all__ = [
     "NoDeadLetter",
     "NoOperation",
     "NoPromise",
+    "NoServer",
     "RateLimited",
     "Refused",
     "TooLarge",
@@ -144,6 +146,14 @@ class NoDeadLetter(EventBusError, LookupError):
         super().__init__(f"{channel} has no dead letter {id_}; see eventbus dead-letters list")
         self.channel = channel
         self.id = id_
+
+
+class NoServer(EventBusError, RuntimeError):
+    """There is no Redis for tests. ``looked_for`` names the programs and packages that would do."""
+
+    def __init__(self, message: str, *, looked_for: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.looked_for = looked_for
 
 
 class TransportError(EventBusError):
