@@ -85,12 +85,9 @@ class _Ledger(MemorySubscriber):
 
     def deliver(self, channel: str, payload: bytes) -> None:  # noqa: ARG002 - each record names its topic
         """Called by the broker."""
-        known = self._entry if isinstance(self._entry, _Carrying) else None
-        for record in parse_publication(payload).records:
-            frame = json.loads(record.event)
-            # What tells of an operation's marks was completed by the broker: its content stands on the wire only.
-            event = known.payload if known is not None and known.id == frame["id"] else None
-            self.emitted.append(emitted_of(frame, event))
+        # An emission is one record. What tells of an operation's mark the broker has completed: that is on the wire.
+        known = self._entry.payload if isinstance(self._entry, _Carrying) else None
+        self.emitted += [emitted_of(json.loads(record.event), known) for record in parse_publication(payload).records]
 
 
 class _Immediate(Flusher):

@@ -54,6 +54,7 @@ def test_addresses(events):
     assert events.to(topic="user:ann:*").to(op="op-1").one(State).done == 1
     assert events.to(topic="system:announcements").one(State).done == 9
     events.to(user="bob").none(State)
+    events.to(user="bob").to(op="op-1").none()
     assert [emitted.event.document for emitted in events.to(user="bob")] == ["b.pdf"]
     assert events.to(user="ann")[-1].topic == "user:ann:operation:op-1"
     with pytest.raises(InvalidName):
