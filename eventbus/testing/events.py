@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from eventbus.events import Event
 from eventbus.testing.address import Address
@@ -24,9 +24,12 @@ class Events(Sequence[Emitted[Event]]):
     """
 
     def __init__(
-        self, all_: Sequence[Emitted[Event]], address: Address | None = None, acked: Callable[[str, str], object] = max
+        self,
+        all_: Sequence[Emitted[Event]],
+        address: Address | None = None,
+        acked: Callable[[str, str], object] | None = None,
     ) -> None:
-        """``acked`` is called with channel and id of an event that somebody acknowledges."""
+        """``acked`` is called with channel and id of an event that a test acknowledges."""
         self._all = all_
         self._address = address or Address()
         self._acked = acked
@@ -92,7 +95,10 @@ class Events(Sequence[Emitted[Event]]):
 
         Raises:
             LookupError: it is not one of these.
+            TypeError: these are a page's, which acknowledges by itself.
         """
+        if self._acked is None:
+            raise TypeError("a page acknowledges by itself; only what capture() returns is acknowledged by a test")
         for emitted in self:
             if emitted.event is event:
                 self._acked(emitted.channel, emitted.id)
@@ -105,7 +111,11 @@ class Events(Sequence[Emitted[Event]]):
     def __len__(self) -> int:
         return len(self._mine())
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Emitted[Event]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Emitted[Event]]: ...
+    def __getitem__(self, index: int | slice) -> Emitted[Event] | list[Emitted[Event]]:
         return self._mine()[index]
 
     def __repr__(self) -> str:

@@ -65,7 +65,9 @@ async def test_a_page_reads_a_collection_that_its_token_names(eventbus_bus, even
 async def test_a_page_acknowledges(eventbus_bus, eventbus_connect, eventbus_user):
     receipt = emit(eventbus_user, "op-1", Promise(what="ready"))
     async with eventbus_connect(eventbus_user) as page:
-        await page.event(Promise, what="ready")
+        promise = await page.event(Promise, what="ready")
+        with pytest.raises(TypeError, match="by itself"):
+            page.events.acknowledge(promise)
         assert await receipt.delivered(5)
 
 
