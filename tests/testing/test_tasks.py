@@ -27,7 +27,7 @@ def app():
 
 @pytest.fixture
 def index(app):
-    @app.task
+    @app.task(shared=False)
     def index(document):
         for _ in track(range(3), stage="reading"):
             pass
@@ -52,7 +52,7 @@ def test_an_operation_with_all_that_it_tells(index):
 
 
 def test_a_canvas(app, index):
-    @app.task
+    @app.task(shared=False)
     def build(documents):
         emit(State(done=len(documents)))
 
@@ -64,7 +64,7 @@ def test_a_canvas(app, index):
 
 @pytest.fixture
 def flaky(app):
-    @app.task(bind=True, max_retries=1)
+    @app.task(bind=True, max_retries=1, shared=False)
     def flaky(self):
         raise self.retry(exc=ConnectionError("not yet"), countdown=0)
 
