@@ -80,7 +80,28 @@ def test_a_gateway_that_does_not_start_says_why(pytester):
     result.stdout.no_fnmatch_line("*def eventbus_gateway(*")
 
 
-def test_pytest_finds_it_where_it_is_installed_and_loads_nothing_for_it(pytester, monkeypatch):
+def test_a_redis_of_the_environment_is_not_even_connected_to(pytester, monkeypatch, own_redis):
+    monkeypatch.setenv("EVENTBUS_REDIS_URL", own_redis.url)
+    with own_redis.client as client:
+        before = client.info("stats")["total_connections_received"]
+        pytester.makepyfile("""
+            from eventbus import Event, emit
+
+            class Elsewhere(Event, name="testing.plugin.elsewhere"):
+                n: int
+
+            def test_captured(eventbus_events):
+                emit("ann", "op-1", Elsewhere(n=1))
+
+            def test_sent(eventbus_bus, eventbus_gateway):
+                assert emit("ann", "op-1", Elsewhere(n=1), strict=True).offset == 1
+        """)
+        pytester.runpytest_inprocess(*PLUGINS).assert_outcomes(passed=2)
+        assert client.info("stats")["total_connections_received"] == before
+
+
+@pytest.mark.parametrize("named", [(), PLUGINS[:4]])
+def test_pytest_finds_it_where_it_is_installed_and_loads_nothing_for_it(pytester, monkeypatch, named):
     metadata = pytester.mkdir("installed") / "celery_eventbus_of_this_test-0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: celery-eventbus-of-this-test\nVersion: 0\n")
@@ -99,5 +120,5 @@ def test_pytest_finds_it_where_it_is_installed_and_loads_nothing_for_it(pytester
             assert "webui_adapter" not in sys.modules
     """)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(metadata.parent), str(ROOT)]))
-    result = pytester.runpytest_subprocess("-p", "no:celery", "-p", "no:asyncio")
+    result = pytester.runpytest_subprocess("-p", "no:celery", "-p", "no:asyncio", *named)
     result.assert_outcomes(passed=2)
