@@ -86,3 +86,13 @@ nearest is 1:
 what came, 1:
   1. Indexed(document='a.pdf', words=3) to user:{eventbus_user}:operation:op-1"""
     )
+
+
+async def test_what_the_gateway_refused_is_said_too(eventbus_bus, eventbus_connect, eventbus_user):
+    async with eventbus_connect(eventbus_user, topics=("collection:8:*",)) as page:
+        broadcast("8", Indexed(document="a.pdf"))
+        with pytest.raises(AssertionError) as caught:
+            await page.event(Indexed, 0.05)
+    *_, before, said = str(caught.value).splitlines()
+    assert before == "the gateway said:"
+    assert said.startswith('  bus.error: {"code": "forbidden"')

@@ -26,6 +26,7 @@ __all__ = ["Client", "open_page"]
 E = TypeVar("E", bound=Event)
 
 PATIENCE: Final = 10.0  # seconds
+TROUBLE: Final = ("bus.error", "bus.gap", "bus.degraded", "bus.drain")
 
 
 class Client:
@@ -67,8 +68,13 @@ class Client:
                 return found[0]
         raise AssertionError(
             f"no {wanted(like, Address())} came within {seconds:g} s\n"
-            f"{nearest(like, Address(), self._seen)}\n{listed(self._seen)}"
+            f"{nearest(like, Address(), self._seen)}\n{listed(self._seen)}{self._trouble()}"
         )
+
+    def _trouble(self) -> str:
+        """What the gateway said that may be why."""
+        told = [f"  {word['type']}: {json.dumps(word['data'])}" for word in self.page.words if word["type"] in TROUBLE]
+        return "\n".join(["\nthe gateway said:", *told]) if told else ""
 
     async def hear(self, seconds: float = PATIENCE) -> Frame:
         """Take in the next frame. TimeoutError if none comes."""
