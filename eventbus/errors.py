@@ -15,6 +15,7 @@
     ├── InvalidStage           a stage of a progress that there is not, or a weight that cannot be
     ├── TooManyDeferred        too many events wait for a task's success or a transaction's commit; ``limit``
     ├── GivenUp                an event that a person was to get is among the dead letters
+    ├── NoServer               a test wants a Redis, and this machine has none that starts
     └── TransportError
         ├── Unavailable        not answering; worth trying again
         └── Refused            answered with an error; trying again will not help
@@ -37,6 +38,7 @@ __all__ = [
     "NoDeadLetter",
     "NoOperation",
     "NoPromise",
+    "NoServer",
     "RateLimited",
     "Refused",
     "TooLarge",
@@ -148,6 +150,14 @@ class NoDeadLetter(EventBusError, LookupError):
         super().__init__(f"{channel} has no dead letter {id_}; see eventbus dead-letters list")
         self.channel = channel
         self.id = id_
+
+
+class NoServer(EventBusError, RuntimeError):
+    """There is no Redis for tests. ``looked_for`` names the programs and packages that would do."""
+
+    def __init__(self, message: str, *, looked_for: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.looked_for = looked_for
 
 
 class InvalidStage(EventBusError, ValueError):

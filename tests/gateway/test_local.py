@@ -72,6 +72,14 @@ WAYS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _the_process_keeps_its_bus() -> Iterator[None]:
+    """What is configured here is not for the tests after it."""
+    former = default_bus()
+    yield
+    configure(bus=former)
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_what_a_site_emits_while_redis_is_away_is_shown_at_once_and_counts_once(
     keeping: RedisServer, user: str, way: str

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from eventbus import Bus, BusSettings
-from tests.conftest import RedisServer, free_port, server_binary, wait_until
+from tests.conftest import RedisServer, free_port, wait_until
 from tests.gateway.events import Note, Progress
 from tests.gateway.test_sse import curl, settled
 from tests.gateway.world import GatewayProcess, page, running
@@ -18,21 +18,8 @@ from tests.gateway.world import GatewayProcess, page, running
 class KeepingRedis(RedisServer):
     """A server that keeps its data when it is killed: every write is on disk before it is answered."""
 
-    def start(self) -> None:
-        import subprocess  # noqa: PLC0415 - only here
-
-        command = [server_binary(), "--port", str(self.port), "--save", "", "--dir", str(self.folder)]
-        command += ["--appendonly", "yes", "--appendfsync", "always"]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        wait_until(self._loaded, "the Redis server to answer")
-
-    def _loaded(self) -> bool:
-        import redis  # noqa: PLC0415 - only here
-
-        try:
-            return bool(self.client.ping())
-        except redis.RedisError:
-            return False
+    def command(self) -> list[str]:
+        return [*super().command(), "--appendonly", "yes", "--appendfsync", "always"]
 
 
 @pytest.fixture(scope="module")

@@ -5,23 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import jwt
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.asyncio.client import connect
 
-from tests.conftest import free_port, wait_until
-from tests.gateway.page import Frame, Page
+from tests.gateway.page import Page
+from webui_adapter.testing.client import Client
+from webui_adapter.testing.process import GatewayProcess as Process
+from webui_adapter.testing.token import make_token
 
 ROOT = Path(__file__).parents[2]
 SECRET = "a secret of these tests, long enough"
@@ -30,54 +26,15 @@ ORIGIN = "https://app.example.org"
 
 def token(user: str, *, seconds: float = 600, key: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
     """A good token, or one that differs in what is named."""
-    return jwt.encode({"sub": user, "exp": int(time.time() + seconds), **claims}, key, algorithm)
+    return make_token(user, key, seconds=seconds, algorithm=algorithm, claims=claims)
 
 
-class GatewayProcess:
-    """``python -m webui_adapter`` with settings of its own."""
+class GatewayProcess(Process):
+    """``python -m webui_adapter`` with settings of these tests; what it says is looked through at its end."""
 
     def __init__(self, folder: Path, redis_url: str, key_prefix: str = "eb", **settings: object) -> None:
-        self.port = free_port()
-        self.log = folder / f"gateway-{self.port}.log"
-        self.prefix = str(settings.get("prefix", "/eventbus"))
-        self.key_prefix = key_prefix
-        names = {
-            "port": self.port,
-            "jwt_secret": SECRET,
-            "events": "tests.gateway.events",
-            **settings,
-        }
-        self._environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("WEBUI_", "EVENTBUS_"))},
-            "EVENTBUS_REDIS_URL": redis_url,
-            "EVENTBUS_KEY_PREFIX": key_prefix,
-            "EVENTBUS_SOCKET_TIMEOUT": "0.7",
-            **{
-                (name if name.isupper() else f"WEBUI_{name.upper()}"): str(value)
-                for name, value in names.items()
-                if value is not None
-            },
-        }
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> GatewayProcess:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "webui_adapter"], cwd=ROOT, env=self._environment, stderr=log, stdout=log
-            )
-        return self
-
-    def wait_ready(self) -> GatewayProcess:
-        wait_until(self._ready, f"the gateway to be ready; its log: {self.log.read_text()[-2000:]}", 30)
-        return self
-
-    def _ready(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, self.log.read_text()
-        try:
-            return self.get("/readyz").status_code == 200
-        except httpx.TransportError:
-            return False
+        own = {"jwt_secret": SECRET, "events": "tests.gateway.events", "EVENTBUS_SOCKET_TIMEOUT": "0.7"}
+        super().__init__(folder, redis_url, key_prefix, **{**own, **settings})
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         return httpx.get(f"{self.http}{path}", timeout=10, **options)
@@ -87,43 +44,15 @@ class GatewayProcess:
         lines = self.get("/metrics").text.splitlines()
         return {name: float(value) for name, _, value in (ln.rpartition(" ") for ln in lines if not ln.startswith("#"))}
 
-    @property
-    def http(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def ws(self) -> str:
-        return f"ws://127.0.0.1:{self.port}{self.prefix}/ws"
-
-    @property
-    def sse(self) -> str:
-        return f"{self.http}{self.prefix}/sse"
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    @property
-    def pid(self) -> int:
-        assert self.process is not None
-        return self.process.pid
-
     def memory(self) -> int:
         """Resident bytes."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
 
-    def wait(self, seconds: float = 15) -> int:
-        assert self.process is not None
-        return self.process.wait(seconds)
-
     def stop(self) -> None:
         """End it, and check that it had nothing to complain of."""
         if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.kill()
-            self.process.wait()
-            self.process = None
+            super().stop()
             check_log(self.log.read_text())
 
 
@@ -155,62 +84,6 @@ async def eventually(condition: Callable[[], object], what: str, seconds: float 
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for: {what}"
         await asyncio.sleep(0.005)
-
-
-class Client:
-    """A page on a WebSocket."""
-
-    def __init__(self, connection: ClientConnection, page: Page) -> None:
-        self.connection = connection
-        self.page = page
-        self.raw: list[str | bytes] = []
-
-    async def hear(self, seconds: float = 10.0) -> Frame:
-        async with asyncio.timeout(seconds):
-            text = await self.connection.recv()
-        self.raw.append(text)
-        return self.page.hear(text)
-
-    async def until(self, condition: Callable[[Page], object], what: str = "", seconds: float = 10.0) -> None:
-        """Hear until the page is in a state."""
-        try:
-            async with asyncio.timeout(seconds):
-                while not condition(self.page):
-                    await self.hear(seconds)
-        except TimeoutError:
-            heard = [(f["type"], f.get("offset"), f["data"]) for f in (*self.page.words, *self.page.events)][-12:]
-            raise AssertionError(f"waited {seconds:g} s in vain for: {what or condition}; last: {heard}") from None
-
-    async def until_settled(self, *channels: str) -> None:
-        """Hear until each channel's history has come."""
-        wanted = set(channels)
-        await self.until(
-            lambda page: wanted <= {data["channel"] for data in page.said("bus.position")}, f"history of {channels}"
-        )
-
-    async def tell(self, **command: object) -> None:
-        await self.connection.send(json.dumps(command))
-
-    async def ask(self, **command: object) -> Frame:
-        """Send a command and wait for its answer."""
-        ref = command.setdefault("ref", f"r{len(self.page.words)}-{time.monotonic_ns()}")
-        await self.tell(**command)
-        answers: list[Frame] = []
-
-        def answered(page: Page) -> bool:
-            answers[:] = [word for word in page.words if word["data"].get("ref") == ref]
-            return bool(answers)
-
-        await self.until(answered, f"the answer to {command}")
-        return answers[0]
-
-    async def closed(self, seconds: float = 10.0) -> int:
-        """Hear everything to the end; the close code."""
-        try:
-            while True:
-                await self.hear(seconds)
-        except ConnectionClosed as closed:
-            return closed.rcvd.code if closed.rcvd is not None else 1006
 
 
 @contextlib.asynccontextmanager

@@ -41,6 +41,17 @@ def modules(redis_url: str) -> dict[str, str]:
     }
 
 
+def test_the_readmes_test_passes_as_it_stands(tmp_path):
+    (block,) = re.findall(r"```python\n# (test_index\.py)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    for name, text in modules("redis://127.0.0.1:1/0").items():
+        (tmp_path / f"{name}.py").write_text(text)
+    (tmp_path / block[0]).write_text(block[1])
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", block[0]]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "EVENTBUS_REDIS_URL": "redis://127.0.0.1:1/0"}
+    result = subprocess.run(command, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert " 1 passed" in result.stdout, result.stdout + result.stderr
+
+
 @pytest.fixture
 def project(tmp_path_factory, own_redis):
     tmp_path = tmp_path_factory.mktemp("project")

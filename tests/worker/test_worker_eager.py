@@ -1,14 +1,14 @@
 """Eager mode and direct calls: no broker, no worker, the same words."""
 
-import json
-
 import pytest
 from celery import Celery, chain, chord, group
 from celery.exceptions import Retry
 
-from eventbus import Bus, BusSettings, Event, NoOperation, configure, default_bus, emit
-from eventbus.operation import OperationRef, current_operation
+from eventbus import Event, NoOperation, emit
+from eventbus.operation import OperationSucceeded, TaskFailed, TaskProgress, current_operation
+from eventbus.testing import operation
 from worker_adapter import WorkerSettings, install, start_operation, track
+from worker_adapter.testing import eager
 
 
 class Done(Event, name="eager.done"):
@@ -16,32 +16,20 @@ class Done(Event, name="eager.done"):
 
 
 @pytest.fixture
-def bus():
-    former = default_bus()
-    yield configure(bus=Bus(BusSettings(redis_url="memory://")))
-    configure(bus=former)
-
-
-@pytest.fixture
-def app(bus):
+def app(eventbus_events):
     app = Celery(set_as_current=False)
-    app.conf.update(task_always_eager=True, task_eager_propagates=True)
     installation = install(app, settings=WorkerSettings(events=["retry", "failed"]))
-    yield app
+    with eager(app):
+        yield app
     installation.disconnect()
 
 
-def told(bus):
-    bus.flush(5)
-    return [json.loads(entry.record.event) for entry in bus.broker.read("user:ann", 0).log]
+def told(events):
+    """What a page that comes later gets."""
+    return [emitted for emitted in events if emitted.event.policy().keep == "log"]
 
 
-def ends(bus):
-    last = told(bus)[-1]
-    return last["type"], last["data"]["done"], last["data"]["failed"], last["data"]["total"]
-
-
-def test_a_canvas_with_a_task_within_a_task(app, bus):
+def test_a_canvas_with_a_task_within_a_task(app, eventbus_events):
     @app.task
     def inner(what):
         emit(Done(what=what))
@@ -53,9 +41,11 @@ def test_a_canvas_with_a_task_within_a_task(app, bus):
         emit(Done(what="after"))
 
     start_operation(chain(chord([inner.si("a"), inner.si("b")], outer.s()), group(inner.si("c"))), user="ann")
-    said = [event["data"]["what"] for event in told(bus) if event["type"] == "eager.done"]
+    said = [done.what for done in eventbus_events.of(Done)]
     assert said == ["a", "b", "before", "inner", "after", "c"]
-    assert ends(bus) == ("operation.succeeded", 5, 0, 5)
+    end = told(eventbus_events)[-1].event
+    assert isinstance(end, OperationSucceeded)
+    assert (end.done, end.failed, end.total) == (5, 0, 5)
     assert current_operation.get() is None
 
 
@@ -71,57 +61,52 @@ def bad(app):
     return bad
 
 
-def test_a_retry_and_a_failure(app, bus, bad):
+def test_a_retry_and_a_failure(app, eventbus_events, bad):
     app.conf.task_eager_propagates = False
     start_operation(bad.si(), user="ann")
-    assert [event["type"] for event in told(bus)][2:] == ["task.retry", "task.failed", "operation.failed"]
-    (progress,) = [
-        json.loads(record.event)["data"]
-        for record in bus.broker.read("user:ann", None).snapshot
-        if record.type == "task.progress"
-    ]
+    assert [said.type for said in told(eventbus_events)][2:] == ["task.retry", "task.failed", "operation.failed"]
     # A loop that an error leaves cannot tell it from a break; the failure of the task can.
-    assert (progress["state"], progress["done"], progress["total"]) == ("failed", 0, 4)
+    progress = eventbus_events.of(TaskProgress)[-1]
+    assert (progress.state, progress.done, progress.total) == ("failed", 0, 4)
 
 
-def test_an_error_that_propagates_is_a_failure(bus, bad):
+def test_an_error_that_propagates_is_a_failure(eventbus_events, bad):
     """Celery does not even retry then."""
     with pytest.raises(Retry):
         start_operation(bad.si(), user="ann")
-    assert [event["type"] for event in told(bus)][2:] == ["task.failed", "operation.failed"]
+    assert [said.type for said in told(eventbus_events)][2:] == ["task.failed", "operation.failed"]
     assert current_operation.get() is None
 
 
-def test_a_function_called_directly_belongs_to_its_caller(app, bus):
+def test_a_function_called_directly_belongs_to_its_caller(app, eventbus_events):
     @app.task
     def plain():
         emit(Done(what="plain"))
 
     with pytest.raises(NoOperation):
         plain()
-    current_operation.set(OperationRef("ann", "by-hand"))
-    plain()
-    plain.delay()
-    current_operation.set(None)
-    assert [event["topic"] for event in told(bus)][:2] == ["user:ann:operation:by-hand"] * 2
+    with operation("ann", "by-hand"):
+        plain()
+        plain.delay()
+    assert len(eventbus_events.to(user="ann", op="by-hand").of(Done)) == 2
 
 
-def test_a_task_of_another_operation_leaves_no_trace(app, bus):
+def test_a_task_of_another_operation_leaves_no_trace(app, eventbus_events):
     @app.task
     def plain():
         emit(Done(what="plain"))
 
     other = {"eventbus_user": "ann", "eventbus_operation": "other"}
-    for mine in (None, OperationRef("ann", "mine")):
-        current_operation.set(mine)
+    plain.apply(headers=other)
+    assert current_operation.get() is None
+    with operation("ann", "mine") as mine:
         plain.apply(headers=other)
         assert current_operation.get() == mine
-    current_operation.set(None)
-    topics = [event["topic"] for event in told(bus) if event["type"] == "eager.done"]
-    assert topics == ["user:ann:operation:other"] * 2
+    assert len(eventbus_events.to(op="other").of(Done)) == 2
+    eventbus_events.to(op="mine").none(Done)
 
 
-def test_installing_twice_is_installing_once(app, bus):
+def test_installing_twice_is_installing_once(app, eventbus_events):
     @app.task
     def plain():
         emit(Done(what="plain"))
@@ -136,11 +121,10 @@ def test_installing_twice_is_installing_once(app, bus):
 
     with pytest.raises(RuntimeError):
         start_operation(bad.si(), user="ann")
-    failed = [event["data"]["error"] for event in told(bus) if event["type"] == "task.failed"]
-    assert failed == ["RuntimeError"]
+    assert eventbus_events.one(TaskFailed).error == "RuntimeError"
 
 
-def test_two_applications_in_one_process_do_not_speak_twice(app, bus):
+def test_two_applications_in_one_process_do_not_speak_twice(app, eventbus_events):
     other = install(Celery(set_as_current=False))
 
     @app.task
@@ -149,7 +133,7 @@ def test_two_applications_in_one_process_do_not_speak_twice(app, bus):
 
     start_operation(group(plain.si(), plain.si()), user="ann")
     other.disconnect()
-    assert [event["type"] for event in told(bus)] == [
+    assert [said.type for said in told(eventbus_events)] == [
         "operation.queued",
         "operation.started",
         "eager.done",

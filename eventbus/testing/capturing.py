@@ -1,0 +1,111 @@
+"""``capture``: everything of an emission is real but for Redis and the thread."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields
+
+from eventbus.bus import Bus, default_bus, standing_in
+from eventbus.emission import Emission, EmissionBuilder
+from eventbus.entries import Entry, group
+from eventbus.events import Event
+from eventbus.flusher import Flusher
+from eventbus.memory import MemoryBroker, MemoryPublisher, MemorySubscriber
+from eventbus.settings import BusSettings
+from eventbus.settlement import Settlement
+from eventbus.testing.emitted import Emitted, emitted_of
+from eventbus.testing.events import Events
+from eventbus.wire import parse_publication
+
+__all__ = ["capture"]
+
+
+@contextmanager
+def capture(*buses: Bus, settings: BusSettings | None = None) -> Iterator[Events]:
+    """For a block, what this process's bus and the ``buses`` are told goes nowhere but into the ``Events`` returned.
+
+    Validation and serialisation are the real ones: a mistake in a call raises as in production. Receipts say
+    ``published``, or ``duplicate`` for an id that came before. Nothing waits, so nothing is merged, throttled or
+    dropped: a state is captured as often as it was told. No server is asked and no thread started. Blocks nest; the
+    inner one has what was told in it.
+
+    Args:
+        buses: captured beside the one that ``emit`` uses, each by its own settings.
+        settings: limits of the process's bus; default: those that it has, or the environment's.
+    """
+    standing = (settings or default_bus().settings).model_copy(update={"redis_url": "memory://", "spool": False})
+    broker = MemoryBroker(standing)
+    ledger = _Ledger(broker)
+    own = Bus(standing, broker=broker)
+    with ExitStack() as stack:
+        for bus in (own, *buses):
+            outbox = _Immediate(standing, ledger)
+            stack.enter_context(bus.diverted(_CarryingBuilder(bus.settings), outbox, broker))
+        stack.enter_context(standing_in(own))
+        yield Events(ledger.emitted, acked=lambda channel, id_: broker.ack(channel, [id_]))
+
+
+@dataclass(slots=True, eq=False)
+class _Carrying(Emission):
+    """An emission that still knows its payload."""
+
+    payload: Event | None = None
+
+
+class _CarryingBuilder(EmissionBuilder):
+    def build(self, topic: str, payload: Event, *, id_: str | None = None, now_us: int | None = None) -> Emission:
+        built = super().build(topic, payload, id_=id_, now_us=now_us)
+        # A copy: whoever changes a list in the payload afterwards does not change what was sent.
+        kept = payload.model_copy(deep=True)
+        return _Carrying(**{part.name: getattr(built, part.name) for part in fields(Emission)}, payload=kept)
+
+
+class _Ledger(MemorySubscriber):
+    """Writes down what a broker publishes, in the thread that publishes it."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        super().__init__(broker)
+        self._written = broker
+        self._publisher = MemoryPublisher(broker)
+        self._lock = threading.Lock()
+        self._entry: Entry | None = None
+        self.emitted: list[Emitted[Event]] = []
+
+    def carry_out(self, entry: Entry, settlement: Settlement) -> None:
+        """Publish an entry, write down what comes of it, and note its fate."""
+        with self._lock:
+            self._entry = entry
+            self._written.listen(entry.channel, self, on=True)
+            requests, members = group([entry])
+            settlement.settle(members, self._publisher.publish(requests))
+
+    def deliver(self, channel: str, payload: bytes) -> None:  # noqa: ARG002 - each record names its topic
+        """Called by the broker."""
+        # An emission is one record. What tells of an operation's mark the broker has completed: that is on the wire.
+        known = self._entry.payload if isinstance(self._entry, _Carrying) else None
+        self.emitted += [emitted_of(json.loads(record.event), known) for record in parse_publication(payload).records]
+
+
+class _Immediate(Flusher):
+    """An outbox that holds nothing: what is put is carried out at once, in the caller's thread."""
+
+    def __init__(self, settings: BusSettings, ledger: _Ledger) -> None:
+        super().__init__(settings, lambda: MemoryPublisher(MemoryBroker(settings)))
+        self._ledger = ledger
+        self._fates = Settlement(Counter(), lambda: False)
+
+    @property
+    def flushed(self) -> int:
+        """How many were carried out."""
+        return self._fates.flushed
+
+    def start(self) -> None:
+        """There is no thread to start."""
+
+    def put(self, entry: Entry) -> None:
+        """See ``Flusher``."""
+        self._ledger.carry_out(entry, self._fates)

@@ -1,0 +1,30 @@
+"""``operation``: code under test runs as if a task of an operation had called it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from eventbus.operation import OperationRef, current_operation
+from eventbus.topics import check_id
+
+__all__ = ["operation"]
+
+
+@contextmanager
+def operation(user: str, op: str) -> Iterator[OperationRef]:
+    """For a block, ``emit(payload)`` and ``progress`` belong to this operation of this user.
+
+    As in a task, threads started in the block do not know it.
+
+    Raises:
+        InvalidName: ``user`` or ``op`` is malformed.
+    """
+    ref = OperationRef(check_id(user, "user"), check_id(op, "op"))
+    former = current_operation.get()
+    current_operation.set(ref)
+    try:
+        yield ref
+    finally:
+        # By value: a token would be refused where a fixture ends in another context than it began in.
+        current_operation.set(former)

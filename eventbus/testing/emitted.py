@@ -1,0 +1,86 @@
+"""An event as it went out: the payload, and where to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+from pydantic import ValidationError
+
+from eventbus.events import Event
+from eventbus.registry import registry
+from eventbus.topics import SYSTEM
+
+__all__ = ["Emitted", "UnknownEvent", "emitted_of", "read_event"]
+
+E_co = TypeVar("E_co", bound=Event, covariant=True)
+
+
+class UnknownEvent(Event):
+    """An event whose class this process does not know, or whose content does not fit it."""
+
+    type: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted(Generic[E_co]):
+    """Attributes:
+    event: the payload, as it was when it was emitted.
+    id, type, topic: as on the wire.
+    offset: its place in its channel; None for what never had one.
+    data: the payload as a page parses it.
+    """
+
+    event: E_co
+    id: str
+    type: str
+    topic: str
+    offset: int | None
+    data: Mapping[str, Any]
+
+    @property
+    def user(self) -> str | None:
+        """Whom it was for; None where it was for many."""
+        return self._named("user")
+
+    @property
+    def collection(self) -> str | None:
+        """Whose watchers it was for."""
+        return self._named("collection")
+
+    @property
+    def op(self) -> str | None:
+        """The operation that it tells of."""
+        parts = self.topic.split(":")
+        return parts[3] if parts[0] == "user" and len(parts) == 4 and parts[2] == "operation" else None
+
+    @property
+    def channel(self) -> str:
+        """The channel that its topic belongs to."""
+        parts = self.topic.split(":")
+        return SYSTEM if parts[0] == SYSTEM else ":".join(parts[:2])
+
+    def _named(self, kind: str) -> str | None:
+        parts = self.topic.split(":")
+        return parts[1] if parts[0] == kind else None
+
+
+def emitted_of(frame: Mapping[str, Any], payload: Event | None = None) -> Emitted[Event]:
+    """What a frame of the wire says; with the payload where that is known better than from there."""
+    event = payload if payload is not None else read_event(frame["type"], frame["data"])
+    return Emitted(event, frame["id"], frame["type"], frame["topic"], frame.get("offset"), frame["data"])
+
+
+def read_event(type_: str, data: object) -> Event:
+    """The event that a page got, by the class of its name; an ``UnknownEvent`` where there is none that it fits."""
+    cls = registry.get(type_)
+    if cls is not None:
+        try:
+            # From JSON, whose rules are more forgiving than those for Python's values.
+            return cls.model_validate_json(json.dumps(data))
+        except ValidationError:
+            pass
+    return UnknownEvent(type=type_, data=cast("dict[str, Any]", data))

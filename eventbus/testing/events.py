@@ -1,0 +1,148 @@
+"""Events that were captured, and assertions on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar, overload
+
+from eventbus.events import Event
+from eventbus.testing.address import Address
+from eventbus.testing.emitted import Emitted
+from eventbus.testing.like import Like, Pattern, pattern_of
+from eventbus.testing.wording import listed, nearest, wanted
+
+__all__ = ["Events"]
+
+E = TypeVar("E", bound=Event)
+
+
+class Events(Sequence[Emitted[Event]]):
+    """In the order in which they went out. It grows while the block runs.
+
+    The classes of the assertions are positional and members are named, so that an event may have members of any name.
+    A member that the class does not have is a TypeError: it could never be found.
+    """
+
+    def __init__(
+        self,
+        all_: Sequence[Emitted[Event]],
+        address: Address | None = None,
+        acked: Callable[[str, str], object] | None = None,
+    ) -> None:
+        """``acked`` is called with channel and id of an event that a test acknowledges."""
+        self._all = all_
+        self._address = address or Address()
+        self._acked = acked
+
+    def to(
+        self,
+        *,
+        user: str | None = None,
+        op: str | None = None,
+        collection: str | None = None,
+        topic: str | None = None,
+    ) -> Events:
+        """Only what went there; ``topic`` may end in ``*``. The result grows as well.
+
+        Raises:
+            InvalidName: ``topic`` is malformed.
+        """
+        return Events(self._all, Address(user, op, collection, topic).within(self._address), self._acked)
+
+    def of(self, cls: type[E], /, **members: object) -> list[E]:
+        """All of a class, its subclasses included, whose members are equal to these."""
+        return self._found(Like(cls, members))
+
+    def one(self, cls: type[E], /, **members: object) -> E:
+        """The only one of a class with these members. AssertionError if there is none, or if there are several."""
+        __tracebackhide__ = True
+        like = Like(cls, members)
+        found = self._found(like)
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise AssertionError(self._nothing(like))
+        raise AssertionError(f"one {wanted(like, self._address)} was to come, not {len(found)}\n{listed(self._all)}")
+
+    def none(self, cls: type[Event] = Event, /, **members: object) -> None:
+        """AssertionError if there is one of the class with these members; without a class, if there is any event."""
+        __tracebackhide__ = True
+        like = Like(cls, members)
+        if found := self._found(like):
+            many = "one" if len(found) == 1 else str(len(found))
+            raise AssertionError(f"no {wanted(like, self._address)} was to come, but {many} did\n{listed(self._all)}")
+
+    def in_order(self, *patterns: Pattern) -> list[Event]:
+        """Events that came in this order, others between them or not: classes, events, or ``like(Class, member=…)``.
+
+        Raises:
+            AssertionError: it says which came, and after which of them the next one did not.
+        """
+        __tracebackhide__ = True
+        found: list[Event] = []
+        at = 0
+        for pattern in patterns:
+            like = pattern_of(pattern)
+            place = self._place(like, at)
+            if place is None:
+                raise AssertionError(self._not_after(like, at))
+            found.append(self._all[place].event)
+            at = place + 1
+        return found
+
+    def acknowledge(self, event: Event) -> None:
+        """Do what a page does with an event of ``deliver="ack"``: ``receipt.delivered()`` is then true.
+
+        Raises:
+            LookupError: it is not one of these.
+            TypeError: these are a page's, which acknowledges by itself.
+        """
+        if self._acked is None:
+            raise TypeError("a page acknowledges by itself; only what capture() returns is acknowledged by a test")
+        for emitted in self:
+            if emitted.event is event:
+                self._acked(emitted.channel, emitted.id)
+                return
+        raise LookupError("the event to acknowledge is not one of those captured; take it from one() or of()")
+
+    def __iter__(self) -> Iterator[Emitted[Event]]:
+        return iter(self._mine())
+
+    def __len__(self) -> int:
+        return len(self._mine())
+
+    @overload
+    def __getitem__(self, index: int) -> Emitted[Event]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Emitted[Event]]: ...
+    def __getitem__(self, index: int | slice) -> Emitted[Event] | list[Emitted[Event]]:
+        return self._mine()[index]
+
+    def __repr__(self) -> str:
+        return f"<{listed(self._mine())}>"
+
+    def _mine(self) -> list[Emitted[Event]]:
+        # A copy of the whole first: another thread may be emitting.
+        return [emitted for emitted in list(self._all) if self._address.covers(emitted)]
+
+    def _found(self, like: Like[E]) -> list[E]:
+        return [emitted.event for emitted in self._mine() if like.fits(emitted.event)]
+
+    def _place(self, like: Like[Any], start: int) -> int | None:
+        for place, emitted in enumerate(list(self._all)[start:], start):
+            if self._address.covers(emitted) and like.fits(emitted.event):
+                return place
+        return None
+
+    def _nothing(self, like: Like[Any]) -> str:
+        all_ = list(self._all)
+        return f"no {wanted(like, self._address)} came\n{nearest(like, self._address, all_)}\n{listed(all_)}"
+
+    def _not_after(self, like: Like[Any], at: int) -> str:
+        before = self._place(like, 0)
+        if before is None:
+            return self._nothing(like)
+        return (
+            f"{wanted(like, self._address)} was to come after number {at}; the first that came is number {before + 1}\n"
+            f"{listed(self._all)}"
+        )

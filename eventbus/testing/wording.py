@@ -1,0 +1,73 @@
+"""What a failed assertion says: what was looked for, what came nearest and how it differs, and all there was. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from eventbus.events import Event
+from eventbus.testing.address import Address
+from eventbus.testing.emitted import Emitted, UnknownEvent
+from eventbus.testing.like import Like
+
+__all__ = ["described", "listed", "nearest", "wanted"]
+
+MOST_LISTED: Final = 40
+MOST_CHARACTERS: Final = 80
+
+
+def wanted(like: Like[Any], address: Address) -> str:
+    """What was looked for: ``DocumentIndexed(document='a.pdf') to user ann``."""
+    where = str(address)
+    return f"{like.cls.__name__}({_members(like.members)})" + (f" to {where}" if where else "")
+
+
+def described(emitted: Emitted[Event]) -> str:
+    """One event: ``DocumentIndexed(document='a.pdf', words=3) to user:ann:operation:9``."""
+    event = emitted.event
+    if isinstance(event, UnknownEvent):
+        return f"{event.type}({_members(event.data)}) to {emitted.topic}, of a class that is not imported or fits not"
+    return f"{type(event).__name__}({_members(_values(event))}) to {emitted.topic}"
+
+
+def nearest(like: Like[Any], address: Address, all_: Sequence[Emitted[Event]]) -> str:
+    """The event of the class that differs least, and how; or that there is none of the class."""
+    numbered = [(number, emitted) for number, emitted in enumerate(all_, 1) if isinstance(emitted.event, like.cls)]
+    if not numbered:
+        return f"nothing of class {like.cls.__name__} came"
+    number, best = min(numbered, key=lambda entry: _distance(like, address, entry[1]))
+    lines = [f"nearest is {number}:"]
+    if not address.covers(best):
+        lines.append(f"  topic is {best.topic}, wanted {address}")
+    for name, (there, looked_for) in like.differs(best.event).items():
+        lines.append(f"  {name} is {_short(there)}, wanted {_short(looked_for)}")
+    return "\n".join(lines)
+
+
+def listed(all_: Sequence[Emitted[Event]]) -> str:
+    """All there was, numbered; of very many the last ones."""
+    if not all_:
+        return "no event came at all"
+    first = max(0, len(all_) - MOST_LISTED)
+    lines = [f"  {number}. {described(emitted)}" for number, emitted in enumerate(all_, 1) if number > first]
+    left_out = [f"  ({first} before them)"] if first else []
+    return "\n".join([f"what came, {len(all_)}:", *left_out, *lines])
+
+
+def _distance(like: Like[Any], address: Address, emitted: Emitted[Event]) -> tuple[int, bool]:
+    """Fewest members first; among equals, what went to the right place."""
+    return len(like.differs(emitted.event)), not address.covers(emitted)
+
+
+def _values(event: Event) -> dict[str, object]:
+    return {name: getattr(event, name) for name in type(event).model_fields}
+
+
+def _members(members: Mapping[str, object]) -> str:
+    return ", ".join(f"{name}={_short(value)}" for name, value in members.items())
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    half = MOST_CHARACTERS // 2
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:half]}…{text[-half:]} ({len(text)} characters)"

@@ -1,0 +1,12 @@
+"""For tests that watch what a page gets: a gateway process, and a client that keeps PROTOCOL.md's rules.
+
+Nothing of it imports pytest; the fixtures are in ``pytest_eventbus``. See docs/TESTING.md.
+"""
+
+from webui_adapter.errors import NotReady
+from webui_adapter.testing.client import Client, open_page
+from webui_adapter.testing.page import Frame, Page, Track
+from webui_adapter.testing.process import GatewayProcess
+from webui_adapter.testing.token import make_token
+
+__all__ = ["Client", "Frame", "GatewayProcess", "NotReady", "Page", "Track", "make_token", "open_page"]
