@@ -35,12 +35,19 @@ _LAPSED_AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class Lapse:
-    """What a look at the leases found. ``counts`` None: there is no such operation. ``look``: when to look again
-    (milliseconds since 1970; 0: nothing of it runs).
+    """What a look at the leases found.
+
+    Attributes:
+        counts: of the operation afterwards; None: there is none.
+        look: when to look again (milliseconds since 1970; 0: nothing of it runs).
+        taken: tasks that have been taken for lost, or have failed, since their lease had lapsed.
+        lost: whether the operation is lost by it.
     """
 
     counts: Counts | None
     look: int
+    taken: int = 0
+    lost: bool = False
 
 
 def _call_options(
@@ -69,25 +76,29 @@ def cancel(settings: BusSettings, keys: Keys, channel: str, operation: str, tell
     """``cancel.lua``: the counts afterwards; None: there is no such operation."""
     args = _call_options(settings, keys, channel, operation, telling)
     names = _names(keys, channel, operation)
-    return Call(script("channel", "operation", "cancel"), names, args, lambda reply: _decode(reply).counts)
+    return Call(script("channel", "operation", "cancel"), names, args, _decode_counts)
 
 
 def lapse(settings: BusSettings, keys: Keys, channel: str, operation: str, telling: Telling) -> Call[Lapse]:
     """``lapse.lua``: look at the leases of one operation."""
     args = _call_options(settings, keys, channel, operation, telling)
     args += (int(settings.lost_patience.total_seconds() * 1000), _LAPSED_AT_ONCE, _GONE)
-    return Call(script("channel", "operation", "lapse"), _names(keys, channel, operation), args, _decode)
+    return Call(script("channel", "operation", "lapse"), _names(keys, channel, operation), args, _decode_lapse)
 
 
 def _decode_advance(reply: Any) -> Published:
     epoch, end, receivers, pruned, *_ = cast("list[Any]", reply)
-    return Published(Position(epoch.decode(), int(end)), (), receivers, pruned, _decode(reply).counts)
+    return Published(Position(epoch.decode(), int(end)), (), receivers, pruned, _decode_counts(reply))
 
 
-def _decode(reply: Any) -> Lapse:
-    *_, state, done, failed, total, look_at = cast("list[Any]", reply)
-    counts = Counts(cast("OperationState", state.decode()), done, failed, total) if state else None
-    return Lapse(counts, int(float(look_at)))
+def _decode_counts(reply: Any) -> Counts | None:
+    _, _, _, _, state, done, failed, total, *_ = cast("list[Any]", reply)
+    return Counts(cast("OperationState", state.decode()), done, failed, total) if state else None
+
+
+def _decode_lapse(reply: Any) -> Lapse:
+    *_, look_at, taken, lost = cast("list[Any]", reply)
+    return Lapse(_decode_counts(reply), int(float(look_at)), taken, lost == 1)
 
 
 def look(keys: Keys, member: str, claim: int, found: Lapse) -> Call[int]:
