@@ -110,9 +110,7 @@ class MemoryBroker:
             channel = self._channels.get(name)
             if channel is None or op not in channel.operations:
                 return None
-            return describe(
-                name, op, channel.operations[op], channel.labels.get(op, ""), self._settings.running_shown
-            )
+            return describe(name, op, channel.operations[op], channel.labels.get(op, ""), self._settings.running_shown)
 
     def cancel(self, name: str, op: str) -> None:
         """Do what ``cancel.lua`` would."""

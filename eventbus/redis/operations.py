@@ -143,8 +143,10 @@ class RedisOperations:
         channel, _, op = member.rpartition(" ")
         claim = now_ms() + _CLAIM_MS
         await self._reader.execute("ZADD", self._keys.leases, "XX", claim, member)
+        kind, _, user = channel.partition(":")
         try:
             check_id(op, "op")
+            check_id(user if kind == "user" else None, "user")
         except InvalidName:
             found = operationcalls.Lapse(None, 0)  # not ours; taken out
         else:

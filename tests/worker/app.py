@@ -1,6 +1,7 @@
 """The application under test: what a worker runs, and what the tests start."""
 
 import itertools
+import json
 import os
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from worker_adapter import install, progress, track
 server = os.environ.get("TESTS_REDIS", "redis://127.0.0.1:6379")
 app = Celery("tests.worker.app", broker=f"{server}/1", backend=os.environ.get("TESTS_BACKEND", f"{server}/2"))
 app.conf.update(
+    broker_transport_options=json.loads(os.environ.get("TESTS_BROKER_OPTIONS", "{}")),
     broker_connection_retry_on_startup=True,
     worker_prefetch_multiplier=1,
     result_chord_retry_interval=0.1,

@@ -1,0 +1,62 @@
+"""The leases of running tasks: whose worker is gone is told so. Done by the instance that sweeps."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+from eventbus.errors import Refused
+from eventbus.redis.operations import RedisOperations
+from webui_adapter.clock import Clock
+from webui_adapter.grace import Grace
+
+__all__ = ["LeaseSweep"]
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 100
+_ROUNDS = 10  # so many operations at once in a turn: a rack may go, and the letters have their turn too
+# Workers renew about three times in a lease: with Redis away for less than a third of one they miss none they need.
+_MISSED = 3
+
+
+class LeaseSweep:
+    """Looks at what is due. Two instances at the same time do no harm: each look is one step in Redis.
+
+    ``grace`` and ``interval`` (between two turns) are seconds.
+    """
+
+    def __init__(
+        self, operations: RedisOperations, clock: Clock, grace: float, interval: float, counters: Counter[str]
+    ) -> None:
+        self._operations = operations
+        self._clock = clock
+        self._counters = counters
+        self._grace = Grace(grace, max(grace / _MISSED, 2 * interval))
+
+    def reached(self) -> None:
+        """Redis has answered, and takes writes."""
+        self._grace.reached(self._clock.wall())
+
+    async def turn(self) -> None:
+        """One round. Raises Unavailable or Refused."""
+        if not self._grace.over(self._clock.wall()):
+            return
+        for _ in range(_ROUNDS):
+            due = await self._operations.due(_AT_ONCE)
+            for member in due:
+                await self._look(member)
+            if len(due) < _AT_ONCE:
+                return
+
+    async def _look(self, member: str) -> None:
+        try:
+            found = await self._operations.lapse(member)
+        except Refused as error:
+            # It is looked at again when its claim is over, and stands in nobody's way until then.
+            log.warning("the leases of %s cannot be looked at: %s", member, error)
+            return
+        if found.taken:
+            self._counters["lost.tasks"] += found.taken
+            log.warning("%d tasks of %s have lost their worker", found.taken, member)
+        self._counters["lost.operations"] += found.lost
