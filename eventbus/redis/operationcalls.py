@@ -13,7 +13,7 @@ from eventbus.redis.keys import Keys
 from eventbus.redis.resp import Command
 from eventbus.redis.scripts import Call, options, script
 from eventbus.settings import BusSettings
-from eventbus.tally import Counts, OperationState
+from eventbus.tally import ENDED, Counts, OperationState
 from eventbus.transport import Advance, Published, Telling
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "cancelled_since",
     "describe",
     "lapse",
+    "leases_life",
     "list_operations",
     "look",
     "renew",
@@ -31,6 +32,7 @@ __all__ = [
 
 _GONE = "WorkerLost: the worker that ran this task is gone"
 _LAPSED_AT_ONCE = 100
+_IDLE_MS = 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +103,20 @@ def _decode_lapse(reply: Any) -> Lapse:
     return Lapse(_decode_counts(reply), int(float(look_at)), taken, lost == 1)
 
 
-def look(keys: Keys, member: str, claim: int, found: Lapse) -> Call[int]:
-    """``look.lua``: when to look at an operation's leases again, into the index."""
-    return Call(script("look"), (keys.leases,), (member, claim, found.look), int)
+def look(settings: BusSettings, keys: Keys, member: str, claim: int, found: Lapse, now_ms: int) -> Call[int]:
+    """``look.lua``: when to look at an operation's leases again, into the index.
+
+    One of which nothing runs stays there until it has ended: another start may have been noted between claim and look,
+    without having begun by then.
+    """
+    over = found.counts is None or found.counts.state in ENDED
+    again = 0 if over else found.look or now_ms + _IDLE_MS
+    return Call(script("look"), (keys.leases,), (member, claim, again, leases_life(settings)), int)
+
+
+def leases_life(settings: BusSettings) -> int:
+    """Seconds that the index of leases lives after the last start, or the last look at something that runs."""
+    return math.ceil(settings.lost_patience.total_seconds() * 1.125) + 86_400
 
 
 def describe(settings: BusSettings, keys: Keys, channel: str, operation: str) -> Call[OperationInfo | None]:
