@@ -32,11 +32,41 @@ export interface IndexReady {
   terms: number;
 }
 
+/** Somebody wanted it stopped, and nothing of it runs any more. */
+export interface OperationCancelled {
+  operation: string;
+  label: string;
+  state: "queued" | "running" | "lost" | "cancelling" | "succeeded" | "failed" | "cancelled";
+  done: number;
+  failed: number;
+  total: number;
+}
+
+/** Somebody wants it stopped, and some of it still runs. */
+export interface OperationCancelling {
+  operation: string;
+  label: string;
+  state: "queued" | "running" | "lost" | "cancelling" | "succeeded" | "failed" | "cancelled";
+  done: number;
+  failed: number;
+  total: number;
+}
+
 /** Everything that could still run has ended, and something failed. */
 export interface OperationFailed {
   operation: string;
   label: string;
-  state: "queued" | "running" | "succeeded" | "failed";
+  state: "queued" | "running" | "lost" | "cancelling" | "succeeded" | "failed" | "cancelled";
+  done: number;
+  failed: number;
+  total: number;
+}
+
+/** A worker that ran some of it is gone. The messages come again; ``operation.resumed`` follows when they have. */
+export interface OperationLost {
+  operation: string;
+  label: string;
+  state: "queued" | "running" | "lost" | "cancelling" | "succeeded" | "failed" | "cancelled";
   done: number;
   failed: number;
   total: number;
@@ -46,7 +76,7 @@ export interface OperationFailed {
 export interface OperationProgress {
   operation: string;
   label: string;
-  state: "queued" | "running" | "succeeded" | "failed";
+  state: "queued" | "running" | "lost" | "cancelling" | "succeeded" | "failed" | "cancelled";
   done: number;
   failed: number;
   total: number;
@@ -59,11 +89,21 @@ export interface OperationQueued {
   total: number;
 }
 
+/** What was lost runs again. */
+export interface OperationResumed {
+  operation: string;
+  label: string;
+  state: "queued" | "running" | "lost" | "cancelling" | "succeeded" | "failed" | "cancelled";
+  done: number;
+  failed: number;
+  total: number;
+}
+
 /** The first task of the operation runs. */
 export interface OperationStarted {
   operation: string;
   label: string;
-  state: "queued" | "running" | "succeeded" | "failed";
+  state: "queued" | "running" | "lost" | "cancelling" | "succeeded" | "failed" | "cancelled";
   done: number;
   failed: number;
   total: number;
@@ -73,7 +113,7 @@ export interface OperationStarted {
 export interface OperationSucceeded {
   operation: string;
   label: string;
-  state: "queued" | "running" | "succeeded" | "failed";
+  state: "queued" | "running" | "lost" | "cancelling" | "succeeded" | "failed" | "cancelled";
   done: number;
   failed: number;
   total: number;
@@ -106,6 +146,14 @@ export interface TaskRetry {
   error: string;
 }
 
+/** The task will not run, or was stopped: its operation was cancelled, or somebody revoked it (``terminated`` while it ran), or it waited beyond its time. */
+export interface TaskRevoked {
+  task: string;
+  name: string;
+  retries: number;
+  reason: "cancelled" | "revoked" | "terminated" | "expired";
+}
+
 /** A worker has begun. */
 export interface TaskStarted {
   task: string;
@@ -125,14 +173,19 @@ export interface Events {
   "document.failed": DocumentFailed;
   "document.indexed": DocumentIndexed;
   "index.ready": IndexReady;
+  "operation.cancelled": OperationCancelled;
+  "operation.cancelling": OperationCancelling;
   "operation.failed": OperationFailed;
+  "operation.lost": OperationLost;
   "operation.progress": OperationProgress;
   "operation.queued": OperationQueued;
+  "operation.resumed": OperationResumed;
   "operation.started": OperationStarted;
   "operation.succeeded": OperationSucceeded;
   "task.failed": TaskFailed;
   "task.progress": TaskProgress;
   "task.retry": TaskRetry;
+  "task.revoked": TaskRevoked;
   "task.started": TaskStarted;
   "task.succeeded": TaskSucceeded;
 }
