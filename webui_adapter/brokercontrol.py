@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 _WAITING = 1_000
 _AT_ONCE = 100
+_REMEMBERED = 10_000
 # What a transport calls the limits of its sockets; without them a silent broker would hold the thread for ever.
 _LIMITS = {
     "redis": ("socket_timeout", "socket_connect_timeout"),
@@ -46,11 +47,15 @@ class BrokerControl:
         name = Mailbox.exchange_fmt % settings.broker_exchange
         self._exchange = Exchange(name, type="fanout", durable=False, delivery_mode="transient")
         self._waiting: dict[OperationRef, None] = {}
+        # Workers remember every stamp for ever: somebody who presses again and again is not to fill their memory.
+        self._told: dict[OperationRef, None] = {}
         self._wanted = asyncio.Event()
         self._counters = counters
 
     def stop(self, operation: OperationRef) -> None:
-        """Begin to tell workers. Neither blocks nor raises; what is one too many is counted, and not told here."""
+        """Begin to tell workers, once. Neither blocks nor raises; what is one too many is counted and not told."""
+        if operation in self._told or operation in self._waiting:
+            return
         if len(self._waiting) >= _WAITING:
             self._counters["revoke.dropped"] += 1
             return
@@ -66,6 +71,9 @@ class BrokerControl:
                 told = list(self._waiting)[:_AT_ONCE]
                 for operation in told:
                     del self._waiting[operation]
+                    self._told[operation] = None
+                for oldest in list(self._told)[:-_REMEMBERED]:
+                    del self._told[oldest]
                 await self._tell(told)
 
     async def _tell(self, operations: Sequence[OperationRef]) -> None:
@@ -75,6 +83,8 @@ class BrokerControl:
         failure = work.result() if done else "it takes too long"
         self._counters["revoke.failed" if failure else "revoke.sent"] += len(operations)
         if failure:
+            for operation in operations:
+                self._told.pop(operation, None)
             log.warning("the broker could not be told of %d cancelled operations: %s", len(operations), failure)
         # One thread at a time, whatever the broker does; what comes meanwhile waits, or is dropped.
         await asyncio.wait([work])

@@ -44,6 +44,16 @@ class LeaseSweep:
         """One round. Raises Unavailable or Refused."""
         if not self._grace.over(self._clock.wall()):
             return
+        before = self._counters["lost.tasks"]
+        try:
+            await self._look_at_all()
+        finally:
+            taken = self._counters["lost.tasks"] - before
+            if taken:
+                # One line: a rack that goes has thousands.
+                log.warning("%d tasks have lost their worker", taken)
+
+    async def _look_at_all(self) -> None:
         for _ in range(_ROUNDS):
             due = await self._operations.due(_AT_ONCE)
             for start in range(0, len(due), _SIDE_BY_SIDE):
@@ -60,5 +70,5 @@ class LeaseSweep:
             return
         if found.taken:
             self._counters["lost.tasks"] += found.taken
-            log.warning("%d tasks of %s have lost their worker", found.taken, member)
+            log.info("%d tasks of %s have lost their worker", found.taken, member)
         self._counters["lost.operations"] += found.lost

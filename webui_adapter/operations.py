@@ -104,11 +104,13 @@ class OperationDesk:
         reason = self._read_only()
         if reason is not None:
             raise _not_now("read_only", f"nothing can be written now: {reason}")
-        facts = _one(op, await self._ask(lambda: self._book.cancel(user, op), "read_only"))
-        self._counters["cancelled"] += 1
-        if self._control is not None:
-            # Also where it had ended: a worker that was away may still hold some of it.
-            self._control.stop(OperationRef(user, op))
+        info = await self._ask(lambda: self._book.cancel(user, op), "read_only")
+        facts = _one(op, info)
+        if info is not None and info.cancelled:
+            # Else it had ended by itself before.
+            self._counters["cancelled"] += 1
+            if self._control is not None:
+                self._control.stop(OperationRef(user, op))
         return facts
 
     async def _ask(self, question: Callable[[], Awaitable[T]], code: str = "unavailable") -> T:

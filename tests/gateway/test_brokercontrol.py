@@ -17,6 +17,8 @@ def test_what_is_one_too_many_is_dropped_and_counted() -> None:
     for n in range(1002):
         control.stop(OperationRef("ann", str(n)))
     assert counters["revoke.dropped"] == 2
+    control.stop(OperationRef("ann", "0"))
+    assert counters["revoke.dropped"] == 2, "that one waits already"
     assert not counters["revoke.failed"], "nothing was tried yet"
 
 

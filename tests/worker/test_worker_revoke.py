@@ -77,6 +77,11 @@ def test_workers_hear_of_a_cancel_at_once(options, tmp_path, redis_url, start_wo
         wait_until(discarded, "the worker to have heard")
         another = publisher.send(THEIRS)
         wait_until(lambda: ran(another), "another user's operation of the same id to go on")
+        cancel(gateway, MINE)
+        cancel(gateway, THEIRS)
+        wait_until(lambda: gateway.metrics()[sent] == 2, "the other one to be sent")
+        # In the same message or in one before it: had the first been told again, it would have been counted by now.
+        assert gateway.metrics()[sent] == 2
     publisher.close()
 
 
@@ -90,6 +95,8 @@ def test_a_broker_that_is_away_is_no_matter_to_the_page(where, tmp_path, redis_u
         assert "could not be told" in gateway.log.read_text()
         assert cancel(gateway, THEIRS).json()["operation"]["state"] == "cancelled"
         wait_until(lambda: gateway.metrics().get(failed) == 2, "the next one to be tried, too")
+        assert cancel(gateway, MINE).status_code == 200
+        wait_until(lambda: gateway.metrics().get(failed) == 3, "the first one, when somebody presses again")
 
 
 def test_a_broker_that_is_silent_is_given_up_on(tmp_path, redis_url, prefix):
