@@ -227,6 +227,13 @@ async def test_operations_are_listed_the_newest_first(real):
     assert real.desk.cancel("42", "never") is None
 
 
+async def test_workers_are_not_told_of_what_has_ended_by_itself(real):
+    real.advance(Mark("plan", planned=1), Mark("published", "a", 1), Mark("done", "a", 1))
+    assert real.desk.cancel("42", REF.op).state == "succeeded"
+    assert (await RedisOperations(real.settings, real.reader).cancel("42", REF.op)).state == "succeeded"
+    assert real.desk.cancelled(0) == []
+
+
 async def test_the_list_is_bounded(real):
     small = real.settings.model_copy(update={"operations_limit": 2})
     end = RedisPublisher(small)

@@ -108,3 +108,5 @@ def test_a_broker_that_is_silent_is_given_up_on(tmp_path, redis_url, prefix):
             assert cancel(gateway, MINE).status_code == 200
             failed = 'eventbus_revokes_total{how="failed"}'
             wait_until(lambda: gateway.metrics().get(failed) == 1, "the failure to be counted")
+            assert cancel(gateway, THEIRS).status_code == 200
+            wait_until(lambda: gateway.metrics().get(failed) == 2, "the thread to be free for the next one")
