@@ -25,6 +25,7 @@ OperationCommand = ListOperations | ShowOperation | Cancel
 
 # Questions under way at once, so that they never take all connections from those who read history.
 _AT_ONCE = 8
+_WAITING = 500
 # Seconds; whoever waits longer for their turn is told to come again.
 _PATIENCE = 5.0
 _RETRY_MS = 2_000
@@ -55,6 +56,7 @@ class OperationDesk:
         self._changed = changed
         self._control = control
         self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._waiting = 0
 
     def handle(self, session: Session, command: OperationCommand) -> None:
         """Begin to carry out what a page asks; the answer follows."""
@@ -114,11 +116,7 @@ class OperationDesk:
         return facts
 
     async def _ask(self, question: Callable[[], Awaitable[T]], code: str = "unavailable") -> T:
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                await self._turn.acquire()
-        except TimeoutError:
-            raise _not_now(code, "too many others ask; try again") from None
+        await self._take_turn(code)
         try:
             return await question()
         except TransportError as error:
@@ -128,6 +126,18 @@ class OperationDesk:
             raise CommandRefused("bad_command", str(error), field=field) from None
         finally:
             self._turn.release()
+
+    async def _take_turn(self, code: str) -> None:
+        if self._waiting >= _WAITING:
+            raise _not_now(code, "too many others ask; try again")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise _not_now(code, "too many others ask; try again") from None
+        finally:
+            self._waiting -= 1
 
 
 def _not_now(code: str, message: str) -> CommandRefused:

@@ -34,7 +34,9 @@ class GatewaySettings(BaseSettings):
     jwt_user_claim: str = Field("sub", description="claim with the user's id")
     jwt_leeway: float = Field(0.0, ge=0, description="clock difference that is forgiven")
     admin_claim: str = Field("scope", description="claim with the scopes, a list or a text with spaces between")
-    admin_scope: str = Field("eventbus:admin", min_length=1, description="scope that may decide about dead letters")
+    admin_scope: str = Field(
+        "eventbus:admin", min_length=1, description="scope for dead letters, and operations of others"
+    )
     cookie_name: str = Field("access_token", description="cookie that may carry the token; empty: none")
     authoriser: str = Field(
         "webui_adapter.authorise:by_claim", description="module:function that says who may read which collection"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,10 +15,15 @@ import pytest
 from eventbus import Bus, BusSettings
 from eventbus.operation import OperationRef
 from eventbus.operations import OperationInfo
-from eventbus.redis.operations import Operations
+from eventbus.redis.letters import RedisLetters
+from eventbus.redis.operations import Operations, RedisOperations
+from eventbus.redis.reader import RedisReader
 from eventbus.tally import Mark
 from tests.conftest import RedisServer, wait_until
+from tests.gateway.parts import ManualClock
 from tests.gateway.world import GatewayProcess, running, token
+from webui_adapter.leases import LeaseSweep
+from webui_adapter.sweeper import Sweeper
 
 QUICK = {"sweep_interval": 0.2, "lease_grace": 1.5, "probe_interval": 0.3}
 
@@ -162,6 +168,29 @@ def test_when_redis_was_away_workers_have_time_to_renew(tmp_path: Path, own_redi
             wait_until(lambda: state(desk, "gone") == "failed", "the other one to be told in the end")
             assert state(desk, "alive") == "running"
         worker.close()
+
+
+async def test_whoever_takes_over_has_counted_the_grace_already(bus_settings: BusSettings) -> None:
+    clock, counters = ManualClock(), Counter[str]()
+    reader = RedisReader(bus_settings)
+    letters, operations = RedisLetters(bus_settings, reader), RedisOperations(bus_settings, reader)
+    one, two = (
+        Sweeper(letters, name, 5, 30, counters, LeaseSweep(operations, clock, 30, 5, counters)) for name in "ab"
+    )
+    worker = Worker(bus_settings.redis_url, bus_settings.key_prefix)
+    worker.start(OperationRef("ann", "9"), lease=0.001)
+    worker.close()
+    for _ in range(6):
+        await one.turn()
+        await two.turn()
+        clock.at += 5
+    assert (one.sweeping, two.sweeping, counters["lost.tasks"]) == (True, False, 0)
+    await reader.execute("DEL", f"{bus_settings.key_prefix}:sweeper")
+    await two.turn()
+    assert (two.sweeping, counters["lost.tasks"]) == (True, 1), "it could have renewed for 30 seconds"
+    await one.turn()
+    assert not one.sweeping
+    await reader.aclose()
 
 
 def state(desk: Operations, op: str) -> str:
