@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from eventbus.letters import Letters
-from eventbus.memory import MemoryBroker, MemoryLetters, MemoryReader, MemorySubscriber
+from eventbus.memory import MemoryBroker, MemoryLetters, MemoryOperations, MemoryReader, MemorySubscriber
+from eventbus.operations import OperationBook
 from eventbus.redis.letters import RedisLetters
+from eventbus.redis.operations import RedisOperations
 from eventbus.redis.probe import RedisProbe
 from eventbus.redis.reader import RedisReader
 from eventbus.redis.subscriber import RedisSubscriber
 from eventbus.settings import BusSettings
 from eventbus.transport import Probe, Reader, Subscriber
 
-__all__ = ["connect", "connect_letters", "connect_probe"]
+__all__ = ["connect", "connect_letters", "connect_operations", "connect_probe"]
 
 
 def connect(
@@ -28,6 +30,15 @@ def connect_letters(settings: BusSettings, reader: Reader, *, broker: MemoryBrok
     if broker is not None:
         return MemoryLetters(broker)
     return RedisLetters(settings, reader) if isinstance(reader, RedisReader) else None
+
+
+def connect_operations(
+    settings: BusSettings, reader: Reader, *, broker: MemoryBroker | None = None
+) -> OperationBook | None:
+    """Where operations are written down, through the reader's connections; None for a reader that is none of ours."""
+    if broker is not None:
+        return MemoryOperations(broker)
+    return RedisOperations(settings, reader) if isinstance(reader, RedisReader) else None
 
 
 def connect_probe(settings: BusSettings, *, broker: MemoryBroker | None = None) -> Probe | None:

@@ -20,14 +20,24 @@ from eventbus.emission import Emission, Receipt
 from eventbus.history import History, LogEntry, Page
 from eventbus.letters import DeathReason, Due, Owed, Standing, read_standing
 from eventbus.memoryletters import Lists
+from eventbus.memoryoperations import describe, newest
+from eventbus.operation import telling
+from eventbus.operations import OperationInfo
 from eventbus.policy import Keep, lane_number
 from eventbus.settings import BusSettings
-from eventbus.tally import Counts, Tally, Told
-from eventbus.topics import channel_of
+from eventbus.tally import Counts, OperationState, Tally, Told
+from eventbus.topics import channel_of, check_id, user_channel
 from eventbus.transport import Listener, Published, Request, Telling, Write
 from eventbus.wire import join_records, parse_record, routing_header
 
-__all__ = ["MemoryBroker", "MemoryLetters", "MemoryPublisher", "MemoryReader", "MemorySubscriber"]
+__all__ = [
+    "MemoryBroker",
+    "MemoryLetters",
+    "MemoryOperations",
+    "MemoryPublisher",
+    "MemoryReader",
+    "MemorySubscriber",
+]
 
 
 @dataclass(slots=True)
@@ -68,11 +78,8 @@ class MemoryBroker:
                 self._tell(channel, request.channel, request.operation, request.telling, words, records)
                 counts = tally.counts()
             pruned = self._prune(channel)
-            listeners = list(self._listening.get(request.channel, ())) if records else []
-            payload = join_records(channel.epoch, before, records)
-            for listener in listeners:
-                listener.deliver(request.channel, payload)
-            return Published(Position(channel.epoch, channel.offset), offsets, len(listeners), pruned, counts)
+            receivers = self._deliver(request.channel, channel, before, records)
+            return Published(Position(channel.epoch, channel.offset), offsets, receivers, pruned, counts)
 
     def read(self, name: str, after: int | None) -> History:
         """Do what ``read.lua`` would."""
@@ -88,6 +95,35 @@ class MemoryBroker:
             states = [parse_record(*record.split(b"\n", 1)) for _, record in sorted(channel.snapshot.values())]
             owed = channel.lists is not None and bool(channel.lists.pending)
             return History(Position(channel.epoch, channel.offset), channel.logged, log, states, owed=owed)
+
+    def operations(self, name: str, limit: int, states: Sequence[OperationState]) -> list[OperationInfo]:
+        """Do what ``operations.lua`` would."""
+        with self._lock:
+            channel = self._channels.get(name)
+            if channel is None:
+                return []
+            kept = dict(list(channel.operations.items())[-self._settings.operations_limit :])
+            return newest(name, kept, channel.labels, limit, states)
+
+    def operation(self, name: str, op: str) -> OperationInfo | None:
+        """Do what ``describe.lua`` would."""
+        with self._lock:
+            channel = self._channels.get(name)
+            if channel is None or op not in channel.operations:
+                return None
+            return describe(name, op, channel.operations[op], channel.labels.get(op, ""), self._settings.running_shown)
+
+    def cancel(self, name: str, op: str) -> None:
+        """Do what ``cancel.lua`` would."""
+        with self._lock:
+            channel = self._channels.get(name)
+            if channel is None or op not in channel.operations:
+                return
+            before = channel.offset
+            records: list[bytes] = []
+            words = channel.operations[op].cancel(_now_ms())
+            self._tell(channel, name, op, telling(""), words, records)
+            self._deliver(name, channel, before, records)
 
     def owed(self, name: str) -> Owed:
         """Do what ``drain.lua`` would."""
@@ -165,6 +201,14 @@ class MemoryBroker:
         """Lose all data, as a Redis that restarts empty: for tests."""
         with self._lock:
             self._channels.clear()
+
+    def _deliver(self, name: str, channel: _Channel, before: int, records: Sequence[bytes]) -> int:
+        """Hand records to whoever listens; how many that are."""
+        listeners = list(self._listening.get(name, ())) if records else []
+        payload = join_records(channel.epoch, before, records)
+        for listener in listeners:
+            listener.deliver(name, payload)
+        return len(listeners)
 
     def _tell(
         self,
@@ -325,6 +369,26 @@ class MemoryLetters:
     async def bury(self, channel: str, id: str, reason: DeathReason, content: bytes) -> bool:
         """See ``Letters``."""
         return self._broker.bury(channel, id, reason, content)
+
+
+class MemoryOperations:
+    """``OperationBook`` over a broker in this process."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+
+    async def of(self, user: str, limit: int, states: Sequence[OperationState] = ()) -> Sequence[OperationInfo]:
+        """See ``OperationBook``."""
+        return self._broker.operations(user_channel(user), limit, states)
+
+    async def get(self, user: str, op: str) -> OperationInfo | None:
+        """See ``OperationBook``."""
+        return self._broker.operation(user_channel(user), check_id(op, "op"))
+
+    async def cancel(self, user: str, op: str) -> OperationInfo | None:
+        """See ``OperationBook``."""
+        self._broker.cancel(user_channel(user), check_id(op, "op"))
+        return await self.get(user, op)
 
 
 class MemorySubscriber:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextvars import ContextVar
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from eventbus.events import Event
 from eventbus.ids import event_id
@@ -13,6 +13,7 @@ from eventbus.topics import operation_topic
 from eventbus.transport import Telling
 
 __all__ = [
+    "STAMP",
     "OperationCancelled",
     "OperationCancelling",
     "OperationFailed",
@@ -36,6 +37,10 @@ __all__ = [
 ]
 
 
+STAMP: Final = "eventbus_operation"
+"""The header that messages of an operation are stamped with, so that workers can be told to revoke them all."""
+
+
 class OperationRef(NamedTuple):
     """Which operation, of which user."""
 
@@ -46,6 +51,11 @@ class OperationRef(NamedTuple):
     def topic(self) -> str:
         """The operation's topic."""
         return operation_topic(self.user, self.op)
+
+    @property
+    def stamp(self) -> str:
+        """Value of ``STAMP``. With the user: ids may be chosen by the application, and are unique per user only."""
+        return f"{self.user}:{self.op}"
 
 
 current_operation: ContextVar[OperationRef | None] = ContextVar("eventbus_current_operation", default=None)

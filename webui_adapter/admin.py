@@ -15,8 +15,7 @@ from eventbus.errors import EventBusError, InvalidEmission, NoDeadLetter, RateLi
 from eventbus.letters import DeadLetter
 from eventbus.settings import BusSettings
 from webui_adapter.gateway import Gateway
-from webui_adapter.sse import refusal
-from webui_adapter.tokens import Principal, token_of
+from webui_adapter.sse import principal_of, refusal
 
 __all__ = ["admin_routes"]
 
@@ -105,7 +104,7 @@ class _Desk:
         refused = refusal(self._gateway, request)
         if refused is not None:
             return refused
-        principal = self._principal(request)
+        principal = principal_of(self._gateway, request)
         if not self._gateway.tokens.is_admin(principal):
             scope = self._gateway.settings.admin_scope
             return _error(403, "forbidden", f"the token needs the scope {scope}")
@@ -122,11 +121,6 @@ class _Desk:
             return _answer(error)
         finally:
             self._turn.release()
-
-    def _principal(self, request: Request) -> Principal:
-        presented = token_of(request.headers, (), request.cookies, self._gateway.settings.cookie_name)
-        assert presented is not None
-        return self._gateway.tokens.check(presented.token)
 
 
 def _answer(error: EventBusError) -> Response:

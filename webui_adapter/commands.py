@@ -5,17 +5,37 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from typing import Final, cast, get_args
 
 from eventbus.cursor import Cursor, Position, parse_cursor, parse_position
 from eventbus.errors import InvalidCursor, InvalidName
+from eventbus.tally import OperationState
 from eventbus.topics import check_id, check_pattern
 from webui_adapter.errors import CommandRefused
 
-__all__ = ["MAX_ACKS", "Ack", "Auth", "Command", "Ping", "Subscribe", "Unsubscribe", "parse_command"]
+__all__ = [
+    "MAX_ACKS",
+    "MAX_LISTED",
+    "Ack",
+    "Auth",
+    "Cancel",
+    "Command",
+    "ListOperations",
+    "Ping",
+    "ShowOperation",
+    "Subscribe",
+    "Unsubscribe",
+    "check_limit",
+    "check_states",
+    "parse_command",
+]
 
 Ref = str | float | None
 _MAX_REF = 128
 MAX_ACKS = 100
+MAX_LISTED = 200
+_LISTED = 50
+_STATES: Final[tuple[str, ...]] = get_args(OperationState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +81,35 @@ class Ack:
     ref: Ref = None
 
 
-Command = Auth | Subscribe | Unsubscribe | Ack | Ping
+@dataclass(frozen=True, slots=True)
+class ListOperations:
+    """Which operations are there? ``user``: whose, where that is not oneself; the same below."""
+
+    limit: int
+    states: tuple[OperationState, ...]
+    user: str | None = None
+    ref: Ref = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShowOperation:
+    """How far is this one, and what runs of it?"""
+
+    operation: str
+    user: str | None = None
+    ref: Ref = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop this one."""
+
+    operation: str
+    user: str | None = None
+    ref: Ref = None
+
+
+Command = Auth | Subscribe | Unsubscribe | Ack | ListOperations | ShowOperation | Cancel | Ping
 
 
 def parse_command(text: str | bytes) -> Command:
@@ -105,9 +153,48 @@ def _read(members: dict[str, object], ref: Ref) -> Command:
             return Unsubscribe(check_pattern(members.get("topic")), ref)
         case "ack":
             return _ack(members, ref)
+        case "operations" | "operation" | "cancel" as word:
+            return _of_operations(word, members, ref)
         case "ping":
             return Ping(ref)
-    raise CommandRefused("bad_command", "do must be auth, subscribe, unsubscribe, ack or ping", field="do")
+    words = "auth, subscribe, unsubscribe, ack, operations, operation, cancel or ping"
+    raise CommandRefused("bad_command", f"do must be {words}", field="do")
+
+
+def _of_operations(word: str, members: dict[str, object], ref: Ref) -> Command:
+    user = members.get("user")
+    whose = None if user is None else _id(user, "user")
+    if word == "operations":
+        return ListOperations(check_limit(members.get("limit")), check_states(members.get("state")), whose, ref)
+    operation = _id(members.get("operation"), "operation")
+    return ShowOperation(operation, whose, ref) if word == "operation" else Cancel(operation, whose, ref)
+
+
+def check_limit(limit: object) -> int:
+    """How many operations are to be listed. Raises CommandRefused."""
+    if limit is None:
+        return _LISTED
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_LISTED:
+        text = f"limit is a whole number from 1 to {MAX_LISTED}"
+        raise CommandRefused("bad_command", text, field="limit", limit=MAX_LISTED)
+    return limit
+
+
+def check_states(states: object) -> tuple[OperationState, ...]:
+    """States, of which one has to fit; none: any. Raises CommandRefused."""
+    if states is None:
+        return ()
+    if not isinstance(states, list) or len(states) > len(_STATES) or any(state not in _STATES for state in states):
+        text = f"state is a list of at most {len(_STATES)} of {', '.join(_STATES)}"
+        raise CommandRefused("bad_command", text, field="state", limit=len(_STATES))
+    return tuple(cast("OperationState", state) for state in states)
+
+
+def _id(text: object, field: str) -> str:
+    try:
+        return check_id(text, field)
+    except InvalidName as error:
+        raise CommandRefused("bad_command", str(error), field=field) from None
 
 
 def _ack(members: dict[str, object], ref: Ref) -> Ack:
@@ -123,10 +210,7 @@ def _ack(members: dict[str, object], ref: Ref) -> Ack:
             raise CommandRefused("bad_command", str(error), field="upto") from None
     if not isinstance(ids, list) or not ids or len(ids) > MAX_ACKS:
         raise CommandRefused("bad_command", f"ids is a list of 1 to {MAX_ACKS} ids", field="ids", limit=MAX_ACKS)
-    try:
-        return Ack(tuple(check_id(id_, "ids") for id_ in ids), None, ref)
-    except InvalidName as error:
-        raise CommandRefused("bad_command", str(error), field="ids") from None
+    return Ack(tuple(_id(id_, "ids") for id_ in ids), None, ref)
 
 
 def _no_constant(name: str) -> object:

@@ -16,22 +16,37 @@ from typing import Protocol
 from eventbus.cursor import Cursor
 from eventbus.errors import InvalidRecord
 from eventbus.letters import Letters
+from eventbus.operations import OperationBook
 from eventbus.redis.letters import RedisLetters
+from eventbus.redis.operations import RedisOperations
 from eventbus.registry import registry
 from eventbus.topics import channel_of
 from eventbus.transport import Probe, Reader, Subscriber
 from eventbus.wire import parse_again, parse_publication
 from webui_adapter.admission import Admission
 from webui_adapter.authorise import Authoriser
+from webui_adapter.brokercontrol import BrokerControl
 from webui_adapter.catchup import CatchUp
 from webui_adapter.clock import Clock, SystemClock
 from webui_adapter.closecodes import CloseCode
-from webui_adapter.commands import Ack, Auth, Command, Ping, Subscribe, Unsubscribe
+from webui_adapter.commands import (
+    Ack,
+    Auth,
+    Cancel,
+    Command,
+    ListOperations,
+    Ping,
+    ShowOperation,
+    Subscribe,
+    Unsubscribe,
+)
 from webui_adapter.errors import CommandRefused, TokenRefused
 from webui_adapter.histogram import Histogram
 from webui_adapter.hub import Hub
+from webui_adapter.leases import LeaseSweep
 from webui_adapter.letterbox import Letterbox
 from webui_adapter.limits import CommandRates
+from webui_adapter.operations import OperationCommand, OperationDesk
 from webui_adapter.outlet import Framing, Outlet
 from webui_adapter.quiet import QuietCheck
 from webui_adapter.session import Session
@@ -75,6 +90,7 @@ class Gateway:
     Attributes:
         sessions: by id.
         counters: what happened how often; ``metrics.py`` knows the names.
+        operations: who asks for operations or stops them is served here; None: this gateway knows of none.
         leaving: whether the instance is shutting down.
     """
 
@@ -90,6 +106,7 @@ class Gateway:
         ack_timeout: float = 10.0,
         spill: Spill | None = None,
         probe: Probe | None = None,
+        operations: OperationBook | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
@@ -113,6 +130,13 @@ class Gateway:
         if letters is not None:
             self._letterbox = Letterbox(
                 letters, self.clock, ack_timeout, self.counters, lambda: self.read_only, self._spawn, self.flush
+            )
+        self._book = operations
+        self._control = None if settings.broker_url is None else BrokerControl(settings, self.counters)
+        self.operations: OperationDesk | None = None
+        if operations is not None:
+            self.operations = OperationDesk(
+                operations, self.tokens, self.counters, lambda: self.read_only, self._spawn, self.flush, self._control
             )
         self._catchup = CatchUp(self.hub, subscriber, reader, self.clock, self._spawn, self.turn_ended, self._letterbox)
         self._subscribing = Subscribing(settings, authoriser, self._catchup, self._spawn, self.flush)
@@ -151,11 +175,20 @@ class Gateway:
                 settings.sweep_interval,
                 settings.sweep_lease,
                 self.counters,
+                self._lease_sweep(),
             )
             self._spawn(self.sweeper.run())
+        if self._control is not None:
+            self._spawn(self._control.run())
         if self._undertaker is not None:
             self._spawn(self._undertaker.run())
         await self._subscriber.start(self)
+
+    def _lease_sweep(self) -> LeaseSweep | None:
+        if not isinstance(self._book, RedisOperations):
+            return None
+        settings = self.settings
+        return LeaseSweep(self._book, self.clock, settings.lease_grace, settings.sweep_interval, self.counters)
 
     def drain(self) -> None:
         """Tell the sessions to leave, each at its own moment within the setting's time."""
@@ -301,9 +334,17 @@ class Gateway:
                 session.answer(command.ref)
             case Ack():
                 self._ack(session, command)
+            case ListOperations() | ShowOperation() | Cancel():
+                self._operation(session, command)
             case Ping():
                 session.answer(command.ref)
         self.flush()
+
+    def _operation(self, session: Session, command: OperationCommand) -> None:
+        if self.operations is None:
+            session.refuse(CommandRefused("unavailable", "this gateway knows of no operations", ref=command.ref))
+        else:
+            self.operations.handle(session, command)
 
     def _ack(self, session: Session, command: Ack) -> None:
         if self._letterbox is None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from webui_adapter.errors import CommandRefused
 from webui_adapter.settings import GatewaySettings
 
 __all__ = ["CommandRate", "CommandRates", "Excess", "Rate", "Scope"]
 
 Scope = Literal["session", "user", "instance"]
+
+# Users without a session whose rates are kept before those that are as good as new are let go.
+_VISITORS = 1_000
 
 
 class Rate:
@@ -33,6 +38,11 @@ class Rate:
         """Take one that ``wait`` has allowed."""
         self._level -= 1.0
 
+    def full(self, now: float) -> bool:
+        """Whether it is as if nothing had ever been taken."""
+        self.wait(now)
+        return self._level >= max(self.per_second, 1.0)
+
     def take(self, now: float) -> float:
         """Take one. Returns 0, or the seconds after which it would have been allowed (nothing is taken then)."""
         wait = self.wait(now)
@@ -48,6 +58,17 @@ class Excess:
     scope: Scope
     limit: float
     wait: float
+
+    def refusal(self, ref: str | float | None = None) -> CommandRefused:
+        """The answer to the command that was one too many."""
+        return CommandRefused(
+            "rate_limited",
+            f"more than {self.limit:g} commands a second of this {self.scope}",
+            limit=self.limit,
+            scope=self.scope,
+            retry_ms=int(self.wait * 1000) + 1,
+            ref=ref,
+        )
 
 
 @dataclass(slots=True)
@@ -76,13 +97,17 @@ class CommandRate:
             rates.append(("user", self.user.rate))
         if self.instance is not None:
             rates.append(("instance", self.instance))
-        for scope, rate in rates:
-            wait = rate.wait(now)
-            if wait:
-                return Excess(scope, rate.per_second, wait)
-        for _, rate in rates:
-            rate.spend()
-        return None
+        return _take(rates, now)
+
+
+def _take(rates: Sequence[tuple[Scope, Rate]], now: float) -> Excess | None:
+    for scope, rate in rates:
+        wait = rate.wait(now)
+        if wait:
+            return Excess(scope, rate.per_second, wait)
+    for _, rate in rates:
+        rate.spend()
+    return None
 
 
 class CommandRates:
@@ -92,6 +117,8 @@ class CommandRates:
         self._settings = settings
         self._instance = Rate(settings.instance_rate_limit, now)
         self._users: dict[str, UserRate] = {}
+        # Of those who ask over HTTP and have no session here.
+        self._visitors: dict[str, Rate] = {}
 
     def __len__(self) -> int:
         return len(self._users)
@@ -102,7 +129,10 @@ class CommandRates:
 
     def entered(self, rate: CommandRate, user: str, now: float) -> None:
         """From now on it counts towards its user's, too."""
-        rate.user = self._users.setdefault(user, UserRate(user, Rate(self._settings.user_rate_limit, now)))
+        if user not in self._users:
+            known = self._visitors.pop(user, None) or Rate(self._settings.user_rate_limit, now)
+            self._users[user] = UserRate(user, known)
+        rate.user = self._users[user]
         rate.user.sessions += 1
 
     def left(self, rate: CommandRate) -> None:
@@ -112,3 +142,23 @@ class CommandRates:
             of_user.sessions -= 1
             if not of_user.sessions:
                 del self._users[of_user.user]
+
+    def visited(self, user: str, now: float) -> None:
+        """A request over HTTP: within the user's rate, sessions or none, and the instance's.
+
+        Raises:
+            CommandRefused: ``rate_limited``.
+        """
+        excess = _take([("user", self._rate_of(user, now)), ("instance", self._instance)], now)
+        if excess is not None:
+            raise excess.refusal()
+
+    def _rate_of(self, user: str, now: float) -> Rate:
+        if user in self._users:
+            return self._users[user].rate
+        if user not in self._visitors:
+            if len(self._visitors) >= _VISITORS:
+                # What the instance's rate lets through in the second that a rate needs to be full bounds the rest.
+                self._visitors = {name: rate for name, rate in self._visitors.items() if not rate.full(now)}
+            self._visitors[user] = Rate(self._settings.user_rate_limit, now)
+        return self._visitors[user]

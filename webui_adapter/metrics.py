@@ -22,11 +22,16 @@ _COUNTED = {
     "refused": ("eventbus_refused", "Commands and connections refused, by reason", "reason"),
     "dead": ("eventbus_dead_lettered", "Events given up on, by what this instance did to them", "reason"),
     "probe": ("eventbus_probe_failures", "Probes of Redis that failed, by how", "how"),
+    "asked": ("eventbus_operation_requests", "Operations listed, shown or cancelled, over the line or HTTP", "what"),
+    "revoke": ("eventbus_revokes", "Cancelled operations that workers were told of over the broker, by outcome", "how"),
     "auth": ("eventbus_auth_failures", "Tokens not accepted", "reason"),
 }
 _PLAIN = {
     "connect": ("eventbus_connects", "Connections begun"),
     "acked": ("eventbus_acknowledged", "Events that left the pending lists by a page's word here"),
+    "cancelled": ("eventbus_cancels", "Operations that somebody has stopped here"),
+    "lost.operations": ("eventbus_operations_lost", "Operations that this instance has taken for lost"),
+    "lost.tasks": ("eventbus_tasks_lost", "Tasks whose worker this instance has taken for lost"),
     "behind": ("eventbus_behind", "Times that a session's backlog was full, so that it reads from the log instead"),
     "hole": ("eventbus_holes", "Holes noticed in live channels, each followed by a repair"),
     "local": ("eventbus_local_events", "Events of this process shown to its own sessions while Redis was away"),

@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI, Request, Response, WebSocket
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse
 
 from eventbus.bus import Bus, default_bus
-from eventbus.connect import connect, connect_letters, connect_probe
+from eventbus.connect import connect, connect_letters, connect_operations, connect_probe
 from eventbus.memory import MemoryBroker
 from eventbus.settings import BusSettings
 from eventbus.spool import spool_folder
@@ -20,6 +20,7 @@ from webui_adapter.authorise import Authoriser, load_authoriser
 from webui_adapter.gateway import Gateway
 from webui_adapter.local import tapped
 from webui_adapter.metrics import Metrics
+from webui_adapter.operationroutes import operation_routes
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.spill import Spill
 from webui_adapter.sse import preflight, serve_command, serve_sse
@@ -91,6 +92,7 @@ def make_gateway(
         ack_timeout=bus_settings.ack_timeout,
         spill=spill,
         probe=connect_probe(bus_settings, broker=broker),
+        operations=connect_operations(bus_settings, reader, broker=broker),
     )
 
 
@@ -120,6 +122,7 @@ def routes(
     if probes:
         _add_probes(router, gateway)
     _add_streams(router, gateway)
+    router.include_router(operation_routes(gateway), include_in_schema=False)
     if admin is not None and not admin.redis_url.startswith("memory:"):
         router.include_router(admin_routes(gateway, admin), include_in_schema=False)
     # The last one: it takes whatever else stands under the prefix, which may be empty.

@@ -117,14 +117,7 @@ class Session(Outlet):
                 raise CommandRefused("too_large", f"a command has at most {limit} bytes", limit=limit)
             command = parse_command(text)
             if excess is not None:
-                raise CommandRefused(
-                    "rate_limited",
-                    f"more than {excess.limit:g} commands a second of this {excess.scope}",
-                    limit=excess.limit,
-                    scope=excess.scope,
-                    retry_ms=int(excess.wait * 1000) + 1,
-                    ref=command.ref,
-                )
+                raise excess.refusal(command.ref)
             if self.state is State.WAITING and not isinstance(command, Auth):
                 raise CommandRefused("unauthenticated", "the first command must be auth", field="do", ref=command.ref)
         except CommandRefused as error:

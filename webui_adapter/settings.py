@@ -34,7 +34,9 @@ class GatewaySettings(BaseSettings):
     jwt_user_claim: str = Field("sub", description="claim with the user's id")
     jwt_leeway: float = Field(0.0, ge=0, description="clock difference that is forgiven")
     admin_claim: str = Field("scope", description="claim with the scopes, a list or a text with spaces between")
-    admin_scope: str = Field("eventbus:admin", min_length=1, description="scope that may decide about dead letters")
+    admin_scope: str = Field(
+        "eventbus:admin", min_length=1, description="scope for dead letters, and operations of others"
+    )
     cookie_name: str = Field("access_token", description="cookie that may carry the token; empty: none")
     authoriser: str = Field(
         "webui_adapter.authorise:by_claim", description="module:function that says who may read which collection"
@@ -68,6 +70,17 @@ class GatewaySettings(BaseSettings):
     history_connections: int = Field(16, ge=1, description="connections to Redis for reading history")
     sweep_interval: float = Field(5.0, gt=0, description="between two looks at what is owed for too long")
     sweep_lease: float = Field(30.0, gt=0, description="of the instance that looks; another takes over after it")
+    lease_grace: float = Field(
+        30.0, gt=0, description="for workers to renew their leases after Redis was away; not less than their lease"
+    )
+    broker_url: SecretStr | None = Field(
+        None, description="Celery's broker: a cancel is told there too; none: workers look into Redis twice a second"
+    )
+    broker_options: dict[str, object] = Field(
+        default_factory=dict, description="as Celery's broker_transport_options, a JSON object"
+    )
+    broker_exchange: str = Field("celery", min_length=1, description="as Celery's control_exchange")
+    broker_timeout: float = Field(2.0, gt=0, description="for each step of telling the broker")
     probe_interval: float = Field(1.0, gt=0, description="between two probes of Redis")
     probe_timeout: float = Field(2.0, gt=0, description="for a probe to come back through pub/sub")
     check_interval: float = Field(10.0, gt=0, description="between two comparisons of quiet channels with Redis")

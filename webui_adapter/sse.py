@@ -22,10 +22,10 @@ from webui_adapter.outlet import Outlet
 from webui_adapter.pull import PullLine
 from webui_adapter.session import Session
 from webui_adapter.states import State
-from webui_adapter.tokens import token_of
+from webui_adapter.tokens import Principal, token_of
 from webui_adapter.websocket import reading_of
 
-__all__ = ["serve_command", "serve_sse"]
+__all__ = ["cors", "preflight", "principal_of", "refusal", "serve_command", "serve_sse"]
 
 _RETRY_MS = 1000
 
@@ -65,8 +65,15 @@ def refusal(gateway: Gateway, request: Request) -> Response | None:
         gateway.tokens.check(None if presented is None else presented.token)
     except TokenRefused as error:
         gateway.counters["auth.refused"] += 1
-        return PlainTextResponse(str(error), 401, {"WWW-Authenticate": "Bearer", **_cors(gateway, request)})
+        return PlainTextResponse(str(error), 401, {"WWW-Authenticate": "Bearer", **cors(gateway, request)})
     return None
+
+
+def principal_of(gateway: Gateway, request: Request) -> Principal:
+    """Who asks; after ``refusal`` had nothing against it."""
+    presented = token_of(request.headers, (), request.cookies, gateway.settings.cookie_name)
+    assert presented is not None
+    return gateway.tokens.check(presented.token)
 
 
 def _unsafe(request: Request, by_cookie: bool) -> bool:
@@ -82,7 +89,7 @@ def serve_sse(gateway: Gateway, request: Request) -> Response:
     if gateway.admission.full or gateway.leaving:
         gateway.counters["refused.full"] += 1
         return PlainTextResponse(
-            "this instance takes no more connections", 503, {"Retry-After": "1", **_cors(gateway, request)}
+            "this instance takes no more connections", 503, {"Retry-After": "1", **cors(gateway, request)}
         )
     try:
         cursor, topics = reading_of(request)
@@ -90,10 +97,10 @@ def serve_sse(gateway: Gateway, request: Request) -> Response:
         if last:
             cursor = parse_cursor(last)
     except (InvalidCursor, InvalidName) as error:
-        return PlainTextResponse(str(error), 400, _cors(gateway, request))
+        return PlainTextResponse(str(error), 400, cors(gateway, request))
     presented = token_of(request.headers, (), request.cookies, gateway.settings.cookie_name)
     assert presented is not None
-    headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no", **_cors(gateway, request)}
+    headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no", **cors(gateway, request)}
     return SessionStream(gateway, presented.token, cursor, topics, headers)
 
 
@@ -145,26 +152,24 @@ async def serve_command(gateway: Gateway, request: Request, session_id: str) -> 
     refused = refusal(gateway, request)
     if refused is not None:
         return refused
-    presented = token_of(request.headers, (), request.cookies, gateway.settings.cookie_name)
-    assert presented is not None
-    principal = gateway.tokens.check(presented.token)
+    principal = principal_of(gateway, request)
     session = gateway.sessions.get(session_id)
     if session is None or session.principal is None or session.principal.user != principal.user:
-        return PlainTextResponse("no such session on this instance", 404, _cors(gateway, request))
+        return PlainTextResponse("no such session on this instance", 404, cors(gateway, request))
     if session.state is State.CLOSED:
-        return PlainTextResponse("the session has ended", 404, _cors(gateway, request))
+        return PlainTextResponse("the session has ended", 404, cors(gateway, request))
     body = await _body(request, gateway.settings.max_command_size)
     if body is None:
         data = {"code": "too_large", "message": f"a command has at most {gateway.settings.max_command_size} bytes"}
-        return JSONResponse({"type": "bus.error", "data": data}, 413, _cors(gateway, request))
+        return JSONResponse({"type": "bus.error", "data": data}, 413, cors(gateway, request))
     heard: list[Mapping[str, object]] = []
     command = session.receive(body, heard.append)
     if command is None:
         gateway.flush()
         status = 429 if heard and heard[0]["code"] == "rate_limited" else 400
-        return JSONResponse({"type": "bus.error", "data": dict(heard[0])}, status, _cors(gateway, request))
+        return JSONResponse({"type": "bus.error", "data": dict(heard[0])}, status, cors(gateway, request))
     gateway.handle(session, command)
-    return Response(status_code=202, headers=_cors(gateway, request))
+    return Response(status_code=202, headers=cors(gateway, request))
 
 
 async def _body(request: Request, limit: int) -> bytes | None:
@@ -182,10 +187,11 @@ async def _body(request: Request, limit: int) -> bytes | None:
 
 def preflight(gateway: Gateway, request: Request) -> Response:
     """Answer to a browser that asks whether a page of another, allowed origin may send a token or a command."""
-    return Response(status_code=204, headers=_cors(gateway, request))
+    return Response(status_code=204, headers=cors(gateway, request))
 
 
-def _cors(gateway: Gateway, request: Request) -> dict[str, str]:
+def cors(gateway: Gateway, request: Request) -> dict[str, str]:
+    """Headers with which a page of an allowed origin may read the answer."""
     origin = request.headers.get("origin")
     if origin is None or origin not in gateway.settings.allowed_origins:
         return {}

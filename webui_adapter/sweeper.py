@@ -1,4 +1,7 @@
-"""The sweeper: gives up on what was owed for too long. One instance of all holds the lease, whatever their number."""
+"""The sweeper: gives up on what was owed for too long, and on workers that have not renewed their leases.
+
+One instance of all holds the sweeper's own lease, whatever their number.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections import Counter
 from eventbus.errors import TransportError
 from eventbus.letters import Totals
 from eventbus.redis.letters import RedisLetters
+from webui_adapter.leases import LeaseSweep
 
 __all__ = ["Sweeper"]
 
@@ -26,13 +30,20 @@ class Sweeper:
     """
 
     def __init__(
-        self, letters: RedisLetters, instance: str, interval: float, lease: float, counters: Counter[str]
+        self,
+        letters: RedisLetters,
+        instance: str,
+        interval: float,
+        lease: float,
+        counters: Counter[str],
+        leases: LeaseSweep | None = None,
     ) -> None:
         self._letters = letters
         self._instance = instance
         self._interval = interval
         self._lease = lease
         self._counters = counters
+        self._leases = leases
         self.totals: Totals | None = None
         self.sweeping = False
 
@@ -44,12 +55,21 @@ class Sweeper:
             except TransportError as error:
                 self.sweeping = False
                 log.info("no sweep: %s", error)
+            except Exception:
+                # A sweeper that has ended would leave its lease to itself, and everybody's letters lying.
+                self.sweeping = False
+                log.exception("the sweep failed")
             await asyncio.sleep(self._interval)
 
     async def turn(self) -> None:
         """One round. Raises Unavailable or Refused."""
         fence = await self._letters.lease(self._instance, self._lease)
         self.sweeping = fence is not None
+        if self._leases is not None:
+            # Also while another instance sweeps: whoever takes over has to know since when workers could renew.
+            self._leases.reached()
+            if self.sweeping:
+                await self._leases.turn()
         if fence is not None:
             await self._sweep(fence)
         self.totals = await self._letters.totals()

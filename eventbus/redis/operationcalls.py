@@ -13,7 +13,7 @@ from eventbus.redis.keys import Keys
 from eventbus.redis.resp import Command
 from eventbus.redis.scripts import Call, options, script
 from eventbus.settings import BusSettings
-from eventbus.tally import Counts, OperationState
+from eventbus.tally import ENDED, Counts, OperationState
 from eventbus.transport import Advance, Published, Telling
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "cancelled_since",
     "describe",
     "lapse",
+    "leases_life",
     "list_operations",
     "look",
     "renew",
@@ -31,16 +32,24 @@ __all__ = [
 
 _GONE = "WorkerLost: the worker that ran this task is gone"
 _LAPSED_AT_ONCE = 100
+_IDLE_MS = 300_000
 
 
 @dataclass(frozen=True, slots=True)
 class Lapse:
-    """What a look at the leases found. ``counts`` None: there is no such operation. ``look``: when to look again
-    (milliseconds since 1970; 0: nothing of it runs).
+    """What a look at the leases found.
+
+    Attributes:
+        counts: of the operation afterwards; None: there is none.
+        look: when to look again (milliseconds since 1970; 0: nothing of it runs).
+        taken: tasks that have been taken for lost, or have failed, since their lease had lapsed.
+        lost: whether the operation is lost by it.
     """
 
     counts: Counts | None
     look: int
+    taken: int = 0
+    lost: bool = False
 
 
 def _call_options(
@@ -69,30 +78,45 @@ def cancel(settings: BusSettings, keys: Keys, channel: str, operation: str, tell
     """``cancel.lua``: the counts afterwards; None: there is no such operation."""
     args = _call_options(settings, keys, channel, operation, telling)
     names = _names(keys, channel, operation)
-    return Call(script("channel", "operation", "cancel"), names, args, lambda reply: _decode(reply).counts)
+    return Call(script("channel", "operation", "cancel"), names, args, _decode_counts)
 
 
 def lapse(settings: BusSettings, keys: Keys, channel: str, operation: str, telling: Telling) -> Call[Lapse]:
     """``lapse.lua``: look at the leases of one operation."""
     args = _call_options(settings, keys, channel, operation, telling)
     args += (int(settings.lost_patience.total_seconds() * 1000), _LAPSED_AT_ONCE, _GONE)
-    return Call(script("channel", "operation", "lapse"), _names(keys, channel, operation), args, _decode)
+    return Call(script("channel", "operation", "lapse"), _names(keys, channel, operation), args, _decode_lapse)
 
 
 def _decode_advance(reply: Any) -> Published:
     epoch, end, receivers, pruned, *_ = cast("list[Any]", reply)
-    return Published(Position(epoch.decode(), int(end)), (), receivers, pruned, _decode(reply).counts)
+    return Published(Position(epoch.decode(), int(end)), (), receivers, pruned, _decode_counts(reply))
 
 
-def _decode(reply: Any) -> Lapse:
-    *_, state, done, failed, total, look_at = cast("list[Any]", reply)
-    counts = Counts(cast("OperationState", state.decode()), done, failed, total) if state else None
-    return Lapse(counts, int(float(look_at)))
+def _decode_counts(reply: Any) -> Counts | None:
+    _, _, _, _, state, done, failed, total, *_ = cast("list[Any]", reply)
+    return Counts(cast("OperationState", state.decode()), done, failed, total) if state else None
 
 
-def look(keys: Keys, member: str, claim: int, found: Lapse) -> Call[int]:
-    """``look.lua``: when to look at an operation's leases again, into the index."""
-    return Call(script("look"), (keys.leases,), (member, claim, found.look), int)
+def _decode_lapse(reply: Any) -> Lapse:
+    *_, look_at, taken, lost = cast("list[Any]", reply)
+    return Lapse(_decode_counts(reply), int(float(look_at)), taken, lost == 1)
+
+
+def look(settings: BusSettings, keys: Keys, member: str, claim: int, found: Lapse, now_ms: int) -> Call[int]:
+    """``look.lua``: when to look at an operation's leases again, into the index.
+
+    One of which nothing runs stays there until it has ended: another start may have been noted between claim and look,
+    without having begun by then.
+    """
+    over = found.counts is None or found.counts.state in ENDED
+    again = 0 if over else found.look or now_ms + _IDLE_MS
+    return Call(script("look"), (keys.leases,), (member, claim, again, leases_life(settings)), int)
+
+
+def leases_life(settings: BusSettings) -> int:
+    """Seconds that the index of leases lives after the last start, or the last look at something that runs."""
+    return math.ceil(settings.lost_patience.total_seconds() * 1.125) + 86_400
 
 
 def describe(settings: BusSettings, keys: Keys, channel: str, operation: str) -> Call[OperationInfo | None]:

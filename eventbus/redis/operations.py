@@ -12,7 +12,7 @@ from eventbus.operation import OperationRef, telling
 from eventbus.operations import OperationInfo
 from eventbus.redis import operationcalls
 from eventbus.redis.keys import Keys
-from eventbus.redis.letters import CLAIM_MS, now_ms
+from eventbus.redis.letters import now_ms
 from eventbus.redis.publisher import RedisPublisher
 from eventbus.redis.reader import RedisReader
 from eventbus.settings import BusSettings
@@ -20,6 +20,9 @@ from eventbus.tally import OperationState
 from eventbus.topics import check_id, user_channel
 
 __all__ = ["Operations", "RedisOperations"]
+
+# For how long a sweeper has an operation to itself: should it die with it, its leases are looked at so much later.
+_CLAIM_MS = 30_000
 
 
 class Operations:
@@ -57,8 +60,9 @@ class Operations:
     def cancel(self, user: str, op: str) -> OperationInfo | None:
         """Stop an operation: what is queued will not run, what runs is told. None: there is no such operation."""
         channel = user_channel(user)
-        if self.get(user, op) is None:
-            return None
+        known = self.get(user, op)
+        if known is None or _too_late(known):
+            return known
         # Workers are told first: an operation that says so must not go on.
         self._redis.execute(*operationcalls.tell_cancelled(self._settings, self._keys, channel, op, now_ms()))
         self._redis.run(operationcalls.cancel(self._settings, self._keys, channel, op, telling("")))
@@ -94,6 +98,11 @@ class Operations:
         return math.ceil(self._settings.channel_ttl(user_channel(user)) * 1.125)
 
 
+def _too_late(info: OperationInfo) -> bool:
+    """Whether there is nothing to stop. Of one that was cancelled workers are told again: they may not have heard."""
+    return info.over and info.state != "cancelled"
+
+
 class RedisOperations:
     """See ``OperationBook``. Goes through the reader's connections, within its time limits."""
 
@@ -114,8 +123,9 @@ class RedisOperations:
     async def cancel(self, user: str, op: str) -> OperationInfo | None:
         """See ``OperationBook``. Workers are told first: an operation that says so must not go on."""
         channel = user_channel(user)
-        if await self.get(user, op) is None:
-            return None
+        known = await self.get(user, op)
+        if known is None or _too_late(known):
+            return known
         for command in operationcalls.tell_cancelled(self._settings, self._keys, channel, op, now_ms()):
             await self._reader.execute(*command)
         await self._reader.run(operationcalls.cancel(self._settings, self._keys, channel, op, telling("")))
@@ -131,14 +141,16 @@ class RedisOperations:
     async def lapse(self, member: str) -> operationcalls.Lapse:
         """Look at the leases of one operation, and note when to look again."""
         channel, _, op = member.rpartition(" ")
-        claim = now_ms() + CLAIM_MS
+        claim = now_ms() + _CLAIM_MS
         await self._reader.execute("ZADD", self._keys.leases, "XX", claim, member)
+        kind, _, user = channel.partition(":")
         try:
             check_id(op, "op")
+            check_id(user if kind == "user" else None, "user")
         except InvalidName:
             found = operationcalls.Lapse(None, 0)  # not ours; taken out
         else:
             call = operationcalls.lapse(self._settings, self._keys, channel, op, telling(""))
             found = await self._reader.run(call)
-        await self._reader.run(operationcalls.look(self._keys, member, claim, found))
+        await self._reader.run(operationcalls.look(self._settings, self._keys, member, claim, found, now_ms()))
         return found

@@ -227,6 +227,13 @@ async def test_operations_are_listed_the_newest_first(real):
     assert real.desk.cancel("42", "never") is None
 
 
+async def test_workers_are_not_told_of_what_has_ended_by_itself(real):
+    real.advance(Mark("plan", planned=1), Mark("published", "a", 1), Mark("done", "a", 1))
+    assert real.desk.cancel("42", REF.op).state == "succeeded"
+    assert (await RedisOperations(real.settings, real.reader).cancel("42", REF.op)).state == "succeeded"
+    assert real.desk.cancelled(0) == []
+
+
 async def test_the_list_is_bounded(real):
     small = real.settings.model_copy(update={"operations_limit": 2})
     end = RedisPublisher(small)
@@ -238,7 +245,7 @@ async def test_the_list_is_bounded(real):
 
 async def test_the_index_of_leases_knows_what_runs(real):
     gateway = RedisOperations(real.settings, real.reader)
-    real.advance(Mark("plan", planned=1), Mark("published", "a", 1), start("a", lease=1))
+    real.advance(Mark("plan", planned=1), Mark("published", "a", 1), start("a"))
     assert await gateway.due(10) == [], "not yet"
     real.end.execute(("ZADD", real.keys.leases, 1, "user:42 9"))
     assert await gateway.due(10) == ["user:42 9"]
@@ -247,7 +254,44 @@ async def test_the_index_of_leases_knows_what_runs(real):
     assert found.counts is not None
     assert found.counts.state == "failed"
     assert await gateway.due(10) == []
-    assert real.end.execute(("ZCARD", real.keys.leases)) == [0], "nothing of it runs"
+    assert (found.taken, found.lost) == (1, False)
+    assert real.end.execute(("ZCARD", real.keys.leases)) == [0], "it has ended"
+
+
+async def test_the_index_keeps_what_may_still_start(real):
+    gateway = RedisOperations(real.settings, real.reader)
+    real.advance(Mark("plan", planned=2), Mark("published", "a", 1), start("a", late=True), Mark("published", "b", 1))
+    real.age("a")
+    found = await gateway.lapse("user:42 9")
+    assert (found.taken, found.lost) == (1, True)
+    again = await gateway.lapse("user:42 9")
+    assert (again.taken, again.lost, again.counts.state) == (0, False, "lost"), "told once"
+    real.advance(Mark("done", "a", 1))
+    assert (await gateway.lapse("user:42 9")).look == 0
+    (score,) = real.end.execute(("ZSCORE", real.keys.leases, "user:42 9"))
+    assert score is not None, "b may be about to start"
+    real.advance(start("b", lease=1))
+    (lower,) = real.end.execute(("ZSCORE", real.keys.leases, "user:42 9"))
+    assert float(lower) < float(score)
+    real.advance(Mark("done", "b", 1))
+    await gateway.lapse("user:42 9")
+    assert real.end.execute(("ZCARD", real.keys.leases)) == [0]
+
+
+async def test_a_lease_whose_leaf_was_evicted_is_not_looked_at_for_ever(real):
+    real.advance(Mark("plan", planned=1), Mark("published", "a", 1), start("a"))
+    real.end.execute(("DEL", real.keys.operation("user:42", REF.op)[1]))
+    real.age("a")
+    found = real.lapse()
+    assert (found.counts.state, found.taken, found.look) == ("running", 0, 0)
+
+
+async def test_what_is_not_an_operation_is_taken_out(real):
+    gateway = RedisOperations(real.settings, real.reader)
+    for member in ("what is this", "user:42 never", "user:a:b 7", "collection:7 9", "x"):
+        real.end.execute(("ZADD", real.keys.leases, 1, member), ("EXPIRE", real.keys.leases, 60))
+        assert (await gateway.lapse(member)).counts is None
+    assert await gateway.due(10) == []
 
 
 leaves = st.sampled_from(["a", "b", "c", "h"])

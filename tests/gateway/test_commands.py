@@ -12,12 +12,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.gateway.parts import ManualClock, frames_of, new_session
-from webui_adapter.commands import Auth, Ping, Subscribe, Unsubscribe, parse_command
+from webui_adapter.commands import (
+    Auth,
+    Cancel,
+    ListOperations,
+    Ping,
+    ShowOperation,
+    Subscribe,
+    Unsubscribe,
+    parse_command,
+)
 from webui_adapter.errors import CommandRefused
 from webui_adapter.states import State
 from webui_adapter.tokens import Principal
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "wire" / "commands.json").read_text())
+
+
+TYPES = {
+    "auth": Auth,
+    "subscribe": Subscribe,
+    "unsubscribe": Unsubscribe,
+    "ping": Ping,
+    "operations": ListOperations,
+    "operation": ShowOperation,
+    "cancel": Cancel,
+}
 
 
 def refused(text: str | bytes) -> CommandRefused:
@@ -33,10 +53,13 @@ def test_golden_commands(case: dict[str, Any]) -> None:
         return
     parsed = case["parsed"]
     command = parse_command(case["frame"])
-    assert (
-        type(command) is {"auth": Auth, "subscribe": Subscribe, "unsubscribe": Unsubscribe, "ping": Ping}[parsed["do"]]
-    )
+    assert type(command) is TYPES[parsed["do"]]
     assert command.ref == parsed.get("ref")
+    if isinstance(command, ListOperations):
+        assert (command.limit, command.states) == (parsed.get("limit", 50), tuple(parsed.get("state", ())))
+        assert command.user == parsed.get("user")
+    if isinstance(command, ShowOperation | Cancel):
+        assert (command.operation, command.user) == (parsed["operation"], parsed.get("user"))
     if isinstance(command, Auth):
         assert command.token == parsed["token"]
         assert command.topics == tuple(parsed.get("topics", ()))
@@ -77,6 +100,17 @@ def test_golden_commands(case: dict[str, Any]) -> None:
         ('{"do":"subscribe","topic":"user:1:\\ud800"}', "bad_topic", "topic"),
         ('{"do":"subscribe","topic":"user:1:' + "a:" * 9 + 'a"}', "bad_topic", "topic"),
         ('{"do":"unsubscribe"}', "bad_topic", "topic"),
+        ('{"do":"cancel"}', "bad_command", "operation"),
+        ('{"do":"cancel","operation":9}', "bad_command", "operation"),
+        ('{"do":"cancel","operation":"9","user":"a:b"}', "bad_command", "user"),
+        ('{"do":"operation","operation":["9"]}', "bad_command", "operation"),
+        ('{"do":"operations","limit":0}', "bad_command", "limit"),
+        ('{"do":"operations","limit":1.5}', "bad_command", "limit"),
+        ('{"do":"operations","limit":true}', "bad_command", "limit"),
+        ('{"do":"operations","state":"running"}', "bad_command", "state"),
+        ('{"do":"operations","state":[7]}', "bad_command", "state"),
+        ('{"do":"operations","state":[["queued"]]}', "bad_command", "state"),
+        ('{"do":"operations","user":7}', "bad_command", "user"),
     ],
 )
 def test_a_refusal_names_code_and_field(text: str | bytes, code: str, field: str | None) -> None:

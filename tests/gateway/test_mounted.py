@@ -19,6 +19,7 @@ from eventbus import Bus
 from eventbus.memory import MemoryBroker
 from tests.conftest import free_port, wait_until
 from tests.gateway.events import Alarm, Note, Progress
+from tests.gateway.test_operations import started
 from tests.gateway.test_sse import curl, settled
 from tests.gateway.world import SECRET, eventually, page, token
 from webui_adapter import GatewaySettings, Principal, gateway_router
@@ -151,6 +152,22 @@ async def test_rights_are_the_applications(site: Mounted, user: str) -> None:
         assert (await client.ask(do="subscribe", topic="collection:of-x:*"))["data"]["code"] == "forbidden"
         site.bus.broadcast(f"of-{user}", Note(n=1))
         await client.until(lambda p: p.got("gw.note") == [1])
+
+
+async def test_operations_of_the_same_process(site: Mounted, user: str) -> None:
+    started(site.bus, user, "first", runs=False)
+    started(site.bus, user, "second")
+    headers = {"Authorization": f"Bearer {token(user)}"}
+    url = f"{site.http}{site.prefix}/operations"
+    async with page(site, user) as client, httpx.AsyncClient(headers=headers) as script:
+        found = (await client.ask(do="operations"))["data"]["operations"]
+        assert [(info["id"], info["label"]) for info in found] == [("second", "Index"), ("first", "Index")]
+        assert (await script.get(url)).json()["operations"] == found
+        assert (await script.get(f"{url}/second")).json()["operation"]["tasks"][0]["name"] == "shop.read"
+        assert (await client.ask(do="cancel", operation="first"))["data"]["operation"]["state"] == "cancelled"
+        await client.until(lambda p: "operation.cancelled" in [event["type"] for event in p.events])
+        assert (await script.post(f"{url}/second/cancel")).json()["operation"]["state"] == "cancelling"
+        assert (await script.post(f"{url}/never/cancel")).status_code == 404
 
 
 async def test_pages_that_have_gone_leave_no_task(site: Mounted, user: str) -> None:

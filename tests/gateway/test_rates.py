@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.gateway.parts import settings
 from tests.gateway.world import GatewayProcess, page, running
+from webui_adapter.errors import CommandRefused
 from webui_adapter.limits import CommandRate, CommandRates
 
 
@@ -77,6 +79,47 @@ def test_a_users_rate_goes_with_the_last_session() -> None:
     own.rates.left(sessions[2])
     own.rates.left(own.session())
     assert len(own.rates) == 1
+
+
+def visits(own: Rates, user: str, count: int, now: float = 0.0) -> int:
+    """How many of so many requests over HTTP are let through."""
+    through = 0
+    for _ in range(count):
+        with contextlib.suppress(CommandRefused):
+            own.rates.visited(user, now)
+            through += 1
+    return through
+
+
+def test_a_request_counts_towards_its_users_rate_with_or_without_a_session() -> None:
+    own = Rates(message_rate_limit=10, user_rate_limit=5, instance_rate_limit=100)
+    assert visits(own, "a", 3) == 3
+    assert sent(own.session("a"), 100) == (2, {"user"}), "what a script has taken, a session has not"
+    assert visits(own, "a", 10) == 0
+    assert visits(own, "b", 10) == 5
+    assert visits(own, "a", 10, now=1.0) == 5
+    assert len(own.rates) == 1, "who only asks has no session"
+
+
+def test_a_request_over_the_rate_says_whose_it_was() -> None:
+    own = Rates(message_rate_limit=10, user_rate_limit=5, instance_rate_limit=7)
+    visits(own, "a", 5)
+    for user, scope, limit in (("a", "user", 5), ("c", "instance", 7)):
+        visits(own, "b", 10)
+        with pytest.raises(CommandRefused) as caught:
+            own.rates.visited(user, 0.0)
+        assert (caught.value.code, caught.value.scope, caught.value.limit) == ("rate_limited", scope, limit)
+        assert caught.value.retry_ms
+
+
+def test_users_who_only_ask_are_forgotten() -> None:
+    own = Rates(message_rate_limit=10, user_rate_limit=5, instance_rate_limit=1_000_000)
+    for n in range(1000):
+        own.rates.visited(f"u{n}", 0.0)
+    own.rates.visited("at once", 0.0)
+    assert len(own.rates._visitors) == 1001, "none of them has its whole rate again"
+    own.rates.visited("later", 1.0)
+    assert list(own.rates._visitors) == ["later"]
 
 
 # --- over the line -----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from worker_adapter import atrack, carry, emit_on_success, install, progress, st
 server = os.environ.get("TESTS_REDIS", "redis://127.0.0.1:6379")
 app = Celery("tests.worker.app", broker=f"{server}/1", backend=os.environ.get("TESTS_BACKEND", f"{server}/2"))
 app.conf.update(
+    broker_transport_options=json.loads(os.environ.get("TESTS_BROKER_OPTIONS", "{}")),
     broker_connection_retry_on_startup=True,
     worker_prefetch_multiplier=1,
     result_chord_retry_interval=0.1,

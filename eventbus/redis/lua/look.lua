@@ -1,12 +1,20 @@
 -- look: when an operation's leases are to be looked at again.
 --
 -- KEYS[1] index  zset  "channel operation" -> when to look (ms)
--- ARGV: member, score that it has been claimed with, when to look (ms; 0: nothing of it runs)
+-- ARGV: member, score that it has been claimed with, when to look (ms; 0: the operation has ended), life of the index (s)
 --
 -- Whoever starts a task lowers the score. So if it is the claimed one still, nothing has started since the look.
-if ARGV[3] ~= '0' then
-  redis.call('ZADD', KEYS[1], 'XX', 'LT', ARGV[3], ARGV[1])
-elseif redis.call('ZSCORE', KEYS[1], ARGV[1]) == ARGV[2] then
+if redis.call('ZSCORE', KEYS[1], ARGV[1]) ~= ARGV[2] then
+  if ARGV[3] ~= '0' then
+    redis.call('ZADD', KEYS[1], 'XX', 'LT', ARGV[3], ARGV[1])
+  end
+elseif ARGV[3] == '0' then
   redis.call('ZREM', KEYS[1], ARGV[1])
+else
+  redis.call('ZADD', KEYS[1], 'XX', ARGV[3], ARGV[1])
+end
+if ARGV[3] ~= '0' then
+  -- A task may run for longer than anybody starts another.
+  redis.call('EXPIRE', KEYS[1], ARGV[4])
 end
 return 1

@@ -13,6 +13,7 @@ interface Open {
   readonly reject: (error: BusError) => void;
 }
 
+const OF_ONE_CONNECTION = new Set(["auth", "ack"]);
 // Refusals that may be meant for a pattern in the query.
 const OF_TOPICS = new Set(["bad_topic", "forbidden", "too_many_topics"]);
 
@@ -58,15 +59,18 @@ export class Asked {
     return Array.from(this.#open.values()).filter(({ carried }) => !carried).map(({ command }) => command);
   }
 
-  /** The connection is gone. A subscription is asked for again on the next one; the rest has no answer any more. */
+  /**
+   * The connection is gone. What means something on the next one, and as much if it is done twice, is asked again there:
+   * subscriptions and all about operations.
+   */
   lost(): void {
     for (const [ref, open] of this.#open) {
       open.carried = false;
-      if (open.command.do === "subscribe") continue;
-      this.#open.delete(ref);
       // The next connection does not ask for the pattern, which is what was wanted.
       if (open.command.do === "unsubscribe") open.resolve({ type: "bus.ok", time: 0, data: {} });
-      else open.reject(new BusError("lost", "the connection ended before the answer"));
+      else if (OF_ONE_CONNECTION.has(open.command.do)) open.reject(new BusError("lost", "the connection ended before the answer"));
+      else continue;
+      this.#open.delete(ref);
     }
   }
 

@@ -6,8 +6,10 @@ import { BusError } from "./errors.js";
 import { Line, type LineSettings, type LineUser } from "./line.js";
 import { Listeners, report, UNHEARD } from "./listeners.js";
 import { channelOf, isOfOperation, isPattern, matches } from "./topics.js";
-import type { Bus, BusEvent, Heard, Listenable, OwnEvents, Scope, Status, TransportName, Unsubscribe } from "./types.js";
-import type { Command, Word } from "./wire.js";
+import type {
+  Bus, BusEvent, Heard, Listenable, Operation, OperationQuery, OperationScope, OwnEvents, Scope, Status, TransportName, Unsubscribe, Whose,
+} from "./types.js";
+import type { Command, Done, Word } from "./wire.js";
 import type { World } from "./world.js";
 
 const OWN = new Set<string>(["gap", "status", "error", "position"] satisfies (keyof OwnEvents)[]);
@@ -65,8 +67,22 @@ export class EventBus<Events> implements Bus<Events> {
     return (OWN.has(name) ? this.#own : this.#events).add(name, listener);
   }
 
-  op(id: string | number): Scope<Events> {
-    return this.#scope((topic) => isOfOperation(topic, String(id)));
+  op(id: string | number): OperationScope<Events> {
+    const operation = String(id);
+    const ask = async (what: "operation" | "cancel", whose?: Whose) => {
+      const { data } = await this.#ask({ ...whose, do: what, operation });
+      return (data as Required<Done>).operation;
+    };
+    return {
+      ...this.#scope((topic) => isOfOperation(topic, operation)),
+      info: (whose) => ask("operation", whose),
+      cancel: (whose) => ask("cancel", whose),
+    };
+  }
+
+  async operations({ state, ...query }: OperationQuery = {}): Promise<readonly Operation[]> {
+    const { data } = await this.#ask({ ...query, do: "operations", ...(state && { state: [state].flat() }) });
+    return (data as Required<Done>).operations;
   }
 
   topic(pattern: string): Scope<Events> {

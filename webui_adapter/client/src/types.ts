@@ -114,14 +114,76 @@ export interface Scope<Events> {
   ): Unsubscribe;
 }
 
+/**
+ * - `queued`: its tasks are on their way
+ * - `running`: some task has begun
+ * - `lost`: a worker that ran some of it is gone; it comes again, or fails in the end
+ * - `cancelling`: somebody wants it stopped, some of it still runs
+ * - `succeeded`, `failed`, `cancelled`: the end
+ */
+export type OperationState = "queued" | "running" | "lost" | "cancelling" | "succeeded" | "failed" | "cancelled";
+
+export interface RunningTask {
+  readonly task: string;
+  readonly name: string;
+  readonly retries: number;
+  /** Its worker is gone. */
+  readonly lost: boolean;
+}
+
+/** Where an operation stands. Times are milliseconds since 1970, 0 for never. */
+export interface Operation {
+  readonly user: string;
+  readonly id: string;
+  readonly label: string;
+  readonly state: OperationState;
+  readonly done: number;
+  readonly failed: number;
+  readonly total: number;
+  readonly queued: number;
+  readonly started: number;
+  /** When it last changed. */
+  readonly heard: number;
+  readonly ended: number;
+  /** When somebody wanted it stopped. */
+  readonly cancelled: number;
+  /** What runs of it now; not in lists. */
+  readonly tasks?: readonly RunningTask[];
+}
+
+export interface Whose {
+  /** For an admin who means another user's. */
+  readonly user?: string;
+}
+
+export interface OperationQuery extends Whose {
+  /** At most so many: 50 unless given, 200 at most. */
+  readonly limit?: number;
+  /** Only those in this state, or one of these. */
+  readonly state?: OperationState | readonly OperationState[];
+}
+
+/**
+ * Promises reject with a `BusError`: `unknown_operation`, `forbidden`, `read_only` or `unavailable` (both with `retryMs`), ...
+ * Without a connection they wait for the next one, and what was on its way when it was lost is asked again.
+ */
+export interface OperationScope<Events> extends Scope<Events> {
+  /** How it stands, with what runs of it. */
+  info(whose?: Whose): Promise<Operation>;
+  /** Stops it: what is queued will not run, what runs is told. Resolves with how it stands then; its events tell the end. */
+  cancel(whose?: Whose): Promise<Operation>;
+}
+
 export interface Bus<Events> {
   readonly status: Status;
   /** Where a later `connect({cursor})` would resume. */
   readonly cursor: string;
   /** Listeners are called synchronously, in the order of arrival. */
   on<Name extends Listenable<Events>>(name: Name, listener: (event: Heard<Events, Name>) => unknown): Unsubscribe;
-  /** Only events whose topic is that of this operation. */
-  op(id: string | number): Scope<Events>;
+  /** One operation: its events, how it stands, and stopping it. */
+  op(id: string | number): OperationScope<Events>;
+  /** What there is, the newest first. */
+  operations(query?: OperationQuery): Promise<readonly Operation[]>;
   /** Only events whose topic matches the pattern. Asks nothing of the gateway; see `subscribe`. */
   topic(pattern: string): Scope<Events>;
   /**

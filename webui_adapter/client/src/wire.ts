@@ -1,5 +1,5 @@
 // What crosses the line, as docs/PROTOCOL.md has it. Names are the wire's, hence snake_case.
-import type { BusEvent } from "./types.js";
+import type { BusEvent, Operation, OperationState } from "./types.js";
 
 export interface Hello {
   readonly session: string;
@@ -31,6 +31,13 @@ export interface Refused {
   readonly scope?: string;
 }
 
+export interface Done {
+  readonly ref?: number | string | null;
+  readonly expires?: number | null;
+  readonly operation?: Operation;
+  readonly operations?: readonly Operation[];
+}
+
 interface Said<Type extends string, Data> {
   readonly type: Type;
   readonly time: number;
@@ -47,7 +54,7 @@ export type Word =
   | Said<"bus.degraded", { readonly reason: string }>
   | Said<"bus.restored", unknown>
   | Said<"bus.drain", { readonly after_ms: number }>
-  | Said<"bus.ok", { readonly ref?: number | string | null; readonly expires?: number | null }>
+  | Said<"bus.ok", Done>
   | Said<"bus.error", Refused>;
 
 export type Frame = Word | BusEvent;
@@ -61,6 +68,8 @@ export type Command = { readonly ref?: number } & (
   | { readonly do: "subscribe"; readonly topic: string; readonly from?: string }
   | { readonly do: "unsubscribe"; readonly topic: string }
   | { readonly do: "ack"; readonly ids: readonly string[] }
+  | { readonly do: "operations"; readonly limit?: number | undefined; readonly state?: readonly OperationState[] | undefined; readonly user?: string | undefined }
+  | { readonly do: "operation" | "cancel"; readonly operation: string; readonly user?: string | undefined }
   | { readonly do: "ping" }
 );
 

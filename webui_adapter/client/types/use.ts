@@ -64,6 +64,20 @@ bus.op("9").on("document.burnt", () => undefined);
 // @ts-expect-error: the status is the bus's, not an operation's
 bus.op("9").on("status", () => undefined);
 
+// Operations.
+void bus.op(9).cancel().then(({ state, tasks }) => (state === "cancelled" ? 0 : tasks?.length));
+void bus.op("9").info({ user: "43" });
+void bus.operations({ state: "running", limit: 5 }).then(([newest]) => newest?.label);
+void bus.operations({ state: ["queued", "running"], user: "43" });
+// @ts-expect-error: no such state
+void bus.operations({ state: "asleep" });
+// @ts-expect-error: whose operation it is, is named by an object
+void bus.op("9").cancel("43");
+// @ts-expect-error: the newest one need not be there
+void bus.operations().then(([newest]) => newest.label);
+// @ts-expect-error: a topic cannot be stopped
+bus.topic("user:42:*").cancel;
+
 // Subscriptions.
 const agreed: Promise<void> = bus.subscribe("collection:7:documents", { from: "5f.17" });
 void agreed;

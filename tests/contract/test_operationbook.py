@@ -1,0 +1,119 @@
+"""What somebody sees of operations who comes later, and stopping one: the same over Redis and in the process."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from eventbus import InvalidName
+from eventbus.connect import connect_operations
+from eventbus.memory import MemoryReader
+from eventbus.operation import telling
+from eventbus.operations import OperationBook, RunningTask
+from eventbus.tally import Mark
+from eventbus.transport import Advance
+from tests.contract.conftest import Ends
+
+
+@pytest.fixture
+def book(ends: Ends) -> OperationBook:
+    broker = ends.reader._broker if isinstance(ends.reader, MemoryReader) else None
+    made = connect_operations(ends.settings, ends.reader, broker=broker)
+    assert made is not None
+    return made
+
+
+def advance(ends: Ends, op: str, *marks: Mark, user: str = "42") -> None:
+    (published,) = ends.publisher.publish([Advance(f"user:{user}", op, marks, telling(f"label of {op}"))])
+    assert not isinstance(published, Exception)
+
+
+def queue(ends: Ends, *ops: str, user: str = "42") -> None:
+    for op in ops:
+        advance(ends, op, Mark("plan", planned=2), Mark("published", "a", 1), Mark("published", "b", 1), user=user)
+
+
+def start(leaf: str) -> Mark:
+    return Mark("started", leaf, 1, lease=60_000, about=f'"task":"t-{leaf}","name":"shop.{leaf}","retries":0')
+
+
+async def said(ends: Ends) -> list[str]:
+    return [json.loads(entry.record.event)["type"] for entry in (await ends.reader.read("user:42", 0)).log]
+
+
+async def test_listed_the_newest_first_by_state_and_of_one_user(ends: Ends, book: OperationBook) -> None:
+    queue(ends, "first", "second", "third")
+    queue(ends, "another", user="43")
+    advance(ends, "second", start("a"))
+    found = await book.of("42", 50)
+    assert [(info.id, info.state, info.label) for info in found] == [
+        ("third", "queued", "label of third"),
+        ("second", "running", "label of second"),
+        ("first", "queued", "label of first"),
+    ]
+    assert [info.id for info in await book.of("42", 2)] == ["third", "second"]
+    assert [info.id for info in await book.of("42", 1, ["queued", "cancelled"])] == ["third"]
+    assert [info.id for info in await book.of("42", 50, ["running"])] == ["second"]
+    assert list(await book.of("nobody", 50)) == []
+
+
+async def test_described_with_what_runs(ends: Ends, book: OperationBook) -> None:
+    queue(ends, "9")
+    advance(ends, "9", start("a"), Mark("done", "b", 1))
+    info = await book.get("42", "9")
+    assert info is not None
+    assert (info.user, info.id, info.state, info.done, info.failed, info.total) == ("42", "9", "running", 1, 0, 2)
+    assert info.tasks == (RunningTask("t-a", "shop.a", 0, lost=False),)
+    assert 0 < info.queued <= info.started <= info.heard
+    assert (info.ended, info.cancelled) == (0, 0)
+    (listed,) = await book.of("42", 1)
+    assert listed == replace(info, tasks=()), "a list says nothing of tasks"
+    assert await book.get("42", "never") is None
+    assert await book.get("43", "9") is None
+
+
+async def test_cancelled_while_queued(ends: Ends, book: OperationBook) -> None:
+    queue(ends, "9")
+    info = await book.cancel("42", "9")
+    assert info is not None
+    assert info.state == "cancelled"
+    assert info.ended >= info.cancelled > 0
+    assert await book.cancel("42", "9") == info, "twice is as good as once"
+    assert await said(ends) == ["operation.cancelled"]
+
+
+async def test_cancelled_while_it_runs(ends: Ends, book: OperationBook) -> None:
+    queue(ends, "9")
+    advance(ends, "9", start("a"))
+    info = await book.cancel("42", "9")
+    assert info is not None
+    assert (info.state, [task.name for task in info.tasks]) == ("cancelling", ["shop.a"])
+    advance(ends, "9", Mark("revoked", "a", 1))
+    info = await book.get("42", "9")
+    assert info is not None
+    assert (info.state, info.failed, info.tasks) == ("cancelled", 0, ())
+    assert await said(ends) == ["operation.started", "operation.cancelling", "operation.cancelled"]
+
+
+async def test_too_late_to_cancel(ends: Ends, book: OperationBook) -> None:
+    advance(ends, "9", Mark("plan", planned=1), Mark("published", "a", 1), Mark("failed", "a", 1))
+    info = await book.cancel("42", "9")
+    assert info is not None
+    assert (info.state, info.cancelled) == ("failed", 0)
+
+
+async def test_nothing_to_cancel(ends: Ends, book: OperationBook) -> None:
+    queue(ends, "9", user="43")
+    assert await book.cancel("42", "9") is None
+    with pytest.raises(InvalidName):
+        await book.cancel("42", "a b")
+    with pytest.raises(InvalidName):
+        await book.get("a b", "9")
+
+
+async def test_the_list_is_bounded(ends: Ends, book: OperationBook) -> None:
+    queue(ends, *(f"op{i}" for i in range(505)))
+    found = await book.of("42", 1000)
+    assert (len(found), found[0].id, found[-1].id) == (500, "op504", "op5")

@@ -1,0 +1,93 @@
+"""Operations over plain HTTP: for scripts, and for pages that have no session."""
+
+from __future__ import annotations
+
+import math
+
+from fastapi import APIRouter, Request, Response
+from starlette.responses import JSONResponse
+
+from eventbus.errors import InvalidName
+from eventbus.topics import check_id
+from webui_adapter.commands import Cancel, ListOperations, ShowOperation, check_limit, check_states
+from webui_adapter.errors import CommandRefused
+from webui_adapter.gateway import Gateway
+from webui_adapter.operations import OperationCommand
+from webui_adapter.sse import cors, preflight, principal_of, refusal
+
+__all__ = ["operation_routes"]
+
+_DIGITS = 6
+_STATUS = {
+    "forbidden": 403,
+    "unknown_operation": 404,
+    "rate_limited": 429,
+    "read_only": 503,
+    "unavailable": 503,
+}
+
+
+def operation_routes(gateway: Gateway) -> APIRouter:
+    """Routes under ``{prefix}/operations``."""
+    router = APIRouter(prefix=f"{gateway.settings.prefix}/operations")
+
+    @router.get("")
+    async def list_(request: Request) -> Response:
+        return await _serve(gateway, request, None)
+
+    @router.get("/{op}")
+    async def show(request: Request, op: str) -> Response:
+        return await _serve(gateway, request, op)
+
+    @router.post("/{op}/cancel")
+    async def cancel(request: Request, op: str) -> Response:
+        return await _serve(gateway, request, op)
+
+    @router.options("")
+    @router.options("/{op}")
+    @router.options("/{op}/cancel")
+    async def options(request: Request) -> Response:
+        return preflight(gateway, request)
+
+    return router
+
+
+async def _serve(gateway: Gateway, request: Request, op: str | None) -> Response:
+    refused = refusal(gateway, request)
+    if refused is not None:
+        return refused
+    principal = principal_of(gateway, request)
+    headers = {"Cache-Control": "no-store", **cors(gateway, request)}
+    try:
+        gateway.rates.visited(principal.user, gateway.clock.now())
+        desk = gateway.operations
+        if desk is None:
+            raise CommandRefused("unavailable", "this gateway knows of no operations")
+        return JSONResponse(await desk.carry_out(principal, _command(request, op)), headers=headers)
+    except CommandRefused as error:
+        gateway.counters[f"refused.{error.code}"] += 1
+        if error.retry_ms is not None:
+            headers["Retry-After"] = str(math.ceil(error.retry_ms / 1000))
+        return JSONResponse(error.data(), _STATUS.get(error.code, 400), headers)
+
+
+def _command(request: Request, op: str | None) -> OperationCommand:
+    """The command that a request stands for. Raises CommandRefused."""
+    query = request.query_params
+    user = _id(query["user"], "user") if "user" in query else None
+    if op is None:
+        return ListOperations(check_limit(_number(query.get("limit"))), check_states(query.getlist("state")), user)
+    operation = _id(op, "operation")
+    return Cancel(operation, user) if request.method == "POST" else ShowOperation(operation, user)
+
+
+def _number(text: str | None) -> int | str | None:
+    """A number where it is one of a sensible length; else what it is, for a refusal."""
+    return int(text) if text is not None and text.isdecimal() and len(text) <= _DIGITS else text
+
+
+def _id(text: str, field: str) -> str:
+    try:
+        return check_id(text, field)
+    except InvalidName as error:
+        raise CommandRefused("bad_command", str(error), field=field) from None

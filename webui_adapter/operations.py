@@ -1,0 +1,168 @@
+"""Operations as a page or a script asks for them: whose one may see and stop, and what is answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import TypeVar
+
+from eventbus.errors import InvalidName, TransportError
+from eventbus.operation import OperationRef
+from eventbus.operations import OperationBook, OperationInfo
+from eventbus.tally import OperationState
+from webui_adapter.brokercontrol import BrokerControl
+from webui_adapter.commands import Cancel, ListOperations, ShowOperation
+from webui_adapter.errors import CommandRefused
+from webui_adapter.session import Session
+from webui_adapter.tokens import Principal, TokenChecker
+
+__all__ = ["Facts", "OperationCommand", "OperationDesk"]
+
+T = TypeVar("T")
+Facts = dict[str, object]
+OperationCommand = ListOperations | ShowOperation | Cancel
+
+# Questions under way at once, so that they never take all connections from those who read history.
+_AT_ONCE = 8
+_WAITING = 500
+# Seconds; whoever waits longer for their turn is told to come again.
+_PATIENCE = 5.0
+_RETRY_MS = 2_000
+
+
+class OperationDesk:
+    """Works for one gateway. Every answer is the facts of one ``bus.ok``.
+
+    ``read_only`` says why nothing can be written now, or None; ``spawn`` runs a coroutine, ``changed`` is called when
+    sessions have something to write; ``control``, where there is one, tells workers over their broker.
+    """
+
+    def __init__(
+        self,
+        book: OperationBook,
+        tokens: TokenChecker,
+        counters: Counter[str],
+        read_only: Callable[[], str | None],
+        spawn: Callable[[Coroutine[object, object, None]], None],
+        changed: Callable[[], None],
+        control: BrokerControl | None = None,
+    ) -> None:
+        self._book = book
+        self._tokens = tokens
+        self._counters = counters
+        self._read_only = read_only
+        self._spawn = spawn
+        self._changed = changed
+        self._control = control
+        self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._waiting = 0
+
+    def handle(self, session: Session, command: OperationCommand) -> None:
+        """Begin to carry out what a page asks; the answer follows."""
+        self._spawn(self._handle(session, command))
+
+    async def _handle(self, session: Session, command: OperationCommand) -> None:
+        assert session.principal is not None
+        try:
+            facts = await self.carry_out(session.principal, command)
+        except CommandRefused as error:
+            error.ref = command.ref
+            session.refuse(error)
+        else:
+            session.answer(command.ref, **facts)
+        self._changed()
+
+    async def carry_out(self, principal: Principal, command: OperationCommand) -> Facts:
+        """Do what is asked.
+
+        Raises:
+            CommandRefused: ``forbidden``, ``bad_command``, ``unknown_operation``, ``read_only`` or ``unavailable``.
+        """
+        user = self._whose(principal, command.user)
+        match command:
+            case ListOperations():
+                return await self._list(user, command.limit, command.states)
+            case ShowOperation():
+                self._counters["asked.show"] += 1
+                return _one(command.operation, await self._ask(lambda: self._book.get(user, command.operation)))
+            case Cancel():
+                return await self._cancel(user, command.operation)
+
+    def _whose(self, principal: Principal, user: str | None) -> str:
+        if user is None or user == principal.user:
+            return principal.user
+        if not self._tokens.is_admin(principal):
+            raise CommandRefused("forbidden", "operations of others are for admins", field="user")
+        return user
+
+    async def _list(self, user: str, limit: int, states: Sequence[OperationState]) -> Facts:
+        self._counters["asked.list"] += 1
+        found = await self._ask(lambda: self._book.of(user, limit, states))
+        return {"operations": [_facts(info) for info in found]}
+
+    async def _cancel(self, user: str, op: str) -> Facts:
+        self._counters["asked.cancel"] += 1
+        reason = self._read_only()
+        if reason is not None:
+            raise _not_now("read_only", f"nothing can be written now: {reason}")
+        info = await self._ask(lambda: self._book.cancel(user, op), "read_only")
+        facts = _one(op, info)
+        if info is not None and info.cancelled:
+            # Else it had ended by itself before.
+            self._counters["cancelled"] += 1
+            if self._control is not None:
+                self._control.stop(OperationRef(user, op))
+        return facts
+
+    async def _ask(self, question: Callable[[], Awaitable[T]], code: str = "unavailable") -> T:
+        await self._take_turn(code)
+        try:
+            return await question()
+        except TransportError as error:
+            raise _not_now(code, f"Redis did not answer: {error}") from error
+        except InvalidName as error:
+            field = "user" if error.field == "user" else "operation"
+            raise CommandRefused("bad_command", str(error), field=field) from None
+        finally:
+            self._turn.release()
+
+    async def _take_turn(self, code: str) -> None:
+        if self._waiting >= _WAITING:
+            raise _not_now(code, "too many others ask; try again")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise _not_now(code, "too many others ask; try again") from None
+        finally:
+            self._waiting -= 1
+
+
+def _not_now(code: str, message: str) -> CommandRefused:
+    return CommandRefused(code, message, retry_ms=_RETRY_MS)
+
+
+def _one(op: str, info: OperationInfo | None) -> Facts:
+    if info is None:
+        raise CommandRefused("unknown_operation", f"there is no operation {op}, or no more", field="operation")
+    tasks = [{"task": task.task, "name": task.name, "retries": task.retries, "lost": task.lost} for task in info.tasks]
+    return {"operation": {**_facts(info), "tasks": tasks}}
+
+
+def _facts(info: OperationInfo) -> Facts:
+    return {
+        "user": info.user,
+        "id": info.id,
+        "label": info.label,
+        "state": info.state,
+        "done": info.done,
+        "failed": info.failed,
+        "total": info.total,
+        "queued": info.queued,
+        "started": info.started,
+        "heard": info.heard,
+        "ended": info.ended,
+        "cancelled": info.cancelled,
+    }
