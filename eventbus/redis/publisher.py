@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from eventbus.cursor import Position
 from eventbus.errors import Refused, Unavailable
 from eventbus.letters import Standing, read_standing
 from eventbus.redis.keys import Keys
-from eventbus.redis.operationcalls import advance, leases_life
+from eventbus.redis.operationcalls import advance
 from eventbus.redis.resp import Command, pack
 from eventbus.redis.scripts import Call, publish, read
 from eventbus.settings import BusSettings
@@ -120,7 +121,7 @@ class RedisPublisher:
         Without a grace, since it is not to be looked at before the lease is over, and is kept until the operation ends.
         """
         index, now = self._keys.leases, time.time_ns() // 1_000_000
-        life = leases_life(self._settings)
+        life = math.ceil(self._settings.lost_patience.total_seconds() * 1.125) + 86_400
         noted = (
             ("ZADD", index, "LT", now + request.lease, f"{request.channel} {request.operation}") for request in requests
         )
