@@ -17,9 +17,11 @@ from celery.exceptions import Ignore, Retry
 
 from eventbus.bus import default_bus
 from eventbus.operation import OperationRef, TaskProgress, current_operation
+from worker_adapter.cancelled import OperationCancelled
 from worker_adapter.pace import Pace
 from worker_adapter.scope import Scope, current_scope
 from worker_adapter.settings import WorkerSettings
+from worker_adapter.watch import heed
 
 __all__ = ["Progress", "progress", "track"]
 
@@ -30,7 +32,8 @@ State = Literal["running", "done", "failed"]
 
 
 class Progress:
-    """What ``progress`` returns: a context manager. Nothing in it raises for the bus' sake.
+    """What ``progress`` returns: a context manager. Nothing in it raises for the bus' sake; steps raise
+    ``OperationCancelled`` when somebody wants the operation stopped.
 
     Attributes:
         done: steps so far.
@@ -92,6 +95,7 @@ class Progress:
     def _tell(self, state: State) -> None:
         assert self._operation is not None
         ended = self._pace.next == float("inf")
+        word: TaskProgress | None = None
         try:
             rate = self._pace.say(monotonic(), self.done)
             word = TaskProgress(
@@ -109,9 +113,13 @@ class Progress:
             log.exception("progress could not be told")
         if ended:
             self._pace.next = float("inf")
+        elif word is not None:
+            heed(self._scope, word)
 
 
 def _outcome(error: BaseException | None) -> State:
+    if isinstance(error, OperationCancelled):
+        return "failed"
     if error is None or isinstance(error, (GeneratorExit, Ignore)):
         return "done"
     return "running" if isinstance(error, Retry) else "failed"

@@ -23,6 +23,7 @@ class Scope:
         operation: None for a task that belongs to none.
         leaf: None where an operation is being started, or there is none.
         task: the task's id, empty where an operation is being started.
+        watched: a worker runs it, and asks whether it is to stop.
         on_failure: called if the task fails, for what could not know by itself how it ended.
     """
 
@@ -31,6 +32,7 @@ class Scope:
     settings: WorkerSettings
     leaf: Leaf | None = None
     task: str = ""
+    watched: bool = False
     on_failure: list[Callable[[], None]] = field(default_factory=list)
 
 
