@@ -81,9 +81,11 @@ class Installation:
         yield signals.worker_process_shutdown, self._shutdown
         yield signals.worker_shutdown, self._shutdown
 
-    def _before_publish(self, headers: dict[str, Any] | None = None, **_: Any) -> None:
+    def _before_publish(
+        self, headers: dict[str, Any] | None = None, properties: dict[str, Any] | None = None, **_: Any
+    ) -> None:
         if headers is not None:
-            self._lifecycle.publishing(headers)
+            self._lifecycle.publishing(headers, properties if properties is not None else {})
 
     def _after_publish(self, sender: str, headers: dict[str, Any] | None = None, **_: Any) -> None:
         if headers is not None:

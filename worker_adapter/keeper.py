@@ -82,8 +82,20 @@ class Keeper(bootsteps.StartStopStep):  # type: ignore[misc] # Celery ships no t
         known.fed = True
         self._desk, self._outboxes = Operations(bus.settings), Outboxes(bus.settings)
         self._guarded(self._hear)
+        self._overhear(worker.consumer)
         self._thread = threading.Thread(target=self._run, name="eventbus-keeper", daemon=True)
         self._thread.start()
+
+    def _overhear(self, consumer: Any) -> None:
+        """Celery has no signal for a message that cannot be decoded."""
+        celerys, witness = consumer.on_decode_error, self._installation.witness if self._installation else None
+
+        def on_decode_error(message: Any, error: Exception) -> None:
+            celerys(message, error)
+            if witness is not None:
+                witness.refused(message.headers, error)
+
+        consumer.on_decode_error = on_decode_error
 
     def stop(self, worker: Any) -> None:
         """A warm shutdown: tasks go on to their ends, and their leases with them. ``end`` comes after the last one."""

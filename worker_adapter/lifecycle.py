@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
+from billiard.process import current_process
 from celery import states
 
 from eventbus.bus import default_bus
@@ -60,7 +61,7 @@ class Lifecycle:
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
 
-    def publishing(self, headers: dict[str, Any]) -> None:
+    def publishing(self, headers: dict[str, Any], properties: dict[str, Any]) -> None:
         """A message is about to be published: write on it on whose behalf, and which leaf it is."""
         scope = current_scope.get()
         if OPERATION not in headers:
@@ -77,6 +78,8 @@ class Lifecycle:
         if found is None:
             return
         stamp(headers, found[0])
+        # RabbitMQ drops by itself what has expired, and nobody would ever hear of it; a worker says so.
+        properties.pop("expiration", None)
         if found[0] in known or (scope is not None and scope.watched and ask(default_bus(), found[0])):
             # A receiver of a signal cannot keep a message from being sent; it can see to it that nobody runs it.
             headers["expires"] = NEVER
@@ -181,8 +184,9 @@ def _copied(headers: dict[str, Any], scope: Scope | None) -> bool:
 def _settled(task: Any, state: str | None, outcome: Any) -> tuple[str | None, Any]:
     """State and outcome that count; None for a task whose end is told elsewhere or not at all."""
     if state == states.REJECTED:
-        # Requeued, it will run again; else nobody will ever run it.
-        return (_RELEASED, outcome) if getattr(outcome, "requeue", False) else (states.FAILURE, outcome)
+        # Requeued, it will run again; else nobody will ever run it. What was acknowledged cannot be requeued.
+        again = getattr(outcome, "requeue", False) and task.acks_late and not task.request.is_eager
+        return (_RELEASED if again else states.FAILURE), outcome
     if state == states.IGNORED and isinstance(outcome, OperationCancelled):
         _store_revoked(task)
         return states.REVOKED, outcome
@@ -191,6 +195,9 @@ def _settled(task: Any, state: str | None, outcome: Any) -> tuple[str | None, An
         error = sys.exception()
         if isinstance(error, Exception):
             return states.FAILURE, error
+    if state is None and isinstance(sys.exception(), SystemExit) and current_process().name == "MainProcess":
+        # In a pool's process it is how Celery ends a task, and the main process tells of it; here nobody else does.
+        return states.FAILURE, sys.exception()
     return state, outcome
 
 
