@@ -215,9 +215,9 @@ class Keeper(bootsteps.StartStopStep):  # type: ignore[misc] # Celery ships no t
             self._in_loop(partial(self._worker.pool.terminate_job, process, signal.SIGKILL))
 
     def _in_loop(self, call: Any) -> None:
-        """Where the worker has an event loop, its pool and its connection belong to that."""
+        """Where the worker has an event loop, its pool and its connection belong to that; while it lasts."""
         hub = getattr(self._worker, "hub", None)
-        if hub is not None:
+        if hub is not None and self._worker.blueprint.state == bootsteps.RUN:
             hub.call_soon(call)
         else:
             call()

@@ -23,6 +23,8 @@ app.conf.update(
     accept_content=["json", "pickle"],
     task_default_queue=os.environ.get("TESTS_QUEUE", "celery"),
     worker_lost_wait=0.5,
+    # How soon Redis, as a broker, gives what a lost worker had to another one.
+    broker_transport_options={"visibility_timeout": float(os.environ.get("TESTS_VISIBILITY", "3600"))},
     worker_cancel_long_running_tasks_on_connection_loss=True,
     include=["tests.worker.lives"],
 )

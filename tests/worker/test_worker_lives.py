@@ -183,7 +183,9 @@ def test_how_a_task_ends(broker, pool, name, cells, redis_url):
     row = begun.row
     events = begun.listening.until(lambda heard: any(e.type in END for e in heard), 30)
     begun.offset = events[-1].offset
-    words = [e.type.removeprefix("task.") for e in events if e.type.startswith("task.")]
+    # The next try may begin elsewhere before the former one has said that there will be one.
+    tasks = sorted((e for e in events if e.type.startswith("task.")), key=lambda e: e.data["retries"])
+    words = [e.type.removeprefix("task.") for e in tasks]
     assert words == row.words
     assert [e.type for e in events if e.type in END] == [f"operation.{row.end}"]
     end = events[-1].data
