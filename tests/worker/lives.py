@@ -9,7 +9,7 @@ from celery import Celery
 from celery.exceptions import Ignore, Reject
 
 from eventbus import default_bus
-from worker_adapter import check_cancelled, install, track
+from worker_adapter import check_cancelled, install, progress, track
 
 server = os.environ.get("TESTS_REDIS", "redis://127.0.0.1:6379")
 app = Celery(
@@ -23,8 +23,6 @@ app.conf.update(
     accept_content=["json", "pickle"],
     task_default_queue=os.environ.get("TESTS_QUEUE", "celery"),
     worker_lost_wait=0.5,
-    # How soon Redis, as a broker, gives what a lost worker had to another one.
-    broker_transport_options={"visibility_timeout": float(os.environ.get("TESTS_VISIBILITY", "3600"))},
     worker_cancel_long_running_tasks_on_connection_loss=True,
     include=["tests.worker.lives"],
 )
@@ -147,6 +145,18 @@ def steps(path):
             time.sleep(0.01)
     finally:
         Path(path).write_text("cleaned up")
+
+
+@app.task
+def walk(path):
+    """Stands at 12 of 40 until its file is gone."""
+    Path(path).write_text("begun")
+    with progress(total=40, stage="reading") as steps:
+        while Path(path).exists():
+            steps.set(12)
+            time.sleep(0.01)
+        steps.set(40)
+    return "walked"
 
 
 @app.task(autoretry_for=(Exception,))

@@ -205,7 +205,9 @@ def test_whoever_revokes_by_our_stamp_may(workers, begin, tmp_path):
     queue = workers("prefork")
     path = tmp_path / "path"
     pressed = begin(a.wait.si(str(path)), queue)
-    other = begin(a.steps.si(str(tmp_path / "other")), queue)
+    another = tmp_path / "another"
+    other = begin(a.steps.si(str(another)), queue)
+    other.begun(another)
     pressed.begun(path)
     stamp = {"eventbus_operation": f"{pressed.user} {pressed.operation.id}"}
     a.app.control.revoke_by_stamped_headers(stamp, terminate=True)

@@ -111,10 +111,10 @@ def begin(settings, desk):
 
 @pytest.fixture
 def start(start_worker):
-    def begun(queue, pool="prefork", patience=20, **environment):
+    def begun(queue, pool="prefork", patience=20, **more):
         places = [] if pool == "solo" else ["-c", "2"]
         return start_worker(
-            "--pool", pool, *places, queue=queue, app="tests.worker.lives", patience=patience, **SHORT, **environment
+            "--pool", pool, *places, queue=queue, app="tests.worker.lives", patience=patience, **SHORT, **more
         )
 
     return begun
@@ -151,22 +151,24 @@ def test_a_worker_that_vanishes_and_the_message_does_not_come_again(start, begin
     assert failed["name"] == "tests.worker.lives.wait"
 
 
-def test_a_worker_that_vanishes_and_the_message_comes_again(start, begin, tmp_path):
+def test_a_worker_that_vanishes_and_the_message_comes_again(start, begin, broker_url, tmp_path):
+    """Over RabbitMQ, which notices at once; Redis would take its visibility timeout."""
     path = tmp_path / "path"
-    with start("again", patience=0) as worker:
-        world = begin("again", a.wait_late.si(str(path)))
-        world.begun(path)
-        os.killpg(worker.pid, signal.SIGKILL)
-        worker.wait()
-    world.forget_lease()
-    assert world.sweep().counts.state == "lost"
-    assert world.info().tasks[0].lost
-    path.unlink()
-    with start("again", TESTS_VISIBILITY="1") as worker:
-        world.until("operation.resumed")
-        wait_until(path.exists, "the task to begin again")
+    with publishing_to(a.app, broker_url("rabbitmq")):
+        with start("again", broker="rabbitmq", patience=0) as worker:
+            world = begin("again", a.wait_late.si(str(path)))
+            world.begun(path)
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
+        world.forget_lease()
+        assert world.sweep().counts.state == "lost"
+        assert world.info().tasks[0].lost
         path.unlink()
-        assert world.end() == ["queued", "started", "lost", "resumed", "succeeded"]
+        with start("again", broker="rabbitmq") as worker:
+            world.until("operation.resumed")
+            wait_until(path.exists, "the task to begin again")
+            path.unlink()
+            assert world.end() == ["queued", "started", "lost", "resumed", "succeeded"]
     check_log(worker)
 
 
@@ -286,7 +288,7 @@ def test_what_a_worker_says_when_it_is_asked(start, begin, desk, tmp_path):
         wait_until(lambda: said()["children"], "its process to say something")
         (child,) = said()["children"].values()
         assert child["dropped"] == {}
-        (stats,) = a.app.control.inspect(timeout=3).stats().values()
+        (stats,) = a.app.control.inspect(timeout=3, limit=1).stats().values()
         assert stats["eventbus"]["leases"] == 1
         world.desk.cancel(world.user, world.id)
         wait_until(lambda: said()["cancelled"] >= 1, "the worker to hear of it")
@@ -296,7 +298,7 @@ def test_what_a_worker_says_when_it_is_asked(start, begin, desk, tmp_path):
 
 
 def _inspect(command):
-    return a.app.control.inspect(timeout=3)._request(command)
+    return a.app.control.inspect(timeout=3, limit=1)._request(command)
 
 
 def test_the_command_line_knows_the_command(redis_url):

@@ -20,13 +20,14 @@ from tests.worker.listening import END, Listening, logged
 from worker_adapter import start_operation
 
 POOLS = {
-    "prefork": ["-c", "4"],
-    "threads": ["-c", "6"],
-    "solo": [],
-    "gevent": ["-c", "20"],
+    "prefork": ["--pool", "prefork", "-c", "4"],
+    "prefork without results": ["--pool", "prefork", "-c", "4"],
+    "threads": ["--pool", "threads", "-c", "6"],
+    "solo": ["--pool", "solo"],
+    "gevent": ["--pool", "gevent", "-c", "20"],
 }
-PROCESSES = ("prefork",)
-KILLABLE = ("prefork", "gevent")
+PROCESSES = ("prefork", "prefork without results")
+KILLABLE = (*PROCESSES, "gevent")
 
 # Nobody but who writes it can read it.
 register("tests", lambda _: "?", lambda _: None, content_type="application/x-tests", content_encoding="utf-8")
@@ -80,7 +81,7 @@ ROWS = {
     "SIGKILL": lambda _: failed(a.kill.si(), LOST, pools=PROCESSES),
     "SIGKILL, acknowledged late": lambda _: failed(a.kill_late.si(), LOST, pools=PROCESSES),
     "SIGKILL, and again": lambda path: done(a.kill_once.si(path), pools=PROCESSES),
-    "SystemExit": lambda _: failed(a.leave.si(), "", pools=("prefork", "threads", "gevent")),
+    "SystemExit": lambda _: failed(a.leave.si(), "", pools=(*KILLABLE, "threads")),
     "ignore": lambda _: Row(a.ignore.si(), ["started"], "succeeded"),
     "reject": lambda _: failed(a.reject.si(), "Reject: not for me"),
     "reject, and again": lambda path: done(a.requeue.si(path)),
@@ -120,7 +121,7 @@ def cells(application, redis_url, start_worker, broker_url, tmp_path_factory):
         if not open_ or open_[0].name != (broker, pool):
             while open_:
                 open_.pop().__exit__(None, None, None)
-            worker = Worker(broker, pool, redis_url, start_worker, broker_url, tmp_path_factory.mktemp(pool))
+            worker = Worker(broker, pool, redis_url, start_worker, broker_url, tmp_path_factory.mktemp("lives"))
             worker.__enter__()
             open_.append(worker)
         return open_[0].begun
@@ -136,11 +137,11 @@ class Worker:
         self.redis_url = redis_url
         self._folder = folder
         self._publishing = publishing_to(a.app, broker_url(broker))
-        queue = f"{pool}-{broker}"
+        self._queue = f"{pool.replace(' ', '-')}-{broker}"
+        backend = {"TESTS_BACKEND": "disabled://"} if "without" in pool else {}
         self._worker = start_worker(
-            "--pool", pool, *POOLS[pool], queue=queue, app="tests.worker.lives", broker=broker, patience=20
+            *POOLS[pool], queue=self._queue, app="tests.worker.lives", broker=broker, patience=20, **backend
         )
-        self._queue = queue
 
     def __enter__(self):
         self._publishing.__enter__()
