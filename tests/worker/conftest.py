@@ -100,7 +100,9 @@ def start_worker(redis_url, broker_url, tmp_path_factory):
         command = [sys.executable, "-m", "celery", "-A", app, "worker", "-l", "INFO", "-Q", queue]
         command += ["--without-gossip", "--without-mingle", "--without-heartbeat", *arguments]
         with running(command, log, patience=patience, env=environment) as process:
-            wait_until(lambda: b" ready." in log.read_bytes() or process.poll() is not None, f"the worker, see {log}", 60)
+            wait_until(
+                lambda: b" ready." in log.read_bytes() or process.poll() is not None, f"the worker, see {log}", 60
+            )
             assert process.poll() is None, log.read_text()
             process.log = log
             yield process

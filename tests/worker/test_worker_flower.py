@@ -48,9 +48,7 @@ def test_flower_shows_progress_and_the_operation(application, redis_url, start_w
     path = tmp_path / "path"
     with (
         publishing_to(a.app, f"{server}/1"),
-        start_worker(
-            "--pool", "prefork", "-c", "1", "-E", queue="flower", app="tests.worker.lives", **QUICK
-        ) as worker,
+        start_worker("--pool", "prefork", "-c", "1", "-E", queue="flower", app="tests.worker.lives", **QUICK) as worker,
     ):
         listening = Listening(redis_url, "flower")
         operation = start_operation(a.walk.si(str(path)).set(queue="flower"), user="flower")

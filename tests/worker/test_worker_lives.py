@@ -43,6 +43,7 @@ class Row:
     error: str = ""
     pools: tuple = tuple(POOLS)
     revoke: dict = field(default_factory=dict)
+    early: bool = False
     reason: str = ""
 
 
@@ -71,9 +72,7 @@ ROWS = {
     "an error, acknowledged late": lambda _: failed(a.fail_late.si(), "ValueError: no such page"),
     "soft time limit": lambda _: failed(a.soft.si(), "SoftTimeLimitExceeded", pools=PROCESSES),
     "hard time limit": lambda _: failed(a.hard.si(), LIMIT, pools=KILLABLE),
-    "hard time limit of the message": lambda path: failed(
-        a.wait.si(path).set(time_limit=1), LIMIT, pools=KILLABLE
-    ),
+    "hard time limit of the message": lambda path: failed(a.wait.si(path).set(time_limit=1), LIMIT, pools=KILLABLE),
     "hard time limit, acknowledged late": lambda _: failed(a.hard_late.si(), LIMIT, pools=KILLABLE),
     "autoretry": lambda path: Row(
         a.auto.si(path), ["started", "retry", "started", "succeeded"], "succeeded", "ConnectionError: not yet"
@@ -89,7 +88,7 @@ ROWS = {
     "revoked while it runs": lambda path: revoked(
         a.wait.si(path), "terminated", began=True, pools=KILLABLE, revoke={"terminate": True}
     ),
-    "revoked before it begins": lambda path: revoked(a.wait.si(path).set(countdown=2), "revoked", revoke={"at once": 1}),
+    "revoked before it begins": lambda path: revoked(a.wait.si(path).set(countdown=2), "revoked", early=True),
     "expired": lambda _: revoked(a.ok.si().set(expires=PAST), "expired"),
     "a countdown": lambda _: done(a.ok.si().set(countdown=1)),
     "unknown": lambda _: failed(a.app.signature("nobody.knows"), "NotRegistered: nobody.knows", began=False),
@@ -140,7 +139,7 @@ class Worker:
         self._queue = f"{pool.replace(' ', '-')}-{broker}"
         backend = {"TESTS_BACKEND": "disabled://"} if "without" in pool else {}
         self._worker = start_worker(
-            *POOLS[pool], queue=self._queue, app="tests.worker.lives", broker=broker, patience=20, **backend
+            *POOLS[pool], queue=self._queue, app="tests.worker.lives", broker=broker, patience=0, **backend
         )
 
     def __enter__(self):
@@ -149,8 +148,10 @@ class Worker:
         self.process = self._worker.__enter__()
         names = [name for broker, pool, name in CELLS if (broker, pool) == self.name]
         self.begun = {name: self._begin(name, i) for i, name in enumerate(names)}
-        for name, each in self.begun.items():
-            self._revoke(each)
+        for each in self.begun.values():
+            if each.row.revoke:
+                each.listening.until(lambda heard: any(e.type == "task.started" for e in heard))
+                a.app.control.revoke(each.task, **each.row.revoke)
 
     def _begin(self, name, i):
         user = f"life-{self._queue}-{i}"
@@ -158,14 +159,9 @@ class Worker:
         listening = Listening(self.redis_url, user)
         row.flow.set(queue=self._queue)
         operation = start_operation(row.flow, user=user, label=name)
+        if row.early:
+            a.app.control.revoke(operation.result.id)
         return Begun(row, user, operation.id, operation.result.id, listening)
-
-    def _revoke(self, each):
-        if each.row.revoke.get("terminate"):
-            each.listening.until(lambda heard: any(e.type == "task.started" for e in heard))
-            a.app.control.revoke(each.task, terminate=True)
-        elif each.row.revoke:
-            a.app.control.revoke(each.task)
 
     def __exit__(self, *_):
         self._worker.__exit__(None, None, None)
