@@ -85,7 +85,7 @@ def read_here(headers: Mapping[str, Any] | None) -> Here:
 
 def stamp_of(operation: OperationRef) -> str:
     """The value of the operation's stamp. The user is part of it: applications may choose their own operation ids."""
-    return f"{operation.user} {operation.op}"
+    return f"{operation.user}:{operation.op}"
 
 
 def stamp(headers: dict[str, Any], operation: OperationRef) -> None:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.worker import state as worker_state
 
 from eventbus.operation import OperationRef, RevokedReason, TaskFailed, TaskRetry, TaskRevoked
 from worker_adapter import words
 from worker_adapter.cancelled import known
 from worker_adapter.errortext import error_text
-from worker_adapter.headers import HERE, NEVER, Leaf, leaf_of, read_here, read_operation
+from worker_adapter.headers import HERE, NEVER, OPERATION, Leaf, leaf_of, read_here, read_operation, stamp_of
 from worker_adapter.scope import current_scope
 from worker_adapter.settings import WorkerSettings
 
@@ -111,7 +112,7 @@ class Witness:
         if found is None:
             return
         reason: RevokedReason = "terminated" if terminated else "expired" if expired else "revoked"
-        if found.operation in known or found.never:
+        if found.never or _is_cancelled(found.operation):
             reason = "cancelled"
         words.say(self._settings, found.operation, found.leaf, "revoked", TaskRevoked(**found.facts, reason=reason))
         words.mark(found.operation, found.label, "revoked", found.leaf)
@@ -175,6 +176,12 @@ class Witness:
 def _runs_here(task_id: str) -> bool:
     scope = current_scope.get()
     return scope is not None and scope.task == task_id
+
+
+def _is_cancelled(operation: OperationRef) -> bool:
+    """Whether this worker knows it, by Redis or by a revocation of the operation's stamp, which may be faster."""
+    revoked = worker_state.revoked_stamps.get(OPERATION) or ()
+    return operation in known or stamp_of(operation) in ([revoked] if isinstance(revoked, str) else revoked)
 
 
 def _comes_again_after(task: Any) -> bool:

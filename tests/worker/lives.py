@@ -175,7 +175,7 @@ def deaf(path):
     while time.monotonic() < deadline:
         try:
             time.sleep(0.1)
-        except BaseException:  # noqa: BLE001, S112
+        except BaseException:  # noqa: BLE001
             continue
 
 

@@ -209,7 +209,7 @@ def test_whoever_revokes_by_our_stamp_may(workers, begin, tmp_path):
     other = begin(a.steps.si(str(another)), queue)
     other.begun(another)
     pressed.begun(path)
-    stamp = {"eventbus_operation": f"{pressed.user} {pressed.operation.id}"}
+    stamp = {"eventbus_operation": f"{pressed.user}:{pressed.operation.id}"}
     a.app.control.revoke_by_stamped_headers(stamp, terminate=True)
     assert pressed.until_end()[-1].type == "operation.failed"
     other.press()

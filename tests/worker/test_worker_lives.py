@@ -3,9 +3,8 @@
 All rows of a pool and broker run side by side in one worker; each test looks at its own.
 """
 
-import datetime
+import datetime as dt
 import itertools
-from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
@@ -13,7 +12,6 @@ from kombu.serialization import register
 
 from eventbus import BusSettings
 from eventbus.redis.operations import Operations
-from tests.conftest import wait_until
 from tests.worker import lives as a
 from tests.worker.conftest import check_log, publishing_to
 from tests.worker.listening import END, Listening, logged
@@ -61,7 +59,7 @@ def revoked(flow, reason, *, began=False, **more):
 
 LOST = "WorkerLost: the process that ran this task ended"
 LIMIT = "TimeLimitExceeded: it ran for more than 1 s"
-PAST = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+PAST = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
 ROWS = {
     "success": lambda _: done(a.ok.si()),

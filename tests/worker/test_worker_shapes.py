@@ -1,4 +1,4 @@
-"""Every shape of a canvas through a real prefork worker, over both brokers: user and operation arrive, numbers are right, one end."""
+"""Every shape of a canvas, prefork workers, both brokers: user and operation arrive, numbers are right, one end."""
 
 import itertools
 from collections import Counter
