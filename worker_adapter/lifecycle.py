@@ -94,10 +94,18 @@ class Lifecycle:
     def _release(self, headers: dict[str, Any]) -> None:
         """The next try is about to be published: this one runs no longer. Said before the next one can begin."""
         found = read_operation(headers)
-        if found is not None:
-            words.mark(*found, "released", leaf_of(str(headers.get("task")), str(headers.get("id")), headers))
-            if current_scope.get() is not None:
-                self._flush()  # a task waits for it; the worker's main process, which may send it too, must not
+        if found is None:
+            return
+        name, task_id = str(headers.get("task")), str(headers.get("id"))
+        leaf, scope, error = leaf_of(name, task_id, headers), current_scope.get(), sys.exception()
+        if scope is not None and scope.task == task_id and isinstance(error, Exception):
+            # Where there is none, it was handed to retry(); then its end tells, when it may be late for that.
+            text = error_text(error, self._settings.error_chars)
+            retry = TaskRetry(task=task_id, name=name, retries=headers["retries"] - 1, error=text)
+            words.say(self._settings, found[0], leaf, "retry", retry)
+        words.mark(*found, "released", leaf)
+        if scope is not None:
+            self._flush()  # a task waits for it; the worker's main process, which may send it too, must not
 
     def starting(self, task: Any, task_id: str) -> None:
         """A task begins here."""
