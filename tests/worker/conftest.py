@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import kombu.pools
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +75,6 @@ def publishing_to(app, url):
 
 def _change_broker(app, url):
     app.conf.broker_url = url
-    kombu.pools.reset()
     app._pool = app.amqp._producer_pool = None
 
 

@@ -80,6 +80,12 @@ def _die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@app.task(autoretry_for=(ConnectionError,), retry_backoff=False, default_retry_delay=2, max_retries=3)
+def auto_later(path):
+    if not _second_time(path):
+        raise ConnectionError("not yet")
+
+
 @app.task
 def kill():
     _die()

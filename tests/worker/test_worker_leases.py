@@ -192,9 +192,12 @@ def test_a_worker_that_was_taken_for_lost_is_heard_of_again(start, begin, tmp_pa
 def test_a_retry_that_waits_is_not_running(start, begin, tmp_path):
     path = tmp_path / "path"
     with start("waits"):
-        world = begin("waits", a.auto.si(str(path)).set(countdown=0))
+        world = begin("waits", a.auto_later.si(str(path)))
+        world.until("task.retry")
+        wait_until(lambda: world.lease() is None, "the lease to be given back")
+        assert world.info().state == "running"
+        assert world.info().tasks == ()
         assert world.end() == ["queued", "started", "succeeded"]
-    assert world.lease() is None
 
 
 def test_a_task_that_waits_for_its_time_is_queued(start, begin):

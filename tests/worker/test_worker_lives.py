@@ -5,6 +5,7 @@ All rows of a pool and broker run side by side in one worker; each test looks at
 
 import datetime as dt
 import itertools
+import pickle
 from dataclasses import dataclass, field
 
 import pytest
@@ -29,6 +30,8 @@ KILLABLE = (*PROCESSES, "gevent")
 
 # Nobody but who writes it can read it.
 register("tests", lambda _: "?", lambda _: None, content_type="application/x-tests", content_encoding="utf-8")
+# A body that nobody can decode, of a kind that the worker accepts.
+register("broken", lambda _: b"\x80", pickle.loads, content_type="application/x-python-serialize")
 
 
 @dataclass
@@ -90,6 +93,7 @@ ROWS = {
     "expired": lambda _: revoked(a.ok.si().set(expires=PAST), "expired"),
     "a countdown": lambda _: done(a.ok.si().set(countdown=1)),
     "unknown": lambda _: failed(a.app.signature("nobody.knows"), "NotRegistered: nobody.knows", began=False),
+    "not to be decoded": lambda _: failed(a.ok.si().set(serializer="broken"), "DecodeError", began=False),
     "malformed": lambda _: failed(a.ok.si().set(serializer="tests"), "ContentDisallowed", began=False),
 }
 CELLS = [
