@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -198,6 +199,17 @@ def test_a_retry_that_waits_is_not_running(start, begin, tmp_path):
         assert world.info().state == "running"
         assert world.info().tasks == ()
         assert world.end() == ["queued", "started", "succeeded"]
+
+
+def test_what_expires_in_a_queue_of_rabbitmq_is_told(start, begin, broker_url):
+    """RabbitMQ would drop it, and nobody would ever hear of it."""
+    with publishing_to(a.app, broker_url("rabbitmq")):
+        world = begin("expires", a.ok.si().set(expires=0.2))
+        over = time.monotonic() + 0.3
+        wait_until(lambda: time.monotonic() > over, "its time to be over")
+        with start("expires", broker="rabbitmq", patience=0):
+            assert world.end()[-1] == "failed"
+    assert [e.data["reason"] for e in world.listening.events if e.type == "task.revoked"] == ["expired"]
 
 
 def test_a_task_that_waits_for_its_time_is_queued(start, begin):
