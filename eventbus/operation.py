@@ -55,7 +55,7 @@ class OperationRef(NamedTuple):
     @property
     def stamp(self) -> str:
         """Value of ``STAMP``. With the user: ids may be chosen by the application, and are unique per user only."""
-        return f"{self.user} {self.op}"
+        return f"{self.user}:{self.op}"
 
 
 current_operation: ContextVar[OperationRef | None] = ContextVar("eventbus_current_operation", default=None)

@@ -1,5 +1,6 @@
 """Celery's side: tasks that belong to operations, and the people who wait for them."""
 
+from worker_adapter.cancelled import OperationCancelled, check_cancelled
 from worker_adapter.carry import carry
 from worker_adapter.files import Reading, track_file
 from worker_adapter.install import Installation, install
@@ -12,6 +13,7 @@ from worker_adapter.success import emit_on_success
 __all__ = [
     "Installation",
     "Operation",
+    "OperationCancelled",
     "Part",
     "Progress",
     "Reading",
@@ -20,6 +22,7 @@ __all__ = [
     "astart_operation",
     "atrack",
     "carry",
+    "check_cancelled",
     "emit_on_success",
     "install",
     "progress",
