@@ -83,7 +83,7 @@ class Bar:
             if last or not self._ended:
                 self._ended = last
                 word = self._say(operation, state, measure)
-                # What is to be looked at a few times a second, and may raise out of a step. A block's end raises nothing.
+                # A few times a second: what may raise out of a step. The end of a block raises nothing of its own.
                 if word is not None and not last:
                     heed(self.scope, word)
         finally:
