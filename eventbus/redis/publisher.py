@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import socket
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
+import hiredis
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -17,7 +19,7 @@ from eventbus.letters import Standing, read_standing
 from eventbus.redis.keys import Keys
 from eventbus.redis.operationcalls import advance
 from eventbus.redis.resp import Command, pack
-from eventbus.redis.scripts import Call, publish, read
+from eventbus.redis.scripts import Call, fresh_epoch, publish, read
 from eventbus.settings import BusSettings
 from eventbus.transport import Advance, Published, Request, Write
 
@@ -27,6 +29,9 @@ R = TypeVar("R")
 
 # Longer than any publication is on its way: see RedisPublisher._index.
 INDEX_GRACE_MS = 10_000
+
+# Bytes that are packed before they are sent, or read at once.
+_SLICE = 131_072
 
 # Answers that say "not now": the same call will work when the server has recovered. redis-py makes classes of the codes
 # that it knows, and cuts the code off the text; the others keep it.
@@ -77,7 +82,8 @@ class RedisPublisher:
 
     def publish(self, requests: Sequence[Request]) -> list[Published | Exception]:
         """See ``Publisher``."""
-        calls = [self._call(request) for request in requests]
+        epoch = fresh_epoch()
+        calls = [self._call(request, epoch) for request in requests]
         owing = {request.channel for request in requests if isinstance(request, Write) and request.owing}
         leased = [request for request in requests if isinstance(request, Advance) and request.lease]
         before = (*(self._index(owing) if owing else ()), *(self._leased(leased) if leased else ()))
@@ -101,9 +107,9 @@ class RedisPublisher:
         """See ``Publisher``."""
         self._pool.disconnect()
 
-    def _call(self, request: Request) -> Call[Published]:
+    def _call(self, request: Request, epoch: str) -> Call[Published]:
         if isinstance(request, Write):
-            return publish(self._settings, self._keys, request)
+            return publish(self._settings, self._keys, request, epoch)
         return advance(self._settings, self._keys, request)
 
     def _index(self, channels: Iterable[str]) -> Sequence[Command]:
@@ -147,7 +153,7 @@ class RedisPublisher:
         """Answers in order, errors of the server among them as our own exceptions. ``before`` is run first."""
         try:
             replies = self._round_trip([*before, *(call.command for call in calls)])[len(before) :]
-            missing = [i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
+            missing = [i for i, reply in enumerate(replies) if _is_error(reply, "NOSCRIPT")]
             if missing:
                 # The server lost its scripts, all of them at once: so whatever is sent again is still in order.
                 self._round_trip([("SCRIPT", "LOAD", script.source) for script in {calls[i].script for i in missing}])
@@ -158,14 +164,16 @@ class RedisPublisher:
         return [classify(reply) if isinstance(reply, redis.RedisError) else reply for reply in replies]
 
     def _round_trip(self, commands: Sequence[Command]) -> list[Any]:
-        """Write everything, then read as many answers.
+        """Write everything, then read as many answers; errors of the server are among them.
 
-        A pipeline of redis-py does the same at twice the CPU time per command, most of it in packing.
+        The connection is redis-py's, which knows about addresses, passwords and TLS; its packing and reading are not used:
+        they take more CPU time for each command than all the rest of an outbox's thread.
         """
         connection: Any = self._pool.get_connection()
         try:
-            connection.send_packed_command([b"".join(map(pack, commands))])
-            return [_answer(connection) for _ in commands]
+            line: socket.socket = connection._sock  # noqa: SLF001 - see above; there is no public name for it
+            _send(line, commands)
+            return _receive(line, len(commands))
         except BaseException:
             # Answers may be on their way that nobody will read: the connection must not serve anybody else.
             connection.disconnect()
@@ -174,8 +182,32 @@ class RedisPublisher:
             self._pool.release(connection)
 
 
-def _answer(connection: Any) -> Any:
-    try:
-        return connection.read_response()
-    except redis.ResponseError as error:
-        return error
+def _send(line: socket.socket, commands: Sequence[Command]) -> None:
+    """In slices: the server works on one while the next is packed. Not in small ones: each gives the interpreter lock away."""
+    packed: list[bytes] = []
+    size = 0
+    for command in commands:
+        packed.append(pack(command))
+        size += len(packed[-1])
+        if size >= _SLICE:
+            line.sendall(b"".join(packed))
+            packed.clear()
+            size = 0
+    line.sendall(b"".join(packed))
+
+
+def _receive(line: socket.socket, count: int) -> list[Any]:
+    reader = hiredis.Reader(replyError=redis.ResponseError)
+    replies: list[Any] = []
+    while len(replies) < count:
+        data = line.recv(_SLICE)
+        if not data:
+            raise redis.ConnectionError("the server closed the connection")
+        reader.feed(data)
+        while (reply := reader.gets()) is not False:
+            replies.append(reply)
+    return replies
+
+
+def _is_error(reply: object, code: str) -> bool:
+    return isinstance(reply, redis.ResponseError) and str(reply).startswith(code)

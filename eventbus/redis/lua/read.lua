@@ -24,9 +24,10 @@ if ARGV[1] ~= '-1' then
       break
     end
     -- Whoever may write here may write anything: an entry without our fields stays one, and stays three values.
-    local record = entry[2][4] or ''
+    local named = entry[2][1] == 'p'
+    local record = entry[2][named and 4 or 2] or ''
     log[#log + 1] = entry[1]
-    log[#log + 1] = entry[2][2]
+    log[#log + 1] = named and entry[2][2] or ''
     log[#log + 1] = record
     bytes = bytes - #record
   end
