@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from typing import Any, Generic, TypeVar, cast
 
@@ -90,7 +90,7 @@ def options(keys: Keys, channel: str, life: float, epoch: str | None = None) -> 
 
 def publish(settings: BusSettings, keys: Keys, write: Write, epoch: str | None = None) -> Call[Published]:
     """``publish.lua``: the events of one channel. ``epoch`` is a fresh one."""
-    life = max(settings.channel_ttl(write.channel), max([emission.ttl for emission in write.emissions], default=0.0))
+    life = settings.channel_ttl(write.channel)
     args = options(keys, write.channel, life, epoch)
     names: tuple[str, ...] = keys.channel(write.channel)
     verbs: tuple[str, ...] = ("publish",)
@@ -99,9 +99,12 @@ def publish(settings: BusSettings, keys: Keys, write: Write, epoch: str | None =
         names += keys.letters(write.channel)
         verbs = ("letters", "publish")
     for emission in write.emissions:
-        args += (emission.id, emission.header, emission.tail)
-    count = len(write.emissions)
-    return Call(channel_script(settings, *verbs), names, args, lambda reply: _decode_publish(reply, count))
+        args += (emission.receipt.id, emission.header, emission.tail)
+        if emission.ttl > life:
+            life = emission.ttl
+            args[2] = math.ceil(life)
+    decode = _decode_one if len(write.emissions) == 1 else partial(_decode_publish, count=len(write.emissions))
+    return Call(channel_script(settings, *verbs), names, args, decode)
 
 
 def letter_options(settings: BusSettings, channel: str) -> tuple[int, ...]:
@@ -117,12 +120,15 @@ def letter_options(settings: BusSettings, channel: str) -> tuple[int, ...]:
 
 
 def _decode_publish(reply: Reply, count: int) -> Published:
-    epoch, *numbers = cast("bytes", reply).split()
-    end, receivers, pruned, *offsets = map(int, numbers)
+    epoch, last, receivers, pruned, *known = cast("bytes", reply).split()
+    end = int(last)
     # Said only where some id was known: else they are the last ones.
-    return Published(
-        Position(epoch.decode(), end), offsets or list(range(end - count + 1, end + 1)), receivers, pruned
-    )
+    offsets = list(map(int, known)) if known else list(range(end - count + 1, end + 1))
+    return Published(Position(epoch.decode(), end), offsets, int(receivers), int(pruned))
+
+
+def _decode_one(reply: Reply) -> Published:
+    return _decode_publish(reply, 1)
 
 
 def read(keys: Keys, channel: str, after: int | None, page: Page | None = None) -> Call[History]:
