@@ -43,9 +43,7 @@ class Lapse:
     look: int
 
 
-def _call_options(
-    settings: BusSettings, keys: Keys, channel: str, operation: str, telling: Telling
-) -> list[Argument]:
+def _call_options(settings: BusSettings, keys: Keys, channel: str, operation: str, telling: Telling) -> list[Argument]:
     args = options(keys, channel, settings.channel_ttl(channel))
     topic = f"{channel}:operation:{operation}"
     args += (telling.id, telling.emitted, topic, operation, telling.label, settings.operations_limit)

@@ -22,7 +22,18 @@ from eventbus.settings import BusSettings
 from eventbus.transport import Published, Write
 from eventbus.wire import read_record
 
-__all__ = ["Argument", "Call", "Script", "channel_script", "fresh_epoch", "letter_options", "options", "publish", "read", "script"]
+__all__ = [
+    "Argument",
+    "Call",
+    "Script",
+    "channel_script",
+    "fresh_epoch",
+    "letter_options",
+    "options",
+    "publish",
+    "read",
+    "script",
+]
 
 R = TypeVar("R")
 Argument = str | bytes | int
