@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import hiredis
@@ -19,7 +19,7 @@ from eventbus.letters import Standing, read_standing
 from eventbus.redis.keys import Keys
 from eventbus.redis.operationcalls import advance
 from eventbus.redis.resp import Command, pack
-from eventbus.redis.scripts import Call, fresh_epoch, publish, read
+from eventbus.redis.scripts import Call, Script, fresh_epoch, publish, read
 from eventbus.settings import BusSettings
 from eventbus.transport import Advance, Published, Request, Write
 
@@ -70,6 +70,7 @@ class RedisPublisher:
     def __init__(self, settings: BusSettings) -> None:
         self._settings = settings
         self._keys = Keys(settings.key_prefix)
+        self._loaded: set[str] = set()
         self._pool = redis.ConnectionPool.from_url(
             settings.redis_url,
             protocol=2,
@@ -152,6 +153,7 @@ class RedisPublisher:
     def _run(self, calls: Sequence[Call[Any]], before: Sequence[Command] = ()) -> list[Any]:
         """Answers in order, errors of the server among them as our own exceptions. ``before`` is run first."""
         try:
+            self._load({call.script.sha: call.script for call in calls})
             replies = self._round_trip([*before, *(call.command for call in calls)])[len(before) :]
             missing = [i for i, reply in enumerate(replies) if _is_error(reply, "NOSCRIPT")]
             if missing:
@@ -162,6 +164,15 @@ class RedisPublisher:
         except (redis.RedisError, OSError) as error:
             raise classify(error) from error
         return [classify(reply) if isinstance(reply, redis.RedisError) else reply for reply in replies]
+
+    def _load(self, scripts: Mapping[str, Script]) -> None:
+        """Give the server what this process has not sent it yet: with one script known and another not, what is sent
+        again would come after what was sent later.
+        """
+        unsent = scripts.keys() - self._loaded
+        if unsent:
+            self._round_trip([("SCRIPT", "LOAD", scripts[sha].source) for sha in unsent])
+            self._loaded |= unsent
 
     def _round_trip(self, commands: Sequence[Command]) -> list[Any]:
         """Write everything, then read as many answers; errors of the server are among them.
@@ -199,7 +210,7 @@ def _send(line: socket.socket, commands: Sequence[Command]) -> None:
 
 
 def _receive(line: socket.socket, count: int) -> list[Any]:
-    reader = hiredis.Reader(replyError=redis.ResponseError)
+    reader = hiredis.Reader(protocolError=redis.ConnectionError, replyError=redis.ResponseError)
     replies: list[Any] = []
     while len(replies) < count:
         data = line.recv(_SLICE)
