@@ -8,11 +8,13 @@ import signal
 import socket
 from importlib import import_module
 from types import FrameType
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
 
 from eventbus.settings import BusSettings
+from webui_adapter.doorway import make_doorway
 from webui_adapter.errors import NotConfigured
 from webui_adapter.gateway import Gateway
 from webui_adapter.logs import configure_logs
@@ -51,7 +53,8 @@ def serve(settings: GatewaySettings) -> None:
         _application(gateway),
         host=settings.host,
         port=settings.port,
-        http="webui_adapter.httpd:EventBusHttpProtocol",
+        # Annotated as a class; called as a factory.
+        http=cast("type[asyncio.Protocol]", make_doorway(gateway)),
         ws="webui_adapter.ws:EventBusWebSocketProtocol",
         ws_max_size=settings.max_command_size,
         ws_per_message_deflate=False,
