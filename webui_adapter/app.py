@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import signal
 import socket
@@ -74,6 +75,18 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
         super().__init__(config)
         self._gateway = gateway
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and tune the garbage collector for what comes.
+
+        Modules and classes live for ever and need not be looked at again. And the objects of connections are made in
+        great number and hardly ever become garbage in cycles: with Python's threshold of 700 the collector took a
+        third of the time of opening 10,000 connections.
+        """
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(self._gateway.settings.gc_threshold, 20, 50)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let the sessions go first: uvicorn would close its port, so that nobody hears "not ready", and then all."""
