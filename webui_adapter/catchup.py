@@ -308,6 +308,7 @@ class CatchUp:
 
     async def _repair(self, channel: Channel) -> None:
         pause = _PAUSE_MIN
+        history, after, page = None, None, None
         while not channel.live:
             losses = self.losses
             try:
@@ -329,8 +330,7 @@ class CatchUp:
             if resumption is not None and resumption.gap is not None:
                 for session in self._hub.sessions_of(channel):
                     session.interrupt(channel.name, resumption)
-            if channel.live:
-                self._serve_newcomers(channel, history, after, page)
+        self._serve_newcomers(channel, history, after, page)
         self._changed()
 
     def _first_reading(self, channel: Channel) -> tuple[int | None, Page | None]:
@@ -345,7 +345,7 @@ class CatchUp:
                 return view.after, _page(session, view)
         return None, None
 
-    def _serve_newcomers(self, channel: Channel, history: History, after: int | None, page: Page | None) -> None:
+    def _serve_newcomers(self, channel: Channel, history: History | None, after: int | None, page: Page | None) -> None:
         for session, view in self._newcomers.pop(channel.name, ()):
             fits = after is not None and (view.after, _page(session, view)) == (after, page)
             self._begin(session, channel, view, history if fits else None)

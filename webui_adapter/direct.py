@@ -38,9 +38,7 @@ class DirectConnection(asyncio.Protocol):
 
     __slots__ = ("_connections", "_deadline", "_gateway", "_going", "_session", "_unfinished", "transport")
 
-    def __init__(
-        self, gateway: Gateway, transport: asyncio.Transport, connections: MutableSet[object]
-    ) -> None:
+    def __init__(self, gateway: Gateway, transport: asyncio.Transport, connections: MutableSet[object]) -> None:
         """``connections`` are those that the server waits for when it ends."""
         self._gateway = gateway
         self._connections = connections
@@ -122,7 +120,7 @@ class DirectConnection(asyncio.Protocol):
     def eof_received(self) -> None:
         """See ``asyncio.Protocol``: the transport closes itself."""
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         """See ``asyncio.Protocol``."""
         self._connections.discard(self)
         if self._deadline is not None:

@@ -7,6 +7,7 @@ another dress: another spelling of the path, a request line with the host in it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, MutableSet
 from functools import partial
 from typing import Any, cast
@@ -19,10 +20,12 @@ from webui_adapter.direct import DirectConnection
 from webui_adapter.entrance import admit
 from webui_adapter.errors import HandshakeRefused
 from webui_adapter.gateway import Gateway
-from webui_adapter.handshake import Request, acceptance, check_upgrade, is_upgrade, read_request, refusal
-from webui_adapter.httpd import EventBusHttpProtocol
+from webui_adapter.handshake import Request, acceptance, check_upgrade, is_upgrade, read_request
+from webui_adapter.httpd import TOO_SLOW, EventBusHttpProtocol, refuse
 
 __all__ = ["Doorway", "make_doorway"]
+
+log = logging.getLogger(__name__)
 
 _END = b"\r\n\r\n"
 
@@ -53,14 +56,13 @@ class Doorway(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See ``asyncio.Protocol``."""
-        data = self._begun + data if self._begun else data
+        data = self._begun = self._begun + data if self._begun else data
         if not self._may_be_ours(data):
             self._hand_over(data)
             return
         limit = self._gateway.settings.max_handshake_size
         end = data.find(_END, 0, limit)
         if end < 0:
-            self._begun = data
             if len(data) >= limit:
                 self._refuse(HandshakeRefused(431, f"the head of a request has at most {limit} bytes"))
             return
@@ -69,12 +71,12 @@ class Doorway(asyncio.Protocol):
             if not is_upgrade(request):
                 self._hand_over(data)
                 return
-            self._leave()
             _open_direct(self._gateway, self._state, self.transport, request, data[end + len(_END) :])
+            self._leave()
         except HandshakeRefused as error:
             self._refuse(error)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         """See ``asyncio.Protocol``."""
         self._leave()
 
@@ -98,16 +100,16 @@ class Doorway(asyncio.Protocol):
 
     def _too_slow(self) -> None:
         if self._begun:
-            self._refuse(HandshakeRefused(408, "the head of the request did not come in time"))
+            self._refuse(HandshakeRefused(408, TOO_SLOW))
         else:
             # A connection that a browser has made in advance: there is no request that could be answered.
             self._leave()
             self.transport.close()
 
     def _refuse(self, error: HandshakeRefused) -> None:
+        line = self._begun.partition(b"\r\n")[0].decode("latin-1")
         self._leave()
-        self.transport.write(refusal(error))
-        self.transport.close()
+        refuse(self.transport, line, error)
 
     def _leave(self) -> None:
         if self._deadline is not None:
@@ -126,6 +128,7 @@ def _open_direct(
     cookie = headers.get("cookie")
     cookies = cookie_parser(cookie) if cookie else {}
     admitted = admit(gateway, headers, request.listed("sec-websocket-protocol"), cookies, request.query)
+    log.debug("%s - WebSocket %s", transport.get_extra_info("peername"), request.target)
     connection = DirectConnection(gateway, transport, _connections(state))
     connection.begin(admitted, acceptance(key, admitted.subprotocol), early)
 
@@ -134,7 +137,9 @@ def make_doorway(gateway: Gateway) -> Callable[..., Doorway]:
     """What uvicorn calls for each connection: ``uvicorn.Config(http=…)``."""
     ours = f"{gateway.settings.prefix}/ws"
 
-    def connection(*, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: Any = None) -> Doorway:
+    def connection(
+        *, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: Any = None
+    ) -> Doorway:
         def otherwise() -> EventBusHttpProtocol:
             http = EventBusHttpProtocol(config=config, server_state=server_state, app_state=app_state, _loop=_loop)
             http.head_timeout = gateway.settings.handshake_timeout

@@ -84,7 +84,7 @@ class Unfinished:
         self.size = 0
 
 
-class _Broken(Exception):  # noqa: N818 - it never leaves this module: read_frames makes a Violation of it
+class _Broken(Exception):
     def __init__(self, code: int, reason: str) -> None:
         self.violation = Violation(code, reason)
 
@@ -129,18 +129,11 @@ def read_frames(data: bytes, unfinished: Unfinished | None, limit: int) -> tuple
 
 
 def _frame(data: bytes, start: int, end: int, limit: int) -> tuple[int, int, int, bool]:
-    """Where the frame ends (beyond the data: more is needed), where its payload begins, its opcode, whether it is final.
+    """Where the frame ends (beyond the data: more is needed) and its payload begins, its opcode, whether it is final.
 
     All that is wrong with a header is found as soon as the byte that says so is there.
     """
-    first = data[start]
-    opcode, final = first & 0x0F, first >= 0x80
-    if first & 0x70:
-        raise _Broken(_PROTOCOL_ERROR, "reserved bits are set, and no extension was agreed on")
-    if opcode not in _OPCODES:
-        raise _Broken(_PROTOCOL_ERROR, f"opcode {opcode} is reserved")
-    if opcode >= _CLOSE and not final:
-        raise _Broken(_PROTOCOL_ERROR, "a control frame must not be fragmented")
+    opcode, final = _kind(data[start])
     if start + 1 == end:
         return end + 1, end, opcode, final
     second = data[start + 1]
@@ -160,6 +153,18 @@ def _frame(data: bytes, start: int, end: int, limit: int) -> tuple[int, int, int
         if size > limit:
             raise _too_big(limit)
     return at + 4 + size, at + 4, opcode, final
+
+
+def _kind(first: int) -> tuple[int, bool]:
+    """What a frame's first byte says: opcode, and whether it is final."""
+    opcode, final = first & 0x0F, first >= 0x80
+    if first & 0x70:
+        raise _Broken(_PROTOCOL_ERROR, "reserved bits are set, and no extension was agreed on")
+    if opcode not in _OPCODES:
+        raise _Broken(_PROTOCOL_ERROR, f"opcode {opcode} is reserved")
+    if opcode >= _CLOSE and not final:
+        raise _Broken(_PROTOCOL_ERROR, "a control frame must not be fragmented")
+    return opcode, final
 
 
 _OPCODES: Final = frozenset({_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG})

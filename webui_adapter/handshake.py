@@ -20,6 +20,7 @@ __all__ = ["Request", "acceptance", "check_upgrade", "headers_of", "is_upgrade",
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_BREAK: Final = re.compile(r"[\0\r\n]")
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 _VERSION: Final = "13"
 # Of these a second one would be a second opinion; of all others the values make one list.
@@ -74,17 +75,17 @@ def _named(line: str) -> tuple[str, str]:
 def headers_of(lines: Iterable[tuple[str, str]]) -> Mapping[str, str]:
     """Names and values, as they came, as one mapping. Raises HandshakeRefused (400)."""
     headers: dict[str, str] = {}
-    for given, value in lines:
-        name = given.lower()
-        if not _NAME.fullmatch(name) or "\n" in value or "\r" in value or "\0" in value:
+    for given, padded in lines:
+        name, value = given.lower(), padded.strip(" \t")
+        if not _NAME.fullmatch(name) or _BREAK.search(value):
             raise HandshakeRefused(400, "a header must read name: value, in one line")
-        value = value.strip(" \t")
         known = headers.get(name)
         if known is not None:
             if name in _ONCE:
                 raise HandshakeRefused(400, f"the header {name} must stand there once")
-            value = f"{known}; {value}" if name == "cookie" else f"{known}, {value}"
-        headers[name] = value
+            headers[name] = f"{known}; {value}" if name == "cookie" else f"{known}, {value}"
+        else:
+            headers[name] = value
     return headers
 
 

@@ -7,6 +7,7 @@ buffer to empty. Nor does uvicorn mind a request whose head never ends: here it 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -15,10 +16,22 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from webui_adapter.errors import HandshakeRefused
 from webui_adapter.handshake import Request, headers_of, is_upgrade, refusal
 
-__all__ = ["EXTENSION", "EventBusHttpProtocol"]
+__all__ = ["EXTENSION", "TOO_SLOW", "EventBusHttpProtocol", "refuse"]
+
+log = logging.getLogger(__name__)
 
 EXTENSION: Final = "eventbus"
 """Where in the ASGI scope's ``extensions`` the protocol offers itself."""
+
+
+TOO_SLOW: Final = "the head of the request did not come in time"
+
+
+def refuse(transport: asyncio.Transport, asked: str, error: HandshakeRefused) -> None:
+    """Answer a request that is not served, and end its connection. ``asked`` is for the log, which redacts tokens."""
+    log.info('%s - "WebSocket %s" %d: %s', transport.get_extra_info("peername"), asked, error.status, error)
+    transport.write(refusal(error))
+    transport.close()
 
 
 class EventBusHttpProtocol(HttpToolsProtocol):
@@ -56,7 +69,7 @@ class EventBusHttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def handle_websocket_upgrade(self) -> None:
-        """See uvicorn; a handshake of ours, which comes here on a connection that was used before, is answered by us."""
+        """See uvicorn; a handshake of ours comes here on a connection that was used before, and is answered by us."""
         if self.upgrade is None:
             super().handle_websocket_upgrade()
             return
@@ -68,8 +81,7 @@ class EventBusHttpProtocol(HttpToolsProtocol):
             else:
                 super().handle_websocket_upgrade()
         except HandshakeRefused as error:
-            self.transport.write(refusal(error))
-            self.transport.close()
+            refuse(self.transport, self.url.decode("latin-1"), error)
 
     def _await_head(self) -> None:
         self._head_is_here()
@@ -84,8 +96,9 @@ class EventBusHttpProtocol(HttpToolsProtocol):
         # Annotated as being there always; they come with the first request.
         scope, cycle = cast("Any", self.scope), cast("Any", self.cycle)
         if scope is not None and (cycle is None or cycle.response_complete):
-            self.transport.write(refusal(HandshakeRefused(408, "the head of the request did not come in time")))
-        self.transport.close()
+            refuse(self.transport, self.url.decode("latin-1"), HandshakeRefused(408, TOO_SLOW))
+        else:
+            self.transport.close()
 
     def take_over(self, on_shutdown: Callable[[], None]) -> Callable[[], None]:
         """The response is a stream: its owner hears that the server is leaving, and gets the way to cut it."""
