@@ -19,8 +19,8 @@ from webui_adapter.delivery import Delivery
 from webui_adapter.entrance import admit
 from webui_adapter.errors import HandshakeRefused
 from webui_adapter.frames import text_frame, word
-from webui_adapter.gateway import Gateway, Line
-from webui_adapter.outlet import Outlet
+from webui_adapter.gateway import Gateway
+from webui_adapter.outlet import Line, Outlet
 from webui_adapter.pull import PullLine
 from webui_adapter.session import Session
 from webui_adapter.ws import EXTENSION, EventBusWebSocketProtocol

@@ -122,7 +122,7 @@ async def test_a_silent_server_has_its_time_and_no_more() -> None:
         calls = [asyncio.create_task(pipeline.execute(("PING",))) for _ in range(3)]
         answers = await asyncio.gather(*calls, return_exceptions=True)
         assert all(isinstance(answer, Unavailable) for answer in answers)
-        assert 0.29 <= time.monotonic() - start
+        assert time.monotonic() - start >= 0.29
         again = asyncio.create_task(pipeline.execute(("ECHO", "again")))
         await server.until(lambda: b"again" in b"".join(server.reads))
         assert server.connections == 2, "the old one may still answer what nobody waits for"

@@ -436,7 +436,8 @@ async def test_a_session_that_ends_while_it_is_brought_up_to_date_leaves_nothing
         gateway = own.gateway
         assert not gateway.sessions
         assert not gateway.hub.channels
-        assert not gateway._lines
+        assert all(line.session.line is None for line in lines)
+        assert not gateway._catchup._newcomers
         assert not gateway._wheel._where
         assert not gateway._catchup._readings
         assert not gateway._catchup._repairs
