@@ -24,7 +24,6 @@ __all__ = ["Pipeline", "Reply", "ScriptUnknown", "refusal_of"]
 
 Reply = Any  # what a server may answer; taken apart by the callers' decoders
 
-_ONE_MORE_LOOK = 0.01  # seconds
 # Answers that say "not now": the same call will work when the server has recovered.
 _PASSING = (
     "BUSY",
@@ -86,7 +85,7 @@ class _Connection(asyncio.Protocol):
         self._out.append(pack(command))
         self._due.append((answer, self._loop.time()))
         if self._watch is None:
-            self._watch = self._loop.call_later(self._limit, self._look, False)
+            self._watch = self._loop.call_later(self._limit, self._look)
         return answer
 
     def _flush(self) -> None:
@@ -113,20 +112,20 @@ class _Connection(asyncio.Protocol):
         except hiredis.ProtocolError as error:
             self.abort(f"protocol error: {error}")
 
-    def _look(self, again: bool) -> None:
-        """One timer for all calls: has the server been silent for too long, with an answer due?"""
+    def _look(self) -> None:
+        """One timer for all calls: has the server been silent for too long, with an answer due?
+
+        Event loops look at their sockets before their timers: after a busy while, what has come has been read by now.
+        """
         self._watch = None
         if not self._due:
             return
         since = max(self._heard, self._due[0][1])
         left = since + self._limit - self._loop.time()
-        if left <= 0 and again:
+        if left <= 0:
             self.abort(f"no answer for {self._limit:g} s")
-        elif left <= 0:
-            # The event loop may have been busy: what has come in this very moment has not been read yet.
-            self._watch = self._loop.call_later(_ONE_MORE_LOOK, self._look, True)
         else:
-            self._watch = self._loop.call_later(left, self._look, False)
+            self._watch = self._loop.call_later(left, self._look)
 
     def abort(self, reason: str) -> None:
         """End at once; whoever waits is told."""

@@ -146,6 +146,7 @@ def test_idle_is_nothing() -> None:
     assert read(frame(TEXT, b"{}")) == ([Message("{}")], None)
     assert read(frame(PONG)) == ([PongFrame()], None)
     assert read(b"") == ([], None)
+    assert read(frame(PONG)[:3], frame(PONG)[3:]) == ([PongFrame()], None)
     _, state = read(frame(TEXT, b"{}")[:3])
     assert state is not None
     assert read(frame(TEXT, b"{}")[:3], frame(TEXT, b"{}")[3:]) == ([Message("{}")], None)
