@@ -35,6 +35,7 @@ _RESULTS: Final = Path(__file__).parent / "results"
 _IN_FLIGHT: Final = 64  # while opening for the first time
 _PER_SOURCE: Final = 5000  # connections of one loopback address: ports of the last ones are not free at once
 _LIMIT_S: Final = 60.0
+_CLOSE, _PING = 8, 9
 _console = Console(width=150)
 
 
@@ -48,7 +49,7 @@ class _Page(asyncio.Protocol):
         self.cursor: dict[str, tuple[str, int]] = {}
         self._settled: set[str] = set()
         self.expected = 0
-        self.missing = self.repeated = self.gaps = 0
+        self.missing = self.repeated = self.gaps = self.closes = 0
         self._ready: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
         self._unread = b""
@@ -89,11 +90,11 @@ class _Page(asyncio.Protocol):
                 raise RuntimeError(head.decode())
             self._greeted, self._unread = True, rest
         while (frame := self._frame()) is not None:
-            self._hear(frame)
+            self._take(*frame)
 
-    def _frame(self) -> bytes | None:
+    def _frame(self) -> tuple[int, bytes] | None:
         data = self._unread
-        if len(data) < 4:
+        if len(data) < 2 or (data[1] == 126 and len(data) < 4):
             return None
         size, start = data[1], 2
         if size == 126:
@@ -101,11 +102,18 @@ class _Page(asyncio.Protocol):
         if len(data) < start + size:
             return None
         self._unread = data[start + size :]
-        return data[start : start + size]
+        return data[0] & 0x0F, data[start : start + size]
+
+    def _take(self, opcode: int, payload: bytes) -> None:
+        assert self._transport is not None
+        if opcode == _PING:
+            self._transport.write(b"\x8a\x80\0\0\0\0")
+        elif opcode == _CLOSE:
+            self.closes += 1
+        else:
+            self._hear(payload)
 
     def _hear(self, text: bytes) -> None:
-        if not text:
-            return  # a ping
         event: dict[str, Any] = json.loads(text)
         data, channel = event["data"], f"user:{self.user}"
         if event["type"] == NAME:
@@ -190,6 +198,7 @@ async def _measure(pages: Sequence[_Page], port: int, pid: int, bus: Bus, events
     figures["lost"] = sum(page.missing + max(0, 1 + events - page.expected) for page in pages)
     figures["repeated"] = sum(page.repeated for page in pages)
     figures["gaps"] = sum(page.gaps for page in pages)
+    figures["closed"] = sum(page.closes for page in pages)
     for page in pages:
         page.cut()
     return figures
@@ -231,7 +240,7 @@ def main(
     told = {"machine": machine(), "connections": connections, "events": events, "over": over, **figures}
     (_RESULTS / f"{stem}.json").write_text(json.dumps(told, indent=1))
     _console.print(f"{machine()}. {connections} sessions, {events} events missed by each. bench/results/{stem}.json")
-    sys.exit(1 if figures["lost"] or figures["repeated"] or figures["gaps"] else 0)
+    sys.exit(1 if figures["lost"] or figures["repeated"] or figures["gaps"] or figures["closed"] else 0)
 
 
 if __name__ == "__main__":
