@@ -209,7 +209,9 @@ def test_connections_that_ask_nothing_do_not_hold_up_the_end(
     tmp_path: Path, redis_url: str, key_prefix: str, user: str
 ) -> None:
     """One without a word, one in the middle of a head, and a session: all are let go, the session with its code."""
-    with running(tmp_path, redis_url, key_prefix, drain_spread=0, shutdown_grace=0.2, handshake_timeout=60) as own:
+    with running(
+        tmp_path, redis_url, key_prefix, drain_spread=0, shutdown_grace=0.2, handshake_timeout=60, close_timeout=60
+    ) as own:
         silent = socket.create_connection(("127.0.0.1", own.port), timeout=10)
         begun = socket.create_connection(("127.0.0.1", own.port), timeout=10)
         begun.sendall(request(own)[:30])
