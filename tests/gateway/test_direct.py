@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import socket
 import struct
 import time
@@ -204,6 +205,29 @@ def test_who_resets_the_connection_leaves_nothing(gateway: GatewayProcess, user:
     wait_until(lambda: gateway.metrics()["eventbus_connections"] == 0, "it to be gone")
 
 
+def test_connections_that_ask_nothing_do_not_hold_up_the_end(
+    tmp_path: Path, redis_url: str, key_prefix: str, user: str
+) -> None:
+    """One without a word, one in the middle of a head, and a session: all are let go, the session with its code."""
+    with running(
+        tmp_path, redis_url, key_prefix, drain_spread=0, shutdown_grace=0.2, handshake_timeout=60, close_timeout=60
+    ) as own:
+        silent = socket.create_connection(("127.0.0.1", own.port), timeout=10)
+        begun = socket.create_connection(("127.0.0.1", own.port), timeout=10)
+        begun.sendall(request(own)[:30])
+        with connected(own, user) as raw:
+            own.signal(signal.SIGTERM)
+            frames = []
+            while not frames or frames[-1][0] != CLOSE:
+                frames.append(raw.frame())
+            assert frames[-1][1][:2] == code(4000)
+            raw.send(CLOSE, code(4000))
+        assert silent.recv(1) == begun.recv(1) == b""
+        assert own.wait(5) in (0, -signal.SIGTERM)
+        silent.close()
+        begun.close()
+
+
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
@@ -244,19 +268,19 @@ def test_a_handshake_that_is_not_in_order(gateway: GatewayProcess) -> None:
     assert answer(gateway, request(gateway, "Origin: https://evil.example")).startswith(b"HTTP/1.1 403 ")
 
 
-def answered(peer: socket.socket) -> bytes:
-    """The whole answer of /healthz, which may come in two pieces."""
+def use(peer: socket.socket) -> None:
+    """Ask something and read the whole answer; the connection stays."""
+    peer.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
     said = b""
     while not said.endswith(b"\r\n\r\nok"):
         said += peer.recv(65536)
-    return said
+    assert said.startswith(b"HTTP/1.1 200")
 
 
 def test_a_connection_that_was_used_before_becomes_one_of_ours(gateway: GatewayProcess, user: str) -> None:
     """A proxy keeps its connections for whatever comes next."""
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as peer:
-        peer.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert answered(peer).startswith(b"HTTP/1.1 200")
+        use(peer)
         peer.sendall(request(gateway, f"Authorization: Bearer {token(user)}"))
         said = b""
         while b'"bus.hello"' not in said:
@@ -269,10 +293,8 @@ def test_a_connection_that_was_used_before_becomes_one_of_ours(gateway: GatewayP
 
 
 def test_on_such_a_connection_the_same_is_refused(gateway: GatewayProcess) -> None:
-    first = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as peer:
-        peer.sendall(first)
-        assert answered(peer).startswith(b"HTTP/1.1 200")
+        use(peer)
         peer.sendall(request(gateway, "Origin: https://evil.example"))
         assert peer.recv(65536).startswith(b"HTTP/1.1 403")
 
