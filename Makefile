@@ -8,7 +8,7 @@ CLIENT := webui_adapter/client
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup client system-parts demo test unit chaos browser lint format bench bench-full wheel requirements clean
+.PHONY: help setup client system-parts demo test unit chaos browser lint format bench bench-full bench-check wheel requirements clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ bench: setup client ## figures beside plain FastAPI and python-socketio, in minu
 
 bench-full: setup client ## the same with more rounds
 	$(BIN)/python -m bench --full $(ARGS)
+
+bench-check: setup ## have the hot paths become dearer than the stored figures? half a minute
+	@$(BIN)/python -m bench.check $(ARGS)
 
 wheel: setup client ## dist/*.whl with the built client inside
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

@@ -23,11 +23,14 @@ from eventbus.errors import (
     NoOperation,
     NoPromise,
     RateLimited,
+    Refused,
     TooLarge,
     TooManyDeferred,
     Unavailable,
 )
 from eventbus.events import Event
+from eventbus.operations import OperationInfo
+from eventbus.redis.operations import Operations
 from eventbus.settings import BusSettings
 
 __all__ = [
@@ -43,8 +46,11 @@ __all__ = [
     "InvalidStage",
     "NoOperation",
     "NoPromise",
+    "OperationInfo",
+    "Operations",
     "RateLimited",
     "Receipt",
+    "Refused",
     "TooLarge",
     "TooManyDeferred",
     "Unavailable",

@@ -17,12 +17,12 @@ __all__ = ["connect", "connect_letters", "connect_operations", "connect_probe"]
 
 
 def connect(
-    settings: BusSettings, *, broker: MemoryBroker | None = None, history_connections: int = 16
+    settings: BusSettings, *, broker: MemoryBroker | None = None, history_calls: int = 20_000
 ) -> tuple[Subscriber, Reader]:
     """Subscriber and reader for a gateway. With a broker everything stays in the process."""
     if broker is not None:
         return MemorySubscriber(broker), MemoryReader(broker)
-    return RedisSubscriber(settings), RedisReader(settings, max_connections=history_connections)
+    return RedisSubscriber(settings), RedisReader(settings, most_waiting=history_calls)
 
 
 def connect_letters(settings: BusSettings, reader: Reader, *, broker: MemoryBroker | None = None) -> Letters | None:

@@ -14,7 +14,7 @@ from eventbus.events import Event
 from eventbus.ids import event_id
 from eventbus.policy import Keep, Policy, lane_number
 from eventbus.settings import BusSettings
-from eventbus.topics import channel_of, check_id
+from eventbus.topics import channel_of, check_id, kind_of
 from eventbus.wire import routing_header
 
 __all__ = ["Emission", "EmissionBuilder", "Fate", "Receipt"]
@@ -136,7 +136,7 @@ class EmissionBuilder:
         channel = channel_of(topic)
         receipt = Receipt(event_id() if id_ is None else check_id(id_, "id"))
         tail = self._serialise(topic, payload, policy, receipt.id, now // 1000)
-        ttl = policy.ttl_seconds or self._ttl[channel.partition(":")[0]]
+        ttl = policy.ttl_seconds or self._ttl[kind_of(channel)]
         # Only a type's own ttl makes a single event expire; the channel's default is the life of its keys.
         expires = now // 1000 + int(ttl * 1000) if policy.ttl is not None else 0
         lane = lane_number(policy.lane)
@@ -170,14 +170,9 @@ class EmissionBuilder:
                 f"payload {policy.name} cannot be written as JSON: {error}", field="payload"
             ) from error
         # No escaping: id, type and topic keep a grammar without quotes, backslashes or control characters.
-        tail = b'"id":"%b","type":"%b","topic":"%b","time":%d,%b"data":%b}' % (
-            id_.encode(),
-            policy.name.encode(),
-            topic.encode(),
-            now_ms,
-            b'"ack":true,' if policy.deliver == "ack" else b"",
-            data,
-        )
+        ack = '"ack":true,' if policy.deliver == "ack" else ""
+        head = f'"id":"{id_}","type":"{policy.name}","topic":"{topic}","time":{now_ms},{ack}"data":'
+        tail = b"%b%b}" % (head.encode(), data)
         size = len(tail) + len('{"offset":,') + 16
         if size > self._limit:
             raise TooLarge(

@@ -34,13 +34,16 @@ class MarkEntry:
 
 Entry = Emission | MarkEntry
 
+# Entries of one request: while Redis carries it out, about a millisecond for so many, nobody else is served.
+_AT_ONCE = 256
+
 
 def group(batch: Sequence[Entry]) -> tuple[list[Request], list[list[Entry]]]:
     """Requests, and the entries of each. Order is kept per channel; channels are put together."""
     runs: dict[str, list[list[Entry]]] = {}
     for entry in batch:
         of_channel = runs.setdefault(entry.channel, [])
-        if not of_channel or not _alike(of_channel[-1][-1], entry):
+        if not of_channel or len(of_channel[-1]) == _AT_ONCE or not _alike(of_channel[-1][-1], entry):
             of_channel.append([])
         of_channel[-1].append(entry)
     members = [run for of_channel in runs.values() for run in of_channel]

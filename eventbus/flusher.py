@@ -32,6 +32,10 @@ __all__ = ["Flusher", "MarkEntry"]
 
 log = logging.getLogger(__name__)
 
+# After an urgent event batches are so much shorter, for so many seconds.
+_SHORTER = 4
+_URGENCY_LASTS = 5.0
+
 
 class Flusher:
     """An outbox, a lock and a thread; behind them, for when Redis is away, a spool.
@@ -66,6 +70,7 @@ class Flusher:
         self._flying: list[Entry] | None = []
         self._idle = False
         self._hurry = False
+        self._hurried = -_URGENCY_LASTS
         self._sent = 0.0
         self._scanned = -settings.spool_scan
         self._closing = False
@@ -122,6 +127,7 @@ class Flusher:
                 self._start()
             if entry.lane == 0:
                 self._hurry = True
+                self._hurried = time.monotonic()
             # Waking a thread costs more than queueing an event; one that lingers will look by itself, in time.
             if self._idle or self._hurry or len(self._outbox) == self._settings.batch_events:
                 self._lock.notify()
@@ -334,7 +340,10 @@ class Flusher:
         self._sent = time.monotonic()
         if self._spool is not None and self._spool.waiting:
             return self._from_spool(self._spool)
-        batch, expired = self._outbox.pop(self._settings.batch_events, self._settings.batch_bytes, _now_ms())
+        # Long batches are cheap, and an urgent event waits for the one on its way: where some were, they are short.
+        recently = self._sent - self._hurried < _URGENCY_LASTS
+        limit = max(1, self._settings.batch_events // _SHORTER) if recently else self._settings.batch_events
+        batch, expired = self._outbox.pop(limit, self._settings.batch_bytes, _now_ms())
         if expired:
             self._settlement.drop(expired)
         if not self._outbox:

@@ -127,8 +127,8 @@ class Outbox(Generic[T]):
         if self._full(item):
             dropped += self._expire(now_ms)
             dropped += self._shed(item)
-        if self._full(item):
-            return [*dropped, Dropped(item, "full")]
+            if self._full(item):
+                return [*dropped, Dropped(item, "full")]
         self._append(item)
         return dropped
 
@@ -193,7 +193,8 @@ class Outbox(Generic[T]):
             shed.append(cell)
         self._items += 1
         self._bytes += item.size
-        self._file(queue)
+        if queue.ready_in is None or item.lane < queue.ready_in:
+            self._file(queue)
 
     def _file(self, queue: _TopicQueue[T]) -> None:
         """Put a topic where its most urgent item belongs, at the end of that round."""
@@ -219,19 +220,21 @@ class Outbox(Generic[T]):
             del queue.latest[item.key]
         self._items -= 1
         self._bytes -= item.size
-        if len(queue.cells) > 64 + 2 * sum(queue.counts):
+        if len(queue.cells) > 64 and len(queue.cells) > 64 + 2 * sum(queue.counts):
             queue.cells = deque(cell for cell in queue.cells if cell.item is not None)
-        self._file(queue)
+        if not queue.counts[item.lane]:
+            self._file(queue)
         return item
 
     def _next(self) -> T:
         lane = self._turn()
-        topic, queue = next(iter(self._ready[lane].items()))
+        ready = self._ready[lane]
+        queue = next(iter(ready.values()))
         item = self._take(queue)
         self._credit[lane] -= 1
         # One urgent item a turn: topics of a lane alternate, but a topic keeps its turn while it clears the way.
-        if item.lane == lane and topic in self._ready[lane]:
-            self._ready[lane].move_to_end(topic)
+        if item.lane == lane and queue.ready_in == lane:
+            ready.move_to_end(queue.topic)
         return item
 
     def _take(self, queue: _TopicQueue[T]) -> T:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Protocol
 
 from eventbus.cursor import Position
@@ -28,10 +29,12 @@ __all__ = [
     "Write",
 ]
 
+_OWED = attrgetter("owed")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Write:
-    """Events of one channel, to be published in this order."""
+    """Events of one channel, to be published in this order. Not frozen, as Published: that would make them dear."""
 
     channel: str
     emissions: Sequence[Emission]
@@ -39,7 +42,7 @@ class Write:
     @property
     def owing(self) -> bool:
         """Whether something of it has to be acknowledged."""
-        return any(emission.owed for emission in self.emissions)
+        return any(map(_OWED, self.emissions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class Advance:
 Request = Write | Advance
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Published:
     """What became of a request.
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import signal
 import socket
 from importlib import import_module
 from types import FrameType
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
 
 from eventbus.settings import BusSettings
+from webui_adapter.doorway import make_doorway
 from webui_adapter.errors import NotConfigured
 from webui_adapter.gateway import Gateway
 from webui_adapter.logs import configure_logs
@@ -51,7 +54,8 @@ def serve(settings: GatewaySettings) -> None:
         _application(gateway),
         host=settings.host,
         port=settings.port,
-        http="webui_adapter.httpd:EventBusHttpProtocol",
+        # Annotated as a class; called as a factory.
+        http=cast("type[asyncio.Protocol]", make_doorway(gateway)),
         ws="webui_adapter.ws:EventBusWebSocketProtocol",
         ws_max_size=settings.max_command_size,
         ws_per_message_deflate=False,
@@ -71,6 +75,18 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
         super().__init__(config)
         self._gateway = gateway
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and tune the garbage collector for what comes.
+
+        Modules and classes live for ever and need not be looked at again. And the objects of connections are made in
+        great number and hardly ever become garbage in cycles: without both the collector took up to a quarter of the
+        time of opening 10,000 connections.
+        """
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(self._gateway.settings.gc_threshold, 20, 50)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let the sessions go first: uvicorn would close its port, so that nobody hears "not ready", and then all."""

@@ -66,6 +66,8 @@ class CatchUp:
         self._letterbox = letterbox
         self._repairs: dict[str, asyncio.Task[None]] = {}
         self._readings: dict[tuple[str, int | None, Page | None], asyncio.Task[History]] = {}
+        # Who came while their channel was on repair: they are served when it is live.
+        self._newcomers: dict[str, list[tuple[Session, View]]] = {}
         self._doubted: set[str] = set()
         self.losses = 0
 
@@ -84,11 +86,20 @@ class CatchUp:
         known = self._hub.channels.get(name)
         view = session.watch(command, known.offset if known else 0)
         channel = self._hub.join(name, session)
-        if not channel.live:
+        if channel.live:
+            self._begin(session, channel, view)
+        else:
+            self._newcomers.setdefault(name, []).append((session, view))
             self.repair(channel)
-        at_once = session.idle and not self._owes(session, channel, view)
-        if not (at_once and self._replay_at_once(session, channel, view)):
-            self._spawn(self._replay(session, channel, view))
+
+    def _begin(self, session: Session, channel: Channel, view: View, history: History | None = None) -> None:
+        """Serve a subscription of a channel that is live: from a reading, from memory, or by a task that reads."""
+        if session.state is not State.CLOSED and session.idle and not self._owes(session, channel, view):
+            if history is not None and self._hand_over(session, channel, view, history):
+                return
+            if self._replay_at_once(session, channel, view):
+                return
+        self._spawn(self._replay(session, channel, view))
 
     def read_behind(self) -> None:
         """Begin to read for sessions whose backlog was full; they get it when they take again."""
@@ -116,6 +127,7 @@ class CatchUp:
             self._hub.drop(deserted)
             if self._letterbox is not None:
                 self._letterbox.forget(name)
+            self._newcomers.pop(name, None)
             self._doubted.discard(name)
             self._subscriber.unsubscribe(name)
             repair = self._repairs.pop(name, None)
@@ -286,19 +298,25 @@ class CatchUp:
     def _repair_ended(self, name: str, task: asyncio.Task[None]) -> None:
         if self._repairs.get(name) is task:
             del self._repairs[name]
-        if not task.cancelled() and task.exception() is not None:
+        if task.cancelled():
+            return
+        channel = self._hub.channels.get(name)
+        if task.exception() is not None:
             log.error("repair of %s failed", name, exc_info=task.exception())
+        elif channel is not None and not channel.live:
+            self.repair(channel)  # it fell ill again between the task's last step and this
 
     async def _repair(self, channel: Channel) -> None:
         pause = _PAUSE_MIN
+        history, after, page = None, None, None
         while not channel.live:
             losses = self.losses
             try:
                 if channel.position is None or channel.name in self._doubted:
                     await self._subscriber.subscribe(channel.name)
                     self._doubted.discard(channel.name)
-                after = None if channel.position is None else channel.offset
-                history = await self._read_anew(channel.name, after, None)
+                after, page = self._first_reading(channel)
+                history = await self._read_anew(channel.name, after, page)
             except (TransportError, InvalidRecord) as error:
                 log.info("channel %s cannot be read yet: %s", channel.name, error)
                 await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads retries
@@ -312,7 +330,25 @@ class CatchUp:
             if resumption is not None and resumption.gap is not None:
                 for session in self._hub.sessions_of(channel):
                     session.interrupt(channel.name, resumption)
+        self._serve_newcomers(channel, history, after, page)
         self._changed()
+
+    def _first_reading(self, channel: Channel) -> tuple[int | None, Page | None]:
+        """From where to read a channel, and how much: one that is new here, as far back as its first reader needs it.
+
+        Who comes back with a cursor is most often the only one of their channel: that spares a second reading.
+        """
+        if channel.position is not None:
+            return channel.offset, None
+        for session, view in self._newcomers.get(channel.name, ()):
+            if view.after is not None:
+                return view.after, _page(session, view)
+        return None, None
+
+    def _serve_newcomers(self, channel: Channel, history: History | None, after: int | None, page: Page | None) -> None:
+        for session, view in self._newcomers.pop(channel.name, ()):
+            fits = after is not None and (view.after, _page(session, view)) == (after, page)
+            self._begin(session, channel, view, history if fits else None)
 
     def _note_owed(self, letterbox: Letterbox, name: str, *, owed: bool) -> None:
         """Most users are owed nothing: known from the channel's reading, it spares each newcomer a question."""

@@ -48,14 +48,23 @@ class Delivery:
 
 
 class Batch:
-    """Deliveries of one channel that arrived together, ascending by offset.
+    """Events of one channel that arrived together, ascending by offset.
 
-    ``joined`` is all frames in one piece: what a session that keeps up gets, whatever their number.
+    ``joined`` is all frames in one piece: what a session that keeps up gets, whatever their number. Most batches are
+    for such sessions only; so the single deliveries are made when the first one asks who does not keep up.
     """
 
-    __slots__ = ("channel", "deliveries", "joined")
+    __slots__ = ("_deliveries", "_records", "channel", "joined")
 
     def __init__(self, channel: str, records: Sequence[Record]) -> None:
         self.channel = channel
-        self.deliveries = [Delivery(channel, record) for record in records]
-        self.joined = b"".join([delivery.frame for delivery in self.deliveries])
+        self.joined = b"".join([text_frame(record.event) for record in records])
+        self._records = records
+        self._deliveries: list[Delivery] | None = None
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """One for each event."""
+        if self._deliveries is None:
+            self._deliveries = [Delivery(self.channel, record) for record in self._records]
+        return self._deliveries

@@ -4,15 +4,18 @@ EventBusError
 └── GatewayError
 ├── TokenRefused      missing, malformed, forged, expired
 ├── CommandRefused    a command of a page; becomes ``bus.error``
+├── HandshakeRefused  a connection that is not begun; becomes an HTTP answer
 ├── NotConfigured     a setting that does not work
 └── NotReady          a gateway that a test started, and that does not serve
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from eventbus import EventBusError
 
-__all__ = ["CommandRefused", "GatewayError", "NotConfigured", "NotReady", "TokenRefused"]
+__all__ = ["CommandRefused", "GatewayError", "HandshakeRefused", "NotConfigured", "NotReady", "TokenRefused"]
 
 
 class GatewayError(EventBusError):
@@ -64,6 +67,15 @@ class CommandRefused(GatewayError):
             "ref": self.ref,
         }
         return {name: value for name, value in facts.items() if value is not None}
+
+
+class HandshakeRefused(GatewayError):
+    """A WebSocket is not opened. ``status`` and ``headers`` are those of the answer, the message is its body."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers or {}
 
 
 class NotConfigured(GatewayError):

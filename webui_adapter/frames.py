@@ -8,10 +8,17 @@ from collections.abc import Mapping
 
 from eventbus.cursor import MAX_CURSOR, Position, format_cursor
 
-__all__ = ["PING", "sse_comment", "sse_event", "text_frame", "word"]
+__all__ = ["PING", "PONG_LIMIT", "close_frame", "pong_frame", "sse_comment", "sse_event", "text_frame", "word"]
 
 PING = b"\x89\x00"
 """A ping without payload. A server's frames are not masked."""
+
+
+# json.dumps makes an encoder for every call that is not the default one: a third of its time for a short text.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+PONG_LIMIT = 1_048_576
+"""Bytes that wait for a peer, above which its pings are not answered any more: it does not read."""
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -24,9 +31,22 @@ def text_frame(payload: bytes) -> bytes:
     return b"\x81\x7f" + struct.pack("!Q", size) + payload
 
 
+def pong_frame(payload: bytes) -> bytes:
+    """The answer to a ping, whose payload has at most 125 bytes."""
+    return bytes((0x8A, len(payload))) + payload
+
+
+def close_frame(code: int | None, reason: str) -> bytes:
+    """The end of a connection; None: without a code. Of the reason as much as there is room for."""
+    if code is None:
+        return b"\x88\x00"
+    said = reason.encode()[:120].decode(errors="ignore").encode()
+    return bytes((0x88, 2 + len(said))) + int(code).to_bytes(2, "big") + said
+
+
 def word(type_: str, data: Mapping[str, object], time_ms: int) -> bytes:
     """One of the gateway's own events (``bus.…``), as JSON."""
-    return json.dumps({"type": type_, "time": time_ms, "data": data}, separators=(",", ":")).encode()
+    return _encode({"type": type_, "time": time_ms, "data": data}).encode()
 
 
 def sse_event(type_: str, payload: bytes, cursor: Mapping[str, Position] | None) -> bytes:

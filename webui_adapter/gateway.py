@@ -11,7 +11,6 @@ import secrets
 import socket
 from collections import Counter
 from collections.abc import Coroutine, Iterable
-from typing import Protocol
 
 from eventbus.cursor import Cursor
 from eventbus.errors import InvalidRecord
@@ -47,7 +46,7 @@ from webui_adapter.leases import LeaseSweep
 from webui_adapter.letterbox import Letterbox
 from webui_adapter.limits import CommandRates
 from webui_adapter.operations import OperationCommand, OperationDesk
-from webui_adapter.outlet import Framing, Outlet
+from webui_adapter.outlet import Framing, Line
 from webui_adapter.quiet import QuietCheck
 from webui_adapter.session import Session
 from webui_adapter.settings import GatewaySettings
@@ -69,19 +68,6 @@ log = logging.getLogger(__name__)
 _CODES = frozenset({*CloseCode, 1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012})
 
 _TICK = 0.25
-
-
-class Line(Protocol):
-    """An edge's end of one session. Nothing here may block or raise."""
-
-    def flush(self) -> None:
-        """Write what is in ``session.out``, and end the connection if ``session.close_code`` is set."""
-
-    def ping(self) -> None:
-        """Send a ping."""
-
-    def cut(self) -> None:
-        """End the connection without waiting for the peer."""
 
 
 class Gateway:
@@ -153,7 +139,6 @@ class Gateway:
         )
         self.rates = CommandRates(settings, self.clock.now())
         self._quiet = QuietCheck(settings, self.hub, reader, self._catchup, self.watch, self.counters)
-        self._lines: dict[Outlet, Line] = {}
         self._wheel: Wheel[Session] = Wheel(self.clock.now(), _TICK)
         self._tasks: set[asyncio.Task[None]] = set()
         self._gone = asyncio.Event()
@@ -269,7 +254,7 @@ class Gateway:
 
     def attach_line(self, session: Session, line: Line) -> None:
         """From now on ``line`` writes what the session has to say."""
-        self._lines[session] = line
+        session.line = line
         self._wheel.put(session, self.clock.now() + self.settings.auth_deadline)
 
     def disconnect(self, session: Session, code: int) -> None:
@@ -282,7 +267,7 @@ class Gateway:
         self.sessions.pop(session.id, None)
         if not self.sessions:
             self._gone.set()
-        self._lines.pop(session, None)
+        session.line = None
         self._wheel.remove(session)
         for name in list(session.views):
             self._catchup.leave(name, session)
@@ -444,11 +429,11 @@ class Gateway:
             # What a line does may make other sessions dirty; they come in the next round.
             turn, dirty[:] = dirty[:], ()
             for outlet in turn:
-                line = self._lines.get(outlet)
+                line = outlet.line
                 if line is None:
                     outlet.out.clear()
-                else:
-                    line.flush()
+                    continue
+                line.flush()
                 if outlet.close_code is not None and isinstance(outlet, Session) and outlet.state is not State.CLOSED:
                     self._wheel.put(outlet, outlet.closing_since + self.settings.close_timeout)
 
@@ -465,7 +450,7 @@ class Gateway:
             self.flush()
 
     def _tick(self, session: Session, now: float) -> None:
-        line = self._lines.get(session)
+        line = session.line
         if session.state is State.CLOSED or line is None:
             return
         if session.close_code is not None and now >= session.closing_since + self.settings.close_timeout:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from eventbus.cursor import BEGINNING, Position
 from eventbus.history import History
@@ -192,7 +193,9 @@ class Hub:
         before = channel.position
         channel.buffered = None
         channel.position = resumption.position
-        channel.history = history if resumption.position == here else None
+        # Kept for newcomers, who want the present: a past that was read for one who came back is not.
+        present = replace(history, log=(), more=False) if history.log else history
+        channel.history = present if resumption.position == here else None
         if before is None:
             # Nobody is up to date yet: each session gets its own history, and what came since.
             if live:

@@ -19,7 +19,7 @@ from webui_adapter.delivery import Batch, Delivery
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.states import NEXT, State
 
-__all__ = ["Framing", "Outlet"]
+__all__ = ["Framing", "Line", "Outlet"]
 
 
 class Framing(Protocol):
@@ -34,6 +34,19 @@ class Framing(Protocol):
     def event(self, outlet: Outlet, delivery: Delivery) -> bytes: ...
     def word(self, outlet: Outlet, type_: str, data: Mapping[str, object]) -> bytes: ...
     def local(self, type_: str, event: bytes) -> bytes: ...
+
+
+class Line(Protocol):
+    """An edge's end of one session. Nothing here may block or raise."""
+
+    def flush(self) -> None:
+        """Write what is in ``session.out``, and end the connection if ``session.close_code`` is set."""
+
+    def ping(self) -> None:
+        """Send a ping."""
+
+    def cut(self) -> None:
+        """End the connection without waiting for the peer."""
 
 
 class Outlet(ABC):
@@ -51,6 +64,7 @@ class Outlet(ABC):
         "dirty",
         "framing",
         "holds",
+        "line",
         "out",
         "settings",
         "state",
@@ -72,6 +86,8 @@ class Outlet(ABC):
         self.counters = counters
         self.clock = clock
         self.state = State.WAITING
+        # Its end of the connection, from the moment there is one until it is gone. Not looked up: it is the hot path.
+        self.line: Line | None = None
         self.out: list[bytes] = []
         self.backlog: Backlog | None = None
         self.holds: dict[str, int] = {}

@@ -81,7 +81,7 @@ def make_gateway(
     """A gateway, joined to Redis by its settings; ``start`` it, or let ``routes`` do so."""
     settings = settings or GatewaySettings()
     bus_settings = bus_settings or BusSettings()
-    subscriber, reader = connect(bus_settings, broker=broker, history_connections=settings.history_connections)
+    subscriber, reader = connect(bus_settings, broker=broker, history_calls=settings.history_calls)
     spill = None if broker is not None else Spill(spool_folder(bus_settings), settings.dead_spill_bytes)
     return Gateway(
         settings,

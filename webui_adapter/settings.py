@@ -58,6 +58,8 @@ class GatewaySettings(BaseSettings):
     max_command_size: int = Field(65_536, ge=256, description="largest command that is read")
     max_topics: int = Field(128, ge=1, description="patterns of one session")
     max_bad_commands: int = Field(20, ge=1, description="malformed commands of one session before it is closed")
+    handshake_timeout: float = Field(10.0, gt=0, description="for the head of a request; after that: 408")
+    max_handshake_size: int = Field(16_384, ge=1024, description="largest head of a WebSocket's request; above: 431")
     auth_deadline: float = Field(5.0, gt=0, description="for the first message where the handshake had no token")
 
     backlog_events: int = Field(10_000, ge=1, description="events that may wait for one slow browser")
@@ -67,7 +69,7 @@ class GatewaySettings(BaseSettings):
     write_high: int = Field(65_536, ge=1024, description="bytes in the socket's buffer from which on a browser is slow")
     stuck_after: float = Field(30.0, gt=0, description="a browser that takes nothing for so long is closed")
     close_timeout: float = Field(5.0, gt=0, description="for a browser to answer a close; then it is cut off")
-    history_connections: int = Field(16, ge=1, description="connections to Redis for reading history")
+    history_calls: int = Field(20_000, ge=16, description="calls to Redis that may wait for their answers")
     sweep_interval: float = Field(5.0, gt=0, description="between two looks at what is owed for too long")
     sweep_lease: float = Field(30.0, gt=0, description="of the instance that looks; another takes over after it")
     lease_grace: float = Field(
@@ -93,6 +95,10 @@ class GatewaySettings(BaseSettings):
     dead_spill_bytes: int = Field(16 * 1_048_576, ge=0, description="dead letters on disk while Redis takes nothing")
     drain_spread: float = Field(2.0, ge=0, description="over how long sessions are told to leave at shutdown")
     shutdown_grace: float = Field(5.0, ge=0, description="for sessions to leave by themselves at shutdown")
+
+    gc_threshold: int = Field(
+        10_000, ge=0, description="new objects between two looks of the garbage collector; 0: never"
+    )
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from eventbus.cursor import Cursor, parse_cursor
 from eventbus.errors import InvalidCursor, InvalidName
 from webui_adapter.delivery import Delivery
+from webui_adapter.entrance import reading_of
 from webui_adapter.errors import TokenRefused
 from webui_adapter.frames import sse_comment, sse_event, word
 from webui_adapter.gateway import Gateway
@@ -23,7 +24,6 @@ from webui_adapter.pull import PullLine
 from webui_adapter.session import Session
 from webui_adapter.states import State
 from webui_adapter.tokens import Principal, token_of
-from webui_adapter.websocket import reading_of
 
 __all__ = ["cors", "preflight", "principal_of", "refusal", "serve_command", "serve_sse"]
 
@@ -92,7 +92,7 @@ def serve_sse(gateway: Gateway, request: Request) -> Response:
             "this instance takes no more connections", 503, {"Retry-After": "1", **cors(gateway, request)}
         )
     try:
-        cursor, topics = reading_of(request)
+        cursor, topics = reading_of(request.url.query)
         last = request.headers.get("last-event-id")
         if last:
             cursor = parse_cursor(last)

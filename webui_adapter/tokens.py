@@ -11,7 +11,7 @@ import jwt
 
 from eventbus import InvalidName
 from eventbus.topics import check_id
-from webui_adapter.errors import TokenRefused
+from webui_adapter.errors import NotConfigured, TokenRefused
 from webui_adapter.settings import GatewaySettings
 
 __all__ = ["SUBPROTOCOL", "TOKEN_SUBPROTOCOL", "Principal", "TokenChecker", "token_of"]
@@ -45,8 +45,14 @@ class TokenChecker:
     """
 
     def __init__(self, settings: GatewaySettings) -> None:
+        """Read the key. Raises OSError, or NotConfigured where it does not fit the algorithm."""
         self._settings = settings
-        self._key = settings.jwt_key
+        # Read once: a PEM costs a fifth of the whole check, and a wrong one should not be found by the first visitor.
+        try:
+            self._key = jwt.get_algorithm_by_name(settings.jwt_algorithm).prepare_key(settings.jwt_key)
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
+            name = "WEBUI_JWT_KEY_FILE" if settings.jwt_key_file else "WEBUI_JWT_SECRET"
+            raise NotConfigured(f"{name} is no key for {settings.jwt_algorithm}: {error}") from error
         self._required = ["exp", settings.jwt_user_claim]
 
     def check(self, token: object) -> Principal:

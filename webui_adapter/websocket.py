@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 from fastapi import WebSocket
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocketDisconnect
 
-from eventbus.cursor import Cursor, parse_cursor
-from eventbus.errors import InvalidCursor, InvalidName
-from eventbus.topics import check_pattern
+from eventbus.cursor import Cursor
 from webui_adapter.delivery import Delivery
+from webui_adapter.entrance import admit
+from webui_adapter.errors import HandshakeRefused
 from webui_adapter.frames import text_frame, word
 from webui_adapter.gateway import Gateway
-from webui_adapter.origins import origin_allowed
-from webui_adapter.outlet import Outlet
+from webui_adapter.outlet import Line, Outlet
 from webui_adapter.pull import PullLine
 from webui_adapter.session import Session
-from webui_adapter.tokens import SUBPROTOCOL, TOKEN_SUBPROTOCOL, token_of
 from webui_adapter.ws import EXTENSION, EventBusWebSocketProtocol
 
-__all__ = ["serve_websocket"]
+__all__ = ["FRAMES", "TEXTS", "send_what_waits", "serve_websocket"]
 
 
 class FrameFraming:
@@ -99,13 +97,8 @@ class PushLine:
         self._session.block()
 
     def resumed(self) -> None:
-        """See ``Owner``: the backlog goes out piece by piece, as long as the socket takes it."""
-        session = self._session
-        session.unblock(self._gateway.settings.write_high)
-        self.flush()
-        while not session.blocked and session.close_code is None and (session.backlog is not None or session.when_idle):
-            session.unblock(self._gateway.settings.write_high)
-            self.flush()
+        """See ``Owner``."""
+        send_what_waits(self._session, self, self._gateway.settings.write_high)
 
     def ponged(self) -> None:
         """See ``Owner``."""
@@ -116,41 +109,26 @@ class PushLine:
         self._gateway.shutdown()
 
 
+def send_what_waits(session: Session, line: Line, limit_bytes: int) -> None:
+    """The socket takes again: the backlog goes out piece by piece, as long as it does."""
+    session.unblock(limit_bytes)
+    line.flush()
+    while not session.blocked and session.close_code is None and (session.backlog is not None or session.when_idle):
+        session.unblock(limit_bytes)
+        line.flush()
+
+
 async def serve_websocket(gateway: Gateway, websocket: WebSocket) -> None:
     """One connection, from its handshake to its end."""
-    settings = gateway.settings
-    presented = token_of(websocket.headers, websocket.scope["subprotocols"], websocket.cookies, settings.cookie_name)
-    by_cookie = presented is not None and presented.carrier == "cookie"
-    headers = websocket.headers
-    if not origin_allowed(headers.get("origin"), headers.get("host"), settings.allowed_origins, cookie=by_cookie):
-        gateway.counters["refused.origin"] += 1
-        await websocket.send_denial_response(PlainTextResponse("this origin may not connect", 403))
-        return
-    if gateway.admission.full or gateway.leaving:
-        gateway.counters["refused.full"] += 1
-        refusal = PlainTextResponse("this instance takes no more connections", 503, {"Retry-After": "1"})
-        await websocket.send_denial_response(refusal)
-        return
+    offered = websocket.scope["subprotocols"]
+    query = websocket.scope["query_string"].decode("latin-1")
     try:
-        cursor, topics = reading_of(websocket)
-    except (InvalidCursor, InvalidName) as error:
-        await websocket.send_denial_response(PlainTextResponse(str(error), 400))
+        admitted = admit(gateway, websocket.headers, offered, websocket.cookies, query)
+    except HandshakeRefused as refused:
+        await websocket.send_denial_response(PlainTextResponse(str(refused), refused.status, refused.headers))
         return
-    await websocket.accept(subprotocol=_subprotocol(websocket.scope["subprotocols"]))
-    await _serve(gateway, websocket, None if presented is None else presented.token, cursor, topics)
-
-
-def reading_of(connection: Any) -> tuple[Cursor, tuple[str, ...]]:
-    """Cursor and patterns of a request's query. Raises InvalidCursor or InvalidName."""
-    query = connection.query_params
-    return parse_cursor(query.get("cursor", "")), tuple(check_pattern(topic) for topic in query.getlist("topic"))
-
-
-def _subprotocol(offered: list[str]) -> str | None:
-    """Browsers insist on one of what they offered; the one with the token is echoed only if there is no other."""
-    if SUBPROTOCOL in offered:
-        return SUBPROTOCOL
-    return next((name for name in offered if name.startswith(TOKEN_SUBPROTOCOL)), None)
+    await websocket.accept(subprotocol=admitted.subprotocol)
+    await _serve(gateway, websocket, admitted.token, admitted.cursor, admitted.topics)
 
 
 async def _serve(

@@ -12,14 +12,12 @@ from typing import Any, Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
-from webui_adapter.frames import PING
+from webui_adapter.frames import PING, PONG_LIMIT
 
 __all__ = ["EXTENSION", "EventBusWebSocketProtocol", "Owner"]
 
 EXTENSION = "eventbus"
 """Where in the ASGI scope's ``extensions`` the protocol offers itself."""
-
-_PONG_LIMIT = 1_048_576
 
 
 class Owner(Protocol):
@@ -100,7 +98,7 @@ class EventBusWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_ping(self) -> None:
         """Answer, unless the peer pings without ever reading: the answers would fill the memory."""
-        if self.transport.get_write_buffer_size() > _PONG_LIMIT:
+        if self.transport.get_write_buffer_size() > PONG_LIMIT:
             self.transport.abort()
         else:
             super().handle_ping()

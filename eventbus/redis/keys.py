@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from eventbus.policy import LANES
 
@@ -17,8 +18,7 @@ class Keys:
 
     def channel(self, channel: str) -> tuple[str, str, str, str]:
         """State, log, snapshot and ids of a channel: KEYS[1..4] of every script."""
-        stem = f"{self.prefix}:{{{channel}}}:"
-        return f"{stem}state", f"{stem}log", f"{stem}snapshot", f"{stem}ids"
+        return _of_channel(self.prefix, channel)
 
     def operation(self, channel: str, operation: str) -> tuple[str, str, str]:
         """Counts, leaves and leases of an operation of that channel: KEYS[5..7] of ``operation.lua``."""
@@ -89,3 +89,10 @@ class Keys:
     def channel_of_live(self, live: str) -> str:
         """The channel whose publications arrive on ``live``."""
         return live[len(self.prefix) + 2 : -len("}:live")]
+
+
+@lru_cache(maxsize=8192)
+def _of_channel(prefix: str, channel: str) -> tuple[str, str, str, str]:
+    # Remembered: asked for with each batch of each channel, and the only work in it.
+    stem = f"{prefix}:{{{channel}}}:"
+    return f"{stem}state", f"{stem}log", f"{stem}snapshot", f"{stem}ids"

@@ -9,14 +9,13 @@ from typing import Any, TypeVar, cast
 from eventbus.cursor import Position
 from eventbus.letters import DeathReason, Due, Owed, Sweep
 from eventbus.redis.keys import Keys
-from eventbus.redis.scripts import Call, letter_options, options, script
+from eventbus.redis.scripts import Argument, Call, channel_script, letter_options, options, script
 from eventbus.settings import BusSettings
 from eventbus.wire import read_record
 
 __all__ = ["ack", "ack_upto", "again", "bury", "drain", "purge", "requeue", "settle", "sweep"]
 
 R = TypeVar("R")
-Argument = str | bytes | int
 
 
 def _alone(
@@ -38,8 +37,8 @@ def _with_channel(
 ) -> Call[R]:
     """A verb that may append to the channel."""
     names = (*keys.channel(channel), *keys.letters(channel))
-    all_options = (*options(settings, keys, channel, settings.channel_ttl(channel)), *letter_options(settings, channel))
-    return Call(script("channel", "letters", verb), names, (*all_options, *args), decode)
+    all_options = (*options(keys, channel, settings.channel_ttl(channel)), *letter_options(settings, channel))
+    return Call(channel_script(settings, "letters", verb), names, (*all_options, *args), decode)
 
 
 def drain(settings: BusSettings, keys: Keys, channel: str, limit_bytes: int) -> Call[Owed]:

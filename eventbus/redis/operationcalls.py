@@ -11,7 +11,7 @@ from eventbus.cursor import Position
 from eventbus.operations import OperationInfo, read_info
 from eventbus.redis.keys import Keys
 from eventbus.redis.resp import Command
-from eventbus.redis.scripts import Call, options, script
+from eventbus.redis.scripts import Argument, Call, channel_script, options, script
 from eventbus.settings import BusSettings
 from eventbus.tally import ENDED, Counts, OperationState
 from eventbus.transport import Advance, Published, Telling
@@ -53,10 +53,8 @@ class Lapse:
     lost: bool = False
 
 
-def _call_options(
-    settings: BusSettings, keys: Keys, channel: str, operation: str, telling: Telling
-) -> list[str | bytes | int]:
-    args = options(settings, keys, channel, settings.channel_ttl(channel))
+def _call_options(settings: BusSettings, keys: Keys, channel: str, operation: str, telling: Telling) -> list[Argument]:
+    args = options(keys, channel, settings.channel_ttl(channel))
     topic = f"{channel}:operation:{operation}"
     args += (telling.id, telling.emitted, topic, operation, telling.label, settings.operations_limit)
     return args
@@ -72,21 +70,21 @@ def advance(settings: BusSettings, keys: Keys, request: Advance) -> Call[Publish
     for mark in request.marks:
         args += (mark.kind, mark.leaf, mark.planned, int(mark.hidden), mark.lease, int(mark.late), mark.about)
     names = _names(keys, request.channel, request.operation)
-    return Call(script("channel", "operation", "advance"), names, args, _decode_advance)
+    return Call(channel_script(settings, "operation", "advance"), names, args, _decode_advance)
 
 
 def cancel(settings: BusSettings, keys: Keys, channel: str, operation: str, telling: Telling) -> Call[Counts | None]:
     """``cancel.lua``: the counts afterwards; None: there is no such operation."""
     args = _call_options(settings, keys, channel, operation, telling)
     names = _names(keys, channel, operation)
-    return Call(script("channel", "operation", "cancel"), names, args, _decode_counts)
+    return Call(channel_script(settings, "operation", "cancel"), names, args, _decode_counts)
 
 
 def lapse(settings: BusSettings, keys: Keys, channel: str, operation: str, telling: Telling) -> Call[Lapse]:
     """``lapse.lua``: look at the leases of one operation."""
     args = _call_options(settings, keys, channel, operation, telling)
     args += (int(settings.lost_patience.total_seconds() * 1000), _LAPSED_AT_ONCE, _GONE)
-    return Call(script("channel", "operation", "lapse"), _names(keys, channel, operation), args, _decode_lapse)
+    return Call(channel_script(settings, "operation", "lapse"), _names(keys, channel, operation), args, _decode_lapse)
 
 
 def _decode_advance(reply: Any) -> Published:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
-
-import redis
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+import asyncio
+from collections.abc import Sequence
+from typing import TypeVar
 
 from eventbus.cursor import BEGINNING, Position
-from eventbus.errors import Refused
 from eventbus.history import History, Page
 from eventbus.redis.keys import Keys
-from eventbus.redis.publisher import classify
-from eventbus.redis.scripts import Call, read
+from eventbus.redis.pipeline import Pipeline, Reply, ScriptUnknown
+from eventbus.redis.scripts import Call, Script, read
 from eventbus.settings import BusSettings
 
 __all__ = ["RedisReader"]
@@ -23,27 +18,16 @@ __all__ = ["RedisReader"]
 R = TypeVar("R")
 
 
-class ScriptUnknown(Refused):
-    """The server has not been given this script, or lost it."""
-
-
 class RedisReader:
-    """A small pool of connections; a call that finds none free waits, within the time limit."""
+    """One connection for all calls: those of one turn of the event loop go out together.
 
-    def __init__(self, settings: BusSettings, *, max_connections: int = 16) -> None:
+    ``most_waiting``: calls that may wait for their answers at once.
+    """
+
+    def __init__(self, settings: BusSettings, *, most_waiting: int = 20_000) -> None:
         self._keys = Keys(settings.key_prefix)
-        pool = redis.asyncio.BlockingConnectionPool.from_url(
-            settings.redis_url,
-            protocol=2,
-            max_connections=max_connections,
-            timeout=settings.socket_timeout,
-            socket_connect_timeout=settings.connect_timeout,
-            socket_timeout=settings.socket_timeout,
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._client = redis.asyncio.Redis(connection_pool=pool)
-        # The client library has no types for this method.
-        self._execute: Callable[..., Awaitable[Any]] = self._client.execute_command
+        self._pipeline = Pipeline(settings, most_waiting=most_waiting)
+        self._loading: dict[str, asyncio.Future[Reply]] = {}
 
     async def read(self, channel: str, after: int | None, page: Page | None = None) -> History:
         """See ``Reader``."""
@@ -51,34 +35,37 @@ class RedisReader:
 
     async def positions(self, channels: Sequence[str]) -> list[Position]:
         """See ``Reader``."""
-        pipeline = self._client.pipeline(transaction=False)
-        for channel in channels:
-            pipeline.hmget(self._keys.channel(channel)[0], "epoch", "offset")
-        try:
-            replies = await pipeline.execute()
-        except (redis.RedisError, OSError) as error:
-            raise classify(error) from error
+        states = (self._keys.channel(channel)[0] for channel in channels)
+        replies = await self._pipeline.execute_all([("HMGET", state, "epoch", "offset") for state in states])
         return [Position(epoch.decode(), int(offset)) if epoch else BEGINNING for epoch, offset in replies]
 
     async def run(self, call: Call[R]) -> R:
         """Run a script. Raises Unavailable or Refused."""
         try:
-            reply = await self.execute(*call.command)
+            reply = await self._pipeline.execute(call.command)
         except ScriptUnknown:
-            await self.execute("SCRIPT", "LOAD", call.script.source)
-            reply = await self.execute(*call.command)
+            await self._load(call.script)
+            reply = await self._pipeline.execute(call.command)
         return call.decode(reply)
 
-    async def execute(self, *command: str | bytes | int) -> Any:
+    async def _load(self, script: Script) -> None:
+        """Give the server a script, once for all calls that have found it missing."""
+        loading = self._loading.get(script.sha)
+        if loading is None:
+            loading = asyncio.ensure_future(self._pipeline.execute(("SCRIPT", "LOAD", script.source)))
+            self._loading[script.sha] = loading
+            loading.add_done_callback(lambda done: self._loaded(script, done))
+        await asyncio.shield(loading)
+
+    def _loaded(self, script: Script, done: asyncio.Future[Reply]) -> None:
+        del self._loading[script.sha]
+        if not done.cancelled():
+            done.exception()  # whoever waits is told; nobody waiting is no fault
+
+    async def execute(self, *command: str | bytes | int) -> Reply:
         """Run a command. Raises Unavailable or Refused."""
-        try:
-            return await self._execute(*command)
-        except redis.exceptions.NoScriptError as error:
-            raise ScriptUnknown(str(error)) from error
-        except (redis.RedisError, OSError) as error:
-            raise classify(error) from error
+        return await self._pipeline.execute(command)
 
     async def aclose(self) -> None:
         """See ``Reader``."""
-        await self._client.aclose()
-        await self._client.connection_pool.disconnect()
+        await self._pipeline.aclose()

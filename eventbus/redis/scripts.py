@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from typing import Any, Generic, TypeVar, cast
 
@@ -22,9 +22,21 @@ from eventbus.settings import BusSettings
 from eventbus.transport import Published, Write
 from eventbus.wire import read_record
 
-__all__ = ["Call", "Script", "letter_options", "options", "publish", "read", "script"]
+__all__ = [
+    "Argument",
+    "Call",
+    "Script",
+    "channel_script",
+    "fresh_epoch",
+    "letter_options",
+    "options",
+    "publish",
+    "read",
+    "script",
+]
 
 R = TypeVar("R")
+Argument = str | bytes | int
 
 # What a reply of redis-py may be; it is taken apart by the decoders below and goes no further.
 Reply = Any
@@ -38,13 +50,16 @@ class Script:
     sha: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call(Generic[R]):
-    """One script call: ready to be sent, and how to read what comes back."""
+    """One script call: ready to be sent, and how to read what comes back.
+
+    Not frozen: to make one would take four times as long.
+    """
 
     script: Script
     keys: Sequence[str]
-    args: Sequence[str | bytes | int]
+    args: Sequence[Argument]
     decode: Callable[[Reply], R]
 
     @property
@@ -54,47 +69,53 @@ class Call(Generic[R]):
 
 
 @cache
-def script(*files: str) -> Script:
-    """Load a script from its files in ``lua/``, put together in this order."""
+def script(*files: str, constants: str = "") -> Script:
+    """Load a script from its files in ``lua/``, put together in this order, the constants before them."""
     folder = resources.files("eventbus.redis") / "lua"
-    source = "\n".join((folder / f"{name}.lua").read_text(encoding="utf-8") for name in files)
+    source = "\n".join((constants, *((folder / f"{name}.lua").read_text(encoding="utf-8") for name in files)))
     return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
-def options(settings: BusSettings, keys: Keys, channel: str, life: float) -> list[str | bytes | int]:
-    """ARGV[1..7] of channel.lua."""
-    sharded = 0
-    return [
-        keys.live(channel),
-        # Another epoch for every call: a channel that is born anew must never get a name that it had.
-        os.urandom(8).hex(),
-        settings.log_limit,
-        settings.snapshot_limit,
-        settings.dedup_window,
-        sharded,
-        math.ceil(life),
-    ]
+def channel_script(settings: BusSettings, *verbs: str) -> Script:
+    """A script that begins with ``channel.lua``. The limits are a part of it, since each argument costs."""
+    return _channel_script(settings.log_limit, settings.snapshot_limit, settings.dedup_window, verbs)
 
 
-def publish(settings: BusSettings, keys: Keys, write: Write) -> Call[Published]:
-    """``publish.lua``: the events of one channel."""
-    life = max(settings.channel_ttl(write.channel), *(emission.ttl for emission in write.emissions), 0.0)
-    args = options(settings, keys, write.channel, life)
+@cache
+def _channel_script(log: int, snapshot: int, window: int, verbs: tuple[str, ...]) -> Script:
+    sharded = False
+    publish = "SPUBLISH" if sharded else "PUBLISH"
+    limits = f"local LOG_LIMIT, SNAPSHOT_LIMIT, WINDOW, PUBLISH = {log}, {snapshot}, {window}, '{publish}'"
+    return script("channel", *verbs, constants=limits)
+
+
+def fresh_epoch() -> str:
+    """For a channel that is born: one that it never had. Another one for every round trip at least."""
+    return os.urandom(8).hex()
+
+
+def options(keys: Keys, channel: str, life: float, epoch: str | None = None) -> list[Argument]:
+    """ARGV[1..3] of channel.lua."""
+    return [keys.live(channel), epoch or fresh_epoch(), math.ceil(life)]
+
+
+def publish(settings: BusSettings, keys: Keys, write: Write, epoch: str | None = None) -> Call[Published]:
+    """``publish.lua``: the events of one channel. ``epoch`` is a fresh one."""
+    life = settings.channel_ttl(write.channel)
+    args = options(keys, write.channel, life, epoch)
+    names: tuple[str, ...] = keys.channel(write.channel)
+    verbs: tuple[str, ...] = ("publish",)
     if write.owing:
-        return _publish_owed(settings, keys, write, args)
+        args += letter_options(settings, write.channel)
+        names += keys.letters(write.channel)
+        verbs = ("letters", "publish")
     for emission in write.emissions:
-        args += (emission.id, emission.keep, emission.key or "", emission.header, emission.tail)
-    return Call(script("channel", "publish"), keys.channel(write.channel), args, _decode_publish)
-
-
-def _publish_owed(settings: BusSettings, keys: Keys, write: Write, args: list[str | bytes | int]) -> Call[Published]:
-    args += letter_options(settings, write.channel)
-    for emission in write.emissions:
-        keep = "ack" if emission.owed else emission.keep
-        key = f"{emission.lane} {emission.owed}" if emission.owed else emission.key or ""
-        args += (emission.id, keep, key, emission.header, emission.tail)
-    names = (*keys.channel(write.channel), *keys.letters(write.channel))
-    return Call(script("channel", "letters", "publish"), names, args, _decode_publish)
+        args += (emission.receipt.id, emission.header, emission.tail)
+        if emission.ttl > life:
+            life = emission.ttl
+            args[2] = math.ceil(life)
+    decode = _decode_one if len(write.emissions) == 1 else partial(_decode_publish, count=len(write.emissions))
+    return Call(channel_script(settings, *verbs), names, args, decode)
 
 
 def letter_options(settings: BusSettings, channel: str) -> tuple[int, ...]:
@@ -109,9 +130,16 @@ def letter_options(settings: BusSettings, channel: str) -> tuple[int, ...]:
     )
 
 
-def _decode_publish(reply: Reply) -> Published:
-    epoch, end, receivers, pruned, *offsets = cast("list[Any]", reply)
-    return Published(Position(epoch.decode(), int(end)), offsets, receivers, pruned)
+def _decode_publish(reply: Reply, count: int) -> Published:
+    epoch, last, receivers, pruned, *known = cast("bytes", reply).split()
+    end = int(last)
+    # Said only where some id was known: else they are the last ones.
+    offsets = list(map(int, known)) if known else list(range(end - count + 1, end + 1))
+    return Published(Position(epoch.decode(), end), offsets, int(receivers), int(pruned))
+
+
+def _decode_one(reply: Reply) -> Published:
+    return _decode_publish(reply, 1)
 
 
 def read(keys: Keys, channel: str, after: int | None, page: Page | None = None) -> Call[History]:

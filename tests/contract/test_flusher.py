@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from eventbus import Bus, BusSettings, Event
+from eventbus.emission import EmissionBuilder
+from eventbus.flusher import Flusher
+from eventbus.memory import MemoryBroker, MemoryPublisher
 from eventbus.redis.reader import RedisReader
 from tests.conftest import wait_until
 
@@ -148,6 +151,44 @@ async def test_a_burst_larger_than_a_batch_goes_out_whole(bus, bus_settings):
     wait_until(lambda: bus.flush(1), "the outbox to empty", 20)
     assert [receipt.offset for receipt in receipts] == list(range(1, 3001))
     assert len(await logged(bus_settings)) == 3000
+
+
+class HeldBack:
+    """A publisher whose first batch is on its way until the gate is opened."""
+
+    def __init__(self, settings: BusSettings) -> None:
+        self.publisher = MemoryPublisher(MemoryBroker(settings))
+        self.gate = threading.Event()
+        self.sizes: list[int] = []
+
+    def publish(self, requests):
+        self.sizes.append(sum(len(request.emissions) for request in requests))
+        self.gate.wait(10)
+        return self.publisher.publish(requests)
+
+    def position(self, channel):
+        return self.publisher.position(channel)
+
+    def standing(self, channel, id_):
+        return self.publisher.standing(channel, id_)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("more", "sizes"), [(Item, [1, 100, 100]), (Urgent, [1, *[25] * 8])])
+def test_batches_are_short_where_something_is_urgent(more, sizes):
+    settings = BusSettings(redis_url="memory://", batch_events=100, spool=False)
+    held, builder = HeldBack(settings), EmissionBuilder(settings)
+    flusher = Flusher(settings, lambda: held)
+    flusher.put(builder.build("user:42:operation:1", Item()))
+    wait_until(lambda: held.sizes, "the first batch to be on its way")
+    for n in range(199):
+        flusher.put(builder.build("user:42:operation:1", Item(n=n)))
+    flusher.put(builder.build("user:42:operation:2", more()))
+    held.gate.set()
+    assert flusher.close(10)
+    assert held.sizes == sizes
 
 
 async def test_an_event_that_the_server_refuses_is_dropped_and_the_rest_goes_on(bus, bus_settings, redis_server):

@@ -24,6 +24,10 @@ class Shown(Event, name="redis.shown", keep="latest"):
     pass
 
 
+class Owed(Event, name="redis.owed", deliver="ack"):
+    pass
+
+
 @pytest.fixture
 def publisher(bus_settings):
     publisher = RedisPublisher(bus_settings)
@@ -47,6 +51,16 @@ def test_a_server_that_lost_its_scripts_gets_them_again_in_order(publisher, buil
     assert [answer.offsets[0] for answer in publisher.publish(requests)] == [2, 3, 4]
 
 
+def test_a_script_that_is_new_to_the_server_does_not_change_the_order(bus_settings, builder, redis_server):
+    redis_server.client.script_flush()
+    # The second process finds the one script there, and not the other.
+    for kinds, offsets in (([Kept], [1]), ([Owed, Kept], [2, 3])):
+        publisher = RedisPublisher(bus_settings)
+        requests = [Write("user:42", [builder.build("user:42:operation:9", kind())]) for kind in kinds]
+        assert [answer.offsets[0] for answer in publisher.publish(requests)] == offsets
+        publisher.close()
+
+
 async def test_an_evicted_state_is_another_life_without_the_old_log(publisher, builder, bus_settings, redis_server):
     first = write(publisher, builder, Kept(), Shown())
     redis_server.client.delete(Keys(bus_settings.key_prefix).channel("user:42")[0])
@@ -58,6 +72,35 @@ async def test_an_evicted_state_is_another_life_without_the_old_log(publisher, b
     assert [(entry.previous, entry.record.offset) for entry in history.log] == [(0, 1)]
     assert not history.snapshot
     await reader.aclose()
+
+
+async def test_a_log_of_the_former_layout_is_read_and_gone_on_with(publisher, builder, bus_settings, redis_server):
+    """Each entry named the one before it; now that is left out where it is the one before in number."""
+    write(publisher, builder, Kept(), Kept())
+    log = Keys(bus_settings.key_prefix).channel("user:42")[1]
+    entries = redis_server.client.xrange(log)
+    assert [list(fields) for _, fields in entries] == [[b"r"], [b"r"]]
+    redis_server.client.delete(log)
+    for previous, (id_, fields) in enumerate(entries):
+        redis_server.client.xadd(log, {"p": previous, "r": fields[b"r"]}, id=id_)
+    redis_server.client.expire(log, 3600)
+    write(publisher, builder, Shown(), Kept())
+    reader = RedisReader(bus_settings)
+    history = await reader.read("user:42", 0)
+    assert [(entry.previous, entry.record.offset) for entry in history.log] == [(0, 1), (1, 2), (2, 4)]
+    await reader.aclose()
+
+
+def test_what_a_call_that_failed_has_left_in_the_window_does_no_harm(publisher, builder, bus_settings, redis_server):
+    log = Keys(bus_settings.key_prefix).channel("user:42")[1]
+    write(publisher, builder, Kept())
+    redis_server.client.rename(log, f"{log}:aside")
+    redis_server.client.set(log, "somebody else's", ex=60)
+    emission = builder.build("user:42:operation:9", Kept())
+    (refused,) = publisher.publish([Write("user:42", [emission])])
+    assert isinstance(refused, Refused)
+    redis_server.client.rename(f"{log}:aside", log)
+    assert publisher.publish([Write("user:42", [emission])])[0].offsets == [2]
 
 
 def test_one_bad_channel_does_not_take_others_along(publisher, builder, bus_settings, redis_server):

@@ -8,6 +8,8 @@ import json
 import pytest
 
 from eventbus import Event
+from eventbus.memory import MemoryBroker, MemoryPublisher
+from eventbus.redis.publisher import RedisPublisher
 from eventbus.transport import Write
 from eventbus.wire import parse_publication
 
@@ -120,6 +122,31 @@ async def test_a_known_id_is_not_published_again(ends):
     assert [record.offset for record in heard.records()] == [1, 2, 3]
     nothing_new = write(ends, Logged(n=9), ids=["one"])
     assert (list(nothing_new.offsets), nothing_new.receivers) == ([-1], 0)
+
+
+async def test_known_ids_among_new_ones_and_an_id_twice_in_one_batch(ends):
+    heard = await listen(ends, "user:42")
+    write(ends, Logged(), Logged(), ids=["one", "two"])
+    mixed = write(ends, *(Logged(n=n) for n in range(5)), ids=["three", "two", "three", "four", "one"])
+    assert list(mixed.offsets) == [3, -2, -3, 4, -1]
+    # What stood in the window for a moment only must not be taken for known.
+    assert list(write(ends, Logged(), Logged(), ids=["five", "four"]).offsets) == [5, -4]
+    await heard.until(5)
+    assert [record.id for record in heard.records()] == ["one", "two", "three", "four", "five"]
+
+
+async def test_a_batch_that_is_sent_again_is_published_once_however_long_it_is(ends):
+    ids = [f"id-{n}" for n in range(4_500)]
+    settings = ends.settings.model_copy(update={"dedup_window": 5_000})
+    publisher = (
+        RedisPublisher(settings) if settings.redis_url.startswith("redis") else MemoryPublisher(MemoryBroker(settings))
+    )
+    emissions = [ends.builder.build("user:42:operation:9", Live(), id_=id_) for id_ in ids]
+    first, again = (publisher.publish([Write("user:42", emissions)])[0] for _ in range(2))
+    assert list(first.offsets) == list(range(1, 4_501))
+    assert list(again.offsets) == [-offset for offset in first.offsets]
+    assert again.position == first.position
+    publisher.close()
 
 
 async def test_ids_are_remembered_per_channel_and_within_the_window(ends):

@@ -15,6 +15,7 @@ from eventbus.emission import EmissionBuilder
 from eventbus.errors import InvalidRecord, Unavailable
 from eventbus.events import Event
 from eventbus.history import History
+from eventbus.history import Page as Slice
 from eventbus.memory import MemoryBroker, MemoryLetters, MemoryReader, MemorySubscriber
 from eventbus.settings import BusSettings
 from eventbus.transport import Write
@@ -51,11 +52,11 @@ class HeldReader:
     def let_go(self) -> None:
         self._open.set()
 
-    async def read(self, channel: str, after: int | None, page: object = None) -> History:
+    async def read(self, channel: str, after: int | None, page: Slice | None = None) -> History:
         self.reads += 1
         if self.error is not None:
             raise self.error
-        history = await self._reader.read(channel, after)
+        history = await self._reader.read(channel, after, page)
         if not self._open.is_set():
             self.read_and_held.append((channel, after))
             await self._open.wait()
@@ -251,6 +252,65 @@ async def test_many_who_come_at_once_share_a_reading() -> None:
         await eventually(lambda: late.page.got("gw.note") == [1, 2, 3], "another reading for who comes later")
 
 
+async def gone(own: World, line: PageLine) -> None:
+    """The page is away, and with it everything that was known of its channels."""
+    own.gateway.disconnect(line.session, 1006)
+    assert USER not in own.gateway.hub.channels
+
+
+@pytest.mark.parametrize("pages", [500, 2])
+async def test_who_comes_back_is_served_by_the_reading_that_opens_the_channel(pages: int) -> None:
+    async with world(replay_events=pages) as own:
+        line = own.connect()
+        await own.settled(line)
+        own.publish(Note(n=1), Progress(done=1))
+        await eventually(lambda: line.page.got("gw.note") == [1], "the first event")
+        await gone(own, line)
+        own.publish(*(Note(n=n) for n in range(2, 8)), Progress(done=2))
+        await turns()
+        before = own.reader.reads
+        back = own.connect(line.page)
+        await own.settled(back)
+        assert back.page.got("gw.note") == [1, 2, 3, 4, 5, 6, 7], "each once, in order"
+        assert own.reader.reads - before == 2 + (pages == 2) * 2, "one of system, one of the user's, and further pages"
+        own.publish(Note(n=8))
+        await eventually(lambda: back.page.got("gw.note")[-1] == 8, "what comes next")
+        new = own.connect()
+        await own.settled(new)
+        assert new.page.got("gw.note") == [], "a past that was read for another is not theirs"
+
+
+async def test_who_come_back_at_once_from_different_places_each_get_what_they_missed() -> None:
+    async with world() as own:
+        early, late = own.connect(), own.connect()
+        await own.settled(early)
+        await own.settled(late)
+        own.publish(Note(n=1))
+        await eventually(lambda: early.page.got("gw.note") == late.page.got("gw.note") == [1], "the first event")
+        own.gateway.disconnect(early.session, 1006)
+        own.publish(Note(n=2), Note(n=3))
+        await eventually(lambda: late.page.got("gw.note") == [1, 2, 3], "what one of them misses")
+        await gone(own, late)
+        own.publish(Note(n=4))
+        await turns()
+        for order in ((late, early), (early, late)):
+            first, second = (own.connect(Page(line.page.cursor)) for line in order)
+            for line in (first, second):
+                await own.settled(line)
+            got = [line.page.got("gw.note") for line in (first, second)]
+            assert got == [[4], [2, 3, 4]] if order[0] is late else [[2, 3, 4], [4]]
+            own.gateway.disconnect(first.session, 1006)
+            await gone(own, second)
+
+
+async def test_who_comes_back_to_another_life_of_the_channel_is_told() -> None:
+    async with world() as own:
+        line = own.connect(f"{USER}=0123abcd.5")
+        own.publish(Note(n=1))
+        await own.settled(line)
+        assert [word["reason"] for word in line.page.said("bus.gap")] == ["epoch"]
+
+
 async def test_a_shared_reading_that_is_too_old_for_who_comes_last_is_not_enough() -> None:
     async with world() as own:
         own.publish(Note(n=1))
@@ -376,7 +436,8 @@ async def test_a_session_that_ends_while_it_is_brought_up_to_date_leaves_nothing
         gateway = own.gateway
         assert not gateway.sessions
         assert not gateway.hub.channels
-        assert not gateway._lines
+        assert all(line.session.line is None for line in lines)
+        assert not gateway._catchup._newcomers
         assert not gateway._wheel._where
         assert not gateway._catchup._readings
         assert not gateway._catchup._repairs

@@ -57,6 +57,6 @@ if not was_ended then
 end
 settle()
 if fresh_leases then
-  redis.call('EXPIRE', KEYS[7], math.ceil(tonumber(ARGV[7]) * 1.125))
+  redis.call('EXPIRE', KEYS[7], math.ceil(KEPT_FOR * 1.125))
 end
 return answer()

@@ -155,7 +155,7 @@ local function settle()
     tell(n.state)
   end
   -- Asked for once in a while only: see live_on.
-  local now, life = tonumber(clock[1]), tonumber(ARGV[7])
+  local now, life = tonumber(clock[1]), KEPT_FOR
   local renew = was_empty or n['until'] < now + life
   if renew then
     n['until'] = math.ceil(now + life * 1.125)

@@ -24,9 +24,11 @@ if ARGV[1] ~= '-1' then
       break
     end
     -- Whoever may write here may write anything: an entry without our fields stays one, and stays three values.
-    local record = entry[2][4] or ''
+    local fields = entry[2]
+    local named = fields[1] == 'p'
+    local record = (named and fields[4]) or (fields[1] == 'r' and fields[2]) or ''
     log[#log + 1] = entry[1]
-    log[#log + 1] = entry[2][2]
+    log[#log + 1] = named and fields[2] or ''
     log[#log + 1] = record
     bytes = bytes - #record
   end

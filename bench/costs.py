@@ -1,0 +1,157 @@
+"""What one event costs Redis and the worker, in CPU time: `python -m bench.costs`, half a minute.
+
+Redis: batches are packed beforehand, so that nothing but the server works; `PUBLISH only` is the same arguments and the
+same publication by a script that keeps nothing. Worker: a bus emits as fast as it can, at most 10,000 events waiting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import statistics
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+import hiredis
+import redis
+
+from bench.contenders.ours import Tick
+from bench.redis_server import running_redis
+from bench.ticks import OPERATION, padding, user_name
+from eventbus import BusSettings, Receipt
+from eventbus.bus import Bus
+from eventbus.emission import EmissionBuilder
+from eventbus.redis.keys import Keys
+from eventbus.redis.resp import pack
+from eventbus.redis.scripts import Script, publish
+from eventbus.transport import Write
+
+__all__ = ["main"]
+
+_EVENTS: Final = 30_000
+_ROUNDS: Final = 3
+_IN_FLIGHT: Final = 512
+_WAITING: Final = 10_000
+_PAD: Final = padding("u00000")
+_PUBLISH_ONLY: Final = """
+local records = {}
+for i = 4, #ARGV, 3 do
+  records[#records + 1] = '17 ' .. ARGV[i + 1] .. '\\n{"offset":17,' .. ARGV[i + 2]
+end
+return redis.call('PUBLISH', ARGV[1], ARGV[2] .. ' 16\\n' .. table.concat(records, '\\n'))
+"""
+
+
+class _Shape(NamedTuple):
+    users: int
+    per_call: int
+
+
+_SHAPES: Final = (_Shape(1000, 1), _Shape(1000, 2), _Shape(100, 5), _Shape(100, 20), _Shape(4, 128))
+
+
+def _tick(number: int) -> Tick:
+    return Tick(seq=number, at=time.time_ns() // 1000, pad=_PAD)
+
+
+def _commands(shape: _Shape, floor: Script | None) -> Iterator[tuple[str, bytes]]:
+    """The source of a script and a call of it, packed."""
+    settings, keys = BusSettings(), Keys("eb")
+    builder = EmissionBuilder(settings)
+    for number in range(_EVENTS // shape.per_call):
+        channel = f"user:{user_name(number % shape.users)}"
+        topic = f"{channel}:operation:{OPERATION}"
+        call = publish(settings, keys, Write(channel, [builder.build(topic, _tick(n)) for n in range(shape.per_call)]))
+        call.script = floor or call.script
+        yield call.script.source, pack(call.command)
+
+
+def _replay(line: socket.socket, commands: Sequence[bytes], at_once: int) -> None:
+    reader = hiredis.Reader()
+    for start in range(0, len(commands), at_once):
+        some = commands[start : start + at_once]
+        line.sendall(b"".join(some))
+        for _ in some:
+            while (reply := reader.gets()) is False:
+                reader.feed(line.recv(1 << 18))
+            if isinstance(reply, Exception):
+                raise reply
+
+
+def _cpu_of_server(client: Any) -> float:
+    cpu = client.info("cpu")
+    return float(cpu["used_cpu_user"] + cpu["used_cpu_sys"])
+
+
+def _redis_cost(shape: _Shape, floor: Script | None = None) -> float:
+    """Microseconds of the server per event. A third of the batches go before, so that channels and caches are there."""
+    sources, commands = zip(*_commands(shape, floor), strict=True)
+    warm, at_once = len(commands) // 3, max(1, _IN_FLIGHT // shape.per_call)
+    with running_redis() as server:
+        client: Any = redis.Redis.from_url(server.url)
+        client.script_load(sources[0])
+        address = urlsplit(server.url)
+        with socket.create_connection((address.hostname, address.port)) as line:
+            _replay(line, commands[:warm], at_once)
+            before = _cpu_of_server(client)
+            _replay(line, commands[warm:], at_once)
+            used = _cpu_of_server(client) - before
+    return used * 1e6 / (len(commands) - warm) / shape.per_call
+
+
+class _Flood(NamedTuple):
+    per_second: float
+    emitting: float
+    outbox: float
+    redis: float
+    per_call: float
+
+
+def _flood(users: int) -> _Flood:
+    names = [user_name(number) for number in range(users)]
+    with running_redis() as server:
+        client: Any = redis.Redis.from_url(server.url)
+        bus = Bus(BusSettings(redis_url=server.url))
+
+        def emit(events: int) -> None:
+            waiting: deque[Receipt] = deque()
+            for number in range(events):
+                waiting.append(bus.emit(names[number % users], OPERATION, _tick(number)))
+                if len(waiting) > _WAITING:
+                    oldest = waiting.popleft()
+                    while oldest.fate == "waiting":
+                        time.sleep(0.001)
+            bus.flush(60)
+
+        emit(5 * users)
+        calls = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+        begin = time.perf_counter(), time.thread_time(), time.process_time(), _cpu_of_server(client)
+        emit(2 * _EVENTS)
+        end = time.perf_counter(), time.thread_time(), time.process_time(), _cpu_of_server(client)
+        calls = client.info("commandstats")["cmdstat_evalsha"]["calls"] - calls
+        bus.close()
+    wall, emitting, process, of_redis = (b - a for a, b in zip(begin, end, strict=True))
+    per_event = 1e6 / (2 * _EVENTS)
+    rest = (process - emitting) * per_event
+    return _Flood(2 * _EVENTS / wall, emitting * per_event, rest, of_redis * per_event, 2 * _EVENTS / calls)
+
+
+def main() -> None:
+    """Measure and print; medians of some rounds."""
+    floor = Script(_PUBLISH_ONLY, hashlib.sha1(_PUBLISH_ONLY.encode(), usedforsecurity=False).hexdigest())
+    print("Redis, us of CPU per event    log, ids, offset   PUBLISH only")
+    for shape in _SHAPES:
+        costs = [statistics.median(_redis_cost(shape, script) for _ in range(_ROUNDS)) for script in (None, floor)]
+        print(f"{shape.users:5} users, {shape.per_call:3} a call {costs[0]:24.1f}{costs[1]:15.1f}")
+    print("\nWorker, flat out   events/s   us of CPU per event: task   outbox's thread   Redis   events a call")
+    for users in (1, 100, 1000):
+        rounds = [_flood(users) for _ in range(_ROUNDS)]
+        rate, emitting, outbox, of_redis, per_call = (statistics.median(column) for column in zip(*rounds, strict=True))
+        print(f"{users:5} users {rate:16,.0f} {emitting:26.1f}{outbox:18.1f}{of_redis:8.1f}{per_call:16.1f}")
+
+
+if __name__ == "__main__":
+    main()

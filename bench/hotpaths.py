@@ -1,0 +1,201 @@
+"""The pure hot paths as fixed loops: no server, no socket, no thread, the same work each time.
+
+`python -m bench.hotpaths MARKS` runs each once between the marks of `counting/marks.c`; `check.py` does that under
+callgrind.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+from collections import Counter
+from collections.abc import Callable
+from itertools import count
+from typing import Final
+
+from bench.ticks import NAME, OPERATION, padding, user_name
+from eventbus import BusSettings, Event
+from eventbus.cursor import Position
+from eventbus.emission import Emission, EmissionBuilder
+from eventbus.entries import Entry, group
+from eventbus.history import History
+from eventbus.outbox import Outbox
+from eventbus.redis.keys import Keys
+from eventbus.redis.resp import pack
+from eventbus.redis.scripts import publish
+from eventbus.resume import resume
+from eventbus.transport import Write
+from eventbus.wire import join_records, parse_publication
+from webui_adapter.commands import Subscribe
+from webui_adapter.frames import text_frame
+from webui_adapter.hub import Hub
+from webui_adapter.session import Session
+from webui_adapter.settings import GatewaySettings
+from webui_adapter.tokens import Principal
+from webui_adapter.websocket import FRAMES
+
+__all__ = ["CALIBRATION", "EVENTS", "PATHS", "HotTick", "loops"]
+
+EVENTS: Final = 2_000
+"""Events that each loop works on."""
+
+CALIBRATION: Final = "calibration"
+_USERS: Final = 100
+_SESSIONS: Final = 10
+_IN_A_PUBLICATION: Final = 10
+_AT: Final = 1_790_000_000_123_456
+_CHANNEL: Final = "user:u00000"
+
+Loop = Callable[[], object]
+
+
+class HotTick(Event, name=f"{NAME}.hot"):
+    """As the benchmark's own event."""
+
+    seq: int
+    at: int
+    pad: str
+
+
+class _StillClock:
+    def now(self) -> float:
+        return 1_000.0
+
+    def wall(self) -> float:
+        return _AT / 1e6
+
+
+def _topic(number: int) -> str:
+    return f"user:{user_name(number % _USERS)}:operation:{OPERATION}"
+
+
+def _emissions(builder: EmissionBuilder) -> list[Emission]:
+    pad = padding("u00000")
+    ticks = (HotTick(seq=n, at=_AT, pad=pad) for n in range(EVENTS))
+    return [builder.build(_topic(tick.seq), tick, id_=f"id-{tick.seq}", now_us=_AT) for tick in ticks]
+
+
+def _calibration() -> Loop:
+    """What an interpreter always does: calls, attributes, dictionaries, formatting. The others are held against it."""
+
+    class Thing:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+    def loop() -> object:
+        things = {f"{n:08x}": Thing(str(n)) for n in range(EVENTS)}
+        return sum(len(thing.name) for key, thing in sorted(things.items()) if key in things)
+
+    return loop
+
+
+def _building() -> Loop:
+    builder, pad = EmissionBuilder(BusSettings()), padding("u00000")
+    return lambda: [builder.build(_topic(n), HotTick(seq=n, at=_AT, pad=pad)) for n in range(EVENTS)]
+
+
+def _queueing() -> Loop:
+    emissions = _emissions(EmissionBuilder(BusSettings()))
+    outbox: Outbox[Entry] = Outbox(EVENTS, 1 << 30)
+
+    def loop() -> object:
+        for emission in emissions:
+            outbox.push(emission, 0)
+        return outbox.pop(EVENTS, 1 << 30, 0)
+
+    return loop
+
+
+def _requesting() -> Loop:
+    settings, keys = BusSettings(), Keys("eb")
+    emissions = _emissions(EmissionBuilder(settings))
+
+    def loop() -> object:
+        requests, _ = group(emissions)
+        calls = [publish(settings, keys, request, "e1") for request in requests if isinstance(request, Write)]
+        return [pack(call.command) for call in calls], [call.decode(b"e1 1000 1 0") for call in calls]
+
+    return loop
+
+
+def _publications() -> list[bytes]:
+    records = [
+        b'%d %b\n{"offset":%d,%b' % (n, emission.header.encode(), n, emission.tail)
+        for n, emission in enumerate(_emissions(EmissionBuilder(BusSettings())), 1)
+    ]
+    starts = range(0, EVENTS, _IN_A_PUBLICATION)
+    return [join_records("e1", n, records[n : n + _IN_A_PUBLICATION]) for n in starts]
+
+
+def _parsing() -> Loop:
+    payloads = _publications()
+    return lambda: [parse_publication(payload) for payload in payloads]
+
+
+def _handing_on() -> Loop:
+    hub, clock = Hub(), _StillClock()
+    settings = GatewaySettings(jwt_secret="0" * 32)
+    sessions = [Session(f"s-{n}", settings, FRAMES, hub.dirty, Counter(), clock) for n in range(_SESSIONS)]
+    for session in sessions:
+        session.open(Principal("u00000", clock.wall() + 600, frozenset(), {}), "here")
+        session.watch(Subscribe(f"{_CHANNEL}:*", None), 0)
+        channel = hub.join(_CHANNEL, session)
+        reading = History(Position("e1", 0), 0, (), (), owed=False)
+        if not channel.live:
+            hub.repair(channel, reading, 0)
+        view = session.views[_CHANNEL]
+        session.replay(_CHANNEL, resume(view.since, reading, view.replaying, 0), None)
+        hub.settle(_CHANNEL, session)
+        session.out.clear()
+    publications = [parse_publication(payload) for payload in _publications()]
+    lives = count(1)
+
+    def loop() -> object:
+        epoch, before = f"e{next(lives)}", hub.deliveries
+        for publication in publications:
+            publication.epoch = epoch  # a new life of the channel begins at 0 again
+            hub.receive(_CHANNEL, publication)
+        assert hub.deliveries - before == EVENTS * _SESSIONS
+        for session in sessions:
+            session.out.clear()
+        return hub.deliveries
+
+    return loop
+
+
+def _framing() -> Loop:
+    events = [record.event for payload in _publications() for record in parse_publication(payload).records]
+    return lambda: [text_frame(event) for event in events]
+
+
+PATHS: Final[dict[str, Callable[[], Loop]]] = {
+    CALIBRATION: _calibration,
+    "emission building": _building,
+    "outbox push and pop": _queueing,
+    "requests for Redis": _requesting,
+    "record parsing": _parsing,
+    "hub to ten sessions": _handing_on,
+    "frame building": _framing,
+}
+
+
+def loops() -> dict[str, Loop]:
+    """A fresh loop of each path; what it needs is made before."""
+    return {name: make() for name, make in PATHS.items()}
+
+
+def main(marks: str) -> None:
+    """Run every loop once between marks; caches are warm by a run of the same work before."""
+    library = ctypes.CDLL(marks)
+    gc.disable()
+    for loop in loops().values():
+        loop()
+    for name, loop in loops().items():
+        library.loop_begins()
+        loop()
+        library.loop_ends(name.encode())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,27 @@
+"""How a batch becomes requests."""
+
+from __future__ import annotations
+
+from eventbus import BusSettings, Event
+from eventbus.emission import EmissionBuilder
+from eventbus.entries import group
+from eventbus.transport import Write
+
+
+class Fact(Event, name="entries.fact"):
+    n: int
+
+
+def test_a_channel_s_events_are_one_request_in_order_but_not_more_than_redis_does_at_once():
+    builder = EmissionBuilder(BusSettings())
+    batch = [builder.build(f"user:{n % 2}:operation:9", Fact(n=n)) for n in range(1_200)]
+    requests, members = group(batch)
+    assert [(r.channel, len(r.emissions)) for r in requests if isinstance(r, Write)] == [
+        ("user:0", 256),
+        ("user:0", 256),
+        ("user:0", 88),
+        ("user:1", 256),
+        ("user:1", 256),
+        ("user:1", 88),
+    ]
+    assert [entry for entries in members for entry in entries] == batch[::2] + batch[1::2]

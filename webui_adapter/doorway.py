@@ -1,0 +1,162 @@
+"""The first bytes of a connection: a handshake for our own path is answered here, all else is uvicorn's.
+
+Only the stand-alone gateway has it (``app.py``). A mounted one is served through ASGI, and so is here whatever comes in
+another dress: another spelling of the path, a request line with the host in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, MutableSet
+from functools import partial
+from typing import Any, cast
+
+from starlette.requests import cookie_parser
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from webui_adapter.direct import DirectConnection
+from webui_adapter.entrance import admit
+from webui_adapter.errors import HandshakeRefused
+from webui_adapter.gateway import Gateway
+from webui_adapter.handshake import Request, acceptance, check_upgrade, is_upgrade, read_request
+from webui_adapter.httpd import TOO_SLOW, EventBusHttpProtocol, refuse
+
+__all__ = ["Doorway", "make_doorway"]
+
+log = logging.getLogger(__name__)
+
+_END = b"\r\n\r\n"
+
+
+class Doorway(asyncio.Protocol):
+    """One connection until it is known what it wants.
+
+    ``otherwise`` makes the protocol for everything that is not a handshake of ours.
+    """
+
+    __slots__ = ("_begun", "_deadline", "_gateway", "_otherwise", "_state", "transport")
+
+    def __init__(self, gateway: Gateway, state: ServerState, otherwise: Callable[[], asyncio.Protocol]) -> None:
+        self._gateway = gateway
+        self._state = state
+        self._otherwise = otherwise
+        self._begun = b""
+        self._deadline: asyncio.TimerHandle | None = None
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See ``asyncio.Protocol``."""
+        # A cast, not a check: uvloop's transports do not inherit from asyncio's.
+        self.transport = cast("asyncio.Transport", transport)
+        _connections(self._state).add(self)
+        seconds = self._gateway.settings.handshake_timeout
+        self._deadline = asyncio.get_running_loop().call_later(seconds, self._too_slow)
+
+    def data_received(self, data: bytes) -> None:
+        """See ``asyncio.Protocol``."""
+        data = self._begun = self._begun + data if self._begun else data
+        if not self._may_be_ours(data):
+            self._hand_over(data)
+            return
+        limit = self._gateway.settings.max_handshake_size
+        end = data.find(_END, 0, limit)
+        if end < 0:
+            if len(data) >= limit:
+                self._refuse(HandshakeRefused(431, f"the head of a request has at most {limit} bytes"))
+            return
+        try:
+            request = read_request(data[:end])
+            if not is_upgrade(request):
+                self._hand_over(data)
+                return
+            _open_direct(self._gateway, self._state, self.transport, request, data[end + len(_END) :])
+            self._leave()
+        except HandshakeRefused as error:
+            self._refuse(error)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """See ``asyncio.Protocol``."""
+        self._leave()
+
+    def shutdown(self) -> None:
+        """The server is leaving, and nothing has been asked."""
+        self._leave()
+        self.transport.close()
+
+    def _may_be_ours(self, data: bytes) -> bool:
+        """Whether it may become a request for the WebSocket; the path may be cut anywhere."""
+        ours = f"GET {self._gateway.settings.prefix}/ws".encode()
+        size = len(ours)
+        return data[:size] == ours[: len(data)] and (len(data) <= size or data[size : size + 1] in (b" ", b"?"))
+
+    def _hand_over(self, data: bytes) -> None:
+        self._leave()
+        protocol = self._otherwise()
+        protocol.connection_made(self.transport)
+        self.transport.set_protocol(protocol)
+        protocol.data_received(data)
+
+    def _too_slow(self) -> None:
+        if self._begun:
+            self._refuse(HandshakeRefused(408, TOO_SLOW))
+        else:
+            # A connection that a browser has made in advance: there is no request that could be answered.
+            self._leave()
+            self.transport.close()
+
+    def _refuse(self, error: HandshakeRefused) -> None:
+        line = self._begun.partition(b"\r\n")[0].decode("latin-1")
+        self._leave()
+        refuse(self.transport, line, error)
+
+    def _leave(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        self._begun = b""
+        _connections(self._state).discard(self)
+
+
+def _open_direct(
+    gateway: Gateway, state: ServerState, transport: asyncio.Transport, request: Request, early: bytes
+) -> None:
+    """Make a session of a handshake, on its transport. Raises HandshakeRefused."""
+    key = check_upgrade(request)
+    headers = request.headers
+    cookie = headers.get("cookie")
+    cookies = cookie_parser(cookie) if cookie else {}
+    admitted = admit(gateway, headers, request.listed("sec-websocket-protocol"), cookies, request.query)
+    log.debug("%s - WebSocket %s", transport.get_extra_info("peername"), request.target)
+    connection = DirectConnection(gateway, transport, _connections(state))
+    connection.begin(admitted, acceptance(key, admitted.subprotocol), early)
+
+
+def make_doorway(gateway: Gateway) -> Callable[..., Doorway]:
+    """What uvicorn calls for each connection: ``uvicorn.Config(http=…)``."""
+    ours = f"{gateway.settings.prefix}/ws"
+
+    def connection(
+        *, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: Any = None
+    ) -> Doorway:
+        def otherwise() -> EventBusHttpProtocol:
+            http = EventBusHttpProtocol(config=config, server_state=server_state, app_state=app_state, _loop=_loop)
+            http.head_timeout = gateway.settings.handshake_timeout
+            http.upgrade = partial(upgrade, http, server_state)
+            return http
+
+        return Doorway(gateway, server_state, otherwise)
+
+    def upgrade(http: EventBusHttpProtocol, state: ServerState, request: Request) -> bool:
+        if request.path != ours:
+            return False
+        _open_direct(gateway, state, http.transport, request, b"")
+        return True
+
+    return connection
+
+
+def _connections(state: ServerState) -> MutableSet[Any]:
+    # uvicorn's annotation names its own protocols; what it does with them we have, too: shutdown(), transport.
+    return cast("MutableSet[Any]", state.connections)
