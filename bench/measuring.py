@@ -51,7 +51,7 @@ class _Snapshot(NamedTuple):
 
 def _cpu(servers: Sequence[Child]) -> Cpu:
     used = [cpu_of(server.pid) for server in servers]
-    return Cpu(sum(cpu.user for cpu in used), sum(cpu.system for cpu in used))
+    return Cpu(*map(sum, zip(*used, strict=True)))
 
 
 def _resident(servers: Sequence[Child]) -> int:

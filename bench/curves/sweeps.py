@@ -137,9 +137,9 @@ def _channels(extent: Extent) -> list[Stop]:
 def _gateways(extent: Extent) -> list[Stop]:
     stops = []
     for count in extent.gateways:
-        plan = replace(extent.plan, gateways=count, cases=(_everybody(50), _direct(_DIRECT_EVENTS)))
+        plan = replace(extent.plan, gateways=count, cases=(_everybody(100), _direct(_DIRECT_EVENTS)))
         everybody, direct = (case.name for case in plan.cases)
-        places = {everybody: ("50 events/s to everybody", count), direct: ("4,000/s to one each", count)}
+        places = {everybody: ("100 events/s to everybody", count), direct: ("4,000/s to one each", count)}
         stops.append(Stop("ours", plan, places))
     return stops
 
