@@ -109,7 +109,7 @@ def _start(
 def _session(contender: Contender, plan: Plan, log: Path) -> Iterator[Session]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="bench-")))
-        write_tokens(folder / "tokens", plan.connections)
+        write_tokens(folder / "tokens", max(plan.connections, _PRIMING * plan.gateways))
         progress = folder / "progress"
         progress.write_bytes(bytes(4096))
         redis = stack.enter_context(running_redis())
