@@ -34,7 +34,7 @@ $(CLIENT)/dist/client.js: $(CLIENT)/node_modules/.ready $(wildcard $(CLIENT)/src
 	cd $(CLIENT) && npm run --silent build
 	@touch $@
 
-system-parts: ## browser and load balancer for the tests, from the system's packages
+system-parts: ## browser, load balancer and RabbitMQ for the tests, from the system's packages
 	@sh tests/system-parts.sh
 
 demo: setup client ## a small, real site: index documents and watch

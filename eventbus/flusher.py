@@ -95,6 +95,11 @@ class Flusher:
         """What happened to entries on their way to the disk, by ``spooled``, ``spool_full``, ``spool_failed``."""
         return Counter() if self._spool is None else self._spool.counts
 
+    @property
+    def spool_bytes(self) -> int:
+        """Bytes that wait on this disk, of all processes. Looks at the folder each time."""
+        return 0 if self._spool is None else self._spool.used
+
     def start(self) -> None:
         """Start the thread without an event: what a process that is gone has left behind is sent."""
         with self._lock:

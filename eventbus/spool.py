@@ -115,6 +115,11 @@ class Spool:
         """Whether anything of this process is."""
         return self._own is not None and self._own.read_to < self._own.end
 
+    @property
+    def used(self) -> int:
+        """Bytes on this disk, of all processes. Looks at the folder each time."""
+        return self._used()
+
     def holds(self, topic: str) -> bool:
         """Whether something of this topic has to go first."""
         files = (*self._orphans, *(() if self._own is None else (self._own,)))

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the tests need beyond pip and npm: a Chromium and an HAProxy. Installed where that is possible, else named.
+# What the tests need beyond pip and npm: a Chromium, an HAProxy and a RabbitMQ. Installed where that is possible, else named.
 set -eu
 
 missing=""
@@ -8,6 +8,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 have chromium || have chromium-browser || have google-chrome || [ -n "${CHROMIUM:-}" ] ||
   [ -x "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" ] || missing="$missing chromium"
 have haproxy || missing="$missing haproxy"
+have rabbitmq-server || [ -x /usr/sbin/rabbitmq-server ] || missing="$missing rabbitmq-server"
 have curl || missing="$missing curl"
 [ -z "$missing" ] && exit 0
 
@@ -23,7 +24,11 @@ if have apt-get && [ "$(id -u)" = 0 ]; then
 elif have brew; then
   # shellcheck disable=SC2086
   for part in $missing; do
-    if [ "$part" = chromium ]; then brew install --cask --quiet google-chrome; else brew install --quiet "$part"; fi
+    case "$part" in
+      chromium) brew install --cask --quiet google-chrome ;;
+      rabbitmq-server) brew install --quiet rabbitmq ;;
+      *) brew install --quiet "$part" ;;
+    esac
   done
 else
   echo "make: the tests need$missing; install with: sudo apt-get install$missing" >&2

@@ -2,6 +2,7 @@
 
 from worker_adapter.carry import carry
 from worker_adapter.files import Reading, track_file
+from worker_adapter.cancelled import OperationCancelled, check_cancelled
 from worker_adapter.install import Installation, install
 from worker_adapter.progress import Progress, atrack, progress, track
 from worker_adapter.settings import WorkerSettings
@@ -13,6 +14,7 @@ __all__ = [
     "Installation",
     "Operation",
     "Part",
+    "OperationCancelled",
     "Progress",
     "Reading",
     "Stages",
@@ -21,6 +23,7 @@ __all__ = [
     "atrack",
     "carry",
     "emit_on_success",
+    "check_cancelled",
     "install",
     "progress",
     "stages",

@@ -6,6 +6,10 @@ is started (``plan-3``), everything else when it is published (a fresh id). Only
 sends a retry with the headers of the request; so it is never inherited by what a task starts.
 
 A task's id would not do: the last task of a replacement inherits the id of the task that it replaces.
+
+The operation also is a stamp of the message, in Celery's sense, so that a worker discards what it has received of an
+operation that was cancelled. A fifth header never travels: the worker's main process puts it into the request for the
+process of its pool that will run it.
 """
 
 from __future__ import annotations
@@ -16,12 +20,30 @@ from typing import Any, Final
 
 from eventbus.operation import OperationRef
 
-__all__ = ["LEAF", "OPERATION", "Leaf", "leaf_of", "operation_headers", "planned_leaf", "read_operation"]
+__all__ = [
+    "HERE",
+    "LEAF",
+    "NEVER",
+    "OPERATION",
+    "Here",
+    "Leaf",
+    "leaf_of",
+    "operation_headers",
+    "planned_leaf",
+    "read_here",
+    "read_operation",
+    "stamp",
+    "stamp_of",
+]
 
 USER: Final = "eventbus_user"
 OPERATION: Final = "eventbus_operation"
 LABEL: Final = "eventbus_label"
 LEAF: Final = "eventbus_leaf"
+HERE: Final = "eventbus_here"
+
+NEVER: Final = "1970-01-01T00:00:00+00:00"
+"""When a message expires that is published for an operation which has been cancelled: no worker will run it."""
 
 _PLANNED: Final = "plan-"
 # Celery's own tasks do its bookkeeping, except for these: what they run is the application's work.
@@ -40,6 +62,39 @@ class Leaf:
     key: str
     planned: bool
     hidden: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What a worker's main process tells the one that runs a task.
+
+    Attributes:
+        lease: milliseconds for which a mark counts that the task runs; 0: nobody renews it.
+        events: whether the worker sends task events.
+    """
+
+    lease: int = 0
+    events: bool = False
+
+
+def read_here(headers: Mapping[str, Any] | None) -> Here:
+    """What the main process said; nothing where there is none, as for an eager task."""
+    found = (headers or {}).get(HERE)
+    return Here(*found) if isinstance(found, (list, tuple)) else Here()
+
+
+def stamp_of(operation: OperationRef) -> str:
+    """The value of the operation's stamp. The user is part of it: applications may choose their own operation ids."""
+    return f"{operation.user}:{operation.op}"
+
+
+def stamp(headers: dict[str, Any], operation: OperationRef) -> None:
+    """Stamp a message, beside the stamps that it has. Lists and dicts of Celery's own are left alone."""
+    names = list(headers.get("stamped_headers") or ())
+    if OPERATION not in names:
+        names.append(OPERATION)
+    headers["stamped_headers"] = names
+    headers["stamps"] = {**(headers.get("stamps") or {}), OPERATION: stamp_of(operation)}
 
 
 def operation_headers(operation: OperationRef, label: str) -> dict[str, str]:

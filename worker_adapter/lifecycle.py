@@ -6,33 +6,53 @@ on.
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import sys
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
+from billiard.process import current_process
 from celery import states
 
 from eventbus.bus import default_bus
 from eventbus.ids import event_id
-from eventbus.operation import OperationRef, TaskFailed, TaskRetry, TaskStarted, TaskSucceeded, current_operation
-from eventbus.tally import Mark, MarkKind
+from eventbus.operation import TaskFailed, TaskRetry, TaskRevoked, TaskStarted, TaskSucceeded, current_operation
+from eventbus.tally import MarkKind
+from worker_adapter import watch, words
+from worker_adapter.cancelled import OperationCancelled, ask, known
 from worker_adapter.errortext import error_text
-from worker_adapter.headers import LEAF, OPERATION, Leaf, leaf_of, operation_headers, read_operation
+from worker_adapter.headers import (
+    HERE,
+    LEAF,
+    NEVER,
+    OPERATION,
+    leaf_of,
+    operation_headers,
+    read_here,
+    read_operation,
+    stamp,
+)
 from worker_adapter.scope import Former, Scope, current_scope, enter, leave
-from worker_adapter.settings import TaskWord, WorkerSettings
+from worker_adapter.settings import WorkerSettings
+from worker_adapter.watch import Running
 
-__all__ = ["Lifecycle", "mark"]
+__all__ = ["Lifecycle"]
+
+log = logging.getLogger(__name__)
 
 # On the request, which Celery keeps on a stack per thread and greenlet: eager tasks nest, pools run side by side.
 _PLACE: Final = "_eventbus"
 
-_Word = TaskStarted | TaskSucceeded | TaskRetry | TaskFailed
-
-
-def mark(operation: OperationRef, label: str, kind: MarkKind, leaf: Leaf) -> None:
-    """Count something that happened to a leaf. A hidden leaf that fails shows: something did go wrong."""
-    hidden = leaf.hidden and kind != "failed"
-    default_bus().mark(operation, Mark(kind, leaf.key, int(leaf.planned), hidden), label=label)
+_RELEASED: Final = "requeued"
+# A retry has been released when its next try was published.
+_MARKS: Final[Mapping[str | None, MarkKind]] = {
+    states.SUCCESS: "done",
+    states.IGNORED: "done",
+    states.FAILURE: "failed",
+    states.REVOKED: "revoked",
+    _RELEASED: "released",
+}
 
 
 class Lifecycle:
@@ -41,7 +61,7 @@ class Lifecycle:
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
 
-    def publishing(self, headers: dict[str, Any]) -> None:
+    def publishing(self, headers: dict[str, Any], properties: dict[str, Any]) -> None:
         """A message is about to be published: write on it on whose behalf, and which leaf it is."""
         scope = current_scope.get()
         if OPERATION not in headers:
@@ -51,13 +71,41 @@ class Lifecycle:
             headers.update(operation_headers(operation, scope.label if scope is not None else ""))
         if LEAF not in headers or _copied(headers, scope):
             headers[LEAF] = event_id()
+        elif headers.get("retries"):
+            self._release(headers)
+        headers.pop(HERE, None)
+        found = read_operation(headers)
+        if found is None:
+            return
+        stamp(headers, found[0])
+        # RabbitMQ drops by itself what has expired, and nobody would ever hear of it; a worker says so.
+        properties.pop("expiration", None)
+        if found[0] in known or (scope is not None and scope.watched and ask(default_bus(), found[0])):
+            # A receiver of a signal cannot keep a message from being sent; it can see to it that nobody runs it.
+            headers["expires"] = NEVER
 
     def published(self, name: str, headers: dict[str, Any]) -> None:
         """A message is with the broker. Told only now: one that could not be sent must not keep an operation open."""
         found = read_operation(headers)
         if found is None or headers.get("retries"):
             return
-        mark(*found, "published", leaf_of(name, str(headers.get("id")), headers))
+        words.mark(*found, "published", leaf_of(name, str(headers.get("id")), headers))
+
+    def _release(self, headers: dict[str, Any]) -> None:
+        """The next try is about to be published: this one runs no longer. Said before the next one can begin."""
+        found = read_operation(headers)
+        if found is None:
+            return
+        name, task_id = str(headers.get("task")), str(headers.get("id"))
+        leaf, scope, error = leaf_of(name, task_id, headers), current_scope.get(), sys.exception()
+        if scope is not None and scope.task == task_id and isinstance(error, Exception):
+            # Where there is none, it was handed to retry(); then its end tells, when it may be late for that.
+            text = error_text(error, self._settings.error_chars)
+            retry = TaskRetry(task=task_id, name=name, retries=headers["retries"] - 1, error=text)
+            words.say(self._settings, found[0], leaf, "retry", retry)
+        words.mark(*found, "released", leaf)
+        if scope is not None:
+            self._flush()  # a task waits for it; the worker's main process, which may send it too, must not
 
     def starting(self, task: Any, task_id: str) -> None:
         """A task begins here."""
@@ -68,8 +116,15 @@ class Lifecycle:
         setattr(request, _PLACE, (scope, enter(scope)))
         if scope.operation is None or scope.leaf is None:
             return
-        self._emit("started", scope, TaskStarted(task=task_id, name=task.name, retries=request.retries))
-        mark(scope.operation, scope.label, "started", scope.leaf)
+        here = read_here(request.headers)
+        began = TaskStarted(task=task_id, name=task.name, retries=request.retries)
+        words.say(self._settings, scope.operation, scope.leaf, "started", began)
+        members = words.about(task_id, task.name, request.retries)
+        late = bool(task.acks_late)
+        words.mark_started(scope.operation, scope.label, scope.leaf, here.lease, late, members)
+        if not request.is_eager:
+            scope.watched = True
+            watch.began(Running(scope, task, request.hostname, shown=here.events))
 
     def ended(self, task: Any, state: str | None, outcome: Any) -> None:
         """A task has ended here, in ``state``, with its return value or its error."""
@@ -78,6 +133,8 @@ class Lifecycle:
             return
         scope, former = place
         setattr(task.request, _PLACE, None)
+        if scope.watched:
+            watch.ended(scope)
         try:
             state, outcome = _settled(task, state, outcome)
             # Before the task is told to have succeeded, and counted: its end comes after everything that it said.
@@ -92,21 +149,23 @@ class Lifecycle:
         assert scope.operation is not None
         assert scope.leaf is not None
         about = {"task": scope.task, "name": task.name, "retries": task.request.retries}
+        say = partial(words.say, self._settings, scope.operation, scope.leaf)
         if state == states.SUCCESS:
-            self._emit("succeeded", scope, TaskSucceeded(**about))
+            say("succeeded", TaskSucceeded(**about))
         elif state == states.RETRY:
             error = error_text(outcome, self._settings.error_chars)
-            self._emit("retry", scope, TaskRetry(**about, error=error))
+            say("retry", TaskRetry(**about, error=error))
         elif state == states.FAILURE:
             for tell in scope.on_failure:
                 tell()
             error = error_text(outcome, self._settings.error_chars)
-            self._emit("failed", scope, TaskFailed(**about, error=error))
+            say("failed", TaskFailed(**about, error=error))
+        elif state == states.REVOKED:
+            say("revoked", TaskRevoked(**about, reason="cancelled"))
         # Ignore is how replace() ends: this task has done its part, and what replaces it has been published.
-        if state in (states.SUCCESS, states.IGNORED):
-            mark(scope.operation, scope.label, "done", scope.leaf)
-        elif state == states.FAILURE:
-            mark(scope.operation, scope.label, "failed", scope.leaf)
+        kind = _MARKS.get(state)
+        if kind is not None:
+            words.mark(scope.operation, scope.label, kind, scope.leaf)
 
     def _scope_of(self, task: Any, task_id: str) -> Scope:
         request = task.request
@@ -118,16 +177,6 @@ class Lifecycle:
         if found is None:
             return Scope(None, "", self._settings, task=task_id)
         return Scope(*found, self._settings, leaf_of(task.name, task_id, request.headers), task_id)
-
-    def _emit(self, word: TaskWord, scope: Scope, event: _Word) -> None:
-        assert scope.operation is not None
-        assert scope.leaf is not None
-        if word not in self._settings.events or (scope.leaf.hidden and word != "failed"):
-            return
-        # Of a task that runs twice, since its worker died before the acknowledgement, one hears once.
-        name = f"{scope.operation.op}\0{scope.leaf.key}\0{event.retries}\0{word}"
-        id_ = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-        default_bus().emit(*scope.operation, event, id=id_)
 
     def _flush(self) -> None:
         bus = default_bus()
@@ -146,11 +195,30 @@ def _copied(headers: dict[str, Any], scope: Scope | None) -> bool:
 def _settled(task: Any, state: str | None, outcome: Any) -> tuple[str | None, Any]:
     """State and outcome that count; None for a task whose end is told elsewhere or not at all."""
     if state == states.REJECTED:
-        # Requeued, it will run again; else nobody will ever run it.
-        return (None, outcome) if getattr(outcome, "requeue", False) else (states.FAILURE, outcome)
+        # Requeued, it will run again; else nobody will ever run it. What was acknowledged cannot be requeued.
+        again = getattr(outcome, "requeue", False) and task.acks_late and not task.request.is_eager
+        return (_RELEASED if again else states.FAILURE), outcome
+    if state == states.IGNORED and isinstance(outcome, OperationCancelled):
+        _store_revoked(task)
+        return states.REVOKED, outcome
     if state is None and task.request.is_eager:
         # An eager task that propagates: Celery raises before it has noted a state, and does not retry.
         error = sys.exception()
         if isinstance(error, Exception):
             return states.FAILURE, error
+    if state is None and isinstance(sys.exception(), SystemExit) and current_process().name == "MainProcess":
+        # In a pool's process it is how Celery ends a task, and the main process tells of it; here nobody else does.
+        return states.FAILURE, sys.exception()
     return state, outcome
+
+
+def _store_revoked(task: Any) -> None:
+    """Whoever waits for the result of a task that stopped itself is told what they would be told of a revoked one."""
+    request = task.request
+    if request.is_eager:
+        return
+    try:
+        stored = not (request.ignore_result or task.ignore_result) or task.store_errors_even_if_ignored
+        task.backend.mark_as_revoked(request.id, "cancelled", request=request, store_result=stored)
+    except Exception:
+        log.exception("the result of a cancelled task could not be stored")

@@ -25,6 +25,7 @@ class Scope:
         leaf: None where an operation is being started, or there is none.
         task: the task's id, empty where an operation is being started.
         announcements: events that wait for the task's success.
+        watched: a worker runs it, and asks whether it is to stop.
         on_failure: called if the task fails, for what could not know by itself how it ended.
     """
 
@@ -33,6 +34,7 @@ class Scope:
     settings: WorkerSettings
     leaf: Leaf | None = None
     task: str = ""
+    watched: bool = False
     announcements: Announcements = field(init=False)
     on_failure: list[Callable[[], None]] = field(default_factory=list)
 

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["TaskWord", "WorkerSettings"]
 
-TaskWord = Literal["started", "succeeded", "retry", "failed"]
+TaskWord = Literal["started", "succeeded", "retry", "failed", "revoked"]
 
 
 class WorkerSettings(BaseSettings):
@@ -28,7 +28,18 @@ class WorkerSettings(BaseSettings):
     error_chars: int = Field(200, ge=0, le=10_000, description="of an error's message shown; 0: the class name only")
     message_chars: int = Field(200, ge=0, le=10_000, description="of a progress' message shown")
     label_chars: int = Field(200, ge=0, le=1_000, description="of an operation's label; it travels in every message")
+    lease: float = Field(
+        30.0, ge=0, le=86_400, description="within which a worker is heard of while a task runs; 0: nobody watches"
+    )
+    cancel_poll: float = Field(0.5, gt=0, description="between two looks for operations that somebody wants stopped")
+    cancel_grace: float = Field(10.0, ge=0, description="for a task to stop by itself before its process is told to")
+    kill_grace: float = Field(5.0, ge=0, description="for a process that was told to end before it is killed")
+    cancelled_limit: int = Field(10_000, ge=1, description="cancelled operations that a process remembers")
+    flower_interval: float = Field(
+        2.0, ge=0, description="between two task-progress events for Flower, of one task; 0: none"
+    )
+    report_interval: float = Field(5.0, gt=0, description="between two words of a pool's process about its outbox")
     events: frozenset[TaskWord] = Field(
-        frozenset({"started", "succeeded", "retry", "failed"}),
+        frozenset({"started", "succeeded", "retry", "failed", "revoked"}),
         description="task.* events to emit, as a JSON list; operation.* events do not depend on them",
     )

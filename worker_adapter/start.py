@@ -19,9 +19,9 @@ from eventbus.topics import check_id, user_channel
 from worker_adapter.canvas import Plan, plan
 from worker_adapter.headers import Leaf, operation_headers
 from worker_adapter.install import install
-from worker_adapter.lifecycle import mark
 from worker_adapter.scope import Scope, inside
 from worker_adapter.settings import WorkerSettings
+from worker_adapter.words import mark
 
 __all__ = ["Operation", "astart_operation", "start_operation"]
 

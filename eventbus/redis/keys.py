@@ -39,6 +39,10 @@ class Keys:
         """Operations that somebody wants stopped, as ``channel operation``, by when that was."""
         return f"{self.prefix}:cancelled"
 
+    def outbox(self, worker: str) -> str:
+        """What the processes of a worker say of their outboxes."""
+        return f"{self.prefix}:outbox:{worker}"
+
     def letters(self, channel: str) -> tuple[str, ...]:
         """Pending, its three lanes, dead, dead:at and acked: KEYS[5..11] of ``letters.lua``."""
         stem = f"{self.prefix}:{{{channel}}}:"

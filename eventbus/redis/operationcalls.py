@@ -20,8 +20,10 @@ __all__ = [
     "Lapse",
     "advance",
     "cancel",
+    "cancelled_of",
     "cancelled_since",
     "describe",
+    "index_lives",
     "lapse",
     "leases_life",
     "list_operations",
@@ -164,11 +166,25 @@ def cancelled_since(keys: Keys, moment_ms: int) -> Command:
     return ("ZRANGEBYSCORE", keys.cancelled, moment_ms, "+inf", "WITHSCORES")
 
 
+def cancelled_of(keys: Keys, members: Sequence[tuple[str, str]]) -> Command:
+    """Command that asks of operations (channel and id) when each was to stop; nothing for one that nobody stopped."""
+    return ("ZMSCORE", keys.cancelled, *(f"{channel} {operation}" for channel, operation in members))
+
+
 def renew(keys: Keys, channel: str, operation: str, leaves: Sequence[str], until_ms: int, life: int) -> list[Command]:
-    """Commands that renew leases; the first one's answer is how many were: fewer than there are leaves, if some had
-    lapsed. The operation's keys live on, however long the task says nothing: ``life`` seconds.
+    """Commands that renew leases, and let the operation's keys live for ``life`` seconds more, however long the task
+    says nothing. The last one's answer is what the leaves are.
     """
-    *names, leases = keys.operation(channel, operation)
+    counts, tasks, leases = keys.operation(channel, operation)
     scores = [part for leaf in leaves for part in (until_ms, leaf)]
-    every = (*names, leases, keys.operations(channel))
-    return [("ZADD", leases, "XX", "GT", "CH", *scores), *(("EXPIRE", name, life) for name in every)]
+    every = (counts, tasks, leases, keys.operations(channel))
+    return [
+        ("ZADD", leases, "XX", "GT", *scores),
+        *(("EXPIRE", name, life) for name in every),
+        ("HMGET", tasks, *leaves),
+    ]
+
+
+def index_lives(settings: BusSettings, keys: Keys) -> Command:
+    """Command that lets the index of leases live while something runs."""
+    return ("EXPIRE", keys.leases, math.ceil(settings.lost_patience.total_seconds() * 1.125) + 86_400)

@@ -77,22 +77,30 @@ class Operations:
         refs = (OperationRef(channel.removeprefix("user:"), op) for channel, _, op in members)
         return list(zip(refs, (int(float(score)) for score in found[1::2]), strict=True))
 
-    def renew(self, running: Mapping[OperationRef, Sequence[str]], lease: float) -> dict[OperationRef, bool]:
-        """Say of leaves that they run, for ``lease`` seconds from now. Per operation, whether all were known to run:
-        if not, their worker has been taken for lost, and they are to be marked as started again.
+    def cancelled_of(self, refs: Sequence[OperationRef]) -> set[OperationRef]:
+        """Those of the operations that somebody wants stopped."""
+        members = [(user_channel(ref.user), ref.op) for ref in refs]
+        (scores,) = self._redis.execute(operationcalls.cancelled_of(self._keys, members))
+        return {ref for ref, score in zip(refs, scores, strict=True) if score is not None}
+
+    def renew(self, running: Mapping[OperationRef, Sequence[str]], lease: float) -> dict[OperationRef, list[str]]:
+        """Say of leaves that they run, for ``lease`` seconds from now. Returns those that had been taken for lost: they
+        are to be marked as started again. What has ended meanwhile, or waits for its next try, stays as it is.
         """
+        if not running:
+            return {}
         until = now_ms() + int(lease * 1000)
-        commands = [
-            command
-            for ref, leaves in running.items()
-            for command in operationcalls.renew(
-                self._keys, user_channel(ref.user), ref.op, leaves, until, self._life(ref.user)
-            )
-        ]
-        replies = self._redis.execute(*commands) if commands else []
-        each = len(commands) // len(running) if running else 1
-        known = replies[::each]
-        return {ref: n == len(running[ref]) for ref, n in zip(running, known, strict=True)}
+        commands, answers = [operationcalls.index_lives(self._settings, self._keys)], []
+        for ref, leaves in running.items():
+            channel = user_channel(ref.user)
+            commands += operationcalls.renew(self._keys, channel, ref.op, leaves, until, self._life(ref.user))
+            answers.append(len(commands) - 1)
+        replies = self._redis.execute(*commands)
+        lost = {
+            ref: [leaf for leaf, is_ in zip(leaves, replies[at], strict=True) if is_ is not None and is_[:1] == b"l"]
+            for at, (ref, leaves) in zip(answers, running.items(), strict=True)
+        }
+        return {ref: leaves for ref, leaves in lost.items() if leaves}
 
     def _life(self, user: str) -> int:
         return math.ceil(self._settings.channel_ttl(user_channel(user)) * 1.125)

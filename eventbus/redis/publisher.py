@@ -14,7 +14,7 @@ from eventbus.cursor import Position
 from eventbus.errors import Refused, Unavailable
 from eventbus.letters import Standing, read_standing
 from eventbus.redis.keys import Keys
-from eventbus.redis.operationcalls import advance, leases_life
+from eventbus.redis.operationcalls import advance, index_lives
 from eventbus.redis.resp import Command, pack
 from eventbus.redis.scripts import Call, publish, read
 from eventbus.settings import BusSettings
@@ -120,11 +120,10 @@ class RedisPublisher:
         Without a grace, since it is not to be looked at before the lease is over, and is kept until the operation ends.
         """
         index, now = self._keys.leases, time.time_ns() // 1_000_000
-        life = leases_life(self._settings)
         noted = (
             ("ZADD", index, "LT", now + request.lease, f"{request.channel} {request.operation}") for request in requests
         )
-        return [*noted, ("EXPIRE", index, life)]
+        return [*noted, index_lives(self._settings, self._keys)]
 
     def run(self, call: Call[R]) -> R:
         """Run one script. Raises Unavailable or Refused."""

@@ -199,11 +199,28 @@ async def test_what_is_lost_for_too_long_has_failed(real):
 
 async def test_a_lease_that_is_renewed_does_not_lapse(real):
     real.advance(Mark("plan", planned=1), Mark("published", "a", 1), start("a", lease=1))
-    assert real.desk.renew({REF: ["a"]}, 60) == {REF: True}
+    assert real.desk.renew({REF: ["a", "never heard of"]}, 60) == {}
     assert real.lapse().counts.state == "running"
-    assert real.desk.renew({REF: ["a", "never heard of"]}, 61) == {REF: False}
     real.advance(Mark("released", "a", 1))
-    assert real.desk.renew({REF: ["a"]}, 62) == {REF: False}, "it waits for its next try"
+    assert real.desk.renew({REF: ["a"]}, 62) == {}, "it waits for its next try"
+
+
+async def test_a_lease_that_is_renewed_too_late(real):
+    real.advance(Mark("plan", planned=2), start("a", late=True), start("b"), Mark("published", "c", 1))
+    real.age("a")
+    real.age("b")
+    assert real.lapse().counts.state == "lost"
+    # Of b its message would not have come again: it has failed, and nothing can be done about it.
+    assert real.desk.renew({REF: ["a", "b"]}, 60) == {REF: ["a"]}
+    assert real.advance(start("a", late=True)).state == "running"
+
+
+async def test_which_of_some_operations_are_cancelled(real):
+    other = OperationRef("42", "other")
+    real.advance(Mark("plan", planned=1), Mark("published", "a", 1))
+    assert real.desk.cancelled_of([REF, other]) == set()
+    real.desk.cancel(*REF)
+    assert real.desk.cancelled_of([REF, other]) == {REF}
 
 
 async def test_operations_are_listed_the_newest_first(real):

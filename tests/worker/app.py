@@ -15,7 +15,8 @@ from eventbus.operation import current_operation
 from worker_adapter import atrack, carry, emit_on_success, install, progress, stages, track
 
 server = os.environ.get("TESTS_REDIS", "redis://127.0.0.1:6379")
-app = Celery("tests.worker.app", broker=f"{server}/1", backend=os.environ.get("TESTS_BACKEND", f"{server}/2"))
+broker = os.environ.get("TESTS_BROKER", f"{server}/1")
+app = Celery("tests.worker.app", broker=broker, backend=os.environ.get("TESTS_BACKEND", f"{server}/2"))
 app.conf.update(
     broker_transport_options=json.loads(os.environ.get("TESTS_BROKER_OPTIONS", "{}")),
     broker_connection_retry_on_startup=True,

@@ -12,7 +12,7 @@ from eventbus.redis.keys import Keys
 from eventbus.redis.reader import RedisReader
 from eventbus.wire import parse_publication
 
-END = ("operation.succeeded", "operation.failed")
+END = ("operation.succeeded", "operation.failed", "operation.cancelled")
 
 
 @dataclass

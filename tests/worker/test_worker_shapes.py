@@ -1,4 +1,4 @@
-"""Every shape of a canvas through a real prefork worker: user and operation arrive, numbers are right, one end."""
+"""Every shape of a canvas, prefork workers, both brokers: user and operation arrive, numbers are right, one end."""
 
 import itertools
 from collections import Counter
@@ -9,6 +9,7 @@ from celery import chain, chord, group
 
 from eventbus.cursor import parse_cursor
 from tests.worker import app as a
+from tests.worker.conftest import publishing_to
 from tests.worker.listening import END, Listening, logged
 from worker_adapter import start_operation
 
@@ -128,7 +129,14 @@ SHAPES = {
 }
 
 
-@pytest.mark.usefixtures("application", "worker")
+@pytest.fixture(scope="module", params=["redis", "rabbitmq"])
+def broker(request, application, broker_url):
+    request.getfixturevalue("worker" if request.param == "redis" else "rabbit_worker")
+    with publishing_to(application.app, broker_url(request.param)):
+        yield request.param
+
+
+@pytest.mark.usefixtures("broker")
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_canvas_is_one_operation(name, redis_url):
     shape = SHAPES[name]()

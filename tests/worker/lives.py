@@ -1,0 +1,205 @@
+"""Tasks that end in every way in which one can."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from celery import Celery
+from celery.exceptions import Ignore, Reject
+
+from eventbus import default_bus
+from worker_adapter import check_cancelled, install, progress, track
+
+server = os.environ.get("TESTS_REDIS", "redis://127.0.0.1:6379")
+app = Celery(
+    "tests.worker.lives",
+    broker=os.environ.get("TESTS_BROKER", f"{server}/1"),
+    backend=os.environ.get("TESTS_BACKEND", f"{server}/2"),
+)
+app.conf.update(
+    broker_connection_retry_on_startup=True,
+    worker_prefetch_multiplier=4,
+    accept_content=["json", "pickle"],
+    task_default_queue=os.environ.get("TESTS_QUEUE", "celery"),
+    worker_lost_wait=0.5,
+    worker_cancel_long_running_tasks_on_connection_loss=True,
+    include=["tests.worker.lives"],
+)
+install(app)
+
+
+@app.task
+def ok(*args):
+    return "ok"
+
+
+@app.task(ignore_result=True)
+def quiet():
+    return "nobody reads it"
+
+
+@app.task(acks_late=True)
+def late():
+    return "ok"
+
+
+@app.task
+def fail():
+    raise ValueError("no such page")
+
+
+@app.task(acks_late=True)
+def fail_late():
+    raise ValueError("no such page")
+
+
+@app.task(soft_time_limit=1)
+def soft():
+    time.sleep(30)
+
+
+@app.task(time_limit=1)
+def hard():
+    time.sleep(30)
+
+
+@app.task(time_limit=1, acks_late=True)
+def hard_late():
+    time.sleep(30)
+
+
+@app.task(autoretry_for=(ConnectionError,), retry_backoff=False, default_retry_delay=0, max_retries=3)
+def auto(path):
+    if not _second_time(path):
+        raise ConnectionError("not yet")
+
+
+def _die():
+    default_bus().flush(5)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(autoretry_for=(ConnectionError,), retry_backoff=False, default_retry_delay=2, max_retries=3)
+def auto_later(path):
+    if not _second_time(path):
+        raise ConnectionError("not yet")
+
+
+@app.task
+def kill():
+    _die()
+
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def kill_once(path):
+    if not _second_time(path):
+        _die()
+
+
+@app.task(acks_late=True)
+def kill_late():
+    _die()
+
+
+@app.task
+def leave():
+    raise SystemExit(3)
+
+
+@app.task
+def ignore():
+    raise Ignore
+
+
+@app.task(acks_late=True)
+def reject():
+    raise Reject("not for me", requeue=False)
+
+
+@app.task(acks_late=True)
+def requeue(path):
+    if not _second_time(path):
+        raise Reject("not now", requeue=True)
+
+
+@app.task
+def requeue_early():
+    raise Reject("too late for that", requeue=True)
+
+
+@app.task
+def wait(path, seconds=60.0):
+    """Runs until its file is gone; says that it has begun by making it."""
+    Path(path).write_text(str(os.getpid()))
+    deadline = time.monotonic() + seconds
+    while Path(path).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+@app.task(acks_late=True)
+def wait_late(path):
+    wait.run(path)
+
+
+@app.task
+def steps(path):
+    """Steps for ever, and cleans up."""
+    Path(path).write_text("begun")
+    try:
+        for _ in track(iter(int, 1)):
+            time.sleep(0.01)
+    finally:
+        Path(path).write_text("cleaned up")
+
+
+@app.task
+def walk(path):
+    """Stands at 12 of 40 until its file is gone."""
+    Path(path).write_text("begun")
+    with progress(total=40, stage="reading") as steps:
+        while Path(path).exists():
+            steps.set(12)
+            time.sleep(0.01)
+        steps.set(40)
+    return "walked"
+
+
+@app.task(autoretry_for=(Exception,))
+def checks(path):
+    Path(path).write_text("begun")
+    while True:
+        time.sleep(0.01)
+        check_cancelled()
+
+
+@app.task
+def deaf(path):
+    """Hears nothing, not even a signal."""
+    Path(path).write_text(str(os.getpid()))
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            time.sleep(0.1)
+        except BaseException:  # noqa: BLE001
+            continue
+
+
+@app.task
+def publish_when(path, told):
+    """Publishes a task when its file is gone."""
+    wait.run(path)
+    mark.delay(told)
+
+
+@app.task
+def mark(path):
+    Path(path).write_text("ran")
+
+
+def _second_time(path):
+    path = Path(path)
+    if path.exists():
+        return True
+    path.touch()
+    return False

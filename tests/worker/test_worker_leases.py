@@ -1,0 +1,322 @@
+"""A worker that is lost, one that is slow, and one that is told to stop: what is said of the tasks that it ran."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from eventbus import BusSettings
+from eventbus.redis.keys import Keys
+from eventbus.redis.operations import Operations, RedisOperations
+from eventbus.redis.publisher import RedisPublisher
+from eventbus.redis.reader import RedisReader
+from tests.conftest import wait_until
+from tests.worker import lives as a
+from tests.worker.conftest import ROOT, check_log, publishing_to
+from tests.worker.listening import END, Listening
+from worker_adapter import start_operation
+
+SHORT = {"EVENTBUS_WORKER_LEASE": "3", "EVENTBUS_WORKER_CANCEL_POLL": "0.1"}
+
+
+@pytest.fixture(autouse=True)
+def _here(application, redis_url):
+    a.app.conf.result_backend = f"{redis_url.removesuffix('/0')}/2"
+    with publishing_to(a.app, f"{redis_url.removesuffix('/0')}/1"):
+        yield
+
+
+@pytest.fixture
+def settings(redis_url):
+    return BusSettings(redis_url=redis_url)
+
+
+@pytest.fixture
+def desk(settings):
+    with Operations(settings) as desk:
+        yield desk
+
+
+class World:
+    """An operation that runs in a worker of its own."""
+
+    def __init__(self, settings, desk, user, flow):
+        self.settings, self.desk, self.user = settings, desk, user
+        self.listening = Listening(settings.redis_url, user)
+        self.id = start_operation(flow.set(queue=user), user=user).id
+        self.leases = Keys(settings.key_prefix).operation(f"user:{user}", self.id)[2]
+
+    def begun(self, path):
+        wait_until(path.exists, "the task to begin")
+        self.listening.until(lambda heard: any(e.type == "task.started" for e in heard))
+
+    def info(self):
+        return self.desk.get(self.user, self.id)
+
+    def lease(self):
+        """Until when the worker was last said to be heard of (ms); None where nothing runs."""
+        redis = RedisPublisher(self.settings)
+        try:
+            (found,) = redis.execute(("ZRANGE", self.leases, 0, 0, "WITHSCORES"))
+        finally:
+            redis.close()
+        return int(found[1]) if found else None
+
+    def sweep(self):
+        """As a gateway does: look at this operation's leases."""
+
+        async def look():
+            reader = RedisReader(self.settings)
+            book = RedisOperations(self.settings, reader)
+            try:
+                return await book.lapse(f"user:{self.user} {self.id}")
+            finally:
+                await reader.aclose()
+
+        return asyncio.run(look())
+
+    def forget_lease(self):
+        """As if time had passed: the lease has run out."""
+        redis = RedisPublisher(self.settings)
+        redis.execute(*(("ZADD", self.leases, "XX", 1, leaf) for leaf in self._leaves(redis)))
+        redis.close()
+
+    def _leaves(self, redis):
+        (found,) = redis.execute(("ZRANGE", self.leases, 0, -1))
+        return found
+
+    def words(self):
+        return [
+            e.type.removeprefix("operation.")
+            for e in self.listening.events
+            if e.type.startswith("operation.") and e.type != "operation.progress"
+        ]
+
+    def until(self, *types):
+        self.listening.until(lambda heard: any(e.type in types for e in heard))
+
+    def end(self):
+        self.until(*END)
+        self.listening.close()
+        return self.words()
+
+
+@pytest.fixture
+def begin(settings, desk):
+    return lambda user, flow: World(settings, desk, user, flow)
+
+
+@pytest.fixture
+def start(start_worker):
+    def begun(queue, pool="prefork", patience=20, **more):
+        places = [] if pool == "solo" else ["-c", "2"]
+        return start_worker(
+            "--pool", pool, *places, queue=queue, app="tests.worker.lives", patience=patience, **SHORT, **more
+        )
+
+    return begun
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent"])
+def test_a_lease_is_renewed_while_a_task_runs(pool, start, begin, tmp_path):
+    path = tmp_path / "path"
+    with start(f"renewed-{pool}", pool) as worker:
+        world = begin(f"renewed-{pool}", a.wait.si(str(path)))
+        world.begun(path)
+        (running,) = world.info().tasks
+        assert (running.name, running.retries, running.lost) == ("tests.worker.lives.wait", 0, False)
+        first = world.lease()
+        wait_until(lambda: world.lease() > first, "the lease to be renewed")
+        path.unlink()
+        assert world.end() == ["queued", "started", "succeeded"]
+    assert world.lease() is None
+    check_log(worker)
+
+
+def test_a_worker_that_vanishes_and_the_message_does_not_come_again(start, begin, tmp_path):
+    path = tmp_path / "path"
+    with start("vanishes", patience=0) as worker:
+        world = begin("vanishes", a.wait.si(str(path)))
+        world.begun(path)
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+    world.forget_lease()
+    world.sweep()
+    assert world.end() == ["queued", "started", "failed"]
+    (failed,) = [e.data for e in world.listening.events if e.type == "task.failed"]
+    assert failed["error"].startswith("WorkerLost")
+    assert failed["name"] == "tests.worker.lives.wait"
+
+
+def test_a_worker_that_vanishes_and_the_message_comes_again(start, begin, broker_url, tmp_path):
+    """Over RabbitMQ, which notices at once; Redis would take its visibility timeout."""
+    path = tmp_path / "path"
+    with publishing_to(a.app, broker_url("rabbitmq")):
+        with start("again", broker="rabbitmq", patience=0) as worker:
+            world = begin("again", a.wait_late.si(str(path)))
+            world.begun(path)
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
+        world.forget_lease()
+        assert world.sweep().counts.state == "lost"
+        assert world.info().tasks[0].lost
+        path.unlink()
+        with start("again", broker="rabbitmq") as worker:
+            world.until("operation.resumed")
+            wait_until(path.exists, "the task to begin again")
+            path.unlink()
+            assert world.end() == ["queued", "started", "lost", "resumed", "succeeded"]
+    check_log(worker)
+
+
+def test_a_worker_that_was_taken_for_lost_is_heard_of_again(start, begin, tmp_path):
+    path = tmp_path / "path"
+    with start("slow") as worker:
+        world = begin("slow", a.wait_late.si(str(path)))
+        world.begun(path)
+        os.kill(worker.pid, signal.SIGSTOP)
+        try:
+            world.forget_lease()
+            assert world.sweep().counts.state == "lost"
+        finally:
+            os.kill(worker.pid, signal.SIGCONT)
+        world.until("operation.resumed")
+        path.unlink()
+        assert world.end() == ["queued", "started", "lost", "resumed", "succeeded"]
+    check_log(worker)
+
+
+def test_a_retry_that_waits_is_not_running(start, begin, tmp_path):
+    path = tmp_path / "path"
+    with start("waits"):
+        world = begin("waits", a.auto_later.si(str(path)))
+        world.until("task.retry")
+        wait_until(lambda: world.lease() is None, "the lease to be given back")
+        assert world.info().state == "running"
+        assert world.info().tasks == ()
+        assert world.end() == ["queued", "started", "succeeded"]
+
+
+def test_a_task_that_waits_for_its_time_is_queued(start, begin):
+    with start("its-time"):
+        world = begin("its-time", a.ok.si().set(countdown=1.5))
+        # Behind it in the queue, so the worker has it by then.
+        other = begin("its-time", a.ok.si())
+        other.end()
+        assert world.info().state == "queued"
+        assert world.lease() is None
+        assert world.end()[-1] == "succeeded"
+
+
+def test_a_warm_shutdown_waits_for_the_task_and_renews(start, begin, tmp_path):
+    path = tmp_path / "path"
+    with start("warm") as worker:
+        world = begin("warm", a.wait.si(str(path)))
+        world.begun(path)
+        worker.terminate()
+        first = world.lease()
+        wait_until(lambda: world.lease() > first, "the lease to be renewed while the worker waits")
+        path.unlink()
+        assert worker.wait(20) == 0
+    assert world.end() == ["queued", "started", "succeeded"]
+    assert world.lease() is None
+    check_log(worker)
+
+
+@pytest.mark.parametrize("task", ["wait", "wait_late"])
+def test_a_cold_shutdown_says_what_becomes_of_the_task(task, start, begin, tmp_path):
+    path = tmp_path / "path"
+    queue = f"cold-{task}"
+    with start(queue, patience=20) as worker:
+        world = begin(queue, getattr(a, task).si(str(path)))
+        world.begun(path)
+        worker.send_signal(signal.SIGQUIT)
+        worker.wait(20)
+    if task == "wait":
+        assert world.end() == ["queued", "started", "failed"]
+        (failed,) = [e.data for e in world.listening.events if e.type == "task.failed"]
+        assert failed["error"].startswith("WorkerShutdown")
+        return
+    assert world.info().state == "running"
+    assert world.info().tasks == ()
+    assert world.lease() is None
+    path.unlink()
+    with start(queue):
+        wait_until(path.exists, "the task to begin again")
+        path.unlink()
+        assert world.end() == ["queued", "started", "succeeded"]
+
+
+@pytest.mark.parametrize("options", [["--max-tasks-per-child", "1"], ["--autoscale", "3,1"]], ids=["max", "autoscale"])
+def test_processes_that_come_and_go_take_nothing_with_them(options, start_worker, begin):
+    queue = f"come-and-go-{options[0].strip('-')}"
+    slow = {"EVENTBUS_LINGER": "3600", "EVENTBUS_WORKER_FLUSH_BUDGET": "0"} if "max" in options[0] else {}
+    worker = start_worker("--pool", "prefork", "-c", "1", *options, queue=queue, app="tests.worker.lives", **slow)
+    with worker as process:
+        worlds = [begin(queue, a.ok.si()) for _ in range(6)]
+        assert all(world.end()[-1] == "succeeded" for world in worlds)
+    check_log(process)
+
+
+def test_redis_away_does_not_stop_the_worker(own_redis, start_worker, redis_url, tmp_path):
+    """The bus' own Redis, apart from the broker's."""
+    told = tmp_path / "told"
+    environment = {"EVENTBUS_REDIS_URL": own_redis.url, **SHORT}
+    with start_worker("--pool", "prefork", "-c", "1", queue="away", app="tests.worker.lives", **environment) as worker:
+        wait = tmp_path / "wait"
+        a.wait.si(str(wait)).set(queue="away").delay()
+        wait_until(wait.exists, "the task to begin")
+        own_redis.kill()
+        wait.unlink()
+        a.mark.si(str(told)).set(queue="away").delay().get(timeout=15)
+        assert told.exists()
+    check_log(worker)
+
+
+def test_what_a_worker_says_when_it_is_asked(start, begin, desk, tmp_path):
+    path = tmp_path / "path"
+    with start("asked") as worker:
+        world = begin("asked", a.wait.si(str(path)))
+        world.begun(path)
+
+        def said():
+            return next(iter((_inspect("eventbus") or {}).values()), {})
+
+        wait_until(lambda: said().get("leases") == 1, "the worker to renew")
+        assert {"outbox", "children", "leases", "cancelled", "trouble"} <= said().keys()
+        assert said()["outbox"]["spool_bytes"] >= 0
+        wait_until(lambda: said()["children"], "its process to say something")
+        (child,) = said()["children"].values()
+        assert child["dropped"] == {}
+        (stats,) = a.app.control.inspect(timeout=3, limit=1).stats().values()
+        assert stats["eventbus"]["leases"] == 1
+        world.desk.cancel(world.user, world.id)
+        wait_until(lambda: said()["cancelled"] >= 1, "the worker to hear of it")
+        path.unlink()
+        world.end()
+    check_log(worker)
+
+
+def _inspect(command):
+    return a.app.control.inspect(timeout=3, limit=1)._request(command)
+
+
+def test_the_command_line_knows_the_command(redis_url):
+    environment = {**os.environ, "TESTS_REDIS": redis_url.removesuffix("/0")}
+    command = [sys.executable, "-m", "celery", "-A", "tests.worker.lives", "inspect", "--list"]
+    listed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=30)
+    assert "eventbus" in listed.stdout + listed.stderr
+
+
+def test_an_eager_task_has_no_lease(begin, settings, application):
+    world = None
+    a.app.conf.task_always_eager = True
+    try:
+        world = begin("eager-lease", a.ok.si())
+        assert world.end()[-1] == "succeeded"
+    finally:
+        a.app.conf.task_always_eager = False
+    assert world.lease() is None

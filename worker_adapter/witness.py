@@ -1,0 +1,192 @@
+"""What a worker's main process sees of tasks that cannot speak for themselves: killed, timed out, expired, revoked.
+
+It hears of each task when the message comes, and keeps what the headers say for as long as Celery keeps the request.
+Whatever the pool's process may have told as well is told under the same id, and counted for the same leaf: once.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from celery.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.worker import state as worker_state
+
+from eventbus.operation import OperationRef, RevokedReason, TaskFailed, TaskRetry, TaskRevoked
+from worker_adapter import words
+from worker_adapter.cancelled import known
+from worker_adapter.errortext import error_text
+from worker_adapter.headers import HERE, NEVER, OPERATION, Leaf, leaf_of, read_here, read_operation, stamp_of
+from worker_adapter.scope import current_scope
+from worker_adapter.settings import WorkerSettings
+
+__all__ = ["Seen", "Witness"]
+
+_STOPPED: Final = "WorkerShutdown: the worker was stopped while it ran this task"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A task of an operation, as its message describes it. ``never``: published when its operation was cancelled."""
+
+    operation: OperationRef
+    label: str
+    leaf: Leaf
+    task: str
+    name: str
+    retries: int
+    never: bool = False
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What every ``task.*`` event says."""
+        return {"task": self.task, "name": self.name, "retries": self.retries}
+
+
+def seen(headers: Mapping[str, Any] | None, name: str, task_id: str, retries: int = 0) -> Seen | None:
+    """The task whose message has these headers; None if it belongs to no operation."""
+    found = read_operation(headers)
+    if found is None or headers is None:
+        return None
+    retries = int(headers.get("retries") or retries or 0)
+    never = headers.get("expires") == NEVER
+    return Seen(*found, leaf_of(name, task_id, headers), task_id, name, retries, never)
+
+
+class Witness:
+    """Hears the signals that a worker's main process sends. In any other process it hears nothing.
+
+    Attributes:
+        leasing: whether this worker renews leases (``Keeper``).
+    """
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._requests: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+        self.leasing = False
+
+    def received(self, request: Any) -> None:
+        """A message has come and will be run here, now or at its time."""
+        headers = request.request_dict
+        if read_operation(headers) is None:
+            return
+        self._requests[request.id] = request
+        lease = int(self._settings.lease * 1000) if self.leasing else 0
+        events = bool(request.eventer and request.eventer.enabled and request.task.send_events)
+        # This very dict is handed to the process that runs the task.
+        headers[HERE] = [lease, events]
+
+    def of(self, request: Any) -> Seen | None:
+        """What is known of a request."""
+        return seen(request.request_dict, request.task.name, request.id)
+
+    def among(self, requests: Iterator[Any], *, leased: bool) -> Iterator[tuple[Any, Seen]]:
+        """Those of the requests that belong to operations; ``leased``: whose leases are this worker's to renew."""
+        for request in requests:
+            if leased and not read_here(request.request_dict).lease:
+                continue
+            found = self.of(request)
+            if found is not None:
+                yield request, found
+
+    # --- how tasks end, seen from outside --------------------------------------------------------------------
+
+    def failed(self, task: Any, task_id: str, error: object) -> None:
+        """A task's result is a failure, by Celery's word."""
+        if _runs_here(task_id):
+            return  # its own end tells more
+        request = self._requests.get(task_id)
+        found = self._find(task, task_id, request)
+        if found is None or getattr(request, "_already_revoked", False):
+            return
+        if isinstance(error, TimeLimitExceeded) and _comes_again_after(task):
+            words.mark(found.operation, found.label, "released", found.leaf)
+            return
+        self._fail(found, self._text(error))
+
+    def revoked(self, task: Any, context: Any, *, terminated: bool, expired: bool) -> None:
+        """A task was discarded, or stopped."""
+        found = self._find(task, context.id, self._requests.get(context.id), context)
+        if found is None:
+            return
+        reason: RevokedReason = "terminated" if terminated else "expired" if expired else "revoked"
+        if found.never or _is_cancelled(found.operation):
+            reason = "cancelled"
+        words.say(self._settings, found.operation, found.leaf, "revoked", TaskRevoked(**found.facts, reason=reason))
+        words.mark(found.operation, found.label, "revoked", found.leaf)
+
+    def retried(self, task: Any, context: Any, reason: Any) -> None:
+        """A task will be tried again, though nobody in it said so: its process is gone, or its worker is going."""
+        if _runs_here(context.id):
+            return
+        request = self._requests.get(context.id)
+        found = self._find(task, context.id, request, context)
+        if found is None:
+            return
+        if reason is not None:
+            error = self._text(getattr(reason, "exc", None) or reason)
+            words.say(self._settings, found.operation, found.leaf, "retry", TaskRetry(**found.facts, error=error))
+        elif task.acks_late:
+            words.mark(found.operation, found.label, "released", found.leaf)
+        else:
+            # Celery says retry; but the message was acknowledged when the task began, and nobody sends another.
+            self._fail(found, _STOPPED)
+
+    def refused(self, headers: Mapping[str, Any] | None, error: object) -> None:
+        """A message names a task that this worker does not know, or cannot be read."""
+        headers = headers or {}
+        found = seen(headers, str(headers.get("task")), str(headers.get("id")))
+        if found is not None:
+            name = "NotRegistered" if isinstance(error, KeyError) else type(error).__name__
+            self._fail(found, f"{name}: {found.name}" if isinstance(error, KeyError) else self._text(error))
+
+    def stopping(self, running: Iterator[Any]) -> None:
+        """The worker is stopped without waiting: ``running`` are the requests that it has begun."""
+        cancelled = [request for request in self._requests.values() if getattr(request, "_already_cancelled", False)]
+        for request in {*running, *cancelled}:
+            found = self.of(request)
+            if found is None or getattr(request, "_already_revoked", False):
+                continue
+            if request.task.acks_late:
+                words.mark(found.operation, found.label, "released", found.leaf)
+            else:
+                self._fail(found, _STOPPED)
+
+    def _fail(self, found: Seen, error: str) -> None:
+        words.say(self._settings, found.operation, found.leaf, "failed", TaskFailed(**found.facts, error=error))
+        words.mark(found.operation, found.label, "failed", found.leaf)
+
+    def _find(self, task: Any, task_id: str, request: Any, context: Any = None) -> Seen | None:
+        if request is not None:
+            return self.of(request)
+        if context is None:
+            context = task.request_stack.top
+        return None if context is None else seen(context.headers, task.name, task_id, context.retries)
+
+    def _text(self, error: object) -> str:
+        if isinstance(error, WorkerLostError):
+            return "WorkerLost: the process that ran this task ended"
+        if isinstance(error, TimeLimitExceeded):
+            return f"TimeLimitExceeded: it ran for more than {error.args[0] if error.args else '?'} s"
+        return error_text(error, self._settings.error_chars)
+
+
+def _runs_here(task_id: str) -> bool:
+    scope = current_scope.get()
+    return scope is not None and scope.task == task_id
+
+
+def _is_cancelled(operation: OperationRef) -> bool:
+    """Whether this worker knows it, by Redis or by a revocation of the operation's stamp, which may be faster."""
+    revoked = worker_state.revoked_stamps.get(OPERATION) or ()
+    return operation in known or stamp_of(operation) in ([revoked] if isinstance(revoked, str) else revoked)
+
+
+def _comes_again_after(task: Any) -> bool:
+    """Whether a task that exceeded its time limit is put back."""
+    acknowledged = getattr(task, "acks_on_timeout", None)
+    if acknowledged is None:
+        acknowledged = getattr(task, "acks_on_failure_or_timeout", True)
+    return bool(task.acks_late) and not acknowledged

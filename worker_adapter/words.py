@@ -1,0 +1,47 @@
+"""A word about a task, said once, whichever process says it and however often."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Final
+
+from eventbus.bus import default_bus
+from eventbus.operation import OperationRef, TaskFailed, TaskRetry, TaskRevoked, TaskStarted, TaskSucceeded
+from eventbus.tally import Mark, MarkKind
+from worker_adapter.headers import Leaf
+from worker_adapter.settings import TaskWord, WorkerSettings
+
+__all__ = ["AboutTask", "about", "mark", "mark_started", "say"]
+
+AboutTask = TaskStarted | TaskSucceeded | TaskRetry | TaskFailed | TaskRevoked
+
+_NAME_CHARS: Final = 200
+
+
+def say(settings: WorkerSettings, operation: OperationRef, leaf: Leaf, word: TaskWord, event: AboutTask) -> None:
+    """Emit a ``task.*`` event, unless the settings keep it back. Of a hidden leaf only what went wrong."""
+    if word not in settings.events or (leaf.hidden and word != "failed"):
+        return
+    # Of a task that runs twice, since its worker died before the acknowledgement, one hears once; so does one of what
+    # both the pool's process and the main process have seen.
+    name = f"{operation.op}\0{leaf.key}\0{event.retries}\0{word}"
+    id_ = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    default_bus().emit(*operation, event, id=id_)
+
+
+def mark(operation: OperationRef, label: str, kind: MarkKind, leaf: Leaf) -> None:
+    """Count something that happened to a leaf. A hidden leaf that fails shows: something did go wrong."""
+    hidden = leaf.hidden and kind != "failed"
+    default_bus().mark(operation, Mark(kind, leaf.key, int(leaf.planned), hidden), label=label)
+
+
+def mark_started(operation: OperationRef, label: str, leaf: Leaf, lease: int, late: bool, members: str) -> None:
+    """Count that a leaf runs. ``lease``, ``late`` and ``members`` as in ``Mark``."""
+    begun = Mark("started", leaf.key, int(leaf.planned), leaf.hidden, lease, late, members)
+    default_bus().mark(operation, begun, label=label)
+
+
+def about(task: str, name: str, retries: int) -> str:
+    """The task, as members of a JSON object: what is told of it if its worker vanishes."""
+    return json.dumps({"task": task, "name": name[:_NAME_CHARS], "retries": retries}, separators=(",", ":"))[1:-1]
