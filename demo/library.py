@@ -15,7 +15,7 @@ from starlette.datastructures import UploadFile
 from demo.index import search_index
 from demo.outage import kill_worker
 from demo.settings import DemoSettings
-from demo.sources import Refused, installed_text, save_uploads
+from demo.sources import Refused, installed_text, poisoned_text, save_uploads
 from demo.store import Operation, Source
 from demo.tasks import Shape, app, in_batches, index_path, indexing, one_each, store_of
 from eventbus.errors import TransportError
@@ -27,8 +27,6 @@ __all__ = ["Library", "Unavailable"]
 
 log = logging.getLogger(__name__)
 
-POISON: Final = "a file that kills its worker.txt"
-_BESIDE_POISON: Final = 8
 # Of an operation that has no index yet: what the page calls the bus' states.
 _STATES: Final[Mapping[OperationState, str]] = {
     "lost": "lost",
@@ -63,12 +61,7 @@ class Library:
     def index_poisoned(self, user: str) -> dict[str, Any]:
         """Start to index a few documents, and in their midst a file that kills the process that reads it."""
         operation = uuid4().hex
-        path = self._settings.data / "uploads" / operation
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("Whoever reads this is killed.\n")
-        beside = list(self.installed()[:_BESIDE_POISON])
-        half = len(beside) // 2
-        sources = [*beside[:half], Source(POISON, path, kills=True), *beside[half:]]
+        sources = poisoned_text(self.installed(), self._settings.data / "uploads" / operation)
         return self._start(operation, user, "A file that kills its worker", sources, one_each(len(sources)))
 
     def index_uploads(self, user: str, files: Sequence[UploadFile]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from demo.settings import DemoSettings, demo_settings
 from demo.store import Source, Store
 from demo.text import NotText, Text, read_text
 from eventbus import emit
+from eventbus.bus import default_bus
 from worker_adapter import check_cancelled, install, stages
 
 __all__ = ["Shape", "app", "in_batches", "index_path", "indexing", "one_each", "store_of"]
@@ -152,6 +153,8 @@ def _index(operation: str, number: int, source: Source) -> Text | None:
     # An id of our own: if the batch has to run again, the page hears of the document once.
     event = f"{operation}-{number}"
     if source.kills:
+        # A parser that crashes has worked for a while, so its progress has left.
+        default_bus().flush()
         os.kill(os.getpid(), signal.SIGKILL)
     try:
         text = read_text(source.path, settings.max_file_bytes)
