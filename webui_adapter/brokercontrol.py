@@ -47,7 +47,7 @@ class BrokerControl:
         name = Mailbox.exchange_fmt % settings.broker_exchange
         self._exchange = Exchange(name, type="fanout", durable=False, delivery_mode="transient")
         self._waiting: dict[OperationRef, None] = {}
-        # Workers remember every stamp for ever: somebody who presses again and again is not to fill their memory.
+        # Celery's workers keep each stamp that they are told: pressing again and again is not to fill their memory.
         self._told: dict[OperationRef, None] = {}
         self._wanted = asyncio.Event()
         self._counters = counters

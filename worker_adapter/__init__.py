@@ -1,8 +1,8 @@
 """Celery's side: tasks that belong to operations, and the people who wait for them."""
 
+from worker_adapter.cancelled import OperationCancelled, check_cancelled
 from worker_adapter.carry import carry
 from worker_adapter.files import Reading, track_file
-from worker_adapter.cancelled import OperationCancelled, check_cancelled
 from worker_adapter.install import Installation, install
 from worker_adapter.progress import Progress, atrack, progress, track
 from worker_adapter.settings import WorkerSettings
@@ -13,8 +13,8 @@ from worker_adapter.success import emit_on_success
 __all__ = [
     "Installation",
     "Operation",
-    "Part",
     "OperationCancelled",
+    "Part",
     "Progress",
     "Reading",
     "Stages",
@@ -22,8 +22,8 @@ __all__ = [
     "astart_operation",
     "atrack",
     "carry",
-    "emit_on_success",
     "check_cancelled",
+    "emit_on_success",
     "install",
     "progress",
     "stages",

@@ -12,11 +12,9 @@ from celery.exceptions import Ignore, Retry, SoftTimeLimitExceeded
 
 from eventbus.bus import default_bus
 from eventbus.operation import OperationRef, TaskProgress, current_operation
-from worker_adapter.cancelled import OperationCancelled
 from worker_adapter.pace import Pace
 from worker_adapter.scope import Scope, current_scope
 from worker_adapter.settings import WorkerSettings
-from worker_adapter.watch import heed
 
 __all__ = ["Bar", "State", "outcome"]
 
@@ -81,17 +79,14 @@ class Bar:
             return
         try:
             if last or not self._ended:
+                # A word is due. What else is to be looked at a few times a second, and may raise out of a step, belongs
+                # here (not if last: a block's end raises nothing of its own).
                 self._ended = last
-                word = self._say(operation, state, measure)
-                if word is not None and not last:
-                    # Raises out of a step; a block's end raises nothing of its own.
-                    heed(self.scope, word)
+                self._say(operation, state, measure)
         finally:
             self._telling.release()
 
-    def _say(
-        self, operation: OperationRef, state: State, measure: Callable[[float], dict[str, Any]]
-    ) -> TaskProgress | None:
+    def _say(self, operation: OperationRef, state: State, measure: Callable[[float], dict[str, Any]]) -> None:
         now = monotonic()
         self.next = SILENT if self._ended else now + self.settings.progress_interval
         try:
@@ -102,8 +97,6 @@ class Bar:
         except Exception:
             # A bar that cannot be drawn must not stop the work that it is about.
             log.exception("progress could not be told")
-            return None
-        return word
 
     def end(self, error: BaseException | None, measure: Callable[[float], dict[str, Any]]) -> None:
         """The last word, for a block that ``error`` has left."""
@@ -116,8 +109,6 @@ class Bar:
 
 def outcome(error: BaseException | None) -> State:
     """What a block that ``error`` leaves has come to. A retry goes on."""
-    if isinstance(error, OperationCancelled):
-        return "failed"
     if error is None or isinstance(error, (GeneratorExit, Ignore)):
         return "done"
     return "running" if isinstance(error, Retry) else "failed"

@@ -13,7 +13,6 @@ from eventbus.bus import Bus
 from eventbus.errors import TransportError
 from eventbus.operation import OperationRef, current_operation
 from eventbus.redis.operations import Operations
-from worker_adapter.headers import stamp_of
 
 __all__ = ["Cancelled", "OperationCancelled", "Stamps", "ask", "check_cancelled", "known"]
 
@@ -82,7 +81,7 @@ class Cancelled:
 
     def stamps(self, others: Iterable[str] = ()) -> Stamps:
         """The stamps of all of them, after ``others``; the newest ``limit``."""
-        ours = [stamp_of(ref) for ref in self._known]
+        ours = [ref.stamp for ref in self._known]
         return Stamps(list(dict.fromkeys([*others, *ours]))[-self.limit :])
 
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from eventbus.operation import OperationRef
+from eventbus.operation import STAMP, OperationRef
 
 __all__ = [
     "HERE",
@@ -33,7 +33,6 @@ __all__ = [
     "read_here",
     "read_operation",
     "stamp",
-    "stamp_of",
 ]
 
 USER: Final = "eventbus_user"
@@ -83,18 +82,13 @@ def read_here(headers: Mapping[str, Any] | None) -> Here:
     return Here(*found) if isinstance(found, (list, tuple)) else Here()
 
 
-def stamp_of(operation: OperationRef) -> str:
-    """The value of the operation's stamp. The user is part of it: applications may choose their own operation ids."""
-    return f"{operation.user}:{operation.op}"
-
-
 def stamp(headers: dict[str, Any], operation: OperationRef) -> None:
     """Stamp a message, beside the stamps that it has. Lists and dicts of Celery's own are left alone."""
     names = list(headers.get("stamped_headers") or ())
-    if OPERATION not in names:
-        names.append(OPERATION)
+    if STAMP not in names:
+        names.append(STAMP)
     headers["stamped_headers"] = names
-    headers["stamps"] = {**(headers.get("stamps") or {}), OPERATION: stamp_of(operation)}
+    headers["stamps"] = {**(headers.get("stamps") or {}), STAMP: operation.stamp}
 
 
 def operation_headers(operation: OperationRef, label: str) -> dict[str, str]:

@@ -22,12 +22,11 @@ from celery.worker import state as worker_state
 
 from eventbus.bus import default_bus
 from eventbus.errors import TransportError
-from eventbus.operation import OperationRef
+from eventbus.operation import STAMP, OperationRef
 from eventbus.redis.operations import Operations
 from eventbus.redis.outboxes import Outboxes
 from worker_adapter import words
 from worker_adapter.cancelled import Stamps, known
-from worker_adapter.headers import OPERATION
 from worker_adapter.install import Installation, installation_of
 from worker_adapter.watch import outbox_facts
 from worker_adapter.witness import Seen
@@ -169,11 +168,11 @@ class Keeper(bootsteps.StartStopStep):  # type: ignore[misc] # Celery ships no t
     def _hear(self) -> None:
         assert self._desk is not None
         news = known.add(self._desk.cancelled(known.since))
-        revoked = worker_state.revoked_stamps.get(OPERATION)
+        revoked = worker_state.revoked_stamps.get(STAMP)
         if news or (len(known) and not isinstance(revoked, Stamps)):
             # Whoever revokes by this stamp through Celery has added to the list; a single value may stand there, too.
             others = [revoked] if isinstance(revoked, str) else revoked or ()
-            worker_state.revoked_stamps[OPERATION] = known.stamps(others)
+            worker_state.revoked_stamps[STAMP] = known.stamps(others)
 
     def _renew(self) -> None:
         assert self._desk is not None

@@ -14,11 +14,11 @@ from typing import Any, Final
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker import state as worker_state
 
-from eventbus.operation import OperationRef, RevokedReason, TaskFailed, TaskRetry, TaskRevoked
+from eventbus.operation import STAMP, OperationRef, RevokedReason, TaskFailed, TaskRetry, TaskRevoked
 from worker_adapter import words
 from worker_adapter.cancelled import known
 from worker_adapter.errortext import error_text
-from worker_adapter.headers import HERE, NEVER, OPERATION, Leaf, leaf_of, read_here, read_operation, stamp_of
+from worker_adapter.headers import HERE, NEVER, Leaf, leaf_of, read_here, read_operation
 from worker_adapter.scope import current_scope
 from worker_adapter.settings import WorkerSettings
 
@@ -180,8 +180,8 @@ def _runs_here(task_id: str) -> bool:
 
 def _is_cancelled(operation: OperationRef) -> bool:
     """Whether this worker knows it, by Redis or by a revocation of the operation's stamp, which may be faster."""
-    revoked = worker_state.revoked_stamps.get(OPERATION) or ()
-    return operation in known or stamp_of(operation) in ([revoked] if isinstance(revoked, str) else revoked)
+    revoked = worker_state.revoked_stamps.get(STAMP) or ()
+    return operation in known or operation.stamp in ([revoked] if isinstance(revoked, str) else revoked)
 
 
 def _comes_again_after(task: Any) -> bool:

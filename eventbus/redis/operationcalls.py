@@ -25,7 +25,6 @@ __all__ = [
     "describe",
     "index_lives",
     "lapse",
-    "leases_life",
     "list_operations",
     "look",
     "renew",
@@ -105,7 +104,7 @@ def _decode_lapse(reply: Any) -> Lapse:
     return Lapse(_decode_counts(reply), int(float(look_at)), taken, lost == 1)
 
 
-def look(settings: BusSettings, keys: Keys, member: str, claim: int, found: Lapse, now_ms: int) -> Call[int]:
+def look(keys: Keys, member: str, claim: int, found: Lapse, now_ms: int) -> Call[int]:
     """``look.lua``: when to look at an operation's leases again, into the index.
 
     One of which nothing runs stays there until it has ended: another start may have been noted between claim and look,
@@ -113,12 +112,7 @@ def look(settings: BusSettings, keys: Keys, member: str, claim: int, found: Laps
     """
     over = found.counts is None or found.counts.state in ENDED
     again = 0 if over else found.look or now_ms + _IDLE_MS
-    return Call(script("look"), (keys.leases,), (member, claim, again, leases_life(settings)), int)
-
-
-def leases_life(settings: BusSettings) -> int:
-    """Seconds that the index of leases lives after the last start, or the last look at something that runs."""
-    return math.ceil(settings.lost_patience.total_seconds() * 1.125) + 86_400
+    return Call(script("look"), (keys.leases,), (member, claim, again), int)
 
 
 def describe(settings: BusSettings, keys: Keys, channel: str, operation: str) -> Call[OperationInfo | None]:

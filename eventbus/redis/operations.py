@@ -160,5 +160,5 @@ class RedisOperations:
         else:
             call = operationcalls.lapse(self._settings, self._keys, channel, op, telling(""))
             found = await self._reader.run(call)
-        await self._reader.run(operationcalls.look(self._settings, self._keys, member, claim, found, now_ms()))
+        await self._reader.run(operationcalls.look(self._keys, member, claim, found, now_ms()))
         return found

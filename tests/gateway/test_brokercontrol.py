@@ -24,7 +24,7 @@ def test_what_is_one_too_many_is_dropped_and_counted() -> None:
 
 def test_stamps_tell_users_apart() -> None:
     assert OperationRef("ann", "9").stamp != OperationRef("bob", "9").stamp
-    # Neither part may hold a colon, so no two operations share a stamp.
+    # Neither part may hold a space, so no two operations share a stamp.
     assert OperationRef("ann", "9").stamp == "ann:9"
 
 

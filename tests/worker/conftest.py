@@ -1,6 +1,7 @@
 """A real worker, started once; the channel of each operation listened to from before its start."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from eventbus import BusSettings, configure  # noqa: E402
+from eventbus import Bus, BusSettings, configure, default_bus  # noqa: E402
+from eventbus.operation import OperationRef, current_operation  # noqa: E402
 from tests.conftest import wait_until  # noqa: E402
 from tests.worker import app as celery_application  # noqa: E402
 from tests.worker.rabbit import Rabbit  # noqa: E402
@@ -120,6 +122,23 @@ def worker(start_worker):
     with start_worker("-c", "2", "--pool", "prefork") as process:
         yield process
     check_log(process)
+
+
+@pytest.fixture
+def states():
+    """An operation without a server; returns how its progress stands, by stage."""
+    former = default_bus()
+    bus = configure(bus=Bus(BusSettings(redis_url="memory://")))
+    current_operation.set(OperationRef("ann", "by-hand"))
+
+    def read():
+        bus.flush(5)
+        snapshot = [json.loads(record.event) for record in bus.broker.read("user:ann", None).snapshot]
+        return {event["data"]["stage"]: event["data"] for event in snapshot}
+
+    yield read
+    current_operation.set(None)
+    configure(bus=former)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,6 @@ from worker_adapter import start_operation
 
 QUICK = {
     "EVENTBUS_WORKER_CANCEL_POLL": "0.1",
-    "EVENTBUS_WORKER_CANCEL_GRACE": "0.5",
     "EVENTBUS_WORKER_KILL_GRACE": "0.5",
 }
 serial = itertools.count()
@@ -33,19 +32,20 @@ def workers(start_worker, broker_url):
     """A worker of a pool and broker, with four places, started when it is first asked for."""
     open_ = []
 
-    def of(pool, broker="redis"):
-        if not open_ or open_[0][0] != (pool, broker):
+    def of(pool, broker="redis", grace="0.5"):
+        if not open_ or open_[0][0] != (pool, broker, grace):
             close()
             if pool is None:
                 return None
             publishing = publishing_to(a.app, broker_url(broker))
-            queue = f"cancel-{pool}-{broker}"
+            queue = f"cancel-{pool}-{broker}-{grace}"
+            environment = {**QUICK, "EVENTBUS_WORKER_CANCEL_GRACE": grace}
             places = [] if pool == "solo" else ["-c", "4"]
             worker = start_worker(
-                "--pool", pool, *places, queue=queue, app="tests.worker.lives", broker=broker, **QUICK
+                "--pool", pool, *places, queue=queue, app="tests.worker.lives", broker=broker, patience=0, **environment
             )
             publishing.__enter__()
-            open_.append(((pool, broker), queue, publishing, worker, worker.__enter__()))
+            open_.append(((pool, broker, grace), queue, publishing, worker, worker.__enter__()))
         return open_[0][1]
 
     def close():
@@ -104,10 +104,10 @@ def begin(redis_url, desk):
 
 
 @pytest.mark.parametrize("task", [a.steps, a.checks], ids=["track", "check_cancelled"])
-@pytest.mark.parametrize("pool", ["solo", "threads", "prefork", "gevent"])
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent"])
 def test_what_runs_stops_by_itself(task, pool, workers, begin, tmp_path):
     path = tmp_path / "path"
-    pressed = begin(task.si(str(path)), workers(pool))
+    pressed = begin(task.si(str(path)), workers(pool, grace="3600"))
     pressed.begun(path)
     pressed.press()
     assert pressed.until_cancelled() == ["cancelled"]

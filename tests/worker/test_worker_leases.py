@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -200,6 +201,17 @@ def test_a_retry_that_waits_is_not_running(start, begin, tmp_path):
         assert world.end() == ["queued", "started", "succeeded"]
 
 
+def test_what_expires_in_a_queue_of_rabbitmq_is_told(start, begin, broker_url):
+    """RabbitMQ would drop it, and nobody would ever hear of it."""
+    with publishing_to(a.app, broker_url("rabbitmq")):
+        world = begin("expires", a.ok.si().set(expires=0.2))
+        over = time.monotonic() + 0.3
+        wait_until(lambda: time.monotonic() > over, "its time to be over")
+        with start("expires", broker="rabbitmq", patience=0):
+            assert world.end()[-1] == "failed"
+    assert [e.data["reason"] for e in world.listening.events if e.type == "task.revoked"] == ["expired"]
+
+
 def test_a_task_that_waits_for_its_time_is_queued(start, begin):
     with start("its-time"):
         world = begin("its-time", a.ok.si().set(countdown=1.5))
@@ -273,6 +285,9 @@ def test_redis_away_does_not_stop_the_worker(own_redis, start_worker, redis_url,
         wait.unlink()
         a.mark.si(str(told)).set(queue="away").delay().get(timeout=15)
         assert told.exists()
+        wait_until(lambda: _said().get("trouble"), "the worker to notice")
+        own_redis.start()
+        wait_until(lambda: _said().get("trouble") == "", "the worker to go on")
     check_log(worker)
 
 
@@ -281,27 +296,25 @@ def test_what_a_worker_says_when_it_is_asked(start, begin, desk, tmp_path):
     with start("asked") as worker:
         world = begin("asked", a.wait.si(str(path)))
         world.begun(path)
-
-        def said():
-            return next(iter((_inspect("eventbus") or {}).values()), {})
-
-        wait_until(lambda: said().get("leases") == 1, "the worker to renew")
-        assert {"outbox", "children", "leases", "cancelled", "trouble"} <= said().keys()
-        assert said()["outbox"]["spool_bytes"] >= 0
-        wait_until(lambda: said()["children"], "its process to say something")
-        (child,) = said()["children"].values()
+        wait_until(lambda: _said().get("leases") == 1, "the worker to renew")
+        assert {"outbox", "children", "leases", "cancelled", "trouble"} <= _said().keys()
+        assert _said()["outbox"]["spool_bytes"] >= 0
+        wait_until(lambda: _said()["children"], "its process to say something")
+        (child,) = _said()["children"].values()
         assert child["dropped"] == {}
         (stats,) = a.app.control.inspect(timeout=3, limit=1).stats().values()
         assert stats["eventbus"]["leases"] == 1
         world.desk.cancel(world.user, world.id)
-        wait_until(lambda: said()["cancelled"] >= 1, "the worker to hear of it")
+        wait_until(lambda: _said()["cancelled"] >= 1, "the worker to hear of it")
         path.unlink()
         world.end()
     check_log(worker)
 
 
-def _inspect(command):
-    return a.app.control.inspect(timeout=3, limit=1)._request(command)
+def _said():
+    """What the one worker that runs says of itself."""
+    answers = a.app.control.inspect(timeout=3, limit=1)._request("eventbus")
+    return next(iter((answers or {}).values()), {})
 
 
 def test_the_command_line_knows_the_command(redis_url):
