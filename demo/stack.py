@@ -177,6 +177,8 @@ class Stack:
             "WEBUI_DRAIN_SPREAD": "0.2",
             "WEBUI_SHUTDOWN_GRACE": "2",
             "PYTHONUNBUFFERED": "1",
+            # A process that is killed does not clear its files away.
+            "TMPDIR": str(self.directory),
             **self._extra,
         }
 
