@@ -55,7 +55,6 @@ export class Operation {
   repeats = 0;
   /** The task that writes the index, as it has told last. @type {TaskProgress | undefined} */
   writer;
-  trouble = "";
   /** Raised when the list begins anew. */
   edition = 0;
   #provisional = false;
@@ -211,8 +210,8 @@ export class Operation {
   #taskFailed({ task, error }, time) {
     const batch = [...this.batches.values()].find((batch) => batch.task === task);
     if (batch) this.batches.delete(batch.batch);
-    this.trouble = batch ? `${batch.document}: ${error}` : error;
-    this.happened.push({ word: "task", time, text: `A task has failed. ${this.trouble}` });
+    const trouble = batch ? `${batch.document}: ${error}` : error;
+    this.happened.push({ word: "task", time, text: `A task has failed. ${trouble}` });
   }
 
   /** The bus says how it stands. @param {Stand} state @param {number} time @param {string} text @param {string} [word] */

@@ -1,7 +1,8 @@
 // All operations of this visitor, as the bus knows them: also those that this page was not there for.
-import { element, figure, make } from "./element.js";
+import { count, element, figure, make, write } from "./element.js";
 
 /** @typedef {import("/client.js").Operation} Operation */
+/** @typedef {import("/client.js").AnyEvent<import("./events.js").Events>} AnyEvent */
 /** @typedef {Pick<import("/client.js").Bus<import("./events.js").Events>, "operations">} Bus */
 
 const SHOWN = 8;
@@ -32,9 +33,13 @@ export class Others {
     this.#asking = this.#again = false;
   }
 
-  /** A word of an operation's life is a reason to ask; its progress is none. @param {string} type */
-  heard(type) {
-    if (type.startsWith("operation.") && type !== "operation.progress") void this.ask();
+  /** A word of an operation's life is a reason to ask; its progress is written down as it comes. @param {AnyEvent} event */
+  heard(event) {
+    if (event.type === "operation.progress") {
+      const { operation, done, total } = event.data;
+      const tasks = element("operations").querySelector(`[data-operation="${CSS.escape(operation)}"] .tasks`);
+      if (tasks instanceof HTMLElement) write(tasks, counted(done, total));
+    } else if (event.type.startsWith("operation.")) void this.ask();
   }
 
   /** One question at a time, and one more if something came meanwhile. */
@@ -62,6 +67,11 @@ export class Others {
   }
 }
 
+/** @param {number} done @param {number} total */
+function counted(done, total) {
+  return `${figure(done)} of ${count(total, "task")}`;
+}
+
 /** @param {Operation} operation @param {string} current */
 function item({ id, label, state, done, total, queued }, current) {
   const row = make("li", "", "");
@@ -69,6 +79,6 @@ function item({ id, label, state, done, total, queued }, current) {
   const link = make("a", "", label);
   link.setAttribute("href", `#operation=${id}`);
   if (id === current) link.setAttribute("aria-current", "true");
-  row.append(make("time", "", clock.format(queued)), link, make("span", "tasks", `${figure(done)} of ${figure(total)} tasks`), make("span", "state", WORDS[state]));
+  row.append(make("time", "", clock.format(queued)), link, make("span", "tasks", counted(done, total)), make("span", "state", WORDS[state]));
   return row;
 }

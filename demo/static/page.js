@@ -54,8 +54,8 @@ function follow(cursor) {
     if (change.status === "open") void others.ask();
   });
   others.follow(bus, shown);
-  bus.on("*", ({ type }) => {
-    if (now === bus) others.heard(type);
+  bus.on("*", (event) => {
+    if (now === bus) others.heard(event);
   });
   bus.on("error", (error) => console.warn("event bus:", error.message));
   return now;

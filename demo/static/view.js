@@ -187,9 +187,9 @@ function pace({ state, writing, writer, rate, secondsLeft }, live) {
 }
 
 /** @param {Operation} operation */
-function outcome({ state, documents, failed, total, seconds, trouble }) {
+function outcome({ state, documents, failed, total, seconds }) {
   const of = `after ${figure(documents.size)} of ${count(total, "document")}`;
-  if (state === "failed") return `Failed ${of}${trouble && `: ${trouble}`}`;
+  if (state === "failed") return `Failed ${of}`;
   if (state === "cancelled") return `Cancelled ${of}`;
   const took = seconds === undefined ? "" : ` in ${duration(seconds)}`;
   return `${count(documents.size - failed, "document")} indexed${took}`;

@@ -25,6 +25,9 @@ async def is_as_stored(visit: Visit, state: str, *, in_order: bool = True) -> No
     started = await visit.started()
     await visit.is_in(state)
     await visit.lists(started["operation"], state)
+    tasks = visit.page.locator(f'#operations li[data-operation="{started["operation"]}"] .tasks')
+    counted = visit.in_bus(started)
+    await expect(tasks).to_have_text(f"{counted.done} of {counted.total} tasks")
     assert await visit.in_site() == state
     assert visit.in_bus(started).state == state
     stored = {document.document for document in visit.in_database(started)}
