@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import sys
+import time
 from typing import Annotated, Final
 
 import typer
@@ -14,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from demo.processes import Interrupted, NotRunning
-from demo.stack import Ports, Stack
+from demo.stack import LEASE, Ports, Stack
 
 __all__ = ["main"]
 
@@ -23,6 +24,9 @@ out = Console(highlight=False)
 
 _LOOK: Final = 0.2  # seconds between two looks at the children
 _CAN_MISS: Final = {"gateway", "Flower"}
+_WORKER: Final = "Celery worker"
+# Seconds until a killed worker is started again: the page is to have said that it is gone.
+_GONE: Final = LEASE + 3
 
 
 @cli.command()
@@ -86,6 +90,7 @@ class Demo:
     def _watch(self) -> None:
         """Until somebody wants the end, or something ends that nothing works without."""
         away = set[str]()
+        again = float("inf")
         listening = True
         while not self._stack.stop.is_set():
             for name, child in self._stack.children.items():
@@ -94,6 +99,11 @@ class Demo:
                 elif name not in away:
                     away.add(name)
                     self._ended(name)
+                    again = time.monotonic() + _GONE if name == _WORKER else again
+            if time.monotonic() >= again:
+                again = float("inf")
+                self._stack.start_worker()
+                out.print("The Celery worker is back.", style="green")
             if listening:
                 listening = self._obey()
             else:
@@ -101,9 +111,12 @@ class Demo:
 
     def _ended(self, name: str) -> None:
         child = self._stack.children[name]
-        if name not in _CAN_MISS:
+        killed = name == _WORKER and child.killed
+        if name not in _CAN_MISS and not killed:
             raise NotRunning(f"the {name} has {child.ended}", child.last_lines())
         hint = "; g and Enter starts it again" if name == "gateway" else ""
+        if killed:
+            hint = f"; it is started again in {_GONE:.0f} s"
         out.print(f"The {name} has {child.ended}{hint}.", style="yellow")
 
     def _obey(self) -> bool:

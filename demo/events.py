@@ -27,9 +27,13 @@ class DocumentFailed(Event, name="document.failed", lane="high"):
 
 
 class BatchProgress(Event, name="batch.progress", lane="low", keep="latest", key="batch", ttl=timedelta(minutes=10)):
-    """How far one task is, and what it reads now. Only the newest per batch matters, and that one a reload gets too."""
+    """How far one task is, and what it reads now. Only the newest per batch matters, and that one a reload gets too.
+
+    ``task`` is Celery's id, by which Flower and ``task.failed`` call it.
+    """
 
     batch: int
+    task: str
     document: str
     done: int
     total: int

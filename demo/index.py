@@ -6,12 +6,12 @@ import contextlib
 import re
 import sqlite3
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Found", "Hit", "search_index", "write_index"]
+__all__ = ["Draft", "Found", "Hit", "draft_index", "search_index"]
 
 MAX_QUERY: Final = 200
 MAX_HITS: Final = 30
@@ -41,21 +41,37 @@ class Found:
     hits: tuple[Hit, ...]
 
 
-def write_index(path: Path, passages: Iterable[tuple[str, str]]) -> int:
-    """Index pairs of document and passage; return how many different terms there are.
+class Draft:
+    """An index that is being written."""
 
-    Under another name until it is complete: whoever finds the file finds the whole index, also if a worker died.
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def add(self, passages: Iterable[tuple[str, str]]) -> None:
+        """Index pairs of document and passage."""
+        with self._connection:
+            self._connection.executemany("INSERT INTO passages VALUES (?, ?)", passages)
+
+    def terms(self) -> int:
+        """Put it in order, and count how many different terms there are."""
+        with self._connection:
+            self._connection.execute("INSERT INTO passages(passages) VALUES ('optimize')")
+        (terms,) = self._connection.execute("SELECT count(*) FROM terms").fetchone()
+        return int(terms)
+
+
+@contextlib.contextmanager
+def draft_index(path: Path) -> Iterator[Draft]:
+    """An index, under another name until the block has ended: whoever finds the file finds the whole index, also if a
+    worker died.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as directory:
         draft = Path(directory) / "draft.sqlite"
         with contextlib.closing(sqlite3.connect(draft)) as connection:
             connection.executescript(_SCHEMA)
-            with connection:
-                connection.executemany("INSERT INTO passages VALUES (?, ?)", passages)
-            (terms,) = connection.execute("SELECT count(*) FROM terms").fetchone()
+            yield Draft(connection)
         draft.replace(path)
-    return int(terms)
 
 
 def search_index(path: Path, query: str) -> Found:

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Final
 from uuid import uuid4
 
 from kombu.exceptions import OperationalError
 from starlette.datastructures import UploadFile
 
 from demo.index import search_index
+from demo.outage import kill_worker
 from demo.settings import DemoSettings
-from demo.sources import Refused, installed_text, save_uploads
-from demo.store import Source
-from demo.tasks import index_path, indexing, store_of
+from demo.sources import Refused, installed_text, poisoned_text, save_uploads
+from demo.store import Operation, Source
+from demo.tasks import Shape, app, in_batches, index_path, indexing, one_each, store_of
+from eventbus.errors import TransportError
+from eventbus.redis.operations import Operations
+from eventbus.tally import OperationState
 from worker_adapter import start_operation
 
 __all__ = ["Library", "Unavailable"]
 
 log = logging.getLogger(__name__)
+
+# Of an operation that has no index yet: what the page calls the bus' states.
+_STATES: Final[Mapping[OperationState, str]] = {
+    "lost": "lost",
+    "cancelling": "stopping",
+    "cancelled": "cancelled",
+    "failed": "failed",
+}
 
 
 class Unavailable(RuntimeError):
@@ -42,7 +54,15 @@ class Library:
 
     def index_installed(self, user: str) -> dict[str, Any]:
         """Start to index it."""
-        return self._start(uuid4().hex, user, "The text on this machine", self.installed())
+        sources = self.installed()
+        flow = in_batches(len(sources), self._settings.batch)
+        return self._start(uuid4().hex, user, "The text on this machine", sources, flow)
+
+    def index_poisoned(self, user: str) -> dict[str, Any]:
+        """Start to index a few documents, and in their midst a file that kills the process that reads it."""
+        operation = uuid4().hex
+        sources = poisoned_text(self.installed(), self._settings.data / "uploads" / operation)
+        return self._start(operation, user, "A file that kills its worker", sources, one_each(len(sources)))
 
     def index_uploads(self, user: str, files: Sequence[UploadFile]) -> dict[str, Any]:
         """Start to index what a visitor has sent. Raises Refused."""
@@ -54,13 +74,14 @@ class Library:
             shutil.rmtree(directory, ignore_errors=True)
             raise
         label = sources[0].name if len(sources) == 1 else f"{len(sources)} files of yours"
-        return self._start(operation, user, label, sources)
+        return self._start(operation, user, label, sources, one_each(len(sources)))
 
     def operation(self, operation: str, user: str) -> dict[str, Any] | None:
         """State, cursor and the documents that are done."""
         found = self._store.operation(operation, user)
         if found is None:
             return None
+        found = replace(found, state=self._state(found))
         answer = {name: value for name, value in asdict(found).items() if name not in ("id", "user")}
         documents = [asdict(document) for document in self._store.documents(operation)]
         return {"operation": operation, **answer, "documents": documents}
@@ -73,9 +94,25 @@ class Library:
             return None
         return asdict(search_index(path, query))
 
-    def _start(self, operation: str, user: str, label: str, sources: Sequence[Source]) -> dict[str, Any]:
+    def kill_worker(self) -> None:
+        """Have the worker killed, with all its processes. Raises Unavailable where there is none."""
+        if not kill_worker(app):
+            raise Unavailable("there is no worker to kill just now; the demo starts it again after some seconds")
+
+    def _state(self, found: Operation) -> str:
+        """Nobody is left to write down that an operation was cancelled, or has lost its worker: the bus knows."""
+        if found.state == "ready":
+            return found.state
+        try:
+            with Operations() as operations:
+                known = operations.get(found.user, found.id)
+        except TransportError:
+            known = None
+        return found.state if known is None else _STATES.get(known.state, found.state)
+
+    def _start(self, operation: str, user: str, label: str, sources: Sequence[Source], shape: Shape) -> dict[str, Any]:
         self._store.add(operation, user, label, sources)
-        flow = indexing(operation, len(sources), self._settings.batch)
+        flow = indexing(operation, shape)
         try:
             # The cursor is from before the first event, so a page that connects with it misses nothing.
             started = start_operation(flow, user=user, label=label, op=operation)

@@ -81,6 +81,11 @@ class Child:
             return ""
         return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
+    @property
+    def killed(self) -> bool:
+        """Whether it was killed, by us or by somebody else."""
+        return self._process.poll() == -signal.SIGKILL
+
     def wait_ready(self, stop: threading.Event) -> None:
         """Return when it answers.
 

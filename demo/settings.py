@@ -26,9 +26,12 @@ class DemoSettings(BaseSettings):
     gateway_port: int = Field(8001, description="where the gateway listens, on the site's own host name")
     gateway: str = Field("", description="the gateway's whole address, if it is another")
 
+    flower_port: int = Field(0, description="where Flower listens, on the site's own host name; 0: nowhere")
+    trouble: bool = Field(False, description="let pages kill the worker; asked from the loopback only, all the same")
+
     pace: float = Field(0.0, ge=0, le=60, description="a document takes at least so long: something to watch")
     limit: int = Field(600, ge=1, le=5000, description="documents taken from the installed packages")
-    batch: int = Field(8, ge=1, le=100, description="documents in one task")
+    batch: int = Field(8, ge=1, le=100, description="documents in one task; uploaded files have one each")
 
     max_files: int = Field(500, ge=1, description="files in one upload")
     max_file_bytes: int = Field(5 * 1_048_576, ge=1, description="one file")

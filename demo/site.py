@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -20,6 +21,7 @@ __all__ = ["create_app"]
 
 _PAGE: Final = Path(__file__).parent / "static"
 _FRESH: Final = {"Cache-Control": "no-cache"}
+_LOOPBACK: Final = {"127.0.0.1", "localhost", "::1"}
 
 
 class Site:
@@ -33,6 +35,17 @@ class Site:
     def gateway(self, request: Request) -> str:
         """The gateway's address as seen by the browser: the site's host, whatever name it was called by."""
         return self.settings.gateway or str(request.base_url.replace(port=self.settings.gateway_port, path="/eventbus"))
+
+    def flower(self, request: Request) -> str:
+        """Flower's address as seen by the browser; empty where there is none."""
+        port = self.settings.flower_port
+        return str(request.base_url.replace(port=port, path="")) if port else ""
+
+    def may_trouble(self, request: Request) -> bool:
+        """Whether who asks may kill the worker: on this machine, under this machine's own name, in a demo's stack."""
+        client = ipaddress.ip_address(request.client.host) if request.client else None
+        near = client is not None and client.is_loopback and request.url.hostname in _LOOPBACK
+        return self.settings.trouble and near
 
     async def protect(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         """Headers that let the page load nothing foreign, and talk to the site and the gateway only."""
@@ -67,6 +80,12 @@ def visitor(site: TheSite, cookie: VisitorCookie = None) -> str:
 Visitor = Annotated[str, Depends(visitor)]
 
 
+def near(request: Request, site: TheSite) -> None:
+    """Raises HTTPException where who asks may not kill anything."""
+    if not site.may_trouble(request):
+        raise HTTPException(403, "only a page on the demo's own machine may do that")
+
+
 def page() -> Response:
     return FileResponse(_PAGE / "index.html", headers=_FRESH)
 
@@ -90,6 +109,8 @@ def login(request: Request, site: TheSite, cookie: VisitorCookie = None) -> Resp
             "token": site.visitors.token(user),
             "expires_in": TOKEN_SECONDS,
             "gateway": site.gateway(request),
+            "flower": site.flower(request),
+            "trouble": site.may_trouble(request),
             "installed": len(site.library.installed()),
             "max_files": settings.max_files,
             "max_file_bytes": settings.max_file_bytes,
@@ -108,6 +129,9 @@ async def index(request: Request, site: TheSite, user: Visitor, source: str = "u
     """Start indexing; answer with the operation and the cursor from which the page misses nothing."""
     if source == "installed":
         return await run_in_threadpool(site.library.index_installed, user)
+    if source == "poisoned":
+        near(request, site)
+        return await run_in_threadpool(site.library.index_poisoned, user)
     async with uploaded_files(request, site.settings) as files:
         return await run_in_threadpool(site.library.index_uploads, user, files)
 
@@ -118,6 +142,12 @@ def operation(operation: str, site: TheSite, user: Visitor) -> dict[str, Any]:
     if found is None:
         raise HTTPException(404, "no such operation of yours")
     return found
+
+
+def kill(site: TheSite, user: Visitor) -> dict[str, bool]:  # noqa: ARG001 - somebody has to be logged in
+    """Kill the worker with all its processes. Raises Unavailable where there is none just now."""
+    site.library.kill_worker()
+    return {"killed": True}
 
 
 def search(
@@ -147,6 +177,7 @@ def create_app(settings: DemoSettings | None = None) -> FastAPI:
     app.post("/index")(index)
     app.get("/operations/{operation}")(operation)
     app.get("/search")(search)
+    app.post("/worker/kill", dependencies=[Depends(near)])(kill)
     app.exception_handler(Refused)(refused)
     app.exception_handler(Unavailable)(refused)
     app.mount("/static", StaticFiles(directory=_PAGE))

@@ -17,7 +17,10 @@ from starlette.requests import Request
 from demo.settings import DemoSettings
 from demo.store import Source
 
-__all__ = ["Refused", "installed_text", "save_uploads", "uploaded_files"]
+__all__ = ["POISON", "Refused", "installed_text", "poisoned_text", "save_uploads", "uploaded_files"]
+
+POISON: Final = "a file that kills its worker.txt"
+_BESIDE_POISON: Final = 8
 
 MAX_NAME: Final = 120
 # Boundaries, headers and names of the parts of an upload, per file.
@@ -54,6 +57,15 @@ def _is_prose(file: PurePosixPath) -> bool:
     if file.name in _DULL or _DULL.intersection(file.parts):
         return False
     return file.suffix.lower() in _SUFFIXES or file.name == "METADATA" or file.stem.upper() == "README"
+
+
+def poisoned_text(harmless: Sequence[Source], directory: Path) -> list[Source]:
+    """A few of the harmless documents, and in their midst one that kills the process which reads it."""
+    directory.mkdir(parents=True)
+    path = directory / "0"
+    path.write_text("Whoever reads this is killed.\n")
+    half = _BESIDE_POISON // 2
+    return [*harmless[:half], Source(POISON, path, kills=True), *harmless[half:_BESIDE_POISON]]
 
 
 @asynccontextmanager

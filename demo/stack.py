@@ -16,14 +16,17 @@ from typing import Final, Self
 import redis
 from celery import Celery
 
+from demo.outage import give_back
 from demo.processes import Child, NotRunning, Program, answers, end_all, require_free
 from demo.redisserver import broker_url, forget, pings, server_program
 from demo.settings import CLIENT
 from demo.visitors import GATEWAY
 
-__all__ = ["Ports", "Stack"]
+__all__ = ["LEASE", "Ports", "Stack"]
 
 ROOT: Final = Path(__file__).parent.parent
+# Seconds within which a running task's worker is heard of; the gateway looks twice a second.
+LEASE: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,13 @@ class Stack:
         self._run(self._gateway())
         self.children["gateway"].wait_ready(self.stop)
 
+    def start_worker(self) -> None:
+        """Start the worker again, which was killed. What it had begun comes again."""
+        self.children["Celery worker"].end(grace=0)
+        give_back(self.broker, self.prefix)
+        self._run(self._worker())
+        self.children["Celery worker"].wait_ready(self.stop)
+
     def stop_gateway(self, signal_: signal.Signals = signal.SIGTERM) -> None:
         """Stop the gateway; everything else goes on."""
         child = self.children["gateway"]
@@ -111,6 +121,11 @@ class Stack:
     def url(self) -> str:
         """Of the page."""
         return f"http://127.0.0.1:{self.ports.site}/"
+
+    @property
+    def broker(self) -> str:
+        """Celery's database of the server."""
+        return broker_url(self.redis_url)
 
     @property
     def redis_shown(self) -> str:
@@ -141,9 +156,18 @@ class Stack:
             "EVENTBUS_KEY_PREFIX": self.prefix,
             "DEMO_DATA": str(data),
             "DEMO_SECRET": secret,
-            "DEMO_BROKER": broker_url(self.redis_url),
+            "DEMO_BROKER": self.broker,
             "DEMO_PREFIX": self.prefix,
             "DEMO_GATEWAY_PORT": str(self.ports.gateway),
+            "DEMO_FLOWER_PORT": str(self.ports.flower or 0),
+            # The site listens on the loopback, and the worker is this run's own.
+            "DEMO_TROUBLE": "1",
+            # A person waits for what takes half a minute by default: that a dead worker is noticed.
+            "EVENTBUS_WORKER_LEASE": str(LEASE),
+            "EVENTBUS_WORKER_CANCEL_POLL": "0.2",
+            "WEBUI_SWEEP_INTERVAL": "0.5",
+            "WEBUI_SWEEP_LEASE": "5",
+            "WEBUI_LEASE_GRACE": str(LEASE),
             "WEBUI_PORT": str(self.ports.gateway),
             "WEBUI_JWT_SECRET": secret,
             "WEBUI_JWT_AUDIENCE": GATEWAY,
@@ -153,6 +177,8 @@ class Stack:
             "WEBUI_DRAIN_SPREAD": "0.2",
             "WEBUI_SHUTDOWN_GRACE": "2",
             "PYTHONUNBUFFERED": "1",
+            # A process that is killed does not clear its files away.
+            "TMPDIR": str(self.directory),
             **self._extra,
         }
 
@@ -185,13 +211,13 @@ class Stack:
 
     def _worker_answers(self) -> bool:
         keys = {"global_keyprefix": f"{self.prefix}:"}
-        with Celery(broker=broker_url(self.redis_url), set_as_current=False) as app:
+        with Celery(broker=self.broker, set_as_current=False) as app:
             app.conf.broker_transport_options = keys
             found = app.control.ping(destination=[self._worker_name], timeout=0.5, limit=1)
         return bool(found)
 
     def _forget(self) -> None:
-        for url in (self.redis_url, broker_url(self.redis_url)):
+        for url in (self.redis_url, self.broker):
             try:
                 forget(url, self.prefix)
             except redis.RedisError as error:

@@ -20,6 +20,7 @@ CREATE TABLE IF NOT EXISTS operations (
     state TEXT NOT NULL DEFAULT 'running', terms INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS documents (
     operation TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, path TEXT NOT NULL,
+    kills INTEGER NOT NULL DEFAULT 0,
     state TEXT NOT NULL DEFAULT 'waiting', finished INTEGER, passages INTEGER NOT NULL DEFAULT 0,
     words INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0, reason TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (operation, number));
@@ -31,21 +32,25 @@ CREATE TABLE IF NOT EXISTS passages (
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file to index, under the name that the page shows; names of one operation differ."""
+    """A file to index, under the name that the page shows; names of one operation differ.
+
+    ``kills``: its task is to kill the process that reads it, as a file would that a parser crashes on.
+    """
 
     name: str
     path: Path
+    kills: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """``cursor``: the user's channel before the operation's first event."""
+    """``cursor``: the user's channel before the operation's first event. ``state`` is about the index."""
 
     id: str
     user: str
     label: str
     cursor: str
-    state: Literal["running", "ready", "failed"]
+    state: str
     terms: int
     total: int
 
@@ -79,8 +84,8 @@ class Store:
         with self._open() as connection:
             connection.execute("INSERT INTO operations (id, user, label) VALUES (?, ?, ?)", (operation, user, label))
             connection.executemany(
-                "INSERT INTO documents (operation, number, name, path) VALUES (?, ?, ?, ?)",
-                [(operation, number, source.name, str(source.path)) for number, source in enumerate(sources)],
+                "INSERT INTO documents (operation, number, name, path, kills) VALUES (?, ?, ?, ?, ?)",
+                [(operation, number, one.name, str(one.path), one.kills) for number, one in enumerate(sources)],
             )
 
     def started(self, operation: str, cursor: str) -> None:
@@ -97,9 +102,9 @@ class Store:
         """A document by its number."""
         with self._open() as connection:
             row = connection.execute(
-                "SELECT name, path FROM documents WHERE operation = ? AND number = ?", (operation, number)
+                "SELECT name, path, kills FROM documents WHERE operation = ? AND number = ?", (operation, number)
             ).fetchone()
-        return Source(row[0], Path(row[1]))
+        return Source(row[0], Path(row[1]), bool(row[2]))
 
     def indexed(self, operation: str, number: int, text: Text) -> None:
         """A document is done. A task that runs again writes the same again."""

@@ -1,27 +1,35 @@
-"""The work: a chord of batches, and a body that writes the index.
+"""The work: a chord of tasks that read documents, and a body that writes the index.
 
 Nothing here mentions users, channels or Redis: the operation travels with the tasks, and ``emit`` finds it.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Final, TypedDict
+from uuid import uuid4
 
-from celery import Celery, chord
+from celery import Celery, Task, chord
 from celery.canvas import Signature
+from celery.exceptions import WorkerLostError
 
 from demo.events import BatchProgress, DocumentFailed, DocumentIndexed, IndexReady
-from demo.index import write_index
+from demo.index import draft_index
 from demo.settings import DemoSettings, demo_settings
 from demo.store import Source, Store
 from demo.text import NotText, Text, read_text
 from eventbus import emit
-from worker_adapter import install, progress
+from eventbus.bus import default_bus
+from worker_adapter import check_cancelled, install, stages
 
-__all__ = ["app", "index_path", "indexing", "store_of"]
+__all__ = ["Shape", "app", "in_batches", "index_path", "indexing", "one_each", "store_of"]
+
+# How much less a document takes to be written into the index than to be read.
+_QUICKER: Final = 20
 
 
 def make_app(settings: DemoSettings) -> Celery:
@@ -34,9 +42,11 @@ def make_app(settings: DemoSettings) -> Celery:
         result_backend_transport_options=keys,
         broker_connection_retry_on_startup=True,
         result_expires=3600,
-        # A batch whose worker was killed runs again; documents and events of it are counted once all the same.
+        # What a worker had begun that is gone as a whole comes again; documents and events of it are counted once all
+        # the same.
         task_acks_late=True,
-        task_reject_on_worker_lost=True,
+        # In workers only: what lets them be killed.
+        imports=("demo.outage",),
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
     )
@@ -65,28 +75,73 @@ def index_path(settings: DemoSettings, operation: str) -> Path:
     return settings.data / "indexes" / f"{operation}.sqlite"
 
 
-def indexing(operation: str, documents: int, batch: int) -> Signature:
-    """The canvas for an operation with so many documents."""
+Shape = Callable[[str], list[Signature]]
+"""The tasks that read the documents of an operation."""
+
+
+def indexing(operation: str, shape: Shape) -> Signature:
+    """The canvas for an operation."""
+    return chord(shape(operation), write.s(operation))
+
+
+def in_batches(documents: int, size: int) -> Shape:
+    """So many documents in tasks of ``size``: for those that are known to be harmless, and are many."""
     numbers = range(documents)
-    batches = [list(numbers[start : start + batch]) for start in range(0, documents, batch)]
-    header = [index_batch.s(operation, number, members) for number, members in enumerate(batches, 1)]
-    return chord(header, write.s(operation).on_error(give_up.si(operation)))
+    cut = [list(numbers[start : start + size]) for start in range(0, documents, size)]
+    return lambda operation: [index_batch.s(operation, number, members) for number, members in enumerate(cut, 1)]
 
 
-@app.task(name="demo.index_batch")  # type: ignore[untyped-decorator] # Celery has no types
-def index_batch(operation: str, batch: int, numbers: Sequence[int]) -> BatchDone:
+def one_each(documents: int) -> Shape:
+    """Each document in a task of its own: whatever one does to its process, it does to itself alone."""
+    return lambda operation: [_file(operation, number) for number in range(documents)]
+
+
+def _file(operation: str, number: int) -> Signature:
+    task = uuid4().hex
+    lost = file_lost.si(operation=operation, number=number, task=task)
+    return index_file.s(operation, number).set(task_id=task).on_error(lost)
+
+
+# A batch whose process was killed runs again: by whatever it was killed, it was not these files.
+@app.task(name="demo.index_batch", bind=True, reject_on_worker_lost=True)  # type: ignore[untyped-decorator] # no types
+def index_batch(self: Task, operation: str, batch: int, numbers: Sequence[int]) -> BatchDone:
     """Read, split and tokenise some documents. One that fails is told of, and the next one's turn comes."""
+    return _read(self.request.id, operation, batch, numbers)
+
+
+# Run again, a file that has killed its process would kill the next one, and so on. The default: it has failed.
+@app.task(name="demo.index_file", bind=True, reject_on_worker_lost=False)  # type: ignore[untyped-decorator]
+def index_file(self: Task, operation: str, number: int) -> BatchDone:
+    """The same for a document of which nobody knows what it does."""
+    return _read(self.request.id, operation, number + 1, [number])
+
+
+@app.task(name="demo.file_lost")  # type: ignore[untyped-decorator]
+def file_lost(*, operation: str, number: int, task: str) -> None:
+    """The task of a document has failed, and could not say so itself."""
+    error = app.AsyncResult(task).result
+    killed = isinstance(error, WorkerLostError)
+    reason = "killed the process that read it" if killed else f"could not be read: {type(error).__name__}"
+    store = store_of(demo_settings())
+    store.failed(operation, number, reason)
+    name = store.source(operation, number).name
+    emit(DocumentFailed(document=name, reason=reason), id=f"{operation}-{number}")
+
+
+def _read(task: str, operation: str, batch: int, numbers: Sequence[int]) -> BatchDone:
     done = BatchDone(indexed=0, failed=0, words=0)
     for position, number in enumerate(numbers):
+        # What is done stays; what is not begun is left.
+        check_cancelled()
         source = store_of(demo_settings()).source(operation, number)
-        emit(BatchProgress(batch=batch, document=source.name, done=position, total=len(numbers)))
+        emit(BatchProgress(batch=batch, task=task, document=source.name, done=position, total=len(numbers)))
         text = _index(operation, number, source)
         if text is None:
             done["failed"] += 1
         else:
             done["indexed"] += 1
             done["words"] += text.words
-    emit(BatchProgress(batch=batch, document="", done=len(numbers), total=len(numbers)))
+    emit(BatchProgress(batch=batch, task=task, document="", done=len(numbers), total=len(numbers)))
     return done
 
 
@@ -97,6 +152,10 @@ def _index(operation: str, number: int, source: Source) -> Text | None:
     began = time.perf_counter()
     # An id of our own: if the batch has to run again, the page hears of the document once.
     event = f"{operation}-{number}"
+    if source.kills:
+        # A parser that crashes has worked for a while, so its progress has left.
+        default_bus().flush()
+        os.kill(os.getpid(), signal.SIGKILL)
     try:
         text = read_text(source.path, settings.max_file_bytes)
     except NotText as error:
@@ -112,33 +171,36 @@ def _index(operation: str, number: int, source: Source) -> Text | None:
 
 
 @app.task(name="demo.write_index")  # type: ignore[untyped-decorator]
-def write(batches: list[BatchDone], operation: str) -> None:
+def write(done: list[BatchDone], operation: str) -> None:
     """Write the full-text index from what the batches have left in the database."""
     settings = demo_settings()
     store = store_of(settings)
-    passages = store.passages(operation)
-    terms = write_index(index_path(settings, operation), _stepping(passages))
+    # Weights are about how long they take beside each other.
+    with stages(collect=1, index=17, terms=2, stage="index") as parts:
+        with parts.stage("collect"):
+            passages = store.passages(operation)
+        with draft_index(index_path(settings, operation)) as draft:
+            draft.add(_paced(parts.track("index", passages, unit="passages"), settings.pace / _QUICKER))
+            with parts.stage("terms"):
+                terms = draft.terms()
     store.ended(operation, "ready", terms)
     emit(
         IndexReady(
-            documents=sum(batch["indexed"] for batch in batches),
-            failed=sum(batch["failed"] for batch in batches),
+            documents=sum(batch["indexed"] for batch in done),
+            failed=sum(batch["failed"] for batch in done),
             passages=len(passages),
-            words=sum(batch["words"] for batch in batches),
+            words=sum(batch["words"] for batch in done),
             terms=terms,
         ),
         id=f"{operation}-ready",
     )
 
 
-def _stepping(passages: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    with progress(total=len(passages), stage="index") as steps:
-        for passage in passages:
-            yield passage
-            steps.step()
-
-
-@app.task(name="demo.give_up")  # type: ignore[untyped-decorator]
-def give_up(operation: str) -> None:
-    """Something went wrong that no document is to blame for. The page has heard of it by ``operation.failed``."""
-    store_of(demo_settings()).ended(operation, "failed")
+def _paced(passages: Iterable[tuple[str, str]], pause: float) -> Iterator[tuple[str, str]]:
+    """With a pause for each document."""
+    former = ""
+    for document, text in passages:
+        if document != former:
+            time.sleep(pause)
+        former = document
+        yield document, text

@@ -1,6 +1,6 @@
 // Choosing what to index: files, by dialog or by drop, or the text that is on this machine.
 import { count, element, write } from "./element.js";
-import { indexFiles, indexInstalled, SiteError } from "./site.js";
+import { indexFiles, indexInstalled, indexPoisoned, SiteError } from "./site.js";
 
 /** @typedef {import("./site.js").Login} Login */
 /** @typedef {import("./site.js").Started} Started */
@@ -22,6 +22,7 @@ export class Choose {
   #input = element("file-input", HTMLInputElement);
   #button = element("index-files", HTMLButtonElement);
   #installed = element("index-installed", HTMLButtonElement);
+  #poisoned = element("index-poisoned", HTMLButtonElement);
 
   /** @param {(started: Started) => void} started */
   constructor(started) {
@@ -31,6 +32,7 @@ export class Choose {
       void this.#start(() => indexFiles(this.#files), started);
     });
     this.#installed.addEventListener("click", () => void this.#start(indexInstalled, started));
+    this.#poisoned.addEventListener("click", () => void this.#start(indexPoisoned, started));
     this.#acceptDrops();
   }
 
@@ -41,7 +43,8 @@ export class Choose {
     // Somebody may have been quicker than the login: what they chose is held against the limits now.
     if (first && this.#files.length) this.#chose(this.#files);
     this.#enable();
-    const { installed, max_files, max_file_bytes } = login;
+    const { installed, max_files, max_file_bytes, trouble } = login;
+    element("poison").hidden = !trouble;
     write(element("installed-count"), count(installed, "document"));
     write(element("limits"), `Up to ${count(max_files, "file")} of ${size(max_file_bytes)}.`);
   }
@@ -92,7 +95,7 @@ export class Choose {
   /** Who is not logged in yet could only be refused. */
   #enable() {
     const ready = Boolean(this.#limits) && !this.#asking;
-    this.#installed.disabled = !ready;
+    this.#installed.disabled = this.#poisoned.disabled = !ready;
     this.#button.disabled = !ready || !this.#files.length;
   }
 

@@ -3,6 +3,7 @@
 /** How far one task is, and what it reads now. Only the newest per batch matters, and that one a reload gets too. */
 export interface BatchProgress {
   batch: number;
+  task: string;
   document: string;
   done: number;
   total: number;

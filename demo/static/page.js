@@ -2,8 +2,10 @@
 import { connect } from "/client.js";
 import { Choose } from "./choose.js";
 import { Connection } from "./connection.js";
+import { Controls } from "./controls.js";
 import { element } from "./element.js";
 import { Operation } from "./operation.js";
+import { Others } from "./others.js";
 import { Search } from "./search.js";
 import { login, operationState, SiteError } from "./site.js";
 import { View } from "./view.js";
@@ -19,6 +21,8 @@ const view = new View();
 const search = new Search();
 const connection = new Connection();
 const choose = new Choose((started) => begin(started));
+const others = new Others();
+const controls = new Controls();
 
 /** @type {import("/client.js").Bus<Events> | undefined} */
 let bus;
@@ -31,6 +35,8 @@ async function token() {
   user = answer.user;
   gateway = answer.gateway;
   choose.limit(answer);
+  controls.allow(answer);
+  view.flower = answer.flower;
   return answer.token;
 }
 
@@ -45,6 +51,11 @@ function follow(cursor) {
     if (now !== bus) return;
     connection.take(change);
     view.live = change.status === "open";
+    if (change.status === "open") void others.ask();
+  });
+  others.follow(bus, shown);
+  bus.on("*", (event) => {
+    if (now === bus) others.heard(event);
   });
   bus.on("error", (error) => console.warn("event bus:", error.message));
   return now;
@@ -74,10 +85,17 @@ function show({ operation: id, cursor, label, total }) {
   view.ended = () => (operation.state === "ready" ? search.open(id) : search.close("There is no index."));
   element("second-tab").setAttribute("href", `#operation=${id}`);
   const bus = follow(cursor);
-  bus.op(id).on("*", (event) => {
-    operation.take(event);
+  controls.cancel = async () => {
+    const undo = operation.stop();
     view.draw();
-  });
+    try {
+      await bus.op(id).cancel();
+    } catch (error) {
+      undo();
+      view.draw();
+      complain(error);
+    }
+  };
   // Something is missing for good, or there was no cursor to begin with: the site knows the rest.
   const refetch = async (provisional = false) => {
     const state = await operationState(id);
@@ -85,6 +103,13 @@ function show({ operation: id, cursor, label, total }) {
     operation.merge(state, provisional);
     view.draw();
   };
+  bus.op(id).on("*", (event) => {
+    operation.take(event);
+    view.draw();
+    // A process that was killed may have written down what it could not tell any more. Run again, it tells; else the site.
+    const ended = event.type === "operation.cancelled" || event.type === "operation.failed";
+    if (ended && operation.happened.some(({ word }) => word === "lost")) void refetch().catch(complain);
+  });
   bus.on("gap", () => void refetch().catch(complain));
   if (!cursor) void refetch().catch(complain);
   // Opened while the gateway is away: what there was until now the site knows, too.

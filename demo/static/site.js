@@ -5,6 +5,8 @@
  * @property {string} user
  * @property {string} token
  * @property {string} gateway
+ * @property {string} flower empty: there is none
+ * @property {boolean} trouble whether this page may kill the worker
  * @property {number} installed
  * @property {number} max_files
  * @property {number} max_file_bytes
@@ -46,6 +48,12 @@ export const login = () => ask("/login", { method: "POST" });
 
 /** @returns {Promise<Started>} */
 export const indexInstalled = () => ask("/index?source=installed", { method: "POST" });
+
+/** @returns {Promise<Started>} */
+export const indexPoisoned = () => ask("/index?source=poisoned", { method: "POST" });
+
+/** @returns {Promise<unknown>} */
+export const killWorker = () => ask("/worker/kill", { method: "POST" });
 
 /** @param {readonly File[]} files @returns {Promise<Started>} */
 export function indexFiles(files) {

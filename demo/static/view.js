@@ -5,6 +5,7 @@ import { count, element, figure, make, write } from "./element.js";
 /** @typedef {import("./operation.js").Document} Document */
 
 const ROWS = 2;
+const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 
 export class View {
   /** @type {Operation | undefined} */
@@ -18,6 +19,12 @@ export class View {
   #card = element("operation");
   #progress = element("progress", HTMLProgressElement);
 
+  /** @type {Map<string, HTMLElement>} */
+  #rows = new Map();
+
+  /** Flower's address; empty where there is none. */
+  flower = "";
+
   /** Without a connection nobody knows how fast it goes. */
   #live = false;
 
@@ -28,6 +35,8 @@ export class View {
   show(operation) {
     this.#operation = operation;
     this.#spoken = 0;
+    for (const item of this.#rows.values()) item.remove();
+    this.#rows.clear();
     this.#clear();
     this.#card.hidden = element("outcome").hidden = false;
     delete this.#card.dataset.state;
@@ -63,11 +72,12 @@ export class View {
   #draw(operation) {
     this.#documents(operation);
     this.#figures(operation);
-    this.#batches(operation);
+    this.#running(operation);
+    this.#happened(operation);
     this.#speak(operation);
     if (this.#card.dataset.state !== operation.state) {
       this.#card.dataset.state = operation.state;
-      if (operation.state !== "running") this.ended();
+      if (operation.over) this.ended();
     }
   }
 
@@ -75,6 +85,7 @@ export class View {
     this.#drawn = this.#edition = 0;
     this.#list.replaceChildren();
     element("failures").querySelector("ul")?.replaceChildren();
+    element("happened").replaceChildren();
   }
 
   /** @param {Operation} operation */
@@ -97,50 +108,89 @@ export class View {
 
   /** @param {Operation} operation */
   #figures(operation) {
-    const { documents, fraction, total, state, rate, secondsLeft, words } = operation;
+    const { documents, fraction, total, state, words, over } = operation;
     const percent = `${Math.floor(fraction * 100)} %`;
     write(element("operation-title"), operation.label);
     write(element("percent"), percent);
     this.#progress.value = fraction;
     this.#progress.dataset.done = String(documents.size);
-    document.title = state === "running" ? `${percent} · Semantik` : "Semantik";
-    const running = state === "running";
+    document.title = over ? "Semantik" : `${percent} · Semantik`;
     const of = `${figure(documents.size)} of ${count(total, "document")}`;
-    write(element("count"), operation.writing ? `${of} read, writing the index` : running ? of : outcome(operation));
-    const moving = running && !operation.writing && this.#live;
-    write(element("rate"), moving && rate ? `${rate < 10 ? rate.toFixed(1) : Math.round(rate)} per second` : "");
-    write(element("left"), moving && secondsLeft !== undefined ? `${duration(Math.max(1, Math.ceil(secondsLeft)))} left` : "");
-    if (!running) write(element("rate"), `${count(words, "word")}`);
-    if (state === "ready") write(element("left"), count(operation.terms, "term"));
+    write(element("count"), operation.writing ? `${of} read, ${operation.stage}` : over ? outcome(operation) : of);
+    const { rate, left } = pace(operation, this.#live);
+    write(element("rate"), over ? count(words, "word") : rate);
+    write(element("left"), state === "ready" ? count(operation.terms, "term") : left);
+    const cancel = element("cancel", HTMLButtonElement);
+    element("controls").hidden = over;
+    cancel.disabled = state === "stopping";
+    write(cancel, state === "stopping" ? "Stopping …" : "Cancel");
+  }
+
+  /** Rows stay the elements they are, so that somebody can press what is in them. @param {Operation} operation */
+  #running(operation) {
+    const rows = operation.rows.slice(-ROWS);
+    const keys = new Set(rows.map(({ key }) => key));
+    for (const [key, item] of this.#rows) {
+      if (!keys.has(key)) item.remove(), this.#rows.delete(key);
+    }
+    for (const { key, label, name, task } of rows) {
+      const item = this.#rows.get(key) ?? this.#runs(key);
+      for (const [part, text] of Object.entries({ batch: label, name })) write(/** @type {HTMLElement} */ (item.querySelector(`.${part}`)), text);
+      const link = item.querySelector("a");
+      if (link) link.href = new URL(`task/${encodeURIComponent(task)}`, this.flower).href;
+    }
+  }
+
+  /** @param {string} key */
+  #runs(key) {
+    const item = make("li", "", "");
+    item.append(make("span", "batch", ""), make("span", "name", ""));
+    if (this.flower) {
+      const link = Object.assign(document.createElement("a"), { target: "_blank", rel: "noreferrer", textContent: "Flower" });
+      link.ariaLabel = "This task in Flower";
+      item.append(link);
+    }
+    this.#rows.set(key, item);
+    element("batches").append(item);
+    return item;
   }
 
   /** @param {Operation} operation */
-  #batches({ batches }) {
-    const rows = [...batches.values()].sort((one, other) => one.batch - other.batch).slice(-ROWS);
-    element("batches").replaceChildren(
-      ...rows.map(({ batch, document, done, total }) => {
-        const item = make("li", "", "");
-        item.append(make("span", "batch", `Batch ${batch}, ${done + 1} of ${total}`), make("span", "name", document));
-        return item;
-      }),
-    );
+  #happened({ happened }) {
+    const list = element("happened");
+    list.append(...happened.slice(list.childElementCount).map(happening));
+    list.hidden = !happened.length;
   }
 
   /** In quarters: a voice that tells every document would be switched off. @param {Operation} operation */
-  #speak({ state, fraction, failed, total }) {
-    const quarter = state === "running" ? Math.floor(fraction * 4) : 5;
+  #speak({ state, fraction, failed, total, over, happened }) {
+    // What happens otherwise is said by the list itself.
+    if (happened.length && state !== "ready") return;
+    const quarter = over ? 5 : Math.floor(fraction * 4);
     if (quarter === this.#spoken) return;
     this.#spoken = quarter;
     const failures = failed ? ` ${count(failed, "document")} failed.` : "";
     if (state === "ready") write(element("announcer"), `Finished: ${count(total, "document")}.${failures} The search is open.`);
-    else if (state === "failed") write(element("announcer"), "Indexing has failed.");
+    else if (over) write(element("announcer"), state === "failed" ? "Indexing has failed." : "Indexing was cancelled.");
     else write(element("announcer"), `${quarter * 25} percent done.${failures}`);
   }
 }
 
+/** How fast, and how long still: of the documents by what has come, of the index by what its task says. @param {Operation} operation @param {boolean} live */
+function pace({ state, writing, writer, rate, secondsLeft }, live) {
+  const [speed, left, unit] = writing ? [writer?.part?.rate, writer?.left, ` ${writer?.part?.unit ?? ""}`] : [rate, secondsLeft, ""];
+  const moving = state === "running" && live;
+  return {
+    rate: moving && speed ? `${speed < 10 ? speed.toFixed(1) : figure(Math.round(speed))}${unit.trimEnd()} per second` : "",
+    left: moving && typeof left === "number" ? `${duration(Math.max(1, Math.ceil(left)))} left` : "",
+  };
+}
+
 /** @param {Operation} operation */
-function outcome({ state, documents, failed, total, seconds, trouble }) {
-  if (state === "failed") return `Failed after ${figure(documents.size)} of ${count(total, "document")}${trouble && `: ${trouble}`}`;
+function outcome({ state, documents, failed, total, seconds }) {
+  const of = `after ${figure(documents.size)} of ${count(total, "document")}`;
+  if (state === "failed") return `Failed ${of}`;
+  if (state === "cancelled") return `Cancelled ${of}`;
   const took = seconds === undefined ? "" : ` in ${duration(seconds)}`;
   return `${count(documents.size - failed, "document")} indexed${took}`;
 }
@@ -155,6 +205,14 @@ function row({ document, state, words, reason, offset }) {
   // A long name is cut off.
   name.title = reason ? `${document} ${reason}` : document;
   item.append(sign, name, make("span", "words", state === "failed" ? "failed" : count(words, "word")));
+  return item;
+}
+
+/** @param {import("./operation.js").Happening} happening */
+function happening({ word, time, text }) {
+  const item = make("li", "", "");
+  item.dataset.word = word;
+  item.append(make("time", "", clock.format(time)), ` ${text}`);
   return item;
 }
 

@@ -18,6 +18,7 @@ from tests.browser.visit import Visit
 # Enough to be in the middle of, and slow enough: 0.06 s per document in each of two workers.
 DOCUMENTS = 48
 PACE = 0.06
+FLOWER = 5999
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -51,6 +52,11 @@ async def shared_stack(redis_url: str, line: Line) -> AsyncIterator[Stack]:
         "DEMO_GATEWAY": f"http://127.0.0.1:{line.port}/eventbus",
         # The page asks after twice this time of silence.
         "WEBUI_HEARTBEAT_INTERVAL": "0.5",
+        # A worker that a test holds for a moment is not to be taken for lost.
+        "EVENTBUS_WORKER_LEASE": "5",
+        "WEBUI_LEASE_GRACE": "5",
+        # Nobody listens there: a link is looked at, not followed.
+        "DEMO_FLOWER_PORT": str(FLOWER),
     }
     ports = Ports(site=free_port(), gateway=free_port(), flower=None)
     line.towards = ports.gateway
@@ -61,11 +67,13 @@ async def shared_stack(redis_url: str, line: Line) -> AsyncIterator[Stack]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def stack(shared_stack: Stack, line: Line) -> AsyncIterator[Stack]:
-    """The stack; whatever a test has done to the gateway and the line is undone."""
+    """The stack; whatever a test has done to the gateway, the worker and the line is undone."""
     yield shared_stack
     line.mend()
     if shared_stack.children["gateway"].ended:
         await asyncio.to_thread(shared_stack.start_gateway)
+    if shared_stack.children["Celery worker"].ended:
+        await asyncio.to_thread(shared_stack.start_worker)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

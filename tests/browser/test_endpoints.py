@@ -73,6 +73,17 @@ async def test_an_operation_is_its_owners_only(client: httpx.AsyncClient, stack:
     await until(index.exists, "the index")
 
 
+@pytest.mark.parametrize("path", ["/worker/kill", "/index?source=poisoned"])
+async def test_only_a_page_on_this_machine_kills_something(client: httpx.AsyncClient, stack: Stack, path: str) -> None:
+    # A site of somebody else's whose name leads to this machine.
+    elsewhere = {"Host": f"evil.example:{stack.ports.site}"}
+    assert (await client.post(path, headers=elsewhere)).status_code == 403
+    assert not (await client.post("/login", headers=elsewhere)).json()["trouble"]
+    async with httpx.AsyncClient(base_url=stack.url, trust_env=False) as nobody:
+        assert (await nobody.post(path)).status_code == 401
+    assert not stack.children["Celery worker"].ended
+
+
 @pytest.mark.parametrize(
     "query", ['"', "a AND (", "text:x*", "NEAR(", "* ^ -", "'; DROP TABLE passages", "\x00", "ü" * 200]
 )

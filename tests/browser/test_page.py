@@ -6,8 +6,6 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from playwright.async_api import BrowserContext, Route, expect
@@ -15,7 +13,7 @@ from playwright.async_api import BrowserContext, Route, expect
 from demo.stack import Stack
 from tests.browser.conftest import DOCUMENTS
 from tests.browser.line import Line
-from tests.browser.visit import SECONDS, Visit, installed, until
+from tests.browser.visit import SECONDS, Visit, installed, until, work_held
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -25,17 +23,6 @@ MIDDLE = DOCUMENTS // 4
 def child_of(process: int) -> int:
     listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
     return next(int(pid) for pid, parent in map(str.split, listed.splitlines()) if int(parent) == process)
-
-
-@contextmanager
-def work_held(stack: Stack) -> Iterator[None]:
-    """The worker stands still, so that the middle lasts as long as a test needs it."""
-    group = stack.children["Celery worker"].pid
-    os.killpg(group, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.killpg(group, signal.SIGCONT)
 
 
 async def test_indexes_the_text_on_this_machine_and_finds_a_word(visit: Visit) -> None:

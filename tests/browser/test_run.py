@@ -138,6 +138,21 @@ def test_what_nothing_works_without_takes_the_rest_with_it(tmp_path: Path, runs:
     assert run.left() == []
 
 
+def test_a_worker_that_is_killed_is_started_again(tmp_path: Path, runs: list[Run]) -> None:
+    run = Run(tmp_path / "run", "--no-flower")
+    runs.append(run)
+    run.says("Ctrl-C")
+    with httpx.Client(base_url=f"http://127.0.0.1:{run.port}", trust_env=False) as client:
+        client.post("/login").raise_for_status()
+        client.post("/worker/kill").raise_for_status()
+    run.says("The Celery worker has ended by SIGKILL; it is started again in 6 s.")
+    run.says("The Celery worker is back.")
+    index_something(run)
+    run.process.send_signal(signal.SIGINT)
+    assert run.ends(0) == ""
+    assert run.left() == []
+
+
 def test_a_port_that_is_taken(tmp_path: Path, runs: list[Run]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

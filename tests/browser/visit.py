@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -15,6 +18,8 @@ from demo.sources import installed_text
 from demo.stack import Stack
 from demo.store import Document, Store
 from eventbus import BusSettings
+from eventbus.operations import OperationInfo
+from eventbus.redis.operations import Operations
 from eventbus.redis.reader import RedisReader
 from eventbus.topics import operation_topic, user_channel
 
@@ -30,6 +35,17 @@ async def until(condition: Callable[[], object], what: str, seconds: float = SEC
         await asyncio.sleep(0.02)
 
 
+@contextmanager
+def work_held(stack: Stack) -> Iterator[None]:
+    """The worker stands still, so that the middle lasts as long as a test needs it."""
+    group = stack.children["Celery worker"].pid
+    os.killpg(group, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.killpg(group, signal.SIGCONT)
+
+
 @dataclass
 class Visit:
     stack: Stack
@@ -39,6 +55,8 @@ class Visit:
         await self.page.click("#index-installed")
 
     async def index_files(self, files: dict[str, bytes]) -> None:
+        if not await self.page.locator("#index-files").is_visible():
+            await self.page.click("#choose summary")
         await self.page.set_input_files(
             "#file-input",
             [{"name": name, "mimeType": "text/plain", "buffer": content} for name, content in files.items()],
@@ -51,6 +69,27 @@ class Visit:
 
     async def is_ready(self) -> None:
         await expect(self.page.locator("#search")).to_be_enabled(timeout=SECONDS * 1000)
+
+    async def is_in(self, state: str) -> None:
+        """The operation on the page is in this state."""
+        await expect(self.page.locator("#operation")).to_have_attribute("data-state", state, timeout=SECONDS * 1000)
+
+    async def lists(self, operation: str, state: str) -> None:
+        """Among the visitor's operations this one is in this state."""
+        item = self.page.locator(f'#operations li[data-operation="{operation}"]')
+        await expect(item).to_have_attribute("data-state", state, timeout=SECONDS * 1000)
+
+    async def happened(self) -> list[str]:
+        """What the page says went otherwise, in order."""
+        found: list[str] = await self.page.eval_on_selector_all(
+            "#happened li", "elements => elements.map(element => element.dataset.word)"
+        )
+        return found
+
+    async def second_tab(self) -> Visit:
+        async with self.page.context.expect_page() as opened:
+            await self.page.click("#second-tab")
+        return Visit(self.stack, await opened.value)
 
     async def is_live(self) -> None:
         await expect(self.page.locator("#status")).to_have_attribute("data-status", "open", timeout=SECONDS * 1000)
@@ -69,6 +108,12 @@ class Visit:
         """As listed."""
         return await self._listed("element.dataset.document")
 
+    async def documents_in(self, state: str) -> list[str]:
+        """Those in a state, by name."""
+        found = self.page.locator(f'#documents li[data-state="{state}"]')
+        names = [str(await item.get_attribute("data-document")) for item in await found.all()]
+        return sorted(names, key=str.casefold)
+
     async def is_whole(self, documents: set[str], *, in_order: bool = True) -> None:
         """The list equals the documents, each once, in the order of the channel; and nothing came twice."""
         listed = await self.documents()
@@ -79,6 +124,19 @@ class Visit:
             assert listed == await self.in_channel()
             offsets = [int(offset) for offset in await self._listed("element.dataset.offset")]
             assert offsets == sorted(set(offsets))
+
+    def in_bus(self, started: dict[str, str]) -> OperationInfo:
+        settings = BusSettings(redis_url=self.stack.redis_url, key_prefix=self.stack.prefix)
+        with Operations(settings) as operations:
+            found = operations.get(started["user"], started["operation"])
+        assert found is not None
+        return found
+
+    async def in_site(self) -> str:
+        """The state, as the site answers it."""
+        path = f"/operations/{(await self.started())['operation']}"
+        answer = await self.page.request.get(f"{self.stack.url.rstrip('/')}{path}")
+        return str((await answer.json())["state"])
 
     def in_database(self, started: dict[str, str]) -> list[Document]:
         return Store(self.stack.directory / "data" / "site.sqlite").documents(started["operation"])

@@ -1,0 +1,35 @@
+// What one can do to an operation that runs: stop it, or kill the worker under it.
+import { Choose } from "./choose.js";
+import { element, write } from "./element.js";
+import { killWorker, SiteError } from "./site.js";
+
+export class Controls {
+  #kill = element("kill-worker", HTMLButtonElement);
+
+  /** Stops what is shown. */
+  cancel = async () => {};
+
+  constructor() {
+    element("cancel").addEventListener("click", () => void this.cancel());
+    this.#kill.addEventListener("click", () => void this.#killed());
+  }
+
+  /** @param {import("./site.js").Login} login */
+  allow({ trouble }) {
+    this.#kill.hidden = element("kill-note").hidden = !trouble;
+  }
+
+  async #killed() {
+    this.#kill.disabled = true;
+    write(this.#kill, "Killing …");
+    Choose.say("");
+    try {
+      await killWorker();
+    } catch (error) {
+      Choose.say(error instanceof SiteError ? `Not killed: ${error.message}.` : String(error));
+    } finally {
+      this.#kill.disabled = false;
+      write(this.#kill, "Kill the worker");
+    }
+  }
+}
