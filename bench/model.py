@@ -120,7 +120,8 @@ class Sizing:
 
 def reached(receivers: float, gateways: int) -> float:
     """Gateways that have at least one of the receivers, which are spread by chance."""
-    return gateways * (1.0 - (1.0 - 1.0 / gateways) ** receivers)
+    missed: float = (1.0 - 1.0 / gateways) ** receivers
+    return gateways * (1.0 - missed)
 
 
 def gateway_cores(costs: Costs, load: Load, gateways: int) -> float:
