@@ -71,6 +71,8 @@ class Plan:
         collections: channels that each connection watches besides its own, alone; nothing is published there.
         idle: seconds without any load after the opening, to see what mere connections cost; 0: not looked at.
         env: added to the environment of each server.
+        tries: how often a case is measured if others use the machine; the quietest counts.
+        patience: for others to be done, before a try.
     """
 
     cases: tuple[Case, ...]
@@ -86,6 +88,8 @@ class Plan:
     collections: int = 0
     idle: float = 0.0
     env: Mapping[str, str] = field(default_factory=dict)
+    tries: int = 3
+    patience: float = 20.0
 
 
 QUICK: Final = Plan(CASES, connections=1000, rounds=2, warm=0.5, seconds=2.0, drain=1.5, settle=0.5, emits=20_000)

@@ -42,6 +42,10 @@ class LoadGenerator:
         self._child = child
         self._connections = connections
 
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
     def open(self) -> dict[str, Any]:
         """Open and authenticate all connections. Raises ChildError if one is missing."""
         report = self._child.ask("open", _OPEN_SECONDS)
