@@ -9,6 +9,7 @@ limit.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
@@ -27,12 +28,14 @@ from bench.contenders.contract import Launch
 from bench.contenders.ours import OURS
 from bench.load_generator import LoadGenerator, build, running_load, write_tokens
 from bench.processes import Child, cpu_of, free_port, resident_bytes, wait_until_ready
+from bench.quiet import cpu_of_all, used_by_others, wait_until_quiet
 from bench.redis_server import RedisServer, running_redis
 from bench.results import machine
 
 _RESULTS: Final = Path(__file__).parent / "results"
 _WARM: Final = 3.0
 _PATIENCE: Final = 30.0
+_DISTURBED: Final = 0.15  # cores that others use
 _LIMIT_MS: Final = 100.0
 _console = Console(width=120)
 
@@ -64,17 +67,27 @@ def _drained(generator: LoadGenerator, due: int) -> dict[str, Any]:
     return report
 
 
-def _measure(load: Load, generator: LoadGenerator, server: Child, redis: RedisServer) -> dict[str, float]:
+def _tree(pid: int) -> list[int]:
+    """A process and those that it has started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(each for child in children for each in _tree(int(child)))]
+
+
+def _measure(
+    load: Load, generator: LoadGenerator, server: Child, redis: RedisServer, worker: Child
+) -> dict[str, float]:
     generator.start()
     results = _tasks(load)
     time.sleep(_WARM)
     generator.mark()
-    before = {pid: cpu_of(pid) for pid in (server.pid, redis.pid)}
-    began = time.monotonic()
+    own = [server.pid, redis.pid, generator.pid, os.getpid(), *_tree(worker.pid)]
+    before = {pid: cpu_of(pid) for pid in own}
+    began, all_before = time.monotonic(), cpu_of_all()
     time.sleep(load.seconds - 0.5)
     counted = generator.report()
     wall = time.monotonic() - began
     used = {pid: cpu_of(pid).since(cpu).total for pid, cpu in before.items()}
+    others = used_by_others(all_before, cpu_of_all(), own)
     done = [result.get(timeout=_PATIENCE) for result in results]
     events = [
         done[0]["published"] * load.connections if load.everybody else 0,
@@ -92,18 +105,18 @@ def _measure(load: Load, generator: LoadGenerator, server: Child, redis: RedisSe
         "gateway_us": used[server.pid] / counted["events"] * 1e6,
         "redis_busy": used[redis.pid] / wall,
         "load_busy": (counted["cpu_user"] + counted["cpu_system"]) / counted["seconds"],
-        "tasks_busy": sum(each["cpu"] for each in done) / (_WARM + load.seconds),
+        "worker_busy": sum(used[pid] for pid in own[4:]) / wall,
+        "others_busy": others / wall,
         "gateway_mb": resident_bytes(server.pid) / 2**20,
     }
 
 
-def _run(load: Load, log: Path) -> dict[str, float]:
+def _run(load: Load, redis: RedisServer, log: Path) -> dict[str, float]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="bench-")))
         write_tokens(folder / "tokens", load.connections)
         progress = folder / "progress"
         progress.write_bytes(bytes(4096))
-        redis = stack.enter_context(running_redis())
         errors = stack.enter_context(log.open("ab"))
         launch = Launch(free_port(), redis.url, load.connections, progress)
         command = OURS.command(launch)
@@ -112,10 +125,10 @@ def _run(load: Load, log: Path) -> dict[str, float]:
         app.conf.update(broker_url=redis.url, result_backend=redis.url)
         environment = {"BENCH_REDIS": redis.url, "EVENTBUS_REDIS_URL": redis.url}
         worker = [sys.executable, "-m", "celery", "-A", "bench.bigtasks", "worker", "--concurrency", "2"]
-        stack.enter_context(Child([*worker, "--loglevel", "WARNING"], environment, stderr=errors))
+        tasks = stack.enter_context(Child([*worker, "--loglevel", "WARNING"], environment, stderr=errors))
         generator = stack.enter_context(running_load(OURS, [launch], load.connections))
         generator.open()
-        return _measure(load, generator, server, redis)
+        return _measure(load, generator, server, redis, tasks)
 
 
 def main(
@@ -124,6 +137,7 @@ def main(
     everybody: Annotated[float, typer.Option(help="Events/s to everybody.", min=0.1)] = 9.6,
     single: Annotated[float, typer.Option(help="Events/s to one user each.", min=0)] = 4_000,
     seconds: Annotated[float, typer.Option(min=1)] = 20,
+    tries: Annotated[int, typer.Option(help="If others use the machine at the same time.", min=1)] = 3,
 ) -> None:
     """Measure, print, and say whether it is within the limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -132,7 +146,12 @@ def main(
     _RESULTS.mkdir(exist_ok=True)
     load = Load(connections, everybody, single, seconds)
     stem = f"big-{time.strftime('%Y%m%d-%H%M%S')}"
-    figures = _run(load, _RESULTS / f"{stem}.log")
+    with running_redis() as redis:  # one for all tries, as Celery keeps its connections
+        for _ in range(tries):
+            wait_until_quiet(_PATIENCE)
+            figures = _run(load, redis, _RESULTS / f"{stem}.log")
+            if figures["others_busy"] < _DISTURBED:
+                break
     (_RESULTS / f"{stem}.json").write_text(json.dumps({"machine": machine(), **figures}, indent=1) + "\n")
     _console.print(f"{connections:,} connections, {load.deliveries:,.0f} deliveries/s asked for, {seconds:g} s")
     for name, value in figures.items():

@@ -89,7 +89,7 @@ class Plan:
     idle: float = 0.0
     env: Mapping[str, str] = field(default_factory=dict)
     tries: int = 3
-    patience: float = 20.0
+    patience: float = 10.0
 
 
 QUICK: Final = Plan(CASES, connections=1000, rounds=2, warm=0.5, seconds=2.0, drain=1.5, settle=0.5, emits=20_000)

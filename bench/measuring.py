@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from bench.cases import Case, Plan
 from bench.contenders.contract import Contender, Launch
 from bench.load_generator import LoadGenerator, running_load, write_tokens
 from bench.processes import Child, ChildError, Cpu, cpu_of, free_port, resident_bytes, wait_until_ready
-from bench.quiet import busy_seconds, wait_until_quiet
+from bench.quiet import cpu_of_all, used_by_others, wait_until_quiet
 from bench.redis_server import running_redis
 from bench.ticks import SIZE_VARIABLE
 
@@ -42,20 +42,22 @@ class Session:
     publisher: Child
     opening: Figures
 
+    @property
+    def processes(self) -> set[int]:
+        """All that belong to the benchmark."""
+        servers = {server.pid for server in self.servers}
+        return servers | {self.redis_pid, self.load.pid, self.publisher.pid, os.getpid()}
+
 
 class _Snapshot(NamedTuple):
     server: Cpu
     redis: Cpu
-    own: float  # of all processes of the benchmark, this one too
-    machine: float
+    everything: Mapping[int, float]  # CPU time by process
     time: float
 
     @classmethod
     def take(cls, session: Session) -> _Snapshot:
-        servers, redis = _cpu(session.servers), cpu_of(session.redis_pid)
-        rest = {session.load.pid, session.publisher.pid, os.getpid()} - {server.pid for server in session.servers}
-        own = servers.total + redis.total + sum(cpu_of(pid).total for pid in rest)
-        return cls(servers, redis, own, busy_seconds(), time.monotonic())
+        return cls(_cpu(session.servers), cpu_of(session.redis_pid), cpu_of_all(), time.monotonic())
 
 
 def _cpu(servers: Sequence[Child]) -> Cpu:
@@ -156,7 +158,6 @@ def _figures(case: Case, plan: Plan, counted: dict[str, Any], before: _Snapshot,
         "rate": counted["events"] / counted["seconds"],
         "busy": server.total / wall,
         "redis_us": after.redis.since(before.redis).total / events * 1e6,
-        "others_busy": max(0.0, (after.machine - before.machine - after.own + before.own) / wall),
         "load_busy": (counted["cpu_user"] + counted["cpu_system"]) / counted["seconds"],
         "event_bytes": counted["bytes"] / deliveries,
         "frames_per_read": counted["events"] / max(1, counted["reads"]),
@@ -174,12 +175,15 @@ def _measure(case: Case, plan: Plan, session: Session) -> Figures:
     before = _Snapshot.take(session)
     ended = session.publisher.hear(_ANSWER_SECONDS + seconds)
     counted = session.load.report()
-    figures = _figures(case, plan, counted, before, _Snapshot.take(session))
+    after = _Snapshot.take(session)
+    figures = _figures(case, plan, counted, before, after)
+    others = used_by_others(before.everything, after.everything, session.processes)
     receivers = case.receivers(plan.connections)
     due = ended["published"] * receivers
     last = _drained(session, due, plan.drain)
     wanted = case.rate * receivers * seconds
     return figures | {
+        "others_busy": others / (after.time - before.time),
         "window": steady["window"],
         "publisher_busy": ended["cpu"] / seconds,
         "undelivered": due - last["received"],

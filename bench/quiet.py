@@ -1,32 +1,44 @@
-"""Who else uses the machine: a measurement beside others' work says little, so it is noticed, and taken again."""
+"""Who else uses the machine: a measurement beside others' work says little, so it is noticed, and taken again.
+
+By the processes' own clocks: the kernel's sums over the machine (`/proc/stat`) are samples, and on a virtual machine
+they may say half a core where nothing runs.
+"""
 
 from __future__ import annotations
 
-import os
 import time
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
-__all__ = ["busy_seconds", "wait_until_quiet"]
+__all__ = ["cpu_of_all", "used_by_others", "wait_until_quiet"]
 
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
-_IDLE: Final = (3, 4)  # columns of /proc/stat: idle, and waiting for a disk
-_GUESTS: Final = 8  # from here on what is in other columns already
 _LOOK_S: Final = 0.5
 _QUIET: Final = 0.2  # cores
 
 
-def busy_seconds() -> float:
-    """CPU time that everything on this machine, and its hypervisor for others, has used since it started."""
-    columns = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-    return sum(int(ticks) for number, ticks in enumerate(columns[:_GUESTS]) if number not in _IDLE) / _TICKS
+def cpu_of_all() -> Mapping[int, float]:
+    """CPU time of each process that runs now, in seconds."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        pid = int(folder.name)
+        try:
+            found[pid] = time.clock_gettime((~pid << 3) | 2)
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def used_by_others(before: Mapping[int, float], after: Mapping[int, float], own: Collection[int] = ()) -> float:
+    """CPU time between two looks, in seconds, of what is not ours. What has ended in between is not seen."""
+    return sum(cpu - before.get(pid, 0.0) for pid, cpu in after.items() if pid not in own)
 
 
 def wait_until_quiet(seconds: float) -> None:
     """Return once hardly anything runs, or after so many seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        before, began = busy_seconds(), time.monotonic()
+        before, began = cpu_of_all(), time.monotonic()
         time.sleep(_LOOK_S)
-        if (busy_seconds() - before) / (time.monotonic() - began) < _QUIET:
+        if used_by_others(before, cpu_of_all()) / (time.monotonic() - began) < _QUIET:
             return
