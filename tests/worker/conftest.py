@@ -98,7 +98,9 @@ def start_worker(redis_url, broker_url, tmp_path_factory):
             **environment,
         }
         command = [sys.executable, "-m", "celery", "-A", app, "worker", "-l", "INFO", "-Q", queue]
-        command += ["--without-gossip", "--without-mingle", "--without-heartbeat", *arguments]
+        # A name of its own: a broker gives the queue for remote control to one worker of a name.
+        command += ["-n", f"{log.parent.name}@%h", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+        command += arguments
         with running(command, log, patience=patience, env=environment) as process:
             wait_until(
                 lambda: b" ready." in log.read_bytes() or process.poll() is not None, f"the worker, see {log}", 60
