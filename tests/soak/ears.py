@@ -18,7 +18,8 @@ class Ears:
 
     Attributes:
         words: of each operation the types of its events, in order, progress left out. ended: operations that are over.
-        events: how many. begun: tasks that have begun, retries too. holes: offsets that were not heard, over all channels.
+        events: how many. begun: tasks that have begun, retries too. lost: of each
+            operation, tasks that are told to have failed with their processes. holes: offsets that were not heard, over all channels.
     """
 
     def __init__(self, url: str) -> None:
@@ -26,6 +27,7 @@ class Ears:
         self.ended: set[str] = set()
         self.events = 0
         self.begun = 0
+        self.lost: defaultdict[str, set[str]] = defaultdict(set)
         self.holes = 0
         self._offsets: dict[bytes, int] = {}
         self._stop = threading.Event()
@@ -61,6 +63,10 @@ class Ears:
             op = record.topic.rpartition(":")[2]
             self.words[op].append(record.type)
             self.begun += record.type == "task.started"
+            if record.type == "task.failed":
+                data = json.loads(record.event)["data"]
+                if data["error"].startswith("WorkerLost"):
+                    self.lost[op].add(data["task"])
             if record.type in {"operation.succeeded", "operation.failed", "operation.cancelled"}:
                 self.ended.add(op)
                 # A page's own view of the end is its data, and it says the same as its name.

@@ -33,9 +33,11 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Truth:
-    """What the ledger knows of one operation."""
+    """What the ledger knows of one operation. ``unwritten``: tasks that were killed before they had written a line."""
 
     leaves: Sequence[Leaf] = ()
+    tasks: frozenset[str] = frozenset()
+    unwritten: int = 0
 
     def count(self, outcome: str) -> int:
         return sum(leaf.outcome == outcome for leaf in self.leaves)
@@ -43,7 +45,8 @@ class Truth:
     @property
     def excused(self) -> int:
         """Leaves that are rightly told to have failed, though the ledger does not say so."""
-        return sum(leaf.cut and not leaf.late and leaf.outcome != "failed" for leaf in self.leaves)
+        cut = sum(leaf.cut and not leaf.late and leaf.outcome != "failed" for leaf in self.leaves)
+        return cut + self.unwritten
 
 
 def truths(runs: Iterable[Run], kills: Iterable[Kill]) -> dict[str, Truth]:
@@ -59,7 +62,10 @@ def truths(runs: Iterable[Run], kills: Iterable[Kill]) -> dict[str, Truth]:
         outcome = next((word for word in ("done", "failed", "stopped") if word in outcomes), "")
         first = runs[numbers[0]]
         by_op[op].append(Leaf(outcome, first.late, any(number in cut for number in numbers), first.began))
-    return {op: Truth(leaves) for op, leaves in by_op.items()}
+    tasks: defaultdict[str, set[str]] = defaultdict(set)
+    for op, task in by_task:
+        tasks[op].add(task)
+    return {op: Truth(leaves, frozenset(tasks[op])) for op, leaves in by_op.items()}
 
 
 def _cut(runs: Sequence[Run], kills: Iterable[Kill]) -> set[int]:
