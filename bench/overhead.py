@@ -1,8 +1,8 @@
-"""What `install` costs an empty task: in the same worker with and without it, outside of every operation and inside one.
+"""What `install` costs an empty task: a worker with and without it, outside of every operation and inside one.
 
-`python -m bench.overhead` starts a Redis and two prefork workers of its own and prints tasks per second, CPU time per task of the
-worker's processes, of Redis and of who publishes, and the ratios. No result backend: what a task costs beside it would
-only hide the difference.
+`python -m bench.overhead` starts a Redis and two prefork workers of its own and prints tasks per second, CPU
+time per task of the worker's processes, of Redis and of who publishes, and the ratios. No result backend: what a task
+costs beside it would only hide the difference.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ plain = Celery("bench.overhead.plain", broker=_broker, set_as_current=False)
 app = Celery("bench.overhead.app", broker=_broker, set_as_current=False)
 for _one in (plain, app):
     _one.conf.update(broker_connection_retry_on_startup=True, task_ignore_result=True)
-if _broker:
+if os.environ.get("BENCH_INSTALL"):
     # Signals are the process': the worker of `plain` must not have them connected, not even for another application.
-    install(app) if os.environ.get("BENCH_INSTALL") else None
+    install(app)
 
 
 @plain.task(name="bench.overhead.nothing")  # type: ignore[untyped-decorator]
@@ -104,8 +104,7 @@ class Worker:
             left = int(self._client.llen(queue)) + int(self._client.hlen("unacked"))
             now = time.monotonic()
             if not began and left < count - 10:
-                began = now - 0.0
-                first = left
+                began, first = now, left
             if not left:
                 break
             if now > deadline:
@@ -141,8 +140,28 @@ def _round(case: Case, number: int, worker: Worker, count: int, redis_pid: int) 
 
 
 def _worker_command(name: str, processes: int) -> list[str]:
-    command = [sys.executable, "-m", "celery", "-A", f"bench.overhead:{name}", "worker", "-n", f"{name}@bench", "-Q", f"idle-{name}"]
-    return [*command, "-c", str(processes), "--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "WARNING"]
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        f"bench.overhead:{name}",
+        "worker",
+        "-n",
+        f"{name}@bench",
+        "-Q",
+        f"idle-{name}",
+    ]
+    return [
+        *command,
+        "-c",
+        str(processes),
+        "--without-gossip",
+        "--without-mingle",
+        "--without-heartbeat",
+        "-l",
+        "WARNING",
+    ]
 
 
 def measure(rounds: int, count: int, processes: int) -> dict[str, list[Figures]]:
@@ -155,9 +174,8 @@ def measure(rounds: int, count: int, processes: int) -> dict[str, list[Figures]]
             one.conf.broker_url = server.url
         client = redis.Redis.from_url(server.url)
         environment = {"BENCH_REDIS": server.url, "EVENTBUS_REDIS_URL": server.url}
-        log = Path(folder, "log").open("ab")
         with (
-            log,
+            Path(folder, "log").open("ab") as log,
             Child(_worker_command("plain", processes), environment, stderr=log) as first,
             Child(_worker_command("app", processes), {**environment, "BENCH_INSTALL": "1"}, stderr=log) as second,
         ):
@@ -176,8 +194,8 @@ def measure(rounds: int, count: int, processes: int) -> dict[str, list[Figures]]
 
 def _show(found: dict[str, list[Figures]]) -> None:
     reference = found[CASES[0].title]
-    head = f"{'':<34}{'tasks/s':>18}{'worker us/task':>20}{'Redis us/task':>18}{'publisher us/task':>20}{'rate':>8}{'CPU':>8}"
-    print(head)
+    heads = {"tasks/s": 18, "worker us/task": 20, "Redis us/task": 18, "publisher us/task": 20, "rate": 8, "CPU": 8}
+    print(" " * 34 + "".join(title.rjust(width) for title, width in heads.items()))
     for title, rounds in found.items():
         cells = ""
         for name, width, digits in (("rate", 18, 0), ("worker", 20, 0), ("redis", 18, 0), ("publisher", 20, 0)):

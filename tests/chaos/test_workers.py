@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from subprocess import Popen
 
 import pytest
 
@@ -15,7 +13,7 @@ from eventbus import BusSettings, configure, default_bus
 from tests.chaos import telling as a
 from tests.chaos.oracle import judge
 from tests.chaos.people import Watcher
-from tests.conftest import RedisServer, wait_until
+from tests.conftest import RedisServer
 from tests.gateway.world import GatewayProcess, eventually, running
 from tests.soak.fleet import Worker
 from worker_adapter import start_operation
@@ -59,9 +57,7 @@ def lines(notes: Path) -> list[list[str]]:
         ("tell_once", "worker", ["queued", "started", "failed"]),
     ],
 )
-async def test_16_killed_while_it_emits(
-    task, killed, words, redis, gateway, worker, tmp_path, scale, report
-) -> None:
+async def test_16_killed_while_it_emits(task, killed, words, redis, gateway, worker, tmp_path, scale, report) -> None:
     notes = tmp_path / "notes"
     async with Watcher("ann", gateway) as ann:
 

@@ -15,7 +15,7 @@ server = os.environ.get("TESTS_REDIS", "redis://127.0.0.1:6379")
 app = Celery("tests.soak.app", broker=f"{server}/1", backend=f"{server}/2")
 app.conf.update(
     broker_connection_retry_on_startup=True,
-    # What a killed worker had taken comes again after this, at the latest in the next of kombu's rounds: ten seconds.
+    # What a killed worker had taken comes again after this.
     broker_transport_options={"visibility_timeout": 2},
     worker_prefetch_multiplier=1,
     worker_lost_wait=0.2,

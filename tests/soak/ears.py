@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import defaultdict
+from typing import Self
 
 import redis
 
@@ -17,9 +18,12 @@ class Ears:
     """A thread that listens to all channels.
 
     Attributes:
-        words: of each operation the types of its events, in order, progress left out. ended: operations that are over.
-        events: how many. begun: tasks that have begun, retries too. lost: of each
-            operation, tasks that are told to have failed with their processes. holes: offsets that were not heard, over all channels.
+        words: of each operation the types of its events, in order, progress left out.
+        ended: operations that are over.
+        lost: of each operation, tasks that are told to have gone with their processes.
+        begun: tasks that have begun, retries too.
+        events: how many were heard.
+        holes: offsets that were not, over all channels.
     """
 
     def __init__(self, url: str) -> None:
@@ -37,7 +41,7 @@ class Ears:
         assert self._pubsub.get_message(timeout=5)["type"] == "psubscribe"
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Ears:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -1,4 +1,4 @@
-"""Workers that are killed: now and then a process of a pool, now and then a whole worker, which is then started again."""
+"""Workers that are killed: now and then a process of a pool, now and then a whole one, which is started again."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from random import Random
+from typing import Self
 
 from tests.conftest import wait_until
 from tests.soak.ledger import Ledger
@@ -21,7 +22,9 @@ ROOT = Path(__file__).parents[2]
 class Worker:
     """``celery worker``, with a pool of processes."""
 
-    def __init__(self, name: str, log: Path, environment: dict[str, str], processes: int, app: str = "tests.soak.app") -> None:
+    def __init__(
+        self, name: str, log: Path, environment: dict[str, str], processes: int, app: str = "tests.soak.app"
+    ) -> None:
         self.name = name
         self.log = log
         self._environment = environment
@@ -86,7 +89,7 @@ class Fleet:
         self._ledger = ledger
         self._random = Random(seed)
 
-    def __enter__(self) -> Fleet:
+    def __enter__(self) -> Self:
         for worker in self.workers:
             worker.start()
         for worker in self.workers:

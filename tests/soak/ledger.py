@@ -14,7 +14,8 @@ __all__ = ["Kill", "Ledger", "Run"]
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS runs (
-    run TEXT PRIMARY KEY, op TEXT, task TEXT, late INTEGER, attempt INTEGER, pid INTEGER, began REAL, ended REAL, outcome TEXT
+    run TEXT PRIMARY KEY, op TEXT, task TEXT, late INTEGER, attempt INTEGER, pid INTEGER,
+    began REAL, ended REAL, outcome TEXT
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS kills (pid INTEGER, at REAL);
 """
@@ -22,7 +23,7 @@ CREATE TABLE IF NOT EXISTS kills (pid INTEGER, at REAL);
 
 @dataclass(frozen=True)
 class Run:
-    """A task that ran, once. ``outcome`` is ``done``, ``failed``, ``retry`` or ``stopped``; empty if it never came to an end."""
+    """A task that ran, once. ``outcome``: ``done``, ``failed``, ``retry``, ``stopped``; empty if it came to no end."""
 
     op: str
     task: str

@@ -22,13 +22,14 @@ __all__ = ["Leaf", "Truth", "after_the_end", "faults_of", "faults_of_words", "to
 class Leaf:
     """One task of an operation, over all its runs, the first of which ``began`` then.
 
-    ``cut``: some run of it may have been killed before it was told.
+    ``cut``: some run of it may have been killed before it was told. ``given_up``: its operation says that it was.
     """
 
     outcome: str
     late: bool
     cut: bool
     began: float = 0.0
+    given_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,6 @@ class Truth:
     """What the ledger knows of one operation. ``unwritten``: tasks that were killed before they had written a line."""
 
     leaves: Sequence[Leaf] = ()
-    tasks: frozenset[str] = frozenset()
     unwritten: int = 0
 
     def count(self, outcome: str) -> int:
@@ -45,27 +45,31 @@ class Truth:
     @property
     def excused(self) -> int:
         """Leaves that are rightly told to have failed, though the ledger does not say so."""
-        cut = sum(leaf.cut and not leaf.late and leaf.outcome != "failed" for leaf in self.leaves)
+        # What had succeeded does not come again, whatever it is acknowledged by; its chord may not have heard of it.
+        excused = (leaf.cut and leaf.outcome != "failed" and (not leaf.late or leaf.given_up) for leaf in self.leaves)
+        cut = sum(excused)
         return cut + self.unwritten
 
 
-def truths(runs: Iterable[Run], kills: Iterable[Kill]) -> dict[str, Truth]:
-    """By operation. ``runs`` in the order in which they began."""
+def truths(runs: Iterable[Run], kills: Iterable[Kill], lost: Mapping[str, set[str]]) -> dict[str, Truth]:
+    """By operation. ``runs`` in the order in which they began; ``lost``: tasks that are told to have been killed."""
     runs = list(runs)
     cut = _cut(runs, kills)
     by_task: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for number, run in enumerate(runs):
         by_task[run.op, run.task].append(number)
     by_op: defaultdict[str, list[Leaf]] = defaultdict(list)
-    for (op, _), numbers in by_task.items():
+    for (op, task), numbers in by_task.items():
         outcomes = {runs[number].outcome for number in numbers}
         outcome = next((word for word in ("done", "failed", "stopped") if word in outcomes), "")
         first = runs[numbers[0]]
-        by_op[op].append(Leaf(outcome, first.late, any(number in cut for number in numbers), first.began))
+        by_op[op].append(
+            Leaf(outcome, first.late, any(number in cut for number in numbers), first.began, task in lost[op])
+        )
     tasks: defaultdict[str, set[str]] = defaultdict(set)
     for op, task in by_task:
         tasks[op].add(task)
-    return {op: Truth(leaves, frozenset(tasks[op])) for op, leaves in by_op.items()}
+    return {op: Truth(by_op[op], len(lost[op] - tasks[op])) for op in {*by_op, *lost}}
 
 
 def _cut(runs: Sequence[Run], kills: Iterable[Kill]) -> set[int]:
