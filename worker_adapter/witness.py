@@ -172,7 +172,7 @@ class Witness:
         if not lost or request in self._told or not _has_succeeded(request):
             return
         found = self.of(request)
-        if found is not None and request.request_dict.get("chord"):
+        if found is not None and request.chord:
             # The result is stored first, then its chord is told, by the process that is gone: the body may never come.
             self._fail(found, self._text(WorkerLostError()))
         elif found is not None:

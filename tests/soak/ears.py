@@ -21,6 +21,7 @@ class Ears:
         words: of each operation the types of its events, in order, progress left out.
         ended: operations that are over.
         lost: of each operation, tasks that are told to have gone with their processes.
+        told: tasks of which anything was said.
         begun: tasks that have begun, retries too.
         events: how many were heard.
         holes: offsets that were not, over all channels.
@@ -31,6 +32,7 @@ class Ears:
         self.ended: set[str] = set()
         self.events = 0
         self.begun = 0
+        self.told: set[str] = set()
         self.lost: defaultdict[str, set[str]] = defaultdict(set)
         self.holes = 0
         self._offsets: dict[bytes, int] = {}
@@ -67,9 +69,10 @@ class Ears:
             op = record.topic.rpartition(":")[2]
             self.words[op].append(record.type)
             self.begun += record.type == "task.started"
-            if record.type == "task.failed":
+            if record.type.startswith("task."):
                 data = json.loads(record.event)["data"]
-                if data["error"].startswith("WorkerLost"):
+                self.told.add(data["task"])
+                if record.type == "task.failed" and data["error"].startswith("WorkerLost"):
                     self.lost[op].add(data["task"])
             if record.type in {"operation.succeeded", "operation.failed", "operation.cancelled"}:
                 self.ended.add(op)

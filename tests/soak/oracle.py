@@ -7,7 +7,7 @@ whose message comes again (late acknowledgement) is not excused by that: it is r
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -23,6 +23,8 @@ class Leaf:
     """One task of an operation, over all its runs, the first of which ``began`` then.
 
     ``cut``: some run of it may have been killed before it was told. ``given_up``: its operation says that it was.
+    ``vanished``: it was acknowledged, and killed with its whole worker before anybody had said that it runs. Nobody can
+    know, and its operation stays open (docs/GUARANTEES.md).
     """
 
     outcome: str
@@ -30,6 +32,7 @@ class Leaf:
     cut: bool
     began: float = 0.0
     given_up: bool = False
+    vanished: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,12 @@ class Truth:
         return cut + self.unwritten
 
 
-def truths(runs: Iterable[Run], kills: Iterable[Kill], lost: Mapping[str, set[str]]) -> dict[str, Truth]:
-    """By operation. ``runs`` in the order in which they began; ``lost``: tasks that are told to have been killed."""
+def truths(
+    runs: Iterable[Run], kills: Iterable[Kill], lost: Mapping[str, set[str]], told: Container[str]
+) -> dict[str, Truth]:
+    """By operation. ``runs`` in the order in which they began; ``lost``: tasks that are told to have been killed;
+    ``told``: tasks of which anything was said.
+    """
     runs = list(runs)
     cut = _cut(runs, kills)
     by_task: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
@@ -63,9 +70,9 @@ def truths(runs: Iterable[Run], kills: Iterable[Kill], lost: Mapping[str, set[st
         outcomes = {runs[number].outcome for number in numbers}
         outcome = next((word for word in ("done", "failed", "stopped") if word in outcomes), "")
         first = runs[numbers[0]]
-        by_op[op].append(
-            Leaf(outcome, first.late, any(number in cut for number in numbers), first.began, task in lost[op])
-        )
+        is_cut = any(number in cut for number in numbers)
+        vanished = is_cut and not first.late and task not in told
+        by_op[op].append(Leaf(outcome, first.late, is_cut, first.began, task in lost[op], vanished))
     tasks: defaultdict[str, set[str]] = defaultdict(set)
     for op, task in by_task:
         tasks[op].add(task)
@@ -90,6 +97,8 @@ def faults_of(info: OperationInfo | None, truth: Truth, *, planned: int, pressed
     """What an operation says that is not so. ``pressed``: somebody cancelled it."""
     if info is None:
         return ["is not known"]
+    if info.state not in ENDED and any(leaf.vanished for leaf in truth.leaves):
+        return []
     if info.state not in ENDED:
         return [f"hangs: {info}"]
     faults = []
@@ -116,6 +125,8 @@ def faults_of_words(words: Sequence[str], state: str) -> list[str]:
     of_operation = [word.removeprefix("operation.") for word in words if word.startswith("operation.")]
     ends = [word for word in of_operation if word in ENDED]
     faults = []
+    if state not in ENDED and not ends:
+        return []  # whether it hangs, or may, is said elsewhere
     if ends != [state]:
         faults.append(f"ended as {ends}, and is {state}")
     elif of_operation[-1] != state:
