@@ -21,7 +21,6 @@ class Ears:
         words: of each operation the types of its events, in order, progress left out.
         ended: operations that are over.
         lost: of each operation, tasks that are told to have gone with their processes.
-        told: tasks of which anything was said.
         begun: tasks that have begun, retries too.
         events: how many were heard.
         holes: offsets that were not, over all channels.
@@ -32,7 +31,6 @@ class Ears:
         self.ended: set[str] = set()
         self.events = 0
         self.begun = 0
-        self.told: set[str] = set()
         self.lost: defaultdict[str, set[str]] = defaultdict(set)
         self.holes = 0
         self._offsets: dict[bytes, int] = {}
@@ -71,7 +69,6 @@ class Ears:
             self.begun += record.type == "task.started"
             if record.type.startswith("task."):
                 data = json.loads(record.event)["data"]
-                self.told.add(data["task"])
                 if record.type == "task.failed" and data["error"].startswith("WorkerLost"):
                     self.lost[op].add(data["task"])
             if record.type in {"operation.succeeded", "operation.failed", "operation.cancelled"}:

@@ -7,7 +7,7 @@ whose message comes again (late acknowledgement) is not excused by that: it is r
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,7 +15,7 @@ from eventbus.operations import OperationInfo
 from eventbus.tally import ENDED
 from tests.soak.ledger import Kill, Run
 
-__all__ = ["Leaf", "Truth", "after_the_end", "faults_of", "faults_of_words", "totals", "truths"]
+__all__ = ["Leaf", "Truth", "after_the_end", "faults_of", "faults_of_words", "has_vanished", "totals", "truths"]
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,6 @@ class Leaf:
     """One task of an operation, over all its runs, the first of which ``began`` then.
 
     ``cut``: some run of it may have been killed before it was told. ``given_up``: its operation says that it was.
-    ``vanished``: it was acknowledged, and killed with its whole worker before anybody had said that it runs. Nobody can
-    know, and its operation stays open (docs/GUARANTEES.md).
     """
 
     outcome: str
@@ -32,7 +30,6 @@ class Leaf:
     cut: bool
     began: float = 0.0
     given_up: bool = False
-    vanished: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,12 +51,8 @@ class Truth:
         return cut + self.unwritten
 
 
-def truths(
-    runs: Iterable[Run], kills: Iterable[Kill], lost: Mapping[str, set[str]], told: Container[str]
-) -> dict[str, Truth]:
-    """By operation. ``runs`` in the order in which they began; ``lost``: tasks that are told to have been killed;
-    ``told``: tasks of which anything was said.
-    """
+def truths(runs: Iterable[Run], kills: Iterable[Kill], lost: Mapping[str, set[str]]) -> dict[str, Truth]:
+    """By operation. ``runs`` in the order in which they began; ``lost``: tasks that are told to have been killed."""
     runs = list(runs)
     cut = _cut(runs, kills)
     by_task: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
@@ -71,8 +64,7 @@ def truths(
         outcome = next((word for word in ("done", "failed", "stopped") if word in outcomes), "")
         first = runs[numbers[0]]
         is_cut = any(number in cut for number in numbers)
-        vanished = is_cut and not first.late and task not in told
-        by_op[op].append(Leaf(outcome, first.late, is_cut, first.began, task in lost[op], vanished))
+        by_op[op].append(Leaf(outcome, first.late, is_cut, first.began, task in lost[op]))
     tasks: defaultdict[str, set[str]] = defaultdict(set)
     for op, task in by_task:
         tasks[op].add(task)
@@ -93,12 +85,19 @@ def _cut(runs: Sequence[Run], kills: Iterable[Kill]) -> set[int]:
     return found
 
 
+def has_vanished(info: OperationInfo | None) -> bool:
+    """Whether nothing of an operation runs or is lost, and it waits: a message of it is gone with a whole worker.
+
+    That is so where the message had been acknowledged, or not yet been noted, when the worker was killed, and no word of
+    the task had reached Redis. Nobody can know (docs/GUARANTEES.md).
+    """
+    return info is not None and info.state == "running" and not info.tasks
+
+
 def faults_of(info: OperationInfo | None, truth: Truth, *, planned: int, pressed: bool) -> list[str]:
     """What an operation says that is not so. ``pressed``: somebody cancelled it."""
     if info is None:
         return ["is not known"]
-    if info.state not in ENDED and any(leaf.vanished for leaf in truth.leaves):
-        return []
     if info.state not in ENDED:
         return [f"hangs: {info}"]
     faults = []
