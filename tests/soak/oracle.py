@@ -88,8 +88,8 @@ def _cut(runs: Sequence[Run], kills: Iterable[Kill]) -> set[int]:
 def has_vanished(info: OperationInfo | None) -> bool:
     """Whether nothing of an operation runs or is lost, and it waits: a message of it is gone with a whole worker.
 
-    That is so where the message had been acknowledged, or not yet been noted, when the worker was killed, and no word of
-    the task had reached Redis. Nobody can know (docs/GUARANTEES.md).
+    That is so where the message had been acknowledged, or not yet been noted, when the worker was killed, and no word
+    of the task had reached Redis. Nobody can know (docs/GUARANTEES.md).
     """
     return info is not None and info.state == "running" and not info.tasks
 
