@@ -90,6 +90,10 @@ class Lifecycle:
         if found is None or headers.get("retries"):
             return
         words.mark(*found, "published", leaf_of(name, str(headers.get("id")), headers))
+        scope = current_scope.get()
+        if scope is not None and scope.watched:
+            # Should this process be killed now, its operation must not end without what it has sent on its way.
+            self._flush()
 
     def _release(self, headers: dict[str, Any]) -> None:
         """The next try is about to be published: this one runs no longer. Said before the next one can begin."""

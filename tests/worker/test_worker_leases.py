@@ -212,6 +212,18 @@ def test_what_expires_in_a_queue_of_rabbitmq_is_told(start, begin, broker_url):
     assert [e.data["reason"] for e in world.listening.events if e.type == "task.revoked"] == ["expired"]
 
 
+def test_what_a_killed_task_had_published_belongs_to_the_operation(start, begin, tmp_path):
+    """Else the operation would end with the task that was killed, and go on after its end."""
+    path = tmp_path / "path"
+    with start("killed-publisher") as worker:
+        world = begin("killed-publisher", a.publish_and_die.si(str(path)))
+        assert world.end() == ["queued", "started", "failed"]
+        info = world.info()
+        assert (info.done, info.failed, info.total) == (1, 1, 2)
+        assert path.exists()
+    check_log(worker)
+
+
 def test_a_task_that_waits_for_its_time_is_queued(start, begin):
     with start("its-time"):
         world = begin("its-time", a.ok.si().set(countdown=1.5))

@@ -81,6 +81,8 @@ ROWS = {
     "SIGKILL": lambda _: failed(a.kill.si(), LOST, pools=PROCESSES),
     "SIGKILL, acknowledged late": lambda _: failed(a.kill_late.si(), LOST, pools=PROCESSES),
     "SIGKILL, and again": lambda path: done(a.kill_once.si(path), pools=PROCESSES),
+    "SIGKILL, when it has succeeded": lambda _: done(a.kill_when_done.si(), pools=("prefork",)),
+    "SIGKILL, when it has succeeded, acknowledged late": lambda _: done(a.kill_when_done_late.si(), pools=("prefork",)),
     "SystemExit": lambda _: failed(a.leave.si(), "", pools=(*KILLABLE, "threads")),
     "ignore": lambda _: Row(a.ignore.si(), ["started"], "succeeded"),
     "reject": lambda _: failed(a.reject.si(), "Reject: not for me"),
