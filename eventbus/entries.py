@@ -39,31 +39,22 @@ _AT_ONCE = 256
 
 
 def group(batch: Sequence[Entry]) -> tuple[list[Request], list[list[Entry]]]:
-    """Requests, and the entries of each. Order is kept per channel, among events and among marks.
-
-    An event may go ahead of marks, and never behind one: what ends an operation comes after all that it said. So a
-    short task takes two requests and not four.
-    """
+    """Requests, and the entries of each. Order is kept per channel; channels are put together."""
     runs: dict[str, list[list[Entry]]] = {}
     for entry in batch:
         of_channel = runs.setdefault(entry.channel, [])
-        run = _run_for(entry, of_channel)
-        if run is None:
-            run = []
-            of_channel.append(run)
-        run.append(entry)
+        if not of_channel or len(of_channel[-1]) == _AT_ONCE or not _alike(of_channel[-1][-1], entry):
+            of_channel.append([])
+        of_channel[-1].append(entry)
     members = [run for of_channel in runs.values() for run in of_channel]
     return [_request(run) for run in members], members
 
 
-def _run_for(entry: Entry, runs: Sequence[list[Entry]]) -> list[Entry] | None:
-    """Which run an entry joins: an event the last one of events, a mark the last one if it is its operation's."""
-    if isinstance(entry, Emission):
-        run = next((run for run in reversed(runs) if isinstance(run[-1], Emission)), None)
-    else:
-        last = runs[-1][-1] if runs else None
-        run = runs[-1] if isinstance(last, MarkEntry) and last.operation == entry.operation else None
-    return None if run is None or len(run) == _AT_ONCE else run
+def _alike(one: Entry, other: Entry) -> bool:
+    """Whether two neighbours fit into one request."""
+    if isinstance(one, MarkEntry) and isinstance(other, MarkEntry):
+        return one.operation == other.operation
+    return isinstance(one, Emission) and isinstance(other, Emission)
 
 
 def _request(run: Sequence[Entry]) -> Request:
