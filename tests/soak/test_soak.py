@@ -94,7 +94,8 @@ class World:
                 self._start()
                 continue
             self._hurt(desk)
-            self.restore()
+            if LONG:
+                self.restore()
             time.sleep(0.01)
 
     def grown(self) -> int:
@@ -135,7 +136,9 @@ class World:
         if ran >= self._kill_at:
             self._kill_at += PROCESS_EVERY
             self.fleet.kill_process()
-        if ran >= self._kill_worker_at:
+        # In the long version only. What whole workers had taken is given back by hand then, and with it what others are
+        # running: tasks run twice at the same time, as after a visibility timeout.
+        if LONG and ran >= self._kill_worker_at:
             self._kill_worker_at += WORKER_EVERY
             self.fleet.kill_worker()
         for op in [op for op, at in self._to_press.items() if ran >= at]:
