@@ -8,7 +8,8 @@ CLIENT := webui_adapter/client
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup client system-parts demo test unit chaos browser lint format bench bench-full bench-curves bench-node bench-check wheel requirements clean
+.PHONY: help setup client system-parts demo test unit chaos soak browser lint format bench bench-full bench-curves bench-node bench-check wheel \
+        requirements clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -48,6 +49,9 @@ unit:
 
 chaos: setup client ## the faults of tests/chaos, long, with their figures
 	CHAOS_SCALE=$(or $(SCALE),10) $(BIN)/python -m pytest tests/chaos -q --timeout 900 $(ARGS)
+
+soak: setup client ## 50,000 short tasks whose workers are killed at random, held against the tasks' own ledger
+	SOAK_TASKS=$(or $(TASKS),50000) $(BIN)/python -m pytest tests/soak -q -n 0 --timeout 7200 $(ARGS)
 
 lint: setup client ## ruff, strict types, import contracts, TypeScript's own checks, generated files
 	$(BIN)/ruff check .

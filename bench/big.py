@@ -158,9 +158,8 @@ def main(
             if figures["others_busy"] < _DISTURBED:
                 break
     (_RESULTS / f"{stem}.json").write_text(json.dumps({"machine": machine(), **figures}, indent=1) + "\n")
-    _console.print(
-        f"{connections:,} connections, {gateways} gateway(s), {load.deliveries:,.0f} deliveries/s asked for, {seconds:g} s"
-    )
+    asked = f"{load.deliveries:,.0f} deliveries/s asked for, {seconds:g} s"
+    _console.print(f"{connections:,} connections, {gateways} gateway(s), {asked}")
     for name, value in figures.items():
         _console.print(f"  {name:<14}{value:>14,.2f}")
     _console.print(f"{machine()}. Written to bench/results: {stem}.json")

@@ -143,6 +143,8 @@ class Flusher:
         """Wait until everything put so far has reached Redis or was given up; False after ``timeout`` seconds, and at
         once while Redis is known to be away.
         """
+        if self._is_empty():
+            return True
         done = threading.Event()
         told: list[bool] = []
 
@@ -276,6 +278,11 @@ class Flusher:
 
     def _on_disk(self) -> bool:
         return self._spool is not None and self._spool.own_waiting
+
+    def _is_empty(self) -> bool:
+        """Whether nothing waits. Asked at the end of every task, most of which have emitted nothing."""
+        with self._lock:
+            return not self._settlement.depth and not self._throttle.holding and not self._on_disk()
 
     def _when_flushed(self, tell: Callable[[bool], None]) -> bool:
         """True if nothing waits; else ``tell`` is called once all that waits now is settled."""

@@ -6,6 +6,7 @@ on.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 from collections.abc import Mapping
@@ -13,7 +14,8 @@ from functools import partial
 from typing import Any, Final
 
 from billiard.process import current_process
-from celery import states
+from celery import Task, states
+from celery.exceptions import Retry
 
 from eventbus.bus import default_bus
 from eventbus.ids import event_id
@@ -90,6 +92,10 @@ class Lifecycle:
         if found is None or headers.get("retries"):
             return
         words.mark(*found, "published", leaf_of(name, str(headers.get("id")), headers))
+        scope = current_scope.get()
+        if scope is not None and scope.watched:
+            # Should this process be killed now, its operation must not end without what it has sent on its way.
+            self._flush()
 
     def _release(self, headers: dict[str, Any]) -> None:
         """The next try is about to be published: this one runs no longer. Said before the next one can begin."""
@@ -97,9 +103,8 @@ class Lifecycle:
         if found is None:
             return
         name, task_id = str(headers.get("task")), str(headers.get("id"))
-        leaf, scope, error = leaf_of(name, task_id, headers), current_scope.get(), sys.exception()
+        leaf, scope, error = leaf_of(name, task_id, headers), current_scope.get(), _why_again()
         if scope is not None and scope.task == task_id and isinstance(error, Exception):
-            # Where there is none, it was handed to retry(); then its end tells, when it may be late for that.
             text = error_text(error, self._settings.error_chars)
             retry = TaskRetry(task=task_id, name=name, retries=headers["retries"] - 1, error=text)
             words.say(self._settings, found[0], leaf, "retry", retry)
@@ -183,6 +188,22 @@ class Lifecycle:
         # While Redis is known to be away, waiting would make every task as slow as the budget allows.
         if self._settings.flush_budget and not bus.flusher.failures:
             bus.flush(self._settings.flush_budget)
+
+
+def _why_again() -> BaseException | None:
+    """The error for which a task is published once more: the one that is handled here, or was handed to ``retry``.
+
+    Celery tells nobody of the latter before the task's end, when the next try may have begun. So it is looked up in
+    the call of ``Task.retry`` that publishes; where there is none, the end tells.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code is not Task.retry.__code__:
+        frame = frame.f_back
+    if frame is None:
+        return sys.exception()
+    given = frame.f_locals
+    error = given.get("exc") or sys.exception()
+    return error or Retry(exc=None, when=given.get("eta") or given.get("countdown"))
 
 
 def _copied(headers: dict[str, Any], scope: Scope | None) -> bool:

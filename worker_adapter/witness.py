@@ -7,14 +7,17 @@ Whatever the pool's process may have told as well is told under the same id, and
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
+from billiard.einfo import ExceptionWithTraceback
+from celery import states
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker import state as worker_state
 
-from eventbus.operation import STAMP, OperationRef, RevokedReason, TaskFailed, TaskRetry, TaskRevoked
+from eventbus.operation import STAMP, OperationRef, RevokedReason, TaskFailed, TaskRetry, TaskRevoked, TaskSucceeded
 from worker_adapter import words
 from worker_adapter.cancelled import known
 from worker_adapter.errortext import error_text
@@ -65,6 +68,7 @@ class Witness:
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self._requests: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+        self._told: weakref.WeakSet[Any] = weakref.WeakSet()
         self.leasing = False
 
     def received(self, request: Any) -> None:
@@ -73,6 +77,8 @@ class Witness:
         if read_operation(headers) is None:
             return
         self._requests[request.id] = request
+        # The pool calls what it finds on the request: see _after_failure. Weakly: a request goes when done.
+        request.on_failure = partial(_failing, weakref.ref(request), self._after_failure)
         lease = int(self._settings.lease * 1000) if self.leasing else 0
         events = bool(request.eventer and request.eventer.enabled and request.task.send_events)
         # This very dict is handed to the process that runs the task.
@@ -98,6 +104,8 @@ class Witness:
         if _runs_here(task_id):
             return  # its own end tells more
         request = self._requests.get(task_id)
+        if request is not None:
+            self._told.add(request)
         found = self._find(task, task_id, request)
         if found is None or getattr(request, "_already_revoked", False):
             return
@@ -122,6 +130,8 @@ class Witness:
         if _runs_here(context.id):
             return
         request = self._requests.get(context.id)
+        if request is not None:
+            self._told.add(request)
         found = self._find(task, context.id, request, context)
         if found is None:
             return
@@ -154,6 +164,22 @@ class Witness:
             else:
                 self._fail(found, _STOPPED)
 
+    def _after_failure(self, request: Any, exc_info: Any) -> None:
+        """Celery has dealt with a process that is gone. If it found the result of a task that had succeeded, it has
+        acknowledged the message and told nobody; and the process may not have come to say so.
+        """
+        lost = isinstance(_error_of(exc_info), (WorkerLostError, SystemExit, KeyboardInterrupt))
+        if not lost or request in self._told or not _has_succeeded(request):
+            return
+        found = self.of(request)
+        if found is not None and request.chord:
+            # The result is stored first, then its chord is told, by the process that is gone: the body may never come.
+            self._fail(found, self._text(WorkerLostError()))
+        elif found is not None:
+            succeeded = TaskSucceeded(**found.facts)
+            words.say(self._settings, found.operation, found.leaf, "succeeded", succeeded)
+            words.mark(found.operation, found.label, "done", found.leaf)
+
     def _fail(self, found: Seen, error: str) -> None:
         words.say(self._settings, found.operation, found.leaf, "failed", TaskFailed(**found.facts, error=error))
         words.mark(found.operation, found.label, "failed", found.leaf)
@@ -171,6 +197,29 @@ class Witness:
         if isinstance(error, TimeLimitExceeded):
             return f"TimeLimitExceeded: it ran for more than {error.args[0] if error.args else '?'} s"
         return error_text(error, self._settings.error_chars)
+
+
+def _failing(reference: Any, after: Callable[[Any, Any], None], exc_info: Any, *args: Any, **options: Any) -> Any:
+    """``Request.on_failure``, and what follows."""
+    request = reference()
+    if request is None:
+        return None
+    outcome = type(request).on_failure(request, exc_info, *args, **options)
+    after(request, exc_info)
+    return outcome
+
+
+def _error_of(exc_info: Any) -> object:
+    error = exc_info.exception
+    return error.exc if isinstance(error, ExceptionWithTraceback) else error
+
+
+def _has_succeeded(request: Any) -> bool:
+    """Whether the result says so: by the same look at it by which Celery decides, after it has looked."""
+    try:
+        return not request.ignore_result and bool(request.task.backend.get_state(request.id) == states.SUCCESS)
+    except Exception:  # noqa: BLE001 - whatever a backend raises, Celery has taken it for a failure as well
+        return False
 
 
 def _runs_here(task_id: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# redis-py does so when it connects first, to read its own version; but that is in a thread: see scripts.py.
+import email.parser  # noqa: F401
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence

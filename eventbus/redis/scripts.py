@@ -11,8 +11,8 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib import resources
-from typing import Any, Generic, TypeVar, cast
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar, cast
 
 from eventbus.cursor import Position
 from eventbus.history import History, LogEntry, Page
@@ -37,6 +37,10 @@ __all__ = [
 
 R = TypeVar("R")
 Argument = str | bytes | int
+
+# A plain path: importlib.resources imports more when it is first used, which is in a thread. A pool that forks at that
+# moment hands half a module down, and the child can never send anything.
+_LUA: Final = Path(__file__).parent / "lua"
 
 # What a reply of redis-py may be; it is taken apart by the decoders below and goes no further.
 Reply = Any
@@ -71,8 +75,7 @@ class Call(Generic[R]):
 @cache
 def script(*files: str, constants: str = "") -> Script:
     """Load a script from its files in ``lua/``, put together in this order, the constants before them."""
-    folder = resources.files("eventbus.redis") / "lua"
-    source = "\n".join((constants, *((folder / f"{name}.lua").read_text(encoding="utf-8") for name in files)))
+    source = "\n".join((constants, *((_LUA / f"{name}.lua").read_text(encoding="utf-8") for name in files)))
     return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 

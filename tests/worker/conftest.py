@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -98,13 +99,16 @@ def start_worker(redis_url, broker_url, tmp_path_factory):
             **environment,
         }
         command = [sys.executable, "-m", "celery", "-A", app, "worker", "-l", "INFO", "-Q", queue]
-        command += ["--without-gossip", "--without-mingle", "--without-heartbeat", *arguments]
+        # A name of its own: a broker gives the queue for remote control to one worker of a name.
+        name = f"{log.parent.name}@{socket.gethostname()}"
+        command += ["-n", name, "--without-gossip", "--without-mingle", "--without-heartbeat"]
+        command += arguments
         with running(command, log, patience=patience, env=environment) as process:
             wait_until(
                 lambda: b" ready." in log.read_bytes() or process.poll() is not None, f"the worker, see {log}", 60
             )
             assert process.poll() is None, log.read_text()
-            process.log = log
+            process.log, process.name = log, name
             yield process
 
     return start

@@ -102,6 +102,28 @@ def kill_late():
     _die()
 
 
+class DiesWhenDone(app.Task):
+    def on_success(self, *args):
+        _die()
+
+
+@app.task(base=DiesWhenDone)
+def kill_when_done():
+    """Killed when its result has been stored, and before its process has told of it."""
+
+
+@app.task(base=DiesWhenDone, acks_late=True, reject_on_worker_lost=True)
+def kill_when_done_late():
+    """The same; its message does not come again, since it has succeeded."""
+
+
+@app.task
+def publish_and_die(path):
+    """Killed as soon as the broker has the message, whose turn comes after that has been noticed."""
+    mark.apply_async((path,), countdown=2)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @app.task
 def leave():
     raise SystemExit(3)

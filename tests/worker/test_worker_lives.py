@@ -13,6 +13,7 @@ from kombu.serialization import register
 
 from eventbus import BusSettings
 from eventbus.redis.operations import Operations
+from tests.conftest import wait_until
 from tests.worker import lives as a
 from tests.worker.conftest import check_log, publishing_to
 from tests.worker.listening import END, Listening, logged
@@ -81,6 +82,8 @@ ROWS = {
     "SIGKILL": lambda _: failed(a.kill.si(), LOST, pools=PROCESSES),
     "SIGKILL, acknowledged late": lambda _: failed(a.kill_late.si(), LOST, pools=PROCESSES),
     "SIGKILL, and again": lambda path: done(a.kill_once.si(path), pools=PROCESSES),
+    "SIGKILL, when it has succeeded": lambda _: done(a.kill_when_done.si(), pools=("prefork",)),
+    "SIGKILL, when it has succeeded, acknowledged late": lambda _: done(a.kill_when_done_late.si(), pools=("prefork",)),
     "SystemExit": lambda _: failed(a.leave.si(), "", pools=(*KILLABLE, "threads")),
     "ignore": lambda _: Row(a.ignore.si(), ["started"], "succeeded"),
     "reject": lambda _: failed(a.reject.si(), "Reject: not for me"),
@@ -148,6 +151,9 @@ class Worker:
         self._publishing.__enter__()
         a.app.conf.result_backend = f"{self.redis_url.removesuffix('/0')}/2"
         self.process = self._worker.__enter__()
+        # What is told to a worker before it listens is lost.
+        ping = {"destination": [self.process.name], "timeout": 1, "limit": 1}
+        wait_until(lambda: a.app.control.ping(**ping), "the worker to listen", 30)
         names = [name for broker, pool, name in CELLS if (broker, pool) == self.name]
         self.begun = {name: self._begin(name, i) for i, name in enumerate(names)}
         for each in self.begun.values():
@@ -162,7 +168,8 @@ class Worker:
         row.flow.set(queue=self._queue)
         operation = start_operation(row.flow, user=user, label=name)
         if row.early:
-            a.app.control.revoke(operation.result.id)
+            # It has heard of it when it answers: then the countdown may be short.
+            a.app.control.revoke(operation.result.id, destination=[self.process.name], reply=True, timeout=10, limit=1)
         return Begun(row, user, operation.id, operation.result.id, listening)
 
     def __exit__(self, *_):

@@ -1,5 +1,7 @@
 """``carry``, and one progress that several threads step."""
 
+import os
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +11,7 @@ import pytest
 
 from eventbus import NoOperation, emit
 from tests.worker import app as a
+from tests.worker.conftest import ROOT
 from tests.worker.listening import END, Listening
 from worker_adapter import carry, progress, stages, start_operation
 
@@ -108,3 +111,12 @@ def test_many_calls_at_the_same_time_each_in_a_context_of_its_own():
             pool.submit(emit, a.Tick(n=0)).result()
         assert list(pool.map(carry(note), range(4))) == [0, 1, 2, 3]
     assert carry(note).__name__ == "note"
+
+
+def test_nothing_is_imported_in_a_thread(redis_url):
+    """A pool that forks meanwhile would hand half a module down, and the child could never send anything."""
+    environment = {**os.environ, "EVENTBUS_REDIS_URL": redis_url, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.worker.imports"]
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=30)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split() == []

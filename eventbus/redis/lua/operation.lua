@@ -171,7 +171,8 @@ local function settle()
   end
   redis.call('HSET', KEYS[5], unpack(fields))
   if is_new then
-    redis.call('ZADD', KEYS[8], now_ms, OPERATION)
+    -- To the microsecond: of those begun within one, the newest is to come first, too.
+    redis.call('ZADD', KEYS[8], string.format('%.3f', tonumber(clock[1]) * 1000 + tonumber(clock[2]) / 1000), OPERATION)
     redis.call('ZREMRANGEBYRANK', KEYS[8], 0, -1 - KEPT)
   end
   if renew then

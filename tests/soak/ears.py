@@ -1,0 +1,77 @@
+"""All that is said of all operations, heard live, from before the first one."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import defaultdict
+from typing import Self
+
+import redis
+
+from eventbus.wire import parse_publication
+
+__all__ = ["Ears"]
+
+
+class Ears:
+    """A thread that listens to all channels.
+
+    Attributes:
+        words: of each operation the types of its events, in order, progress left out.
+        ended: operations that are over.
+        lost: of each operation, tasks that are told to have gone with their processes.
+        begun: tasks that have begun, retries too.
+        events: how many were heard.
+        holes: offsets that were not, over all channels.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.words: defaultdict[str, list[str]] = defaultdict(list)
+        self.ended: set[str] = set()
+        self.events = 0
+        self.begun = 0
+        self.lost: defaultdict[str, set[str]] = defaultdict(set)
+        self.holes = 0
+        self._offsets: dict[bytes, int] = {}
+        self._stop = threading.Event()
+        self._client = redis.Redis.from_url(url)
+        self._pubsub = self._client.pubsub()
+        self._pubsub.psubscribe("eb:*:live")
+        assert self._pubsub.get_message(timeout=5)["type"] == "psubscribe"
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._pubsub.close()
+        self._client.close()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            message = self._pubsub.get_message(timeout=0.2)
+            if message is not None and message["type"] == "pmessage":
+                self._hear(message["channel"], parse_publication(message["data"]))
+
+    def _hear(self, channel, publication) -> None:
+        for record in publication.records:
+            self.holes += record.offset - self._offsets.get(channel, 0) - 1
+            self._offsets[channel] = record.offset
+            self.events += 1
+            if record.type.endswith(".progress") or ":operation:" not in record.topic:
+                continue
+            op = record.topic.rpartition(":")[2]
+            self.words[op].append(record.type)
+            self.begun += record.type == "task.started"
+            if record.type.startswith("task."):
+                data = json.loads(record.event)["data"]
+                if record.type == "task.failed" and data["error"].startswith("WorkerLost"):
+                    self.lost[op].add(data["task"])
+            if record.type in {"operation.succeeded", "operation.failed", "operation.cancelled"}:
+                self.ended.add(op)
+                # A page's own view of the end is its data, and it says the same as its name.
+                assert json.loads(record.event)["data"]["state"] == record.type.rpartition(".")[2]

@@ -1,0 +1,87 @@
+"""What really happened, written down by the tasks themselves in SQLite, and by whoever kills them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sqlite3
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Kill", "Ledger", "Run"]
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS runs (
+    run TEXT PRIMARY KEY, op TEXT, task TEXT, late INTEGER, attempt INTEGER, pid INTEGER,
+    began REAL, ended REAL, outcome TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS kills (pid INTEGER, at REAL);
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A task that ran, once. ``outcome``: ``done``, ``failed``, ``retry``, ``stopped``; empty if it came to no end."""
+
+    op: str
+    task: str
+    late: bool
+    attempt: int
+    pid: int
+    began: float
+    ended: float
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A process that was killed, and when, at the earliest."""
+
+    pid: int
+    at: float
+
+
+class Ledger:
+    """One connection, for one process at a time: after a fork there is a new one."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = str(path)
+        self._pid = 0
+        self._numbers = itertools.count()
+
+    def _run(self, sql: str, values: Iterable[object] = ()) -> sqlite3.Cursor:
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            # Autocommit: a row is there when the call has returned, whatever becomes of the process.
+            self._db = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=OFF")  # processes are killed here, not machines
+            self._db.executescript(_TABLES)
+        return self._db.execute(sql, tuple(values))
+
+    def began(self, op: str, task: str, attempt: int, *, late: bool) -> str:
+        """A task runs. Returns what to call this run."""
+        run = f"{os.getpid()}-{time.monotonic_ns()}-{next(self._numbers)}"
+        row = (run, op, task, late, attempt, os.getpid(), time.time(), 0.0, "")
+        self._run("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        return run
+
+    def ended(self, run: str, outcome: str) -> None:
+        """It has come to an end of its own."""
+        self._run("UPDATE runs SET ended = ?, outcome = ? WHERE run = ?", (time.time(), outcome, run))
+
+    def killing(self, pids: Iterable[int]) -> None:
+        """These processes are about to be killed."""
+        for pid in pids:
+            self._run("INSERT INTO kills VALUES (?, ?)", (pid, time.time()))
+
+    def runs(self) -> list[Run]:
+        """All of them."""
+        rows = self._run("SELECT op, task, late, attempt, pid, began, ended, outcome FROM runs ORDER BY began")
+        return [Run(row[0], row[1], bool(row[2]), *row[3:]) for row in rows]
+
+    def kills(self) -> list[Kill]:
+        """All of them."""
+        return [Kill(*row) for row in self._run("SELECT pid, at FROM kills ORDER BY at")]
