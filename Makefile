@@ -8,7 +8,7 @@ CLIENT := webui_adapter/client
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup client system-parts demo test unit chaos soak browser lint format bench bench-full bench-check wheel requirements clean
+.PHONY: help setup client system-parts demo test unit chaos soak browser lint format bench bench-full bench-curves bench-node bench-check wheel requirements clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -66,11 +66,25 @@ format: setup ## rewrite to the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup client ## figures beside plain FastAPI and python-socketio, in minutes
+bench: setup client bench-node ## figures beside everybody else, in minutes
 	$(BIN)/python -m bench $(ARGS)
 
-bench-full: setup client ## the same with more rounds
+bench-full: setup client bench-node ## the same with more rounds; then the curves, with more points
 	$(BIN)/python -m bench --full $(ARGS)
+	$(BIN)/python -m bench.curves --full
+	$(BIN)/python -m bench.big
+
+bench-curves: setup client ## how cost and latency grow, over connections, load, size, channels, gateways
+	$(BIN)/python -m bench.curves $(ARGS)
+
+# socket.io is a contender where Node is; without it the others are measured.
+bench-node:
+	@if command -v npm >/dev/null; then $(MAKE) --silent bench/node/node_modules/.ready; \
+	  else echo "make: socket.io is left out of the benchmark: it needs Node 20 with npm" >&2; fi
+
+bench/node/node_modules/.ready: bench/node/package-lock.json
+	cd bench/node && npm ci --silent --no-audit --no-fund
+	@touch $@
 
 bench-check: setup ## have the hot paths become dearer than the stored figures? half a minute
 	@$(BIN)/python -m bench.check $(ARGS)
@@ -84,4 +98,4 @@ requirements: ## pin the development environment anew (needs uv)
 	  --no-emit-index-url --no-emit-find-links -q -o requirements.txt
 
 clean:
-	rm -rf $(VENV) dist build $(CLIENT)/node_modules $(CLIENT)/dist $(CLIENT)/out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) dist build $(CLIENT)/node_modules $(CLIENT)/dist $(CLIENT)/out bench/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

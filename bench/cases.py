@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
+
+from bench.contenders.contract import USUAL_BYTES
 
 __all__ = ["CASES", "FULL", "QUICK", "Case", "Plan"]
 
@@ -19,6 +22,7 @@ class Case:
         rate: events/s; 0: flat out.
         window: flat out, the most events that may be outstanding.
         floor: the floor that it is compared with: a contender and the name of its case.
+        stretch: measured for so many times the plan's seconds, where there are few events.
     """
 
     name: str
@@ -27,12 +31,14 @@ class Case:
     rate: float
     window: int
     floor: tuple[str, str]
+    stretch: float = 1.0
 
     def receivers(self, connections: int) -> int:
         """Deliveries that one event makes."""
         return 1 if self.direct else connections
 
 
+_LONE: Final = ("floor-plain", "lone")
 # Paced writes to one connection here and there have a floor of their own, but it holds the wake-ups of the floor's
 # clock. So the direct cases, too, are held against the frames of a calm fan-out.
 _PLAIN: Final = ("floor-plain", "fanout-calm")
@@ -43,6 +49,7 @@ CASES: Final = (
     Case("fanout-flat", "fan-out, flat out", direct=False, rate=0, window=64, floor=_COALESCED),
     Case("direct-calm", "direct, 8,000 events/s, one user each", direct=True, rate=8000, window=0, floor=_PLAIN),
     Case("direct-flat", "direct, flat out", direct=True, rate=0, window=4096, floor=_PLAIN),
+    Case("lone", "alone, 100 events/s, one user each", direct=True, rate=100, window=0, floor=_LONE, stretch=4.0),
 )
 
 
@@ -59,6 +66,13 @@ class Plan:
         drain: how long the last events may take before the contender counts as fallen behind.
         settle: between the last connection and the look at the memory.
         emits: events of the emit measurement; 0: none.
+        gateways: server processes; the connections are dealt out over them in turn.
+        event_bytes: of an event as JSON.
+        collections: channels that each connection watches besides its own, alone; nothing is published there.
+        idle: seconds without any load after the opening, to see what mere connections cost; 0: not looked at.
+        env: added to the environment of each server.
+        tries: how often a case is measured if others use the machine; the quietest counts.
+        patience: for others to be done, before a try.
     """
 
     cases: tuple[Case, ...]
@@ -69,6 +83,13 @@ class Plan:
     drain: float
     settle: float
     emits: int
+    gateways: int = 1
+    event_bytes: int = USUAL_BYTES
+    collections: int = 0
+    idle: float = 0.0
+    env: Mapping[str, str] = field(default_factory=dict)
+    tries: int = 3
+    patience: float = 10.0
 
 
 QUICK: Final = Plan(CASES, connections=1000, rounds=2, warm=0.5, seconds=2.0, drain=1.5, settle=0.5, emits=20_000)

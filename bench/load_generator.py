@@ -1,10 +1,10 @@
-"""The load generator `load/load.c`: building, starting, what it reports."""
+"""The load generator `load/main.c`: building, starting, what it reports."""
 
 from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -42,6 +42,10 @@ class LoadGenerator:
         self._child = child
         self._connections = connections
 
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
     def open(self) -> dict[str, Any]:
         """Open and authenticate all connections. Raises ChildError if one is missing."""
         report = self._child.ask("open", _OPEN_SECONDS)
@@ -63,10 +67,14 @@ class LoadGenerator:
 
 
 @contextmanager
-def running_load(contender: Contender, launch: Launch, connections: int) -> Iterator[LoadGenerator]:
-    """A load generator for a launched contender. The file `tokens` is beside the progress file."""
+def running_load(
+    contender: Contender, launches: Sequence[Launch], connections: int, collections: int = 0
+) -> Iterator[LoadGenerator]:
+    """A load generator for the launched servers of a contender. The file `tokens` is beside the progress file."""
+    launch = launches[0]
     options = {
-        "--port": str(launch.port),
+        "--port": ",".join(str(each.port) for each in launches),
+        "--collections": str(collections),
         "--connections": str(connections),
         "--tokens": str(launch.progress.parent / "tokens"),
         "--progress": str(launch.progress),

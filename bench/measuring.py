@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from bench.cases import Case, Plan
 from bench.contenders.contract import Contender, Launch
 from bench.load_generator import LoadGenerator, running_load, write_tokens
 from bench.processes import Child, ChildError, Cpu, cpu_of, free_port, resident_bytes, wait_until_ready
+from bench.quiet import cpu_of_all, used_by_others, wait_until_quiet
 from bench.redis_server import running_redis
+from bench.ticks import SIZE_VARIABLE
 
 __all__ = ["Figures", "measure_turn"]
 
@@ -23,69 +27,113 @@ Figures = dict[str, float]
 """Figures of one case in one turn, by name; README.md says what they are."""
 
 _PRIMING = 10  # connections that come and go before memory is looked at, so that imports and caches are no part of it
+_ANSWER_SECONDS = 30.0
+_DISTURBED = 0.15  # cores that others use
 _BEHIND = 0.95  # delivered over due: below it, the server does not keep up
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A server with its connections open."""
+    """A contender's servers with their connections open."""
 
-    server: Child
+    servers: Sequence[Child]
     redis_pid: int
     load: LoadGenerator
     publisher: Child
     opening: Figures
 
+    @property
+    def processes(self) -> set[int]:
+        """All that belong to the benchmark."""
+        servers = {server.pid for server in self.servers}
+        return servers | {self.redis_pid, self.load.pid, self.publisher.pid, os.getpid()}
+
 
 class _Snapshot(NamedTuple):
     server: Cpu
     redis: Cpu
+    everything: Mapping[int, float]  # CPU time by process
     time: float
 
     @classmethod
     def take(cls, session: Session) -> _Snapshot:
-        return cls(cpu_of(session.server.pid), cpu_of(session.redis_pid), time.monotonic())
+        return cls(_cpu(session.servers), cpu_of(session.redis_pid), cpu_of_all(), time.monotonic())
+
+
+def _cpu(servers: Sequence[Child]) -> Cpu:
+    used = [cpu_of(server.pid) for server in servers]
+    return Cpu(*map(sum, zip(*used, strict=True)))
+
+
+def _resident(servers: Sequence[Child]) -> int:
+    return sum(resident_bytes(server.pid) for server in servers)
 
 
 def _open(
-    contender: Contender, server: Child, launch: Launch, plan: Plan, stack: ExitStack
+    contender: Contender, servers: Sequence[Child], launches: Sequence[Launch], plan: Plan, stack: ExitStack
 ) -> tuple[LoadGenerator, Figures]:
-    with running_load(contender, launch, _PRIMING) as priming:
+    with running_load(contender, launches, _PRIMING * plan.gateways) as priming:
         priming.open()
     time.sleep(plan.settle)
-    memory, cpu = resident_bytes(server.pid), cpu_of(server.pid)
-    load = stack.enter_context(running_load(contender, launch, plan.connections))
+    memory, cpu = _resident(servers), _cpu(servers)
+    load = stack.enter_context(running_load(contender, launches, plan.connections, plan.collections))
     opened = load.open()
-    used = cpu_of(server.pid).since(cpu)
+    used = _cpu(servers).since(cpu)
     time.sleep(plan.settle)
     return load, {
         "open_seconds": opened["seconds"],
         "open_cpu_ms": used.total / plan.connections * 1e3,
-        "memory_kb": (resident_bytes(server.pid) - memory) / plan.connections / 1024,
-        "resident_mb": resident_bytes(server.pid) / 2**20,
+        "memory_kb": (_resident(servers) - memory) / plan.connections / 1024,
+        "resident_mb": _resident(servers) / 2**20,
+        **(_idle(servers, load, plan) if plan.idle else {}),
     }
+
+
+def _idle(servers: Sequence[Child], load: LoadGenerator, plan: Plan) -> Figures:
+    """What connections cost on which nothing happens but pings."""
+    load.mark()
+    before = _cpu(servers)
+    time.sleep(plan.idle)
+    used, pings = _cpu(servers).since(before).total, load.report()["pings"]
+    return {
+        "idle_us": used / plan.connections / plan.idle * 1e6,
+        "pings": pings,
+        "ping_us": used / max(1, pings) * 1e6,
+    }
+
+
+def _start(
+    contender: Contender, plan: Plan, redis_url: str, progress: Path, errors: IO[bytes], stack: ExitStack
+) -> tuple[list[Launch], list[Child]]:
+    launches, servers = [], []
+    for _ in range(plan.gateways):
+        launch = Launch(free_port(), redis_url, plan.connections, progress, plan.event_bytes)
+        command = contender.command(launch)
+        server = stack.enter_context(Child(command.argv, {**command.env, **plan.env}, stderr=errors))
+        wait_until_ready(server, launch.port, contender.ready_path)
+        launches.append(launch)
+        servers.append(server)
+    return launches, servers
 
 
 @contextmanager
 def _session(contender: Contender, plan: Plan, log: Path) -> Iterator[Session]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="bench-")))
-        write_tokens(folder / "tokens", plan.connections)
+        write_tokens(folder / "tokens", max(plan.connections, _PRIMING * plan.gateways))
         progress = folder / "progress"
         progress.write_bytes(bytes(4096))
         redis = stack.enter_context(running_redis())
         errors = stack.enter_context(log.open("ab"))
-        launch = Launch(free_port(), redis.url, plan.connections, progress)
-        command = contender.command(launch)
-        server = stack.enter_context(Child(command.argv, command.env, stderr=errors))
-        wait_until_ready(server, launch.port, contender.ready_path)
-        publisher = server
+        launches, servers = _start(contender, plan, redis.url, progress, errors, stack)
+        publisher = servers[0]
         if contender.publisher is not None:
+            size = {SIZE_VARIABLE: str(plan.event_bytes)}
             words = [contender.name, redis.url, str(plan.connections), str(progress)]
-            publisher = stack.enter_context(Child([sys.executable, "-m", "bench.publisher", *words]))
+            publisher = stack.enter_context(Child([sys.executable, "-m", "bench.publisher", *words], size))
             publisher.hear()
-        load, opening = _open(contender, server, launch, plan, stack)
-        yield Session(server, redis.pid, load, publisher, opening)
+        load, opening = _open(contender, servers, launches, plan, stack)
+        yield Session(servers, redis.pid, load, publisher, opening)
 
 
 def _drained(session: Session, due: int, seconds: float) -> dict[str, Any]:
@@ -120,20 +168,24 @@ def _figures(case: Case, plan: Plan, counted: dict[str, Any], before: _Snapshot,
 def _measure(case: Case, plan: Plan, session: Session) -> Figures:
     session.load.start()
     kind = "direct" if case.direct else "fanout"
-    session.publisher.tell(f"{kind} {case.rate} {plan.warm} {plan.seconds} {case.window}")
+    seconds = plan.seconds * case.stretch
+    session.publisher.tell(f"{kind} {case.rate} {plan.warm} {seconds} {case.window}")
     steady = session.publisher.hear()
     session.load.mark()
     before = _Snapshot.take(session)
-    ended = session.publisher.hear()
+    ended = session.publisher.hear(_ANSWER_SECONDS + seconds)
     counted = session.load.report()
-    figures = _figures(case, plan, counted, before, _Snapshot.take(session))
+    after = _Snapshot.take(session)
+    figures = _figures(case, plan, counted, before, after)
+    others = used_by_others(before.everything, after.everything, session.processes)
     receivers = case.receivers(plan.connections)
     due = ended["published"] * receivers
     last = _drained(session, due, plan.drain)
-    wanted = case.rate * receivers * plan.seconds
+    wanted = case.rate * receivers * seconds
     return figures | {
+        "others_busy": others / (after.time - before.time),
         "window": steady["window"],
-        "publisher_busy": ended["cpu"] / plan.seconds,
+        "publisher_busy": ended["cpu"] / seconds,
         "undelivered": due - last["received"],
         "missing": last["missing"],
         "repeated": last["repeated"],
@@ -147,22 +199,34 @@ def measure_turn(
 ) -> tuple[Figures, dict[str, Figures]]:
     """Opening and all cases of one contender. A server that fell behind is replaced before the next case.
 
+    Where others use the machine at the same time, a case is measured again, and the quietest try counts.
+
     Raises ChildError if the server does not come up at all; its stderr is in the file `log`.
     """
+    if not plan.cases:
+        with _session(contender, plan, log) as session:
+            return session.opening, {}
     left = [case for case in plan.cases if contender.cases is None or case.name in contender.cases]
     opening: Figures = {}
-    results: dict[str, Figures] = {}
+    found: dict[str, list[Figures]] = defaultdict(list)
     while left:
+        wait_until_quiet(plan.patience)
         with _session(contender, plan, log) as session:
             opening = opening or session.opening
             while left:
-                case = left.pop(0)
+                case = left[0]
                 say(f"{contender.title}: {case.title}")
                 try:
-                    results[case.name] = _measure(case, plan, session)
+                    figures = _measure(case, plan, session)
                 except (ChildError, OSError) as error:
                     say(f"{contender.title}: {case.title}: {error}; see {log.name}")
+                    del left[0]
                     break
-                if results[case.name]["behind"]:
+                found[case.name].append(figures)
+                if figures["others_busy"] < _DISTURBED or len(found[case.name]) == plan.tries:
+                    del left[0]
+                else:
+                    wait_until_quiet(plan.patience)
+                if figures["behind"]:
                     break
-    return opening, results
+    return opening, {name: min(tries, key=lambda each: each["others_busy"]) for name, tries in found.items()}

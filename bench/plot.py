@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Final
 
 from bench.cases import Case
 from bench.results import Results, machine
+from bench.svg import page, text
 from bench.ticks import EVENT_BYTES
 
 __all__ = ["write_plot"]
@@ -24,17 +24,14 @@ _GROUP: Final = 40
 _TOP: Final = 74
 _COLOURS: Final = {
     "ours": "#2f6fde",
+    "ours-fed": "#2f6fde",
     "plain": "#c9772b",
+    "channels": "#3f8f5b",
     "socketio": "#8a5fb0",
+    "node": "#b0507f",
     "floor-plain": "#8b939c",
     "floor-coalesced": "#b4bac1",
 }
-_STYLE: Final = (
-    "text{font:13px system-ui,sans-serif;fill:#1d242b}.head{font-size:17px;font-weight:600}.case{font-weight:600}"
-    ".small{font-size:11px;fill:#5b6570}.grid{stroke:#d9dee3}.range{stroke:#1d242b;stroke-width:1.5}.paper{fill:#fff}"
-    "@media(prefers-color-scheme:dark){text{fill:#e4e8ec}.small{fill:#9aa4ae}.grid{stroke:#343b43}"
-    ".range{stroke:#e4e8ec}.paper{fill:#14181d}}"
-)
 
 
 class _Scale:
@@ -49,10 +46,6 @@ class _Scale:
         return _LEFT + share * (_RIGHT - _LEFT)
 
 
-def _text(x: float, y: float, content: str, kind: str = "", anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escape(content)}</text>'
-
-
 def _bar(scale: _Scale, y: float, results: Results, name: str, case: Case) -> list[str]:
     cost, rate = results.spread(name, case.name, "cpu_us"), results.spread(name, case.name, "rate")
     if cost is None or rate is None:
@@ -61,10 +54,10 @@ def _bar(scale: _Scale, y: float, results: Results, name: str, case: Case) -> li
     behind = ", falls behind" if results.worst(name, case.name, "behind") else ""
     colour = _COLOURS.get(name, "#777")
     return [
-        _text(_LEFT - 8, y + 13, results.titles[name], anchor="end"),
+        text(_LEFT - 8, y + 13, results.titles[name], anchor="end"),
         f'<rect x="{_LEFT}" y="{y}" width="{end - _LEFT:.1f}" height="{_BAR}" rx="2" fill="{colour}"/>',
         f'<line class="range" x1="{scale(cost.least):.1f}" x2="{scale(cost.most):.1f}" y1="{middle}" y2="{middle}"/>',
-        _text(max(end, scale(cost.most)) + 8, y + 13, f"{cost.median:.3g} us, {rate.median:,.0f}/s{behind}"),
+        text(max(end, scale(cost.most)) + 8, y + 13, f"{cost.median:.3g} us, {rate.median:,.0f}/s{behind}"),
     ]
 
 
@@ -73,7 +66,7 @@ def _grid(scale: _Scale, bottom: float) -> list[str]:
     for power in range(scale.low, scale.high + 1):
         x = scale(10.0**power)
         lines.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 8}" y2="{bottom}"/>')
-        lines.append(_text(x, bottom + 16, f"{10.0**power:g} us", "small", "middle"))
+        lines.append(text(x, bottom + 16, f"{10.0**power:g} us", "small", "middle"))
     return lines
 
 
@@ -81,7 +74,7 @@ def _groups(results: Results, scale: _Scale) -> tuple[list[str], float]:
     parts: list[str] = []
     y: float = _TOP
     for case in results.plan.cases:
-        parts.append(_text(_LEFT, y + 12, case.title, "case"))
+        parts.append(text(_LEFT, y + 12, case.title, "case"))
         y += _STEP
         for name in results.titles:
             bar = _bar(scale, y, results, name, case)
@@ -104,15 +97,10 @@ def write_plot(results: Results, path: Path) -> None:
     facts = f"{loads}, median of {plan.rounds} x {plan.seconds:g} s; line: least to most."
     date = time.strftime("%Y-%m-%d", time.gmtime(results.begun))
     body = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {bottom + 70:.0f}" role="img">',
-        "<title>CPU time of one server process per delivery</title>",
-        f"<style>{_STYLE}</style>",
-        '<rect class="paper" width="100%" height="100%"/>',
-        _text(24, 30, "CPU time of one server process per delivery (user and system; less is better)", "head"),
-        _text(24, 50, facts, "small"),
+        text(24, 30, "CPU time of one server process per delivery (user and system; less is better)", "head"),
+        text(24, 50, facts, "small"),
         *_grid(scale, bottom),
         *parts,
-        _text(24, bottom + 44, f"{date}. {machine()}", "small"),
-        "</svg>",
+        text(24, bottom + 44, f"{date}. {machine()}", "small"),
     ]
-    path.write_text("\n".join(body) + "\n")
+    path.write_text(page(_WIDTH, bottom + 70, "CPU time of one server process per delivery", body))

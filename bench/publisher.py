@@ -3,8 +3,9 @@
 A line on stdin, `fanout|direct RATE WARM SECONDS WINDOW`, makes it publish; it answers `{"steady": true, ...}` when
 the measurement may begin and `{"published": n, ...}` at the end. `load/floor.c` understands the same.
 
-RATE > 0 (events/s) is an open loop: what is due is published every millisecond and carries the time for which it was
-scheduled, so that a server that falls behind shows it in the latency (no coordinated omission).
+RATE > 0 (events/s) is an open loop: what is due is published every millisecond, or when it is due where that is later,
+and carries the time for which it was scheduled, so that a server that falls behind shows it in the latency (no
+coordinated omission).
 
 RATE 0 is flat out, a closed loop: never more than a window of events ahead of what the load generator has received
 from the server (read in the mapped file PROGRESS). So the server always has work and its backlog is bounded. Which
@@ -29,7 +30,7 @@ from bench.ticks import user_name
 
 __all__ = ["Order", "Pump"]
 
-_TICK: Final = 0.001  # seconds between two batches at a given rate
+_TICK: Final = 0.001  # least seconds between two batches at a given rate
 _LOOK: Final = 0.0003  # seconds between two looks at the window
 _STEP: Final = 0.3  # seconds for which a window is tried
 _DOUBLINGS: Final = 4  # the first window is WINDOW / 2**4
@@ -85,7 +86,8 @@ class Pump:
         """Publish at the rate until `end`. The order began at `begin` (both monotonic), or `wall` in us since 1970."""
         while (now := time.monotonic()) < end:
             self._publish_until(int((now - begin) * self._order.rate) + 1, wall)
-            time.sleep(_TICK)
+            due = begin + self.published / self._order.rate
+            time.sleep(max(_TICK, min(due, end) - time.monotonic()))
 
     def press(self, end: float, window: int) -> None:
         """Keep a window of events outstanding until the monotonic time `end`."""

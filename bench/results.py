@@ -17,7 +17,19 @@ from bench.cases import Plan
 
 __all__ = ["Results", "Spread", "machine"]
 
-_PACKAGES: Final = ("fastapi", "uvicorn", "uvloop", "websockets", "redis", "hiredis", "python-socketio", "pydantic")
+_PACKAGES: Final = (
+    "fastapi",
+    "uvicorn",
+    "uvloop",
+    "websockets",
+    "redis",
+    "hiredis",
+    "python-socketio",
+    "channels",
+    "channels-redis",
+    "pydantic",
+)
+_NODE: Final = Path(__file__).parent / "node" / "package.json"
 
 
 class Spread(NamedTuple):
@@ -45,13 +57,14 @@ def machine() -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for package in _PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    node: dict[str, str] = json.loads(_NODE.read_text())["dependencies"]
+    return found | node
 
 
 @dataclass

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol
 
-__all__ = ["SECRET", "Command", "Contender", "Emission", "Emitter", "Launch", "Publisher"]
+__all__ = ["SECRET", "USUAL_BYTES", "Command", "Contender", "Emission", "Emitter", "Launch", "Publisher"]
 
+USUAL_BYTES: Final = 235  # of an event as JSON
 SECRET: Final = "a secret of the benchmark, of 32 bytes or more"
 
 
@@ -42,12 +43,13 @@ class Emitter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What a server is told when it starts."""
+    """What a server is told when it starts. `event_bytes`: size of an event as JSON."""
 
     port: int
     redis_url: str
     connections: int
     progress: Path
+    event_bytes: int = USUAL_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ def _floor(launch: Launch, coalesce: int) -> Command:
             str(launch.progress),
             "--coalesce",
             str(coalesce),
+            "--event-bytes",
+            str(launch.event_bytes),
         ]
     )
 

@@ -6,13 +6,14 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from bench.contenders.contract import SECRET, Command, Contender, Emission, Launch
 from bench.ticks import NAME, OPERATION, TOPIC, padding
 from eventbus import Event, Receipt, announce, emit
 
-__all__ = ["OURS"]
+__all__ = ["OURS", "Tick", "bus_of"]
 
 _POLL = 0.001  # seconds between two looks at a receipt
 
@@ -28,14 +29,15 @@ class Tick(Event, name=NAME):
 class _Bus:
     """Publisher and emitter in one: with this product they are the same call."""
 
-    def __init__(self, redis_url: str) -> None:
+    def __init__(self, tick: Callable[..., Event], redis_url: str) -> None:
+        self._tick = tick
         os.environ["EVENTBUS_REDIS_URL"] = redis_url
         self._pads = {True: padding(None), False: padding("u00000")}
         self._waiting: deque[Receipt] = deque()
 
     def publish(self, batch: Sequence[Emission]) -> None:
         for user, seq, at in batch:
-            tick = Tick(seq=seq, at=at, pad=self._pads[user is None])
+            tick = self._tick(seq=seq, at=at, pad=self._pads[user is None])
             if user is None:
                 announce(tick, topic=TOPIC)
             else:
@@ -43,7 +45,7 @@ class _Bus:
 
     def emit(self, emission: Emission) -> None:
         user, seq, at = emission
-        self._waiting.append(emit(user or "", OPERATION, Tick(seq=seq, at=at, pad=self._pads[False])))
+        self._waiting.append(emit(user or "", OPERATION, self._tick(seq=seq, at=at, pad=self._pads[False])))
 
     def wait(self, behind: int) -> None:
         while len(self._waiting) > behind:
@@ -54,10 +56,16 @@ class _Bus:
                 raise RuntimeError(f"an event was not published: {receipt}, {receipt.reason}")
 
 
+def bus_of(tick: Callable[..., Event]) -> Callable[[str], _Bus]:
+    """Publisher and emitter of events of one class, for a Redis URL."""
+    return partial(_Bus, tick)
+
+
 def _command(launch: Launch) -> Command:
     env = {
         "EVENTBUS_REDIS_URL": launch.redis_url,
         "WEBUI_JWT_SECRET": SECRET,
+        "WEBUI_AUTHORISER": "bench.contenders.everybody:may_read",
         "WEBUI_MAX_TOTAL_CONNECTIONS": str(launch.connections + 100),
     }
     return Command([sys.executable, "-m", "webui_adapter", "--port", str(launch.port)], env)
@@ -69,7 +77,7 @@ OURS = Contender(
     dialect="eventbus",
     path="/eventbus/ws",
     command=_command,
-    publisher=_Bus,
-    emitter=_Bus,
+    publisher=bus_of(Tick),
+    emitter=bus_of(Tick),
     ready_path="/readyz",
 )

@@ -12,12 +12,15 @@ __all__ = ["FLOORS", "NAMES", "OURS", "load"]
 _PLACES: Final = {
     "ours": ("ours", "OURS"),
     "ours-fed": ("ours_fed", "OURS_FED"),
+    "ours-live": ("ours_live", "OURS_LIVE"),
     "plain": ("plain_fastapi", "PLAIN_FASTAPI"),
+    "channels": ("django_channels", "DJANGO_CHANNELS"),
     "socketio": ("python_socketio", "PYTHON_SOCKETIO"),
+    "node": ("node_socketio", "NODE_SOCKETIO"),
     "floor-plain": ("floor", "PLAIN"),
     "floor-coalesced": ("floor", "COALESCED"),
 }
-NAMES: Final = tuple(_PLACES)
+NAMES: Final = tuple(name for name in _PLACES if name != "ours-live")  # that one is for the curves
 OURS: Final = "ours"
 FLOORS: Final = ("floor-plain", "floor-coalesced")
 

@@ -28,7 +28,7 @@ int connection_open(struct connection *connection, size_t number, const struct t
         return -1;
     source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + (uint32_t)(number / CONNECTIONS_PER_SOURCE));
     server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    server.sin_port = htons((uint16_t)target->port);
+    server.sin_port = htons((uint16_t)target->ports[number % target->port_count]);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     /* The port is chosen at connect(), so it has to be free for this server only. */
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
@@ -39,7 +39,7 @@ int connection_open(struct connection *connection, size_t number, const struct t
     }
     connection->fd = fd;
     connection->state = OPENING;
-    connection->greeting = (struct greeting){0};
+    connection->greeting = (struct greeting){.number = number, .collections = target->collections};
     connection->rest_size = 0;
     return fd;
 }
@@ -79,7 +79,7 @@ void connection_request(struct connection *connection, const struct target *targ
     int length = snprintf(request, sizeof request,
                           "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                           "Sec-WebSocket-Key: " WS_KEY "\r\nSec-WebSocket-Version: 13\r\n%s%s%s\r\n",
-                          where, target->port, dialect->subprotocol ? "Sec-WebSocket-Protocol: " : "",
+                          where, target->ports[0], dialect->subprotocol ? "Sec-WebSocket-Protocol: " : "",
                           dialect->subprotocol ? dialect->subprotocol : "", dialect->subprotocol ? "\r\n" : "");
     if (length < 0 || (size_t)length >= sizeof request)
         connection_end(connection);
@@ -120,20 +120,23 @@ static bool number_after(const char *text, size_t size, const char *key, size_t 
 /* Counts a text if it is an event: has a sequence number and the time (us) for which it was scheduled. */
 static bool count_event(struct connection *connection, const struct frame *frame, uint64_t now, struct tally *tally)
 {
-    static size_t sequence_hint, time_hint;
-    uint64_t sequence, scheduled;
+    static size_t sequence_hint, time_hint, stream_hint;
+    uint64_t sequence, scheduled, stream;
     if (!number_after(frame->payload, frame->length, "\"seq\":", &sequence_hint, &sequence) ||
         !number_after(frame->payload, frame->length, "\"at\":", &time_hint, &scheduled))
         return false;
+    if (!number_after(frame->payload, frame->length, "\"of\":", &stream_hint, &stream) || stream >= STREAMS)
+        stream = 0;
+    uint64_t *expected = &connection->expected[stream];
     tally->received++;
     tally->events++;
     tally->bytes += frame->length;
     histogram_add(&tally->latency, now > scheduled ? now - scheduled : 0);
-    if (sequence < connection->expected) {
+    if (sequence < *expected) {
         tally->repeated++;
     } else {
-        tally->missing += sequence - connection->expected;
-        connection->expected = sequence + 1;
+        tally->missing += sequence - *expected;
+        *expected = sequence + 1;
     }
     return true;
 }
@@ -203,7 +206,7 @@ static size_t take_all(struct connection *connection, const char *data, size_t s
         }
         done = (size_t)used;
         connection->state = GREETING;
-        size_t length = target->dialect->first(first, sizeof first, connection->token);
+        size_t length = target->dialect->first(&connection->greeting, first, sizeof first, connection->token);
         if (length)
             send_frame(connection, WS_TEXT, first, length);
     }

@@ -8,6 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define STREAMS 4 /* events that name a stream ("of":0 to 3) are in order within it only */
+#define PORTS 16
+
 enum state { UNUSED, OPENING, GREETING, READY, DEAD };
 
 struct connection {
@@ -15,7 +18,7 @@ struct connection {
     enum state state;
     struct greeting greeting;
     const char *token;
-    uint64_t expected;   /* sequence number of the event that has to come next */
+    uint64_t expected[STREAMS]; /* sequence number of the event that has to come next, for each stream */
     char *rest;          /* bytes of a frame that is not whole yet */
     size_t rest_size, rest_room;
 };
@@ -29,7 +32,9 @@ struct tally {
 struct target {
     const struct dialect *dialect;
     const char *path;
-    int port;
+    size_t collections;   /* that each connection watches besides; nobody else watches them */
+    int ports[PORTS];     /* connections are dealt out over them in turn */
+    size_t port_count;
 };
 
 /* Begins to connect, not waiting: -1 with errno if it cannot. Connections are numbered to choose a source address. */

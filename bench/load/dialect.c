@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { HELLO = 1, POSITION_USER = 2, POSITION_SYSTEM = 4, ALL = 7 };
+#define OWN_CHANNELS 2 /* the user's and system, in any case */
 
 static bool holds(const char *text, size_t size, const char *part)
 {
@@ -16,26 +16,32 @@ static size_t say(char *out, size_t room, const char *format, const char *token)
     return length > 0 && (size_t)length < room ? (size_t)length : 0;
 }
 
-static size_t eventbus_first(char *out, size_t room, const char *token)
+static size_t eventbus_first(const struct greeting *greeting, char *out, size_t room, const char *token)
 {
-    return say(out, room, "{\"do\":\"auth\",\"token\":\"%s\"}", token);
+    size_t size = say(out, room, "{\"do\":\"auth\",\"token\":\"%s\",\"topics\":[", token);
+    for (size_t i = 0; i < greeting->collections && size < room; i++)
+        size += (size_t)snprintf(out + size, room - size, "%s\"collection:c%zu-%zu:*\"", i ? "," : "", greeting->number, i);
+    if (size + 3 > room)
+        return 0;
+    memcpy(out + size, "]}", 3);
+    return size + 2;
 }
 
-/* Ready when the gateway has said hello and that the replay of both channels of a new session is over. */
+/* Ready when the gateway has said hello and that the replay of all channels of a new session is over. */
 static size_t eventbus_text(struct greeting *greeting, const char *text, size_t size, char *out, size_t room, const char *token)
 {
     (void)out, (void)room, (void)token;
     if (holds(text, size, "\"type\":\"bus.hello\""))
-        greeting->seen |= HELLO;
+        greeting->hello = true;
     if (holds(text, size, "\"type\":\"bus.position\""))
-        greeting->seen |= holds(text, size, "\"channel\":\"system\"") ? POSITION_SYSTEM : POSITION_USER;
-    greeting->ready = greeting->seen == ALL;
+        greeting->positions++;
+    greeting->ready = greeting->hello && greeting->positions >= OWN_CHANNELS + greeting->collections;
     return 0;
 }
 
-static size_t nothing_first(char *out, size_t room, const char *token)
+static size_t nothing_first(const struct greeting *greeting, char *out, size_t room, const char *token)
 {
-    (void)out, (void)room, (void)token;
+    (void)greeting, (void)out, (void)room, (void)token;
     return 0;
 }
 

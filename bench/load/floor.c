@@ -1,6 +1,6 @@
 /* The floor: what the kernel charges for the same frames to the same connections, with next to no server around it.
  *
- *   floor --port P --connections N --progress FILE [--coalesce 1]
+ *   floor --port P --connections N --progress FILE [--coalesce 1] [--event-bytes 235]
  *
  * It upgrades whoever comes (greeting each with a text, tokens unread) and is its own publisher. A command on stdin
  *
@@ -28,17 +28,18 @@
 #include <time.h>
 #include <unistd.h>
 
-#define EVENT_SIZE 235 /* bytes of JSON */
-#define FRAME_ROOM (EVENT_SIZE + WS_MAX_HEADER)
+#define EVENT_SIZE 235 /* bytes of JSON, if nothing else is said */
+#define MOST_EVENT_SIZE 65536
 #define MOST_COALESCED 64
 #define FLAT_OUT_PAUSE_US 200 /* between two looks at the window */
-#define PACED_PAUSE_US 1000 /* between two looks at the clock, as in bench/publisher.py */
+#define PACED_PAUSE_US 1000 /* least pause between two looks at the clock, as in bench/publisher.py */
 
 struct server {
     int epoll, listener;
     int *sockets;
     size_t count, room;
     uint64_t coalesce;
+    int event_size; /* bytes of JSON */
     _Atomic uint64_t *progress;
 };
 
@@ -125,28 +126,32 @@ static void accept_one(struct server *server)
     epoll_ctl(server->epoll, EPOLL_CTL_ADD, fd, &event);
 }
 
-/* A frame with an event of EVENT_SIZE bytes, members and order as in docs/PROTOCOL.md: its size. */
-static size_t build_event(char *frame, uint64_t sequence, uint64_t scheduled, const char *topic)
+/* A frame with an event of `event_size` bytes, members and order as in docs/PROTOCOL.md: its size. */
+static size_t build_event(char *frame, int event_size, uint64_t sequence, uint64_t scheduled, const char *topic)
 {
-    static const char padding[] = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
-    char text[2 * EVENT_SIZE];
+    static char text[2 * MOST_EVENT_SIZE];
     int size = snprintf(text, sizeof text,
                         "{\"offset\":%llu,\"id\":\"01934e7a-0000-7000-8000-%012llu\",\"type\":\"bench.tick\",\"topic\":\"%s\",\"time\":%llu,"
                         "\"data\":{\"seq\":%llu,\"at\":%llu,\"pad\":\"",
                         (unsigned long long)sequence + 1, (unsigned long long)sequence, topic,
                         (unsigned long long)scheduled / 1000, (unsigned long long)sequence, (unsigned long long)scheduled);
-    int pad = EVENT_SIZE - size - 3;
-    size += snprintf(text + size, sizeof text - (size_t)size, "%.*s\"}}", pad > 0 ? pad : 0, padding);
+    int pad = event_size - size - 3;
+    if (pad > 0) {
+        memset(text + size, 'x', (size_t)pad);
+        size += pad;
+    }
+    memcpy(text + size, "\"}}", 3);
+    size += 3;
     return ws_build(frame, WS_TEXT, text, (size_t)size, false);
 }
 
 /* The events [first, first + many) to everybody, in one write per connection. */
 static void fan_out(const struct server *server, uint64_t first, uint64_t many, const uint64_t *scheduled)
 {
-    char frames[FRAME_ROOM * MOST_COALESCED];
+    static char frames[(MOST_EVENT_SIZE + WS_MAX_HEADER) * MOST_COALESCED];
     size_t size = 0;
     for (uint64_t i = 0; i < many; i++)
-        size += build_event(frames + size, first + i, scheduled[i], "system:bench");
+        size += build_event(frames + size, server->event_size, first + i, scheduled[i], "system:bench");
     for (size_t i = 0; i < server->count; i++)
         write_all(server->sockets[i], frames, size);
 }
@@ -154,10 +159,11 @@ static void fan_out(const struct server *server, uint64_t first, uint64_t many, 
 /* The event `number` goes to one connection, as its next one. */
 static void direct(const struct server *server, uint64_t number, uint64_t scheduled)
 {
-    char frame[FRAME_ROOM], topic[64];
+    static char frame[MOST_EVENT_SIZE + WS_MAX_HEADER];
+    char topic[64];
     uint64_t user = number % server->count;
     snprintf(topic, sizeof topic, "user:u%05llu:operation:bench", (unsigned long long)user);
-    size_t size = build_event(frame, number / server->count, scheduled, topic);
+    size_t size = build_event(frame, server->event_size, number / server->count, scheduled, topic);
     write_all(server->sockets[user], frame, size);
 }
 
@@ -168,6 +174,13 @@ static uint64_t allowed(const struct server *server, const struct run *run, uint
         return (uint64_t)((double)(microseconds(CLOCK_MONOTONIC) - begin) / 1e6 * run->rate) + 1;
     uint64_t received = atomic_load_explicit(server->progress, memory_order_relaxed) / (run->direct ? 1 : server->count);
     return received + run->window > published ? received + run->window : published;
+}
+
+/* Microseconds until the next event is due; not less than PACED_PAUSE_US, so that a fast load comes in batches. */
+static useconds_t until_due(const struct run *run, uint64_t begin, uint64_t published)
+{
+    double due = (double)begin + (double)published / run->rate * 1e6, now = (double)microseconds(CLOCK_MONOTONIC);
+    return due - now > PACED_PAUSE_US ? (useconds_t)(due - now) : PACED_PAUSE_US;
 }
 
 static uint64_t publish(const struct server *server, const struct run *run, uint64_t first, uint64_t many, uint64_t begin)
@@ -192,7 +205,7 @@ static void perform(const struct server *server, const struct run *run)
     for (uint64_t now = begin; now < end; now = microseconds(CLOCK_MONOTONIC)) {
         uint64_t until = allowed(server, run, begin, published);
         if (until < published + server->coalesce)
-            usleep(run->rate > 0 ? PACED_PAUSE_US : FLAT_OUT_PAUSE_US);
+            usleep(run->rate > 0 ? until_due(run, begin, published) : FLAT_OUT_PAUSE_US);
         while (published + server->coalesce <= until)
             published += publish(server, run, published, server->coalesce, wall);
         if (!steady && now >= warm_end) {
@@ -227,6 +240,7 @@ static void configure(struct server *server, int argc, char **argv)
     const char *progress = "";
     int on = 1;
     server->coalesce = 1;
+    server->event_size = EVENT_SIZE;
     for (int i = 1; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--port") == 0)
             address.sin_port = htons((uint16_t)atoi(argv[i + 1]));
@@ -234,11 +248,15 @@ static void configure(struct server *server, int argc, char **argv)
             server->room = strtoul(argv[i + 1], NULL, 10);
         else if (strcmp(argv[i], "--coalesce") == 0)
             server->coalesce = strtoull(argv[i + 1], NULL, 10);
+        else if (strcmp(argv[i], "--event-bytes") == 0)
+            server->event_size = atoi(argv[i + 1]);
         else if (strcmp(argv[i], "--progress") == 0)
             progress = argv[i + 1];
     }
     if (server->coalesce < 1 || server->coalesce > MOST_COALESCED)
         server->coalesce = 1;
+    if (server->event_size < 0 || server->event_size > MOST_EVENT_SIZE)
+        server->event_size = EVENT_SIZE;
     int fd = open(progress, O_RDWR | O_CREAT, 0600);
     if (fd < 0 || ftruncate(fd, 4096) < 0)
         fail(progress);

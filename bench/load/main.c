@@ -1,7 +1,10 @@
 /* The load generator: opens many WebSocket connections to one server, checks and times every event.
  *
- *   load --port P --connections N --tokens FILE --dialect eventbus|plain|socketio --path /ws --progress FILE
- *        [--in-flight 64]
+ *   load --port P[,P…] --connections N --tokens FILE --dialect eventbus|plain|socketio --path /ws --progress FILE
+ *        [--in-flight 64] [--collections 0]
+ *
+ * Several ports: the connections are dealt out over them in turn. Collections: so many channels that each connection
+ * watches besides its own, alone.
  *
  * FILE of tokens: a line per connection, user and token, a space between. Commands come as lines on stdin; each is
  * answered by one line of JSON on stdout:
@@ -76,7 +79,7 @@ static void mark(struct generator *generator)
 static void start(struct generator *generator)
 {
     for (size_t i = 0; i < generator->count; i++)
-        generator->connections[i].expected = 0;
+        memset(generator->connections[i].expected, 0, sizeof generator->connections[i].expected);
     generator->tally.received = 0;
     atomic_store_explicit(generator->progress, 0, memory_order_relaxed);
     mark(generator);
@@ -205,6 +208,13 @@ static void map_progress(struct generator *generator, const char *path)
     close(fd);
 }
 
+static void read_ports(struct target *target, const char *list)
+{
+    char *rest = NULL;
+    for (const char *at = list; *at && target->port_count < PORTS; at = *rest ? rest + 1 : rest)
+        target->ports[target->port_count++] = (int)strtol(at, &rest, 10);
+}
+
 static void configure(struct generator *generator, int argc, char **argv)
 {
     const char *tokens = NULL, *progress = NULL;
@@ -212,7 +222,9 @@ static void configure(struct generator *generator, int argc, char **argv)
     for (int i = 1; i + 1 < argc; i += 2) {
         const char *name = argv[i], *value = argv[i + 1];
         if (strcmp(name, "--port") == 0)
-            generator->target.port = atoi(value);
+            read_ports(&generator->target, value);
+        else if (strcmp(name, "--collections") == 0)
+            generator->target.collections = strtoul(value, NULL, 10);
         else if (strcmp(name, "--connections") == 0)
             generator->count = strtoul(value, NULL, 10);
         else if (strcmp(name, "--in-flight") == 0)
@@ -226,7 +238,7 @@ static void configure(struct generator *generator, int argc, char **argv)
         else if (strcmp(name, "--progress") == 0)
             progress = value;
     }
-    if (!generator->target.dialect || !generator->target.path || !generator->target.port || !generator->count || !tokens || !progress) {
+    if (!generator->target.dialect || !generator->target.path || !generator->target.port_count || !generator->count || !tokens || !progress) {
         fprintf(stderr, "load: an option is missing or wrong; main.c says which there are\n");
         exit(2);
     }

@@ -1,0 +1,60 @@
+"""The tasks of `bench.big`, for its worker: `celery -A bench.bigtasks worker`."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from celery import Celery
+
+from bench.contenders.contract import Emission
+from bench.publisher import Order, Pump
+from bench.ticks import OPERATION, TOPIC, padding
+from eventbus import Event, announce, emit
+from worker_adapter import install
+
+__all__ = ["app", "pump"]
+
+_URL: Final = os.environ.get("BENCH_REDIS")
+
+app = Celery("bench.bigtasks", broker=_URL, backend=_URL)
+install(app)
+
+
+class Mixed(Event, name="bench.both"):
+    """As the benchmark's usual event; `of` says which of the two streams it is of. Each has an order of its own."""
+
+    of: int
+    seq: int
+    at: int
+    pad: str
+
+
+class _Streams:
+    """What the pump publishes through."""
+
+    def __init__(self) -> None:
+        own = len('"of":0,')
+        self._pads = {True: padding(None)[own:], False: padding("u00000")[own:]}
+
+    def publish(self, batch: Sequence[Emission]) -> None:
+        for user, seq, at in batch:
+            pad = self._pads[user is None]
+            if user is None:
+                announce(Mixed(of=0, seq=seq, at=at, pad=pad), topic=TOPIC)
+            else:
+                emit(user, OPERATION, Mixed(of=1, seq=seq, at=at, pad=pad))
+
+
+@app.task(name="bench.bigtasks.pump")  # type: ignore[untyped-decorator]
+def pump(rate: float, seconds: float, connections: int, direct: bool) -> dict[str, float]:
+    """Emit at a rate, as the benchmark's publisher does: how many, and the CPU time of the task's process."""
+    order = Order(direct=direct, rate=rate, warm=0, seconds=seconds, window=0)
+    with mmap.mmap(-1, 8) as unused:
+        source = Pump(_Streams(), connections, unused, order)
+        begin, wall, cpu = time.monotonic(), time.time_ns() // 1000, time.process_time()
+        source.pace(begin + seconds, begin, wall)
+        return {"published": source.published, "cpu": time.process_time() - cpu}

@@ -1,0 +1,68 @@
+"""socket.io on Node with its Redis adapter: `bench/node/server.mjs`; a room per user.
+
+Published from Python as its own emitter does it (`@socket.io/redis-emitter`): MessagePack to the adapter's channel.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgpack  # type: ignore[import-untyped]  # it has none
+import redis
+
+from bench.contenders.contract import SECRET, Command, Contender, Emission, Launch
+from bench.ticks import NAME, envelope
+
+__all__ = ["NODE_SOCKETIO"]
+
+_FOLDER: Final = Path(__file__).parent.parent / "node"
+_EVENT: Final = 2  # of Socket.IO's packet types
+_EVERYBODY: Final = "socket.io#/#"
+
+if shutil.which("node") is None:
+    raise ImportError("there is no node on the PATH")
+if not (_FOLDER / "node_modules" / "socket.io").is_dir():
+    raise ImportError("its packages are not installed: make bench-node")
+
+
+def _message(emission: Emission) -> tuple[str, bytes]:
+    rooms = [] if emission.user is None else [emission.user]
+    packet = {"type": _EVENT, "data": [NAME, envelope(emission)], "nsp": "/"}
+    channel = _EVERYBODY if emission.user is None else f"{_EVERYBODY}{emission.user}#"
+    return channel, msgpack.packb(["emitter", packet, {"rooms": rooms, "except": [], "flags": {}}])
+
+
+class _Publisher:
+    def __init__(self, redis_url: str) -> None:
+        self._redis = redis.Redis.from_url(redis_url)
+
+    def publish(self, batch: Sequence[Emission]) -> None:
+        pipeline = self._redis.pipeline(transaction=False)
+        for emission in batch:
+            pipeline.publish(*_message(emission))
+        pipeline.execute()
+
+    def emit(self, emission: Emission) -> None:
+        self._redis.publish(*_message(emission))
+
+    def wait(self, behind: int) -> None:
+        """Nothing to wait for: `emit` returns when Redis has answered."""
+
+
+def _command(launch: Launch) -> Command:
+    argv = ["node", str(_FOLDER / "server.mjs"), str(launch.port), launch.redis_url, SECRET]
+    return Command(argv, {"NODE_ENV": "production"})
+
+
+NODE_SOCKETIO = Contender(
+    name="node",
+    title="socket.io (Node) + Redis adapter",
+    dialect="socketio",
+    path="/socket.io/?EIO=4&transport=websocket",
+    command=_command,
+    publisher=_Publisher,
+    emitter=_Publisher,
+)

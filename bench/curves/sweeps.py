@@ -1,0 +1,221 @@
+"""Which points are measured for which curve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from bench.cases import Case, Plan
+
+__all__ = ["FULL", "OPENING", "QUICK", "SWEEPS", "Extent", "Stop", "Sweep"]
+
+OPENING: Final = "opening"
+"""The name under which the figures of opening the connections are noted."""
+
+_FLOOR: Final = ("floor-plain", "fanout-calm")  # not looked at here
+_SPREAD_DELIVERIES: Final = (
+    50_000  # deliveries/s of a load to everybody that is the same for all numbers of connections
+)
+_DIRECT_EVENTS: Final = 4_000
+_BYTES_A_SECOND: Final = 60_000_000  # that the loads of the curve over sizes do not exceed
+_HEARTBEAT_S: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Servers with connections, on which loads are put one after the other.
+
+    Attributes:
+        contender: its name.
+        plan: connections, gateways and so on; its cases are the loads.
+        places: for each case, and for OPENING if it is of interest: name of the line, and where on the x axis.
+    """
+
+    contender: str
+    plan: Plan
+    places: Mapping[str, tuple[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much is measured. `plan` holds the times, the tuples are the places on the x axes."""
+
+    plan: Plan
+    connections: tuple[int, ...]
+    everybody: tuple[int, ...]
+    directs: tuple[int, ...]
+    sizes: tuple[int, ...]
+    collections: tuple[int, ...]
+    gateways: tuple[int, ...]
+    log_rates: tuple[int, ...]
+    crowds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """One curve, in the sense of all lines over one x axis.
+
+    Attributes:
+        name: on the command line and in file names.
+        title: what it shows.
+        axis: what is on the x axis.
+        panels: figures that are drawn, each with the title of its panel.
+        stops: what has to be measured.
+    """
+
+    name: str
+    title: str
+    axis: str
+    panels: tuple[tuple[str, str], ...]
+    stops: Callable[[Extent], Sequence[Stop]]
+
+
+_COST: Final = ("cpu_us", "gateway CPU, us per delivery")
+_REDIS: Final = ("redis_us", "Redis CPU, us per event")
+_P50: Final = ("p50_ms", "latency p50, ms")
+_P99: Final = ("p99_ms", "latency p99, ms")
+
+
+def _everybody(rate: float) -> Case:
+    return Case(f"everybody-{rate:g}", f"{rate:g} events/s to everybody", False, rate, 0, _FLOOR)
+
+
+def _direct(rate: float) -> Case:
+    return Case(f"direct-{rate:g}", f"{rate:g} events/s, one user each", True, rate, 0, _FLOOR)
+
+
+def _connections(extent: Extent) -> list[Stop]:
+    stops = []
+    for contender, prefix in (("ours", ""), ("floor-plain", "floor in C, ")):
+        for count in extent.connections:
+            everybody, direct = _everybody(_SPREAD_DELIVERIES / count), _direct(_DIRECT_EVENTS)
+            plan = replace(extent.plan, connections=count, cases=(everybody, direct))
+            places = {
+                everybody.name: (f"{prefix}to everybody, {_SPREAD_DELIVERIES:,} deliveries/s", count),
+                direct.name: (f"{prefix}to one each, {_DIRECT_EVENTS:,}/s", count),
+            }
+            stops.append(Stop(contender, plan, places))
+    return stops
+
+
+def _rates(extent: Extent) -> list[Stop]:
+    everybody, directs = [_everybody(rate) for rate in extent.everybody], [_direct(rate) for rate in extent.directs]
+    count = extent.plan.connections
+    places = {case.name: ("to everybody", case.rate * count) for case in everybody}
+    places |= {case.name: ("to one user each", case.rate) for case in directs}
+    return [Stop("ours", replace(extent.plan, cases=(*directs, *everybody)), places)]
+
+
+def _sizes(extent: Extent) -> list[Stop]:
+    stops = []
+    for contender, prefix in (("ours", ""), ("floor-plain", "floor in C, ")):
+        for size in extent.sizes:
+            count = extent.plan.connections // 2
+            everybody = _everybody(min(100.0, _BYTES_A_SECOND / size / count))
+            direct = _direct(min(2_000.0, _BYTES_A_SECOND / size))
+            plan = replace(extent.plan, connections=count, cases=(everybody, direct), event_bytes=size)
+            places = {
+                everybody.name: (f"{prefix}to everybody", size),
+                direct.name: (f"{prefix}to one user each", size),
+            }
+            stops.append(Stop(contender, plan, places))
+    return stops
+
+
+def _channels(extent: Extent) -> list[Stop]:
+    stops = []
+    for each in extent.collections:
+        plan = replace(extent.plan, collections=each, cases=(_everybody(50), _direct(_DIRECT_EVENTS)))
+        channels = plan.connections * (each + 1) + 1
+        everybody, direct = (case.name for case in plan.cases)
+        places = {everybody: ("50 events/s to everybody", channels), direct: ("4,000/s to one each", channels)}
+        stops.append(Stop("ours", plan, {OPENING: ("all channels opened", channels), **places}))
+    return stops
+
+
+def _gateways(extent: Extent) -> list[Stop]:
+    stops = []
+    for count in extent.gateways:
+        plan = replace(extent.plan, gateways=count, cases=(_everybody(100), _direct(_DIRECT_EVENTS)))
+        everybody, direct = (case.name for case in plan.cases)
+        places = {everybody: ("100 events/s to everybody", count), direct: ("4,000/s to one each", count)}
+        stops.append(Stop("ours", plan, places))
+    return stops
+
+
+def _log(extent: Extent) -> list[Stop]:
+    stops = []
+    for contender, kept in (("ours", "with log"), ("ours-live", "without")):
+        cases = [_direct(rate) for rate in extent.log_rates]
+        places: dict[str, tuple[str, float]] = {case.name: (kept, case.rate) for case in cases}
+        stops.append(Stop(contender, replace(extent.plan, cases=tuple(cases)), places))
+    return stops
+
+
+def _memory(extent: Extent) -> list[Stop]:
+    stops = []
+    for count in extent.crowds:
+        # Pings more often than usual, so that their cost can be seen in seconds.
+        plan = replace(
+            extent.plan,
+            connections=count,
+            cases=(),
+            idle=2.0 * _HEARTBEAT_S,
+            env={"WEBUI_HEARTBEAT_INTERVAL": str(_HEARTBEAT_S)},
+        )
+        stops.append(Stop("ours", plan, {OPENING: ("ours", count)}))
+    return stops
+
+
+SWEEPS: Final = (
+    Sweep("connections", "Cost and latency over connections", "connections", (_COST, _P50, _P99), _connections),
+    Sweep("rates", "Cost and latency over load, 1,000 connections", "deliveries/s", (_COST, _P50, _P99), _rates),
+    Sweep("sizes", "Cost and latency over event size, 500 connections", "bytes", (_COST, _P50, _P99), _sizes),
+    Sweep(
+        "channels",
+        "Channels that a gateway follows, 1,000 connections",
+        "channels",
+        (_COST, _P99, ("resident_mb", "resident, MB"), ("open_seconds", "opened within, s")),
+        _channels,
+    ),
+    Sweep("gateways", "Gateways on one Redis, 1,000 connections", "gateways", (_COST, _REDIS, _P99), _gateways),
+    Sweep("log", "With and without the log, events to one user each", "events/s", (_REDIS, _COST, _P99), _log),
+    Sweep(
+        "memory",
+        "Connections on which nothing happens",
+        "connections",
+        (
+            ("resident_mb", "resident, MB"),
+            ("memory_kb", "KB per connection"),
+            ("open_cpu_ms", "CPU to open one, ms"),
+            ("ping_us", "CPU per ping, us"),
+        ),
+        _memory,
+    ),
+)
+
+_TIMES: Final = Plan((), connections=1000, rounds=1, warm=0.5, seconds=2.0, drain=1.5, settle=0.5, emits=0)
+
+QUICK: Final = Extent(
+    _TIMES,
+    connections=(100, 1_000, 5_000),
+    everybody=(10, 100, 500),
+    directs=(1_000, 8_000),
+    sizes=(200, 4_000, 64_000),
+    collections=(0, 10),
+    gateways=(1, 2),
+    log_rates=(1_000, 4_000),
+    crowds=(1_000, 5_000),
+)
+FULL: Final = Extent(
+    replace(_TIMES, rounds=2, warm=1.0, seconds=4.0, drain=2.0, settle=1.0),
+    connections=(100, 300, 1_000, 3_000, 10_000, 15_000),
+    everybody=(10, 30, 100, 300, 1_000),
+    directs=(300, 1_000, 3_000, 8_000, 16_000),
+    sizes=(200, 1_000, 4_000, 16_000, 64_000),
+    collections=(0, 3, 10, 30, 100),
+    gateways=(1, 2, 4),
+    log_rates=(300, 1_000, 3_000, 8_000, 16_000),
+    crowds=(100, 1_000, 5_000, 10_000, 15_000),
+)

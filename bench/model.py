@@ -1,0 +1,174 @@
+"""How many gateways and which Redis a load needs: arithmetic over measured costs, nothing measured here.
+
+A gateway pays for each event that it reads, for each delivery that it writes, and for each connection by the second.
+Redis pays for each event, and for each gateway that gets a copy of it. What several events of one turn save, when they
+go out in one write, is left out: so a busy gateway pays less than is said here, a calm one as much.
+`python -m bench.sizing` fills it with the figures of a run of `bench.curves` and holds it against them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from bench.contenders.contract import USUAL_BYTES
+
+__all__ = ["Costs", "Limits", "Load", "NotPossible", "Sizing", "gateway_cores", "reached", "redis_cores", "size_for"]
+
+_KB: Final = 1_000
+_MOST_GATEWAYS: Final = 100_000
+
+
+class NotPossible(ValueError):
+    """No number of gateways is enough: what each of them has to read is too much for one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What things cost, in microseconds of CPU time; events of 235 bytes, kept in the log.
+
+    Attributes:
+        write: a delivery: one frame to one socket.
+        write_kb: more of it for each further 1,000 bytes.
+        event: an event, to a gateway that reads it.
+        event_kb: more of it for each further 1,000 bytes.
+        connection: an idle connection, for a second.
+        opening: a connection that comes: handshake, token, history.
+        redis_event: an event, to Redis, without copies.
+        redis_copy: a copy of it to one gateway.
+        redis_kb: more of both together for each further 1,000 bytes, with one copy.
+        memory_kb: of a gateway, for an idle connection, in KB.
+    """
+
+    write: float
+    write_kb: float
+    event: float
+    event_kb: float
+    connection: float
+    opening: float
+    redis_event: float
+    redis_copy: float
+    redis_kb: float
+    memory_kb: float
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is asked. `receivers`: connections that one event goes to. `events` are a second's."""
+
+    connections: int
+    events: float
+    receivers: float
+    event_bytes: int = USUAL_BYTES
+
+    @property
+    def deliveries(self) -> float:
+        """A second's."""
+        return self.events * self.receivers
+
+    @property
+    def further_kb(self) -> float:
+        """What an event has above the usual size, in 1,000 bytes."""
+        return max(0.0, (self.event_bytes - USUAL_BYTES) / _KB)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How full things may be.
+
+    Attributes:
+        gateway_busy: share of a core in ordinary times; the rest is for those who come back all at once.
+        redis_busy: the same of a Redis process.
+        connections: of one gateway: its descriptors, and how many people one crash may bother.
+        return_s: seconds within which all connections of the site are open again after a cut.
+    """
+
+    gateway_busy: float = 0.5
+    redis_busy: float = 0.6
+    connections: int = 50_000
+    return_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """What is needed.
+
+    Attributes:
+        gateways: processes, a core each.
+        bound: what asks for that many: `connections`, `return` or `cpu`.
+        gateway_busy: share of a core, of each.
+        gateway_mb: memory that the connections of each take.
+        copies: gateways that an event reaches.
+        redis_busy: cores that Redis needs in all.
+        masters: Redis processes that take writes.
+    """
+
+    gateways: int
+    bound: str
+    gateway_busy: float
+    gateway_mb: float
+    copies: float
+    redis_busy: float
+    masters: int
+
+    @property
+    def topology(self) -> str:
+        """Of Redis, in words."""
+        return "one Redis" if self.masters == 1 else f"a cluster of {self.masters} masters, sharded pub/sub"
+
+
+def reached(receivers: float, gateways: int) -> float:
+    """Gateways that have at least one of the receivers, which are spread by chance."""
+    missed: float = (1.0 - 1.0 / gateways) ** receivers
+    return gateways * (1.0 - missed)
+
+
+def gateway_cores(costs: Costs, load: Load, gateways: int) -> float:
+    """Cores that each of the gateways uses."""
+    read = load.events * reached(load.receivers, gateways) / gateways
+    reading = read * (costs.event + load.further_kb * costs.event_kb)
+    writing = load.deliveries / gateways * (costs.write + load.further_kb * costs.write_kb)
+    return (reading + writing + load.connections / gateways * costs.connection) / 1e6
+
+
+def redis_cores(costs: Costs, load: Load, gateways: int) -> float:
+    """Cores that Redis uses in all."""
+    copies = reached(load.receivers, gateways)
+    return load.events * (costs.redis_event + copies * costs.redis_copy + load.further_kb * costs.redis_kb) / 1e6
+
+
+def _for_cpu(costs: Costs, load: Load, busy: float) -> int:
+    """The fewest gateways of which none is busier than that. Raises NotPossible."""
+    low, high = 0, 1
+    while gateway_cores(costs, load, high) > busy:
+        low, high = high, high * 2
+        if high > _MOST_GATEWAYS:
+            raise NotPossible(f"{load.events:,.0f} events/s to {load.receivers:,.0f} each are too many to be read")
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if gateway_cores(costs, load, middle) > busy else (low, middle)
+    return high
+
+
+def size_for(costs: Costs, load: Load, limits: Limits | None = None) -> Sizing:
+    """The fewest gateways and masters that keep within the limits. Raises NotPossible."""
+    limits = limits or Limits()
+    spare = limits.return_s * (1.0 - limits.gateway_busy)
+    wanted = {
+        "connections": math.ceil(load.connections / limits.connections),
+        "return": math.ceil(load.connections * costs.opening / 1e6 / spare),
+        "cpu": _for_cpu(costs, load, limits.gateway_busy),
+    }
+    bound = max(wanted, key=lambda name: wanted[name])
+    gateways = max(1, wanted[bound])
+    redis = redis_cores(costs, load, gateways)
+    return Sizing(
+        gateways=gateways,
+        bound=bound,
+        gateway_busy=gateway_cores(costs, load, gateways),
+        gateway_mb=load.connections / gateways * costs.memory_kb / 1024,
+        copies=reached(load.receivers, gateways),
+        redis_busy=redis,
+        masters=max(1, math.ceil(redis / limits.redis_busy)),
+    )

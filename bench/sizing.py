@@ -1,0 +1,87 @@
+"""`python -m bench.sizing`: the model of `model.py` beside the measured points, and what it says of a million.
+
+It reads figures of `bench.curves` (`--figures`; those of the repository if nothing is said) and measures nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench.calibrating import calibrate, checks
+from bench.curves.findings import Findings
+from bench.model import Costs, Limits, Load, size_for
+
+_FIGURES: Final = Path(__file__).parent / "results" / "sample-curves.json"
+_MILLION: Final = 1_000_000
+_console = Console(width=150)
+
+
+def _costs(costs: Costs) -> None:
+    _console.print("Costs, microseconds of CPU time (memory: KB), from the points marked *:")
+    _console.print("  " + ", ".join(f"{name} {value:.3g}" for name, value in asdict(costs).items()))
+
+
+def _checks(findings: Findings, costs: Costs) -> None:
+    table = Table(title="the model beside what was measured", title_justify="left", title_style="bold")
+    for column in ("load", "at", "figure", "measured", "model", "model/measured"):
+        table.add_column(column, justify="left" if column in {"load", "figure"} else "right")
+    for check in checks(findings, costs):
+        cells = (f"{check.x:,.0f}", check.figure, f"{check.measured:.3g}", f"{check.said:.3g}")
+        table.add_row(check.what, *cells, f"{check.ratio:.2f}{'*' if check.used else ''}")
+    _console.print(table)
+
+
+def _answers(costs: Costs, limits: Limits, connections: int, deliveries: float, event_bytes: int) -> None:
+    table = Table(
+        title=f"{connections:,} connections, {deliveries:,.0f} deliveries/s, events of {event_bytes} bytes",
+        title_justify="left",
+        title_style="bold",
+    )
+    for column in ("an event goes to", "events/s", "gateways", "because of", "busy", "MB", "copies", "Redis cores"):
+        table.add_column(column, justify="right")
+    table.add_column("Redis")
+    for receivers in (1, 10, 100, 1_000, connections):
+        load = Load(connections, deliveries / receivers, receivers, event_bytes)
+        sizing = size_for(costs, load, limits)
+        table.add_row(
+            f"{receivers:,}",
+            f"{load.events:,.0f}",
+            f"{sizing.gateways:,}",
+            sizing.bound,
+            f"{sizing.gateway_busy:.0%}",
+            f"{sizing.gateway_mb:,.0f}",
+            f"{sizing.copies:.1f}",
+            f"{sizing.redis_busy:.3g}",
+            sizing.topology,
+        )
+    _console.print(table)
+
+
+def main(
+    *,
+    figures: Annotated[Path, typer.Option(help="A JSON file of bench.curves.")] = _FIGURES,
+    connections: Annotated[int, typer.Option(min=1)] = _MILLION,
+    deliveries: Annotated[float, typer.Option(help="A second.", min=1)] = _MILLION,
+    event_bytes: Annotated[int, typer.Option(min=200)] = 235,
+    gateway_busy: Annotated[float, typer.Option(help="Share of a core.", min=0.05, max=0.95)] = 0.5,
+    gateway_connections: Annotated[int, typer.Option(help="Most of one gateway.", min=1)] = 50_000,
+    return_s: Annotated[float, typer.Option(help="All back after a cut within, s.", min=1)] = 60.0,
+) -> None:
+    """Say what a load needs, and how far the model is from what was measured."""
+    found = Findings.read(figures)
+    costs = calibrate(found)
+    _costs(costs)
+    _checks(found, costs)
+    limits = Limits(gateway_busy=gateway_busy, connections=gateway_connections, return_s=return_s)
+    _answers(costs, limits, connections, deliveries, event_bytes)
+    _console.print(f"{limits}. Measured on: {found.machine}.")
+
+
+if __name__ == "__main__":
+    typer.run(main)

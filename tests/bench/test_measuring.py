@@ -1,0 +1,95 @@
+"""The harness on a tiny load: a turn of the floor and of ours, and what is written of it."""
+
+from __future__ import annotations
+
+import shutil
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.cases import QUICK, Case, Plan
+from bench.contenders.registry import load
+from bench.curves.drawing import write_curve
+from bench.curves.findings import Findings, Row
+from bench.curves.sweeps import FULL, SWEEPS
+from bench.load_generator import build
+from bench.measuring import measure_turn
+from bench.plot import write_plot
+from bench.results import Results
+
+compiled = pytest.mark.skipif(
+    shutil.which("make") is None or shutil.which("cc") is None, reason="the load generator is compiled, by make and cc"
+)
+
+FLOOR = ("floor-plain", "few")
+FEW = Case("few", "few events to everybody", direct=False, rate=50, window=0, floor=FLOOR)
+SINGLE = Case("single", "few events to one each", direct=True, rate=100, window=0, floor=FLOOR)
+TINY = Plan(
+    (FEW, SINGLE), connections=10, rounds=1, warm=0.1, seconds=0.4, drain=5.0, settle=0.0, emits=0, tries=1, patience=0
+)
+
+
+@compiled
+@pytest.mark.parametrize(
+    ("name", "plan"),
+    [
+        ("floor-plain", TINY),
+        ("ours", TINY),
+        ("ours-live", replace(TINY, cases=(SINGLE,), gateways=2, collections=3, event_bytes=4_000)),
+    ],
+)
+def test_a_turn_measures_what_was_due_and_misses_nothing(name: str, plan: Plan, tmp_path: Path) -> None:
+    build()
+    opening, figures = measure_turn(load(name), plan, tmp_path / "log", lambda _: None)
+    assert opening["open_seconds"] > 0
+    assert set(figures) == {case.name for case in plan.cases}
+    for found in figures.values():
+        assert (found["missing"], found["repeated"], found["closes"], found["undelivered"]) == (0, 0, 0, 0)
+        assert found["rate"] > 0
+        assert found["cpu_us"] > 0
+        assert abs(found["event_bytes"] - plan.event_bytes) <= 10
+
+
+@compiled
+def test_without_loads_the_opening_alone_is_measured(tmp_path: Path) -> None:
+    build()
+    plan = replace(TINY, cases=(), idle=0.1)
+    opening, figures = measure_turn(load("ours"), plan, tmp_path / "log", lambda _: None)
+    assert figures == {}
+    assert {"memory_kb", "resident_mb", "open_cpu_ms", "idle_us"} <= set(opening)
+
+
+def test_every_curve_has_places_for_each_of_its_loads() -> None:
+    for sweep in SWEEPS:
+        for stop in sweep.stops(FULL):
+            assert {case.name for case in stop.plan.cases} <= set(stop.places)
+
+
+def _findings() -> Findings:
+    findings = Findings()
+    for x in (10.0, 1_000.0):
+        for cost in (1.0, 3.0, 2.0):
+            findings.rows["gateways"].append(Row("a <line>", x, {"cpu_us": cost * x, "behind": float(x > 10)}))
+    return findings
+
+
+def test_findings_are_medians_with_their_spread_and_survive_the_file(tmp_path: Path) -> None:
+    _findings().write(tmp_path / "curves.json")
+    read = Findings.read(tmp_path / "curves.json")
+    assert read.lines("gateways", "cpu_us")["a <line>"][10.0] == (20.0, 10.0, 30.0)
+    assert read.median("gateways", "a <line>", 1_000.0, "cpu_us") == 2_000.0
+    assert [read.behind("gateways", "a <line>", x) for x in (10.0, 1_000.0)] == [False, True]
+
+
+def test_drawings_are_xml_and_name_the_machine(tmp_path: Path) -> None:
+    findings = _findings()
+    sweep = next(sweep for sweep in SWEEPS if sweep.name == "gateways")
+    write_curve(sweep, findings, tmp_path / "curve.svg")
+    results = Results(replace(QUICK, cases=(FEW,)), {"ours": "ours & co"})
+    results.add("ours", "few", {"cpu_us": 3.0, "rate": 100.0})
+    write_plot(results, tmp_path / "plot.svg")
+    for name in ("curve.svg", "plot.svg"):
+        drawing = ET.parse(tmp_path / name)
+        assert any(findings.machine in (text.text or "") for text in drawing.iter("{http://www.w3.org/2000/svg}text"))

@@ -1,0 +1,89 @@
+"""The model of sizes: what has to hold whatever the costs are, and that the repository's own figures bear it out."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import bench
+from bench.calibrating import calibrate, checks
+from bench.curves.findings import Findings
+from bench.model import Costs, Limits, Load, NotPossible, gateway_cores, reached, redis_cores, size_for
+
+COSTS = Costs(
+    write=4.0,
+    write_kb=0.5,
+    event=12.0,
+    event_kb=1.0,
+    connection=1.0,
+    opening=350.0,
+    redis_event=12.0,
+    redis_copy=3.0,
+    redis_kb=2.0,
+    memory_kb=6.0,
+)
+LIMITS = Limits()
+
+loads = st.builds(
+    Load,
+    connections=st.integers(1, 2_000_000),
+    events=st.floats(0.1, 20_000),
+    receivers=st.integers(1, 1_000),
+    event_bytes=st.integers(235, 65_536),
+)
+
+
+def test_one_event_to_everybody_is_its_writes_and_one_reading() -> None:
+    load = Load(connections=1_000, events=100, receivers=1_000)
+    ordinary = replace(COSTS, connection=0)
+    assert gateway_cores(ordinary, load, 1) == pytest.approx(100 * (1_000 * 4 + 12) / 1e6)
+    assert redis_cores(ordinary, load, 1) == pytest.approx(100 * (12 + 3) / 1e6)
+
+
+def test_what_everybody_gets_is_copied_to_each_gateway() -> None:
+    assert reached(1_000_000, 20) == pytest.approx(20)
+    assert reached(1, 20) == pytest.approx(1)
+    load = Load(connections=1_000_000, events=10, receivers=1_000_000)
+    assert redis_cores(COSTS, load, 20) == pytest.approx(10 * (12 + 20 * 3) / 1e6)
+
+
+@given(st.floats(1, 1e6), st.integers(1, 10_000))
+def test_an_event_reaches_no_more_gateways_than_there_are_or_than_it_has_receivers(receivers: float, many: int) -> None:
+    assert 1 - 1e-6 <= reached(receivers, many) <= min(receivers, many) * (1 + 1e-6)
+
+
+@given(loads)
+def test_the_answer_keeps_within_the_limits_and_one_gateway_less_does_not(load: Load) -> None:
+    sizing = size_for(COSTS, load, LIMITS)
+    fewer = sizing.gateways - 1
+    assert sizing.gateway_busy <= LIMITS.gateway_busy
+    assert load.connections <= sizing.gateways * LIMITS.connections
+    assert sizing.redis_busy <= sizing.masters * LIMITS.redis_busy
+    if fewer:
+        back_s = load.connections / fewer * COSTS.opening / 1e6 / (1 - LIMITS.gateway_busy)
+        too_few = load.connections > fewer * LIMITS.connections or back_s > LIMITS.return_s * (1 - 1e-9)
+        assert too_few or gateway_cores(COSTS, load, fewer) > LIMITS.gateway_busy * (1 - 1e-9)
+
+
+@given(loads, st.floats(1, 3))
+def test_more_load_never_needs_less(load: Load, factor: float) -> None:
+    more = replace(load, events=load.events * factor)
+    assume(more.events <= 20_000)
+    assert size_for(COSTS, more, LIMITS).gateways >= size_for(COSTS, load, LIMITS).gateways
+
+
+def test_what_each_gateway_would_have_to_read_may_be_too_much() -> None:
+    with pytest.raises(NotPossible):
+        size_for(COSTS, Load(connections=1_000_000, events=100_000, receivers=1_000_000), LIMITS)
+
+
+def test_the_measured_points_bear_the_model_out() -> None:
+    findings = Findings.read(Path(bench.__file__).parent / "results" / "sample-curves.json")
+    ratios = [check.ratio for check in checks(findings, calibrate(findings)) if not check.used]
+    assert 0.8 <= statistics.median(ratios) <= 1.3
+    assert all(ratio > 0.5 for ratio in ratios)  # it may say too much, never half of what it takes
