@@ -8,8 +8,7 @@ CLIENT := webui_adapter/client
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup client system-parts demo test unit chaos soak browser lint format bench bench-full bench-curves bench-node bench-check wheel \
-        requirements clean
+.PHONY: help setup client system-parts demo test unit chaos soak browser lint format bench bench-full bench-curves bench-node bench-check wheel requirements clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'

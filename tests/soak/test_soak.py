@@ -133,7 +133,7 @@ class World:
         ran = self.ears.begun
         if not self._warm and ran > TASKS // 5:
             self._warm = resident(self.fleet.workers[0].pid)
-        # Killed in the long version only: of a dozen short runs with killed processes one found a count that did not agree.
+        # In the long version only: of a dozen short runs with killed processes one found a count that did not agree.
         if LONG and ran >= self._kill_at:
             self._kill_at += PROCESS_EVERY
             self.fleet.kill_process()
