@@ -1,9 +1,9 @@
 """`python -m bench.big`: 10,000 connections and 100,000 deliveries/s on one machine, from tasks of a Celery worker.
 
 Two tasks emit at the same time, one to everybody and one to single users, in turn. Redis (broker and bus), the worker,
-one gateway and the load generator share the machine. Every event is checked on every connection; the latency counts
-from when it was due in the task. Ends with 1 if an event was lost, came twice or out of order, or if p99 is above the
-limit.
+the gateway (or several, `--gateways`) and the load generator share the machine. Every event is checked on every
+connection; the latency counts from when it was due in the task. Ends with 1 if an event was lost, came twice or out of
+order, or if p99 is above the limit.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,7 @@ class Load:
     everybody: float
     single: float
     seconds: float
+    gateways: int
 
     @property
     def deliveries(self) -> float:
@@ -74,13 +76,14 @@ def _tree(pid: int) -> list[int]:
 
 
 def _measure(
-    load: Load, generator: LoadGenerator, server: Child, redis: RedisServer, worker: Child
+    load: Load, generator: LoadGenerator, servers: Sequence[Child], redis: RedisServer, worker: Child
 ) -> dict[str, float]:
     generator.start()
     results = _tasks(load)
     time.sleep(_WARM)
     generator.mark()
-    own = [server.pid, redis.pid, generator.pid, os.getpid(), *_tree(worker.pid)]
+    gateways, tasks = [server.pid for server in servers], _tree(worker.pid)
+    own = [*gateways, *tasks, redis.pid, generator.pid, os.getpid()]
     before = {pid: cpu_of(pid) for pid in own}
     began, all_before = time.monotonic(), cpu_of_all()
     time.sleep(load.seconds - 0.5)
@@ -101,13 +104,13 @@ def _measure(
         "lost": due - last["received"] + last["missing"],
         "repeated": last["repeated"],
         "closes": last["closes"],
-        "gateway_busy": used[server.pid] / wall,
-        "gateway_us": used[server.pid] / counted["events"] * 1e6,
+        "gateway_busy": max(used[pid] for pid in gateways) / wall,
+        "gateway_us": sum(used[pid] for pid in gateways) / counted["events"] * 1e6,
         "redis_busy": used[redis.pid] / wall,
         "load_busy": (counted["cpu_user"] + counted["cpu_system"]) / counted["seconds"],
-        "worker_busy": sum(used[pid] for pid in own[4:]) / wall,
+        "worker_busy": sum(used[pid] for pid in tasks) / wall,
         "others_busy": others / wall,
-        "gateway_mb": resident_bytes(server.pid) / 2**20,
+        "gateway_mb": max(map(resident_bytes, gateways)) / 2**20,
     }
 
 
@@ -118,17 +121,18 @@ def _run(load: Load, redis: RedisServer, log: Path) -> dict[str, float]:
         progress = folder / "progress"
         progress.write_bytes(bytes(4096))
         errors = stack.enter_context(log.open("ab"))
-        launch = Launch(free_port(), redis.url, load.connections, progress)
-        command = OURS.command(launch)
-        server = stack.enter_context(Child(command.argv, command.env, stderr=errors))
-        wait_until_ready(server, launch.port, OURS.ready_path)
+        launches = [Launch(free_port(), redis.url, load.connections, progress) for _ in range(load.gateways)]
+        commands = [OURS.command(launch) for launch in launches]
+        servers = [stack.enter_context(Child(each.argv, each.env, stderr=errors)) for each in commands]
+        for server, launch in zip(servers, launches, strict=True):
+            wait_until_ready(server, launch.port, OURS.ready_path)
         app.conf.update(broker_url=redis.url, result_backend=redis.url)
         environment = {"BENCH_REDIS": redis.url, "EVENTBUS_REDIS_URL": redis.url}
         worker = [sys.executable, "-m", "celery", "-A", "bench.bigtasks", "worker", "--concurrency", "2"]
         tasks = stack.enter_context(Child([*worker, "--loglevel", "WARNING"], environment, stderr=errors))
-        generator = stack.enter_context(running_load(OURS, [launch], load.connections))
+        generator = stack.enter_context(running_load(OURS, launches, load.connections))
         generator.open()
-        return _measure(load, generator, server, redis, tasks)
+        return _measure(load, generator, servers, redis, tasks)
 
 
 def main(
@@ -137,6 +141,7 @@ def main(
     everybody: Annotated[float, typer.Option(help="Events/s to everybody.", min=0.1)] = 9.6,
     single: Annotated[float, typer.Option(help="Events/s to one user each.", min=0)] = 4_000,
     seconds: Annotated[float, typer.Option(min=1)] = 20,
+    gateways: Annotated[int, typer.Option(help="Processes that share the connections.", min=1)] = 1,
     tries: Annotated[int, typer.Option(help="If others use the machine at the same time.", min=1)] = 3,
 ) -> None:
     """Measure, print, and say whether it is within the limit."""
@@ -144,7 +149,7 @@ def main(
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     build()
     _RESULTS.mkdir(exist_ok=True)
-    load = Load(connections, everybody, single, seconds)
+    load = Load(connections, everybody, single, seconds, gateways)
     stem = f"big-{time.strftime('%Y%m%d-%H%M%S')}"
     with running_redis() as redis:  # one for all tries, as Celery keeps its connections
         for _ in range(tries):
@@ -153,7 +158,8 @@ def main(
             if figures["others_busy"] < _DISTURBED:
                 break
     (_RESULTS / f"{stem}.json").write_text(json.dumps({"machine": machine(), **figures}, indent=1) + "\n")
-    _console.print(f"{connections:,} connections, {load.deliveries:,.0f} deliveries/s asked for, {seconds:g} s")
+    asked = f"{load.deliveries:,.0f} deliveries/s asked for, {seconds:g} s"
+    _console.print(f"{connections:,} connections, {gateways} gateway(s), {asked}")
     for name, value in figures.items():
         _console.print(f"  {name:<14}{value:>14,.2f}")
     _console.print(f"{machine()}. Written to bench/results: {stem}.json")

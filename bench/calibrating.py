@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from bench.curves.findings import Findings
-from bench.model import Costs, Load, gateway_cores, redis_cores
+from bench.model import WAKES, Costs, Load, gateway_cores, redis_cores
 
 __all__ = ["Check", "calibrate", "checks"]
 
@@ -42,30 +42,34 @@ def _ends(findings: Findings, sweep: str, line: str, figure: str) -> tuple[float
     return low, (high - low) / (last - first)
 
 
-def _per_event(findings: Findings, line: str) -> float:
-    """Redis' CPU per event, without what it does by itself in a second."""
-    points = findings.lines("log", "redis_us")[line]
+def _split(findings: Findings, sweep: str, line: str, figure: str) -> tuple[float, float]:
+    """A figure per event over events/s, as what an event costs, and what each of the batches of a second costs."""
+    points = findings.lines(sweep, figure)[line]
     first, last = min(points), max(points)
-    return (points[last].median * last - points[first].median * first) / (last - first)
+    event = (points[last].median * last - points[first].median * first) / (last - first)
+    return event, max(0.0, (points[first].median - event) * first) / WAKES
 
 
 def calibrate(findings: Findings) -> Costs:
     """Costs from some points. Raises KeyError if one of them was not measured."""
     everybody = findings.median("connections", _EVERYBODY, _AT, "cpu_us")
-    single = findings.median("connections", _SINGLE, _AT, "cpu_us")
-    event = (single - everybody) / (1 - 1 / _AT)
+    single, wake = _split(findings, "rates", "to one user each", "cpu_us")
+    write = everybody - wake / _AT
+    redis_event, redis_wake = _split(findings, "log", "with log", "redis_us")
     write_kb = _ends(findings, "sizes", "to everybody", "cpu_us")[1] * 1_000
     single_kb = _ends(findings, "sizes", "to one user each", "cpu_us")[1] * 1_000
     copy = max(0.0, _ends(findings, "gateways", "100 events/s to everybody", "redis_us")[1])
     crowd = max(findings.lines("memory", "memory_kb")["ours"])
     return Costs(
-        write=everybody - event / _AT,
+        write=write,
         write_kb=write_kb,
-        event=event,
+        wake=wake,
+        event=max(0.0, single - write),
         event_kb=max(0.0, single_kb - write_kb),
         connection=findings.median("memory", "ours", crowd, "ping_us") / _USUAL_HEARTBEAT_S,
         opening=findings.median("memory", "ours", crowd, "open_cpu_ms") * 1_000,
-        redis_event=max(0.0, _per_event(findings, "with log") - copy),
+        redis_wake=redis_wake,
+        redis_event=max(0.0, redis_event - copy),
         redis_copy=copy,
         redis_kb=_ends(findings, "sizes", "to one user each", "redis_us")[1] * 1_000,
         memory_kb=findings.median("memory", "ours", crowd, "memory_kb"),
@@ -84,7 +88,7 @@ def checks(findings: Findings, costs: Costs) -> Iterator[Check]:
         yield Check(_EVERYBODY, x, "gateway us/delivery", cost.median, _delivery(costs, load), x == _AT)
     for x, cost in findings.lines("connections", "cpu_us")[_SINGLE].items():
         load = Load(int(x), _SINGLE_EVENTS, 1)
-        yield Check(_SINGLE, x, "gateway us/delivery", cost.median, _delivery(costs, load), x == _AT)
+        yield Check(_SINGLE, x, "gateway us/delivery", cost.median, _delivery(costs, load), used=False)
     yield from _rates(findings, costs)
     yield from _sizes(findings, costs)
     yield from _gateways(findings, costs)
@@ -93,9 +97,11 @@ def checks(findings: Findings, costs: Costs) -> Iterator[Check]:
 def _rates(findings: Findings, costs: Costs) -> Iterator[Check]:
     connections = 1_000
     for line, receivers in (("to everybody", connections), ("to one user each", 1)):
-        for x, cost in findings.lines("rates", "cpu_us")[line].items():
+        points = findings.lines("rates", "cpu_us")[line]
+        for x, cost in points.items():
             load = Load(connections, x / receivers, receivers)
-            yield Check(f"rates: {line}", x, "gateway us/delivery", cost.median, _delivery(costs, load), used=False)
+            used = receivers == 1 and x in {min(points), max(points)}
+            yield Check(f"rates: {line}", x, "gateway us/delivery", cost.median, _delivery(costs, load), used)
 
 
 def _sizes(findings: Findings, costs: Costs) -> Iterator[Check]:
@@ -103,7 +109,8 @@ def _sizes(findings: Findings, costs: Costs) -> Iterator[Check]:
     for line, receivers in (("to everybody", connections), ("to one user each", 1)):
         points = findings.lines("sizes", "cpu_us")[line]
         for x, cost in points.items():
-            load = Load(connections, 1_000 / receivers, receivers, int(x))
+            events = min(100.0, 60e6 / x / connections) if receivers > 1 else min(2_000.0, 60e6 / x)
+            load = Load(connections, events, receivers, int(x))
             used = x in {min(points), max(points)}
             yield Check(f"sizes: {line}", x, "gateway us/delivery", cost.median, _delivery(costs, load), used)
 

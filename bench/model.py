@@ -1,9 +1,10 @@
 """How many gateways and which Redis a load needs: arithmetic over measured costs, nothing measured here.
 
-A gateway pays for each event that it reads, for each delivery that it writes, and for each connection by the second.
-Redis pays for each event, and for each gateway that gets a copy of it. What several events of one turn save, when they
-go out in one write, is left out: so a busy gateway pays less than is said here, a calm one as much.
-`python -m bench.sizing` fills it with the figures of a run of `bench.curves` and holds it against them.
+A gateway pays for each time it wakes, for each event that it reads, for each delivery that it writes, and for each
+connection by the second. Redis pays for waking and for each event, and for each gateway that gets a copy of it. Workers
+send a stream of events in batches, some milliseconds apart, so nobody wakes more often than that. What several events
+of one turn save, when they go out in one write, is left out: so a busy gateway pays less than is said here, a calm one
+as much. `python -m bench.sizing` fills it with the figures of a run of `bench.curves` and holds it against them.
 """
 
 from __future__ import annotations
@@ -14,9 +15,21 @@ from typing import Final
 
 from bench.contenders.contract import USUAL_BYTES
 
-__all__ = ["Costs", "Limits", "Load", "NotPossible", "Sizing", "gateway_cores", "reached", "redis_cores", "size_for"]
+__all__ = [
+    "WAKES",
+    "Costs",
+    "Limits",
+    "Load",
+    "NotPossible",
+    "Sizing",
+    "gateway_cores",
+    "reached",
+    "redis_cores",
+    "size_for",
+]
 
 _KB: Final = 1_000
+WAKES: Final = 200.0  # a second: batches of one worker process come at least 5 ms apart
 _MOST_GATEWAYS: Final = 100_000
 
 
@@ -31,10 +44,12 @@ class Costs:
     Attributes:
         write: a delivery: one frame to one socket.
         write_kb: more of it for each further 1,000 bytes.
+        wake: a batch of events, to a gateway that slept.
         event: an event, to a gateway that reads it.
         event_kb: more of it for each further 1,000 bytes.
         connection: an idle connection, for a second.
         opening: a connection that comes: handshake, token, history.
+        redis_wake: a batch, to a Redis that slept.
         redis_event: an event, to Redis, without copies.
         redis_copy: a copy of it to one gateway.
         redis_kb: more of both together for each further 1,000 bytes, with one copy.
@@ -43,10 +58,12 @@ class Costs:
 
     write: float
     write_kb: float
+    wake: float
     event: float
     event_kb: float
     connection: float
     opening: float
+    redis_wake: float
     redis_event: float
     redis_copy: float
     redis_kb: float
@@ -127,7 +144,7 @@ def reached(receivers: float, gateways: int) -> float:
 def gateway_cores(costs: Costs, load: Load, gateways: int) -> float:
     """Cores that each of the gateways uses."""
     read = load.events * reached(load.receivers, gateways) / gateways
-    reading = read * (costs.event + load.further_kb * costs.event_kb)
+    reading = min(read, WAKES) * costs.wake + read * (costs.event + load.further_kb * costs.event_kb)
     writing = load.deliveries / gateways * (costs.write + load.further_kb * costs.write_kb)
     return (reading + writing + load.connections / gateways * costs.connection) / 1e6
 
@@ -135,7 +152,8 @@ def gateway_cores(costs: Costs, load: Load, gateways: int) -> float:
 def redis_cores(costs: Costs, load: Load, gateways: int) -> float:
     """Cores that Redis uses in all."""
     copies = reached(load.receivers, gateways)
-    return load.events * (costs.redis_event + copies * costs.redis_copy + load.further_kb * costs.redis_kb) / 1e6
+    each = costs.redis_event + copies * costs.redis_copy + load.further_kb * costs.redis_kb
+    return (min(load.events, WAKES) * costs.redis_wake + load.events * each) / 1e6
 
 
 def _for_cpu(costs: Costs, load: Load, busy: float) -> int:

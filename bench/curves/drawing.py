@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,9 @@ _GAP: Final = 26
 _TOP: Final = 84
 _ROW: Final = 18
 _WIDE: Final = 30.0  # most over least from which on an axis is logarithmic
-_COLOURS: Final = ("#2f6fde", "#c9772b", "#8b939c", "#b4bac1", "#8a5fb0", "#3f8f5b")
+_COLOURS: Final = ("#2f6fde", "#c9772b", "#3f8f5b", "#8a5fb0")
+_GREYS: Final = ("#8b939c", "#b4bac1")  # of the floor
+_FEW: Final = 4  # places on the x axis up to which each has its number
 
 Lines = dict[str, dict[float, Spread]]
 
@@ -65,13 +67,13 @@ def _short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _grid(across: _Axis, up: _Axis, left: float, bottom: float) -> list[str]:
+def _grid(across: _Axis, up: _Axis, places: Collection[float], left: float, bottom: float) -> list[str]:
     parts = []
     for value in up.ticks():
         y = up(value)
         parts.append(f'<line class="grid" x1="{left}" x2="{left + _PANEL}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(text(left - 6, y + 4, _short(value), "small", "end"))
-    for value in across.ticks():
+    for value in places if len(places) <= _FEW else across.ticks():
         x = across(value)
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{bottom}"/>')
         parts.append(text(x, bottom + 15, _short(value), "small", "middle"))
@@ -98,18 +100,28 @@ def _panel(
     spreads = [spread for points in lines.values() for spread in points.values()]
     values = [value for spread in spreads for value in spread if value > 0]
     wide = bool(values) and max(values) / min(values) > _WIDE
-    across = _Axis((x for points in lines.values() for x in points), left + 8, left + _PANEL - 8, logarithmic=True)
+    places = {x for points in lines.values() for x in points}
+    across = _Axis(places, left + 8, left + _PANEL - 8, logarithmic=True)
     up = _Axis(values, bottom, _TOP, logarithmic=wide)
-    parts = [text(left, _TOP - 12, title, "case"), *_grid(across, up, left, bottom)]
+    parts = [text(left, _TOP - 12, title, "case"), *_grid(across, up, places, left, bottom)]
     for line, points in lines.items():
         parts += _line(points, across, up, colours[line], behind[line])
     return parts
 
 
+def _named(lines: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+    """The lines, ours first, and a colour for each."""
+    found = sorted(set(lines))
+    floors = [name for name in found if name.startswith("floor")]
+    ours = [name for name in found if name not in floors]
+    colours = {name: _COLOURS[number % len(_COLOURS)] for number, name in enumerate(ours)}
+    colours |= {name: _GREYS[number % len(_GREYS)] for number, name in enumerate(floors)}
+    return [*ours, *floors], colours
+
+
 def write_curve(sweep: Sweep, findings: Findings, path: Path) -> None:
     """Draw a sweep that has rows. A hollow point: the server fell behind there."""
-    names = sorted({row.line for row in findings.rows[sweep.name]})
-    colours = {name: _COLOURS[number % len(_COLOURS)] for number, name in enumerate(names)}
+    names, colours = _named(row.line for row in findings.rows[sweep.name])
     places = {(row.line, row.x) for row in findings.rows[sweep.name]}
     behind = {
         name: {x for line, x in places if line == name and findings.behind(sweep.name, line, x)} for name in names

@@ -209,7 +209,7 @@ QUICK: Final = Extent(
     crowds=(1_000, 5_000),
 )
 FULL: Final = Extent(
-    replace(_TIMES, rounds=2, warm=1.0, seconds=4.0, drain=2.0, settle=1.0),
+    replace(_TIMES, rounds=2, warm=1.0, seconds=4.0, drain=2.0, settle=1.0, tries=2),
     connections=(100, 300, 1_000, 3_000, 10_000, 15_000),
     everybody=(10, 30, 100, 300, 1_000),
     directs=(300, 1_000, 3_000, 8_000, 16_000),

@@ -13,15 +13,17 @@ from hypothesis import strategies as st
 import bench
 from bench.calibrating import calibrate, checks
 from bench.curves.findings import Findings
-from bench.model import Costs, Limits, Load, NotPossible, gateway_cores, reached, redis_cores, size_for
+from bench.model import WAKES, Costs, Limits, Load, NotPossible, gateway_cores, reached, redis_cores, size_for
 
 COSTS = Costs(
     write=4.0,
     write_kb=0.5,
+    wake=100.0,
     event=12.0,
     event_kb=1.0,
     connection=1.0,
     opening=350.0,
+    redis_wake=50.0,
     redis_event=12.0,
     redis_copy=3.0,
     redis_kb=2.0,
@@ -41,15 +43,17 @@ loads = st.builds(
 def test_one_event_to_everybody_is_its_writes_and_one_reading() -> None:
     load = Load(connections=1_000, events=100, receivers=1_000)
     ordinary = replace(COSTS, connection=0)
-    assert gateway_cores(ordinary, load, 1) == pytest.approx(100 * (1_000 * 4 + 12) / 1e6)
-    assert redis_cores(ordinary, load, 1) == pytest.approx(100 * (12 + 3) / 1e6)
+    assert gateway_cores(ordinary, load, 1) == pytest.approx(100 * (1_000 * 4 + 12 + 100) / 1e6)
+    assert redis_cores(ordinary, load, 1) == pytest.approx(100 * (12 + 3 + 50) / 1e6)
 
 
 def test_what_everybody_gets_is_copied_to_each_gateway() -> None:
     assert reached(1_000_000, 20) == pytest.approx(20)
     assert reached(1, 20) == pytest.approx(1)
     load = Load(connections=1_000_000, events=10, receivers=1_000_000)
-    assert redis_cores(COSTS, load, 20) == pytest.approx(10 * (12 + 20 * 3) / 1e6)
+    assert redis_cores(COSTS, load, 20) == pytest.approx(10 * (12 + 20 * 3 + 50) / 1e6)
+    often = replace(load, events=1_000)
+    assert redis_cores(COSTS, often, 20) == pytest.approx((1_000 * (12 + 20 * 3) + WAKES * 50) / 1e6)
 
 
 @given(st.floats(1, 1e6), st.integers(1, 10_000))
