@@ -173,7 +173,10 @@ class CatchUp:
         """Whether there may be something that this session's user has never acknowledged."""
         assert session.principal is not None
         mine = channel.name == f"user:{session.principal.user}"
-        return mine and self._letterbox is not None and not view.drained and not self._letterbox.empty(channel.name)
+        if not mine or self._letterbox is None or view.drained:
+            return False
+        # What has just come live may not have been noted yet.
+        return not self._letterbox.empty(channel.name) or any(record.ack for record in view.replaying)
 
     async def _drain(self, session: Session, channel: Channel, view: View) -> None:
         """Read what the user is owed: it is handed over before the rest of the channel.
@@ -206,7 +209,10 @@ class CatchUp:
         """Merge and send; False if the reading is older than what was live already, or does not join up with it."""
         if not _wanted(session, channel, view):
             return True
-        if not channel.live or _of_another_life(channel, history):
+        if _has_overtaken(view, history):
+            view.drained = False
+        # A newcomer gets no past from the reading: what is owed of it has to be asked for.
+        if not channel.live or _of_another_life(channel, history) or self._owes(session, channel, view):
             return False
         if view.owed is not None and view.owed.records and view.owed.position.epoch != history.position.epoch:
             view.drained = False  # of another life than the history: once more
@@ -376,6 +382,13 @@ def _page(session: Session, view: View) -> Page | None:
     if view.since is None or (view.settled and view.delivered != view.since.offset):
         return None
     return Page(session.settings.replay_events, session.settings.replay_bytes)
+
+
+def _has_overtaken(view: View, history: History) -> bool:
+    """Whether a newcomer's reading holds something owed that came live after it was asked what is owed."""
+    asked = {record.offset for record in view.owed.records} if view.owed is not None else set()
+    here = history.position.offset
+    return view.since is None and any(r.ack and r.offset <= here and r.offset not in asked for r in view.replaying)
 
 
 def _of_another_life(channel: Channel, history: History) -> bool:
