@@ -890,3 +890,18 @@ async def test_what_came_to_be_owed_in_a_gap_is_sent_all_the_same() -> None:
         own.publish(Note(n=4))
         await eventually(lambda: line.page.gaps, "the gap")
         await eventually(lambda: line.page.got("gw.promise") == [1], "what is owed")
+
+
+async def test_what_is_owed_and_comes_while_a_newcomer_reads_is_not_left_for_later() -> None:
+    async with world(ack_timeout=60) as own:
+        own.publish(Note(n=0))
+        first = own.connect()
+        await own.settled(first)
+        own.publish(Note(n=1))
+        await eventually(lambda: first.page.got("gw.note") == [1], "the channel to move on")
+        own.reader.hold()
+        second = own.connect()
+        await eventually(lambda: own.reader.read_and_held, "the reading")
+        own.publish(Promise(n=2))
+        own.reader.let_go()
+        await eventually(lambda: second.page.got("gw.promise") == [2], "what is owed")
