@@ -330,9 +330,9 @@ class CatchUp:
                 continue
             if losses != self.losses:
                 continue
-            if self._letterbox is not None:
-                self._note_owed(self._letterbox, channel.name, owed=history.owed)
             resumption = self._hub.repair(channel, history, int(self._clock.wall() * 1000))
+            if self._letterbox is not None and resumption is not None:
+                self._note_owed(self._letterbox, channel.name, owed=history.owed)
             if resumption is not None and resumption.gap is not None:
                 for session in self._hub.sessions_of(channel):
                     session.interrupt(channel.name, resumption)
@@ -362,6 +362,7 @@ class CatchUp:
             letterbox.owes_nothing(name)
         elif letterbox.empty(name):
             # It came while nobody heard, and maybe no log has it any more: what is asked about is sent again.
+            letterbox.forget(name)
             self._spawn(self._learn_owed(letterbox, name))
 
     async def _learn_owed(self, letterbox: Letterbox, name: str) -> None:

@@ -384,7 +384,8 @@ class Gateway:
         if owing:
             if self._letterbox is not None:
                 for channel, record in owing:
-                    self._letterbox.heard(channel, record)
+                    if channel in self.hub.channels:  # or its last reader has gone since
+                        self._letterbox.heard(channel, record)
             owing.clear()
         routed = self.hub.routed
         if routed:

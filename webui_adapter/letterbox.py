@@ -53,6 +53,8 @@ class Letterbox:
         self._changed = changed
         # Channel -> id -> when to ask about it. Channels of connected users only.
         self._owed: dict[str, dict[str, float]] = {}
+        # The same, of channels of which the rest is not known yet: its reading may be older than these.
+        self._early: dict[str, dict[str, float]] = {}
 
     # --- giving ----------------------------------------------------------------------------------------------
 
@@ -62,26 +64,33 @@ class Letterbox:
 
     def owes_nothing(self, channel: str) -> None:
         """A reading of the channel, which was heard of before it, has shown that nothing is owed."""
-        self._owed.setdefault(channel, {})
+        self._known(channel)
 
     async def fetch(self, channel: str) -> Owed:
         """What the user is owed. Raises Unavailable, Refused, InvalidRecord."""
         owed = await self._letters.owed(channel)
         due = self._clock.now() + self._ack_timeout
-        known = self._owed.setdefault(channel, {})
+        known = self._known(channel)
         for record in owed.records:
             known.setdefault(record.id, due)
         return owed
 
+    def _known(self, channel: str) -> dict[str, float]:
+        """Since now it is known what the user of this channel is owed."""
+        early = self._early.pop(channel, {})
+        return self._owed.setdefault(channel, early)
+
     def heard(self, channel: str, record: Record) -> None:
         """An event that is owed has just gone to the sessions of this channel."""
         known = self._owed.get(channel)
-        if known is not None:
-            known[record.id] = self._clock.now() + self._ack_timeout
+        if known is None:
+            known = self._early.setdefault(channel, {})
+        known[record.id] = self._clock.now() + self._ack_timeout
 
     def forget(self, channel: str) -> None:
         """Nobody is connected here who reads this channel: somebody else's business, or nobody's for now."""
         self._owed.pop(channel, None)
+        self._early.pop(channel, None)
 
     # --- acknowledgements ------------------------------------------------------------------------------------
 
@@ -104,9 +113,9 @@ class Letterbox:
         except TransportError as error:
             session.refuse(_read_only(str(error), command))
         else:
-            known = self._owed.get(channel, {})
-            for id_ in command.ids:
-                known.pop(id_, None)
+            for known in (self._owed.get(channel, {}), self._early.get(channel, {})):
+                for id_ in command.ids:
+                    known.pop(id_, None)
             self._counters["acked"] += acked
             session.answer(command.ref, acked=acked)
         self._changed()

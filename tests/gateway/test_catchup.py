@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from eventbus.errors import InvalidRecord, Unavailable
 from eventbus.events import Event
 from eventbus.history import History
 from eventbus.history import Page as Slice
+from eventbus.letters import Owed
 from eventbus.memory import MemoryBroker, MemoryLetters, MemoryReader, MemorySubscriber
 from eventbus.settings import BusSettings
 from eventbus.transport import Write
@@ -26,6 +28,7 @@ from tests.gateway.world import SECRET, eventually, token
 from webui_adapter.authorise import Authoriser, by_claim
 from webui_adapter.commands import Ping, Subscribe, Unsubscribe
 from webui_adapter.gateway import Gateway
+from webui_adapter.letterbox import Letterbox
 from webui_adapter.pull import PullLine
 from webui_adapter.session import Session
 from webui_adapter.states import State
@@ -149,9 +152,10 @@ class World:
         self.subscriber = LossySubscriber(self.broker)
         own = settings(**given).model_copy(update={"jwt_secret": None})
         own = type(own)(**{**own.model_dump(), "jwt_secret": SECRET})
-        letters = MemoryLetters(self.broker) if ack_timeout else None
+        self.letters = HeldLetters(self.broker)
+        given_letters = self.letters if ack_timeout else None
         self.gateway = Gateway(
-            own, self.subscriber, self.reader, authoriser, letters=letters, ack_timeout=bus.ack_timeout
+            own, self.subscriber, self.reader, authoriser, letters=given_letters, ack_timeout=bus.ack_timeout
         )
         self._builder = EmissionBuilder(bus)
 
@@ -905,3 +909,62 @@ async def test_what_is_owed_and_comes_while_a_newcomer_reads_is_not_left_for_lat
         own.publish(Promise(n=2))
         own.reader.let_go()
         await eventually(lambda: second.page.got("gw.promise") == [2], "what is owed")
+
+
+async def test_an_owed_event_that_begins_its_channel_while_a_newcomer_reads_is_not_left_for_later() -> None:
+    async with world(ack_timeout=60) as own:
+        own.reader.hold()
+        first = own.connect()
+        await eventually(lambda: (USER, None) in own.reader.read_and_held, "the reading")
+        own.publish(Promise(n=1))
+        own.reader.let_go()
+        await eventually(lambda: first.page.got("gw.promise") == [1], "what is owed")
+
+
+class HeldLetters(MemoryLetters):
+    """Real letters whose answer to what is owed can be held back."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        super().__init__(broker)
+        self.asked = 0
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def owed(self, channel: str) -> Owed:
+        self.asked += 1
+        owed = await super().owed(channel)
+        await self.open.wait()
+        return owed
+
+
+async def test_what_comes_between_the_question_what_is_owed_and_the_reading_is_not_left_for_later() -> None:
+    async with world(ack_timeout=60) as own:
+        own.publish(Promise(n=1))
+        first = own.connect()
+        await eventually(lambda: first.page.got("gw.promise") == [1], "what is owed")
+        own.letters.open.clear()
+        asked = own.letters.asked
+        second = own.connect()
+        await eventually(lambda: own.letters.asked > asked, "the question")
+        own.publish(Promise(n=2))
+        await eventually(lambda: first.page.got("gw.promise") == [1, 2], "the live event")
+        own.letters.open.set()
+        await eventually(lambda: sorted(second.page.got("gw.promise")) == [1, 2], "what is owed")
+
+
+async def test_what_comes_while_it_is_asked_what_is_owed_is_known_to_be_owed() -> None:
+    async with world(ack_timeout=60) as own:
+        letterbox = Letterbox(own.letters, own.gateway.clock, 60, Counter(), lambda: None, _no_tasks, lambda: None)
+        own.letters.open.clear()
+        asking = asyncio.create_task(letterbox.fetch(USER))
+        await eventually(lambda: own.letters.asked, "the question")
+        own.publish(Promise(n=1))
+        [entry] = (await own.reader.read(USER, 0)).log
+        letterbox.heard(USER, entry.record)
+        own.letters.open.set()
+        assert not (await asking).records
+        assert not letterbox.empty(USER)
+
+
+def _no_tasks(_: Coroutine[object, object, None]) -> None:
+    raise AssertionError("nothing is to be begun")
