@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import settings
 
 from eventbus import BusSettings
 from eventbus.testing import RedisServer, free_port, server_binary
@@ -21,6 +22,11 @@ EXEMPT_FROM_TTL = (
     b"unacked",  # kombu: messages a worker holds
     b"celery",  # kombu: the default queue
 )
+
+
+# How long an example takes says something of the machine, nothing of the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 15.0) -> None:

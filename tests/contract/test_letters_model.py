@@ -183,4 +183,4 @@ class Lists(RuleBasedStateMachine):
 @pytest.mark.timeout(110)
 def test_the_lists_and_the_model_agree(redis_url: str) -> None:
     machine = type("ListsHere", (Lists,), {"url": redis_url})
-    run_state_machine_as_test(machine, settings=limits(max_examples=60, stateful_step_count=25, deadline=None))
+    run_state_machine_as_test(machine, settings=limits(max_examples=60, stateful_step_count=25))

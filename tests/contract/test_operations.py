@@ -339,7 +339,7 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, min_size=1, max_size=10))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_lua_and_python_count_alike(bus_settings, batches):
     real = Redis(bus_settings.model_copy(update={"key_prefix": f"t{uuid.uuid4().hex[:10]}"}))
     tally, ended, said = Tally(), False, []

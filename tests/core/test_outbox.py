@@ -156,4 +156,4 @@ class OutboxMachine(RuleBasedStateMachine):
 
 
 TestOutbox = OutboxMachine.TestCase
-TestOutbox.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestOutbox.settings = settings(max_examples=150, stateful_step_count=40)

@@ -49,7 +49,7 @@ published = st.lists(st.tuples(st.sampled_from(["log", "latest", "nothing"]), st
 
 
 @given(published, published, st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_every_log_event_is_brought_or_a_gap_declared(before, after, data):
     channel = Channel()
     for keep, key in before:
