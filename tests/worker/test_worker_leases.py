@@ -279,7 +279,7 @@ def test_a_cold_shutdown_says_what_becomes_of_the_task(task, start, begin, tmp_p
 def test_processes_that_come_and_go_take_nothing_with_them(options, start_worker, begin):
     queue = f"come-and-go-{options[0].strip('-')}"
     slow = {"EVENTBUS_LINGER": "3600", "EVENTBUS_WORKER_FLUSH_BUDGET": "0"} if "max" in options[0] else {}
-    # Stopped on the heels of short tasks a plain worker, too, takes half a minute now and then: docs/CELERY.md, Workers.
+    # Stopped on the heels of short tasks any worker takes half a minute now and then: docs/CELERY.md, Workers.
     worker = start_worker(
         "--pool", "prefork", "-c", "1", *options, queue=queue, app="tests.worker.lives", patience=45, **slow
     )
