@@ -64,7 +64,7 @@ def test_workers_hear_of_a_cancel_at_once(broker, options, tmp_path, redis_url, 
     told = {"broker_url": address, "broker_options": json.dumps(options)}
     publisher = Publisher(address, options, queue)
     environment = {"TESTS_BROKER_OPTIONS": json.dumps(options)}
-    # Killed: over RabbitMQ, an idle worker without processes notices a SIGTERM when the next thing happens to it.
+    # Killed: without heartbeats and processes, any idle worker of RabbitMQ notices a SIGTERM seconds later.
     with (
         start_worker("--pool", "solo", queue=queue, broker=broker, patience=0, **environment) as worker,
         running(tmp_path, redis_url, prefix, **told) as gateway,
