@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 
@@ -11,7 +12,7 @@ import pytest
 from playwright.async_api import BrowserContext, Route, expect
 
 from demo.stack import Stack
-from tests.browser.conftest import DOCUMENTS
+from tests.browser.conftest import DOCUMENTS, PACE
 from tests.browser.line import Line
 from tests.browser.visit import SECONDS, Visit, installed, until, work_held
 
@@ -25,9 +26,33 @@ def child_of(process: int) -> int:
     return next(int(pid) for pid, parent in map(str.split, listed.splitlines()) if int(parent) == process)
 
 
+def said_what_it_did(figures: list[str], running: list[str]) -> None:
+    """The stages of writing the index, in order. The first and the last may be shorter than a frame."""
+    stages = [text.partition(" documents read, ")[2] for text in figures if " documents read, " in text]
+    known = ["writing the index", "collecting the passages", "writing the passages", "counting the terms"]
+    assert stages == [stage for stage in known if stage in stages]
+    assert "writing the passages" in stages
+    assert any(rows.startswith("Index\nwriting the passages") for rows in running), running[-3:]
+
+
+def said_how_fast_it_was(words: list[str]) -> None:
+    """In documents, then in passages if it takes long enough; in the end how much it was."""
+    *rates, end = [text for text in words if text]
+    matches = [re.fullmatch(r"([\d,.]+)( passages)? per second", text) for text in rates]
+    assert all(matches), rates
+    documents = [float(match[1].replace(",", "")) for match in matches if match and not match[2]]
+    # Two workers take at least their pace for each; the first moment counts one more.
+    assert documents, "no rate was shown"
+    assert 0 < max(documents) < 3 / PACE
+    assert re.fullmatch(r"[\d,]+ words", end)
+
+
 async def test_indexes_the_text_on_this_machine_and_finds_a_word(visit: Visit) -> None:
+    await visit.keep_words("count", "rate", "batches")
     await visit.index_installed()
     await visit.is_ready()
+    said_what_it_did(await visit.stood("count"), await visit.stood("batches"))
+    said_how_fast_it_was(await visit.stood("rate"))
     await visit.is_whole(installed(DOCUMENTS))
     await expect(visit.page.locator("#percent")).to_have_text("100 %")
     await expect(visit.page.locator("#progress")).to_have_js_property("value", 1)

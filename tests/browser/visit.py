@@ -63,6 +63,26 @@ class Visit:
         )
         await self.page.click("#index-files")
 
+    async def keep_words(self, *places: str) -> None:
+        """From now on, all that stands in these elements is kept, however briefly: see ``stood``."""
+        await self.page.evaluate(
+            """places => {
+                window.stood = Object.fromEntries(places.map(place => [place, []]));
+                for (const place of places) {
+                    const where = document.getElementById(place);
+                    new MutationObserver(() => window.stood[place].push(where.innerText)).observe(
+                        where, { childList: true, characterData: true, subtree: true }
+                    );
+                }
+            }""",
+            places,
+        )
+
+    async def stood(self, place: str) -> list[str]:
+        """What stood there since ``keep_words``, in order."""
+        found: list[str] = await self.page.evaluate("place => window.stood[place]", place)
+        return found
+
     async def sees(self, documents: int) -> None:
         """At least so many are on the list."""
         await self.page.locator("#documents li").nth(documents - 1).wait_for(state="attached", timeout=SECONDS * 1000)

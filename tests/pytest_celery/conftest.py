@@ -32,8 +32,12 @@ def celery_backend_cluster(eventbus_server) -> CeleryBackendCluster:
 @pytest.fixture
 def celery_setup_app(celery_setup_config) -> Celery:
     """The application itself, not one of pytest-celery's: it has the tasks."""
-    shop.app.conf.update(celery_setup_config)
-    return shop.app
+    app = shop.app
+    if app.conf.broker_url not in (None, celery_setup_config["broker_url"]):
+        # Another test's nodes: it would go on with connections to them.
+        app._pool = app.amqp._producer_pool = app._backend_cache = app._local.backend = None
+    app.conf.update(celery_setup_config)
+    return app
 
 
 @pytest.fixture

@@ -1,15 +1,18 @@
-"""A real Flower beside it: progress in the task's state, and the operation on the task's page."""
+"""A real Flower beside it: progress in the task's state, and the ways between an operation and its tasks' pages."""
 
 import contextlib
 import json
 import os
+import re
 import sys
 import threading
 import urllib.request
 
+import httpx
 import pytest
 
 from tests.conftest import free_port, wait_until
+from tests.gateway import world
 from tests.worker import lives as a
 from tests.worker.conftest import check_log, publishing_to, running
 from tests.worker.listening import END, Listening
@@ -42,24 +45,38 @@ def flower(redis_url, tmp_path):
     assert "Traceback" not in text, text
 
 
-def test_flower_shows_progress_and_the_operation(application, redis_url, start_worker, flower, tmp_path):
+def operation_at(gateway, user, op):
+    """As a page, or a script, sees it."""
+    headers = {"Authorization": f"Bearer {world.token(user)}"}
+    return httpx.get(f"{gateway.http}{gateway.prefix}/operations/{op}", headers=headers, timeout=10).json()["operation"]
+
+
+def test_flower_and_an_operation_lead_to_each_other(application, redis_url, start_worker, flower, tmp_path):
     server = redis_url.removesuffix("/0")
     a.app.conf.result_backend = f"{server}/2"
     path = tmp_path / "path"
     with (
         publishing_to(a.app, f"{server}/1"),
         start_worker("--pool", "prefork", "-c", "1", "-E", queue="flower", app="tests.worker.lives", **QUICK) as worker,
+        world.running(tmp_path, redis_url) as gateway,
     ):
         listening = Listening(redis_url, "flower")
-        operation = start_operation(a.walk.si(str(path)).set(queue="flower"), user="flower")
-        task = operation.result.id
+        # Two tasks, so that the operation and the one that runs cannot be taken for each other.
+        flow = a.walk.si(str(path)).set(queue="flower") | a.ok.si().set(queue="flower")
+        operation = start_operation(flow, user="flower")
+        wait_until(lambda: operation_at(gateway, "flower", operation.id)["tasks"], "the task to begin")
+        (runs,) = operation_at(gateway, "flower", operation.id)["tasks"]
+        task = runs["task"]
 
         def info():
             return json.loads(flower(f"/api/task/info/{task}") or "{}")
 
         wait_until(lambda: info().get("state") == "PROGRESS", "Flower to show progress", 30)
-        shown = f"12 of 40 reading (operation {operation.id})"
-        wait_until(lambda: shown in flower(f"/task/{task}"), "Flower's page of the task to show it")
+        assert info()["name"] == runs["name"]
+        shown = re.compile(r"12 of 40 reading \(operation ([^)]+)\)")
+        wait_until(lambda: shown.search(flower(f"/task/{task}")), "Flower's page of the task to show it")
+        (back,) = set(shown.findall(flower(f"/task/{task}")))
+        assert operation_at(gateway, "flower", back)["state"] == "running"
         path.unlink()
         listening.until(lambda heard: any(e.type in END for e in heard))
         listening.close()

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+import redis
 
 from eventbus import BusSettings
 from eventbus.redis.keys import Keys
@@ -279,7 +280,7 @@ def test_a_cold_shutdown_says_what_becomes_of_the_task(task, start, begin, tmp_p
 def test_processes_that_come_and_go_take_nothing_with_them(options, start_worker, begin):
     queue = f"come-and-go-{options[0].strip('-')}"
     slow = {"EVENTBUS_LINGER": "3600", "EVENTBUS_WORKER_FLUSH_BUDGET": "0"} if "max" in options[0] else {}
-    # A pool that was scaled a moment ago may wait half a minute, billiard's own limit, for a process to end.
+    # Stopped on the heels of short tasks any worker takes half a minute now and then: docs/CELERY.md, Workers.
     worker = start_worker(
         "--pool", "prefork", "-c", "1", *options, queue=queue, app="tests.worker.lives", patience=45, **slow
     )
@@ -287,6 +288,27 @@ def test_processes_that_come_and_go_take_nothing_with_them(options, start_worker
         worlds = [begin(queue, a.ok.si()) for _ in range(6)]
         assert all(world.end()[-1] == "succeeded" for world in worlds)
     check_log(process)
+
+
+def test_a_task_that_has_ended_and_comes_again_is_told_once(start, begin, redis_url):
+    """As after a warm shutdown that has forgotten what it had begun: the very message runs a second time."""
+    queue = "comes-again"
+    world = begin(queue, a.ok.si())
+    with redis.Redis.from_url(f"{redis_url.removesuffix('/0')}/1") as broker:
+        (message,) = broker.lrange(queue, 0, -1)
+        broker.lpush(queue, message)
+    with start(queue, pool="solo") as worker:
+        wait_until(lambda: worker.log.read_text().count("] succeeded in") == 2, "both to run")
+        last = begin(queue, a.ok.si())
+        last.end()
+        world.listening.until(lambda heard: any(last.id in e.topic and e.type in END for e in heard))
+    of_it = [e.type for e in world.listening.events if world.id in e.topic]
+    assert sorted(e for e in of_it if e.startswith("task.")) == ["task.started", "task.succeeded"]
+    assert world.words()[:3] == ["queued", "started", "succeeded"]
+    assert of_it.count("operation.succeeded") == of_it.count("operation.started") == 1
+    assert (world.info().done, world.info().total, world.info().state) == (1, 1, "succeeded")
+    world.listening.close()
+    check_log(worker)
 
 
 def test_redis_away_does_not_stop_the_worker(own_redis, start_worker, redis_url, tmp_path):

@@ -50,13 +50,23 @@ def prefix(redis_url):
     return prefix
 
 
-@pytest.mark.parametrize("options", [{}, {"global_keyprefix": "shop-"}], ids=["plain", "global_keyprefix"])
-def test_workers_hear_of_a_cancel_at_once(options, tmp_path, redis_url, start_worker, prefix):
-    broker, queue = redis_url.removesuffix("/0") + "/1", uuid.uuid4().hex
-    told = {"broker_url": broker, "broker_options": json.dumps(options)}
-    publisher = Publisher(broker, options, queue)
+BROKERS = {
+    "redis": ("redis", {}),
+    "global_keyprefix": ("redis", {"global_keyprefix": "shop-"}),
+    "rabbitmq": ("rabbitmq", {}),
+}
+
+
+@pytest.mark.parametrize(("broker", "options"), BROKERS.values(), ids=BROKERS)
+def test_workers_hear_of_a_cancel_at_once(broker, options, tmp_path, redis_url, broker_url, start_worker, prefix):
+    """Over the broker alone: under this key prefix the worker finds nothing in the bus' Redis."""
+    address, queue = broker_url(broker), uuid.uuid4().hex
+    told = {"broker_url": address, "broker_options": json.dumps(options)}
+    publisher = Publisher(address, options, queue)
+    environment = {"TESTS_BROKER_OPTIONS": json.dumps(options)}
+    # Killed: without heartbeats and processes, any idle worker of RabbitMQ notices a SIGTERM seconds later.
     with (
-        start_worker("--pool", "solo", queue=queue, TESTS_BROKER_OPTIONS=json.dumps(options)) as worker,
+        start_worker("--pool", "solo", queue=queue, broker=broker, patience=0, **environment) as worker,
         running(tmp_path, redis_url, prefix, **told) as gateway,
     ):
 
