@@ -354,6 +354,7 @@ async def test_what_is_not_an_operation_is_taken_out(real):
 
 
 leaves = st.sampled_from(["a", "b", "c", "h"])
+kinds = ["plan", "published", "published", "started", "started", "released", "done", "joined", "joined", "ignored"]
 marks = st.builds(
     lambda kind, leaf, planned, late: (
         Mark(
@@ -368,10 +369,7 @@ marks = st.builds(
         if kind != "plan"
         else Mark("plan", planned=planned)
     ),
-    st.sampled_from(
-        ["plan", "published", "published", "started", "started", "released", "done", "joined", "joined"]
-        + ["ignored", "failed", "revoked"]
-    ),
+    st.sampled_from([*kinds, "failed", "revoked"]),
     leaves,
     st.integers(0, 3),
     st.booleans(),
