@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from tests.soak import app as a
 from tests.soak.conftest import SEED, TASKS
 from tests.soak.ears import Ears
 from tests.soak.fleet import Fleet, Worker, resident
+from tests.soak.flower import Flower
 from tests.soak.flows import Flow, Flows
 from tests.soak.ledger import Ledger
 from tests.soak.oracle import (
@@ -39,7 +41,7 @@ AT_ONCE = 60 if LONG else 25  # operations
 USERS = 50
 CANCELLED = 0.04
 PROCESS_EVERY, WORKER_EVERY = (250, 2_500) if LONG else (25, 200)  # tasks
-GROWTH = 12 * 2**20  # bytes that a process may gain after it has warmed up
+GROWTH = 12 * 2**20  # bytes that a process may gain after it has warmed up, Flower too
 
 SETTINGS = {
     "EVENTBUS_LOST_PATIENCE": "PT60S",
@@ -66,6 +68,7 @@ def world(own_redis: RedisServer, tmp_path, monkeypatch):
         "SOAK_LEDGER": str(tmp_path / "ledger"),
         # Nothing comes twice in the short version but by a kill: what does is held against the kills.
         "SOAK_VISIBILITY": "2" if LONG else "3600",
+        "SOAK_EVENTS": "1" if LONG else "",
     }
     a.app.conf.update(broker_url=f"{server}/1", result_backend=f"{server}/2")
     a.app._pool = a.app.amqp._producer_pool = None
@@ -73,8 +76,15 @@ def world(own_redis: RedisServer, tmp_path, monkeypatch):
     configure(BusSettings(redis_url=own_redis.url))
     workers = [Worker(name, tmp_path / f"{name}.log", environment, 2) for name in ("steady", "hurt")]
     gateway = GatewayProcess(tmp_path, own_redis.url, sweep_interval=0.5, sweep_lease=2, lease_grace=3, **SETTINGS)
-    with gateway, Ears(own_redis.url) as ears, Fleet(workers, ledger, SEED) as fleet:
-        yield World(own_redis, ledger, ears, fleet)
+    # In the long version only: it takes as long to be full as the short one lasts.
+    flower = Flower(tmp_path / "flower.log", environment) if LONG else None
+    with (
+        gateway,
+        Ears(own_redis.url) as ears,
+        Fleet(workers, ledger, SEED) as fleet,
+        flower or contextlib.nullcontext(),
+    ):
+        yield World(own_redis, ledger, ears, fleet, flower)
     default_bus().close()
     configure(bus=former)
 
@@ -82,8 +92,8 @@ def world(own_redis: RedisServer, tmp_path, monkeypatch):
 class World:
     """What the test holds in its hands."""
 
-    def __init__(self, redis: RedisServer, ledger: Ledger, ears: Ears, fleet: Fleet) -> None:
-        self.redis, self.ledger, self.ears, self.fleet = redis, ledger, ears, fleet
+    def __init__(self, redis: RedisServer, ledger: Ledger, ears: Ears, fleet: Fleet, flower: Flower | None) -> None:
+        self.redis, self.ledger, self.ears, self.fleet, self.flower = redis, ledger, ears, fleet, flower
         self.started: dict[str, tuple[str, Flow]] = {}
         self.pressed: set[str] = set()
         self.planned = 0
@@ -92,7 +102,7 @@ class World:
         self._kill_at, self._kill_worker_at = PROCESS_EVERY, WORKER_EVERY // 2
         self._restored = 0.0
         self._to_press: dict[str, int] = {}
-        self._warm = 0
+        self._warm: dict[str, int] = {}
 
     def run(self, desk: Operations) -> None:
         """Start operations, and hurt those who run them, until there have been enough; wait for the ends."""
@@ -110,9 +120,14 @@ class World:
                 self.restore()
             time.sleep(0.01)
 
-    def grown(self) -> int:
-        """Bytes that the main process of the worker that is never killed has gained since a fifth of the tasks."""
-        return resident(self.fleet.workers[0].pid) - self._warm
+    def grown(self) -> dict[str, int]:
+        """Bytes gained since a fifth of the tasks, by the main process that is never killed, and by Flower."""
+        now = self._resident()
+        return {name: now[name] - warm for name, warm in self._warm.items()}
+
+    def _resident(self) -> dict[str, int]:
+        flower = {} if self.flower is None else {"Flower": resident(self.flower.pid)}
+        return {"the worker": resident(self.fleet.workers[0].pid), **flower}
 
     def truth(self) -> dict[str, Truth]:
         """What the ledger knows."""
@@ -144,7 +159,7 @@ class World:
     def _hurt(self, desk: Operations) -> None:
         ran = self.ears.begun
         if not self._warm and ran > TASKS // 5:
-            self._warm = resident(self.fleet.workers[0].pid)
+            self._warm = self._resident()
         if ran >= self._kill_at:
             self._kill_at += PROCESS_EVERY
             self.fleet.kill_process()
@@ -189,8 +204,14 @@ def test_every_operation_ends_once_as_the_ledger_says(world, report):
     report(f"{seconds:.0f} s, {len(runs) / seconds:.0f} runs a second, {world.ears.events} events heard")
     report(f"{len(vanished)} operations of which a message is gone with its worker")
     report(f"words of tasks after the end of their operation: {dict(late_words)}")
-    report(f"memory of the worker: {world.grown() / 2**20:+.1f} MB since it had warmed up")
+    grown = world.grown()
+    for name, growth in grown.items():
+        report(f"memory of {name}: {growth / 2**20:+.1f} MB since it had warmed up")
     assert not faults, "\n\n".join(faults[:5])
     assert len(vanished) <= world.fleet.workers_killed
     assert world.ears.holes == 0
-    assert world.grown() < GROWTH
+    assert grown
+    assert max(grown.values()) < GROWTH
+    if world.flower is not None:
+        report(f"{world.flower.heard()} events heard by Flower")
+        assert world.flower.heard() > len(runs), "it is a Flower that has seen the tasks that was measured"
