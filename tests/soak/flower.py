@@ -14,7 +14,7 @@ from tests.soak.fleet import ROOT
 
 __all__ = ["Flower"]
 
-# It keeps so many tasks, and four events of each. Full before the first fifth of a long soak is over.
+# It keeps so many tasks, and four times as many events. Full before the first fifth of a long soak is over.
 TASKS_KEPT = 500
 
 

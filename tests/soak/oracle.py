@@ -92,6 +92,13 @@ class Truth:
         """Leaves that are rightly told to have failed, though the ledger does not say so."""
         return sum(leaf.unsure for leaf in self.leaves.values()) + self.unwritten
 
+    def has_lost_a_body(self, planned: int) -> bool:
+        """Whether a chord may have no body: one run of its header was killed while it had the right to publish it, and
+        the other run of the same try went without that.
+        """
+        named = sum(leaf.named for leaf in self.leaves.values())
+        return named < planned and any(leaf.chord and leaf.cut and leaf.twice for leaf in self.leaves.values())
+
     def forebears(self, leaf: Leaf) -> Iterator[Leaf]:
         """Who published it, who published that, and so on."""
         while (found := self.leaves.get(leaf.parent)) is not None:
@@ -183,7 +190,7 @@ def faults_of(info: OperationInfo | None, truth: Truth, *, planned: int, pressed
     done, failed = truth.count("done"), truth.count("failed")
     if info.state == "succeeded" and (done < planned or failed or info.done != info.total):
         faults.append(f"succeeded, with {done} of {planned} done and {failed} failed in the ledger")
-    if info.state == "failed" and not failed and not truth.excused:
+    if info.state == "failed" and not (failed or truth.excused or truth.has_lost_a_body(planned)):
         faults.append("failed, for no reason")
     if info.state == "cancelled" and not pressed:
         faults.append("cancelled, by nobody")

@@ -31,6 +31,7 @@ def faults(state, done, failed, *runs, kills=(), lost=(), planned=2, pressed=Fal
 
 
 DONE = run("a", "done"), run("b", "done", at=3.0)
+HEADER_TWICE = run("a", "done", late=True, chord=True), run("a", "done", late=True, chord=True, at=4.0, pid=2)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,9 @@ DONE = run("a", "done"), run("b", "done", at=3.0)
         faults("succeeded", 2, 0, *DONE, run("c", "done", at=11.0, parent="b", leaf="x")),
         faults("succeeded", 2, 0, *DONE, run("b", "done", at=5.0), run("c", "done", at=11.0, parent="b"), planned=3),
         faults("succeeded", 1, 0, *DONE, run("b", "done", at=5.0)),
+        faults("failed", 1, 0, *HEADER_TWICE),
+        faults("failed", 1, 0, *HEADER_TWICE, kills=[Kill(1, 2.5)], planned=1),
+        faults("succeeded", 1, 0, *HEADER_TWICE, kills=[Kill(1, 2.5)]),
         faults("cancelled", 1, 0, *DONE),
         faults("succeeded", 1, 0, *DONE, planned=1),
         faults("running", 1, 0, *DONE),
@@ -89,6 +93,7 @@ def test_what_is_not_so_is_found(found):
             lost=[gone("b")],
             planned=3,
         ),
+        faults("failed", 1, 0, *HEADER_TWICE, kills=[Kill(1, 2.5)]),
         faults("cancelled", 1, 0, DONE[0], pressed=True),
     ],
 )
