@@ -44,6 +44,7 @@ _DONE: Final = ("done", "joined", "ignored")
 _RUNNING: Final = ("started", *_DONE, "failed", "revoked")
 # Among the leases, for what is awaited. No leaf is called so.
 _AWAITED: Final = ""
+_GONE: Final = '"error":"WorkerLost: the worker that ran this task is gone"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ class Mark:
         hidden: not counted in the total.
         lease: of ``started``: milliseconds within which its worker will be heard of again; 0: nobody watches.
         late: of ``started``: whether the message comes again if the worker vanishes.
-        about: of ``started``: the task, as members of a JSON object (``"task":"…","name":"…","retries":0``).
+        about: of ``started``: the task, as members of a JSON object (``"task":"…","name":"…","retries":0``). Of
+            ``failed``: those of a ``task.failed`` that is told with the mark, unless the leaf had ended.
     """
 
     kind: MarkKind
@@ -93,7 +95,7 @@ class Tally:
         about: key -> the task that runs.
         running, lost: how many leaves are ``r`` or ``R``, and ``l``.
         lease: the longest that a leaf has had. joined, ignored: whether a leaf has ended so.
-        failures: ``about`` of leaves that failed because their lease had lapsed, since they were last taken.
+        failures: members of the ``task.failed`` that are to be told, since they were last taken.
     """
 
     state: OperationState = "queued"
@@ -155,8 +157,8 @@ class Tally:
                 self.lost += 1
                 self.leases[leaf] = now + patience
             else:
-                self.failures.append(self.about.get(leaf, ""))
-                self._end(Mark("failed", leaf))
+                about = self.about.get(leaf, "")
+                self._end(Mark("failed", leaf, about=about and f"{about},{_GONE}"))
         return self._settle(before, now, missing=missing)
 
     @property
@@ -221,6 +223,8 @@ class Tally:
         known = self.leaves.get(mark.leaf)
         if known in ("e", "b"):
             return
+        if mark.kind == "failed" and mark.about:
+            self.failures.append(mark.about)
         if known is None:
             self.leaves[mark.leaf] = "e"
             self.early += 1

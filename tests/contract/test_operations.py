@@ -64,6 +64,16 @@ async def test_a_leaf_counts_once_however_often_it_is_told(ends):
     assert (counts.done, counts.failed, counts.state) == (1, 0, "running")
 
 
+async def test_a_failure_is_told_with_its_mark_unless_the_leaf_had_ended(ends):
+    advance(ends, Mark("plan", planned=3), Mark("published", "a", 1), Mark("published", "b", 1), Mark("done", "b", 1))
+    about = '"task":"t","name":"n","retries":0,"error":"WorkerLost: \u00e4"'
+    for leaf in ("a", "a", "b"):
+        counts = advance(ends, Mark("failed", leaf, 1, about=about))
+    assert (counts.state, counts.done, counts.failed) == ("failed", 1, 1)
+    said = [data for type_, data in await told(ends.reader) if type_ == "task.failed"]
+    assert said == [{"task": "t", "name": "n", "retries": 0, "error": "WorkerLost: ä"}]
+
+
 async def test_an_end_that_is_heard_of_before_its_publication_ends_nothing(ends):
     assert advance(ends, Mark("done", "a", 1)).state == "running"
     assert advance(ends, Mark("published", "a", 1)).state == "succeeded"

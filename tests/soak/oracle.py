@@ -229,6 +229,8 @@ def faults_of_words(words: Sequence[str], state: str) -> list[str]:
         faults.append(f"said {of_operation} after its end")
     if of_operation[:1] != ["queued"] or of_operation.count("queued") > 1 or of_operation.count("started") > 1:
         faults.append(f"began as {of_operation}")
+    if state == "succeeded" and "task.failed" in words:
+        faults.append("says of a task that it has failed")
     if any(pair in {("lost", "lost"), ("resumed", "resumed")} for pair in pairwise(of_operation)):
         faults.append(f"repeats itself: {of_operation}")
     return faults

@@ -116,6 +116,12 @@ def test_an_operation_ends_once_and_says_nothing_more(words, right):
     assert (not faults_of_words([f"operation.{word}" for word in words], "succeeded")) == right
 
 
+@pytest.mark.parametrize("state", ["succeeded", "failed"])
+def test_no_task_fails_of_what_has_succeeded(state):
+    words = ["operation.queued", "operation.started", f"operation.{state}", "task.failed"]
+    assert bool(faults_of_words(words, state)) == (state == "succeeded")
+
+
 def test_what_runs_twice_does_so_because_of_a_kill():
     again = run("b", "done", late=True, at=5.0, pid=2)
     assert unexplained(known(*DONE, again))

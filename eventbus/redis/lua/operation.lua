@@ -77,11 +77,16 @@ local function stop(leaf, is)
   end
 end
 
-local function ended(kind, leaf, planned, hidden)
+local function has_ended(leaf)
   local is = letter(leaf)
-  if is == 'e' or is == 'b' then
+  return is == 'e' or is == 'b'
+end
+
+local function ended(kind, leaf, planned, hidden)
+  if has_ended(leaf) then
     return
   end
+  local is = letter(leaf)
   if is then
     stop(leaf, is)
     redis.call('HSET', KEYS[6], leaf, 'b')
