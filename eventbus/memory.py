@@ -223,9 +223,7 @@ class MemoryBroker:
         channel.labels[operation] = telling.label or channel.labels.get(operation, "")
         tally = channel.operations[operation]
         topic = f"{name}:operation:{operation}"
-        facts: list[tuple[str, str]] = [
-            ("task.failed", f"{about},{_ERROR_OF_THE_LOST}") for about in tally.failures if about
-        ]
+        facts: list[tuple[str, str]] = [("task.failed", members) for members in tally.failures]
         tally.failures.clear()
         facts += [
             (f"operation.{word}", _counted(operation, channel.labels[operation], counts)) for word, counts in words
@@ -280,7 +278,6 @@ def _now_ms() -> int:
 
 
 _URGENT = frozenset({"operation.lost", "operation.succeeded", "operation.failed", "operation.cancelled", "task.failed"})
-_ERROR_OF_THE_LOST = '"error":"WorkerLost: the worker that ran this task is gone"'
 
 
 def _counted(operation: str, label: str, counts: Counts) -> str:

@@ -13,7 +13,7 @@ __all__ = ["describe", "newest"]
 def describe(channel: str, operation: str, tally: Tally, label: str, running_shown: int) -> OperationInfo:
     """One operation and what runs of it."""
     leaves = sorted(tally.leases, key=tally.leases.__getitem__)[:running_shown]
-    running = {leaf: f"{tally.leaves[leaf]} {tally.about.get(leaf, '')}" for leaf in leaves}
+    running = {leaf: f"{tally.leaves.get(leaf, '')} {tally.about.get(leaf, '')}" for leaf in leaves}
     info = read_info(channel, operation, _fields(tally, label), running)
     assert info is not None
     return info

@@ -11,6 +11,10 @@ even if the publisher died before it could tell.
 A leaf that runs has a *lease*, which its worker renews. If it lapses, the worker is gone: the leaf is *lost* where its
 message will come again (it is acknowledged late), and has failed where it will not. A cancelled operation ends as soon
 as nothing of it runs: what is still queued will not.
+
+What follows a task is published by its run, before that has ended; but a chord's body by one run only. A message
+that came twice runs twice, and the run that ends first may be the other one. So where leaves of a chord are done, and
+the plan names more than was heard of, the rest is *awaited* for as long as a lease. What does not come then will not.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from typing import Final, Literal
 
 __all__ = ["ENDED", "Counts", "Mark", "MarkKind", "OperationState", "Tally", "Told"]
 
-MarkKind = Literal["plan", "published", "started", "released", "done", "failed", "revoked"]
+MarkKind = Literal["plan", "published", "started", "released", "done", "joined", "ignored", "failed", "revoked"]
 OperationState = Literal["queued", "running", "lost", "cancelling", "succeeded", "failed", "cancelled"]
 Told = Literal["started", "progress", "lost", "resumed", "cancelling", "succeeded", "failed", "cancelled"]
 
@@ -36,7 +40,11 @@ _WORD_OF: Final[Mapping[OperationState, tuple[Told]]] = {
     "failed": ("failed",),
     "cancelled": ("cancelled",),
 }
-_RUNNING: Final = ("started", "done", "failed", "revoked")
+_DONE: Final = ("done", "joined", "ignored")
+_RUNNING: Final = ("started", *_DONE, "failed", "revoked")
+# Among the leases, for what is awaited. No leaf is called so.
+_AWAITED: Final = ""
+_GONE: Final = '"error":"WorkerLost: the worker that ran this task is gone"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +53,16 @@ class Mark:
 
     Attributes:
         kind: ``plan`` sets how many planned leaves there are (``planned`` is then the number); ``released`` ends a run
-            that is not the leaf's end (a retry, a message given back); ``revoked`` ends a leaf that is not to run.
+            that is not the leaf's end (a retry, a message given back); ``joined`` is done, and a chord waits for it;
+            ``ignored`` is done, and what the canvas has after it may not come; ``revoked`` ends a leaf that is not to
+            run.
         leaf: the leaf's key; the same leaf is counted once.
         planned: whether the canvas named this leaf at the start: 1 or 0.
         hidden: not counted in the total.
         lease: of ``started``: milliseconds within which its worker will be heard of again; 0: nobody watches.
         late: of ``started``: whether the message comes again if the worker vanishes.
-        about: of ``started``: the task, as members of a JSON object (``"task":"…","name":"…","retries":0``).
+        about: of ``started``: the task, as members of a JSON object (``"task":"…","name":"…","retries":0``). Of
+            ``failed``: those of a ``task.failed`` that is told with the mark, unless the leaf had ended.
     """
 
     kind: MarkKind
@@ -80,10 +91,11 @@ class Tally:
     Attributes:
         leaves: key -> one letter, as in ``operation.lua``: p published, r runs, R runs and would come again, l lost,
             e ended before its publication was heard of, b both.
-        leases: key -> when to look at it.
+        leases: key -> when to look at it; under the empty key: until when something is awaited.
         about: key -> the task that runs.
         running, lost: how many leaves are ``r`` or ``R``, and ``l``.
-        failures: ``about`` of leaves that failed because their lease had lapsed, since they were last taken.
+        lease: the longest that a leaf has had. joined, ignored: whether a leaf has ended so.
+        failures: members of the ``task.failed`` that are to be told, since they were last taken.
     """
 
     state: OperationState = "queued"
@@ -96,6 +108,9 @@ class Tally:
     opened: bool = False
     running: int = 0
     lost: int = 0
+    lease: int = 0
+    joined: bool = False
+    ignored: bool = False
     cancelled: int = 0
     queued: int = 0
     started: int = 0
@@ -132,17 +147,19 @@ class Tally:
         """Look at the leases. A lost leaf that has not come again within ``patience`` milliseconds has failed."""
         if self.state in ENDED:
             return []
-        before = self.counts()
+        before, missing = self.counts(), False
         for leaf in sorted((leaf for leaf, until in self.leases.items() if until <= now), key=self.leases.__getitem__):
-            if self.leaves[leaf] == "R":
+            if leaf == _AWAITED:
+                missing = True
+            elif self.leaves[leaf] == "R":
                 self.leaves[leaf] = "l"
                 self.running -= 1
                 self.lost += 1
                 self.leases[leaf] = now + patience
             else:
-                self.failures.append(self.about.get(leaf, ""))
-                self._end(Mark("failed", leaf))
-        return self._settle(before, now)
+                about = self.about.get(leaf, "")
+                self._end(Mark("failed", leaf, about=about and f"{about},{_GONE}"))
+        return self._settle(before, now, missing=missing)
 
     @property
     def look(self) -> int:
@@ -188,6 +205,7 @@ class Tally:
         self.leases.pop(mark.leaf, None)
         if mark.lease:
             self.leases[mark.leaf] = now + mark.lease
+            self.lease = max(self.lease, mark.lease)
 
     def _release(self, leaf: str) -> None:
         known = self.leaves.get(leaf)
@@ -205,6 +223,8 @@ class Tally:
         known = self.leaves.get(mark.leaf)
         if known in ("e", "b"):
             return
+        if mark.kind == "failed" and mark.about:
+            self.failures.append(mark.about)
         if known is None:
             self.leaves[mark.leaf] = "e"
             self.early += 1
@@ -215,8 +235,10 @@ class Tally:
             self.open -= 1
         if mark.hidden:
             return
-        if mark.kind == "done":
+        if mark.kind in _DONE:
             self.done += 1
+            self.joined = self.joined or mark.kind == "joined"
+            self.ignored = self.ignored or mark.kind == "ignored"
         elif mark.kind == "failed" or not self.cancelled:
             # What a person has cancelled has not failed; what expired, or was revoked for another reason, has.
             self.failed += 1
@@ -227,7 +249,9 @@ class Tally:
 
     # --- what follows ----------------------------------------------------------------------------------------
 
-    def _settle(self, before: Counts, now: int, *, begun: bool = False) -> list[tuple[Told, Counts]]:
+    def _settle(
+        self, before: Counts, now: int, *, begun: bool = False, missing: bool = False
+    ) -> list[tuple[Told, Counts]]:
         told: list[tuple[Told, Counts]] = []
         self.queued = self.queued or now
         self.heard = now
@@ -235,13 +259,17 @@ class Tally:
             self.state = "running"
             self.started = now
             told.append(("started", self.counts()))
-        former, self.state = self.state, self._next()
+        former, self.state = self.state, self._next(missing=missing)
         if self.state == "succeeded":
             # A plan may name leaves that a callback or an Ignore made superfluous: the end is the truth.
             self.planned = self.done - self.dynamic
         if self.state in ENDED:
             self.ended = now
             self.leases.clear()
+        elif self._over and not self.failed:
+            self.leases.setdefault(_AWAITED, now + self.lease)
+        else:
+            self.leases.pop(_AWAITED, None)
         after = self.counts()
         if (before.done, before.failed, before.total) != (after.done, after.failed, after.total):
             told.append(("progress", after))
@@ -251,13 +279,19 @@ class Tally:
             told += [(word, after) for word in _WORD_OF.get(self.state, ())]
         return told
 
-    def _next(self) -> OperationState:
-        over = self.opened and self.open == 0 and self.early == 0
-        if over and not self.failed and (not self.cancelled or self.done >= self.planned + self.dynamic):
+    @property
+    def _over(self) -> bool:
+        """Whether everything that was published has ended."""
+        return self.opened and self.open == 0 and self.early == 0
+
+    def _next(self, *, missing: bool = False) -> OperationState:
+        well, whole = self._over and not self.failed, self.done >= self.planned + self.dynamic
+        awaits = self.joined and not self.ignored and self.lease > 0
+        if well and (whole or not (self.cancelled or awaits)):
             return "succeeded"  # also if somebody wanted it stopped: it was too late for that
         if self.cancelled:
-            return "cancelled" if over or not self.running else "cancelling"
-        if over:
+            return "cancelled" if self._over or not self.running else "cancelling"
+        if self._over and (self.failed or missing):
             return "failed"
         if self.lost:
             return "lost"

@@ -50,7 +50,7 @@ _RELEASED: Final = "requeued"
 # A retry has been released when its next try was published.
 _MARKS: Final[Mapping[str | None, MarkKind]] = {
     states.SUCCESS: "done",
-    states.IGNORED: "done",
+    states.IGNORED: "ignored",
     states.FAILURE: "failed",
     states.REVOKED: "revoked",
     _RELEASED: "released",
@@ -118,6 +118,7 @@ class Lifecycle:
         if getattr(request, _PLACE, None) is not None:
             return
         scope = self._scope_of(task, task_id)
+        scope.follows = _follows(request)
         setattr(request, _PLACE, (scope, enter(scope)))
         if scope.operation is None or scope.leaf is None:
             return
@@ -169,6 +170,8 @@ class Lifecycle:
             say("revoked", TaskRevoked(**about, reason="cancelled"))
         # Ignore is how replace() ends: this task has done its part, and what replaces it has been published.
         kind = _MARKS.get(state)
+        if kind == "done":
+            kind = _how_done(task.request, scope)
         if kind is not None:
             words.mark(scope.operation, scope.label, kind, scope.leaf)
 
@@ -204,6 +207,19 @@ def _why_again() -> BaseException | None:
     given = frame.f_locals
     error = given.get("exc") or sys.exception()
     return error or Retry(exc=None, when=given.get("eta") or given.get("countdown"))
+
+
+def _follows(request: Any) -> tuple[object, ...]:
+    return request.chain, request.callbacks, request.chord
+
+
+def _how_done(request: Any, scope: Scope) -> MarkKind:
+    """What a success means for the rest of the canvas. Celery takes from the chain that came with the message; a task
+    that wants no more of it puts None in its place.
+    """
+    if any(had and has is not had for had, has in zip(scope.follows, _follows(request), strict=True)):
+        return "ignored"
+    return "joined" if request.chord else "done"
 
 
 def _copied(headers: dict[str, Any], scope: Scope | None) -> bool:

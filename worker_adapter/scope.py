@@ -26,6 +26,7 @@ class Scope:
         task: the task's id, empty where an operation is being started.
         announcements: events that wait for the task's success.
         watched: a worker runs it, and asks whether it is to stop.
+        follows: what the canvas has after the task, as it came: the chain's rest, callbacks, the chord.
         on_failure: called if the task fails, for what could not know by itself how it ended.
     """
 
@@ -35,6 +36,7 @@ class Scope:
     leaf: Leaf | None = None
     task: str = ""
     watched: bool = False
+    follows: tuple[object, ...] = ()
     announcements: Announcements = field(init=False)
     on_failure: list[Callable[[], None]] = field(default_factory=list)
 

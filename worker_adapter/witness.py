@@ -174,7 +174,9 @@ class Witness:
         found = self.of(request)
         if found is not None and request.chord:
             # The result is stored first, then its chord is told, by the process that is gone: the body may never come.
-            self._fail(found, self._text(WorkerLostError()))
+            # Unless the process has come to its end after that.
+            gone = TaskFailed(**found.facts, error=self._text(WorkerLostError()))
+            words.mark_failed(self._settings, found.operation, found.label, found.leaf, gone)
         elif found is not None:
             succeeded = TaskSucceeded(**found.facts)
             words.say(self._settings, found.operation, found.leaf, "succeeded", succeeded)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Final
 
 from eventbus.bus import default_bus
@@ -12,7 +13,7 @@ from eventbus.tally import Mark, MarkKind
 from worker_adapter.headers import Leaf
 from worker_adapter.settings import TaskWord, WorkerSettings
 
-__all__ = ["AboutTask", "about", "mark", "mark_started", "say"]
+__all__ = ["AboutTask", "about", "mark", "mark_failed", "mark_started", "say"]
 
 AboutTask = TaskStarted | TaskSucceeded | TaskRetry | TaskFailed | TaskRevoked
 
@@ -42,6 +43,18 @@ def mark_started(operation: OperationRef, label: str, leaf: Leaf, lease: int, la
     default_bus().mark(operation, begun, label=label)
 
 
+def mark_failed(settings: WorkerSettings, operation: OperationRef, label: str, leaf: Leaf, event: TaskFailed) -> None:
+    """Count that a leaf has failed and say so, in one step, unless it had ended: for who cannot know whether it has."""
+    members = ""
+    if "failed" in settings.events:
+        members = f"{about(event.task, event.name, event.retries)},{_members({'error': event.error})}"
+    default_bus().mark(operation, Mark("failed", leaf.key, int(leaf.planned), about=members), label=label)
+
+
 def about(task: str, name: str, retries: int) -> str:
     """The task, as members of a JSON object: what is told of it if its worker vanishes."""
-    return json.dumps({"task": task, "name": name[:_NAME_CHARS], "retries": retries}, separators=(",", ":"))[1:-1]
+    return _members({"task": task, "name": name[:_NAME_CHARS], "retries": retries})
+
+
+def _members(facts: Mapping[str, object]) -> str:
+    return json.dumps(facts, separators=(",", ":"))[1:-1]

@@ -64,6 +64,16 @@ async def test_a_leaf_counts_once_however_often_it_is_told(ends):
     assert (counts.done, counts.failed, counts.state) == (1, 0, "running")
 
 
+async def test_a_failure_is_told_with_its_mark_unless_the_leaf_had_ended(ends):
+    advance(ends, Mark("plan", planned=3), Mark("published", "a", 1), Mark("published", "b", 1), Mark("done", "b", 1))
+    about = '"task":"t","name":"n","retries":0,"error":"WorkerLost: \u00e4"'
+    for leaf in ("a", "a", "b"):
+        counts = advance(ends, Mark("failed", leaf, 1, about=about))
+    assert (counts.state, counts.done, counts.failed) == ("failed", 1, 1)
+    said = [data for type_, data in await told(ends.reader) if type_ == "task.failed"]
+    assert said == [{"task": "t", "name": "n", "retries": 0, "error": "WorkerLost: ä"}]
+
+
 async def test_an_end_that_is_heard_of_before_its_publication_ends_nothing(ends):
     assert advance(ends, Mark("done", "a", 1)).state == "running"
     assert advance(ends, Mark("published", "a", 1)).state == "succeeded"
@@ -76,6 +86,48 @@ async def test_a_failed_leaf_fails_the_operation_when_all_has_ended(ends):
     assert (counts.state, counts.done, counts.failed, counts.total) == ("failed", 1, 1, 3)
     assert (await told(ends.reader))[-1] == ("operation.failed", _data("failed", 1, 1, 3))
     assert advance(ends, Mark("done", "late", 1)).state == "failed"
+
+
+async def test_a_chords_body_is_awaited_though_all_that_was_heard_of_has_ended(real):
+    real.advance(Mark("plan", planned=2), start("a", late=True))
+    # The message came twice: the second run ends while the first one is about to publish the body.
+    real.advance(start("a", late=True))
+    counts = real.advance(Mark("joined", "a", 1))
+    assert (counts.state, counts.done, counts.total) == ("running", 1, 2)
+    real.advance(Mark("published", "body", 1), Mark("joined", "a", 1))
+    assert real.lapse().look == 0, "it is heard of"
+    counts = real.advance(start("body"), Mark("done", "body", 1))
+    assert (counts.state, counts.done, counts.total) == ("succeeded", 2, 2)
+    assert await words(real) == ["started", "succeeded"]
+
+
+async def test_an_awaited_body_that_does_not_come_is_a_failure(real):
+    gateway = RedisOperations(real.settings, real.reader)
+    real.advance(Mark("plan", planned=2), start("a"), Mark("joined", "a", 1))
+    look = real.lapse().look
+    assert real.desk.get("42", "9").tasks == ()
+    real.advance(Mark("joined", "a", 1))
+    assert real.lapse().look == look, "it is not awaited for ever"
+    real.age("")
+    assert (await gateway.lapse("user:42 9")).counts.state == "failed"
+    assert await words(real) == ["started", "failed"]
+
+
+@pytest.mark.parametrize("kinds", [["done"], ["joined", "ignored"]])
+async def test_what_is_left_out_is_not_awaited(real, kinds):
+    real.advance(Mark("plan", planned=3), *(start(f"a{i}") for i in range(len(kinds))))
+    counts = real.advance(*(Mark(kind, f"a{i}", 1) for i, kind in enumerate(kinds)))
+    assert (counts.state, counts.done, counts.total) == ("succeeded", len(kinds), len(kinds))
+
+
+async def test_nothing_is_awaited_where_nobody_watches(real):
+    real.advance(Mark("plan", planned=2), start("a", lease=0))
+    assert real.advance(Mark("joined", "a", 1)).state == "succeeded"
+
+
+async def test_what_awaits_can_be_cancelled(real):
+    real.advance(Mark("plan", planned=2), start("a"), Mark("joined", "a", 1))
+    assert real.cancel().state == "cancelled"
 
 
 def _data(state, done, failed, total):
@@ -312,6 +364,7 @@ async def test_what_is_not_an_operation_is_taken_out(real):
 
 
 leaves = st.sampled_from(["a", "b", "c", "h"])
+kinds = ["plan", "published", "published", "started", "started", "released", "done", "joined", "joined", "ignored"]
 marks = st.builds(
     lambda kind, leaf, planned, late: (
         Mark(
@@ -326,7 +379,7 @@ marks = st.builds(
         if kind != "plan"
         else Mark("plan", planned=planned)
     ),
-    st.sampled_from(["plan", "published", "published", "started", "started", "released", "done", "failed", "revoked"]),
+    st.sampled_from([*kinds, "failed", "revoked"]),
     leaves,
     st.integers(0, 3),
     st.booleans(),
@@ -334,7 +387,7 @@ marks = st.builds(
 steps = st.one_of(
     st.lists(marks, min_size=1, max_size=4),
     st.just("cancel"),
-    leaves.map(lambda leaf: ("lapse", leaf)),
+    st.one_of(leaves, st.just("")).map(lambda leaf: ("lapse", leaf)),
 )
 
 

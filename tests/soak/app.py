@@ -15,8 +15,8 @@ server = os.environ.get("TESTS_REDIS", "redis://127.0.0.1:6379")
 app = Celery("tests.soak.app", broker=f"{server}/1", backend=f"{server}/2")
 app.conf.update(
     broker_connection_retry_on_startup=True,
-    # What a killed worker had taken comes again after this.
-    broker_transport_options={"visibility_timeout": 2},
+    # What a killed worker had taken comes again after this, and so does what others are running.
+    broker_transport_options={"visibility_timeout": float(os.environ.get("SOAK_VISIBILITY", "2"))},
     worker_prefetch_multiplier=1,
     worker_lost_wait=0.2,
     result_expires=300,
@@ -31,7 +31,7 @@ LATE = {"acks_late": True, "reject_on_worker_lost": True}
 def _work(task, pause, fails, tries, spawns):
     operation = current_operation.get()
     retries, late = task.request.retries, bool(task.acks_late)
-    run = ledger.began(operation.op, task.request.id, retries, late=late)
+    run = ledger.began(operation.op, task.request, late=late)
     try:
         with progress(total=3) as steps:
             for _ in range(3):

@@ -10,6 +10,7 @@ from typing import Self
 import redis
 
 from eventbus.wire import parse_publication
+from tests.soak.oracle import Lost
 
 __all__ = ["Ears"]
 
@@ -19,8 +20,9 @@ class Ears:
 
     Attributes:
         words: of each operation the types of its events, in order, progress left out.
+        said: the same with their times, in seconds, and what they say.
         ended: operations that are over.
-        lost: of each operation, tasks that are told to have gone with their processes.
+        lost: of each operation, the tries that are told to have gone with their processes.
         begun: tasks that have begun, retries too.
         events: how many were heard.
         holes: offsets that were not, over all channels.
@@ -28,10 +30,11 @@ class Ears:
 
     def __init__(self, url: str) -> None:
         self.words: defaultdict[str, list[str]] = defaultdict(list)
+        self.said: defaultdict[str, list[tuple[float, str, str]]] = defaultdict(list)
         self.ended: set[str] = set()
         self.events = 0
         self.begun = 0
-        self.lost: defaultdict[str, set[str]] = defaultdict(set)
+        self.lost: defaultdict[str, list[Lost]] = defaultdict(list)
         self.holes = 0
         self._offsets: dict[bytes, int] = {}
         self._stop = threading.Event()
@@ -65,13 +68,14 @@ class Ears:
             if record.type.endswith(".progress") or ":operation:" not in record.topic:
                 continue
             op = record.topic.rpartition(":")[2]
+            event = json.loads(record.event)
+            data, at = event["data"], event["time"] / 1000
             self.words[op].append(record.type)
+            self.said[op].append((at, record.type, json.dumps(data)))
             self.begun += record.type == "task.started"
-            if record.type.startswith("task."):
-                data = json.loads(record.event)["data"]
-                if record.type == "task.failed" and data["error"].startswith("WorkerLost"):
-                    self.lost[op].add(data["task"])
+            if record.type == "task.failed" and data["error"].startswith("WorkerLost"):
+                self.lost[op].append(Lost(data["task"], data["retries"], data["name"].endswith(".late"), at))
             if record.type in {"operation.succeeded", "operation.failed", "operation.cancelled"}:
                 self.ended.add(op)
                 # A page's own view of the end is its data, and it says the same as its name.
-                assert json.loads(record.event)["data"]["state"] == record.type.rpartition(".")[2]
+                assert data["state"] == record.type.rpartition(".")[2]

@@ -71,7 +71,7 @@ class Worker:
             self._process.kill()
             self._process.wait()
             pids = [pid for pid in pids if _is_there(pid)]
-        ledger.killing(pids)
+        ledger.killing(pids, whole=True)
         self._end()
 
     def _end(self) -> None:

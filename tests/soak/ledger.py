@@ -10,20 +10,28 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from celery.app.task import Context
+
+from worker_adapter.headers import leaf_of
+
 __all__ = ["Kill", "Ledger", "Run"]
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS runs (
     run TEXT PRIMARY KEY, op TEXT, task TEXT, late INTEGER, attempt INTEGER, pid INTEGER,
-    began REAL, ended REAL, outcome TEXT
+    began REAL, ended REAL, outcome TEXT, parent TEXT, leaf TEXT, chord INTEGER
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS kills (pid INTEGER, at REAL);
+CREATE TABLE IF NOT EXISTS kills (pid INTEGER, at REAL, whole INTEGER);
 """
 
 
 @dataclass(frozen=True)
 class Run:
-    """A task that ran, once. ``outcome``: ``done``, ``failed``, ``retry``, ``stopped``; empty if it came to no end."""
+    """A task that ran, once.
+
+    ``outcome``: ``done``, ``failed``, ``retry``, ``stopped``; empty if it came to no end. ``parent``: the task that
+    published it. ``chord``: whether a chord waits for it.
+    """
 
     op: str
     task: str
@@ -33,14 +41,18 @@ class Run:
     began: float
     ended: float
     outcome: str
+    parent: str = ""
+    leaf: str = ""
+    chord: bool = False
 
 
 @dataclass(frozen=True)
 class Kill:
-    """A process that was killed, and when, at the earliest."""
+    """A process that was killed, and when, at the earliest. ``whole``: with its worker."""
 
     pid: int
     at: float
+    whole: bool = False
 
 
 class Ledger:
@@ -61,27 +73,30 @@ class Ledger:
             self._db.executescript(_TABLES)
         return self._db.execute(sql, tuple(values))
 
-    def began(self, op: str, task: str, attempt: int, *, late: bool) -> str:
+    def began(self, op: str, request: Context, *, late: bool) -> str:
         """A task runs. Returns what to call this run."""
         run = f"{os.getpid()}-{time.monotonic_ns()}-{next(self._numbers)}"
-        row = (run, op, task, late, attempt, os.getpid(), time.time(), 0.0, "")
-        self._run("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        leaf = leaf_of("", request.id, request.headers).key
+        row = (run, op, request.id, late, request.retries, os.getpid(), time.time(), 0.0, "")
+        row += (request.parent_id or "", leaf, request.chord is not None)
+        self._run(f"INSERT INTO runs VALUES ({', '.join('?' * len(row))})", row)
         return run
 
     def ended(self, run: str, outcome: str) -> None:
         """It has come to an end of its own."""
         self._run("UPDATE runs SET ended = ?, outcome = ? WHERE run = ?", (time.time(), outcome, run))
 
-    def killing(self, pids: Iterable[int]) -> None:
+    def killing(self, pids: Iterable[int], *, whole: bool = False) -> None:
         """These processes are about to be killed."""
         for pid in pids:
-            self._run("INSERT INTO kills VALUES (?, ?)", (pid, time.time()))
+            self._run("INSERT INTO kills VALUES (?, ?, ?)", (pid, time.time(), whole))
 
     def runs(self) -> list[Run]:
         """All of them."""
-        rows = self._run("SELECT op, task, late, attempt, pid, began, ended, outcome FROM runs ORDER BY began")
-        return [Run(row[0], row[1], bool(row[2]), *row[3:]) for row in rows]
+        columns = "op, task, late, attempt, pid, began, ended, outcome, parent, leaf, chord"
+        rows = self._run(f"SELECT {columns} FROM runs ORDER BY began")
+        return [Run(row[0], row[1], bool(row[2]), *row[3:10], bool(row[10])) for row in rows]
 
     def kills(self) -> list[Kill]:
         """All of them."""
-        return [Kill(*row) for row in self._run("SELECT pid, at FROM kills ORDER BY at")]
+        return [Kill(pid, at, bool(whole)) for pid, at, whole in self._run("SELECT * FROM kills ORDER BY at")]

@@ -6,23 +6,32 @@ import pytest
 
 from eventbus.operations import OperationInfo
 from tests.soak.ledger import Kill, Run
-from tests.soak.oracle import Truth, faults_of, faults_of_words, truths
+from tests.soak.oracle import Lost, Truth, faults_of, faults_of_words, has_vanished, truths, unexplained
 
 
 def info(state, done, failed, total):
-    return OperationInfo("ann", "9", "", state, done, failed, total, 1, 1, 1, 1, 0)
+    return OperationInfo("ann", "9", "", state, done, failed, total, 1, 1, 1, 10_000, 0)
 
 
-def run(task, outcome, *, late=False, pid=1, at=1.0):
-    return Run("9", task, late, 0, pid, at, at + 1 if outcome else 0, outcome)
+def run(task, outcome, *, late=False, pid=1, at=1.0, chord=False, parent="", attempt=0, leaf="plan-1"):
+    return Run("9", task, late, attempt, pid, at, at + 1 if outcome else 0, outcome, parent, leaf, chord)
+
+
+def gone(task, attempt=0, *, late=False, at=5.0):
+    return Lost(task, attempt, late, at)
+
+
+def known(*runs, kills=(), lost=()):
+    return truths(runs, kills, {"9": lost}).get("9", Truth())
 
 
 def faults(state, done, failed, *runs, kills=(), lost=(), planned=2, pressed=False):
-    truth = truths(runs, kills, {"9": set(lost)}).get("9", Truth())
-    return faults_of(info(state, done, failed, done + failed), truth, planned=planned, pressed=pressed)
+    found = info(state, done, failed, done + failed)
+    return faults_of(found, known(*runs, kills=kills, lost=lost), planned=planned, pressed=pressed)
 
 
 DONE = run("a", "done"), run("b", "done", at=3.0)
+HEADER_TWICE = run("a", "done", late=True, chord=True), run("a", "done", late=True, chord=True, at=4.0, pid=2)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +40,21 @@ DONE = run("a", "done"), run("b", "done", at=3.0)
         faults("succeeded", 2, 0, DONE[0]),
         faults("succeeded", 2, 0, DONE[0], run("b", "failed")),
         faults("failed", 1, 1, *DONE),
-        faults("failed", 1, 1, DONE[0], run("b", "done", late=True, at=3.0), kills=[Kill(1, 4.0)]),
+        faults("failed", 1, 1, *DONE, kills=[Kill(1, 4.0)]),
+        faults("failed", 1, 1, *DONE, lost=[gone("b")]),
+        faults("failed", 1, 1, *DONE, kills=[Kill(2, 4.0)], lost=[gone("b")]),
+        faults("failed", 1, 1, *DONE, kills=[Kill(1, 9.0)], lost=[gone("b")]),
+        faults("failed", 1, 1, *DONE, kills=[Kill(1, 4.0)], lost=[gone("a")]),
+        faults("failed", 1, 1, DONE[0], run("b", "done", late=True, at=3.0), kills=[Kill(1, 4.0)], lost=[gone("b")]),
+        faults("failed", 1, 1, DONE[0], lost=[gone("never written")]),
+        faults("failed", 1, 1, DONE[0], kills=[Kill(7, 4.5)], lost=[gone("never written", late=True)]),
+        faults("failed", 1, 1, DONE[0], run("b", "retry", at=3.0), kills=[Kill(7, 4.5)], lost=[gone("b")]),
+        faults("succeeded", 2, 0, *DONE, run("c", "done", at=11.0, parent="b", leaf="x")),
+        faults("succeeded", 2, 0, *DONE, run("b", "done", at=5.0), run("c", "done", at=11.0, parent="b"), planned=3),
+        faults("succeeded", 1, 0, *DONE, run("b", "done", at=5.0)),
+        faults("failed", 1, 0, *HEADER_TWICE),
+        faults("failed", 1, 0, *HEADER_TWICE, kills=[Kill(1, 2.5)], planned=1),
+        faults("succeeded", 1, 0, *HEADER_TWICE, kills=[Kill(1, 2.5)]),
         faults("cancelled", 1, 0, *DONE),
         faults("succeeded", 1, 0, *DONE, planned=1),
         faults("running", 1, 0, *DONE),
@@ -46,8 +69,31 @@ def test_what_is_not_so_is_found(found):
     [
         faults("succeeded", 2, 0, *DONE),
         faults("failed", 1, 1, DONE[0], run("b", "failed")),
-        faults("failed", 1, 1, *DONE, kills=[Kill(1, 4.0)]),
-        faults("failed", 1, 1, DONE[0], lost=["never written"]),
+        faults("failed", 1, 1, *DONE, kills=[Kill(1, 4.0)], lost=[gone("b")]),
+        faults("failed", 1, 1, DONE[0], run("b", "retry", at=3.0), kills=[Kill(1, 4.0)], lost=[gone("b")]),
+        faults("failed", 1, 1, DONE[0], run("b", "retry", at=3.0), kills=[Kill(7, 4.5)], lost=[gone("b", 1)]),
+        faults(
+            "failed",
+            1,
+            1,
+            DONE[0],
+            run("b", "done", late=True, chord=True, at=3.0),
+            kills=[Kill(1, 4.0)],
+            lost=[gone("b")],
+        ),
+        faults("failed", 1, 1, DONE[0], kills=[Kill(7, 4.5)], lost=[gone("never written")]),
+        faults("succeeded", 2, 0, *DONE, run("b", "done", at=5.0), run("c", "done", at=11.0, parent="b", leaf="x")),
+        faults(
+            "failed",
+            1,
+            1,
+            *DONE,
+            run("c", "done", at=11.0, parent="b"),
+            kills=[Kill(1, 4.0)],
+            lost=[gone("b")],
+            planned=3,
+        ),
+        faults("failed", 1, 0, *HEADER_TWICE, kills=[Kill(1, 2.5)]),
         faults("cancelled", 1, 0, DONE[0], pressed=True),
     ],
 )
@@ -68,3 +114,33 @@ def test_what_is_so_is_left_alone(found):
 )
 def test_an_operation_ends_once_and_says_nothing_more(words, right):
     assert (not faults_of_words([f"operation.{word}" for word in words], "succeeded")) == right
+
+
+@pytest.mark.parametrize("state", ["succeeded", "failed"])
+def test_no_task_fails_of_what_has_succeeded(state):
+    words = ["operation.queued", "operation.started", f"operation.{state}", "task.failed"]
+    assert bool(faults_of_words(words, state)) == (state == "succeeded")
+
+
+def test_what_runs_twice_does_so_because_of_a_kill():
+    again = run("b", "done", late=True, at=5.0, pid=2)
+    assert unexplained(known(*DONE, again))
+    assert unexplained(known(*DONE, again, kills=[Kill(2, 1.0)]))
+    assert not unexplained(known(*DONE, again, kills=[Kill(1, 4.0)]))
+    child = run("c", "done", at=4.5, parent="b"), run("c", "done", at=6.0, parent="b")
+    assert not unexplained(known(*DONE, again, *child, kills=[Kill(1, 4.0)])), "published twice, by what ran twice"
+    assert not unexplained(known(run("b", "retry"), run("b", "done", attempt=1, at=3.0)))
+
+
+@pytest.mark.parametrize(
+    ("state", "kills", "vanished"),
+    [
+        ("running", [Kill(1, 4.0, whole=True)], True),
+        ("running", [Kill(1, 4.0)], False),
+        ("running", [], False),
+        ("lost", [Kill(1, 4.0, whole=True)], False),
+        ("succeeded", [Kill(1, 4.0, whole=True)], False),
+    ],
+)
+def test_a_message_goes_with_a_whole_worker_only(state, kills, vanished):
+    assert has_vanished(info(state, 1, 0, 2), kills) == vanished

@@ -4,13 +4,15 @@ import asyncio
 import itertools
 import json
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from celery import Celery, Task, chord, group
 from celery.exceptions import Ignore, Reject
+from celery.signals import before_task_publish
 
-from eventbus import Event, NoOperation, aemit, default_bus, emit
+from eventbus import Event, NoOperation, Operations, aemit, default_bus, emit
 from eventbus.operation import current_operation
 from worker_adapter import atrack, carry, emit_on_success, install, progress, stages, track
 
@@ -101,6 +103,45 @@ def become(self: Task, *args, shape="chain", name="become"):
         "itself": lambda: become.s(shape="chain", name=f"{name}.again"),
     }
     return self.replace(flows[shape]())
+
+
+@app.task(bind=True)
+def cut(self: Task, *args):
+    """Wants no more of its chain, as people do who know no other way."""
+    see("cut")
+    self.request.chain = None
+
+
+@app.task(bind=True)
+def twice(self: Task, folder):
+    """Its message comes twice: a copy is sent that runs at the same time, and ends after this run has begun to publish
+    the body of its chord, and before it has.
+    """
+    try:
+        Path(folder, "first").touch(exist_ok=False)
+    except FileExistsError:
+        _wait_for(Path(folder, "publishing").exists)
+    else:
+        self.signature_from_request(retries=0).apply_async()
+
+
+@app.task
+def body(results, folder):
+    see("body")
+
+
+@before_task_publish.connect(sender=body.name)
+def _publishing(body, **_):
+    operation = current_operation.get()
+    Path(body[1]["folder"], "publishing").touch()
+    with Operations() as operations:
+        _wait_for(lambda: operations.get(*operation).done)
+
+
+def _wait_for(condition):
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 @app.task

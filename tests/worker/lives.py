@@ -7,6 +7,7 @@ from pathlib import Path
 
 from celery import Celery
 from celery.exceptions import Ignore, Reject
+from celery.signals import task_postrun
 
 from eventbus import default_bus
 from worker_adapter import check_cancelled, install, progress, track
@@ -115,6 +116,21 @@ def kill_when_done():
 @app.task(base=DiesWhenDone, acks_late=True, reject_on_worker_lost=True)
 def kill_when_done_late():
     """The same; its message does not come again, since it has succeeded."""
+
+
+@app.task
+def kill_when_told():
+    """Killed when it has told its end, and before the worker's main process knows."""
+
+
+@task_postrun.connect(sender=kill_when_told)
+def _kill_when_told(**_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def after_all(results, path):
+    wait.run(path)
 
 
 @app.task

@@ -10,6 +10,7 @@ import time
 
 import pytest
 import redis
+from celery import chord
 
 from eventbus import BusSettings
 from eventbus.redis.keys import Keys
@@ -19,7 +20,7 @@ from eventbus.redis.reader import RedisReader
 from tests.conftest import wait_until
 from tests.worker import lives as a
 from tests.worker.conftest import ROOT, check_log, publishing_to
-from tests.worker.listening import END, Listening
+from tests.worker.listening import END, Listening, logged
 from worker_adapter import start_operation
 
 SHORT = {"EVENTBUS_WORKER_LEASE": "3", "EVENTBUS_WORKER_CANCEL_POLL": "0.1"}
@@ -223,6 +224,28 @@ def test_what_a_killed_task_had_published_belongs_to_the_operation(start, begin,
         info = world.info()
         assert (info.done, info.failed, info.total) == (1, 1, 2)
         assert path.exists()
+    check_log(worker)
+
+
+def test_a_task_of_a_chord_that_was_killed_after_its_last_word_has_not_failed(start, begin, redis_url, tmp_path):
+    path = tmp_path / "path"
+    with start("killed-when-told") as worker:
+        queue = {"queue": "killed-when-told"}
+        header = [a.kill_when_told.si().set(**queue)]
+        world = begin("killed-when-told", chord(header, a.after_all.s(path=str(path)).set(**queue)))
+        noticed = b"succeeded before the worker was lost"
+        wait_until(
+            lambda: noticed in worker.log.read_bytes() and path.exists(), "Celery to notice, and the body to run"
+        )
+        path.unlink()
+        assert world.end() == ["queued", "started", "succeeded"]
+        # Killed a little earlier, when its result was stored: its chord may not have heard of it, so it has.
+        killed = chord([a.kill_when_done.si().set(**queue)], a.ok.s().set(**queue))
+        earlier = begin("killed-when-told", killed)
+        assert earlier.end()[-1] == "failed"
+    # What it had to say it has said when it has stopped.
+    failed = [event.topic for event in logged(redis_url, "killed-when-told") if event.type == "task.failed"]
+    assert failed == [f"user:killed-when-told:operation:{earlier.id}"]
     check_log(worker)
 
 

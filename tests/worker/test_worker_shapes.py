@@ -107,6 +107,10 @@ SHAPES = {
         7,
     ),
     "ignore": lambda: Shape(a.give_up.si(), ["give_up"], 1),
+    "ignore in a chord": lambda: Shape(chord([s("a"), a.give_up.si()], collect.s()), ["a", "give_up"], 3, 2),
+    "a chain that a task cuts off": lambda: Shape(
+        chain(group(s("a"), s("b")), collect.s(), a.cut.s(), s("c")), ["a", "b", "collect", "cut"], 5, 4
+    ),
     "a leaf of a group fails": lambda: Shape(
         group(s("a"), fail.si(), s("b")), ["a", "fail", "b"], 3, None, END[1], 1, types={"task.failed": 1}
     ),
@@ -190,3 +194,16 @@ def check_log(url, operation, events, name):
     assert kept[0].type == "operation.queued"
     assert len({e.id for e in kept}) == len(kept)
     assert {e.data["label"] for e in kept if e.type.startswith("operation.")} == {name}
+
+
+@pytest.mark.usefixtures("broker")
+def test_a_chords_body_belongs_to_it_though_a_copy_of_its_header_has_ended(redis_url, tmp_path):
+    """The body is published by one of two runs of the same message, which ends after the other one."""
+    user = f"shape-{next(serial)}"
+    listening = Listening(redis_url, user)
+    start_operation(chord([a.twice.si(str(tmp_path))], a.body.s(folder=str(tmp_path))), user=user)
+    events = listening.until(lambda heard: any(e.type in END for e in heard))
+    listening.close()
+    assert [e.data["what"] for e in events if e.type == "test.seen"] == ["body"]
+    end = events[-1]
+    assert (end.type, end.data["done"], end.data["total"]) == ("operation.succeeded", 2, 2)

@@ -1,6 +1,7 @@
 -- advance: count marks of an operation and tell of what has changed.
 --
 -- KEYS, ARGV as in operation.lua, then for each mark: kind, leaf, planned (0 or 1; of plan: how many), hidden (0 or 1), lease (ms), late (0 or 1), about
+-- (of failed: what task.failed says, unless the leaf had ended; empty: nothing)
 --
 -- Returns as operation.lua's answer
 local fresh_leases = false
@@ -21,6 +22,7 @@ local function started(leaf, planned, hidden, lease, late, about)
   redis.call('HSET', KEYS[6], leaf, (late == '1' and 'R ' or 'r ') .. about)
   if lease ~= '0' then
     redis.call('ZADD', KEYS[7], now_ms + tonumber(lease), leaf)
+    n.lease = math.max(n.lease, tonumber(lease))
     fresh_leases = true
   elseif is ~= 'p' then
     redis.call('ZREM', KEYS[7], leaf)
@@ -50,6 +52,10 @@ if not was_ended then
       if kind == 'started' then
         started(leaf, planned, hidden, ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
       else
+        local about = ARGV[i + 6]
+        if kind == 'failed' and about ~= '' and not has_ended(leaf) then
+          say('task.failed', 'h', 'log', about)
+        end
         ended(kind, leaf, planned, hidden)
       end
     end

@@ -1,5 +1,5 @@
 -- lapse: look at an operation's leases. A leaf whose worker is gone is lost if its message will come again, and has failed if not;
--- so has a lost one that did not come again in time.
+-- so has a lost one that did not come again in time, and an operation whose awaited leaves did not come.
 --
 -- KEYS, ARGV as in operation.lua, then: patience with what is lost (ms), leaves looked at at once, text of the error
 --
@@ -8,12 +8,14 @@ if is_new then
   redis.call('DEL', KEYS[7])
   return { epoch, text(offset), 0, 0, '', 0, 0, 0, '0', 0, 0 }
 end
-local former, taken = n.state, 0
+local former, taken, missing = n.state, 0, false
 local patience, limit, gone = tonumber(ARGV[OPTIONS + 1]), ARGV[OPTIONS + 2], ARGV[OPTIONS + 3]
 if not was_ended then
   for _, leaf in ipairs(redis.call('ZRANGEBYSCORE', KEYS[7], '-inf', now_ms, 'LIMIT', 0, limit)) do
     local is, about = letter(leaf)
-    if is == 'R' then
+    if leaf == '' then
+      missing = true
+    elseif is == 'R' then
       redis.call('HSET', KEYS[6], leaf, 'l ' .. about)
       redis.call('ZADD', KEYS[7], now_ms + patience, leaf)
       n.running, n.lost = n.running - 1, n.lost + 1
@@ -30,7 +32,7 @@ if not was_ended then
     end
   end
 end
-settle()
+settle(missing)
 local found = answer()
 found[#found + 1] = taken
 found[#found + 1] = former ~= 'lost' and n.state == 'lost' and 1 or 0

@@ -6,7 +6,7 @@
 -- KEYS[5] counts      hash  state and the numbers of FIELDS; label; when it was queued, started, heard of, ended (ms)
 -- KEYS[6] leaves      hash  leaf -> p published, r runs, R runs and would come again, l lost, e ended before its publication was
 --                           heard of, b both; after r, R and l a space and the task, as members of a JSON object
--- KEYS[7] leases      zset  leaf -> when to look at it (ms): it runs, or is lost
+-- KEYS[7] leases      zset  leaf -> when to look at it (ms): it runs, or is lost; of the empty one: until when something is awaited
 -- KEYS[8] operations  zset  operation of this channel -> when it was first heard of (ms)
 --
 -- ARGV, after the channel's options: event id, microseconds since 1970, topic, operation, label (empty: as it is), operations kept
@@ -16,10 +16,12 @@ OPTIONS = OPTIONS + 6
 
 local FIELDS = {
   'planned', 'dynamic', 'done', 'failed', 'open', 'early', 'opened', 'running', 'lost', 'cancelled', 'queued', 'started', 'until',
+  'lease', 'joined', 'ignored', 'awaited',
 }
 local WORDS = {
   started = 'n', progress = 'n', lost = 'h', resumed = 'n', cancelling = 'n', succeeded = 'h', failed = 'h', cancelled = 'h',
 }
+local DONE = { done = true, joined = true, ignored = true }
 local ENDED = { succeeded = true, failed = true, cancelled = true }
 
 local clock = redis.call('TIME')
@@ -75,11 +77,16 @@ local function stop(leaf, is)
   end
 end
 
-local function ended(kind, leaf, planned, hidden)
+local function has_ended(leaf)
   local is = letter(leaf)
-  if is == 'e' or is == 'b' then
+  return is == 'e' or is == 'b'
+end
+
+local function ended(kind, leaf, planned, hidden)
+  if has_ended(leaf) then
     return
   end
+  local is = letter(leaf)
   if is then
     stop(leaf, is)
     redis.call('HSET', KEYS[6], leaf, 'b')
@@ -90,8 +97,11 @@ local function ended(kind, leaf, planned, hidden)
     count_dynamic(planned, hidden)
   end
   if hidden == '0' then
-    if kind == 'done' then
+    if DONE[kind] then
       n.done = n.done + 1
+      if kind ~= 'done' then
+        n[kind] = 1
+      end
     elseif kind == 'failed' or n.cancelled == 0 then
       n.failed = n.failed + 1
     end
@@ -115,13 +125,18 @@ local function tell(word)
   say('operation.' .. word, WORDS[word], word == 'progress' and 'latest' or 'log', data)
 end
 
-local function next_state()
-  local over = n.opened == 1 and n.open == 0 and n.early == 0
-  if over and n.failed == 0 and (n.cancelled == 0 or n.done >= n.planned + n.dynamic) then
+local function is_over()
+  return n.opened == 1 and n.open == 0 and n.early == 0
+end
+
+local function next_state(missing)
+  local over, whole = is_over(), n.done >= n.planned + n.dynamic
+  local awaits = n.joined == 1 and n.ignored == 0 and n.lease > 0
+  if over and n.failed == 0 and (whole or (n.cancelled == 0 and not awaits)) then
     return 'succeeded'
   elseif n.cancelled > 0 then
     return (over or n.running == 0) and 'cancelled' or 'cancelling'
-  elseif over then
+  elseif over and (n.failed > 0 or missing) then
     return 'failed'
   elseif n.lost > 0 then
     return 'lost'
@@ -129,8 +144,19 @@ local function next_state()
   return n.state == 'queued' and 'queued' or 'running'
 end
 
--- Derive the state, tell what has changed, write it down.
-local function settle()
+-- Look again when what is awaited should have come.
+local function await(so)
+  if so and n.awaited == 0 then
+    redis.call('ZADD', KEYS[7], now_ms + n.lease, '')
+    redis.call('EXPIRE', KEYS[7], math.ceil(KEPT_FOR * 1.125))
+  elseif not so and n.awaited == 1 then
+    redis.call('ZREM', KEYS[7], '')
+  end
+  n.awaited = so and 1 or 0
+end
+
+-- Derive the state, tell what has changed, write it down. missing: what was awaited has not come.
+local function settle(missing)
   if was_ended then
     return
   end
@@ -142,7 +168,8 @@ local function settle()
     tell('started')
   end
   local former = n.state
-  n.state = next_state()
+  n.state = next_state(missing)
+  await(not ENDED[n.state] and is_over() and n.failed == 0)
   if n.state == 'succeeded' then
     n.planned = n.done - n.dynamic
   end
