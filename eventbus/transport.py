@@ -69,11 +69,6 @@ class Advance:
     marks: Sequence[Mark]
     telling: Telling
 
-    @property
-    def lease(self) -> int:
-        """Milliseconds of the shortest lease that it begins; 0: none."""
-        return min((mark.lease for mark in self.marks if mark.lease), default=0)
-
 
 Request = Write | Advance
 

@@ -18,11 +18,12 @@ from eventbus.cursor import Position
 from eventbus.errors import Refused, Unavailable
 from eventbus.letters import Standing, read_standing
 from eventbus.redis.keys import Keys
-from eventbus.redis.operationcalls import advance, index_lives
+from eventbus.redis.operationcalls import index_lives
 from eventbus.redis.resp import Command, pack
+from eventbus.redis.runs import Run, lease_of, operation_of, runs, tell
 from eventbus.redis.scripts import Call, Script, fresh_epoch, publish, read
 from eventbus.settings import BusSettings
-from eventbus.transport import Advance, Published, Request, Write
+from eventbus.transport import Published, Request, Write
 
 __all__ = ["INDEX_GRACE_MS", "RedisPublisher", "classify"]
 
@@ -85,15 +86,20 @@ class RedisPublisher:
     def publish(self, requests: Sequence[Request]) -> list[Published | Exception]:
         """See ``Publisher``."""
         epoch = fresh_epoch()
-        calls = [self._call(request, epoch) for request in requests]
+        told = runs(requests)
+        calls = [self._call(run, epoch) for run in told]
         owing = {request.channel for request in requests if isinstance(request, Write) and request.owing}
-        leased = [request for request in requests if isinstance(request, Advance) and request.lease]
+        leased: dict[str, int] = {}
+        for run in told:
+            lease = lease_of(run)
+            if lease:
+                member = f"{run[0].channel} {operation_of(run)}"
+                leased[member] = min(lease, leased.get(member, lease))
         before = (*(self._index(owing) if owing else ()), *(self._leased(leased) if leased else ()))
-        replies = self._run(calls, before)
-        return [
-            reply if isinstance(reply, Exception) else call.decode(reply)
-            for call, reply in zip(calls, replies, strict=True)
-        ]
+        answers: list[Published | Exception] = []
+        for run, call, reply in zip(told, calls, self._run(calls, before), strict=True):
+            answers += [reply] * len(run) if isinstance(reply, Exception) else call.decode(reply)
+        return answers
 
     def position(self, channel: str) -> Position:
         """See ``Publisher``."""
@@ -109,10 +115,10 @@ class RedisPublisher:
         """See ``Publisher``."""
         self._pool.disconnect()
 
-    def _call(self, request: Request, epoch: str) -> Call[Published]:
-        if isinstance(request, Write):
-            return publish(self._settings, self._keys, request, epoch)
-        return advance(self._settings, self._keys, request)
+    def _call(self, run: Run, epoch: str) -> Call[list[Published]]:
+        if len(run) == 1 and isinstance(run[0], Write):
+            return publish(self._settings, self._keys, run[0], epoch).then(lambda published: [published])
+        return tell(self._settings, self._keys, run, epoch)
 
     def _index(self, channels: Iterable[str]) -> Sequence[Command]:
         """Note the channels whose lists will have something, before they have: so that a sweep will find it.
@@ -123,15 +129,13 @@ class RedisPublisher:
         life = int(self._settings.dead_ttl.total_seconds() * 1.125)
         return [*(("ZADD", index, "LT", soon, channel) for channel in channels), ("EXPIRE", index, life)]
 
-    def _leased(self, requests: Sequence[Advance]) -> Sequence[Command]:
+    def _leased(self, leases: Mapping[str, int]) -> Sequence[Command]:
         """Note the operations of which something will run, before it does, for the same reason.
 
         Without a grace, since it is not to be looked at before the lease is over, and is kept until the operation ends.
         """
         index, now = self._keys.leases, time.time_ns() // 1_000_000
-        noted = (
-            ("ZADD", index, "LT", now + request.lease, f"{request.channel} {request.operation}") for request in requests
-        )
+        noted = (("ZADD", index, "LT", now + lease, member) for member, lease in leases.items())
         return [*noted, index_lives(self._settings, self._keys)]
 
     def run(self, call: Call[R]) -> R:

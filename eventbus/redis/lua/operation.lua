@@ -129,9 +129,9 @@ local function next_state()
   return n.state == 'queued' and 'queued' or 'running'
 end
 
--- Derive the state, tell what has changed, write it down.
-local function settle()
-  if was_ended then
+-- Derive the state, and tell what has changed since this was last done.
+local function catch_up()
+  if ENDED[n.state] then
     return
   end
   if n.queued == 0 then
@@ -154,6 +154,15 @@ local function settle()
   elseif n.state ~= former and n.state ~= 'queued' and n.state ~= 'running' then
     tell(n.state)
   end
+  was_done, was_failed, was_total = n.done, n.failed, total()
+end
+
+-- Catch up, and write it down.
+local function settle()
+  if was_ended then
+    return
+  end
+  catch_up()
   -- Asked for once in a while only: see live_on.
   local now, life = tonumber(clock[1]), KEPT_FOR
   local renew = was_empty or n['until'] < now + life
