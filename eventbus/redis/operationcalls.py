@@ -77,7 +77,7 @@ def advance(
     epoch: str,
     decode: Callable[[Any], R],
 ) -> Call[R]:
-    """``advance.lua``: of the operation of ``request`` marks and events (id, header, tail). ``epoch`` is a fresh one."""
+    """``advance.lua``: marks of the operation of ``request``, and events (id, header, tail). ``epoch``: a fresh one."""
     args = _call_options(settings, keys, request.channel, request.operation, request.telling, epoch)
     args[2] = math.ceil(life)
     for item in items:
