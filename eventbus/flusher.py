@@ -289,7 +289,7 @@ class Flusher:
         assert self._hasty is not None
         try:
             answers = self._hasty.publish_within(load.requests, seconds)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - see below
             # What it means, and what is to be done about it, is the thread's to find out: it tries the same again.
             log.debug("left to the outbox' thread: %s", error)
             return

@@ -160,7 +160,9 @@ class Stock:
     def settle(self, members: Sequence[Sequence[Entry]], answers: Sequence[Published | Exception]) -> None:
         """Note what became of each entry, and tell those who wait for it."""
         self.settlement.settle(members, answers)
-        if self.flying:
+        if self.flying and not self.settlement.depth:
+            self.flying = []
+        elif self.flying:
             settled = {id(entry) for entries in members for entry in entries}
             self.flying = [entry for entry in self.flying if id(entry) not in settled]
 

@@ -17,6 +17,8 @@ __all__ = ["AboutTask", "about", "mark", "mark_started", "say"]
 AboutTask = TaskStarted | TaskSucceeded | TaskRetry | TaskFailed | TaskRevoked
 
 _NAME_CHARS: Final = 200
+# Made once: json.dumps makes one for each call that names separators.
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def say(settings: WorkerSettings, operation: OperationRef, leaf: Leaf, word: TaskWord, event: AboutTask) -> None:
@@ -44,4 +46,4 @@ def mark_started(operation: OperationRef, label: str, leaf: Leaf, lease: int, la
 
 def about(task: str, name: str, retries: int) -> str:
     """The task, as members of a JSON object: what is told of it if its worker vanishes."""
-    return json.dumps({"task": task, "name": name[:_NAME_CHARS], "retries": retries}, separators=(",", ":"))[1:-1]
+    return _encode({"task": task, "name": name[:_NAME_CHARS], "retries": retries})[1:-1]

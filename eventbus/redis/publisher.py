@@ -15,9 +15,10 @@ from eventbus.redis.keys import Keys
 from eventbus.redis.line import Line
 from eventbus.redis.operationcalls import index_lives
 from eventbus.redis.resp import Command
-from eventbus.redis.runs import Run, lease_of, operation_of, runs, tell
+from eventbus.redis.runs import Run, lease_of, marks_of, operation_of, runs, tell
 from eventbus.redis.scripts import Call, Script, fresh_epoch, publish, read
 from eventbus.settings import BusSettings
+from eventbus.tally import Mark
 from eventbus.transport import Published, Request, Write
 
 __all__ = ["INDEX_GRACE_MS", "RedisPublisher", "classify"]
@@ -71,11 +72,13 @@ class RedisPublisher:
         """See ``Publisher``."""
         epoch = fresh_epoch()
         told = runs(requests)
-        calls = [self._call(run, epoch) for run in told]
+        calls: list[Call[list[Published]]] = []
         owing = {request.channel for request in requests if isinstance(request, Write) and request.owing}
         leased: dict[str, int] = {}
         for run in told:
-            lease = lease_of(run)
+            marks = marks_of(run)
+            calls.append(self._call(run, marks, epoch))
+            lease = lease_of(marks)
             if lease:
                 member = f"{run[0].channel} {operation_of(run)}"
                 leased[member] = min(lease, leased.get(member, lease))
@@ -107,10 +110,10 @@ class RedisPublisher:
         """See ``Publisher``."""
         self._line.close()
 
-    def _call(self, run: Run, epoch: str) -> Call[list[Published]]:
+    def _call(self, run: Run, marks: Sequence[Mark], epoch: str) -> Call[list[Published]]:
         if len(run) == 1 and isinstance(run[0], Write):
             return publish(self._settings, self._keys, run[0], epoch).then(lambda published: [published])
-        return tell(self._settings, self._keys, run, epoch)
+        return tell(self._settings, self._keys, run, marks, epoch)
 
     def _index(self, channels: Iterable[str]) -> Sequence[Command]:
         """Note the channels whose lists will have something, before they have: so that a sweep will find it.

@@ -17,7 +17,7 @@ from eventbus.settings import BusSettings
 from eventbus.tally import Mark
 from eventbus.transport import Advance, Published, Request
 
-__all__ = ["Run", "lease_of", "operation_of", "runs", "tell"]
+__all__ = ["Run", "lease_of", "marks_of", "operation_of", "runs", "tell"]
 
 Run = list[Request]
 
@@ -62,15 +62,23 @@ def operation_of(run: Run) -> str:
     return next((request.operation for request in run if isinstance(request, Advance)), "")
 
 
-def lease_of(run: Run) -> int:
-    """Milliseconds of the shortest lease that is left when a run has been carried out; 0: none."""
-    return min((mark.lease for mark in _brief(_marks(run)) if mark.lease), default=0)
+def marks_of(run: Run) -> list[Mark]:
+    """A run's marks: what a leaf that ends among them had begun with is without what is only for one that runs on."""
+    marks = [mark for request in run if isinstance(request, Advance) for mark in request.marks]
+    return _brief(marks) if len(marks) > 1 else marks
 
 
-def tell(settings: BusSettings, keys: Keys, run: Run, epoch: str) -> Call[list[Published]]:
-    """``advance.lua``: marks of one operation, and events of its channel. ``epoch`` is a fresh one."""
+def lease_of(marks: Sequence[Mark]) -> int:
+    """Milliseconds of the shortest lease that is left when all of them have been counted; 0: none."""
+    return min((mark.lease for mark in marks if mark.lease), default=0)
+
+
+def tell(settings: BusSettings, keys: Keys, run: Run, counted: Sequence[Mark], epoch: str) -> Call[list[Published]]:
+    """``advance.lua``: marks of one operation, as ``marks_of`` has them, and events of its channel. ``epoch`` is a
+    fresh one.
+    """
     last = next(request for request in reversed(run) if isinstance(request, Advance))
-    marks = iter(_brief(_marks(run)))
+    marks = iter(counted)
     items: list[Mark | tuple[str, str, bytes]] = []
     life = settings.channel_ttl(last.channel)
     for request in run:
@@ -94,14 +102,7 @@ def tell(settings: BusSettings, keys: Keys, run: Run, epoch: str) -> Call[list[P
     return advance(settings, keys, last, items, life, epoch, decode)
 
 
-def _marks(run: Run) -> list[Mark]:
-    return [mark for request in run if isinstance(request, Advance) for mark in request.marks]
-
-
 def _brief(marks: Sequence[Mark]) -> list[Mark]:
-    """What a leaf that ends among them had begun with, without what is only for one that runs on."""
-    if len(marks) < 2:
-        return list(marks)
     over: set[str] = set()
     found = []
     for mark in reversed(marks):
