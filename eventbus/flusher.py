@@ -289,8 +289,9 @@ class Flusher:
         assert self._hasty is not None
         try:
             answers = self._hasty.publish_within(load.requests, seconds)
-        except Exception as error:  # noqa: BLE001 - see below
+        except EventBusError as error:
             # What it means, and what is to be done about it, is the thread's to find out: it tries the same again.
+            # Nothing else is caught here: it may be a signal's, such as a time limit, and is meant for the caller.
             log.debug("left to the outbox' thread: %s", error)
             return
         self._settle_but(load, answers, [i for i, answer in enumerate(answers) if isinstance(answer, Unavailable)])
