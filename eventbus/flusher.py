@@ -13,22 +13,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final
 
-from eventbus.breaker import Breaker
+from eventbus.carrier import Carrier, Load
 from eventbus.emission import Emission
-from eventbus.entries import Entry, MarkEntry, group
-from eventbus.errors import EventBusError, Unavailable
+from eventbus.entries import Entry, MarkEntry
+from eventbus.errors import Unavailable
 from eventbus.settings import BusSettings
 from eventbus.stock import Stock
-from eventbus.transport import HastyPublisher, Published, Publisher, Request
+from eventbus.transport import Publisher
 
 __all__ = ["Flusher", "MarkEntry"]
 
@@ -40,15 +38,6 @@ _URGENCY_LASTS = 5.0
 
 # Entries that somebody who flushes carries; more are left to the thread.
 _FEW: Final = 64
-
-
-@dataclass(slots=True)
-class _Load:
-    """What has been taken to be sent. ``spooled``: how many of it stand in the spool."""
-
-    requests: list[Request]
-    members: list[list[Entry]]
-    spooled: int = 0
 
 
 class Flusher:
@@ -72,20 +61,15 @@ class Flusher:
         settings = self._settings
         self._lock = threading.Condition(threading.RLock())
         self._stock = Stock(settings, self.dropped)
-        self._breaker = Breaker(
-            settings.breaker_failures, settings.breaker_after, settings.retry_min, settings.retry_max
-        )
+        self._carrier = Carrier(settings, self._connect, self._lock, self._stock)
         self._thread: threading.Thread | None = None
-        self._publisher: Publisher | None = None
-        self._hasty: HastyPublisher | None = None
         # Who is on the way to Redis: nobody else may be, for the order's sake.
-        self._carrier: object | None = None
-        self._left: _Load | None = None  # what somebody who flushed could not settle
+        self._carried_by: object | None = None
+        self._left: Load | None = None  # what somebody who flushed could not settle
         self._idle = False
         self._hurry = False
         self._hurried = -_URGENCY_LASTS
         self._sent = 0.0
-        self._closing = False
 
     @property
     def depth(self) -> int:
@@ -100,12 +84,12 @@ class Flusher:
     @property
     def failures(self) -> int:
         """Round trips that failed, in a row; 0 while Redis answers."""
-        return self._breaker.failures
+        return self._carrier.breaker.failures
 
     @property
     def away(self) -> bool:
         """Whether Redis is known to be away: then nobody but the outbox's thread tries."""
-        return self._breaker.open
+        return self._carrier.breaker.open
 
     @property
     def spooled(self) -> Counter[str]:
@@ -135,7 +119,7 @@ class Flusher:
             # Waking a thread costs more than queueing an event; one that lingers will look by itself, in time.
             if self._idle or self._hurry or len(self._stock) == self._settings.batch_events:
                 self._lock.notify()
-        if self._breaker.open and self.taps and isinstance(entry, Emission):
+        if self._carrier.breaker.open and self.taps and isinstance(entry, Emission):
             self._tap(entry)
 
     def give_up(self, emission: Emission, reason: str) -> None:
@@ -167,9 +151,9 @@ class Flusher:
                 if load is None:
                     self._press()
             if load is not None:
-                self._try(load, timeout)
+                self._carrier.try_once(load, timeout)
         finally:
-            if self._carrier is done:
+            if self._carried_by is done:
                 self._leave(load)
         return not self.away and done.wait(max(0.0, ends - time.monotonic())) and told[0]
 
@@ -223,7 +207,7 @@ class Flusher:
         """Flush, then end the thread. Returns whether everything went out; what did not is on disk, where it can be."""
         whole = self.flush(timeout)
         with self._lock:
-            self._closing = True
+            self._carrier.closing = True
             self._lock.notify()
             thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
@@ -232,7 +216,7 @@ class Flusher:
             self._stock.spill(ending=True)
             if self._stock.spool is not None:
                 self._stock.spool.close()
-            self._closing = False
+            self._carrier.closing = False
         return whole
 
     def after_fork(self) -> None:
@@ -262,52 +246,40 @@ class Flusher:
     def _may_carry(self) -> bool:
         """Whether it is a matter of one quick round trip, over a connection that there is. With the lock held."""
         return (
-            self._hasty is not None
-            and not (self._carrier or self._closing or self._left or self._breaker.failures)
+            self._carrier.quick
+            and not (self._carried_by or self._carrier.closing or self._left)
             and not self._stock.spool_waiting
             and 0 < len(self._stock) <= _FEW
         )
 
-    def _take(self, carrier: object) -> _Load | None:
+    def _take(self, carrier: object) -> Load | None:
         """Take what is to be sent next, if there is anything: from now on nobody else may. With the lock held."""
         now = time.monotonic()
         # Long batches are cheap, and an urgent event waits for the one on its way: where some were, they are short.
         recently = now - self._hurried < _URGENCY_LASTS
         limit = max(1, self._settings.batch_events // _SHORTER) if recently else self._settings.batch_events
-        self._carrier = carrier
+        self._carried_by = carrier
         batch, spooled = self._stock.take(limit)
         if not len(self._stock):
             self._hurry = False
         if not batch and not spooled:
-            self._carrier = None
+            self._carried_by = None
             return None
         self._sent = now
-        return _Load(*group(batch), spooled)
+        return Load.of(batch, spooled)
 
-    def _try(self, load: _Load, seconds: float) -> None:
-        """Send it, once."""
-        assert self._hasty is not None
-        try:
-            answers = self._hasty.publish_within(load.requests, seconds)
-        except EventBusError as error:
-            # What it means, and what is to be done about it, is the thread's to find out: it tries the same again.
-            # Nothing else is caught here: it may be a signal's, such as a time limit, and is meant for the caller.
-            log.debug("left to the outbox' thread: %s", error)
-            return
-        self._settle_but(load, answers, [i for i, answer in enumerate(answers) if isinstance(answer, Unavailable)])
-
-    def _leave(self, load: _Load | None) -> None:
+    def _leave(self, load: Load | None) -> None:
         """Leave to the thread what is not settled, whatever has come in between, be it a signal's."""
         with self._lock:
             flying = self._stock.flying
             if load is None and flying:
-                load = _Load(*group(flying))
+                load = Load.of(flying)
             if load is not None and load.requests and flying is not None:
                 self._left = load
             else:
                 self._stock.flying = []
-            self._carrier = None
-            if self._left is not None or self._stock.ready or self._closing:
+            self._carried_by = None
+            if self._left is not None or self._stock.ready or self._carrier.closing:
                 self._lock.notify()
 
     # --- the thread ------------------------------------------------------------------------------------------
@@ -325,29 +297,27 @@ class Flusher:
                 break
             if load.requests or load.spooled:
                 self._carry(load)
-        if self._publisher is not None:
-            self._publisher.close()
-            self._publisher = self._hasty = None
+        self._carrier.close()
 
-    def _gather(self) -> _Load | None:
+    def _gather(self) -> Load | None:
         """Wait for something to send; linger for company unless it is urgent. None: end. Called with the lock held."""
-        while self._carrier or not (self._left or self._stock.ready):
-            if self._closing and not self._carrier:
+        while self._carried_by or not (self._left or self._stock.ready):
+            if self._carrier.closing and not self._carried_by:
                 return None
             self._rest()
             if self._stock.scan_due:
-                return _Load([], [])
+                return Load([], [])
         self._stock.release_due()
         while (linger := self._lingers()) > 0 and len(self._stock):
             # Company is waited for only where there was some just now: a lone event goes at once, a stream in batches.
             self._lock.wait_for(self._is_time, linger)
-        if self._carrier:
-            return _Load([], [])
+        if self._carried_by:
+            return Load([], [])
         left, self._left = self._left, None
         if left is not None:
-            self._carrier = self
+            self._carried_by = self
             return left
-        return self._take(self) or _Load([], [])
+        return self._take(self) or Load([], [])
 
     def _rest(self) -> None:
         """Sleep until something comes. Just after a batch it does so for the time of a linger without being woken."""
@@ -365,58 +335,17 @@ class Flusher:
         return 0.0 if self._is_time() else self._sent + self._settings.linger - time.monotonic()
 
     def _is_time(self) -> bool:
-        return self._hurry or self._closing or self._left is not None or len(self._stock) >= self._settings.batch_events
+        if self._hurry or self._carrier.closing or self._left is not None:
+            return True
+        return len(self._stock) >= self._settings.batch_events
 
-    def _carry(self, load: _Load) -> None:
-        """Send a batch until it is settled. While Redis is away it is kept, in order, ahead of all that comes after."""
-        while load.requests:
-            began = time.monotonic()
-            try:
-                if self._publisher is None:
-                    self._publisher = self._connect()
-                    self._hasty = self._publisher if isinstance(self._publisher, HastyPublisher) else None
-                answers = self._publisher.publish(load.requests)
-            except Unavailable as error:
-                self._pause(began, error)
-            except EventBusError as error:
-                self._settle_but(load, [error] * len(load.members), [])
-            except Exception as error:
-                # A bug in here must not end the thread: that would silently end all delivery of this process.
-                log.exception("the outbox could not send a batch")
-                self._settle_but(load, [error] * len(load.members), [])
-            else:
-                again = [i for i, answer in enumerate(answers) if isinstance(answer, Unavailable)]
-                self._settle_but(load, answers, again)
-                if again:
-                    self._pause(began, answers[again[0]])
-                else:
-                    self._breaker.succeeded()
-            with self._lock:
-                if load.requests and (self._closing or self._stock.flying is None):
-                    break  # it is on disk by now, or about to be
+    def _carry(self, load: Load) -> None:
+        self._carrier.carry(load)
         with self._lock:
-            self._carrier = None
+            self._carried_by = None
             self._stock.settle_spool(load.spooled, whole=not load.requests)
-            if not (load.requests and self._closing):
+            if not (load.requests and self._carrier.closing):
                 self._stock.flying = []
-
-    def _settle_but(self, load: _Load, answers: Sequence[Published | Exception], again: Sequence[int]) -> None:
-        """Settle what was answered; ``again`` is to be tried again, and stays."""
-        rest = [i for i in range(len(answers)) if i not in set(again)] if again else range(len(answers))
-        with self._lock:
-            self._stock.settle([load.members[i] for i in rest], [answers[i] for i in rest])
-            load.requests, load.members = [load.requests[i] for i in again], [load.members[i] for i in again]
-
-    def _pause(self, began: float, error: Published | Exception) -> None:
-        """Back off with full jitter; the ceiling doubles with each failure."""
-        with self._lock:
-            was_away = self.away
-            pause = self._breaker.failed(began, time.monotonic(), random.random())  # noqa: S311 - spreads retries
-            settlement = self._stock.settlement
-            settlement.log("unavailable", "Redis is not available, %d events wait: %s", self.depth, error)
-            if self.away and not was_away:
-                settlement.release_waiters()
-            self._lock.wait_for(lambda: self._closing or self._stock.flying is None, pause)
 
     def _tap(self, emission: Emission) -> None:
         for tap in self.taps:

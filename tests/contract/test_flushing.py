@@ -122,6 +122,21 @@ def test_a_silent_redis_is_waited_for_as_long_as_the_flush_may(own_redis):
     bus.close()
 
 
+def test_who_flushes_while_somebody_is_on_the_way_does_not_set_out_too(own_redis):
+    bus, settings = own_bus(own_redis, socket_timeout=600.0)
+    with silent(own_redis):
+        bus.emit("ann", "1", Item(n=1))
+        first = threading.Thread(target=bus.flush, args=(0.5,))
+        first.start()
+        wait_until(lambda: bus.flusher._stock.flying, "the first to be on its way")
+        bus.emit("ann", "1", Item(n=2))
+        assert not bus.flush(0.1)
+        first.join()
+    wait_until(lambda: bus.flush(1), "the outbox to empty", 20)
+    assert numbers(settings) == [0, 1, 2]
+    bus.close()
+
+
 def test_what_interrupts_a_flush_loses_nothing(own_redis):
     bus, settings = own_bus(own_redis, socket_timeout=600.0)
 
