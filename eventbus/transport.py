@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from eventbus.cursor import Position
 from eventbus.emission import Emission
@@ -18,6 +18,7 @@ from eventbus.tally import Counts, Mark
 
 __all__ = [
     "Advance",
+    "HastyPublisher",
     "Listener",
     "Probe",
     "Published",
@@ -69,11 +70,6 @@ class Advance:
     marks: Sequence[Mark]
     telling: Telling
 
-    @property
-    def lease(self) -> int:
-        """Milliseconds of the shortest lease that it begins; 0: none."""
-        return min((mark.lease for mark in self.marks if mark.lease), default=0)
-
 
 Request = Write | Advance
 
@@ -117,6 +113,14 @@ class Publisher(Protocol):
 
     def close(self) -> None:
         """Give up connections."""
+
+
+@runtime_checkable
+class HastyPublisher(Publisher, Protocol):
+    """One that can be used by somebody whose time is short."""
+
+    def publish_within(self, requests: Sequence[Request], seconds: float) -> list[Published | Exception]:
+        """``publish`` over the connection that there is, with another time limit. Raises as ``publish``."""
 
 
 class Reader(Protocol):

@@ -117,7 +117,7 @@ class Lifecycle:
         request = task.request
         if getattr(request, _PLACE, None) is not None:
             return
-        scope = self._scope_of(task, task_id)
+        scope = self._scope_of(task.name, task_id, request)
         scope.follows = _follows(request)
         setattr(request, _PLACE, (scope, enter(scope)))
         if scope.operation is None or scope.leaf is None:
@@ -134,11 +134,12 @@ class Lifecycle:
 
     def ended(self, task: Any, state: str | None, outcome: Any) -> None:
         """A task has ended here, in ``state``, with its return value or its error."""
-        place: tuple[Scope, Former] | None = getattr(task.request, _PLACE, None)
+        request = task.request
+        place: tuple[Scope, Former] | None = getattr(request, _PLACE, None)
         if place is None:
             return
         scope, former = place
-        setattr(task.request, _PLACE, None)
+        setattr(request, _PLACE, None)
         if scope.watched:
             watch.ended(scope)
         try:
@@ -175,8 +176,7 @@ class Lifecycle:
         if kind is not None:
             words.mark(scope.operation, scope.label, kind, scope.leaf)
 
-    def _scope_of(self, task: Any, task_id: str) -> Scope:
-        request = task.request
+    def _scope_of(self, name: str, task_id: str, request: Any) -> Scope:
         found = read_operation(request.headers)
         if found is None and request.is_eager:
             # An eager task was never published: it runs on behalf of whoever called it.
@@ -184,7 +184,7 @@ class Lifecycle:
             found = None if operation is None else (operation, outer.label if outer is not None else "")
         if found is None:
             return Scope(None, "", self._settings, task=task_id)
-        return Scope(*found, self._settings, leaf_of(task.name, task_id, request.headers), task_id)
+        return Scope(*found, self._settings, leaf_of(name, task_id, request.headers), task_id)
 
     def _flush(self) -> None:
         bus = default_bus()

@@ -18,6 +18,8 @@ __all__ = ["AboutTask", "about", "mark", "mark_failed", "mark_started", "say"]
 AboutTask = TaskStarted | TaskSucceeded | TaskRetry | TaskFailed | TaskRevoked
 
 _NAME_CHARS: Final = 200
+# Made once: json.dumps makes one for each call that names separators.
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def say(settings: WorkerSettings, operation: OperationRef, leaf: Leaf, word: TaskWord, event: AboutTask) -> None:
@@ -57,4 +59,4 @@ def about(task: str, name: str, retries: int) -> str:
 
 
 def _members(facts: Mapping[str, object]) -> str:
-    return json.dumps(facts, separators=(",", ":"))[1:-1]
+    return _encode(facts)[1:-1]

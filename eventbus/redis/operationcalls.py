@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-from eventbus.cursor import Position
 from eventbus.operations import OperationInfo, read_info
 from eventbus.redis.keys import Keys
 from eventbus.redis.resp import Command
 from eventbus.redis.scripts import Argument, Call, channel_script, options, script
 from eventbus.settings import BusSettings
-from eventbus.tally import ENDED, Counts, OperationState
-from eventbus.transport import Advance, Published, Telling
+from eventbus.tally import ENDED, Counts, Mark, OperationState
+from eventbus.transport import Advance, Telling
 
 __all__ = [
     "Lapse",
@@ -22,6 +21,7 @@ __all__ = [
     "cancel",
     "cancelled_of",
     "cancelled_since",
+    "decode_counts",
     "describe",
     "index_lives",
     "lapse",
@@ -30,6 +30,8 @@ __all__ = [
     "renew",
     "tell_cancelled",
 ]
+
+R = TypeVar("R")
 
 _GONE = "WorkerLost: the worker that ran this task is gone"
 _LAPSED_AT_ONCE = 100
@@ -53,8 +55,10 @@ class Lapse:
     lost: bool = False
 
 
-def _call_options(settings: BusSettings, keys: Keys, channel: str, operation: str, telling: Telling) -> list[Argument]:
-    args = options(keys, channel, settings.channel_ttl(channel))
+def _call_options(
+    settings: BusSettings, keys: Keys, channel: str, operation: str, telling: Telling, epoch: str | None = None
+) -> list[Argument]:
+    args = options(keys, channel, settings.channel_ttl(channel), epoch)
     topic = f"{channel}:operation:{operation}"
     args += (telling.id, telling.emitted, topic, operation, telling.label, settings.operations_limit)
     return args
@@ -64,20 +68,32 @@ def _names(keys: Keys, channel: str, operation: str) -> tuple[str, ...]:
     return (*keys.channel(channel), *keys.operation(channel, operation), keys.operations(channel))
 
 
-def advance(settings: BusSettings, keys: Keys, request: Advance) -> Call[Published]:
-    """``advance.lua``: marks of one operation."""
-    args = _call_options(settings, keys, request.channel, request.operation, request.telling)
-    for mark in request.marks:
-        args += (mark.kind, mark.leaf, mark.planned, int(mark.hidden), mark.lease, int(mark.late), mark.about)
+def advance(
+    settings: BusSettings,
+    keys: Keys,
+    request: Advance,
+    items: Sequence[Mark | tuple[str, str, bytes]],
+    life: float,
+    epoch: str,
+    decode: Callable[[Any], R],
+) -> Call[R]:
+    """``advance.lua``: marks of the operation of ``request``, and events (id, header, tail). ``epoch``: a fresh one."""
+    args = _call_options(settings, keys, request.channel, request.operation, request.telling, epoch)
+    args[2] = math.ceil(life)
+    for item in items:
+        if isinstance(item, Mark):
+            args += (item.kind, item.leaf, item.planned, int(item.hidden), item.lease, int(item.late), item.about)
+        else:
+            args += ("event", *item)
     names = _names(keys, request.channel, request.operation)
-    return Call(channel_script(settings, "operation", "advance"), names, args, _decode_advance)
+    return Call(channel_script(settings, "operation", "advance"), names, args, decode)
 
 
 def cancel(settings: BusSettings, keys: Keys, channel: str, operation: str, telling: Telling) -> Call[Counts | None]:
     """``cancel.lua``: the counts afterwards; None: there is no such operation."""
     args = _call_options(settings, keys, channel, operation, telling)
     names = _names(keys, channel, operation)
-    return Call(channel_script(settings, "operation", "cancel"), names, args, _decode_counts)
+    return Call(channel_script(settings, "operation", "cancel"), names, args, decode_counts)
 
 
 def lapse(settings: BusSettings, keys: Keys, channel: str, operation: str, telling: Telling) -> Call[Lapse]:
@@ -87,19 +103,15 @@ def lapse(settings: BusSettings, keys: Keys, channel: str, operation: str, telli
     return Call(channel_script(settings, "operation", "lapse"), _names(keys, channel, operation), args, _decode_lapse)
 
 
-def _decode_advance(reply: Any) -> Published:
-    epoch, end, receivers, pruned, *_ = cast("list[Any]", reply)
-    return Published(Position(epoch.decode(), int(end)), (), receivers, pruned, _decode_counts(reply))
-
-
-def _decode_counts(reply: Any) -> Counts | None:
+def decode_counts(reply: Any) -> Counts | None:
+    """Of the answer of a verb of operations; None: there is no such operation."""
     _, _, _, _, state, done, failed, total, *_ = cast("list[Any]", reply)
     return Counts(cast("OperationState", state.decode()), done, failed, total) if state else None
 
 
 def _decode_lapse(reply: Any) -> Lapse:
     *_, look_at, taken, lost = cast("list[Any]", reply)
-    return Lapse(_decode_counts(reply), int(float(look_at)), taken, lost == 1)
+    return Lapse(decode_counts(reply), int(float(look_at)), taken, lost == 1)
 
 
 def look(keys: Keys, member: str, claim: int, found: Lapse, now_ms: int) -> Call[int]:

@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 R = TypeVar("R")
+S = TypeVar("S")
 Argument = str | bytes | int
 
 # A plain path: importlib.resources imports more when it is first used, which is in a thread. A pool that forks at that
@@ -70,6 +71,11 @@ class Call(Generic[R]):
     def command(self) -> Command:
         """The EVALSHA command."""
         return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+
+    def then(self, change: Callable[[R], S]) -> Call[S]:
+        """The same call; its answer, changed."""
+        decode = self.decode
+        return Call(self.script, self.keys, self.args, lambda reply: change(decode(reply)))
 
 
 @cache

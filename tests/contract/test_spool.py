@@ -141,14 +141,14 @@ async def test_a_killed_process_leaves_what_was_on_disk(settings: BusSettings, o
     own_redis.start()
     bus = Bus(settings)
     bus.flusher.start()
-    wait_until(lambda: bus.flusher._scanned > 0, "the look for orphans")
+    wait_until(lambda: bus.flusher._stock._scanned > 0, "the look for orphans")
     assert await logged(settings) == [], "its owner lives"
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
     assert process.stdin is not None
     process.stdin.close()
-    bus.flusher._scanned = -1e9
+    bus.flusher._stock._scanned = -1e9
     bus.emit("bob", "1", Step(n=-1))
     wait_until(lambda: not files(settings), "the orphan to be drained")
     assert await logged(settings) == list(range(spooled))
@@ -297,7 +297,7 @@ def test_strict_in_time_or_taken_back(settings: BusSettings, own_redis: RedisSer
     own_redis.process.send_signal(signal.SIGSTOP)
     try:
         bus.emit("ann", "1", Step(n=1))
-        wait_until(lambda: bus.flusher._flying and not bus.flusher._outbox, "the first to be on its way")
+        wait_until(lambda: bus.flusher._stock.flying and not len(bus.flusher._stock), "the first to be on its way")
         with pytest.raises(Unavailable, match="nothing was sent"):
             bus.emit("ann", "1", Step(n=2), strict=True)
     finally:

@@ -155,9 +155,9 @@ local function await(so)
   n.awaited = so and 1 or 0
 end
 
--- Derive the state, tell what has changed, write it down. missing: what was awaited has not come.
-local function settle(missing)
-  if was_ended then
+-- Derive the state, and tell what has changed since this was last done. missing: what was awaited has not come.
+local function catch_up(missing)
+  if ENDED[n.state] then
     return
   end
   if n.queued == 0 then
@@ -181,6 +181,15 @@ local function settle(missing)
   elseif n.state ~= former and n.state ~= 'queued' and n.state ~= 'running' then
     tell(n.state)
   end
+  was_done, was_failed, was_total = n.done, n.failed, total()
+end
+
+-- Catch up, and write it down.
+local function settle(missing)
+  if was_ended then
+    return
+  end
+  catch_up(missing)
   -- Asked for once in a while only: see live_on.
   local now, life = tonumber(clock[1]), KEPT_FOR
   local renew = was_empty or n['until'] < now + life

@@ -1,0 +1,210 @@
+"""Everything of a process that waits to be sent: in memory, held back by a rate, on disk. No thread and no lock."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from eventbus.entries import Entry
+from eventbus.outbox import Dropped, Outbox
+from eventbus.settings import BusSettings
+from eventbus.settlement import Settlement
+from eventbus.spool import Spool
+from eventbus.throttle import Throttle
+from eventbus.transport import Published
+
+__all__ = ["Stock"]
+
+
+class Stock:
+    """Of one outbox' thread. Whoever calls holds its lock.
+
+    Attributes:
+        settlement: what became of all that came in.
+        throttle, spool: what is held back, and what is on disk; no spool where the settings want none.
+        flying: what has been taken to be sent, and is not settled; None where that stands in the spool as well.
+    """
+
+    def __init__(self, settings: BusSettings, dropped: Counter[str]) -> None:
+        self._settings = settings
+        self._dropped = dropped
+        self._outbox: Outbox[Entry] = Outbox(settings.outbox_events, settings.outbox_bytes)
+        self.throttle: Throttle[Entry] = Throttle(settings.channel_rate)
+        self.settlement = Settlement(dropped, self.on_disk)
+        self.spool = Spool(settings) if settings.spool else None
+        self.flying: list[Entry] | None = []
+        self._scanned = -settings.spool_scan
+
+    def __len__(self) -> int:
+        return len(self._outbox)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is anything to send now."""
+        return bool(self._outbox) or self.spool_waiting
+
+    @property
+    def spool_waiting(self) -> bool:
+        """Whether something waits on disk: it goes first."""
+        return self.spool is not None and self.spool.waiting
+
+    def on_disk(self) -> bool:
+        """Whether something of this process waits on disk."""
+        return self.spool is not None and self.spool.own_waiting
+
+    def is_empty(self) -> bool:
+        """Whether nothing waits, wherever."""
+        return not self.settlement.depth and not self.throttle.holding and not self.on_disk()
+
+    # --- in --------------------------------------------------------------------------------------------------
+
+    def put(self, entry: Entry) -> None:
+        """Take an event or mark in."""
+        self.settlement.expect(entry)
+        if entry.keep != "log" and self.throttle.rate:
+            self._throttled(entry)
+            return
+        if self.throttle.holding:
+            self.queue(self.throttle.release(entry.channel, entry.topic))
+        self._push(entry, _now_ms())
+
+    def queue(self, entries: Sequence[Entry]) -> None:
+        """What was held back may go."""
+        if entries:
+            now = _now_ms()
+            for entry in entries:
+                self._push(entry, now)
+
+    def _push(self, entry: Entry, now: int) -> None:
+        dropped = self._outbox.push(entry, now)
+        if dropped:
+            self._make_room(entry, dropped)
+
+    def _make_room(self, entry: Entry, dropped: Sequence[Dropped[Entry]]) -> None:
+        """Note what the outbox dropped; if that is the entry itself, empty the outbox to the disk and try again."""
+        if dropped[-1].reason == "full" and self.spill():
+            dropped = [*dropped[:-1], *self._outbox.push(entry, _now_ms())]
+        self.settlement.drop(dropped)
+
+    def _throttled(self, entry: Entry) -> None:
+        now = time.monotonic()
+        goes, older = self.throttle.admit(entry, now)
+        if older is not None:
+            self.settlement.drop_one(older, "merged")
+        if goes:
+            self._push(entry, _now_ms())
+        elif entry.key is None:
+            self.settlement.limit(entry, self.throttle.rate, self.throttle.retry_after(entry.channel, now))
+
+    def withdraw(self, entry: Entry) -> bool:
+        """Take an entry back, if it has not been taken to be sent."""
+        taken_back = bool(self._outbox.remove(lambda item: item is entry))
+        if taken_back:
+            self.settlement.withdraw(entry)
+        return taken_back
+
+    def spill(self, *, ending: bool = False) -> bool:
+        """Move everything that must not be lost to the disk, in order: so the spool is older than memory, always.
+
+        What is urgent and has nothing there stays.
+
+        Returns whether there is room now.
+        """
+        if self.spool is None:
+            if ending:
+                self.settlement.drop_all("ended")
+            return False
+        waiting = [*(self.flying or ()), *self.settlement.in_order(self._outbox.remove(lambda _: True))]
+        urgent = [] if ending else _urgent(waiting, self.spool.holds)
+        if 2 * len(urgent) < len(waiting):
+            # They go beside the disk, at once; on it they would wait behind the very flood that has filled memory.
+            for entry in urgent:
+                self._outbox.push(entry, _now_ms())
+            stays = set(map(id, urgent))
+            waiting = [entry for entry in waiting if id(entry) not in stays]
+        lasting = [entry for entry in waiting if entry.keep == "log"]
+        kept = self.spool.append(lasting)
+        for entry in lasting[:kept]:
+            self.settlement.spooled(entry)
+        for entry in (*lasting[kept:], *(entry for entry in waiting if entry.keep != "log")):
+            self.settlement.drop_one(entry, "shed" if entry.keep != "log" else "spool")
+        self.flying = None
+        return True
+
+    # --- out -------------------------------------------------------------------------------------------------
+
+    def take(self, limit: int) -> tuple[list[Entry], int]:
+        """Take out what is to be sent next, ``limit`` entries of memory at most; and how many of them stand in the
+        spool.
+        """
+        if self.spool is not None and self.spool.waiting:
+            return self._from_spool(self.spool)
+        batch, expired = self._outbox.pop(limit, self._settings.batch_bytes, _now_ms())
+        if expired:
+            self.settlement.drop(expired)
+        self.flying = batch
+        return batch, 0
+
+    def _from_spool(self, spool: Spool) -> tuple[list[Entry], int]:
+        """What is on disk goes first, in order; beside it what is urgent and of a topic that has nothing there."""
+        now = _now_ms()
+        old = spool.take(self._settings.batch_events)
+        alive = [entry for entry in old if not 0 < entry.expires <= now]
+        self._dropped["expired"] += len(old) - len(alive)
+        urgent, expired = self._outbox.pop_urgent(self._settings.batch_events, spool.holds, now)
+        self.settlement.drop(expired)
+        self.flying = urgent
+        return [*alive, *urgent], len(old)
+
+    def settle(self, members: Sequence[Sequence[Entry]], answers: Sequence[Published | Exception]) -> None:
+        """Note what became of each entry, and tell those who wait for it."""
+        self.settlement.settle(members, answers)
+        if self.flying and not self.settlement.depth:
+            self.flying = []
+        elif self.flying:
+            settled = {id(entry) for entries in members for entry in entries}
+            self.flying = [entry for entry in self.flying if id(entry) not in settled]
+
+    def settle_spool(self, taken: int, *, whole: bool) -> None:
+        """So many that were taken from the disk have been sent; or, not ``whole``, are to be sent again."""
+        if taken and self.spool is not None:
+            if whole:
+                self.spool.done()
+                self.settlement.tell_waiters()
+            else:
+                self.spool.put_back()
+
+    # --- time ------------------------------------------------------------------------------------------------
+
+    def patience(self) -> float | None:
+        """Seconds for which nothing has to be looked at, while nothing comes in."""
+        held = self.throttle.next_due(time.monotonic())
+        scan = self._settings.spool_scan if self.spool is not None else None
+        return min((pause for pause in (held, scan) if pause is not None), default=None)
+
+    def release_due(self) -> None:
+        """What was held back may go by now."""
+        if self.throttle.holding:
+            self.queue(self.throttle.due(time.monotonic()))
+
+    @property
+    def scan_due(self) -> bool:
+        """Whether it is time to look for what processes that are gone have left on the disk."""
+        return self.spool is not None and time.monotonic() - self._scanned >= self._settings.spool_scan
+
+    def scan(self) -> None:
+        """Look for it if it is time. Needs no lock."""
+        if self.spool is not None and self.scan_due:
+            self._scanned = time.monotonic()
+            self.spool.look_for_orphans()
+
+
+def _urgent(waiting: Sequence[Entry], on_disk: Callable[[str], bool]) -> list[Entry]:
+    """Entries of the high lane whose topics have nothing on the disk, or on its way there."""
+    spilled = {entry.topic for entry in waiting if entry.lane > 0}
+    return [entry for entry in waiting if entry.lane == 0 and entry.topic not in spilled and not on_disk(entry.topic)]
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,155 @@
+"""Events and marks of an operation in one call are what they would be one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from eventbus import BusSettings, Event
+from eventbus.emission import EmissionBuilder
+from eventbus.operation import telling
+from eventbus.redis.keys import Keys
+from eventbus.redis.publisher import RedisPublisher
+from eventbus.redis.reader import RedisReader
+from eventbus.redis.runs import lease_of, marks_of, runs
+from eventbus.tally import Mark
+from eventbus.transport import Advance, Write
+
+TOPIC = "user:ann:operation:1"
+BUILDER = EmissionBuilder(BusSettings())
+
+
+class Kept(Event, name="runs.kept"):
+    n: int = 0
+
+
+class State(Event, name="runs.state", keep="latest"):
+    n: int = 0
+
+
+class Live(Event, name="runs.live", keep="nothing"):
+    n: int = 0
+
+
+class Owed(Event, name="runs.owed", deliver="ack"):
+    n: int = 0
+
+
+def write(*events, ids=()):
+    emissions = [
+        BUILDER.build(TOPIC, event, id_=id_)
+        for event, id_ in zip(events, [*ids, *[None] * (len(events) - len(ids))], strict=True)
+    ]
+    return Write("user:ann", emissions)
+
+
+def advance(*marks, op="1"):
+    return Advance("user:ann", op, marks, telling("a label"))
+
+
+STARTED = Mark("started", "a", 1, lease=30_000, about='"task":"a"')
+DONE = Mark("done", "a", 1)
+
+
+@pytest.mark.parametrize(
+    ("requests", "lengths"),
+    [
+        ([write(Live()), advance(STARTED), write(Live()), advance(DONE)], [4]),
+        ([write(Live())], [1]),
+        ([advance(STARTED), advance(DONE, op="2")], [1, 1]),
+        ([advance(STARTED), write(Live()), advance(DONE, op="2")], [2, 1]),
+        ([write(Owed()), advance(STARTED), write(Kept())], [1, 2]),
+        ([write(*[Kept()] * 15), advance(STARTED), write(Kept())], [2, 1]),
+        ([write(*[Kept()] * 40), advance(STARTED)], [1, 1]),
+    ],
+)
+def test_what_goes_together(requests, lengths):
+    found = runs(requests)
+    assert [len(run) for run in found] == lengths
+    assert [request for run in found for request in run] == requests
+
+
+def test_what_begins_and_ends_at_once_needs_no_lease():
+    other = Mark("started", "b", 1, lease=20_000, about='"task":"b"')
+    marks = marks_of([advance(STARTED, other), write(Live()), advance(DONE)])
+    assert marks == [Mark("started", "a", 1), other, DONE]
+    assert lease_of(marks) == 20_000
+    assert lease_of(marks_of([advance(STARTED), write(Live()), advance(DONE)])) == 0
+    # The other way round it runs again.
+    assert lease_of(marks_of([advance(Mark("released", "a")), write(Live()), advance(STARTED)])) == 30_000
+
+
+@pytest.fixture
+def publisher(bus_settings):
+    publisher = RedisPublisher(bus_settings)
+    yield publisher
+    publisher.close()
+
+
+def test_no_operation_is_looked_after_for_a_short_task(bus_settings, publisher, redis_server):
+    leases = Keys(bus_settings.key_prefix).leases
+    publisher.publish([advance(Mark("plan", planned=2)), write(Live()), advance(STARTED), write(Live()), advance(DONE)])
+    assert not redis_server.client.exists(leases)
+    publisher.publish([advance(Mark("started", "b", 1, lease=30_000))])
+    assert redis_server.client.zrange(leases, 0, -1) == [b"user:ann 1"]
+
+
+def test_an_event_whose_id_is_known_is_told_once_among_marks_too(publisher):
+    (first,) = publisher.publish([write(Kept(), ids=("known",))])
+    again = write(Kept(), Kept(), ids=("known", "new"))
+    _, second, _ = publisher.publish([advance(STARTED), again, advance(DONE)])
+    assert first.offsets == [1]
+    assert second.offsets[0] == -1
+    assert second.offsets[1] > 1
+
+
+marks = st.builds(
+    Mark,
+    st.sampled_from(["published", "started", "released", "done", "failed", "revoked"]),
+    st.sampled_from("abc"),
+    st.integers(0, 1),
+    st.booleans(),
+    st.sampled_from([0, 30_000]),
+    st.booleans(),
+    st.sampled_from(["", '"task":"t"']),
+) | st.builds(Mark, st.just("plan"), planned=st.integers(0, 3))
+events = st.sampled_from([Kept, State, Live])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(marks, min_size=1, max_size=3) | st.lists(events, min_size=1, max_size=2), max_size=8))
+def test_together_is_as_one_after_the_other(bus_settings, batches):
+    seen = []
+    for together in (True, False):
+        own = bus_settings.model_copy(update={"key_prefix": f"t{uuid.uuid4().hex[:10]}"})
+        publisher = RedisPublisher(own)
+        requests = [
+            advance(*batch) if isinstance(batch[0], Mark) else write(*(kind(n=i) for kind in batch))
+            for i, batch in enumerate(batches)
+        ]
+        for part in [requests] if together else [[request] for request in requests]:
+            publisher.publish(part)
+        seen.append(asyncio.run(_everything(own, publisher)))
+        publisher.close()
+    assert seen[0] == seen[1]
+
+
+async def _everything(own, publisher):
+    reader = RedisReader(own)
+    try:
+        history = await reader.read("user:ann", 0)
+    finally:
+        await reader.aclose()
+    told = [json.loads(record.event) for record in (*(entry.record for entry in history.log), *history.snapshot)]
+    names = Keys(own.key_prefix).operation("user:ann", "1")
+    counts, leaves, leases = publisher.execute(
+        ("HGETALL", names[0]), ("HGETALL", names[1]), ("ZRANGE", names[2], 0, -1)
+    )
+    times = {b"queued", b"started", b"heard", b"until", b"ended"}
+    pairs = {counts[i]: counts[i + 1] for i in range(0, len(counts), 2) if counts[i] not in times}
+    return [(e["offset"], e["type"], e["data"]) for e in told], pairs, sorted(leaves), leases
