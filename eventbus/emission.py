@@ -126,11 +126,7 @@ class EmissionBuilder:
             TooLarge: over ``max_event_bytes``.
         """
         if not isinstance(payload, Event):
-            raise InvalidPayload(
-                f"payload must be an instance of an Event class, not {type(payload).__name__}; "
-                "declare class Name(Event, name=…) and pass Name(…)",
-                field="payload",
-            )
+            raise _no_event(payload)
         policy = payload.policy()
         now = time.time_ns() // 1000 if now_us is None else now_us
         channel = channel_of(topic)
@@ -143,11 +139,7 @@ class EmissionBuilder:
         key = conflation_key(topic, payload, policy) if policy.keep == "latest" else None
         ack = policy.deliver == "ack"
         if ack and not channel.startswith("user:"):
-            raise InvalidPayload(
-                f'event {policy.name} has deliver="ack", a promise to one person, and {channel} has many readers; '
-                "emit it to each user, or declare a type of its own for the broadcast",
-                field="payload",
-            )
+            raise _promised_to_many(policy, channel)
         header = routing_header(
             lane=lane,
             keep=policy.keep,
@@ -197,3 +189,19 @@ def conflation_key(topic: str, payload: Event, policy: Policy) -> str:
             value = hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         parts.append(value)
     return "/".join(parts)
+
+
+def _no_event(payload: object) -> InvalidPayload:
+    return InvalidPayload(
+        f"payload must be an instance of an Event class, not {type(payload).__name__}; "
+        "declare class Name(Event, name=…) and pass Name(…)",
+        field="payload",
+    )
+
+
+def _promised_to_many(policy: Policy, channel: str) -> InvalidPayload:
+    return InvalidPayload(
+        f'event {policy.name} has deliver="ack", a promise to one person, and {channel} has many readers; '
+        "emit it to each user, or declare a type of its own for the broadcast",
+        field="payload",
+    )

@@ -90,7 +90,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let the sessions go first: uvicorn would close its port, so that nobody hears "not ready", and then all."""
-        leaving = asyncio.create_task(self._gateway.leave())
+        leaving = asyncio.create_task(self._gateway.departure.leave())
         while not leaving.done() and not self.force_exit:
             await asyncio.wait([leaving], timeout=0.1)
         if self.force_exit:

@@ -1,8 +1,4 @@
-"""Bringing sessions and channels up to date: history is read, and joined with what is live.
-
-A session that comes (or comes back) gets its own reading; a channel that has missed something is read once for all its
-sessions, who notice nothing.
-"""
+"""Bringing sessions up to date: one that comes, or comes back, gets what it has missed, joined with what is live."""
 
 from __future__ import annotations
 
@@ -15,15 +11,17 @@ from functools import partial
 
 from eventbus.cursor import Position
 from eventbus.errors import InvalidRecord, TransportError
-from eventbus.history import History, Page
+from eventbus.history import History
 from eventbus.resume import resume
 from eventbus.topics import channel_of
-from eventbus.transport import Reader, Subscriber
+from eventbus.transport import Subscriber
 from webui_adapter.clock import Clock
 from webui_adapter.closecodes import CloseCode
 from webui_adapter.commands import Subscribe
 from webui_adapter.hub import Channel, Hub
 from webui_adapter.letterbox import Letterbox
+from webui_adapter.readings import NO_PAST, Extent, Readings, extent
+from webui_adapter.repairs import PAUSE_MAX, Repairs
 from webui_adapter.session import Session
 from webui_adapter.states import State
 from webui_adapter.view import View
@@ -34,8 +32,6 @@ log = logging.getLogger(__name__)
 
 _READ_TRIES = 8
 _MISFITS = 3
-_PAUSE_MIN, _PAUSE_MAX = 0.1, 2.0
-_REPAIRED_WITHIN = 10.0
 
 
 class CatchUp:
@@ -44,14 +40,14 @@ class CatchUp:
     ``spawn`` runs a coroutine, ``changed`` is called when sessions have something to write.
 
     Attributes:
-        losses: how often the subscription was broken; a reading from before does not show what was lost meanwhile.
+        repairs: of the channels; a session waits for its channel's, and is served from it.
     """
 
     def __init__(
         self,
         hub: Hub,
         subscriber: Subscriber,
-        reader: Reader,
+        readings: Readings,
         clock: Clock,
         spawn: Callable[[Coroutine[object, object, None]], None],
         changed: Callable[[], None],
@@ -59,17 +55,14 @@ class CatchUp:
     ) -> None:
         self._hub = hub
         self._subscriber = subscriber
-        self._reader = reader
+        self._readings = readings
         self._clock = clock
         self._spawn = spawn
         self._changed = changed
         self._letterbox = letterbox
-        self._repairs: dict[str, asyncio.Task[None]] = {}
-        self._readings: dict[tuple[str, int | None, Page | None], asyncio.Task[History]] = {}
         # Who came while their channel was on repair: they are served when it is live.
         self._newcomers: dict[str, list[tuple[Session, View]]] = {}
-        self._doubted: set[str] = set()
-        self.losses = 0
+        self.repairs = Repairs(hub, subscriber, readings, clock, self, changed, letterbox)
 
     # --- sessions --------------------------------------------------------------------------------------------
 
@@ -90,7 +83,7 @@ class CatchUp:
             self._begin(session, channel, view)
         else:
             self._newcomers.setdefault(name, []).append((session, view))
-            self.repair(channel)
+            self.repairs.repair(channel)
 
     def _begin(self, session: Session, channel: Channel, view: View, history: History | None = None) -> None:
         """Serve a subscription of a channel that is live: from a reading, from memory, or by a task that reads."""
@@ -128,11 +121,8 @@ class CatchUp:
             if self._letterbox is not None:
                 self._letterbox.forget(name)
             self._newcomers.pop(name, None)
-            self._doubted.discard(name)
             self._subscriber.unsubscribe(name)
-            repair = self._repairs.pop(name, None)
-            if repair is not None:
-                repair.cancel()
+            self.repairs.abandon(name)
 
     async def _replay(self, session: Session, channel: Channel, view: View) -> None:
         """Read history until it joins up with what is live, and hand it over.
@@ -145,17 +135,17 @@ class CatchUp:
             if await _when_idle(session, partial(self._replay_at_once, session, channel, view)):
                 break
             if not channel.live:
-                await self._live_again(channel)
+                await self.repairs.live_again(channel)
                 continue
             if tries == _READ_TRIES:
                 session.close(CloseCode.TOO_SLOW, "history and live events did not join up; resume with the cursor")
                 break
             try:
-                history = await self._read(channel.name, view.after, _page(session, view))
+                history = await self._readings.shared(channel.name, extent(session, view))
             except (TransportError, InvalidRecord) as error:
                 # However long Redis is away: the session waits, and has been told why.
                 log.warning("history of %s cannot be read: %s", channel.name, error)
-                await asyncio.sleep(random.uniform(0, _PAUSE_MAX))  # noqa: S311 - spreads retries
+                await asyncio.sleep(random.uniform(0, PAUSE_MAX))  # noqa: S311 - spreads retries
                 continue
             tries, since = tries + 1, view.since
             if await _when_idle(session, partial(self._hand_over, session, channel, view, history)):
@@ -166,7 +156,7 @@ class CatchUp:
             # A publication may be on its way that explains it; three readings in a row did not see one.
             misfits = misfits + 1 if _of_another_life(channel, history) else 0
             if misfits == _MISFITS:
-                self.mend(channel, history.position)
+                self.repairs.mend(channel, history.position)
         self._changed()
 
     def _owes(self, session: Session, channel: Channel, view: View) -> bool:
@@ -185,13 +175,13 @@ class CatchUp:
         """
         while self._letterbox is not None and _wanted(session, channel, view) and self._owes(session, channel, view):
             if not channel.live:
-                await self._live_again(channel)
+                await self.repairs.live_again(channel)
                 continue
             try:
                 owed = await self._letterbox.fetch(channel.name)
             except (TransportError, InvalidRecord) as error:
                 log.warning("what is owed on %s cannot be read: %s", channel.name, error)
-                await asyncio.sleep(random.uniform(0, _PAUSE_MAX))  # noqa: S311 - spreads retries
+                await asyncio.sleep(random.uniform(0, PAUSE_MAX))  # noqa: S311 - spreads retries
                 continue
             view.owed = replace(owed, records=self._hub.sieve.carried(channel.name, owed.records))
             view.drained = True
@@ -234,155 +224,25 @@ class CatchUp:
             self.subscribe(session, view.waiting.pop(0))
         return True
 
-    async def _read(self, name: str, after: int | None, page: Page | None) -> History:
-        """Read history once for all who ask for the same at the same time."""
-        key = (name, after, page)
-        task = self._readings.get(key)
-        if task is None:
-            task = self._readings[key] = asyncio.create_task(self._read_anew(name, after, page))
-            task.add_done_callback(lambda _: self._readings.pop(key, None))
-        return await asyncio.shield(task)
+    # --- newcomers -------------------------------------------------------------------------------------------
 
-    async def _read_anew(self, name: str, after: int | None, page: Page | None) -> History:
-        return self._hub.sieve.history(name, await self._reader.read(name, after, page))
-
-    # --- channels --------------------------------------------------------------------------------------------
-
-    def suspend_all(self) -> None:
-        """The subscription is broken: nothing is live until it has been read."""
-        self.losses += 1
-        for channel in self._hub.channels.values():
-            self._hub.suspend(channel)
-
-    def repair_all(self) -> None:
-        """The subscription is back: read what every channel has missed."""
-        self.suspend_all()
-        for channel in list(self._hub.channels.values()):
-            self.repair(channel)
-
-    def repair(self, channel: Channel) -> None:
-        """Begin to bring a channel up to date, unless that is under way."""
-        name = channel.name
-        if name not in self._repairs:
-            task = asyncio.create_task(self._repair(channel))
-            self._repairs[name] = task
-            task.add_done_callback(lambda done: self._repair_ended(name, done))
-
-    def mend(self, channel: Channel, found: Position) -> None:
-        """Redis has another position for a channel than we do, and nothing is on its way that explains it."""
-        log.info("channel %s has position %s in Redis, %s here", channel.name, found, channel.position)
-        if found.epoch:
-            # Whatever the reason, maybe the server no longer counts us among those who listen.
-            self._doubted.add(channel.name)
-            self._hub.suspend(channel)
-            self.repair(channel)
-        else:
-            self._hub.forgotten(channel)
-            self._changed()
-
-    async def repaired(self) -> None:
-        """Wait until the channels that are on repair now are up to date; not for ever, one may be past repair."""
-        if self._repairs:
-            await asyncio.wait(list(self._repairs.values()), timeout=_REPAIRED_WITHIN)
-
-    def cancel(self) -> None:
-        """End everything that is under way."""
-        for task in (*self._repairs.values(), *self._readings.values()):
-            task.cancel()
-
-    def position(self, name: str) -> Position | None:
-        """Where a channel stands, if it is live here."""
-        channel = self._hub.channels.get(name)
-        return channel.position if channel is not None and channel.live else None
-
-    async def _live_again(self, channel: Channel) -> None:
-        self.repair(channel)
-        await asyncio.wait([self._repairs[channel.name]])
-        if not channel.live and self._hub.channels.get(channel.name) is channel:
-            await asyncio.sleep(random.uniform(0, _PAUSE_MAX))  # noqa: S311 - spreads retries
-
-    def _repair_ended(self, name: str, task: asyncio.Task[None]) -> None:
-        if self._repairs.get(name) is task:
-            del self._repairs[name]
-        if task.cancelled():
-            return
-        channel = self._hub.channels.get(name)
-        if task.exception() is not None:
-            log.error("repair of %s failed", name, exc_info=task.exception())
-        elif channel is not None and not channel.live:
-            self.repair(channel)  # it fell ill again between the task's last step and this
-
-    async def _repair(self, channel: Channel) -> None:
-        pause = _PAUSE_MIN
-        history, after, page = None, None, None
-        while not channel.live:
-            losses = self.losses
-            try:
-                if channel.position is None or channel.name in self._doubted:
-                    await self._subscriber.subscribe(channel.name)
-                    self._doubted.discard(channel.name)
-                after, page = self._first_reading(channel)
-                history = await self._read_anew(channel.name, after, page)
-            except (TransportError, InvalidRecord) as error:
-                log.info("channel %s cannot be read yet: %s", channel.name, error)
-                await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads retries
-                pause = min(pause * 2, _PAUSE_MAX)
-                continue
-            if losses != self.losses:
-                continue
-            resumption = self._hub.repair(channel, history, int(self._clock.wall() * 1000))
-            if self._letterbox is not None and resumption is not None:
-                self._note_owed(self._letterbox, channel.name, owed=history.owed)
-            if resumption is not None and resumption.gap is not None:
-                for session in self._hub.sessions_of(channel):
-                    session.interrupt(channel.name, resumption)
-        self._serve_newcomers(channel, history, after, page)
-        self._changed()
-
-    def _first_reading(self, channel: Channel) -> tuple[int | None, Page | None]:
-        """From where to read a channel, and how much: one that is new here, as far back as its first reader needs it.
-
-        Who comes back with a cursor is most often the only one of their channel: that spares a second reading.
-        """
-        if channel.position is not None:
-            return channel.offset, None
+    def first_extent(self, channel: Channel) -> Extent:
+        """See ``Newcomers``. Who comes back with a cursor is most often the only one: that spares a second reading."""
         for session, view in self._newcomers.get(channel.name, ()):
             if view.after is not None:
-                return view.after, _page(session, view)
-        return None, None
+                return extent(session, view)
+        return NO_PAST
 
-    def _serve_newcomers(self, channel: Channel, history: History | None, after: int | None, page: Page | None) -> None:
+    def serve(self, channel: Channel, history: History | None, read: Extent) -> None:
+        """See ``Newcomers``."""
         for session, view in self._newcomers.pop(channel.name, ()):
-            fits = after is not None and (view.after, _page(session, view)) == (after, page)
+            fits = read.after is not None and extent(session, view) == read
             self._begin(session, channel, view, history if fits else None)
-
-    def _note_owed(self, letterbox: Letterbox, name: str, *, owed: bool) -> None:
-        """Most users are owed nothing: known from the channel's reading, it spares each newcomer a question."""
-        if not owed:
-            letterbox.owes_nothing(name)
-        elif letterbox.empty(name):
-            # It came while nobody heard, and maybe no log has it any more: what is asked about is sent again.
-            letterbox.forget(name)
-            self._spawn(self._learn_owed(letterbox, name))
-
-    async def _learn_owed(self, letterbox: Letterbox, name: str) -> None:
-        try:
-            await letterbox.fetch(name)
-        except (TransportError, InvalidRecord) as error:
-            log.warning("what is owed on %s cannot be read: %s", name, error)
-            letterbox.forget(name)  # the next newcomer asks
 
 
 def _wanted(session: Session, channel: Channel, view: View) -> bool:
     """Whether the view is still the session's, and waits for its history."""
     return session.state is not State.CLOSED and session.views.get(channel.name) is view and view.bringing is not None
-
-
-def _page(session: Session, view: View) -> Page | None:
-    """How much is read at once. One who wants an older past beside what has come already gets it in one piece."""
-    if view.since is None or (view.settled and view.delivered != view.since.offset):
-        return None
-    return Page(session.settings.replay_events, session.settings.replay_bytes)
 
 
 def _has_overtaken(view: View, history: History) -> bool:

@@ -179,4 +179,4 @@ class DirectConnection(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """The server is leaving: the gateway lets its sessions go one by one, with a code of ours."""
-        self._gateway.shutdown()
+        self._gateway.departure.leave_soon()

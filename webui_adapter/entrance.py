@@ -44,7 +44,7 @@ def admit(
     if not origin_allowed(headers.get("origin"), headers.get("host"), settings.allowed_origins, cookie=by_cookie):
         gateway.counters["refused.origin"] += 1
         raise HandshakeRefused(403, "this origin may not connect")
-    if gateway.admission.full or gateway.leaving:
+    if gateway.admission.full or gateway.departure.begun:
         gateway.counters["refused.full"] += 1
         raise HandshakeRefused(503, "this instance takes no more connections", {"Retry-After": "1"})
     try:

@@ -175,13 +175,7 @@ class Hub:
         if buffered is None:
             return None
         here = history.position
-        live = [
-            record
-            for publication in buffered
-            if publication.epoch == here.epoch
-            for record in publication.records
-            if record.offset > here.offset
-        ]
+        live = _since(here, buffered)
         resumption = resume(channel.position, history, live, now_ms)
         # Was the channel born (anew) between the reading and now, or did something get lost since?
         reborn = bool(buffered) and buffered[-1].epoch != here.epoch
@@ -268,3 +262,13 @@ class Hub:
             taken += session.take_some(batch)
             self.settle(channel.name, session)
         return taken
+
+
+def _since(here: Position, publications: Sequence[Publication]) -> list[Record]:
+    return [
+        record
+        for publication in publications
+        if publication.epoch == here.epoch
+        for record in publication.records
+        if record.offset > here.offset
+    ]

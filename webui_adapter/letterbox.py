@@ -62,9 +62,21 @@ class Letterbox:
         """Whether it is known that the user of this channel is owed nothing."""
         return self._owed.get(channel) == {}
 
-    def owes_nothing(self, channel: str) -> None:
-        """A reading of the channel, which was heard of before it, has shown that nothing is owed."""
-        self._known(channel)
+    def opened(self, channel: str, *, owed: bool) -> None:
+        """The channel has been read, and whether its user is owed something: most are not, which spares a question."""
+        if not owed:
+            self._known(channel)  # it was heard of before the reading
+        elif self.empty(channel):
+            # It came while nobody heard, and maybe no log has it any more: what is asked about is sent again.
+            self.forget(channel)
+            self._spawn(self._learn(channel))
+
+    async def _learn(self, channel: str) -> None:
+        try:
+            await self.fetch(channel)
+        except (TransportError, InvalidRecord) as error:
+            log.warning("what is owed on %s cannot be read: %s", channel, error)
+            self.forget(channel)  # the next newcomer asks
 
     async def fetch(self, channel: str) -> Owed:
         """What the user is owed. Raises Unavailable, Refused, InvalidRecord."""

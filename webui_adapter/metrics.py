@@ -52,7 +52,7 @@ class _GatewayCollector(Collector):
         hub = self._gateway.hub
         yield CounterMetricFamily("eventbus_deliveries", "Events handed to sessions", value=hub.deliveries)
         yield CounterMetricFamily("eventbus_events", "Events received from Redis", value=hub.events)
-        latency = self._gateway.latency
+        latency = self._gateway.listening.latency
         yield HistogramMetricFamily(
             "eventbus_delivery_latency_seconds",
             "From emit to the gateway's socket, per delivery",
@@ -78,7 +78,7 @@ class _GatewayCollector(Collector):
         yield degraded
 
     def _letters(self) -> Iterator[Metric]:
-        sweeper = self._gateway.sweeper
+        sweeper = self._gateway.upkeep.sweeper
         if sweeper is None:
             return
         yield GaugeMetricFamily("eventbus_sweeper", "1 if this instance holds the lease", value=int(sweeper.sweeping))

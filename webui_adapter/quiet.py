@@ -15,8 +15,8 @@ from itertools import islice
 from eventbus.cursor import Position
 from eventbus.errors import TransportError
 from eventbus.transport import Reader
-from webui_adapter.catchup import CatchUp
 from webui_adapter.hub import Hub
+from webui_adapter.repairs import Repairs
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.watch import Watch
 
@@ -33,14 +33,14 @@ class QuietCheck:
         settings: GatewaySettings,
         hub: Hub,
         reader: Reader,
-        catchup: CatchUp,
+        repairs: Repairs,
         watch: Watch,
         counters: Counter[str],
     ) -> None:
         self._settings = settings
         self._hub = hub
         self._reader = reader
-        self._catchup = catchup
+        self._repairs = repairs
         self._watch = watch
         self._counters = counters
         self._before: dict[str, Position] = {}
@@ -78,4 +78,4 @@ class QuietCheck:
             # One that has gone on meanwhile shows its holes by itself.
             if channel is not None and channel.live and channel.position == batch[name]:
                 self._counters["check.missed"] += 1
-                self._catchup.mend(channel, found[name])
+                self._repairs.mend(channel, found[name])

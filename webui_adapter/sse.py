@@ -86,7 +86,7 @@ def serve_sse(gateway: Gateway, request: Request) -> Response:
     refused = refusal(gateway, request)
     if refused is not None:
         return refused
-    if gateway.admission.full or gateway.leaving:
+    if gateway.admission.full or gateway.departure.begun:
         gateway.counters["refused.full"] += 1
         return PlainTextResponse(
             "this instance takes no more connections", 503, {"Retry-After": "1", **cors(gateway, request)}
@@ -122,7 +122,7 @@ class SessionStream(StreamingResponse):
         session = gateway.connect(FRAMING)
         extension = scope.get("extensions", {}).get(EXTENSION)
         protocol = None if extension is None else cast("EventBusHttpProtocol", extension["protocol"])
-        cut = None if protocol is None else protocol.take_over(gateway.shutdown)
+        cut = None if protocol is None else protocol.take_over(gateway.departure.leave_soon)
         line = PullLine(session, gateway.settings.write_high, sse_comment(), cut)
         gateway.attach_line(session, line)
         gateway.authenticate(session, self._token, self._cursor, self._topics)

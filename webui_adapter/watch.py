@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from eventbus.errors import TransportError
 from eventbus.transport import Probe, Subscriber
-from webui_adapter.catchup import CatchUp
 from webui_adapter.condition import Condition, Trouble
+from webui_adapter.repairs import Repairs
 from webui_adapter.settings import GatewaySettings
 
 __all__ = ["Watch"]
@@ -56,7 +56,7 @@ class Watch:
         self,
         settings: GatewaySettings,
         instance: str,
-        catchup: CatchUp,
+        repairs: Repairs,
         subscriber: Subscriber,
         probe: Probe | None,
         counters: Counter[str],
@@ -67,7 +67,7 @@ class Watch:
         """Without a probe (a broker in this process), to be subscribed is to be well."""
         self._settings = settings
         self._instance = instance
-        self._catchup = catchup
+        self._repairs = repairs
         self._subscriber = subscriber
         self._probe = probe
         self._counters = counters
@@ -89,12 +89,12 @@ class Watch:
         self._subscribed.clear()
         self._counters["redis.lost"] += 1
         log.warning("Redis is lost: %s; the sessions stay", reason)
-        self._catchup.suspend_all()
+        self._repairs.suspend_all()
         self.condition.begin(Trouble.LOST, _LOST)
 
     def restored(self) -> None:
         """See ``Listener``. That it is subscribed is not said to anybody before a probe has proved it."""
-        self._catchup.repair_all()
+        self._repairs.repair_all()
         if self._probe is None:
             self._spawn(self._heard())
         self._soon.set()
@@ -178,8 +178,8 @@ class Watch:
             return
         losses = self._losses
         if Trouble.DEAF in self.condition:
-            self._catchup.repair_all()
-        await self._catchup.repaired()
+            self._repairs.repair_all()
+        await self._repairs.repaired()
         if losses == self._losses:
             log.info("Redis is subscribed, and what is published arrives")
             self.condition.end(*_UNWELL)

@@ -106,7 +106,7 @@ class PushLine:
 
     def shutdown(self) -> None:
         """See ``Owner``."""
-        self._gateway.shutdown()
+        self._gateway.departure.leave_soon()
 
 
 def send_what_waits(session: Session, line: Line, limit_bytes: int) -> None:

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qs
 
 import jwt
-import redis
-import uvicorn
 from asgiref.sync import async_to_sync
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.layers import get_channel_layer
@@ -24,7 +21,9 @@ from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.conf import settings
 from django.urls import path
 
-from bench.contenders.contract import SECRET, Command, Contender, Emission, Launch
+from bench.contenders.contract import SECRET, Contender, Emission, Publisher
+from bench.contenders.messages import Answered, messages_of
+from bench.contenders.serving import serve, served
 from bench.ticks import envelope
 
 __all__ = ["DJANGO_CHANNELS"]
@@ -70,21 +69,13 @@ def _message(emission: Emission) -> dict[str, str]:
     return {"type": "tick", "text": json.dumps(envelope(emission), separators=(",", ":"))}
 
 
-class _Publisher:
+def _publisher(redis_url: str) -> Publisher:
     """What the layer's `group_send` publishes, in a pipeline."""
-
-    def __init__(self, redis_url: str) -> None:
-        self._layer = RedisPubSubChannelLayer(hosts=[redis_url])
-        self._redis = redis.Redis.from_url(redis_url)
-
-    def publish(self, batch: Sequence[Emission]) -> None:
-        pipeline = self._redis.pipeline(transaction=False)
-        for emission in batch:
-            pipeline.publish(f"asgi__group__{_group(emission)}", self._layer.serialize(_message(emission)))
-        pipeline.execute()
+    layer = RedisPubSubChannelLayer(hosts=[redis_url])
+    return messages_of(lambda event: (f"asgi__group__{_group(event)}", layer.serialize(_message(event))))(redis_url)
 
 
-class _Emitter:
+class _Emitter(Answered):
     """As the documentation has it for code that is not async, such as a task."""
 
     def __init__(self, redis_url: str) -> None:
@@ -94,31 +85,16 @@ class _Emitter:
     def emit(self, emission: Emission) -> None:
         self._send(_group(emission), _message(emission))
 
-    def wait(self, behind: int) -> None:
-        """Nothing to wait for: `emit` returns when Redis has answered."""
-
-
-def _command(launch: Launch) -> Command:
-    argv = [sys.executable, "-m", "bench.contenders.django_channels", str(launch.port)]
-    return Command(argv, {"BENCH_REDIS_URL": launch.redis_url})
-
 
 DJANGO_CHANNELS = Contender(
     name="channels",
     title="Django Channels + channels_redis",
     dialect="plain",
     path="/ws",
-    command=_command,
-    publisher=_Publisher,
+    command=served("django_channels"),
+    publisher=_publisher,
     emitter=_Emitter,
 )
 
 if __name__ == "__main__":
-    uvicorn.run(
-        create_app(os.environ["BENCH_REDIS_URL"]),
-        host="127.0.0.1",
-        port=int(sys.argv[1]),
-        log_level="warning",
-        access_log=False,
-        lifespan="off",
-    )
+    serve(create_app, lifespan="off")

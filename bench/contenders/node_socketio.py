@@ -6,14 +6,13 @@ Published from Python as its own emitter does it (`@socket.io/redis-emitter`): M
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import msgpack  # type: ignore[import-untyped]  # it has none
-import redis
 
 from bench.contenders.contract import SECRET, Command, Contender, Emission, Launch
+from bench.contenders.messages import messages_of
 from bench.ticks import NAME, envelope
 
 __all__ = ["NODE_SOCKETIO"]
@@ -35,23 +34,6 @@ def _message(emission: Emission) -> tuple[str, bytes]:
     return channel, msgpack.packb(["emitter", packet, {"rooms": rooms, "except": [], "flags": {}}])
 
 
-class _Publisher:
-    def __init__(self, redis_url: str) -> None:
-        self._redis = redis.Redis.from_url(redis_url)
-
-    def publish(self, batch: Sequence[Emission]) -> None:
-        pipeline = self._redis.pipeline(transaction=False)
-        for emission in batch:
-            pipeline.publish(*_message(emission))
-        pipeline.execute()
-
-    def emit(self, emission: Emission) -> None:
-        self._redis.publish(*_message(emission))
-
-    def wait(self, behind: int) -> None:
-        """Nothing to wait for: `emit` returns when Redis has answered."""
-
-
 def _command(launch: Launch) -> Command:
     argv = ["node", str(_FOLDER / "server.mjs"), str(launch.port), launch.redis_url, SECRET]
     return Command(argv, {"NODE_ENV": "production"})
@@ -63,6 +45,6 @@ NODE_SOCKETIO = Contender(
     dialect="socketio",
     path="/socket.io/?EIO=4&transport=websocket",
     command=_command,
-    publisher=_Publisher,
-    emitter=_Publisher,
+    publisher=messages_of(_message),
+    emitter=messages_of(_message),
 )

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
 import jwt
 import redis
 import redis.asyncio
-import uvicorn
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
-from bench.contenders.contract import SECRET, Command, Contender, Emission, Launch
+from bench.contenders.contract import SECRET, Contender, Emission
+from bench.contenders.messages import messages_of
+from bench.contenders.serving import serve, served
 from bench.ticks import envelope
 
 __all__ = ["PLAIN_FASTAPI"]
@@ -94,34 +93,9 @@ def create_app(redis_url: str) -> FastAPI:
     return app
 
 
-class _Publisher:
-    def __init__(self, redis_url: str) -> None:
-        self._redis = redis.Redis.from_url(redis_url)
-
-    def publish(self, batch: Sequence[Emission]) -> None:
-        pipeline = self._redis.pipeline(transaction=False)
-        for emission in batch:
-            pipeline.publish(_channel(emission), _text(emission))
-        pipeline.execute()
-
-    def emit(self, emission: Emission) -> None:
-        self._redis.publish(_channel(emission), _text(emission))
-
-    def wait(self, behind: int) -> None:
-        """Nothing to wait for: `emit` returns when Redis has answered."""
-
-
-def _channel(emission: Emission) -> str:
-    return _EVERYBODY if emission.user is None else _TO_USER + emission.user
-
-
-def _text(emission: Emission) -> str:
-    return json.dumps(envelope(emission), separators=(",", ":"))
-
-
-def _command(launch: Launch) -> Command:
-    argv = [sys.executable, "-m", "bench.contenders.plain_fastapi", str(launch.port)]
-    return Command(argv, {"BENCH_REDIS_URL": launch.redis_url})
+def _message(emission: Emission) -> tuple[str, bytes]:
+    channel = _EVERYBODY if emission.user is None else _TO_USER + emission.user
+    return channel, json.dumps(envelope(emission), separators=(",", ":")).encode()
 
 
 PLAIN_FASTAPI = Contender(
@@ -129,16 +103,10 @@ PLAIN_FASTAPI = Contender(
     title="plain FastAPI + redis-py",
     dialect="plain",
     path="/ws",
-    command=_command,
-    publisher=_Publisher,
-    emitter=_Publisher,
+    command=served("plain_fastapi"),
+    publisher=messages_of(_message),
+    emitter=messages_of(_message),
 )
 
 if __name__ == "__main__":
-    uvicorn.run(
-        create_app(os.environ["BENCH_REDIS_URL"]),
-        host="127.0.0.1",
-        port=int(sys.argv[1]),
-        log_level="warning",
-        access_log=False,
-    )
+    serve(create_app)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import jwt
 import redis
 import socketio  # type: ignore[import-untyped]  # it has none
-import uvicorn
 
-from bench.contenders.contract import SECRET, Command, Contender, Emission, Launch
+from bench.contenders.contract import SECRET, Contender, Emission
+from bench.contenders.messages import Answered
+from bench.contenders.serving import serve, served
 from bench.ticks import NAME, envelope
 
 __all__ = ["PYTHON_SOCKETIO"]
@@ -59,20 +58,12 @@ class _Publisher:
         self._batches.flush()
 
 
-class _Emitter:
+class _Emitter(Answered):
     def __init__(self, redis_url: str) -> None:
         self._plain = socketio.RedisManager(redis_url, write_only=True)
 
     def emit(self, emission: Emission) -> None:
         self._plain.emit(NAME, envelope(emission), room=emission.user)
-
-    def wait(self, behind: int) -> None:
-        """Nothing to wait for: `emit` returns when Redis has answered."""
-
-
-def _command(launch: Launch) -> Command:
-    argv = [sys.executable, "-m", "bench.contenders.python_socketio", str(launch.port)]
-    return Command(argv, {"BENCH_REDIS_URL": launch.redis_url})
 
 
 PYTHON_SOCKETIO = Contender(
@@ -80,16 +71,10 @@ PYTHON_SOCKETIO = Contender(
     title="python-socketio + Redis",
     dialect="socketio",
     path="/socket.io/?EIO=4&transport=websocket",
-    command=_command,
+    command=served("python_socketio"),
     publisher=_Publisher,
     emitter=_Emitter,
 )
 
 if __name__ == "__main__":
-    uvicorn.run(
-        create_app(os.environ["BENCH_REDIS_URL"]),
-        host="127.0.0.1",
-        port=int(sys.argv[1]),
-        log_level="warning",
-        access_log=False,
-    )
+    serve(create_app)

@@ -340,7 +340,7 @@ async def test_a_deserted_channel_is_not_subscribed_to_again() -> None:
         own.reader.error = Unavailable("away")
         line = own.connect()
         await eventually(lambda: own.reader.reads, "the first try")
-        repair = own.gateway._catchup._repairs[USER]
+        repair = own.gateway._catchup.repairs._under_way[USER]
         own.gateway.disconnect(line.session, 1006)
         await turns()
         assert repair.cancelled()
@@ -442,9 +442,9 @@ async def test_a_session_that_ends_while_it_is_brought_up_to_date_leaves_nothing
         assert not gateway.hub.channels
         assert all(line.session.line is None for line in lines)
         assert not gateway._catchup._newcomers
-        assert not gateway._wheel._where
-        assert not gateway._catchup._readings
-        assert not gateway._catchup._repairs
+        assert not gateway._timer._wheel._where
+        assert not gateway._readings._under_way
+        assert not gateway._catchup.repairs._under_way
         assert gateway.admission.connections == 0
         assert not gateway.admission._of_user
         assert not own.broker._listening[USER]
@@ -505,9 +505,11 @@ async def test_all_events_of_a_turn_go_out_in_one_write() -> None:
 
         line.flush = counted
         for n in range(10):
-            own.gateway.received(USER, f"5f {n}\n{n + 1} n log 0 0 gw.note {ONE} -\n".encode() + _event(n + 1))
+            own.gateway.listening.received(
+                USER, f"5f {n}\n{n + 1} n log 0 0 gw.note {ONE} -\n".encode() + _event(n + 1)
+            )
         assert flushes == []
-        own.gateway.turn_ended()
+        own.gateway.listening.turn_ended()
         assert flushes == [11], "the word of the channel's beginning and ten events"
         assert line.page.got("gw.note") == list(range(1, 11))
 
@@ -527,12 +529,12 @@ async def test_what_was_missed_while_deaf_comes_with_the_repair() -> None:
         own.publish(Note(n=1))
         await eventually(lambda: line.page.got("gw.note") == [1], "the event")
         own.subscriber.deaf = True
-        own.gateway.lost("a test")
+        own.gateway.listening.lost("a test")
         assert line.page.words[-1]["type"] == "bus.degraded"
         assert own.gateway.not_ready == "the gateway has lost Redis"
         own.publish(Note(n=2))
         own.subscriber.deaf = False
-        own.gateway.restored()
+        own.gateway.listening.restored()
         await eventually(lambda: line.page.said("bus.restored"), "the word")
         assert line.page.got("gw.note") == [1, 2]
         assert own.gateway.not_ready is None
@@ -559,7 +561,7 @@ async def test_what_cannot_be_read_on_the_way_is_dropped_and_counted() -> None:
         line = own.connect()
         await own.settled(line)
         for payload in (b"", b"nonsense", b"5f x", b"5f 0\n1 n log", b"5f 0\n2 n log 0 0 a.b user:ann:x -\n{}"):
-            own.gateway.received(USER, payload)
+            own.gateway.listening.received(USER, payload)
         assert own.gateway.counters["drop.undecodable"] == 5
         own.publish(Note(n=1))
         await eventually(lambda: line.page.got("gw.note") == [1], "the event")
@@ -588,14 +590,14 @@ async def test_a_reading_from_before_a_loss_makes_no_channel_whole() -> None:
         own.publish(Note(n=1))
         await eventually(lambda: line.page.got("gw.note") == [1], "the event")
         own.reader.hold()
-        own.gateway.lost("first")
-        own.gateway.restored()
+        own.gateway.listening.lost("first")
+        own.gateway.listening.restored()
         await eventually(lambda: own.reader.read_and_held, "the reading of the repair")
         own.subscriber.deaf = True
-        own.gateway.lost("second")
+        own.gateway.listening.lost("second")
         own.publish(Note(n=2))
         own.subscriber.deaf = False
-        own.gateway.restored()
+        own.gateway.listening.restored()
         own.reader.let_go()
         await eventually(lambda: line.page.got("gw.note") == [1, 2], "what was published between the two")
 
@@ -605,15 +607,15 @@ async def test_restored_is_not_said_when_redis_is_lost_again() -> None:
         line = own.connect()
         await own.settled(line)
         own.reader.hold()
-        own.gateway.lost("first")
-        own.gateway.restored()
+        own.gateway.listening.lost("first")
+        own.gateway.listening.restored()
         await eventually(lambda: own.reader.read_and_held, "the reading of the repair")
-        own.gateway.lost("second")
+        own.gateway.listening.lost("second")
         own.reader.let_go()
         await turns(50)
         assert line.page.said("bus.restored") == []
         assert own.gateway.not_ready
-        own.gateway.restored()
+        own.gateway.listening.restored()
         await eventually(lambda: len(line.page.said("bus.restored")) == 1, "the word")
 
 
@@ -626,22 +628,22 @@ async def test_nobody_is_closed_for_being_brought_up_to_date_when_redis_is_lost(
         own.reader.hold()
         line = own.connect(f"{USER}=0")
         await eventually(lambda: own.reader.read_and_held, "the reading")
-        own.gateway.lost("a test")
+        own.gateway.listening.lost("a test")
         own.reader.let_go()
         await turns(100)
         assert line.closed is None
-        own.gateway.restored()
+        own.gateway.listening.restored()
         await eventually(lambda: line.page.got("gw.note") == [1], "the history")
 
 
 async def test_degraded_at_connect() -> None:
     async with world() as own:
-        own.gateway.lost("a test with [Errno 104] inside")
+        own.gateway.listening.lost("a test with [Errno 104] inside")
         line = own.connect()
         await turns()
         assert [word["type"] for word in line.page.words[:2]] == ["bus.hello", "bus.degraded"]
         assert "Errno" not in str(line.page.words)
-        own.gateway.restored()
+        own.gateway.listening.restored()
         await own.settled(line)
         await eventually(lambda: line.page.said("bus.restored") == [{}], "the word")
 
@@ -660,13 +662,13 @@ async def test_a_session_waits_for_redis_however_long() -> None:
 async def test_a_channel_that_cannot_be_read_does_not_hold_up_the_others(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("webui_adapter.catchup._REPAIRED_WITHIN", 0.3)
+    monkeypatch.setattr("webui_adapter.repairs._REPAIRED_WITHIN", 0.3)
     async with world() as own:
         own.publish(Note(n=1))
         own.reader.error = InvalidRecord("not of this library")
         line = own.connect()
-        own.gateway.lost("a test")
-        own.gateway.restored()
+        own.gateway.listening.lost("a test")
+        own.gateway.listening.restored()
         await eventually(lambda: own.gateway.not_ready is None, "the gateway to be ready")
         assert line.closed is None
         own.reader.error = None
@@ -791,7 +793,7 @@ async def test_drain_while_being_brought_up_to_date() -> None:
         own.reader.hold()
         line = own.connect(f"{USER}=0")
         await eventually(lambda: own.reader.read_and_held, "the reading")
-        leaving = asyncio.create_task(own.gateway.leave())
+        leaving = asyncio.create_task(own.gateway.departure.leave())
         await turns()
         assert 0 <= line.page.said("bus.drain")[0]["after_ms"] <= 500
         own.reader.let_go()
@@ -806,7 +808,7 @@ async def test_drain_while_being_brought_up_to_date() -> None:
 async def test_leaving_takes_no_longer_than_the_sessions_need() -> None:
     async with world(drain_spread=20, shutdown_grace=20) as own:
         lines = [own.connect() for _ in range(5)]
-        leaving = asyncio.create_task(own.gateway.leave())
+        leaving = asyncio.create_task(own.gateway.departure.leave())
         await turns()
         delays = [line.page.said("bus.drain")[0]["after_ms"] for line in lines]
         assert len(set(delays)) > 1, "each at its own moment"

@@ -34,7 +34,7 @@ async def test_only_what_was_quiet_since_the_last_look_is_compared() -> None:
         await eventually(lambda: line.page.got("gw.note") == [1], "the event")
         await own.gateway._quiet.look()
         assert counters["check.channels"] == 3, "the user's has had something"
-        own.gateway.lost("a test")
+        own.gateway.listening.lost("a test")
         await own.gateway._quiet.look()
         assert counters["check.channels"] == 3, "nothing is live"
 
@@ -174,7 +174,7 @@ class Echo:
         if self.error is not None:
             raise self.error
         if not self._own.subscriber.deaf:
-            asyncio.get_running_loop().call_soon(self._own.gateway.probed, text)
+            asyncio.get_running_loop().call_soon(self._own.gateway.listening.probed, text)
         return None
 
     async def aclose(self) -> None:
@@ -238,12 +238,12 @@ async def test_a_probe_that_was_under_way_when_redis_was_lost_proves_nothing() -
         own.subscriber.deaf = True
         beats = echo.beats
         await eventually(lambda: echo.beats > beats, "a probe that does not come back")
-        own.gateway.lost("a test")
+        own.gateway.listening.lost("a test")
         own.subscriber.deaf = False
         await asyncio.sleep(0.6)
         assert own.gateway.degraded == "the gateway has lost Redis"
         assert own.gateway.counters["probe.undelivered"] == 0
-        own.gateway.restored()
+        own.gateway.listening.restored()
         await eventually(lambda: own.gateway.not_ready is None, "the gateway to be ready")
 
 

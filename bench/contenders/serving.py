@@ -1,0 +1,36 @@
+"""How the contenders in Python are served: a module of this package, run as a program, under uvicorn."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, Literal
+
+import uvicorn
+
+from bench.contenders.contract import Command, Launch
+
+__all__ = ["serve", "served"]
+
+
+def served(module: str) -> Callable[[Launch], Command]:
+    """The command that runs a module which calls `serve`."""
+
+    def command(launch: Launch) -> Command:
+        argv = [sys.executable, "-m", f"bench.contenders.{module}", str(launch.port)]
+        return Command(argv, {"BENCH_REDIS_URL": launch.redis_url})
+
+    return command
+
+
+def serve(create_app: Callable[[str], Any], lifespan: Literal["auto", "off"] = "auto") -> None:
+    """Serve what `create_app` makes for a Redis URL, until it is stopped."""
+    uvicorn.run(
+        create_app(os.environ["BENCH_REDIS_URL"]),
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        log_level="warning",
+        access_log=False,
+        lifespan=lifespan,
+    )

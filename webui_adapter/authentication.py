@@ -1,0 +1,100 @@
+"""Tokens of connected pages: the one that opens a session, and the fresh one that lets it go on."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+
+from eventbus.cursor import Cursor
+from eventbus.topics import channel_of
+from webui_adapter.admission import Admission
+from webui_adapter.clock import Clock
+from webui_adapter.closecodes import CloseCode
+from webui_adapter.commands import Auth, Subscribe
+from webui_adapter.errors import CommandRefused, TokenRefused
+from webui_adapter.limits import CommandRates
+from webui_adapter.session import Session
+from webui_adapter.settings import GatewaySettings
+from webui_adapter.subscribing import Subscribing
+from webui_adapter.timer import Timer
+from webui_adapter.tokens import Principal, TokenChecker
+from webui_adapter.watch import Watch
+
+__all__ = ["Authentication"]
+
+
+class Authentication:
+    """Works for one gateway, which is called ``instance``."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        instance: str,
+        tokens: TokenChecker,
+        admission: Admission,
+        rates: CommandRates,
+        subscribing: Subscribing,
+        watch: Watch,
+        timer: Timer,
+        clock: Clock,
+        counters: Counter[str],
+    ) -> None:
+        self._settings = settings
+        self._instance = instance
+        self._tokens = tokens
+        self._admission = admission
+        self._rates = rates
+        self._subscribing = subscribing
+        self._watch = watch
+        self._timer = timer
+        self._clock = clock
+        self._counters = counters
+
+    def enter(self, session: Session, token: str, cursor: Cursor, topics: Iterable[str]) -> None:
+        """Check the token; open the session and begin what it reads, or ask for the connection's end."""
+        principal = self._admitted(session, token)
+        if principal is None:
+            return
+        now = self._clock.now()
+        session.open(principal, self._instance)
+        self._rates.entered(session.rate, principal.user, now)
+        session.next_ping = now + random.uniform(0, self._settings.heartbeat_interval)  # noqa: S311 - spreads
+        self._timer.look_at(session, min(session.next_ping, session.expires))
+        if self._watch.condition.worst:
+            session.say("bus.degraded", {"reason": self._watch.condition.worst})
+        for pattern in dict.fromkeys((*session.default_topics(), *topics)):
+            self._subscribing.subscribe(session, Subscribe(pattern, cursor.get(channel_of(pattern))))
+
+    def _admitted(self, session: Session, token: str) -> Principal | None:
+        try:
+            principal = self._tokens.check(token)
+        except TokenRefused as error:
+            self._counters["auth.expired" if error.expired else "auth.refused"] += 1
+            session.close(CloseCode.TOKEN_EXPIRED if error.expired else CloseCode.TOKEN_REFUSED, str(error))
+            return None
+        too_many, replaced = self._admission.enter(session, principal.user)
+        if too_many:
+            limit = self._settings.max_connections_per_user
+            session.close(CloseCode.TOO_MANY_CONNECTIONS, f"this user has {limit} connections, the limit")
+            return None
+        if replaced is not None:
+            replaced.close(CloseCode.REPLACED, "a newer connection of this user took its place")
+        return principal
+
+    def refresh(self, session: Session, command: Auth) -> None:
+        """A fresh token, in place: of the same user only."""
+        assert session.principal is not None
+        try:
+            principal = self._tokens.check(command.token)
+        except TokenRefused as error:
+            self._counters["auth.refused"] += 1
+            session.refuse(CommandRefused("unauthenticated", str(error), field="token", ref=command.ref))
+            return
+        if principal.user != session.principal.user:
+            session.refuse(CommandRefused("forbidden", "the token is of another user", field="token", ref=command.ref))
+            return
+        session.renew(principal)
+        # The new end may be earlier than the moment that the old one was to be looked at.
+        self._timer.look_at(session, self._clock.now())
+        session.answer(command.ref, expires=int(principal.expires * 1000))

@@ -1,0 +1,76 @@
+"""How an instance leaves without a loss: its pages go elsewhere, not all in one moment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Coroutine, Mapping
+
+from webui_adapter.closecodes import CloseCode
+from webui_adapter.session import Session
+from webui_adapter.settings import GatewaySettings
+from webui_adapter.states import State
+
+__all__ = ["Departure"]
+
+
+class Departure:
+    """Of one gateway, whose ``sessions`` these are.
+
+    ``spawn`` runs a coroutine, ``flush`` writes what sessions have to say.
+
+    Attributes:
+        begun: whether the instance is leaving.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        sessions: Mapping[str, Session],
+        spawn: Callable[[Coroutine[object, object, None]], None],
+        flush: Callable[[], None],
+    ) -> None:
+        self.begun = False
+        self._settings = settings
+        self._sessions = sessions
+        self._spawn = spawn
+        self._flush = flush
+        self._empty = asyncio.Event()
+
+    def drain(self) -> None:
+        """Tell the sessions to leave, each at its own moment within the setting's time."""
+        self.begun = True
+        spread = self._settings.drain_spread
+        for session in list(self._sessions.values()):
+            if session.state is State.OPEN:
+                session.enter(State.LEAVING)
+                after = int(random.uniform(0, spread) * 1000)  # noqa: S311 - spreads reconnects
+                session.say("bus.drain", {"after_ms": after})
+        self._flush()
+
+    async def leave(self) -> None:
+        """Be gone without a loss: tell the sessions, give them time to go elsewhere, close those that stay."""
+        self.drain()
+        if self._sessions:
+            self._empty.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), self._settings.drain_spread + self._settings.shutdown_grace)
+        self.dismiss()
+
+    def leave_soon(self) -> None:
+        """Begin to leave: the server says that it is leaving, maybe once for each connection."""
+        if not self.begun:
+            self.begun = True
+            self._spawn(self.leave())
+
+    def dismiss(self) -> None:
+        """Close all sessions: they come back elsewhere."""
+        self.begun = True
+        for session in list(self._sessions.values()):
+            session.close(CloseCode.DRAIN, "the gateway is leaving")
+        self._flush()
+
+    def emptied(self) -> None:
+        """The last session has gone."""
+        self._empty.set()

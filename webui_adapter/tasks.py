@@ -1,0 +1,37 @@
+"""What a gateway does beside: coroutines that run until they end or the gateway does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+
+__all__ = ["Tasks"]
+
+log = logging.getLogger(__name__)
+
+
+class Tasks:
+    """Works for one gateway; its length is how many run."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def spawn(self, work: Coroutine[object, object, None]) -> None:
+        """Run a coroutine. If it fails, the log says so, and nothing else is disturbed."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    def cancel(self) -> None:
+        """End all that run."""
+        for task in self._running:
+            task.cancel()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a task of the gateway failed", exc_info=task.exception())

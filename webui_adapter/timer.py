@@ -1,0 +1,87 @@
+"""The time of all sessions: when a session's deadlines are looked at, and what follows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from webui_adapter.clock import Clock
+from webui_adapter.hub import Hub
+from webui_adapter.session import Session
+from webui_adapter.states import State
+from webui_adapter.wheel import Wheel
+
+__all__ = ["Timer"]
+
+log = logging.getLogger(__name__)
+
+_TICK: Final = 0.25
+
+
+class Timer:
+    """Works for one gateway.
+
+    ``gone`` hears of a session that was cut off, with its close code; ``changed`` is called when sessions have
+    something to write.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        clock: Clock,
+        close_timeout: float,
+        gone: Callable[[Session, int], None],
+        changed: Callable[[], None],
+    ) -> None:
+        """``close_timeout``: seconds that a peer has to take its end."""
+        self._hub = hub
+        self._clock = clock
+        self._close_timeout = close_timeout
+        self._gone = gone
+        self._changed = changed
+        self._wheel: Wheel[Session] = Wheel(clock.now(), _TICK)
+
+    def look_at(self, session: Session, due: float) -> None:
+        """Look at the session when that moment has come; instead of when it was to be looked at before."""
+        self._wheel.put(session, due)
+
+    def closing(self, session: Session) -> None:
+        """The session has been told to go: look whether it went."""
+        self._wheel.put(session, session.closing_since + self._close_timeout)
+
+    def forget(self, session: Session) -> None:
+        """The session has ended."""
+        self._wheel.remove(session)
+
+    async def run(self) -> None:
+        """Turn for ever."""
+        while True:
+            await asyncio.sleep(_TICK)
+            now = self._clock.now()
+            for session in self._wheel.due(now):
+                try:
+                    self._tick(session, now)
+                except Exception:
+                    # One session's trouble must not stop the time of all others.
+                    log.exception("a session's timer failed")
+            self._changed()
+
+    def _tick(self, session: Session, now: float) -> None:
+        line = session.line
+        if session.state is State.CLOSED or line is None:
+            return
+        if session.close_code is not None and now >= session.closing_since + self._close_timeout:
+            # The peer takes nothing, not even its end.
+            line.cut()
+            self._gone(session, session.close_code)
+            return
+        due, ping = session.tick(now)
+        self._wheel.put(session, due)
+        if ping:
+            line.ping()
+            for name in session.narrow():
+                channel = self._hub.channels.get(name)
+                if channel is not None and channel.live and channel.position is not None:
+                    session.tell_position(name, channel.position)

@@ -1,0 +1,58 @@
+"""What an instance does for all of them, and not for its own sessions: each part runs where its port is there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Coroutine
+
+from eventbus.letters import Letters
+from eventbus.operations import OperationBook
+from eventbus.redis.letters import RedisLetters
+from eventbus.redis.operations import RedisOperations
+from webui_adapter.brokercontrol import BrokerControl
+from webui_adapter.clock import Clock
+from webui_adapter.leases import LeaseSweep
+from webui_adapter.settings import GatewaySettings
+from webui_adapter.spill import Spill
+from webui_adapter.sweeper import Sweeper
+from webui_adapter.undertaker import Undertaker
+
+__all__ = ["Upkeep"]
+
+
+class Upkeep:
+    """Works for one gateway, which is called ``instance``.
+
+    Attributes:
+        sweeper: gives up on what has expired; None where there is nothing to sweep.
+        undertaker: buries what can be delivered to nobody; None where there is no place for it.
+        control: tells the broker of what is cancelled; None where its address is not set.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        instance: str,
+        letters: Letters | None,
+        operations: OperationBook | None,
+        spill: Spill | None,
+        clock: Clock,
+        counters: Counter[str],
+    ) -> None:
+        interval = settings.sweep_interval
+        self.undertaker: Undertaker | None = None
+        if letters is not None:
+            self.undertaker = Undertaker(letters, spill, settings.dead_waiting, interval, counters)
+        leases: LeaseSweep | None = None
+        if isinstance(operations, RedisOperations):
+            leases = LeaseSweep(operations, clock, settings.lease_grace, interval, counters)
+        self.sweeper: Sweeper | None = None
+        if isinstance(letters, RedisLetters):
+            self.sweeper = Sweeper(letters, instance, interval, settings.sweep_lease, counters, leases)
+        self.control = None if settings.broker_url is None else BrokerControl(settings, counters)
+
+    def start(self, spawn: Callable[[Coroutine[object, object, None]], None]) -> None:
+        """Begin with all of it."""
+        for part in (self.sweeper, self.control, self.undertaker):
+            if part is not None:
+                spawn(part.run())
