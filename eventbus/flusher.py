@@ -57,7 +57,7 @@ class Flusher:
         """Start empty: in a new process nothing of the parent's may be used, least of all its locks and its socket."""
         settings = self._settings
         self._lock = threading.Condition(threading.RLock())
-        self._outbox: Outbox[Entry] = Outbox(settings.outbox_events, settings.outbox_bytes)
+        self._outbox: Outbox[Entry] = Outbox(settings.outbox_events, settings.outbox_bytes, settings.turn_events)
         self._throttle: Throttle[Entry] = Throttle(settings.channel_rate)
         self._settlement = Settlement(self.dropped, self._on_disk)
         self._breaker = Breaker(
