@@ -54,7 +54,7 @@ class Dropped(Generic[T]):
 
 
 class _TopicQueue(Generic[T]):
-    """Items in order. One that is merged or shed keeps its place until that comes up, and is in ``gone`` by its identity.
+    """Items in order. One that is merged or shed keeps its place until that comes up, and is in ``gone``, by identity.
 
     No object of its own for each place: the garbage collector goes through everything that waits, again and again.
     """

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-# redis-py does so when it connects first, to read its own version; but that is in a thread: see scripts.py.
-import email.parser  # noqa: F401
-import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import hiredis
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from eventbus.cursor import Position
 from eventbus.errors import Refused, Unavailable
 from eventbus.letters import Standing, read_standing
 from eventbus.redis.keys import Keys
+from eventbus.redis.line import Line
 from eventbus.redis.operationcalls import advance, index_lives
-from eventbus.redis.resp import Command, pack
+from eventbus.redis.resp import Command
 from eventbus.redis.scripts import Call, Script, fresh_epoch, publish, read
 from eventbus.settings import BusSettings
 from eventbus.transport import Advance, Published, Request, Write
@@ -30,9 +25,6 @@ R = TypeVar("R")
 
 # Longer than any publication is on its way: see RedisPublisher._index.
 INDEX_GRACE_MS = 10_000
-
-# Bytes that are packed before they are sent, or read at once.
-_SLICE = 131_072
 
 # Answers that say "not now": the same call will work when the server has recovered. redis-py makes classes of the codes
 # that it knows, and cuts the code off the text; the others keep it.
@@ -72,15 +64,7 @@ class RedisPublisher:
         self._settings = settings
         self._keys = Keys(settings.key_prefix)
         self._loaded: set[str] = set()
-        self._pool = redis.ConnectionPool.from_url(
-            settings.redis_url,
-            protocol=2,
-            socket_connect_timeout=settings.connect_timeout,
-            socket_timeout=settings.socket_timeout,
-            retry=Retry(NoBackoff(), 0),
-            socket_keepalive=True,
-            max_connections=2,
-        )
+        self._line = Line(settings)
 
     def publish(self, requests: Sequence[Request]) -> list[Published | Exception]:
         """See ``Publisher``."""
@@ -107,7 +91,7 @@ class RedisPublisher:
 
     def close(self) -> None:
         """See ``Publisher``."""
-        self._pool.disconnect()
+        self._line.close()
 
     def _call(self, request: Request, epoch: str) -> Call[Published]:
         if isinstance(request, Write):
@@ -144,7 +128,7 @@ class RedisPublisher:
     def execute(self, *commands: Command) -> list[Any]:
         """Run commands in one round trip. Raises Unavailable or Refused for the first that failed."""
         try:
-            replies = self._round_trip(commands)
+            replies = self._line.round_trip(commands)
         except (redis.RedisError, OSError) as error:
             raise classify(error) from error
         for reply in replies:
@@ -156,12 +140,13 @@ class RedisPublisher:
         """Answers in order, errors of the server among them as our own exceptions. ``before`` is run first."""
         try:
             self._load({call.script.sha: call.script for call in calls})
-            replies = self._round_trip([*before, *(call.command for call in calls)])[len(before) :]
+            replies = self._line.round_trip([*before, *(call.command for call in calls)])[len(before) :]
             missing = [i for i, reply in enumerate(replies) if _is_error(reply, "NOSCRIPT")]
             if missing:
                 # The server lost its scripts, all of them at once: so whatever is sent again is still in order.
-                self._round_trip([("SCRIPT", "LOAD", script.source) for script in {calls[i].script for i in missing}])
-                for i, reply in zip(missing, self._round_trip([calls[i].command for i in missing]), strict=True):
+                sources = {calls[i].script.source for i in missing}
+                self._line.round_trip([("SCRIPT", "LOAD", source) for source in sources])
+                for i, reply in zip(missing, self._line.round_trip([calls[i].command for i in missing]), strict=True):
                     replies[i] = reply
         except (redis.RedisError, OSError) as error:
             raise classify(error) from error
@@ -173,55 +158,8 @@ class RedisPublisher:
         """
         unsent = scripts.keys() - self._loaded
         if unsent:
-            self._round_trip([("SCRIPT", "LOAD", scripts[sha].source) for sha in unsent])
+            self._line.round_trip([("SCRIPT", "LOAD", scripts[sha].source) for sha in unsent])
             self._loaded |= unsent
-
-    def _round_trip(self, commands: Sequence[Command]) -> list[Any]:
-        """Write everything, then read as many answers; errors of the server are among them.
-
-        The connection is redis-py's, which knows about addresses, passwords and TLS; its packing and reading are not
-        used: they take more CPU time for each command than all the rest of an outbox's thread.
-        """
-        connection: Any = self._pool.get_connection()
-        try:
-            line: socket.socket = connection._sock  # noqa: SLF001 - see above; there is no public name for it
-            _send(line, commands)
-            return _receive(line, len(commands))
-        except BaseException:
-            # Answers may be on their way that nobody will read: the connection must not serve anybody else.
-            connection.disconnect()
-            raise
-        finally:
-            self._pool.release(connection)
-
-
-def _send(line: socket.socket, commands: Sequence[Command]) -> None:
-    """In slices: the server works on one while the next is packed. Not in small ones: to send gives the interpreter
-    lock away, and it comes back up to five milliseconds later beside a task that computes.
-    """
-    packed: list[bytes] = []
-    size = 0
-    for command in commands:
-        packed.append(pack(command))
-        size += len(packed[-1])
-        if size >= _SLICE:
-            line.sendall(b"".join(packed))
-            packed.clear()
-            size = 0
-    line.sendall(b"".join(packed))
-
-
-def _receive(line: socket.socket, count: int) -> list[Any]:
-    reader = hiredis.Reader(protocolError=redis.ConnectionError, replyError=redis.ResponseError)
-    replies: list[Any] = []
-    while len(replies) < count:
-        data = line.recv(_SLICE)
-        if not data:
-            raise redis.ConnectionError("the server closed the connection")
-        reader.feed(data)
-        while (reply := reader.gets()) is not False:
-            replies.append(reply)
-    return replies
 
 
 def _is_error(reply: object, code: str) -> bool:
