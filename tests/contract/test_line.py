@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from itertools import count
 
 import pytest
 import redis
 
+from eventbus import BusSettings
 from eventbus.redis import line as module
 from eventbus.redis.line import Line
 from eventbus.redis.scripts import fresh_epoch
@@ -75,3 +77,17 @@ def test_an_epoch_is_never_given_twice_not_even_by_a_forked_child():
     own = {fresh_epoch() for _ in range(1000)}
     assert len(childs) == len(own) == 1000
     assert not childs & own
+
+
+def test_an_answer_that_nobody_waits_for_any_more_is_never_taken_for_another(own_redis):
+    line = Line(BusSettings(redis_url=own_redis.url, socket_timeout=0.05))
+    line.round_trip([("PING",)])
+    own_redis.client.client_pause(175)
+    for number in count():
+        try:
+            answers = line.round_trip([("ECHO", number)])
+        except (redis.RedisError, OSError):
+            continue
+        assert answers == [b"%d" % number]
+        break
+    line.close()
