@@ -170,7 +170,8 @@ class Outbox(Generic[T]):
         dropped: list[Dropped[T]] = []
         for topic, queue in list(self._ready[0].items()):
             while queue.counts[0] and len(served) < limit_items and not blocked(topic):
-                item = self._take(queue)
+                item = queue.take()
+                self._left(queue, item)
                 if 0 < item.expires <= now_ms:
                     dropped.append(Dropped(item, "expired"))
                 else:
@@ -212,6 +213,7 @@ class Outbox(Generic[T]):
         if queue.ready_in is not None:
             del self._ready[queue.ready_in][queue.topic]
         queue.ready_in = lane
+        queue.served = 0
         if lane is None:
             del self._topics[queue.topic]
         else:
@@ -241,7 +243,8 @@ class Outbox(Generic[T]):
         lane = self._turn()
         ready = self._ready[lane]
         queue = next(iter(ready.values()))
-        item = self._take(queue)
+        item = queue.take()
+        self._left(queue, item)
         self._credit[lane] -= 1
         # One urgent item a turn: topics of a lane alternate, but a topic keeps its turn while it clears the way.
         if item.lane == lane and queue.ready_in == lane:
@@ -249,11 +252,6 @@ class Outbox(Generic[T]):
             if queue.served >= self._in_a_row or lane == 0:
                 queue.served = 0
                 ready.move_to_end(queue.topic)
-        return item
-
-    def _take(self, queue: _TopicQueue[T]) -> T:
-        item = queue.take()
-        self._left(queue, item)
         return item
 
     def _turn(self) -> int:
