@@ -53,25 +53,22 @@ class Dropped(Generic[T]):
     reason: DropReason
 
 
-class _Cell(Generic[T]):
-    """A place in a topic's queue; emptied in place when its item is merged or shed, skipped when it comes up."""
-
-    __slots__ = ("item", "queue")
-
-    def __init__(self, item: T, queue: _TopicQueue[T]) -> None:
-        self.item: T | None = item
-        self.queue = queue
-
-
 class _TopicQueue(Generic[T]):
-    __slots__ = ("cells", "counts", "latest", "ready_in", "topic")
+    """Items in order. One that is merged or shed keeps its place until that comes up, and is in ``gone``, by identity.
+
+    No object of its own for each place: the garbage collector goes through everything that waits, again and again.
+    """
+
+    __slots__ = ("counts", "gone", "items", "latest", "ready_in", "served", "topic")
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
-        self.cells: deque[_Cell[T]] = deque()
+        self.items: deque[T] = deque()
+        self.gone: dict[int, T] = {}
         self.counts = [0, 0, 0]
-        self.latest: dict[str, _Cell[T]] = {}
+        self.latest: dict[str, T] = {}
         self.ready_in: int | None = None
+        self.served = 0  # in a row
 
     def urgency(self) -> int | None:
         for lane, count in enumerate(self.counts):
@@ -79,24 +76,42 @@ class _TopicQueue(Generic[T]):
                 return lane
         return None
 
+    def take(self) -> T:
+        """The oldest one that has not gone."""
+        item = self.items.popleft()
+        while self.gone and self.gone.pop(id(item), None) is not None:
+            item = self.items.popleft()
+        return item
+
+    def rid(self, unwanted: Callable[[T], bool]) -> list[T]:
+        """Take the unwanted out, and the places of those that have gone."""
+        here = [item for item in self.items if id(item) not in self.gone]
+        removed = [item for item in here if unwanted(item)]
+        going = set(map(id, removed))
+        self.items = deque(item for item in here if id(item) not in going)
+        self.gone.clear()
+        return removed
+
 
 class Outbox(Generic[T]):
     """Bounded in items and bytes.
 
     A ``log`` item is never shed and never merged; when there is no room for one, ``push`` gives it back as ``full``
-    and the caller decides what that means. ``limit_items`` and ``limit_bytes`` of 0 are not allowed.
+    and the caller decides what that means. ``limit_items`` and ``limit_bytes`` of 0 are not allowed. Of a topic up to
+    ``in_a_row`` items of the normal or low lane are served before it is the next one's turn.
     """
 
-    def __init__(self, limit_items: int, limit_bytes: int) -> None:
+    def __init__(self, limit_items: int, limit_bytes: int, in_a_row: int = 1) -> None:
         self._limit_items = limit_items
         self._limit_bytes = limit_bytes
+        self._in_a_row = in_a_row
         self._topics: dict[str, _TopicQueue[T]] = {}
         self._ready: tuple[OrderedDict[str, _TopicQueue[T]], ...] = (OrderedDict(), OrderedDict(), OrderedDict())
         self._credit = list(WEIGHTS)
-        # What may be shed, oldest first, the low lane before the normal one before the high one.
-        self._sheddable: dict[Keep, tuple[deque[_Cell[T]], ...]] = {
-            "nothing": (deque(), deque(), deque()),
-            "latest": (deque(), deque(), deque()),
+        # What may be shed, oldest first, by identity; the low lane before the normal one before the high one.
+        self._sheddable: dict[Keep, tuple[OrderedDict[int, T], ...]] = {
+            "nothing": (OrderedDict(), OrderedDict(), OrderedDict()),
+            "latest": (OrderedDict(), OrderedDict(), OrderedDict()),
         }
         self._items = 0
         self._bytes = 0
@@ -119,11 +134,12 @@ class Outbox(Generic[T]):
         dropped: list[Dropped[T]] = []
         queue = self._topics.get(item.topic)
         if item.key is not None and queue is not None:
-            old = queue.latest.pop(item.key, None)
-            if old is not None and old.item is not None:
+            old = queue.latest.get(item.key)
+            if old is not None:
                 # The newer state goes to the end, not into the old one's place: there it would overtake
                 # what was queued between the two.
-                dropped.append(Dropped(self._empty(old), "merged"))
+                self._take_out(queue, old)
+                dropped.append(Dropped(old, "merged"))
         if self._full(item):
             dropped += self._expire(now_ms)
             dropped += self._shed(item)
@@ -154,7 +170,8 @@ class Outbox(Generic[T]):
         dropped: list[Dropped[T]] = []
         for topic, queue in list(self._ready[0].items()):
             while queue.counts[0] and len(served) < limit_items and not blocked(topic):
-                item = self._take(queue)
+                item = queue.take()
+                self._left(queue, item)
                 if 0 < item.expires <= now_ms:
                     dropped.append(Dropped(item, "expired"))
                 else:
@@ -163,13 +180,12 @@ class Outbox(Generic[T]):
 
     def remove(self, unwanted: Callable[[T], bool]) -> list[T]:
         """Take out whatever is unwanted, wherever it waits. Looks at everything."""
-        cells = [
-            cell
-            for queue in self._topics.values()
-            for cell in queue.cells
-            if cell.item is not None and unwanted(cell.item)
-        ]
-        return [self._empty(cell) for cell in cells]
+        removed: list[T] = []
+        for queue in list(self._topics.values()):
+            for item in queue.rid(unwanted):
+                self._left(queue, item)
+                removed.append(item)
+        return removed
 
     def _full(self, item: T) -> bool:
         return self._items >= self._limit_items or self._bytes + item.size > self._limit_bytes
@@ -178,19 +194,12 @@ class Outbox(Generic[T]):
         queue = self._topics.get(item.topic)
         if queue is None:
             queue = self._topics[item.topic] = _TopicQueue(item.topic)
-        cell = _Cell(item, queue)
-        queue.cells.append(cell)
+        queue.items.append(item)
         queue.counts[item.lane] += 1
         if item.key is not None:
-            queue.latest[item.key] = cell
+            queue.latest[item.key] = item
         if item.keep != "log":
-            # The lists of what may be shed keep emptied cells; sweep them before they outgrow the outbox itself.
-            shed = self._sheddable[item.keep][item.lane]
-            if len(shed) > 2 * self._limit_items or len(shed) > 64 + 2 * self._items:
-                live = [cell for cell in shed if cell.item is not None]
-                shed.clear()
-                shed.extend(live)
-            shed.append(cell)
+            self._sheddable[item.keep][item.lane][id(item)] = item
         self._items += 1
         self._bytes += item.size
         if queue.ready_in is None or item.lane < queue.ready_in:
@@ -204,51 +213,55 @@ class Outbox(Generic[T]):
         if queue.ready_in is not None:
             del self._ready[queue.ready_in][queue.topic]
         queue.ready_in = lane
+        queue.served = 0
         if lane is None:
             del self._topics[queue.topic]
         else:
             self._ready[lane][queue.topic] = queue
 
-    def _empty(self, cell: _Cell[T]) -> T:
-        """Take the item out of its place, wherever in the queue that is."""
-        item = cell.item
-        assert item is not None
-        cell.item = None
-        queue = cell.queue
-        queue.counts[item.lane] -= 1
-        if item.key is not None and queue.latest.get(item.key) is cell:
+    def _take_out(self, queue: _TopicQueue[T], item: T) -> None:
+        """Take an item out from the middle of its topic's queue."""
+        queue.gone[id(item)] = item
+        self._left(queue, item)
+        if len(queue.gone) > 64 + sum(queue.counts):
+            queue.rid(lambda _: False)
+
+    def _left(self, queue: _TopicQueue[T], item: T) -> None:
+        """Count an item out that is not in its queue any more."""
+        lane = item.lane
+        queue.counts[lane] -= 1
+        if item.key is not None and queue.latest.get(item.key) is item:
             del queue.latest[item.key]
+        if item.keep != "log":
+            del self._sheddable[item.keep][lane][id(item)]
         self._items -= 1
         self._bytes -= item.size
-        if len(queue.cells) > 64 and len(queue.cells) > 64 + 2 * sum(queue.counts):
-            queue.cells = deque(cell for cell in queue.cells if cell.item is not None)
-        if not queue.counts[item.lane]:
+        if not queue.counts[lane]:
             self._file(queue)
-        return item
 
     def _next(self) -> T:
         lane = self._turn()
         ready = self._ready[lane]
         queue = next(iter(ready.values()))
-        item = self._take(queue)
+        item = queue.take()
+        self._left(queue, item)
         self._credit[lane] -= 1
         # One urgent item a turn: topics of a lane alternate, but a topic keeps its turn while it clears the way.
         if item.lane == lane and queue.ready_in == lane:
-            ready.move_to_end(queue.topic)
+            queue.served += 1
+            if queue.served >= self._in_a_row or lane == 0:
+                queue.served = 0
+                ready.move_to_end(queue.topic)
         return item
-
-    def _take(self, queue: _TopicQueue[T]) -> T:
-        while queue.cells[0].item is None:
-            queue.cells.popleft()
-        return self._empty(queue.cells.popleft())
 
     def _turn(self) -> int:
         """The lane to serve: the most urgent one that waits and has credit."""
-        for _ in range(2):
-            for lane in range(3):
-                if self._ready[lane] and self._credit[lane] > 0:
+        credit = self._credit
+        for _ in (0, 1):
+            for lane, topics in enumerate(self._ready):
+                if topics and credit[lane] > 0:
                     return lane
-            self._credit[:] = WEIGHTS
+            credit[:] = WEIGHTS
         raise AssertionError("an outbox that holds items has a topic that is ready")
 
     def _expire(self, now_ms: int) -> list[Dropped[T]]:
@@ -260,9 +273,9 @@ class Outbox(Generic[T]):
         kinds: tuple[Keep, ...] = ("nothing",) if item.keep == "nothing" else ("nothing", "latest")
         for keep in kinds:
             for lane in (2, 1, 0):
-                cells = self._sheddable[keep][lane]
-                while cells and self._full(item):
-                    cell = cells.popleft()
-                    if cell.item is not None:
-                        dropped.append(Dropped(self._empty(cell), "shed"))
+                sheddable = self._sheddable[keep][lane]
+                while sheddable and self._full(item):
+                    oldest = next(iter(sheddable.values()))
+                    self._take_out(self._topics[oldest.topic], oldest)
+                    dropped.append(Dropped(oldest, "shed"))
         return dropped

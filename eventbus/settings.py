@@ -54,6 +54,7 @@ class BusSettings(BaseSettings):
     outbox_bytes: int = Field(64 * 1_048_576, ge=1024, description="bytes that may wait in a process")
     linger: float = Field(0.005, ge=0, description="least time between two batches; the high lane does not wait")
     batch_events: int = Field(2_048, ge=1, description="events in one round trip; a quarter while some are urgent")
+    turn_events: int = Field(8, ge=1, description="of them, events of one topic in a row; in the high lane always one")
     batch_bytes: int = Field(1_048_576, ge=1024, description="bytes in one round trip")
     flush_budget: float = Field(1.0, ge=0, description="what the end of a task may wait for the outbox to empty")
     strict_timeout: float = Field(5.0, gt=0, description="what emit(strict=True) waits for Redis")

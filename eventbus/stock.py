@@ -29,7 +29,7 @@ class Stock:
     def __init__(self, settings: BusSettings, dropped: Counter[str]) -> None:
         self._settings = settings
         self._dropped = dropped
-        self._outbox: Outbox[Entry] = Outbox(settings.outbox_events, settings.outbox_bytes)
+        self._outbox: Outbox[Entry] = Outbox(settings.outbox_events, settings.outbox_bytes, settings.turn_events)
         self.throttle: Throttle[Entry] = Throttle(settings.channel_rate)
         self.settlement = Settlement(dropped, self.on_disk)
         self.spool = Spool(settings) if settings.spool else None

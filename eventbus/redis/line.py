@@ -4,10 +4,12 @@ from __future__ import annotations
 
 # redis-py does so when it connects first, to read its own version; but that is in a thread: see scripts.py.
 import email.parser  # noqa: F401
+import math
 import os
 import select
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -24,12 +26,18 @@ __all__ = ["Line"]
 # Bytes that are packed before they are sent, or read at once.
 _SLICE: Final = 131_072
 
+# Seconds since its last answer for which a connection is taken to be whole without a look.
+_FRESH: Final = 0.1
+
 
 class Line:
     """Made when it is first needed, again after it was lost, and again in a forked process.
 
     The connection is redis-py's, which knows about addresses, passwords and TLS; its packing, reading and pool are not
     used: they take more CPU time for each command than all the rest of an outbox's thread.
+
+    Beside a task that computes, the interpreter lock is what this waits for: each system call gives it away, and gets
+    it back up to five milliseconds later. So there are few of them.
 
     Attributes:
         limit: seconds that are to be waited for an answer, by somebody who will not wait for a connection to be made;
@@ -54,6 +62,7 @@ class Line:
         self._one_at_a_time = threading.Lock()
         self._connection: Any = None
         self._poll: select.poll | None = None
+        self._answered = -math.inf
 
     def round_trip(self, commands: Sequence[Command]) -> list[Any]:
         """Write everything, then read as many answers; errors of the server are among them.
@@ -68,11 +77,13 @@ class Line:
             try:
                 line.settimeout(self._patience)
                 _send(line, commands)
-                return _receive(line, len(commands))
+                answers = _receive(line, len(commands))
             except BaseException:
                 # Answers may be on their way that nobody will read: the connection must not serve anybody else.
                 self.close()
                 raise
+            self._answered = time.monotonic()
+            return answers
 
     @property
     def _patience(self) -> float:
@@ -82,7 +93,8 @@ class Line:
     def _ready(self) -> socket.socket:
         """The connection's socket: one that the server has closed meanwhile is of no use."""
         if self._connection is not None and self._poll is not None:
-            if not self._poll.poll(0) or not _is_stale(self._connection):
+            fresh = time.monotonic() - self._answered < _FRESH
+            if fresh or not self._poll.poll(0) or not _is_stale(self._connection):
                 line: socket.socket = self._connection._sock  # noqa: SLF001 - there is no public name for it
                 return line
             self.close()
@@ -117,9 +129,7 @@ def _is_stale(connection: Any) -> bool:
 
 
 def _send(line: socket.socket, commands: Sequence[Command]) -> None:
-    """In slices: the server works on one while the next is packed. Not in small ones: to send gives the interpreter
-    lock away, and it comes back up to five milliseconds later beside a task that computes.
-    """
+    """In slices: the server works on one while the next is packed."""
     packed: list[bytes] = []
     size = 0
     for command in commands:
@@ -129,7 +139,8 @@ def _send(line: socket.socket, commands: Sequence[Command]) -> None:
             line.sendall(b"".join(packed))
             packed.clear()
             size = 0
-    line.sendall(b"".join(packed))
+    if packed:
+        line.sendall(b"".join(packed))
 
 
 def _receive(line: socket.socket, count: int) -> list[Any]:

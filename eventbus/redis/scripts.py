@@ -98,9 +98,33 @@ def _channel_script(log: int, snapshot: int, window: int, verbs: tuple[str, ...]
     return script("channel", *verbs, constants=limits)
 
 
+class _Random:
+    """The kernel's random bytes, eight by eight, asked for rarely: to ask gives the interpreter lock away."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Forget what is left: after a fork, parent and child would go on alike."""
+        self._left: list[bytes] = []
+
+    def eight_bytes(self) -> bytes:
+        """Never twice the same ones, whichever thread asks."""
+        try:
+            return self._left.pop()
+        except IndexError:
+            some = os.urandom(8 * 256)
+            self._left.extend(some[i : i + 8] for i in range(8, len(some), 8))
+            return some[:8]
+
+
+_random = _Random()
+os.register_at_fork(after_in_child=_random.renew)
+
+
 def fresh_epoch() -> str:
     """For a channel that is born: one that it never had. Another one for every round trip at least."""
-    return os.urandom(8).hex()
+    return _random.eight_bytes().hex()
 
 
 def options(keys: Keys, channel: str, life: float, epoch: str | None = None) -> list[Argument]:

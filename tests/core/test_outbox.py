@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
@@ -65,6 +66,42 @@ def test_topics_of_a_lane_take_turns():
     assert numbers(filled(*a, *b)) == [0, 10, 1, 11, 2, 12]
 
 
+def test_topics_of_a_lane_take_turns_of_some_items():
+    outbox: Outbox[Item] = Outbox(1000, 1_000_000, in_a_row=2)
+    for each in (*(item(n, "a") for n in range(5)), *(item(n, "b") for n in range(10, 13)), item(20, "c")):
+        outbox.push(each, 0)
+    assert numbers(outbox, 3) == [0, 1, 10]
+    assert numbers(outbox) == [11, 20, 2, 3, 12, 4]
+
+
+def test_urgent_topics_take_turns_of_one_item():
+    outbox: Outbox[Item] = Outbox(1000, 1_000_000, in_a_row=8)
+    for n in range(3):
+        outbox.push(item(n, "a", lane=0), 0)
+        outbox.push(item(n + 10, "b", lane=0), 0)
+    assert numbers(outbox) == [0, 10, 1, 11, 2, 12]
+
+
+def test_a_long_turn_of_one_lane_does_not_hold_up_the_others():
+    outbox: Outbox[Item] = Outbox(1000, 1_000_000, in_a_row=100)
+    for n in range(50):
+        outbox.push(item(n, "low", lane=2), 0)
+        outbox.push(item(n + 100, "normal"), 0)
+    assert numbers(outbox, 10) == [100, 101, 102, 103, 0, 104, 105, 106, 107, 1]
+
+
+def test_what_is_merged_again_and_again_leaves_no_places_behind():
+    outbox = filled(item(0))
+    states = [item(n, keep="latest") for n in range(1, 1000)]
+    held = weakref.WeakSet(states)
+    while states:
+        outbox.push(states.pop(0), 0)
+    assert (len(outbox), outbox.bytes) == (2, 20)
+    assert len(held) < 100
+    assert len(outbox.remove(lambda each: each.number == 0)) == 1
+    assert numbers(outbox) == [999]
+
+
 def test_a_newer_state_replaces_the_older_and_does_not_overtake():
     outbox = filled(item(1, keep="latest"), item(2))
     (merged,) = outbox.push(item(3, keep="latest"), 0)
@@ -102,11 +139,11 @@ items = st.builds(
 class OutboxMachine(RuleBasedStateMachine):
     """Any sequence of pushes and pops, against a ledger of what went in and what became of it."""
 
-    LIMIT_ITEMS, LIMIT_BYTES = 12, 200
+    LIMIT_ITEMS, LIMIT_BYTES, IN_A_ROW = 12, 200, 1
 
     def __init__(self) -> None:
         super().__init__()
-        self.outbox: Outbox[Item] = Outbox(self.LIMIT_ITEMS, self.LIMIT_BYTES)
+        self.outbox: Outbox[Item] = Outbox(self.LIMIT_ITEMS, self.LIMIT_BYTES, self.IN_A_ROW)
         self.number = 0
         self.waiting: dict[int, Item] = {}
         self.served: dict[str, list[int]] = defaultdict(list)
@@ -140,6 +177,13 @@ class OutboxMachine(RuleBasedStateMachine):
             assert not self.served[each.topic] or self.served[each.topic][-1] < each.number
             self.served[each.topic].append(each.number)
 
+    @rule(lane=st.integers(0, 2))
+    def remove(self, lane) -> None:
+        removed = {each.number for each in self.outbox.remove(lambda each: each.lane == lane)}
+        assert removed == {number for number, each in self.waiting.items() if each.lane == lane}
+        for number in removed:
+            del self.waiting[number]
+
     @invariant()
     def bounded_and_complete(self) -> None:
         assert len(self.outbox) == len(self.waiting) <= self.LIMIT_ITEMS
@@ -157,3 +201,13 @@ class OutboxMachine(RuleBasedStateMachine):
 
 TestOutbox = OutboxMachine.TestCase
 TestOutbox.settings = settings(max_examples=150, stateful_step_count=40)
+
+
+class LongTurnsMachine(OutboxMachine):
+    """The same with turns of several items."""
+
+    IN_A_ROW = 3
+
+
+TestLongTurns = LongTurnsMachine.TestCase
+TestLongTurns.settings = TestOutbox.settings
