@@ -59,7 +59,8 @@ class Mark:
         leaf: the leaf's key; the same leaf is counted once.
         planned: whether the canvas named this leaf at the start: 1 or 0.
         hidden: not counted in the total.
-        lease: of ``started``: milliseconds within which its worker will be heard of again; 0: nobody watches.
+        lease: of ``started``: milliseconds within which its worker will be heard of again; 0: nobody watches. Of
+            ``joined``: for how many the body of its chord is awaited; 0: it is not.
         late: of ``started``: whether the message comes again if the worker vanishes.
         about: of ``started``: the task, as members of a JSON object (``"task":"…","name":"…","retries":0``). Of
             ``failed``: those of a ``task.failed`` that is told with the mark, unless the leaf had ended.
@@ -94,7 +95,7 @@ class Tally:
         leases: key -> when to look at it; under the empty key: until when something is awaited.
         about: key -> the task that runs.
         running, lost: how many leaves are ``r`` or ``R``, and ``l``.
-        lease: the longest that a leaf has had. joined, ignored: whether a leaf has ended so.
+        awaits: for how long a chord's body is awaited. ignored: whether a leaf has ended so.
         failures: members of the ``task.failed`` that are to be told, since they were last taken.
     """
 
@@ -108,8 +109,7 @@ class Tally:
     opened: bool = False
     running: int = 0
     lost: int = 0
-    lease: int = 0
-    joined: bool = False
+    awaits: int = 0
     ignored: bool = False
     cancelled: int = 0
     queued: int = 0
@@ -205,7 +205,6 @@ class Tally:
         self.leases.pop(mark.leaf, None)
         if mark.lease:
             self.leases[mark.leaf] = now + mark.lease
-            self.lease = max(self.lease, mark.lease)
 
     def _release(self, leaf: str) -> None:
         known = self.leaves.get(leaf)
@@ -237,8 +236,9 @@ class Tally:
             return
         if mark.kind in _DONE:
             self.done += 1
-            self.joined = self.joined or mark.kind == "joined"
             self.ignored = self.ignored or mark.kind == "ignored"
+            if mark.kind == "joined":
+                self.awaits = max(self.awaits, mark.lease)
         elif mark.kind == "failed" or not self.cancelled:
             # What a person has cancelled has not failed; what expired, or was revoked for another reason, has.
             self.failed += 1
@@ -267,7 +267,7 @@ class Tally:
             self.ended = now
             self.leases.clear()
         elif self._over and not self.failed:
-            self.leases.setdefault(_AWAITED, now + self.lease)
+            self.leases.setdefault(_AWAITED, now + self.awaits)
         else:
             self.leases.pop(_AWAITED, None)
         after = self.counts()
@@ -286,7 +286,7 @@ class Tally:
 
     def _next(self, *, missing: bool = False) -> OperationState:
         well, whole = self._over and not self.failed, self.done >= self.planned + self.dynamic
-        awaits = self.joined and not self.ignored and self.lease > 0
+        awaits = self.awaits > 0 and not self.ignored
         if well and (whole or not (self.cancelled or awaits)):
             return "succeeded"  # also if somebody wanted it stopped: it was too late for that
         if self.cancelled:

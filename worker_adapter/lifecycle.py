@@ -174,7 +174,8 @@ class Lifecycle:
         if kind == "done":
             kind = _how_done(task.request, scope)
         if kind is not None:
-            words.mark(scope.operation, scope.label, kind, scope.leaf)
+            lease = read_here(task.request.headers).lease if kind == "joined" else 0
+            words.mark(scope.operation, scope.label, kind, scope.leaf, lease)
 
     def _scope_of(self, name: str, task_id: str, request: Any) -> Scope:
         found = read_operation(request.headers)

@@ -33,10 +33,12 @@ def say(settings: WorkerSettings, operation: OperationRef, leaf: Leaf, word: Tas
     default_bus().emit(*operation, event, id=id_)
 
 
-def mark(operation: OperationRef, label: str, kind: MarkKind, leaf: Leaf) -> None:
-    """Count something that happened to a leaf. A hidden leaf that fails shows: something did go wrong."""
+def mark(operation: OperationRef, label: str, kind: MarkKind, leaf: Leaf, lease: int = 0) -> None:
+    """Count something that happened to a leaf. A hidden leaf that fails shows: something did go wrong. ``lease`` as in
+    ``Mark``.
+    """
     hidden = leaf.hidden and kind != "failed"
-    default_bus().mark(operation, Mark(kind, leaf.key, int(leaf.planned), hidden), label=label)
+    default_bus().mark(operation, Mark(kind, leaf.key, int(leaf.planned), hidden, lease), label=label)
 
 
 def mark_started(operation: OperationRef, label: str, leaf: Leaf, lease: int, late: bool, members: str) -> None:

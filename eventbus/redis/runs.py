@@ -24,8 +24,7 @@ Run = list[Request]
 # Entries of one run. More events are cheaper through publish.lua, which puts all ids into the window at once.
 _MOST: Final = 16
 
-# Not joined: for what follows a chord one waits as long as its leaves' lease.
-_OVER: Final = frozenset({"released", "done", "ignored", "failed", "revoked"})
+_OVER: Final = frozenset({"released", "done", "joined", "ignored", "failed", "revoked"})
 
 
 def runs(requests: Sequence[Request]) -> list[Run]:
@@ -70,7 +69,7 @@ def marks_of(run: Run) -> list[Mark]:
 
 
 def lease_of(marks: Sequence[Mark]) -> int:
-    """Milliseconds of the shortest lease that is left when all of them have been counted; 0: none."""
+    """Milliseconds until something is to be looked at when all of them have been counted, at the soonest; 0: nothing."""
     return min((mark.lease for mark in marks if mark.lease), default=0)
 
 

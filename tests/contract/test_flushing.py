@@ -170,30 +170,3 @@ def test_a_connection_that_the_server_has_closed_is_made_again_without_a_failure
     bus.emit("ann", "1", Item(n=2))
     assert bus.flush(5)
     assert Watched.used_by[-1] == "MainThread"
-
-
-def test_a_line_that_the_server_has_closed_is_no_failure_for_whoever_needs_it_next(settings, redis_server):
-    publisher = RedisPublisher(settings)
-    (number,) = publisher.execute(("CLIENT", "ID"))
-    redis_server.client.client_kill_filter(_id=str(number))
-    assert publisher.execute(("CLIENT", "ID")) != [number]
-    publisher.close()
-
-
-def test_a_forked_process_has_a_line_of_its_own(settings):
-    publisher = RedisPublisher(settings)
-    here = publisher.execute(("CLIENT", "ID"))
-    reading, writing = os.pipe()
-    if os.fork() == 0:
-        try:
-            os.write(writing, str(publisher.execute(("CLIENT", "ID"))[0]).encode())
-        finally:
-            os._exit(0)
-    os.wait()
-    os.close(writing)
-    there = os.read(reading, 100)
-    os.close(reading)
-    assert there
-    assert int(there) != here[0]
-    assert publisher.execute(("CLIENT", "ID")) == here, "the parent's line is whole"
-    publisher.close()

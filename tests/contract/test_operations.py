@@ -92,9 +92,9 @@ async def test_a_chords_body_is_awaited_though_all_that_was_heard_of_has_ended(r
     real.advance(Mark("plan", planned=2), start("a", late=True))
     # The message came twice: the second run ends while the first one is about to publish the body.
     real.advance(start("a", late=True))
-    counts = real.advance(Mark("joined", "a", 1))
+    counts = real.advance(joined("a"))
     assert (counts.state, counts.done, counts.total) == ("running", 1, 2)
-    real.advance(Mark("published", "body", 1), Mark("joined", "a", 1))
+    real.advance(Mark("published", "body", 1), joined("a"))
     assert real.lapse().look == 0, "it is heard of"
     counts = real.advance(start("body"), Mark("done", "body", 1))
     assert (counts.state, counts.done, counts.total) == ("succeeded", 2, 2)
@@ -103,10 +103,10 @@ async def test_a_chords_body_is_awaited_though_all_that_was_heard_of_has_ended(r
 
 async def test_an_awaited_body_that_does_not_come_is_a_failure(real):
     gateway = RedisOperations(real.settings, real.reader)
-    real.advance(Mark("plan", planned=2), start("a"), Mark("joined", "a", 1))
+    real.advance(Mark("plan", planned=2), start("a"), joined("a"))
     look = real.lapse().look
     assert real.desk.get("42", "9").tasks == ()
-    real.advance(Mark("joined", "a", 1))
+    real.advance(joined("a"))
     assert real.lapse().look == look, "it is not awaited for ever"
     real.age("")
     assert (await gateway.lapse("user:42 9")).counts.state == "failed"
@@ -116,7 +116,7 @@ async def test_an_awaited_body_that_does_not_come_is_a_failure(real):
 @pytest.mark.parametrize("kinds", [["done"], ["joined", "ignored"]])
 async def test_what_is_left_out_is_not_awaited(real, kinds):
     real.advance(Mark("plan", planned=3), *(start(f"a{i}") for i in range(len(kinds))))
-    counts = real.advance(*(Mark(kind, f"a{i}", 1) for i, kind in enumerate(kinds)))
+    counts = real.advance(*(Mark(kind, f"a{i}", 1, lease=60_000) for i, kind in enumerate(kinds)))
     assert (counts.state, counts.done, counts.total) == ("succeeded", len(kinds), len(kinds))
 
 
@@ -126,12 +126,16 @@ async def test_nothing_is_awaited_where_nobody_watches(real):
 
 
 async def test_what_awaits_can_be_cancelled(real):
-    real.advance(Mark("plan", planned=2), start("a"), Mark("joined", "a", 1))
+    real.advance(Mark("plan", planned=2), start("a"), joined("a"))
     assert real.cancel().state == "cancelled"
 
 
 def _data(state, done, failed, total):
     return {"operation": "9", "label": "a label", "state": state, "done": done, "failed": failed, "total": total}
+
+
+def joined(leaf):
+    return Mark("joined", leaf, 1, lease=60_000)
 
 
 def start(leaf, planned=1, lease=60_000, late=False):
@@ -372,7 +376,7 @@ marks = st.builds(
             leaf,
             1 if leaf in "ab" else 0,
             hidden=leaf == "h",
-            lease=60_000 if kind == "started" else 0,
+            lease=60_000 if kind in ("started", "joined") else 0,
             late=late,
             about=f'"task":"{leaf}","name":"n","retries":0' if kind == "started" else "",
         )

@@ -110,7 +110,7 @@ def test_an_event_whose_id_is_known_is_told_once_among_marks_too(publisher):
 
 marks = st.builds(
     Mark,
-    st.sampled_from(["published", "started", "released", "done", "failed", "revoked"]),
+    st.sampled_from(["published", "started", "released", "done", "joined", "ignored", "failed", "revoked"]),
     st.sampled_from("abc"),
     st.integers(0, 1),
     st.booleans(),

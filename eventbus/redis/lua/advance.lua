@@ -23,7 +23,6 @@ local function started(leaf, planned, hidden, lease, late, about)
   redis.call('HSET', KEYS[6], leaf, (late == '1' and 'R ' or 'r ') .. about)
   if lease ~= '0' then
     redis.call('ZADD', KEYS[7], now_ms + tonumber(lease), leaf)
-    n.lease = math.max(n.lease, tonumber(lease))
     fresh_leases = true
   elseif is ~= 'p' then
     redis.call('ZREM', KEYS[7], leaf)
@@ -56,7 +55,7 @@ local function count(i)
       if kind == 'failed' and about ~= '' and not has_ended(leaf) then
         say('task.failed', 'h', 'log', about)
       end
-      ended(kind, leaf, planned, hidden)
+      ended(kind, leaf, planned, hidden, ARGV[i + 4])
     end
   end
 end

@@ -16,7 +16,7 @@ OPTIONS = OPTIONS + 6
 
 local FIELDS = {
   'planned', 'dynamic', 'done', 'failed', 'open', 'early', 'opened', 'running', 'lost', 'cancelled', 'queued', 'started', 'until',
-  'lease', 'joined', 'ignored', 'awaited',
+  'awaits', 'ignored', 'awaited',
 }
 local WORDS = {
   started = 'n', progress = 'n', lost = 'h', resumed = 'n', cancelling = 'n', succeeded = 'h', failed = 'h', cancelled = 'h',
@@ -82,7 +82,8 @@ local function has_ended(leaf)
   return is == 'e' or is == 'b'
 end
 
-local function ended(kind, leaf, planned, hidden)
+-- lease: of joined, for how long the body of its chord is awaited (ms)
+local function ended(kind, leaf, planned, hidden, lease)
   if has_ended(leaf) then
     return
   end
@@ -99,8 +100,10 @@ local function ended(kind, leaf, planned, hidden)
   if hidden == '0' then
     if DONE[kind] then
       n.done = n.done + 1
-      if kind ~= 'done' then
-        n[kind] = 1
+      if kind == 'ignored' then
+        n.ignored = 1
+      elseif kind == 'joined' then
+        n.awaits = math.max(n.awaits, tonumber(lease))
       end
     elseif kind == 'failed' or n.cancelled == 0 then
       n.failed = n.failed + 1
@@ -131,7 +134,7 @@ end
 
 local function next_state(missing)
   local over, whole = is_over(), n.done >= n.planned + n.dynamic
-  local awaits = n.joined == 1 and n.ignored == 0 and n.lease > 0
+  local awaits = n.awaits > 0 and n.ignored == 0
   if over and n.failed == 0 and (whole or (n.cancelled == 0 and not awaits)) then
     return 'succeeded'
   elseif n.cancelled > 0 then
@@ -147,7 +150,7 @@ end
 -- Look again when what is awaited should have come.
 local function await(so)
   if so and n.awaited == 0 then
-    redis.call('ZADD', KEYS[7], now_ms + n.lease, '')
+    redis.call('ZADD', KEYS[7], now_ms + n.awaits, '')
     redis.call('EXPIRE', KEYS[7], math.ceil(KEPT_FOR * 1.125))
   elseif not so and n.awaited == 1 then
     redis.call('ZREM', KEYS[7], '')
