@@ -69,7 +69,7 @@ def marks_of(run: Run) -> list[Mark]:
 
 
 def lease_of(marks: Sequence[Mark]) -> int:
-    """Milliseconds until something is to be looked at when all of them have been counted, at the soonest; 0: nothing."""
+    """Milliseconds until something has to be looked at once all of them have been counted; 0: nothing has."""
     return min((mark.lease for mark in marks if mark.lease), default=0)
 
 
