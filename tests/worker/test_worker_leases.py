@@ -130,6 +130,7 @@ def test_a_lease_is_renewed_while_a_task_runs(pool, start, begin, tmp_path):
     with start(f"renewed-{pool}", pool) as worker:
         world = begin(f"renewed-{pool}", a.wait.si(str(path)))
         world.begun(path)
+        wait_until(lambda: world.info().tasks, "word of the task's start")
         (running,) = world.info().tasks
         assert (running.name, running.retries, running.lost) == ("tests.worker.lives.wait", 0, False)
         first = world.lease()
