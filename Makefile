@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all that a newcomer needs; each sets up what it lacks.
 PYTHON ?= python3
-# Two processes, each test file in one of them: the fixtures of a file are made once.
-PYTEST ?= -n 2 --dist loadfile
+# Three processes, each test file in one of them: the fixtures of a file are made once.
+PYTEST ?= -n 3 --dist loadfile
 VENV   := .venv
 BIN    := $(VENV)/bin
 CLIENT := webui_adapter/client

@@ -56,6 +56,7 @@ class World:
     def begun(self, path):
         wait_until(path.exists, "the task to begin")
         self.listening.until(lambda heard: any(e.type == "task.started" for e in heard))
+        wait_until(lambda: self.info().tasks, "its lease, of which Redis may hear a moment later")
 
     def info(self):
         return self.desk.get(self.user, self.id)
@@ -130,7 +131,6 @@ def test_a_lease_is_renewed_while_a_task_runs(pool, start, begin, tmp_path):
     with start(f"renewed-{pool}", pool) as worker:
         world = begin(f"renewed-{pool}", a.wait.si(str(path)))
         world.begun(path)
-        wait_until(lambda: world.info().tasks, "word of the task's start")
         (running,) = world.info().tasks
         assert (running.name, running.retries, running.lost) == ("tests.worker.lives.wait", 0, False)
         first = world.lease()
