@@ -213,9 +213,7 @@ class Flusher:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout + self._settings.socket_timeout)
         with self._lock:
-            self._stock.spill(ending=True)
-            if self._stock.spool is not None:
-                self._stock.spool.close()
+            self._stock.end()
             self._carrier.closing = False
         return whole
 

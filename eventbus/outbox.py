@@ -9,7 +9,7 @@ the low one does not starve. No I/O, no clock of its own.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, Protocol, TypeVar
 
@@ -186,6 +186,14 @@ class Outbox(Generic[T]):
                 self._left(queue, item)
                 removed.append(item)
         return removed
+
+    def unload(self, items: Iterable[T]) -> None:
+        """Take out items in order, each of which is the oldest of its topic by then."""
+        for item in items:
+            queue = self._topics[item.topic]
+            first = queue.take()
+            assert first is item
+            self._left(queue, item)
 
     def _full(self, item: T) -> bool:
         return self._items >= self._limit_items or self._bytes + item.size > self._limit_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from eventbus.emission import Emission
 from eventbus.entries import Entry
@@ -53,9 +53,9 @@ class Settlement:
         """Whether an entry's fate is open."""
         return entry in self._outstanding
 
-    def in_order(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Entries in the order in which they came."""
-        return sorted(entries, key=lambda entry: self._outstanding.get(entry, 0))
+    def open(self) -> Iterator[Entry]:
+        """Entries whose fate is open, in the order in which they came."""
+        return iter(self._outstanding)
 
     def call_when_settled(self, tell: Callable[[bool], None]) -> None:
         """``tell`` is called with True once all that has come by now is settled; with False if Redis is away."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Final
 
 from eventbus.entries import Entry
 from eventbus.outbox import Dropped, Outbox
@@ -15,6 +17,9 @@ from eventbus.throttle import Throttle
 from eventbus.transport import Published
 
 __all__ = ["Stock"]
+
+# A part of memory that is moved to the disk at once: the lock is held meanwhile, some 5 us for each entry.
+_PARTS: Final = 8
 
 
 class Stock:
@@ -82,8 +87,8 @@ class Stock:
             self._make_room(entry, dropped)
 
     def _make_room(self, entry: Entry, dropped: Sequence[Dropped[Entry]]) -> None:
-        """Note what the outbox dropped; if that is the entry itself, empty the outbox to the disk and try again."""
-        if dropped[-1].reason == "full" and self.spill():
+        """Note what the outbox dropped; if that is the entry itself, move something to the disk and try again."""
+        while dropped and dropped[-1].reason == "full" and self._spill_part(entry):
             dropped = [*dropped[:-1], *self._outbox.push(entry, _now_ms())]
         self.settlement.drop(dropped)
 
@@ -104,55 +109,75 @@ class Stock:
             self.settlement.withdraw(entry)
         return taken_back
 
-    def spill(self, *, ending: bool = False) -> bool:
-        """Move everything that must not be lost to the disk, in order: so the spool is older than memory, always.
+    def _spill_part(self, newcomer: Entry) -> bool:
+        """Move the oldest part of what must not be lost to the disk: not all at once, since whoever emits waits for it.
 
-        What is urgent and has nothing there stays.
+        What is urgent and has nothing there stays: on disk it would wait behind the very flood that has filled memory.
 
-        Returns whether there is room now.
+        Returns whether there is more room now.
         """
-        if self.spool is None:
-            if ending:
-                self.settlement.drop_all("ended")
+        spool = self.spool
+        if spool is None:
             return False
-        waiting = [*(self.flying or ()), *self.settlement.in_order(self._outbox.remove(lambda _: True))]
-        urgent = [] if ending else _urgent(waiting, self.spool.holds)
-        if 2 * len(urgent) < len(waiting):
-            # They go beside the disk, at once; on it they would wait behind the very flood that has filled memory.
-            for entry in urgent:
-                self._outbox.push(entry, _now_ms())
-            stays = set(map(id, urgent))
-            waiting = [entry for entry in waiting if id(entry) not in stays]
-        lasting = [entry for entry in waiting if entry.keep == "log"]
-        kept = self.spool.append(lasting)
+        flying = self.flying or []
+        oldest = list(islice(self._lasting(newcomer), max(1, len(self._outbox) // _PARTS)))
+        urgent = _urgent_topics([*flying, *oldest], spool.holds)
+        self.flying = [entry for entry in flying if entry.topic in urgent] or None
+        going = [entry for entry in oldest if entry.topic not in urgent]
+        self._outbox.unload(going)
+        moved = [*(entry for entry in flying if entry.topic not in urgent), *going]
+        self._keep(spool, moved)
+        return bool(moved)
+
+    def end(self) -> None:
+        """Move to the disk what must not be lost; the rest, or all if there is no disk, is given up."""
+        if self.spool is None:
+            self.settlement.drop_all("ended")
+            return
+        flying = self.flying or []
+        self._keep(self.spool, [*flying, *self._lasting()])
+        self.flying = None
+        for entry in self._outbox.remove(lambda _: True):
+            if self.settlement.waits(entry):
+                self.settlement.drop_one(entry, "shed")
+        self.spool.close()
+
+    def _lasting(self, newcomer: Entry | None = None) -> Iterator[Entry]:
+        """What must not be lost and waits in memory, the oldest first."""
+        flying = set(map(id, self.flying or ()))
+        for entry in self.settlement.open():
+            if entry.keep == "log" and id(entry) not in flying and entry is not newcomer:
+                yield entry
+
+    def _keep(self, spool: Spool, entries: Sequence[Entry]) -> None:
+        lasting = [entry for entry in entries if entry.keep == "log"]
+        kept = spool.append(lasting)
         for entry in lasting[:kept]:
             self.settlement.spooled(entry)
-        for entry in (*lasting[kept:], *(entry for entry in waiting if entry.keep != "log")):
+        for entry in (*lasting[kept:], *(entry for entry in entries if entry.keep != "log")):
             self.settlement.drop_one(entry, "shed" if entry.keep != "log" else "spool")
-        self.flying = None
-        return True
 
     # --- out -------------------------------------------------------------------------------------------------
 
     def take(self, limit: int) -> tuple[list[Entry], int]:
-        """Take out what is to be sent next, ``limit`` entries of memory at most; and how many of them stand in the
-        spool.
+        """Take out what is to be sent next, ``limit`` entries of memory and of the disk at most; and how many of them
+        stand in the spool.
         """
         if self.spool is not None and self.spool.waiting:
-            return self._from_spool(self.spool)
+            return self._from_spool(self.spool, limit)
         batch, expired = self._outbox.pop(limit, self._settings.batch_bytes, _now_ms())
         if expired:
             self.settlement.drop(expired)
         self.flying = batch
         return batch, 0
 
-    def _from_spool(self, spool: Spool) -> tuple[list[Entry], int]:
+    def _from_spool(self, spool: Spool, limit: int) -> tuple[list[Entry], int]:
         """What is on disk goes first, in order; beside it what is urgent and of a topic that has nothing there."""
         now = _now_ms()
-        old = spool.take(self._settings.batch_events)
+        old = spool.take(limit)
         alive = [entry for entry in old if not 0 < entry.expires <= now]
         self._dropped["expired"] += len(old) - len(alive)
-        urgent, expired = self._outbox.pop_urgent(self._settings.batch_events, spool.holds, now)
+        urgent, expired = self._outbox.pop_urgent(limit, spool.holds, now)
         self.settlement.drop(expired)
         self.flying = urgent
         return [*alive, *urgent], len(old)
@@ -200,10 +225,11 @@ class Stock:
             self.spool.look_for_orphans()
 
 
-def _urgent(waiting: Sequence[Entry], on_disk: Callable[[str], bool]) -> list[Entry]:
-    """Entries of the high lane whose topics have nothing on the disk, or on its way there."""
-    spilled = {entry.topic for entry in waiting if entry.lane > 0}
-    return [entry for entry in waiting if entry.lane == 0 and entry.topic not in spilled and not on_disk(entry.topic)]
+def _urgent_topics(part: Sequence[Entry], on_disk: Callable[[str], bool]) -> set[str]:
+    """Topics of which there is only what is urgent, and nothing on the disk; none if they are most of it."""
+    others = {entry.topic for entry in part if entry.lane > 0}
+    urgent = {entry.topic for entry in part if entry.topic not in others and not on_disk(entry.topic)}
+    return urgent if 2 * sum(entry.topic in urgent for entry in part) < len(part) else set()
 
 
 def _now_ms() -> int:

@@ -108,7 +108,7 @@ async def test_18_priority_under_flood(
     gateway: GatewayProcess, redis: RedisServer, report: Report, scale: float, tmp_path: Path
 ) -> None:
     """Places in the order of arrival, not seconds, say who waited for whom."""
-    flood, urgent = round(10_000 * scale), 50
+    flood, urgent = round(10_000 * scale), 100
     # A page that falls behind reads from the log: it has to hold the flood, or part of it is a gap.
     settings = BusSettings(redis_url=redis.url, log_limit=2 * flood, spool_dir=tmp_path / "spool")
     # In a process of its own: or it and the page that reads would take the interpreter from each other.
