@@ -113,12 +113,13 @@ async def test_an_idle_process_sends_it_too(settings: BusSettings, own_redis: Re
 _CRASHING = """
 import sys
 from pathlib import Path
-from eventbus import Bus, BusSettings
+from eventbus import Bus, BusSettings, Unavailable
+from eventbus.redis.publisher import RedisPublisher
 from tests.contract.test_spool import Step
-# It does not come back to Redis by itself before it is killed.
-settings = BusSettings(
-    redis_url=sys.argv[1], spool_dir=Path(sys.argv[2]), outbox_events=100, retry_min=9000, retry_max=9000
-)
+def cut(self, requests):
+    raise Unavailable("this process does not come back to Redis")
+RedisPublisher.publish = cut
+settings = BusSettings(redis_url=sys.argv[1], spool_dir=Path(sys.argv[2]), outbox_events=100)
 bus = Bus(settings)
 for n in range(500):
     bus.emit("ann", "1", Step(n=n))

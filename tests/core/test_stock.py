@@ -1,4 +1,4 @@
-"""All that waits in a process: what memory has no room for goes to the disk in parts, and nothing is lost or overtaken."""
+"""All that waits in a process: what memory has no room for goes to the disk in parts; nothing is lost or overtaken."""
 
 from __future__ import annotations
 
