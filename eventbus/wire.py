@@ -173,20 +173,19 @@ def parse_publication(payload: bytes) -> Publication:
     Raises:
         InvalidRecord: it was not written by this library, or its offsets have a hole.
     """
-    first, *lines = payload.split(b"\n")
-    epoch, separator, before = first.partition(b" ")
-    if not separator or not before.isdigit():
-        raise InvalidRecord(f"publication begins with {first[:100]!r}, not with 'epoch before'")
-    records = parse_records(lines)
-    expected = int(before)
+    lines = payload.split(b"\n")
+    epoch, _, digits = lines[0].partition(b" ")
+    if not digits.isdigit() or not epoch.isascii():
+        raise InvalidRecord(f"publication begins with {lines[0][:100]!r}, not with 'epoch before'")
+    before = int(digits)
+    # Most publications to one person have one record; so little is done for each that a slice and a loop would show.
+    records = [parse_record(lines[1], lines[2])] if len(lines) == 3 else parse_records(lines[1:])
+    expected = before
     for record in records:
         expected += 1
         if record.offset != expected:
             raise InvalidRecord(f"publication has offset {record.offset} where {expected} is due")
-    try:
-        return Publication(epoch.decode("ascii"), int(before), records)
-    except UnicodeDecodeError:
-        raise InvalidRecord(f"publication has an epoch that is no text: {epoch[:100]!r}") from None
+    return Publication(epoch.decode(), before, records)
 
 
 def parse_again(payload: bytes) -> tuple[str, list[Record]] | None:

@@ -58,7 +58,10 @@ class Batch:
 
     def __init__(self, channel: str, records: Sequence[Record]) -> None:
         self.channel = channel
-        self.joined = b"".join([text_frame(record.event) for record in records])
+        if len(records) == 1:
+            self.joined = text_frame(records[0].event)
+        else:
+            self.joined = b"".join([text_frame(record.event) for record in records])
         self._records = records
         self._deliveries: list[Delivery] | None = None
 

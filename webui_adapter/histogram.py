@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from typing import Final
 
 __all__ = ["LATENCY_BUCKETS", "Histogram"]
@@ -19,10 +20,15 @@ class Histogram:
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
-    def observe(self, seconds: float, count: int = 1) -> None:
-        """Note ``count`` observations of the same value."""
-        self.counts[bisect_left(self.bounds, seconds)] += count
-        self.sum += seconds * count
+    def observe_since(self, now: float, began: Iterable[tuple[int, int]]) -> None:
+        """Note how long ago things began (microseconds since 1970, and how many of them); ``now`` is in seconds."""
+        bounds, counts, total = self.bounds, self.counts, 0.0
+        for moment, count in began:
+            seconds = now - moment / 1e6
+            seconds = max(seconds, 0.0)  # another machine's clock may be ahead of ours
+            counts[bisect_left(bounds, seconds)] += count
+            total += seconds * count
+        self.sum += total
 
     def cumulative(self) -> list[tuple[str, float]]:
         """Buckets as Prometheus wants them: upper bound as text, and everything up to it."""

@@ -26,7 +26,8 @@ class Channel:
     """One channel of this gateway.
 
     Attributes:
-        position: everything up to here has been handed to the sessions; None until it was first read.
+        epoch, offset: everything up to here has been handed to the sessions; None and 0 until it was first read. Two
+            fields, since a position is asked for rarely and made for each publication.
         history: the reading that opened it, as long as nothing has happened since: newcomers need no other.
         buffered: publications that wait for a repair; None while the channel is live.
         waiting: events in them.
@@ -34,11 +35,12 @@ class Channel:
         partial: sessions that read some topics, or are being brought up to date.
     """
 
-    __slots__ = ("buffered", "history", "name", "partial", "position", "waiting", "whole")
+    __slots__ = ("buffered", "epoch", "history", "name", "offset", "partial", "waiting", "whole")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.position: Position | None = None
+        self.epoch: str | None = None
+        self.offset = 0
         self.history: History | None = None
         self.buffered: list[Publication] | None = []
         self.waiting = 0
@@ -51,9 +53,13 @@ class Channel:
         return self.buffered is None
 
     @property
-    def offset(self) -> int:
-        """Offset of ``position``, 0 where there is none."""
-        return 0 if self.position is None else self.position.offset
+    def position(self) -> Position | None:
+        """Where it is; None until it was first read."""
+        return None if self.epoch is None else Position(self.epoch, self.offset)
+
+    @position.setter
+    def position(self, position: Position) -> None:
+        self.epoch, self.offset = position
 
     @property
     def deserted(self) -> bool:
@@ -131,19 +137,18 @@ class Hub:
         if channel.buffered is not None:
             self._buffer(channel, publication)
             return True
-        position = channel.position
-        assert position is not None
-        if publication.epoch != position.epoch and publication.before == 0:
+        epoch, before = publication.epoch, publication.before
+        if epoch != channel.epoch and before == 0:
             # The very first event of a channel that people were already waiting at, or of a new life of it: nothing
             # stood between that and what they have, so nobody has missed anything.
-            self._adopt(channel, publication.epoch)
-            position = Position(publication.epoch, 0)
-        if publication.epoch == position.epoch and publication.before == position.offset:
-            self._route(channel, publication.records, publication.epoch)
+            self._adopt(channel, epoch)
+            channel.epoch, channel.offset = epoch, 0
+        if epoch == channel.epoch and before == channel.offset:
+            self._route(channel, publication.records)
             return True
-        if publication.epoch == position.epoch and publication.before < position.offset:
+        if epoch == channel.epoch and before < channel.offset:
             # A repair has overtaken it; what it holds beyond that follows without a hole.
-            self._route(channel, [r for r in publication.records if r.offset > position.offset], publication.epoch)
+            self._route(channel, [record for record in publication.records if record.offset > channel.offset])
             return True
         self.suspend(channel)
         self._buffer(channel, publication)
@@ -194,7 +199,7 @@ class Hub:
             # Nobody is up to date yet: each session gets its own history, and what came since.
             if live:
                 channel.position = here
-                self._route(channel, live, here.epoch)
+                self._route(channel, live)
         elif resumption.gap is None:
             if not before.epoch and here.epoch:
                 self._adopt(channel, here.epoch)
@@ -229,12 +234,11 @@ class Hub:
         for session in self.sessions_of(channel):
             session.adopt(channel.name, epoch)
 
-    def _route(self, channel: Channel, records: Sequence[Record], epoch: str) -> None:
-        if not records:
-            return
-        channel.position = Position(epoch, records[-1].offset)
-        channel.history = None
-        self._hand_on(channel, records)
+    def _route(self, channel: Channel, records: Sequence[Record]) -> None:
+        if records:
+            channel.offset = records[-1].offset
+            channel.history = None
+            self._hand_on(channel, records)
 
     def _hand_on(self, channel: Channel, records: Sequence[Record]) -> None:
         records = self.sieve.carried(channel.name, records)
@@ -244,15 +248,16 @@ class Hub:
         count = len(records)
         for session in channel.whole:
             session.take(batch)
-        receivers = len(channel.whole) * count
+        each, rest = len(channel.whole), 0
         if channel.partial:
-            receivers += self._hand_on_partial(channel, batch)
+            # Who reads in part takes some of a batch: which ones is not worth counting, how many is.
+            more, rest = divmod(self._hand_on_partial(channel, batch), count)
+            each += more
         self.events += count
-        self.deliveries += receivers
-        # Who reads in part takes some of a batch: which ones is not worth counting, how many is.
-        each, rest = divmod(receivers, count)
-        for i, record in enumerate(records):
-            self.routed.append((record.emitted, each + (i < rest)))
+        self.deliveries += each * count + rest
+        for record in records:
+            self.routed.append((record.emitted, each + (rest > 0)))
+            rest -= 1
             if record.ack:
                 self.owing.append((channel.name, record))
 

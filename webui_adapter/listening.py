@@ -83,10 +83,7 @@ class Listening:
             owing.clear()
         routed = self._hub.routed
         if routed:
-            now = self._clock.wall()
-            for emitted, receivers in routed:
-                # Another machine's clock may be ahead of ours.
-                self.latency.observe(max(0.0, now - emitted / 1e6), receivers)
+            self.latency.observe_since(self._clock.wall(), routed)
             routed.clear()
 
     def lost(self, reason: str) -> None:

@@ -86,9 +86,9 @@ class Keys:
         """The pub/sub channel."""
         return f"{self.prefix}:{{{channel}}}:live"
 
-    def channel_of_live(self, live: str) -> str:
+    def channel_of_live(self, live: bytes) -> str:
         """The channel whose publications arrive on ``live``."""
-        return live[len(self.prefix) + 2 : -len("}:live")]
+        return live[len(self.prefix) + 2 : -6].decode()  # 6: as long as "}:live"
 
 
 @lru_cache(maxsize=8192)

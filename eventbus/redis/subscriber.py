@@ -270,7 +270,7 @@ class RedisSubscriber:
         if live == self._echo:
             self._listener.probed(payload.decode(errors="replace"))
         else:
-            self._listener.received(self._keys.channel_of_live(live.decode()), payload)
+            self._listener.received(self._keys.channel_of_live(live), payload)
 
     def _turn(self) -> None:
         assert self._listener is not None
