@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 
@@ -53,8 +54,12 @@ class RedisLetters:
 
     async def bury(self, channel: str, id: str, reason: DeathReason, content: bytes) -> bool:
         """See ``Letters``. The index is written first: what is not in it, no sweep would ever find."""
-        await self._reader.execute("ZADD", self._keys.index, "LT", now_ms() + INDEX_GRACE_MS, channel)
-        await self._reader.execute("EXPIRE", self._keys.index, int(self._settings.dead_ttl.total_seconds() * 1.125))
+        life = int(self._settings.dead_ttl.total_seconds() * 1.125)
+        # Both in one write: who dies between two leaves a key that lives for ever.
+        await asyncio.gather(
+            self._reader.execute("ZADD", self._keys.index, "LT", now_ms() + INDEX_GRACE_MS, channel),
+            self._reader.execute("EXPIRE", self._keys.index, life),
+        )
         return await self._reader.run(lettercalls.bury(self._settings, self._keys, channel, id, reason, content))
 
     # --- the sweeper's ---------------------------------------------------------------------------------------
@@ -64,8 +69,10 @@ class RedisLetters:
         lease, fence = self._keys.sweeper
         life = int(seconds * 1000)
         if await self._reader.execute("SET", lease, instance, "NX", "PX", life):
-            number = await self._reader.execute("INCR", fence)
-            await self._reader.execute("EXPIRE", fence, int(self._settings.dead_ttl.total_seconds()))
+            number, _ = await asyncio.gather(
+                self._reader.execute("INCR", fence),
+                self._reader.execute("EXPIRE", fence, int(self._settings.dead_ttl.total_seconds())),
+            )
             return int(number)
         if await self._reader.execute("GET", lease) != instance.encode():
             return None

@@ -187,7 +187,7 @@ async def test_the_oldest_of_too_many_goes(site: Mounted, user: str) -> None:
 
 
 async def test_a_token_that_ends(site: Mounted, user: str) -> None:
-    async with page(site, user, seconds=1) as client:
+    async with page(site, user, seconds=2, wait=False) as client:
         assert await client.closed() == 4100
 
 

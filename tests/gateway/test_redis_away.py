@@ -12,7 +12,7 @@ from eventbus import Bus, BusSettings
 from tests.conftest import RedisServer, free_port, wait_until
 from tests.gateway.events import Note, Progress
 from tests.gateway.test_sse import curl, settled
-from tests.gateway.world import GatewayProcess, page, running
+from tests.gateway.world import GatewayProcess, eventually, page, running
 
 
 class KeepingRedis(RedisServer):
@@ -71,7 +71,7 @@ async def test_redis_is_killed_and_comes_back_with_its_data(
                 await late.until(lambda p: p.said("bus.degraded"), "the word to who comes now")
                 keeping.start()
                 await client.until(lambda p: p.said("bus.restored"), "the word")
-                assert worker.flush(20)
+                await eventually(lambda: worker.flush(1), "the outbox, which tries again by itself")
                 await client.until(lambda p: p.got("gw.note") == list(range(50)), "everything, once, in order")
                 await late.until_settled(f"user:{user}-late", "system")
             assert client.page.said("bus.gap") == []
