@@ -30,6 +30,7 @@ from eventbus.wire import join_records, parse_publication
 from webui_adapter.commands import Subscribe
 from webui_adapter.frames import text_frame
 from webui_adapter.hub import Hub
+from webui_adapter.listening import Listening
 from webui_adapter.session import Session
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.tokens import Principal
@@ -133,21 +134,26 @@ def _parsing() -> Loop:
     return lambda: [parse_publication(payload) for payload in payloads]
 
 
+def _reader(hub: Hub, name: str, user: str) -> Session:
+    """A session that reads its user's channel and is up to date."""
+    clock, channel_name = _StillClock(), f"user:{user}"
+    session = Session(name, GatewaySettings(jwt_secret="0" * 32), FRAMES, hub.dirty, Counter(), clock)
+    session.open(Principal(user, clock.wall() + 600, frozenset(), {}), "here")
+    session.watch(Subscribe(f"{channel_name}:*", None), 0)
+    channel = hub.join(channel_name, session)
+    reading = History(Position("e1", 0), 0, (), (), owed=False)
+    if not channel.live:
+        hub.repair(channel, reading, 0)
+    view = session.views[channel_name]
+    session.replay(channel_name, resume(view.since, reading, view.replaying, 0), None)
+    hub.settle(channel_name, session)
+    session.out.clear()
+    return session
+
+
 def _handing_on() -> Loop:
-    hub, clock = Hub(), _StillClock()
-    settings = GatewaySettings(jwt_secret="0" * 32)
-    sessions = [Session(f"s-{n}", settings, FRAMES, hub.dirty, Counter(), clock) for n in range(_SESSIONS)]
-    for session in sessions:
-        session.open(Principal("u00000", clock.wall() + 600, frozenset(), {}), "here")
-        session.watch(Subscribe(f"{_CHANNEL}:*", None), 0)
-        channel = hub.join(_CHANNEL, session)
-        reading = History(Position("e1", 0), 0, (), (), owed=False)
-        if not channel.live:
-            hub.repair(channel, reading, 0)
-        view = session.views[_CHANNEL]
-        session.replay(_CHANNEL, resume(view.since, reading, view.replaying, 0), None)
-        hub.settle(_CHANNEL, session)
-        session.out.clear()
+    hub = Hub()
+    sessions = [_reader(hub, f"s-{n}", "u00000") for n in range(_SESSIONS)]
     publications = [parse_publication(payload) for payload in _publications()]
     lives = count(1)
 
@@ -157,6 +163,32 @@ def _handing_on() -> Loop:
             publication.epoch = epoch  # a new life of the channel begins at 0 again
             hub.receive(_CHANNEL, publication)
         assert hub.deliveries - before == EVENTS * _SESSIONS
+        for session in sessions:
+            session.out.clear()
+        return hub.deliveries
+
+    return loop
+
+
+def _one_by_one() -> Loop:
+    hub, keys, clock = Hub(), Keys("eb"), _StillClock()
+    sessions = [_reader(hub, f"s-{n}", user_name(n)) for n in range(_USERS)]
+    # No part of a gateway but these is asked for where nothing is missed, owed or wrong.
+    listening = Listening(hub, None, None, None, None, clock, Counter(), hub.dirty.clear)  # type: ignore[arg-type]
+    emissions = _emissions(EmissionBuilder(BusSettings()))
+    said = []
+    for n, emission in enumerate(emissions):
+        place = n // _USERS + 1
+        record = b'%d %b\n{"offset":%d,%b' % (place, emission.header.encode(), place, emission.tail)
+        said.append((keys.live(emission.channel).encode(), b"%d\n" % (place - 1) + record))
+    lives = count(1)
+
+    def loop() -> object:
+        epoch, before = b"e%d " % next(lives), hub.deliveries  # a new life of the channels begins at 0 again
+        for live, rest in said:
+            listening.received(keys.channel_of_live(live), epoch + rest)
+        listening.turn_ended()
+        assert hub.deliveries - before == EVENTS
         for session in sessions:
             session.out.clear()
         return hub.deliveries
@@ -176,6 +208,7 @@ PATHS: Final[dict[str, Callable[[], Loop]]] = {
     "requests for Redis": _requesting,
     "record parsing": _parsing,
     "hub to ten sessions": _handing_on,
+    "one person's events": _one_by_one,
     "frame building": _framing,
 }
 
