@@ -37,8 +37,14 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def bus(redis: RedisServer, tmp_path: Path) -> Iterator[Bus]:
-    made = Bus(BusSettings(redis_url=redis.url, socket_timeout=0.7, retry_max=0.3, spool_dir=tmp_path / "spool"))
+def bus(redis: RedisServer, tmp_path: Path, scale: float) -> Iterator[Bus]:
+    """The log grows with the fault: what went beyond it would be a gap, which row 2 is about."""
+    limit = round(10_000 * max(1.0, scale))
+    made = Bus(
+        BusSettings(
+            redis_url=redis.url, socket_timeout=0.7, retry_max=0.3, log_limit=limit, spool_dir=tmp_path / "spool"
+        )
+    )
     yield made
     made.close()
 
