@@ -52,8 +52,9 @@ async def shared_stack(redis_url: str, line: Line) -> AsyncIterator[Stack]:
         "DEMO_GATEWAY": f"http://127.0.0.1:{line.port}/eventbus",
         # The page asks after twice this time of silence.
         "WEBUI_HEARTBEAT_INTERVAL": "0.5",
-        # A worker that a test holds for a moment is not to be taken for lost.
         "EVENTBUS_WORKER_LEASE": "5",
+        # Processes that a test holds while it cancels are not to be ended meanwhile.
+        "EVENTBUS_WORKER_CANCEL_GRACE": "60",
         "WEBUI_LEASE_GRACE": "5",
         # Nobody listens there: a link is looked at, not followed.
         "DEMO_FLOWER_PORT": str(FLOWER),

@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import signal
-import subprocess
 
 import pytest
 from playwright.async_api import BrowserContext, Route, expect
@@ -14,16 +13,11 @@ from playwright.async_api import BrowserContext, Route, expect
 from demo.stack import Stack
 from tests.browser.conftest import DOCUMENTS, PACE
 from tests.browser.line import Line
-from tests.browser.visit import SECONDS, Visit, installed, until, work_held
+from tests.browser.visit import SECONDS, Visit, children_of, installed, until, work_held
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 MIDDLE = DOCUMENTS // 4
-
-
-def child_of(process: int) -> int:
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    return next(int(pid) for pid, parent in map(str.split, listed.splitlines()) if int(parent) == process)
 
 
 def said_what_it_did(figures: list[str], running: list[str]) -> None:
@@ -136,7 +130,7 @@ async def test_reload_while_the_gateway_is_away(visit: Visit, stack: Stack) -> N
 async def test_a_worker_process_killed_in_the_middle(visit: Visit, stack: Stack) -> None:
     await visit.index_installed()
     await visit.sees(MIDDLE)
-    os.kill(child_of(stack.children["Celery worker"].pid), signal.SIGKILL)
+    os.kill(children_of(stack.children["Celery worker"].pid)[0], signal.SIGKILL)
     await visit.is_ready()
     await visit.is_whole(installed(DOCUMENTS))
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,15 +36,26 @@ async def until(condition: Callable[[], object], what: str, seconds: float = SEC
         await asyncio.sleep(0.02)
 
 
+def children_of(process: int) -> list[int]:
+    """The processes that it has started and that live."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    return [int(pid) for pid, parent in map(str.split, listed.splitlines()) if int(parent) == process]
+
+
 @contextmanager
 def work_held(stack: Stack) -> Iterator[None]:
-    """The worker stands still, so that the middle lasts as long as a test needs it."""
-    group = stack.children["Celery worker"].pid
-    os.killpg(group, signal.SIGSTOP)
+    """The processes that run tasks stand still, so that the middle lasts as long as a test needs it.
+
+    Not the main process: it renews their leases, and a test on a slow machine must not find its worker lost.
+    """
+    pool = children_of(stack.children["Celery worker"].pid)
+    for process in pool:
+        os.kill(process, signal.SIGSTOP)
     try:
         yield
     finally:
-        os.killpg(group, signal.SIGCONT)
+        for process in pool:
+            os.kill(process, signal.SIGCONT)
 
 
 @dataclass
