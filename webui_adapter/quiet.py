@@ -47,23 +47,35 @@ class QuietCheck:
 
     async def run(self) -> None:
         """Check for ever."""
+        interval = self._settings.check_interval
+        now, took = asyncio.get_running_loop().time, 0.0
         while True:
             # Not in step with the other instances.
-            await asyncio.sleep(self._settings.check_interval * random.uniform(0.9, 1.1))  # noqa: S311
+            await asyncio.sleep(max(0.0, interval * random.uniform(0.9, 1.1) - took))  # noqa: S311
+            begun = now()
             try:
-                await self.look()
+                await self.look(within=interval / 2)
             except TransportError as error:
                 log.info("quiet channels cannot be checked: %s", error)
             except Exception:
                 log.exception("the check of quiet channels failed")
+            took = now() - begun
 
-    async def look(self) -> None:
-        """Check the channels that are where they were the last time."""
+    async def look(self, within: float = 0.0) -> None:
+        """Check the channels that are where they were the last time.
+
+        ``within``: seconds over which many batches are spread. Each keeps the event loop busy for a millisecond or so;
+        a thousand of them, one after another, would hold up every event for a second.
+        """
         channels = self._hub.channels.items()
         here = {name: channel.position for name, channel in channels if channel.live and channel.position is not None}
         quiet = ((name, position) for name, position in here.items() if self._before.get(name) == position)
-        while batch := dict(islice(quiet, self._settings.check_batch)):
+        size = self._settings.check_batch
+        pause = within / max(1, len(here) // size)
+        while batch := dict(islice(quiet, size)):
             await self._compare(batch)
+            if len(batch) == size:
+                await asyncio.sleep(pause)
         self._before = here
 
     async def _compare(self, batch: dict[str, Position]) -> None:

@@ -86,7 +86,7 @@ class GatewaySettings(BaseSettings):
     probe_interval: float = Field(1.0, gt=0, description="between two probes of Redis")
     probe_timeout: float = Field(2.0, gt=0, description="for a probe to come back through pub/sub")
     check_interval: float = Field(10.0, gt=0, description="between two comparisons of quiet channels with Redis")
-    check_batch: int = Field(500, ge=1, description="channels compared in one round trip")
+    check_batch: int = Field(100, ge=1, description="channels compared in one round trip")
     local_events: int = Field(1_000, ge=1, description="events of this process that wait to be shown without Redis")
     check_events: bool = Field(
         False, description="hold each event against its class (see events): what fails is a dead letter; costs a parse"

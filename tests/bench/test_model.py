@@ -13,17 +13,20 @@ from hypothesis import strategies as st
 import bench
 from bench.calibrating import calibrate, checks
 from bench.curves.findings import Findings
-from bench.model import WAKES, Costs, Limits, Load, NotPossible, gateway_cores, reached, redis_cores, size_for
+from bench.model import WAKES, WARM, Costs, Limits, Load, NotPossible, gateway_cores, reached, redis_cores, size_for
 
 COSTS = Costs(
     write=4.0,
-    write_kb=0.5,
+    cold=6.0,
+    frame=0.5,
+    frame_kb=0.5,
     wake=100.0,
     event=12.0,
     event_kb=1.0,
     connection=1.0,
     opening=350.0,
     redis_wake=50.0,
+    redis_send=15.0,
     redis_event=12.0,
     redis_copy=3.0,
     redis_kb=2.0,
@@ -43,17 +46,31 @@ loads = st.builds(
 def test_one_event_to_everybody_is_its_writes_and_one_reading() -> None:
     load = Load(connections=1_000, events=100, receivers=1_000)
     ordinary = replace(COSTS, connection=0)
-    assert gateway_cores(ordinary, load, 1) == pytest.approx(100 * (1_000 * 4 + 12 + 100) / 1e6)
-    assert redis_cores(ordinary, load, 1) == pytest.approx(100 * (12 + 3 + 50) / 1e6)
+    assert gateway_cores(ordinary, load, 1) == pytest.approx(100 * (1_000 * 4.5 + 12 + 100) / 1e6)
+    assert redis_cores(ordinary, load, 1) == pytest.approx(100 * (12 + 3 + 50 + 15) / 1e6)
+
+
+def test_events_of_one_batch_share_their_writes() -> None:
+    ordinary = replace(COSTS, connection=0)
+    often = Load(connections=1_000, events=1_000, receivers=1_000)
+    frames, writes = 1_000 * 1_000 * 0.5, WAKES * 1_000 * 4
+    assert gateway_cores(ordinary, often, 1) == pytest.approx((frames + writes + 1_000 * 12 + WAKES * 100) / 1e6)
+
+
+def test_a_write_is_dearer_where_the_cache_is_too_small() -> None:
+    ordinary = replace(COSTS, connection=0, wake=0, event=0)
+    for connections, cold in ((WARM, 0.0), (2 * WARM, 3.0), (10 * WARM, 5.4)):
+        load = Load(connections=connections, events=1, receivers=connections)
+        assert gateway_cores(ordinary, load, 1) == pytest.approx(connections * (4.5 + cold) / 1e6)
 
 
 def test_what_everybody_gets_is_copied_to_each_gateway() -> None:
     assert reached(1_000_000, 20) == pytest.approx(20)
     assert reached(1, 20) == pytest.approx(1)
     load = Load(connections=1_000_000, events=10, receivers=1_000_000)
-    assert redis_cores(COSTS, load, 20) == pytest.approx(10 * (12 + 20 * 3 + 50) / 1e6)
+    assert redis_cores(COSTS, load, 20) == pytest.approx(10 * (12 + 20 * 3 + 50 + 20 * 15) / 1e6)
     often = replace(load, events=1_000)
-    assert redis_cores(COSTS, often, 20) == pytest.approx((1_000 * (12 + 20 * 3) + WAKES * 50) / 1e6)
+    assert redis_cores(COSTS, often, 20) == pytest.approx((1_000 * (12 + 20 * 3) + WAKES * (50 + 20 * 15)) / 1e6)
 
 
 @given(st.floats(1, 1e6), st.integers(1, 10_000))
@@ -88,6 +105,12 @@ def test_what_each_gateway_would_have_to_read_may_be_too_much() -> None:
 
 def test_the_measured_points_bear_the_model_out() -> None:
     findings = Findings.read(Path(bench.__file__).parent / "results" / "sample-curves.json")
-    ratios = [check.ratio for check in checks(findings, calibrate(findings)) if not check.used]
-    assert 0.8 <= statistics.median(ratios) <= 1.3
-    assert all(ratio > 0.5 for ratio in ratios)  # it may say too much, never half of what it takes
+    others = [check for check in checks(findings, calibrate(findings)) if not check.used]
+    near = [check for check in others if 0.75 <= check.ratio <= 1.25]
+    assert 0.9 <= statistics.median(check.ratio for check in others) <= 1.1
+    assert len(near) >= 0.8 * len(others)
+    # Nowhere twice as much or half of what it takes; but a gateway that sleeps between a few bursts a second finds its
+    # caches full of others' things, and nobody needs a second one for that.
+    assert [check for check in others if not 0.6 <= check.ratio <= 1.3] == [
+        check for check in others if (check.what, check.x) == ("rates: to everybody", 10_000)
+    ]

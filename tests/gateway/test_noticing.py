@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -55,6 +56,24 @@ async def test_batches_are_bounded() -> None:
         own.reader.positions = counted
         await looked(own)
         assert sizes == [2, 2, 2, 1]
+
+
+async def test_many_batches_leave_the_loop_to_others_in_between() -> None:
+    async with world(authoriser=lambda *_: True, check_batch=2) as own:
+        line = own.connect()
+        for name in "abcd":
+            line.tell("subscribe", f"collection:{name}:*")
+        await own.settled(line, USER, "system", *(f"collection:{name}" for name in "abcd"))
+        times, now, positions = [], asyncio.get_running_loop().time, own.reader.positions
+
+        async def timed(channels):
+            times.append(now())
+            return await positions(channels)
+
+        own.reader.positions = timed
+        await own.gateway._quiet.look()
+        await own.gateway._quiet.look(within=0.06)
+        assert [later - earlier >= 0.019 for earlier, later in itertools.pairwise(times)] == [True, True]
 
 
 async def test_what_is_on_its_way_is_not_taken_for_lost() -> None:
