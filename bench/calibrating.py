@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from bench.curves.findings import Findings
-from bench.model import WAKES, Costs, Load, gateway_cores, redis_cores
+from bench.model import WAKES, WARM, Costs, Load, gateway_cores, redis_cores
 
 __all__ = ["Check", "calibrate", "checks"]
 
@@ -16,6 +16,8 @@ _AT: Final = 1_000.0  # connections
 _USUAL_HEARTBEAT_S: Final = 30.0
 _SPREAD_DELIVERIES: Final = 50_000
 _SINGLE_EVENTS: Final = 4_000
+_FLOOD: Final = 1_000_000.0  # deliveries/s at which events of one batch share their writes
+_COPY_US: Final = 0.4  # `python -m bench.costs`; the curves have too few gateways to show it
 
 
 class Check(NamedTuple):
@@ -50,27 +52,41 @@ def _split(findings: Findings, sweep: str, line: str, figure: str) -> tuple[floa
     return event, max(0.0, (points[first].median - event) * first) / WAKES
 
 
+def _writing(findings: Findings, wake: float) -> tuple[float, float, float]:
+    """A write, what it costs more when cold, and a frame: from calm events, a flood, and the most connections."""
+    calm = findings.median("connections", _EVERYBODY, _AT, "cpu_us") - wake / _AT
+    events = _FLOOD / _AT
+    shared = WAKES / events
+    flood = findings.median("rates", "to everybody", _FLOOD, "cpu_us") - shared * wake / _AT
+    write = (calm - flood) / (1.0 - shared)
+    most = max(findings.lines("connections", "cpu_us")[_EVERYBODY])
+    cold = findings.median("connections", _EVERYBODY, most, "cpu_us") - calm
+    return write, max(0.0, cold / (1.0 - WARM / most)), max(0.0, calm - write)
+
+
 def calibrate(findings: Findings) -> Costs:
     """Costs from some points. Raises KeyError if one of them was not measured."""
-    everybody = findings.median("connections", _EVERYBODY, _AT, "cpu_us")
     single, wake = _split(findings, "rates", "to one user each", "cpu_us")
-    write = everybody - wake / _AT
+    write, cold, frame = _writing(findings, wake)
     redis_event, redis_wake = _split(findings, "log", "with log", "redis_us")
-    write_kb = _ends(findings, "sizes", "to everybody", "cpu_us")[1] * 1_000
+    frame_kb = _ends(findings, "sizes", "to everybody", "cpu_us")[1] * 1_000
     single_kb = _ends(findings, "sizes", "to one user each", "cpu_us")[1] * 1_000
-    copy = max(0.0, _ends(findings, "gateways", "100 events/s to everybody", "redis_us")[1])
+    send = max(0.0, _ends(findings, "gateways", "100 events/s to everybody", "redis_us")[1] - _COPY_US)
     crowd = max(findings.lines("memory", "memory_kb")["ours"])
     return Costs(
         write=write,
-        write_kb=write_kb,
+        cold=cold,
+        frame=frame,
+        frame_kb=frame_kb,
         wake=wake,
-        event=max(0.0, single - write),
-        event_kb=max(0.0, single_kb - write_kb),
+        event=max(0.0, single - write - frame),
+        event_kb=max(0.0, single_kb - frame_kb),
         connection=findings.median("memory", "ours", crowd, "ping_us") / _USUAL_HEARTBEAT_S,
         opening=findings.median("memory", "ours", crowd, "open_cpu_ms") * 1_000,
-        redis_wake=redis_wake,
-        redis_event=max(0.0, redis_event - copy),
-        redis_copy=copy,
+        redis_wake=max(0.0, redis_wake - send),
+        redis_send=send,
+        redis_event=max(0.0, redis_event - _COPY_US),
+        redis_copy=_COPY_US,
         redis_kb=_ends(findings, "sizes", "to one user each", "redis_us")[1] * 1_000,
         memory_kb=findings.median("memory", "ours", crowd, "memory_kb"),
     )
@@ -85,7 +101,8 @@ def checks(findings: Findings, costs: Costs) -> Iterator[Check]:
     """Every point of the curves that the model can say something of."""
     for x, cost in findings.lines("connections", "cpu_us")[_EVERYBODY].items():
         load = Load(int(x), _SPREAD_DELIVERIES / x, x)
-        yield Check(_EVERYBODY, x, "gateway us/delivery", cost.median, _delivery(costs, load), x == _AT)
+        used = x in {_AT, max(findings.lines("connections", "cpu_us")[_EVERYBODY])}
+        yield Check(_EVERYBODY, x, "gateway us/delivery", cost.median, _delivery(costs, load), used)
     for x, cost in findings.lines("connections", "cpu_us")[_SINGLE].items():
         load = Load(int(x), _SINGLE_EVENTS, 1)
         yield Check(_SINGLE, x, "gateway us/delivery", cost.median, _delivery(costs, load), used=False)
@@ -100,7 +117,7 @@ def _rates(findings: Findings, costs: Costs) -> Iterator[Check]:
         points = findings.lines("rates", "cpu_us")[line]
         for x, cost in points.items():
             load = Load(connections, x / receivers, receivers)
-            used = receivers == 1 and x in {min(points), max(points)}
+            used = x in ({min(points), max(points)} if receivers == 1 else {_FLOOD})
             yield Check(f"rates: {line}", x, "gateway us/delivery", cost.median, _delivery(costs, load), used)
 
 

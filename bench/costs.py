@@ -1,17 +1,21 @@
 """What one event costs Redis and the worker, in CPU time: `python -m bench.costs`, half a minute.
 
 Redis: batches are packed beforehand, so that nothing but the server works; `PUBLISH only` is the same arguments and the
-same publication by a script that keeps nothing. Worker: a bus emits as fast as it can, at most 10,000 events waiting.
+same publication by a script that keeps nothing; copies go to sockets that follow every channel, as gateways do what
+everybody gets, and read what comes. Worker: a bus emits as fast as it can, at most 10,000 events waiting.
 """
 
 from __future__ import annotations
 
 import hashlib
+import selectors
 import socket
 import statistics
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -50,6 +54,7 @@ class _Shape(NamedTuple):
     per_call: int
 
 
+_COPIES: Final = (0, 1, 4, 16)
 _SHAPES: Final = (_Shape(1000, 1), _Shape(1000, 2), _Shape(100, 5), _Shape(100, 20), _Shape(4, 128))
 
 
@@ -86,15 +91,42 @@ def _cpu_of_server(client: Any) -> float:
     return float(cpu["used_cpu_user"] + cpu["used_cpu_sys"])
 
 
-def _redis_cost(shape: _Shape, floor: Script | None = None) -> float:
+def _read_all(lines: Sequence[socket.socket], until: threading.Event) -> None:
+    with selectors.DefaultSelector() as ready:
+        for line in lines:
+            ready.register(line, selectors.EVENT_READ, line)
+        while not until.is_set():
+            for key, _ in ready.select(0.1):
+                key.data.recv(1 << 18)
+
+
+@contextmanager
+def _following(address: tuple[str, int], shape: _Shape, copies: int) -> Iterator[None]:
+    """Sockets that have subscribed to every user's channel, and somebody who reads them."""
+    keys, done = Keys("eb"), threading.Event()
+    subscribe = pack(("SUBSCRIBE", *(keys.live(f"user:{user_name(number)}") for number in range(shape.users))))
+    with ExitStack() as held:
+        lines = [held.enter_context(socket.create_connection(address)) for _ in range(copies)]
+        for line in lines:
+            line.sendall(subscribe)
+        reader = threading.Thread(target=_read_all, args=(lines, done))
+        reader.start()
+        try:
+            yield
+        finally:
+            done.set()
+            reader.join()
+
+
+def _redis_cost(shape: _Shape, floor: Script | None = None, copies: int = 0) -> float:
     """Microseconds of the server per event. A third of the batches go before, so that channels and caches are there."""
     sources, commands = zip(*_commands(shape, floor), strict=True)
     warm, at_once = len(commands) // 3, max(1, _IN_FLIGHT // shape.per_call)
     with running_redis() as server:
         client: Any = redis.Redis.from_url(server.url)
         client.script_load(sources[0])
-        address = urlsplit(server.url)
-        with socket.create_connection((address.hostname, address.port)) as line:
+        address = "127.0.0.1", urlsplit(server.url).port or 0
+        with _following(address, shape, copies), socket.create_connection(address) as line:
             _replay(line, commands[:warm], at_once)
             before = _cpu_of_server(client)
             _replay(line, commands[warm:], at_once)
@@ -146,6 +178,10 @@ def main() -> None:
     for shape in _SHAPES:
         costs = [statistics.median(_redis_cost(shape, script) for _ in range(_ROUNDS)) for script in (None, floor)]
         print(f"{shape.users:5} users, {shape.per_call:3} a call {costs[0]:24.1f}{costs[1]:15.1f}")
+    print("\nRedis, us of CPU per event, with copies to" + "".join(f"{copies:7}" for copies in _COPIES) + "   gateways")
+    for shape in _SHAPES[:1] + _SHAPES[2:]:
+        costs = [statistics.median(_redis_cost(shape, None, copies) for _ in range(_ROUNDS)) for copies in _COPIES]
+        print(f"{shape.users:5} users, {shape.per_call:3} a call {'':20}" + "".join(f"{cost:7.1f}" for cost in costs))
     print("\nWorker, flat out   events/s   us of CPU per event: task   outbox's thread   Redis   events a call")
     for users in (1, 100, 1000):
         rounds = [_flood(users) for _ in range(_ROUNDS)]

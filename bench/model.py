@@ -1,10 +1,11 @@
 """How many gateways and which Redis a load needs: arithmetic over measured costs, nothing measured here.
 
-A gateway pays for each time it wakes, for each event that it reads, for each delivery that it writes, and for each
-connection by the second. Redis pays for waking and for each event, and for each gateway that gets a copy of it. Workers
-send a stream of events in batches, some milliseconds apart, so nobody wakes more often than that. What several events
-of one turn save, when they go out in one write, is left out: so a busy gateway pays less than is said here, a calm one
-as much. `python -m bench.sizing` fills it with the figures of a run of `bench.curves` and holds it against them.
+A gateway pays for each time it wakes, for each event that it reads, for each write to a socket and each frame in it,
+and for each connection by the second. Redis pays for waking and for each event, and for each gateway that gets a copy
+of it. Workers send a stream of events in batches, some milliseconds apart, so nobody wakes more often than that, and
+events of one batch for one socket share a write. A write is dearer where a gateway has more connections than the cache
+of the processor has room for. `python -m bench.sizing` fills it with the figures of a run of `bench.curves` and holds
+it against them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from bench.contenders.contract import USUAL_BYTES
 
 __all__ = [
     "WAKES",
+    "WARM",
     "Costs",
     "Limits",
     "Load",
@@ -30,6 +32,7 @@ __all__ = [
 
 _KB: Final = 1_000
 WAKES: Final = 200.0  # a second: batches of one worker process come at least 5 ms apart
+WARM: Final = 2_000  # connections of a gateway whose sockets are in a cache when their turn comes
 _MOST_GATEWAYS: Final = 100_000
 
 
@@ -42,28 +45,34 @@ class Costs:
     """What things cost, in microseconds of CPU time; events of 235 bytes, kept in the log.
 
     Attributes:
-        write: a delivery: one frame to one socket.
-        write_kb: more of it for each further 1,000 bytes.
+        write: of one or more frames to a socket that is in a cache.
+        cold: more of it if it is in none.
+        frame: a delivery in such a write.
+        frame_kb: more of it for each further 1,000 bytes.
         wake: a batch of events, to a gateway that slept.
         event: an event, to a gateway that reads it.
         event_kb: more of it for each further 1,000 bytes.
         connection: an idle connection, for a second.
         opening: a connection that comes: handshake, token, history.
         redis_wake: a batch, to a Redis that slept.
+        redis_send: a batch's write to one gateway.
         redis_event: an event, to Redis, without copies.
-        redis_copy: a copy of it to one gateway.
-        redis_kb: more of both together for each further 1,000 bytes, with one copy.
+        redis_copy: a copy of it to one gateway, in such a write.
+        redis_kb: more of an event and its copy for each further 1,000 bytes, with one copy.
         memory_kb: of a gateway, for an idle connection, in KB.
     """
 
     write: float
-    write_kb: float
+    cold: float
+    frame: float
+    frame_kb: float
     wake: float
     event: float
     event_kb: float
     connection: float
     opening: float
     redis_wake: float
+    redis_send: float
     redis_event: float
     redis_copy: float
     redis_kb: float
@@ -145,15 +154,20 @@ def gateway_cores(costs: Costs, load: Load, gateways: int) -> float:
     """Cores that each of the gateways uses."""
     read = load.events * reached(load.receivers, gateways) / gateways
     reading = min(read, WAKES) * costs.wake + read * (costs.event + load.further_kb * costs.event_kb)
-    writing = load.deliveries / gateways * (costs.write + load.further_kb * costs.write_kb)
-    return (reading + writing + load.connections / gateways * costs.connection) / 1e6
+    connections, deliveries = load.connections / gateways, load.deliveries / gateways
+    writes = min(deliveries, connections * WAKES)
+    cold = max(0.0, 1.0 - WARM / connections)
+    writing = writes * (costs.write + cold * costs.cold)
+    framing = deliveries * (costs.frame + load.further_kb * costs.frame_kb)
+    return (reading + writing + framing + connections * costs.connection) / 1e6
 
 
 def redis_cores(costs: Costs, load: Load, gateways: int) -> float:
     """Cores that Redis uses in all."""
     copies = reached(load.receivers, gateways)
     each = costs.redis_event + copies * costs.redis_copy + load.further_kb * costs.redis_kb
-    return (min(load.events, WAKES) * costs.redis_wake + load.events * each) / 1e6
+    waking = min(load.events, WAKES) * (costs.redis_wake + copies * costs.redis_send)
+    return (waking + load.events * each) / 1e6
 
 
 def _for_cpu(costs: Costs, load: Load, busy: float) -> int:
