@@ -55,6 +55,8 @@ class Letterbox:
         self._owed: dict[str, dict[str, float]] = {}
         # The same, of channels of which the rest is not known yet: its reading may be older than these.
         self._early: dict[str, dict[str, float]] = {}
+        # Channels that may have such ids, of all those that are known to have none.
+        self._owing: set[str] = set()
 
     # --- giving ----------------------------------------------------------------------------------------------
 
@@ -85,24 +87,30 @@ class Letterbox:
         known = self._known(channel)
         for record in owed.records:
             known.setdefault(record.id, due)
+            self._owing.add(channel)
         return owed
 
     def _known(self, channel: str) -> dict[str, float]:
         """Since now it is known what the user of this channel is owed."""
-        early = self._early.pop(channel, {})
-        return self._owed.setdefault(channel, early)
+        known = self._owed.setdefault(channel, self._early.pop(channel, {}))
+        if known:
+            self._owing.add(channel)
+        return known
 
     def heard(self, channel: str, record: Record) -> None:
         """An event that is owed has just gone to the sessions of this channel."""
         known = self._owed.get(channel)
         if known is None:
             known = self._early.setdefault(channel, {})
+        else:
+            self._owing.add(channel)
         known[record.id] = self._clock.now() + self._ack_timeout
 
     def forget(self, channel: str) -> None:
         """Nobody is connected here who reads this channel: somebody else's business, or nobody's for now."""
         self._owed.pop(channel, None)
         self._early.pop(channel, None)
+        self._owing.discard(channel)
 
     # --- acknowledgements ------------------------------------------------------------------------------------
 
@@ -143,8 +151,11 @@ class Letterbox:
 
     async def _send_due(self) -> None:
         now = self._clock.now()
-        # Almost nobody is owed anything, and this comes twice a second.
-        for channel, known in [item for item in self._owed.items() if item[1]]:
+        for channel in list(self._owing):
+            known = self._owed.get(channel)
+            if not known:
+                self._owing.discard(channel)
+                continue
             ids = [id_ for id_, due in known.items() if due <= now][:_ASKED_AT_ONCE]
             if ids:
                 try:

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from itertools import islice
 
 from eventbus.cursor import Position
 from eventbus.errors import TransportError
@@ -64,18 +63,23 @@ class QuietCheck:
     async def look(self, within: float = 0.0) -> None:
         """Check the channels that are where they were the last time.
 
-        ``within``: seconds over which many batches are spread. Each keeps the event loop busy for a millisecond or so;
-        a thousand of them, one after another, would hold up every event for a second.
+        ``within``: seconds over which many channels are spread. Even to look at a hundred thousand of them takes so
+        long that events would have to wait.
         """
-        channels = self._hub.channels.items()
-        here = {name: channel.position for name, channel in channels if channel.live and channel.position is not None}
-        quiet = ((name, position) for name, position in here.items() if self._before.get(name) == position)
-        size = self._settings.check_batch
-        pause = within / max(1, len(here) // size)
-        while batch := dict(islice(quiet, size)):
-            await self._compare(batch)
-            if len(batch) == size:
+        channels, size = list(self._hub.channels.values()), self._settings.check_batch
+        pause = within / max(1, len(channels) // size)
+        here: dict[str, Position] = {}
+        for start in range(0, len(channels), size):
+            if start:
                 await asyncio.sleep(pause)
+            quiet = {}
+            for channel in channels[start : start + size]:
+                if channel.live and (position := channel.position) is not None:
+                    here[channel.name] = position
+                    if self._before.get(channel.name) == position:
+                        quiet[channel.name] = position
+            if quiet:
+                await self._compare(quiet)
         self._before = here
 
     async def _compare(self, batch: dict[str, Position]) -> None:
