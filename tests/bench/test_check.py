@@ -1,0 +1,32 @@
+"""`make bench-check`: it can compare in both of its ways, and it complains of what has become dearer."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bench.check import STORED, compare
+from bench.hotpaths import CALIBRATION, PATHS
+
+FIGURES = {CALIBRATION: 10.0, "one path": 100.0}
+
+
+@pytest.mark.parametrize("kind", ["instructions", "cpu"])
+def test_every_path_has_a_stored_figure_of_each_kind(kind: str) -> None:
+    assert set(json.loads(STORED.read_text())[kind]) == set(PATHS)
+
+
+@pytest.mark.parametrize(("kind", "allowed"), [("instructions", 1.08), ("cpu", 1.6)])
+def test_a_path_that_has_become_dearer_than_allowed_is_named(kind: str, allowed: float) -> None:
+    assert not compare(kind, FIGURES, {**FIGURES, "one path": 100.0 * (allowed - 0.01)})
+    (complaint,) = compare(kind, FIGURES, {**FIGURES, "one path": 100.0 * (allowed + 0.01)})
+    assert "one path" in complaint
+
+
+def test_another_processor_moves_all_alike_and_is_no_complaint() -> None:
+    assert not compare("cpu", FIGURES, {name: 5 * value for name, value in FIGURES.items()})
+
+
+def test_a_path_without_a_figure_and_a_figure_without_a_path_are_complaints() -> None:
+    assert len(compare("cpu", FIGURES, {CALIBRATION: 10.0, "another": 1.0})) == 2
