@@ -22,10 +22,8 @@ SECRET = "a secret of at least 32 characters"
 # What the README leaves to the reader's project.
 BEFORE = {
     "events": "",
-    "tasks": "from celery import Celery\n",
-    "web": (
-        "from celery import group\nfrom fastapi import Depends, FastAPI\ndef current_user() -> str: return 'ann'\n"
-    ),
+    "tasks": "",
+    "web": "def current_user() -> str: return 'ann'\n",
 }
 
 
