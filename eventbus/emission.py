@@ -82,7 +82,8 @@ class Emission:
 
     ``header`` is the routing header without the offset, ``tail`` the JSON without its first member, the offset.
     ``expires`` is in milliseconds since 1970 (0: never), ``ttl`` in seconds. ``owed`` is set where a user has to
-    acknowledge it: when that promise ends, in milliseconds since 1970.
+    acknowledge it: when that promise ends, in milliseconds since 1970. Such a one never expires on its way: what comes
+    too late is to be found among the dead letters, and those are Redis'.
     """
 
     channel: str
@@ -151,7 +152,8 @@ class EmissionBuilder:
             ack=ack,
         )
         owed = now // 1000 + int(ttl * 1000) if ack else 0
-        return Emission(channel, topic, lane, policy.keep, key, expires, ttl, header, tail, receipt, owed)
+        waits = 0 if ack else expires
+        return Emission(channel, topic, lane, policy.keep, key, waits, ttl, header, tail, receipt, owed)
 
     def _serialise(self, topic: str, payload: Event, policy: Policy, id_: str, now_ms: int) -> bytes:
         try:

@@ -11,6 +11,7 @@ costs more than the round trip. It tries once, within its own time; what then is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -167,7 +168,9 @@ class Flusher:
                 done.set_result(settled)
 
         def tell(settled: bool) -> None:
-            loop.call_soon_threadsafe(settle, settled)
+            # Who waited may be gone, and its loop with it. An error would end the thread that tells, and all delivery.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(settle, settled)
 
         with self._lock:
             if self._settles_at_once(tell):
@@ -200,6 +203,10 @@ class Flusher:
                     if self._stock.withdraw(entry)
                     else "it may have been sent; the same id again is safe"
                 )
+                raise Unavailable(f"Redis did not take the event within {timeout:g} s; {what}")
+            if not settled and isinstance(entry, Emission) and entry.receipt.fate == "spooled":
+                # Others filled the memory meanwhile. It will be sent, but that is not what was asked for.
+                what = "it is on this host's disk, and goes out when Redis is back; the same id again is safe"
                 raise Unavailable(f"Redis did not take the event within {timeout:g} s; {what}")
         self._stock.settlement.check(entry, self._stock.throttle.rate)
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from eventbus import Bus, BusSettings, Event, RateLimited, Unavailable
+from eventbus.redis.keys import Keys
 from eventbus.redis.publisher import RedisPublisher
 from eventbus.redis.reader import RedisReader
 from eventbus.spool import Spool, spool_folder
@@ -32,6 +38,13 @@ class State(Event, name="spool.state", keep="latest"):
 
 
 class Live(Event, name="spool.live", keep="nothing"):
+    n: int
+
+
+OWED_FOR = timedelta(seconds=1)
+
+
+class Owed(Event, name="spool.owed", deliver="ack", ttl=OWED_FOR):
     n: int
 
 
@@ -173,6 +186,26 @@ async def test_a_damaged_tail_costs_only_itself(settings: BusSettings, own_redis
     second.close()
 
 
+def test_what_a_user_is_owed_and_expires_on_disk_is_a_dead_letter(
+    settings: BusSettings, own_redis: RedisServer
+) -> None:
+    first = Bus(settings)
+    away(first, own_redis)
+    receipt = first.emit("ann", "1", Owed(n=1))
+    first.close()
+    assert receipt.fate == "spooled"
+    over = time.time() + OWED_FOR.total_seconds()
+    wait_until(lambda: time.time() > over, "its time to be over")
+    own_redis.start()
+    second = Bus(settings)
+    second.flusher.start()
+    wait_until(lambda: not files(settings), "the orphan to be drained")
+    second.close()
+    assert not second.flusher.dropped.total()
+    letters = Redis.from_url(own_redis.url)
+    assert letters.hexists(Keys(settings.key_prefix).letters("user:ann")[0], receipt.id), "the sweeper buries it"
+
+
 def test_one_drainer_at_a_time(settings: BusSettings, own_redis: RedisServer) -> None:
     first = Bus(settings)
     away(first, own_redis)
@@ -257,6 +290,19 @@ def test_nobody_waits_for_a_redis_that_is_known_to_be_away(bus: Bus, own_redis: 
     assert bus.flusher.failures - tried < 50, "a flush is no try"
 
 
+def test_an_event_loop_that_ended_before_its_answer_came_does_no_harm(bus: Bus, own_redis: RedisServer) -> None:
+    assert bus.emit("ann", "1", Step(n=0), strict=True).fate == "published"
+    assert own_redis.process is not None
+    own_redis.process.send_signal(signal.SIGSTOP)
+    try:
+        receipt = asyncio.run(bus.aemit("ann", "1", Step(n=1)))
+        assert receipt.fate == "waiting"
+    finally:
+        own_redis.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: receipt.fate == "published", "the answer")
+    assert bus.emit("ann", "1", Step(n=2), strict=True).fate == "published", "the thread goes on"
+
+
 async def test_async_code_does_not_wait_either(bus: Bus, own_redis: RedisServer) -> None:
     away(bus, own_redis)
     receipt = await bus.aemit("ann", "1", Step(n=1))
@@ -306,6 +352,30 @@ def test_strict_in_time_or_taken_back(settings: BusSettings, own_redis: RedisSer
     wait_until(lambda: bus.flush(1), "the first to arrive")
     assert RedisPublisher(settings).position("user:ann").offset == 2
     bus.close()
+
+
+def test_strict_is_not_content_with_the_disk(settings: BusSettings, own_redis: RedisServer) -> None:
+    bus = Bus(settings.model_copy(update={"strict_timeout": 1.0, "breaker_after": 60.0, "breaker_failures": 99}))
+    assert bus.emit("ann", "1", Step(n=0), strict=True).fate == "published"
+    own_redis.kill()
+    outcome: list[object] = []
+
+    def strictly() -> None:
+        try:
+            outcome.append(bus.emit("ann", "1", Step(n=1), strict=True))
+        except Unavailable as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=strictly)
+    thread.start()
+    wait_until(lambda: bus.flusher.depth, "the strict one to wait")
+    for n in range(2, 300):
+        bus.emit("ann", "1", Step(n=n))
+    assert bus.flusher.spooled["spooled"]
+    thread.join()
+    bus.close()
+    assert isinstance(outcome[0], Unavailable), outcome
+    assert "disk" in str(outcome[0])
 
 
 async def test_strict_for_async_code(bus: Bus, own_redis: RedisServer) -> None:
