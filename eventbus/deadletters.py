@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from eventbus.errors import InvalidName, NoDeadLetter, RateLimited
+from eventbus.errors import InvalidName, InvalidRecord, NoDeadLetter, RateLimited
 from eventbus.letters import DeadLetter, parse_dead
 from eventbus.redis import lettercalls
 from eventbus.redis.keys import Keys
@@ -62,10 +62,13 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Requeued:
-    """What became of a requeue. ``unreadable``: there is no event in them that could be sent."""
+    """What became of a requeue. ``unreadable``: there is no event in them that could be sent. ``left``: not tried, as
+    they would have been too many at once.
+    """
 
     requeued: int
     unreadable: int
+    left: int = 0
 
 
 class DeadLetters:
@@ -75,7 +78,7 @@ class DeadLetters:
         self._settings = settings or BusSettings()
         self._keys = Keys(self._settings.key_prefix)
         self._redis = RedisPublisher(self._settings)
-        self._allowance = self._settings.requeue_rate
+        self._allowance = max(self._settings.requeue_rate, 1.0)
         self._then = time.monotonic()
 
     def close(self) -> None:
@@ -98,28 +101,37 @@ class DeadLetters:
         (entry,) = self._redis.execute(("HGET", dead, check_id(id_, "id")))
         if entry is None:
             raise NoDeadLetter(channel, id_)
-        return parse_dead(channel, id_, entry)
+        return _letter(channel, id_, entry)
 
     def count(self, chosen: Chosen | None = None) -> Counter[str]:
         """How many there are, by reason."""
         return Counter(letter.reason for letter in self._walk(chosen or Chosen()))
 
-    def requeue(self, chosen: Chosen, *, by: str, limit: int = 100) -> Requeued:
+    def requeue(self, chosen: Chosen, *, by: str, limit: int = 100, wait: bool = False) -> Requeued:
         """Send those that fit once more, ``limit`` of them at most; what has been sent again already is no more there.
 
+        At most ``requeue_rate`` a second: the rest is ``left``, or with ``wait`` has its turn.
+
         Raises:
-            RateLimited: more than ``requeue_rate`` a second; nothing was sent.
+            RateLimited: nothing was sent, and nothing may be yet.
         """
-        requeued = unreadable = 0
+        requeued = unreadable = left = 0
         for channel, ids in self._by_channel(self.find(chosen, limit=limit)).items():
-            self._take(len(ids))
-            soon = time.time_ns() // 1_000_000 + INDEX_GRACE_MS
-            self._redis.execute(("ZADD", self._keys.index, "LT", soon, channel))
-            places = self._redis.run(lettercalls.requeue(self._settings, self._keys, channel, ids))
-            requeued += sum(place > 0 for place in places)
-            unreadable += places.count(-1)
-            log.info("%s requeued %d dead letters of %s: %s", by, len(ids), channel, ", ".join(ids))
-        return Requeued(requeued, unreadable)
+            done = 0
+            while number := self._take(len(ids) - done, wait=wait):
+                going = ids[done : done + number]
+                done += number
+                soon = time.time_ns() // 1_000_000 + INDEX_GRACE_MS
+                self._redis.execute(("ZADD", self._keys.index, "LT", soon, channel))
+                places = self._redis.run(lettercalls.requeue(self._settings, self._keys, channel, going))
+                requeued += sum(place > 0 for place in places)
+                unreadable += places.count(-1)
+                log.info("%s requeued %d dead letters of %s: %s", by, len(going), channel, ", ".join(going))
+            left += len(ids) - done
+        if left and not requeued + unreadable:
+            rate = self._settings.requeue_rate
+            raise RateLimited(f"at most {rate:g} requeues a second", limit=rate, retry_after=self._until_next)
+        return Requeued(requeued, unreadable, left)
 
     def purge(self, chosen: Chosen, *, by: str, limit: int = MAX_LISTED) -> int:
         """Remove those that fit, ``limit`` of them at most, for good. Returns how many went."""
@@ -129,16 +141,23 @@ class DeadLetters:
             log.info("%s purged %d dead letters of %s: %s", by, len(ids), channel, ", ".join(ids))
         return gone
 
-    def _take(self, number: int) -> None:
-        """A requeue reaches browsers at once; so a slip of the hand must not send everything."""
-        rate, now = self._settings.requeue_rate, time.monotonic()
-        full = max(rate, float(_LETTERS_AT_ONCE))
-        self._allowance = min(full, self._allowance + (now - self._then) * rate)
-        self._then = now
-        if self._allowance < min(number, full):
-            wait = (min(number, full) - self._allowance) / rate
-            raise RateLimited(f"at most {rate:g} requeues a second", limit=rate, retry_after=wait)
-        self._allowance -= number
+    def _take(self, number: int, *, wait: bool) -> int:
+        """How many of so many may go now: they reach browsers at once, and a slip of the hand must not send all."""
+        rate = self._settings.requeue_rate
+        while True:
+            now = time.monotonic()
+            self._allowance = min(max(rate, 1.0), self._allowance + (now - self._then) * rate)
+            self._then = now
+            taken = min(number, int(self._allowance), _LETTERS_AT_ONCE)
+            if taken or not wait or not number:
+                self._allowance -= taken
+                return taken
+            time.sleep(self._until_next)
+
+    @property
+    def _until_next(self) -> float:
+        """Seconds until one more may go."""
+        return max(0.001, (1.0 - self._allowance) / self._settings.requeue_rate)
 
     @staticmethod
     def _by_channel(letters: Sequence[DeadLetter]) -> dict[str, list[str]]:
@@ -177,8 +196,16 @@ class DeadLetters:
             (entries,) = self._redis.execute(("HMGET", dead, *ids))
             for id_, entry in zip(ids, entries, strict=True):
                 if entry is not None:
-                    yield parse_dead(channel, id_.decode(), entry)
+                    yield _letter(channel, id_.decode(), entry)
             start += len(ids)
+
+
+def _letter(channel: str, id_: str, entry: bytes) -> DeadLetter:
+    """Also of what this library did not write: it must not hide the others, and a person may want it gone."""
+    try:
+        return parse_dead(channel, id_, entry)
+    except InvalidRecord:
+        return DeadLetter(channel, id_, "undecodable", 0, 0, 0, 0, None, entry.decode("utf-8", "replace"))
 
 
 def _checked(channel: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import re
 import time
 from collections.abc import Callable
@@ -100,9 +101,9 @@ def requeue(
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
     by: By = None,
 ) -> None:
-    """Send those that fit once more. What has been sent again already is left alone."""
+    """Send those that fit once more, at most 50 a second. What has been sent again already is left alone."""
     chosen = _narrowed(_chosen(ids, user, reason, type_, older_than, younger_than), everything=everything)
-    done = _asking(lambda dead: dead.requeue(chosen, by=by or getpass.getuser(), limit=limit))
+    done = _asking(lambda dead: dead.requeue(chosen, by=by or _who(), limit=limit, wait=True))
     typer.echo(f"requeued {done.requeued}" + (f", {done.unreadable} cannot be sent" if done.unreadable else ""))
     if not done.requeued:
         raise typer.Exit(1)
@@ -127,7 +128,7 @@ def purge(
     found = len(_asking(lambda dead: dead.find(chosen, limit=limit)))
     if found and not yes:
         typer.confirm(f"remove {found} dead letters for good?", abort=True)
-    gone = _asking(lambda dead: dead.purge(chosen, by=by or getpass.getuser(), limit=limit))
+    gone = _asking(lambda dead: dead.purge(chosen, by=by or _who(), limit=limit))
     typer.echo(f"purged {gone}")
     if not gone:
         raise typer.Exit(1)
@@ -194,7 +195,10 @@ def _seconds(text: str | None, option: str) -> float | None:
 
 def _asking(question: Callable[[DeadLetters], T]) -> T:
     """Ask Redis; whatever goes wrong is one line and an exit code."""
-    dead = DeadLetters()
+    try:
+        dead = DeadLetters()
+    except ValueError as error:  # pydantic's, and that of a URL which is none
+        _fail(f"the settings are wrong: {error}", 2)
     try:
         return question(dead)
     except NoDeadLetter as error:
@@ -205,6 +209,14 @@ def _asking(question: Callable[[DeadLetters], T]) -> T:
         _fail(str(error), 2)
     finally:
         dead.close()
+
+
+def _who() -> str:
+    """The user of this shell; a container's may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _fail(message: str, code: int) -> NoReturn:

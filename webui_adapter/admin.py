@@ -75,7 +75,7 @@ def admin_routes(gateway: Gateway, bus_settings: BusSettings) -> APIRouter:
     async def requeue(request: Request, decision: Decision) -> Response:
         def work(dead: DeadLetters, by: str) -> object:
             done = dead.requeue(decision.chosen, by=by, limit=decision.limit)
-            return {"requeued": done.requeued, "unreadable": done.unreadable}
+            return {"requeued": done.requeued, "unreadable": done.unreadable, "left": done.left}
 
         return await desk.serve(request, work, decision)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,6 +13,7 @@ from eventbus import BusSettings, Event, InvalidName, RateLimited
 from eventbus.__main__ import cli
 from eventbus.deadletters import Chosen, DeadLetters
 from eventbus.errors import NoDeadLetter
+from eventbus.redis.keys import Keys
 from eventbus.redis.publisher import RedisPublisher
 from tests.conftest import RedisServer
 from tests.contract.test_letters import Ordinary, Post
@@ -98,6 +100,34 @@ async def test_the_rate_of_requeues(post: Post, bus_settings: BusSettings) -> No
     assert slow.find(), "nothing was sent of those"
 
 
+async def test_no_more_than_the_rate_at_once_and_what_is_left_is_said(post: Post, bus_settings: BusSettings) -> None:
+    slow = DeadLetters(bus_settings.model_copy(update={"requeue_rate": 5.0, "pending_limit": 100}))
+    post.emit(*(Ordinary(n=n) for n in range(41)))
+    done = slow.requeue(Chosen(reason="full"), by="eve")
+    assert 5 <= done.requeued < 40
+    assert done.left == 40 - done.requeued
+    assert sum(slow.count().values()) == done.left
+    with pytest.raises(RateLimited):
+        slow.requeue(Chosen(reason="full"), by="eve")
+    began = time.monotonic()
+    assert slow.requeue(Chosen(reason="full"), by="eve", limit=6, wait=True).requeued == 6
+    assert time.monotonic() - began > 0.8
+
+
+async def test_an_entry_of_somebody_else_hides_nothing_and_can_be_purged(
+    post: Post, dead: DeadLetters, bus_settings: BusSettings, redis_server: RedisServer
+) -> None:
+    first, _ = post.emit(Ordinary(n=1), Ordinary(n=2))
+    *_, letters, at, _ = Keys(bus_settings.key_prefix).letters("user:ann")
+    redis_server.client.hset(letters, "odd", b"rubbish\xff")
+    redis_server.client.zadd(at, {"odd": 1})
+    assert [letter.id for letter in dead.find(Chosen(channel="ann"))] == ["odd", first]
+    assert dead.show("ann", "odd").readable.startswith("rubbish")
+    done = dead.requeue(Chosen(channel="ann"), by="eve")
+    assert (done.requeued, done.unreadable) == (1, 1)
+    assert dead.purge(Chosen(ids=frozenset({"odd"})), by="eve") == 1
+
+
 @pytest.mark.parametrize("channel", ["a b", "user:", "group:1", "system:x", "user:a*"])
 def test_a_channel_that_is_none(dead: DeadLetters, channel: str) -> None:
     with pytest.raises(InvalidName):
@@ -149,6 +179,14 @@ def test_redis_away_on_the_command_line(
     code, text = away("list")
     assert code == 3
     assert len(text.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("name", "value"), [("REDIS_URL", "memory://"), ("REDIS_URL", "bogus"), ("DEAD_LIMIT", "x")])
+def test_wrong_settings_on_the_command_line(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"EVENTBUS_{name}", value)
+    result = CliRunner().invoke(cli, ["dead-letters", "count"])
+    assert result.exit_code == 2
+    assert result.output.startswith("eventbus: the settings are wrong")
 
 
 async def test_out_of_memory_nothing_is_lost_by_a_requeue(own_redis: RedisServer) -> None:

@@ -57,7 +57,7 @@ async def test_requeued_it_reaches_the_page(gateway: GatewayProcess, ask: Ask, u
     async with page(gateway, user) as client:
         assert client.page.got("gw.promise") == [2]
         answer = ask("POST", "/requeue", json={"ids": [buried], "channel": user})
-        assert answer.json() == {"requeued": 1, "unreadable": 0}
+        assert answer.json() == {"requeued": 1, "unreadable": 0, "left": 0}
         await client.until(lambda page: page.got("gw.promise") == [2, 1])
         assert ask("POST", "/requeue", json={"ids": [buried], "channel": user}).json()["requeued"] == 0
         await client.ask(do="ack", ids=client.page.unacked)

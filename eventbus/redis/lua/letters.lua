@@ -28,7 +28,7 @@ end
 
 -- The first line's words as numbers where they are, and what follows it.
 local function read_entry(entry)
-  local stop = string.find(entry, '\n', 1, true)
+  local stop = string.find(entry, '\n', 1, true) or #entry + 1
   local words = {}
   for word in string.gmatch(string.sub(entry, 1, stop - 1), '%S+') do
     words[#words + 1] = word
