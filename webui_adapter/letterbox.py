@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 
-from eventbus.errors import InvalidRecord, TransportError
+from eventbus.errors import InvalidRecord, TransportError, Unavailable
 from eventbus.letters import Letters, Owed
 from eventbus.wire import Record
 from webui_adapter.clock import Clock
@@ -162,7 +162,10 @@ class Letterbox:
                     await self._ask(channel, ids)
                 except (TransportError, InvalidRecord) as error:
                     log.info("what is due on %s cannot be sent again yet: %s", channel, error)
-                    return
+                    if isinstance(error, Unavailable):
+                        return
+                    # It is this channel's trouble: the others' turn is not to wait for it.
+                    known.update(dict.fromkeys(ids, now + _RETRY_MS / 1000))
 
     async def _ask(self, channel: str, ids: Sequence[str]) -> None:
         answer = await self._letters.again(channel, ids)

@@ -8,7 +8,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Iterable
 
-from eventbus.errors import TransportError
+from eventbus.errors import Refused, TransportError
 from eventbus.letters import Letters
 from webui_adapter.sieve import Corpse
 from webui_adapter.spill import Spill
@@ -85,12 +85,21 @@ class Undertaker:
         if taken is None:
             return
         corpses, damaged = taken
+        refused: list[Corpse] = []
         try:
             for corpse in corpses:
-                await self._bury(corpse)
+                try:
+                    await self._bury(corpse)
+                except Refused as error:
+                    # Its channel's trouble, maybe for good: it goes to the end, and holds up nobody else's.
+                    log.warning("a dead letter of %s stays on disk: %s", corpse.channel, error)
+                    refused.append(corpse)
         except TransportError as error:
             log.info("%d dead letters stay on disk: %s", len(corpses), error)
         else:
+            if refused:
+                kept = await asyncio.to_thread(self._spill.append, refused)
+                self._counters["drop.spill_full"] += len(refused) - kept
             await asyncio.to_thread(self._spill.done)
             self._counters["drop.spill_damaged"] += damaged
         finally:

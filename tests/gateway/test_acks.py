@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,10 +12,14 @@ import redis
 from eventbus import Bus, BusSettings
 from eventbus.letters import parse_dead
 from eventbus.redis.keys import Keys
+from eventbus.redis.letters import RedisLetters
+from eventbus.redis.reader import RedisReader
 from tests.conftest import RedisServer, wait_until
 from tests.gateway.events import Errand, Note, Promise, Summons
 from tests.gateway.page import Page
 from tests.gateway.world import GatewayProcess, eventually, page, running
+from webui_adapter.clock import SystemClock
+from webui_adapter.letterbox import Letterbox
 
 Publish = Callable[..., None]
 
@@ -151,6 +156,27 @@ async def test_sent_again_to_whoever_is_there_then_given_up(
         await eventually(lambda: hasty_lists.dead, "the dead letter")
     assert hasty_lists.dead == {receipt.id: "attempts"}
     assert hasty_lists.pending == 0
+
+
+async def test_what_cannot_be_sent_again_on_one_channel_does_not_hold_up_the_others(
+    bus_settings: BusSettings, redis_url: str
+) -> None:
+    settings = bus_settings.model_copy(update={"ack_timeout": 0.001})
+    bus, reader = Bus(settings), RedisReader(settings)
+    receipts = {user: bus.emit(user, "1", Promise(n=1)) for user in ("ann", "bob")}
+    assert bus.flush(5)
+    letterbox = Letterbox(
+        RedisLetters(settings, reader), SystemClock(), 0.0, Counter(), lambda: None, lambda _: None, lambda: None
+    )
+    for user in receipts:
+        await letterbox.fetch(f"user:{user}")
+    client, keys = redis.Redis.from_url(redis_url), Keys(settings.key_prefix)
+    client.set(keys.letters("user:ann")[0], "no hash", ex=60)
+    await letterbox._send_due()
+    entry = client.hget(keys.letters("user:bob")[0], receipts["bob"].id)
+    assert entry.split()[2] == b"1", "attempts"
+    await reader.aclose()
+    bus.close()
 
 
 async def test_acknowledged_the_second_time(

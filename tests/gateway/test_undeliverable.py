@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import redis
@@ -17,6 +18,9 @@ from eventbus import Bus, BusSettings
 from eventbus.deadletters import Chosen, DeadLetters
 from eventbus.errors import Refused, TransportError
 from eventbus.history import History, LogEntry
+from eventbus.redis.keys import Keys
+from eventbus.redis.letters import RedisLetters
+from eventbus.redis.reader import RedisReader
 from eventbus.registry import registry
 from eventbus.wire import Record, parse_record, read_record
 from tests.conftest import RedisServer, wait_until
@@ -214,6 +218,23 @@ async def test_what_redis_refuses_waits_on_disk(tmp_path: Path) -> None:
     await eventually(lambda: on_disk() == 0, "the files to be gone")
     assert counters["dead.undecodable"] == 4
     running.cancel()
+
+
+async def test_what_redis_will_never_take_does_not_hold_up_the_others(
+    tmp_path: Path, bus_settings: BusSettings, redis_server: RedisServer
+) -> None:
+    keys, reader = Keys(bus_settings.key_prefix), RedisReader(bus_settings)
+    counters, spill = Counter[str](), Spill(tmp_path, 10_000)
+    redis_server.client.set(keys.letters("user:broken")[4], "no hash", ex=60)
+    undertaker = Undertaker(RedisLetters(bus_settings, reader), spill, 10, 0.01, counters)
+    running = asyncio.create_task(undertaker.run())
+    undertaker.take([replace(corpse(1), channel="user:broken"), corpse(2)])
+    dead = keys.letters(corpse(2).channel)[4]
+    await eventually(lambda: redis_server.client.hexists(dead, corpse(2).id), "the other one's grave")
+    redis_server.client.delete(keys.letters("user:broken")[4])
+    await eventually(lambda: counters["dead.undecodable"] == 2, "the first one, which was kept")
+    running.cancel()
+    await reader.aclose()
 
 
 # --- the whole of it -----------------------------------------------------------------------------------------
