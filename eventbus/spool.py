@@ -62,11 +62,15 @@ class _File:
         """The next entry to be read; None at the end. Raises Damaged."""
         if self.taken_to >= self.end:
             return None
-        length = frame_length(os.pread(self.descriptor, HEAD, self.taken_to))
-        data = os.pread(self.descriptor, length, self.taken_to)
-        if len(data) < length:
-            raise Damaged("the last frame is cut")
-        entry = unframe(data)
+        try:
+            length = frame_length(os.pread(self.descriptor, HEAD, self.taken_to))
+            # Before it is read: a damaged length may ask for four gigabytes.
+            if length > self.end - self.taken_to:
+                raise Damaged("the last frame is cut")
+            entry = unframe(os.pread(self.descriptor, length, self.taken_to))
+        except OSError as error:
+            # It would end the thread that reads, and all delivery of this process.
+            raise Damaged(f"the disk does not give it back: {error}") from error
         self.taken_to += length
         return entry
 
@@ -234,8 +238,15 @@ class Spool:
     def _open_own(self) -> _File:
         _make_folder(self._folder)
         path = self._folder / f"{time.time_ns():020d}-{os.getpid()}{_SUFFIX}"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Under another name until it is locked: who looks for orphans must not find it before.
+        unborn = path.with_suffix(".new")
+        descriptor = os.open(unborn, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            unborn.rename(path)
+        except OSError:
+            os.close(descriptor)
+            raise
         self._own = _File(path, descriptor)
         return self._own
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 from redis import Redis
 
 from eventbus import Bus, BusSettings, Event, RateLimited, Unavailable
+from eventbus.emission import EmissionBuilder
 from eventbus.redis.keys import Keys
 from eventbus.redis.publisher import RedisPublisher
 from eventbus.redis.reader import RedisReader
@@ -219,6 +221,46 @@ def test_one_drainer_at_a_time(settings: BusSettings, own_redis: RedisServer) ->
     other.look_for_orphans()
     assert other.waiting
     other.close()
+
+
+def test_a_file_is_nobody_elses_before_it_is_locked(settings: BusSettings) -> None:
+    one, other = Spool(settings), Spool(settings)
+    looking = [True]
+
+    def look(event: str, _: object) -> None:
+        if event == "fcntl.flock" and looking:
+            looking.clear()
+            other.look_for_orphans()
+
+    sys.addaudithook(look)  # stays, and does nothing more
+    emission = EmissionBuilder(settings).build("user:ann:operation:1", Step(n=1))
+    assert one.append([emission]) == 1
+    assert not looking
+    assert len(files(settings)) == 1
+    assert not other.waiting
+    one.close()
+    other.close()
+
+
+def test_a_damaged_length_is_not_believed(settings: BusSettings) -> None:
+    spool = Spool(settings)
+    emission = EmissionBuilder(settings).build("user:ann:operation:1", Step(n=1))
+    assert spool.append([emission]) == 1
+    spool.close()
+    (left,) = files(settings)
+    with left.open("ab") as file:
+        file.write(b"\xff" * 12)
+    heir = Spool(settings)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    # As in a container whose memory is bounded: four gigabytes are not there.
+    resource.setrlimit(resource.RLIMIT_AS, (3 << 30, before[1]))
+    try:
+        heir.look_for_orphans()
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert heir.counts["damaged"] == 1
+    assert [entry.topic for entry in heir.take(10)] == [emission.topic]
+    heir.close()
 
 
 def test_the_disk_is_bounded_and_the_rest_is_counted(settings: BusSettings, own_redis: RedisServer) -> None:
