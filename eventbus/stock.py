@@ -101,6 +101,9 @@ class Stock:
             self._push(entry, _now_ms())
         elif entry.key is None:
             self.settlement.limit(entry, self.throttle.rate, self.throttle.retry_after(entry.channel, now))
+        elif self.settlement.depth > self._settings.outbox_events:
+            # With a key of its own each, what is held back would grow without bound: the outbox knows what to shed.
+            self.queue(self.throttle.release_all())
 
     def withdraw(self, entry: Entry) -> bool:
         """Take an entry back, if it has not been taken to be sent."""

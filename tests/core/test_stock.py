@@ -25,6 +25,10 @@ class Alarm(Event, name="stock.alarm", lane="high"):
     pad: str = ""
 
 
+class State(Event, name="stock.state", keep="latest", key=("n",)):
+    n: int
+
+
 BUILDER = EmissionBuilder(BusSettings())
 
 
@@ -128,3 +132,15 @@ def test_what_has_no_room_at_all_is_dropped_and_nothing_else(tmp_path):
     assert process.dropped == {"full": 1}
     process.drain()
     process.stock.end()
+
+
+def test_what_a_rate_holds_back_is_bounded_as_all_else(tmp_path: Path) -> None:
+    dropped: Counter[str] = Counter()
+    stock = Stock(BusSettings(spool_dir=tmp_path, outbox_events=100, channel_rate=5), dropped)
+    last = [BUILDER.build("user:ann:1", State(n=n)) for n in range(1000)][-1]
+    for n in range(999):
+        stock.put(BUILDER.build("user:ann:1", State(n=n)))
+    stock.put(last)
+    assert stock.settlement.depth <= 101
+    assert dropped["shed"] == 1000 - stock.settlement.depth, "counted"
+    assert stock.settlement.waits(last), "the newest is kept"
