@@ -233,3 +233,15 @@ def test_a_promise_to_a_person_is_not_broadcast(bus_settings: BusSettings) -> No
     with pytest.raises(InvalidPayload, match="many readers") as caught:
         builder.build(broadcast_topic("7", "documents"), Ordinary())
     assert caught.value.field == "payload"
+
+
+async def test_a_list_whose_entries_were_evicted_refuses_nobody(bus_settings: BusSettings, redis_url: str) -> None:
+    post = Post(bus_settings.model_copy(update={"pending_limit": 2}), redis_url)
+    post.emit(Ordinary(n=1), Ordinary(n=2))
+    post.redis.delete(post.keys.letters(USER)[0])
+    (third,) = post.emit(Ordinary(n=3))
+    owed = await post.letters.owed(USER)
+    assert [record.id for record in owed.records] == [third]
+    assert post.pending() == {third}, "what is not there has left the lanes"
+    post.publisher.close()
+    await post.reader.aclose()

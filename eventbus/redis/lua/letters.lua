@@ -89,7 +89,13 @@ local function owe(id, in_epoch, lane, expires, requeues, record)
   redis.call('ZADD', KEYS[6 + lane], string.match(record, '^%d+'), id)
   if redis.call('ZCARD', KEYS[6 + lane]) > PENDING_LIMIT then
     local oldest = redis.call('ZRANGE', KEYS[6 + lane], 0, 0)[1]
-    bury(oldest, pending(oldest), 'full')
+    local e = pending(oldest)
+    if e then
+      bury(oldest, e, 'full')
+    else
+      -- Its entry was evicted: there is nothing to bury, and what comes is not to be refused for it.
+      redis.call('ZREM', KEYS[6 + lane], oldest)
+    end
   end
 end
 
