@@ -12,7 +12,9 @@ __all__ = ["Verdict", "judge"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one user's events."""
+    """What became of one user's events. ``declared``: each stretch of what is lost has a gap that tells of it; one gap
+    does not excuse the next loss.
+    """
 
     acknowledged: int
     received: int
@@ -29,7 +31,8 @@ class Verdict:
 
 def judge(acknowledged: Iterable[str], page: Page) -> Verdict:
     """``acknowledged``: ids that the emitter was told are safe. ``page``: what the listeners of a page were given."""
-    wanted = set(acknowledged)
+    order = list(acknowledged)
+    wanted = set(order)
     ids = [event["id"] for event in page.events if event["type"].startswith("gw.")]
     disordered = 0
     last: dict[tuple[str, str], int] = {}
@@ -42,7 +45,17 @@ def judge(acknowledged: Iterable[str], page: Page) -> Verdict:
         acknowledged=len(wanted),
         received=len(set(ids)),
         lost=len(wanted - set(ids)),
-        declared=page.gaps > 0,
+        declared=0 < page.gaps >= _stretches(order, set(ids)),
         repeated=len(ids) - len(set(ids)),
         disordered=disordered,
     )
+
+
+def _stretches(order: Iterable[str], received: set[str]) -> int:
+    """How often, in the order in which they were emitted, some were lost in a row."""
+    stretches, before = 0, True
+    for id_ in order:
+        there = id_ in received
+        stretches += before and not there
+        before = there
+    return stretches

@@ -37,3 +37,11 @@ def test_lost_and_declared() -> None:
     gap = {"channel": "user:1", "epoch": "e", "offset": 2, "reason": "trimmed"}
     page.hear(json.dumps({"type": "bus.gap", "time": 0, "data": gap}))
     assert judge(["a", "b"], page).holds
+
+
+def test_one_gap_does_not_excuse_two_losses() -> None:
+    page = page_of([("b", 2), ("d", 4)])
+    gap = {"channel": "user:1", "epoch": "e", "offset": 2, "reason": "trimmed"}
+    page.hear(json.dumps({"type": "bus.gap", "time": 0, "data": gap}))
+    assert judge(["a", "b", "d"], page).holds
+    assert not judge(["a", "b", "c", "d"], page).holds
