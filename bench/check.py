@@ -75,13 +75,13 @@ def measure_cpu() -> Figures:
 def compare(kind: str, stored: Figures, now: Figures) -> list[str]:
     """Print a table; return a sentence for each path that has become dearer than the tolerance allows."""
     complaints, unit = [], "instructions" if kind == "instructions" else "us of CPU"
-    print(f"{'per event':24}{'stored':>10}{'now':>10}   {unit}; change against the calibration loop")
+    print(f"{'per event':27}{'stored':>10}{'now':>10}   {unit}; change against the calibration loop")
     for name, value in now.items():
         if name not in stored:
             complaints.append(f"{name} has no stored figure")
             continue
         change = value / now[CALIBRATION] / (stored[name] / stored[CALIBRATION]) - 1
-        print(f"{name:24}{stored[name]:10.1f}{value:10.1f}{change:+9.1%}")
+        print(f"{name:27}{stored[name]:10.1f}{value:10.1f}{change:+9.1%}")
         if change > _TOLERANCE[kind]:
             more = f"{change:.0%} more than stored ({_TOLERANCE[kind]:.0%} allowed)"
             complaints.append(f"{name} costs {value:.1f} {unit} an event, {more}")

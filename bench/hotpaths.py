@@ -6,6 +6,7 @@ callgrind.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import gc
 import sys
@@ -16,10 +17,13 @@ from typing import Final
 
 from bench.ticks import NAME, OPERATION, padding, user_name
 from eventbus import BusSettings, Event
+from eventbus.bus import Bus
 from eventbus.cursor import Position
 from eventbus.emission import Emission, EmissionBuilder
 from eventbus.entries import Entry, group
+from eventbus.flusher import Flusher
 from eventbus.history import History
+from eventbus.memory import MemoryBroker, MemoryReader, MemorySubscriber
 from eventbus.outbox import Outbox
 from eventbus.redis.keys import Keys
 from eventbus.redis.resp import pack
@@ -27,10 +31,13 @@ from eventbus.redis.scripts import publish
 from eventbus.resume import resume
 from eventbus.transport import Write
 from eventbus.wire import join_records, parse_publication
+from webui_adapter.authorise import by_claim
 from webui_adapter.commands import Subscribe
+from webui_adapter.direct import DirectConnection
+from webui_adapter.entrance import Admitted
 from webui_adapter.frames import text_frame
+from webui_adapter.gateway import Gateway
 from webui_adapter.hub import Hub
-from webui_adapter.listening import Listening
 from webui_adapter.session import Session
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.tokens import Principal
@@ -45,6 +52,7 @@ CALIBRATION: Final = "calibration"
 _USERS: Final = 100
 _SESSIONS: Final = 10
 _IN_A_PUBLICATION: Final = 10
+_IN_A_TURN: Final = 10
 _AT: Final = 1_790_000_000_123_456
 _CHANNEL: Final = "user:u00000"
 
@@ -65,6 +73,30 @@ class _StillClock:
 
     def wall(self) -> float:
         return _AT / 1e6
+
+
+class _StillFlusher(Flusher):
+    """An outbox whose thread does not start: what it does meanwhile would be counted as the caller's."""
+
+    def _start(self) -> None:
+        """Not at all."""
+
+
+class _StillTransport(asyncio.Transport):
+    """A socket that takes everything, and counts the bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += len(data)
+
+    def set_protocol(self, _: asyncio.BaseProtocol) -> None:
+        """Nobody sends."""
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """It is never full."""
 
 
 def _topic(number: int) -> str:
@@ -94,6 +126,22 @@ def _calibration() -> Loop:
 def _building() -> Loop:
     builder, pad = EmissionBuilder(BusSettings()), padding("u00000")
     return lambda: [builder.build(_topic(n), HotTick(seq=n, at=_AT, pad=pad)) for n in range(EVENTS)]
+
+
+def _emitting() -> Loop:
+    settings, pad = BusSettings(outbox_events=2 * EVENTS, redis_url="memory://", spool=False), padding("u00000")
+    bus, builder = Bus(settings), EmissionBuilder(settings)
+    users = [user_name(number) for number in range(_USERS)]
+
+    def loop() -> object:
+        assert bus.broker is not None
+        with bus.diverted(builder, _StillFlusher(settings, bus.publisher), bus.broker):
+            for n in range(EVENTS):
+                bus.emit(users[n % _USERS], OPERATION, HotTick(seq=n, at=_AT, pad=pad))
+            assert bus.flusher.depth == EVENTS
+        return bus
+
+    return loop
 
 
 def _queueing() -> Loop:
@@ -134,11 +182,10 @@ def _parsing() -> Loop:
     return lambda: [parse_publication(payload) for payload in payloads]
 
 
-def _reader(hub: Hub, name: str, user: str) -> Session:
-    """A session that reads its user's channel and is up to date."""
-    clock, channel_name = _StillClock(), f"user:{user}"
-    session = Session(name, GatewaySettings(jwt_secret="0" * 32), FRAMES, hub.dirty, Counter(), clock)
-    session.open(Principal(user, clock.wall() + 600, frozenset(), {}), "here")
+def _reader(hub: Hub, session: Session, user: str) -> Session:
+    """The session reads its user's channel and is up to date."""
+    channel_name = f"user:{user}"
+    session.open(Principal(user, session.clock.wall() + 600, frozenset(), {}), "here")
     session.watch(Subscribe(f"{channel_name}:*", None), 0)
     channel = hub.join(channel_name, session)
     reading = History(Position("e1", 0), 0, (), (), owed=False)
@@ -152,8 +199,9 @@ def _reader(hub: Hub, name: str, user: str) -> Session:
 
 
 def _handing_on() -> Loop:
-    hub = Hub()
-    sessions = [_reader(hub, f"s-{n}", "u00000") for n in range(_SESSIONS)]
+    hub, settings = Hub(), GatewaySettings(jwt_secret="0" * 32)
+    made = [Session(f"s-{n}", settings, FRAMES, hub.dirty, Counter(), _StillClock()) for n in range(_SESSIONS)]
+    sessions = [_reader(hub, session, "u00000") for session in made]
     publications = [parse_publication(payload) for payload in _publications()]
     lives = count(1)
 
@@ -171,27 +219,32 @@ def _handing_on() -> Loop:
 
 
 def _one_by_one() -> Loop:
-    hub, keys, clock = Hub(), Keys("eb"), _StillClock()
-    sessions = [_reader(hub, f"s-{n}", user_name(n)) for n in range(_USERS)]
-    # No part of a gateway but these is asked for where nothing is missed, owed or wrong.
-    listening = Listening(hub, None, None, None, None, clock, Counter(), hub.dirty.clear)  # type: ignore[arg-type]
-    emissions = _emissions(EmissionBuilder(BusSettings()))
+    """From what the subscriber has read to the bytes for the sockets: an event for each, in turns of ten."""
+    keys, broker = Keys("eb"), MemoryBroker(BusSettings())
+    settings = GatewaySettings(jwt_secret="0" * 32)
+    gateway = Gateway(settings, MemorySubscriber(broker), MemoryReader(broker), by_claim, _StillClock())
+    transports = [_StillTransport() for _ in range(_USERS)]
+    for transport in transports:
+        DirectConnection(gateway, transport, set()).begin(Admitted(None, {}, (), None), b"", b"")
+    for n, session in enumerate(gateway.sessions.values()):
+        _reader(gateway.hub, session, user_name(n))
+    gateway.flush()
     said = []
-    for n, emission in enumerate(emissions):
+    for n, emission in enumerate(_emissions(EmissionBuilder(BusSettings()))):
         place = n // _USERS + 1
         record = b'%d %b\n{"offset":%d,%b' % (place, emission.header.encode(), place, emission.tail)
         said.append((keys.live(emission.channel).encode(), b"%d\n" % (place - 1) + record))
     lives = count(1)
 
     def loop() -> object:
-        epoch, before = b"e%d " % next(lives), hub.deliveries  # a new life of the channels begins at 0 again
-        for live, rest in said:
-            listening.received(keys.channel_of_live(live), epoch + rest)
-        listening.turn_ended()
-        assert hub.deliveries - before == EVENTS
-        for session in sessions:
-            session.out.clear()
-        return hub.deliveries
+        epoch, before = b"e%d " % next(lives), gateway.hub.deliveries  # a new life of the channels begins at 0 again
+        for n, (live, rest) in enumerate(said, 1):
+            gateway.listening.received(keys.channel_of_live(live), epoch + rest)
+            if n % _IN_A_TURN == 0:
+                gateway.listening.turn_ended()
+        assert gateway.hub.deliveries - before == EVENTS
+        assert all(transport.written for transport in transports)
+        return gateway
 
     return loop
 
@@ -204,11 +257,12 @@ def _framing() -> Loop:
 PATHS: Final[dict[str, Callable[[], Loop]]] = {
     CALIBRATION: _calibration,
     "emission building": _building,
+    "emit in a task": _emitting,
     "outbox push and pop": _queueing,
     "requests for Redis": _requesting,
     "record parsing": _parsing,
     "hub to ten sessions": _handing_on,
-    "one person's events": _one_by_one,
+    "one's event to the socket": _one_by_one,
     "frame building": _framing,
 }
 
