@@ -15,7 +15,10 @@ from bench.contenders.contract import SECRET, Contender, Launch
 from bench.processes import Child, ChildError
 from bench.ticks import user_name
 
-__all__ = ["LoadGenerator", "build", "running_load", "write_tokens"]
+__all__ = ["FAULTS", "LoadGenerator", "build", "running_load", "write_tokens"]
+
+FAULTS: Final = ("missing", "repeated", "strays", "closes", "violations")
+"""What a report counts that must not be: since the last start, whatever was marked in between."""
 
 _FOLDER: Final = Path(__file__).parent / "load"
 _TOKEN_SECONDS: Final = 3600
@@ -62,7 +65,7 @@ class LoadGenerator:
         self._child.ask("mark")
 
     def report(self) -> dict[str, Any]:
-        """Counters since the last mark."""
+        """Counters since the last mark; `received` and the FAULTS since the last start."""
         return self._child.ask("report")
 
 

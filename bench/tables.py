@@ -9,6 +9,7 @@ from rich.table import Table
 
 from bench.cases import Case
 from bench.contenders.registry import FLOORS, OURS
+from bench.load_generator import FAULTS
 from bench.results import Results, Spread
 
 __all__ = ["print_tables"]
@@ -42,7 +43,7 @@ def _percent(spread: Spread | None) -> str:
 def _verdict(results: Results, contender: str, case: Case) -> str:
     """Whether every event came once and in order, and whether something other than the server was the limit."""
     words = []
-    for figure in ("missing", "repeated", "closes"):
+    for figure in FAULTS:
         count = results.worst(contender, case.name, figure)
         if count:
             words.append(f"{count:,.0f} {figure}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.load_generator import FAULTS
 from bench.measuring import Figures
 from bench.results import Spread, machine
 
@@ -48,8 +49,8 @@ class Findings:
         return any(row.figures.get("behind", 0) > 0 for row in self.rows[sweep] if (row.line, row.x) == (line, x))
 
     def faults(self) -> dict[str, float]:
-        """Events missing and repeated, and connections closed."""
-        sums = dict.fromkeys(("missing", "repeated", "closes"), 0.0)
+        """Sums of the load generator's FAULTS."""
+        sums = dict.fromkeys(FAULTS, 0.0)
         for rows in self.rows.values():
             for row in rows:
                 for name in sums:

@@ -117,6 +117,23 @@ static bool number_after(const char *text, size_t size, const char *key, size_t 
     return true;
 }
 
+/* Whether the event's topic names another user. What goes to everybody, and the floor's events, name none. */
+static bool is_stray(const struct connection *connection, const struct frame *frame)
+{
+    static const char key[] = "\"topic\":\"user:";
+    static size_t hint;
+    const char *text = frame->payload, *end = text + frame->length, *at = text + hint;
+    if (hint + sizeof key > frame->length || memcmp(at, key, sizeof key - 1) != 0) {
+        at = memmem(text, frame->length, key, sizeof key - 1);
+        if (!at)
+            return false;
+        hint = (size_t)(at - text);
+    }
+    size_t length = strlen(connection->user);
+    at += sizeof key - 1;
+    return at + length >= end || memcmp(at, connection->user, length) != 0 || at[length] != ':';
+}
+
 /* Counts a text if it is an event: has a sequence number and the time (us) for which it was scheduled. */
 static bool count_event(struct connection *connection, const struct frame *frame, uint64_t now, struct tally *tally)
 {
@@ -131,11 +148,12 @@ static bool count_event(struct connection *connection, const struct frame *frame
     tally->received++;
     tally->events++;
     tally->bytes += frame->length;
+    tally->faults.strays += is_stray(connection, frame);
     histogram_add(&tally->latency, now > scheduled ? now - scheduled : 0);
     if (sequence < *expected) {
-        tally->repeated++;
+        tally->faults.repeated++;
     } else {
-        tally->missing += sequence - *expected;
+        tally->faults.missing += sequence - *expected;
         *expected = sequence + 1;
     }
     return true;
@@ -157,7 +175,7 @@ static void take_frame(struct connection *connection, const struct frame *frame,
     switch (frame->opcode) {
     case WS_TEXT:
         if (!frame->final)
-            tally->violations++;
+            tally->faults.violations++;
         else if (!count_event(connection, frame, now, tally))
             take_text(connection, frame, target, tally);
         break;
@@ -166,7 +184,7 @@ static void take_frame(struct connection *connection, const struct frame *frame,
         send_frame(connection, WS_PONG, frame->payload, frame->length);
         break;
     case WS_CLOSE:
-        tally->closes++;
+        tally->faults.closes++;
         if (frame->length >= 2)
             fprintf(stderr, "closed: %d %.*s\n", (unsigned char)frame->payload[0] << 8 | (unsigned char)frame->payload[1],
                     (int)frame->length - 2, frame->payload + 2);
@@ -175,7 +193,7 @@ static void take_frame(struct connection *connection, const struct frame *frame,
     case WS_PONG:
         break;
     default:
-        tally->violations++;
+        tally->faults.violations++;
     }
 }
 
@@ -218,7 +236,7 @@ static size_t take_all(struct connection *connection, const char *data, size_t s
         if (used == 0)
             break;
         if (used < 0) {
-            tally->violations++;
+            tally->faults.violations++;
             connection_end(connection);
             break;
         }
@@ -242,7 +260,7 @@ void connection_read(struct connection *connection, const struct target *target,
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (got <= 0) {
-        tally->closes++;
+        tally->faults.closes++;
         connection_end(connection);
         return;
     }

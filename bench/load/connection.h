@@ -17,15 +17,21 @@ struct connection {
     int fd;
     enum state state;
     struct greeting greeting;
-    const char *token;
+    const char *user, *token;
     uint64_t expected[STREAMS]; /* sequence number of the event that has to come next, for each stream */
     char *rest;          /* bytes of a frame that is not whole yet */
     size_t rest_size, rest_room;
 };
 
-/* Sums since the last mark, but for `received`, which runs since the last start. */
+/* Since the last start, so that a fault is one whenever it happened. `strays`: events for another user. */
+struct faults {
+    uint64_t missing, repeated, strays, closes, violations;
+};
+
+/* Sums since the last mark, but for `received` and the faults, which run since the last start. */
 struct tally {
-    uint64_t received, events, bytes, missing, repeated, reads, pings, closes, violations, unknown;
+    uint64_t received, events, bytes, reads, pings, unknown;
+    struct faults faults;
     struct histogram latency; /* microseconds */
 };
 

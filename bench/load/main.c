@@ -11,7 +11,7 @@
  *
  *   open     open and authenticate all connections, a bounded number at a time, until all are ready or 60 s are over
  *   start    from now on every connection expects the event 0 next; counters to zero
- *   mark     counters to zero, expectations stay
+ *   mark     counters to zero, but for `received` and the faults (missing, repeated, strays, closes, violations)
  *   report   the counters since the last mark or start
  *   quit     close everything
  *
@@ -69,9 +69,8 @@ static void own_cpu(double *user, double *system_)
 
 static void mark(struct generator *generator)
 {
-    uint64_t received = generator->tally.received;
-    memset(&generator->tally, 0, sizeof generator->tally);
-    generator->tally.received = received;
+    struct tally old = generator->tally;
+    generator->tally = (struct tally){.received = old.received, .faults = old.faults};
     generator->since = monotonic();
     own_cpu(&generator->cpu_user, &generator->cpu_system);
 }
@@ -81,6 +80,7 @@ static void start(struct generator *generator)
     for (size_t i = 0; i < generator->count; i++)
         memset(generator->connections[i].expected, 0, sizeof generator->connections[i].expected);
     generator->tally.received = 0;
+    generator->tally.faults = (struct faults){0};
     atomic_store_explicit(generator->progress, 0, memory_order_relaxed);
     mark(generator);
 }
@@ -91,13 +91,14 @@ static void report(const struct generator *generator)
     double user, system_;
     own_cpu(&user, &system_);
     printf("{\"seconds\":%.6f,\"cpu_user\":%.6f,\"cpu_system\":%.6f,\"connections\":%zu,\"received\":%llu,\"events\":%llu,"
-           "\"bytes\":%llu,\"missing\":%llu,\"repeated\":%llu,\"reads\":%llu,\"pings\":%llu,\"closes\":%llu,"
-           "\"violations\":%llu,\"others\":%llu,",
+           "\"bytes\":%llu,\"reads\":%llu,\"pings\":%llu,\"others\":%llu,"
+           "\"missing\":%llu,\"repeated\":%llu,\"strays\":%llu,\"closes\":%llu,\"violations\":%llu,",
            monotonic() - generator->since, user - generator->cpu_user, system_ - generator->cpu_system,
            generator->in_state[READY], (unsigned long long)t->received, (unsigned long long)t->events,
-           (unsigned long long)t->bytes, (unsigned long long)t->missing, (unsigned long long)t->repeated,
-           (unsigned long long)t->reads, (unsigned long long)t->pings, (unsigned long long)t->closes,
-           (unsigned long long)t->violations, (unsigned long long)t->unknown);
+           (unsigned long long)t->bytes, (unsigned long long)t->reads, (unsigned long long)t->pings,
+           (unsigned long long)t->unknown, (unsigned long long)t->faults.missing, (unsigned long long)t->faults.repeated,
+           (unsigned long long)t->faults.strays, (unsigned long long)t->faults.closes,
+           (unsigned long long)t->faults.violations);
     printf("\"latency_us\":{\"p50\":%llu,\"p90\":%llu,\"p99\":%llu,\"p999\":%llu,\"max\":%llu}}\n",
            (unsigned long long)histogram_quantile(&t->latency, .5), (unsigned long long)histogram_quantile(&t->latency, .9),
            (unsigned long long)histogram_quantile(&t->latency, .99),
@@ -192,6 +193,7 @@ static void read_tokens(struct generator *generator, const char *path)
             fprintf(stderr, "load: %s has only %zu tokens\n", path, i);
             exit(1);
         }
+        generator->connections[i].user = strdup(user);
         generator->connections[i].token = strdup(token);
     }
     fclose(file);

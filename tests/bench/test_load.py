@@ -31,10 +31,11 @@ def built() -> None:
     build()
 
 
-def event(seq: int, *, of: int | None = None, late_s: float = 0.0) -> str:
+def event(seq: int, *, of: int | None = None, late_s: float = 0.0, user: str | None = None) -> str:
     stream = {} if of is None else {"of": of}
+    topic = "system:bench" if user is None else f"user:{user}:operation:bench"
     data = {**stream, "seq": seq, "at": time.time_ns() // 1000 - int(late_s * 1e6)}
-    return json.dumps({"type": "bench.tick", "data": data}, separators=(",", ":"))
+    return json.dumps({"type": "bench.tick", "topic": topic, "data": data}, separators=(",", ":"))
 
 
 class Server:
@@ -87,6 +88,25 @@ async def test_what_is_missing_or_comes_twice_is_counted_on_each_connection(tmp_
         await server.say([event(seq) for seq in (0, 1, 4, 4)])
         report = await counted(load, 4 * CONNECTIONS)
     assert (report["missing"], report["repeated"]) == (2 * CONNECTIONS, CONNECTIONS)
+
+
+async def test_an_event_for_another_user_is_counted(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ([server], load):
+        await server.say([event(0), event(1, user="u00001"), event(2, user="u0000")])
+        report = await counted(load, 3 * CONNECTIONS)
+    assert (report["missing"], report["strays"]) == (0, CONNECTIONS - 1 + CONNECTIONS)
+
+
+async def test_a_mark_forgets_no_fault(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ([server], load):
+        await server.say([event(seq) for seq in (0, 2, 2)])
+        await counted(load, 3 * CONNECTIONS)
+        await asyncio.to_thread(load.mark)
+        report = await asyncio.to_thread(load.report)
+        await asyncio.to_thread(load.start)
+        anew = await asyncio.to_thread(load.report)
+    assert (report["events"], report["missing"], report["repeated"]) == (0, CONNECTIONS, CONNECTIONS)
+    assert (anew["missing"], anew["repeated"]) == (0, 0)
 
 
 async def test_each_stream_has_an_order_of_its_own(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from bench.contenders.registry import load
 from bench.curves.drawing import write_curve
 from bench.curves.findings import Findings, Row
 from bench.curves.sweeps import FULL, SWEEPS
-from bench.load_generator import build
-from bench.measuring import measure_turn
+from bench.load_generator import FAULTS, build
+from bench.measuring import measure_turn, quietest
 from bench.plot import write_plot
 from bench.results import Results
 
@@ -46,7 +46,7 @@ def test_a_turn_measures_what_was_due_and_misses_nothing(name: str, plan: Plan, 
     assert opening["open_seconds"] > 0
     assert set(figures) == {case.name for case in plan.cases}
     for found in figures.values():
-        assert (found["missing"], found["repeated"], found["closes"], found["undelivered"]) == (0, 0, 0, 0)
+        assert {found[name] for name in (*FAULTS, "undelivered")} == {0}
         assert found["rate"] > 0
         assert found["cpu_us"] > 0
         assert abs(found["event_bytes"] - plan.event_bytes) <= 10
@@ -59,6 +59,13 @@ def test_without_loads_the_opening_alone_is_measured(tmp_path: Path) -> None:
     opening, figures = measure_turn(load("ours"), plan, tmp_path / "log", lambda _: None)
     assert figures == {}
     assert {"memory_kb", "resident_mb", "open_cpu_ms", "idle_us"} <= set(opening)
+
+
+def test_the_quietest_try_counts_and_the_faults_of_all() -> None:
+    well = dict.fromkeys(FAULTS, 0.0)
+    calm = {**well, "others_busy": 0.1, "cpu_us": 3.0}
+    busy = {**well, "others_busy": 0.4, "cpu_us": 9.0, "missing": 2.0}
+    assert quietest([busy, calm]) == {**calm, "missing": 2.0}
 
 
 def test_every_curve_has_places_for_each_of_its_loads() -> None:
