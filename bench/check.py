@@ -2,7 +2,7 @@
 
 Counts instructions with callgrind where there are valgrind and a C compiler: the same on a busy machine as on an idle
 one. Elsewhere it takes CPU time, with a wide tolerance. Both are taken as a ratio to a calibration loop, so that
-another interpreter or processor moves both alike.
+another processor, or another build of the same Python, moves both alike. Another Python need not: that is said.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from bench.hotpaths import CALIBRATION, EVENTS, loops
 
-__all__ = ["compare", "main"]
+__all__ = ["HERE", "compare", "main", "stored_elsewhere"]
 
 STORED: Final = Path(__file__).parent / "hotpaths.json"
 _MARKS: Final = Path(__file__).parent / "counting" / "marks.c"
@@ -30,6 +30,7 @@ _TOLERANCE: Final = {"instructions": 0.08, "cpu": 0.6}
 _ROUNDS: Final = 7
 _SECONDS: Final = 300
 
+HERE: Final = f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}"
 Figures = dict[str, float]
 
 
@@ -91,6 +92,14 @@ def compare(kind: str, stored: Figures, now: Figures) -> list[str]:
     return complaints
 
 
+def stored_elsewhere(kind: str, stored: dict[str, Any]) -> str | None:
+    """A warning where the figures are another interpreter's."""
+    there = stored.get(f"{kind}_with", "")
+    if there == HERE:
+        return None
+    return f"stored with {there}, measured with {HERE}: a path may differ for that alone"
+
+
 def main() -> None:
     """Measure, then compare or store."""
     parser = argparse.ArgumentParser(prog="python -m bench.check", description=__doc__)
@@ -103,16 +112,18 @@ def main() -> None:
         print("no valgrind with its headers, or no C compiler: CPU time is compared, within wide limits")
     kind, now = ("cpu", measure_cpu()) if counted is None else ("instructions", counted)
     if asked.store:
-        where = f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}"
         stored[kind] = {name: round(value, 3) for name, value in now.items()}
-        STORED.write_text(json.dumps({**stored, f"{kind}_with": where}, indent=2) + "\n")
-        print(f"stored in {STORED}: {kind} of {len(now)} paths, {where}")
+        STORED.write_text(json.dumps({**stored, f"{kind}_with": HERE}, indent=2) + "\n")
+        print(f"stored in {STORED}: {kind} of {len(now)} paths, {HERE}")
         return
     if kind not in stored:
         raise SystemExit(
             f"{STORED} has no figures of this kind ({kind}); store them with make bench-check ARGS=--store"
         )
     complaints = compare(kind, stored[kind], now)
+    warning = stored_elsewhere(kind, stored)
+    if warning:
+        print(f"\n{warning}")
     if complaints:
         remedy = "If that is what you want, say why in the commit and store it: make bench-check ARGS=--store"
         raise SystemExit("\n".join(("", *complaints, remedy)))

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bench.check import STORED, compare
+from bench.check import HERE, STORED, compare, stored_elsewhere
 from bench.hotpaths import CALIBRATION, PATHS, loops
 
 FIGURES = {CALIBRATION: 10.0, "one path": 100.0}
@@ -30,6 +30,11 @@ def test_another_processor_moves_all_alike_and_is_no_complaint() -> None:
 
 def test_a_path_without_a_figure_and_a_figure_without_a_path_are_complaints() -> None:
     assert len(compare("cpu", FIGURES, {CALIBRATION: 10.0, "another": 1.0})) == 2
+
+
+def test_figures_of_another_interpreter_are_said_to_be() -> None:
+    assert stored_elsewhere("cpu", {"cpu_with": HERE}) is None
+    assert "CPython 3.99" in (stored_elsewhere("cpu", {"cpu_with": "CPython 3.99, x86_64"}) or "")
 
 
 def test_every_loop_does_its_work_as_often_as_it_is_asked() -> None:
