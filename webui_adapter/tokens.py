@@ -19,6 +19,8 @@ __all__ = ["SUBPROTOCOL", "TOKEN_SUBPROTOCOL", "Principal", "TokenChecker", "tok
 SUBPROTOCOL: Final = "eventbus.v1"
 TOKEN_SUBPROTOCOL: Final = "access_token."  # noqa: S105 - the name of a carrier, not a secret
 MAX_TOKEN: Final = 8192
+# Seconds since 1970, which a page has to be told in milliseconds, as a number that is exact in JavaScript.
+_LAST_MOMENT: Final = 2**53 // 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ class TokenChecker:
             raise TokenRefused(f"the token's {claim} cannot be a user id: {error}") from None
         # PyJWT has checked that it is a number, which may come as text.
         expires = int(cast("int", claims["exp"]))
+        if expires > _LAST_MOMENT:
+            raise TokenRefused(f"the token's exp is no moment that can be told: at most {_LAST_MOMENT} seconds")
         listed = claims.get("collections")
         collections = frozenset(str(item) for item in listed) if isinstance(listed, list) else frozenset[str]()
         return Principal(user, float(expires), collections, claims)

@@ -64,6 +64,12 @@ def test_what_is_no_token_at_all(text: str) -> None:
     refused(text)
 
 
+@pytest.mark.parametrize("exp", [1e308, 10**400, 2**53], ids=["float", "whole", "milliseconds"])
+def test_an_end_that_no_clock_knows(exp: float) -> None:
+    assert "exp" in str(refused(signed(exp=exp)))
+    assert checker().check(signed(exp=int(time.time() * 1000))).user == "ann", "milliseconds are a usual slip"
+
+
 def test_a_token_that_is_too_long_is_not_even_looked_at() -> None:
     assert checker().check(signed(pad="x" * 4000)).user == "ann"
     refused(signed(pad="x" * 8000))
