@@ -11,6 +11,7 @@ from eventbus.errors import InvalidName
 __all__ = [
     "MAX_ID",
     "MAX_PARTS",
+    "MAX_TOPIC",
     "SYSTEM",
     "broadcast_topic",
     "channel_of",
@@ -28,6 +29,7 @@ __all__ = [
 
 MAX_ID: Final = 128
 MAX_PARTS: Final = 8
+MAX_TOPIC: Final = MAX_PARTS * (MAX_ID + 1)
 SYSTEM: Final = "system"
 
 # No glob characters, white space, braces (they are Redis' hash tag), commas or equals signs (they separate a cursor).
@@ -97,8 +99,15 @@ def channel_of(topic: str) -> str:
     """Channel that a topic or pattern belongs to.
 
     Raises:
-        InvalidName: it does not begin with a channel, or names nothing within it.
+        InvalidName: it does not begin with a channel, or names nothing within it, or is too long.
     """
+    # Before anything is remembered: visitors choose these texts, and long ones would fill the memory.
+    if len(topic) > MAX_TOPIC:
+        raise InvalidName(
+            f"topic {topic[:50]!r}… has {len(topic)} characters; the limit is {MAX_TOPIC}",
+            field="topic",
+            limit=MAX_TOPIC,
+        )
     parts = topic.split(":")
     width = _KINDS.get(parts[0])
     if width is None:

@@ -26,6 +26,7 @@ __all__ = [
     "Subscribe",
     "Unsubscribe",
     "check_limit",
+    "check_name",
     "check_states",
     "parse_command",
 ]
@@ -131,9 +132,10 @@ def parse_command(text: str | bytes) -> Command:
         error.ref = ref
         raise
     except InvalidName as error:
-        raise CommandRefused("bad_topic", str(error), field="topic", ref=ref) from None
+        raise CommandRefused("bad_topic", str(error), field="topic", limit=_number(error.limit), ref=ref) from None
     except InvalidCursor as error:
-        raise CommandRefused("bad_command", str(error), field="cursor", ref=ref) from None
+        field = "from" if members.get("do") == "subscribe" else "cursor"
+        raise CommandRefused("bad_command", str(error), field=field, ref=ref) from None
 
 
 def _read(members: dict[str, object], ref: Ref) -> Command:
@@ -163,10 +165,10 @@ def _read(members: dict[str, object], ref: Ref) -> Command:
 
 def _of_operations(word: str, members: dict[str, object], ref: Ref) -> Command:
     user = members.get("user")
-    whose = None if user is None else _id(user, "user")
+    whose = None if user is None else check_name(user, "user")
     if word == "operations":
         return ListOperations(check_limit(members.get("limit")), check_states(members.get("state")), whose, ref)
-    operation = _id(members.get("operation"), "operation")
+    operation = check_name(members.get("operation"), "operation")
     return ShowOperation(operation, whose, ref) if word == "operation" else Cancel(operation, whose, ref)
 
 
@@ -190,11 +192,16 @@ def check_states(states: object) -> tuple[OperationState, ...]:
     return tuple(cast("OperationState", state) for state in states)
 
 
-def _id(text: object, field: str) -> str:
+def check_name(text: object, field: str) -> str:
+    """An id, given in this field of a command. Raises CommandRefused."""
     try:
         return check_id(text, field)
     except InvalidName as error:
-        raise CommandRefused("bad_command", str(error), field=field) from None
+        raise CommandRefused("bad_command", str(error), field=field, limit=_number(error.limit)) from None
+
+
+def _number(limit: int | str | None) -> int | None:
+    return limit if isinstance(limit, int) else None
 
 
 def _ack(members: dict[str, object], ref: Ref) -> Ack:
@@ -210,7 +217,7 @@ def _ack(members: dict[str, object], ref: Ref) -> Ack:
             raise CommandRefused("bad_command", str(error), field="upto") from None
     if not isinstance(ids, list) or not ids or len(ids) > MAX_ACKS:
         raise CommandRefused("bad_command", f"ids is a list of 1 to {MAX_ACKS} ids", field="ids", limit=MAX_ACKS)
-    return Ack(tuple(_id(id_, "ids") for id_ in ids), None, ref)
+    return Ack(tuple(check_name(id_, "ids") for id_ in ids), None, ref)
 
 
 def _no_constant(name: str) -> object:

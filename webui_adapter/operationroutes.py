@@ -7,9 +7,7 @@ import math
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
-from eventbus.errors import InvalidName
-from eventbus.topics import check_id
-from webui_adapter.commands import Cancel, ListOperations, ShowOperation, check_limit, check_states
+from webui_adapter.commands import Cancel, ListOperations, ShowOperation, check_limit, check_name, check_states
 from webui_adapter.errors import CommandRefused
 from webui_adapter.gateway import Gateway
 from webui_adapter.operations import OperationCommand
@@ -74,20 +72,13 @@ async def _serve(gateway: Gateway, request: Request, op: str | None) -> Response
 def _command(request: Request, op: str | None) -> OperationCommand:
     """The command that a request stands for. Raises CommandRefused."""
     query = request.query_params
-    user = _id(query["user"], "user") if "user" in query else None
+    user = check_name(query["user"], "user") if "user" in query else None
     if op is None:
         return ListOperations(check_limit(_number(query.get("limit"))), check_states(query.getlist("state")), user)
-    operation = _id(op, "operation")
+    operation = check_name(op, "operation")
     return Cancel(operation, user) if request.method == "POST" else ShowOperation(operation, user)
 
 
 def _number(text: str | None) -> int | str | None:
     """A number where it is one of a sensible length; else what it is, for a refusal."""
     return int(text) if text is not None and text.isdecimal() and len(text) <= _DIGITS else text
-
-
-def _id(text: str, field: str) -> str:
-    try:
-        return check_id(text, field)
-    except InvalidName as error:
-        raise CommandRefused("bad_command", str(error), field=field) from None

@@ -11,6 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eventbus.cursor import parse_cursor
+from eventbus.errors import InvalidCursor
+from eventbus.topics import MAX_TOPIC, channel_of
 from tests.gateway.parts import ManualClock, frames_of, new_session
 from webui_adapter.commands import (
     Auth,
@@ -92,7 +95,7 @@ def test_golden_commands(case: dict[str, Any]) -> None:
         ('{"do":"auth","token":"t","topics":"user:1:*"}', "bad_command", "topics"),
         ('{"do":"auth","token":"t","topics":[7]}', "bad_topic", "topic"),
         ('{"do":"subscribe","topic":"user:1:*","from":1.5}', "bad_command", "from"),
-        ('{"do":"subscribe","topic":"user:1:*","from":"17"}', "bad_command", "cursor"),
+        ('{"do":"subscribe","topic":"user:1:*","from":"17"}', "bad_command", "from"),
         ('{"do":"subscribe","topic":"user:*:x"}', "bad_topic", "topic"),
         ('{"do":"subscribe","topic":"user:1:a*"}', "bad_topic", "topic"),
         ('{"do":"subscribe","topic":"user:1:[a-z]"}', "bad_topic", "topic"),
@@ -116,6 +119,29 @@ def test_golden_commands(case: dict[str, Any]) -> None:
 def test_a_refusal_names_code_and_field(text: str | bytes, code: str, field: str | None) -> None:
     error = refused(text)
     assert (error.code, error.field) == (code, field)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ('{"do":"subscribe","topic":"user:1:' + "a" * 129 + '"}', 128),
+        ('{"do":"subscribe","topic":"user:1:' + "a:" * 9 + 'a"}', 8),
+        ('{"do":"cancel","operation":"' + "a" * 129 + '"}', 128),
+    ],
+)
+def test_a_refusal_for_a_length_says_the_limit(text: str, limit: int) -> None:
+    assert refused(text).limit == limit
+
+
+def test_long_topics_of_visitors_are_not_remembered() -> None:
+    before = channel_of.cache_info().currsize
+    for text in ("user:1:" + "a" * 50_000, "user:1:" + "a:" * 20_000 + "a"):
+        error = refused(f'{{"do":"subscribe","topic":"{text}"}}')
+        assert error.limit == MAX_TOPIC
+        assert len(str(error)) < 200
+    with pytest.raises(InvalidCursor):
+        parse_cursor("user:1:" + "a" * 4_000 + "=0")
+    assert channel_of.cache_info().currsize == before
 
 
 @pytest.mark.parametrize("ref", ['"a"', "1", "-2", "1.5", '"' + "x" * 128 + '"'])
