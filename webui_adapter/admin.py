@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 
-from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse
 
 from eventbus.deadletters import Chosen, DeadLetters
 from eventbus.errors import EventBusError, InvalidEmission, NoDeadLetter, RateLimited, TransportError
 from eventbus.letters import DeadLetter
 from eventbus.settings import BusSettings
+from webui_adapter.errors import CommandRefused
 from webui_adapter.gateway import Gateway
-from webui_adapter.sse import principal_of, refusal
+from webui_adapter.sse import body_of, principal_of, refusal
+from webui_adapter.tokens import Principal
 
 __all__ = ["admin_routes"]
 
@@ -23,12 +26,13 @@ T = TypeVar("T")
 
 # Seconds; whoever waits longer for their turn is told to come again.
 _PATIENCE = 5.0
+_NAME = 64
 
 
 class Choice(BaseModel):
     """Which dead letters are meant; ages in seconds."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     ids: Annotated[list[str], Field(max_length=1000)] | None = None
     channel: str | None = None
@@ -57,36 +61,54 @@ def admin_routes(gateway: Gateway, bus_settings: BusSettings) -> APIRouter:
     desk = _Desk(gateway, bus_settings)
 
     @router.get("")
-    async def list_(request: Request, choice: Annotated[Choice, Query()]) -> Response:
-        def work(dead: DeadLetters, _: str) -> object:
+    async def list_(request: Request) -> Response:
+        def work(dead: DeadLetters, _: str, choice: Choice) -> object:
             return {"letters": [_facts(letter) for letter in dead.find(choice.chosen, limit=choice.limit)]}
 
-        return await desk.serve(request, work)
+        return await desk.serve(request, _of_query, work)
 
     @router.get("/{channel}/{id}")
     async def show(request: Request, channel: str, id: str) -> Response:
-        def work(dead: DeadLetters, _: str) -> object:
+        def work(dead: DeadLetters, _: str, __: None) -> object:
             letter = dead.show(channel, id)
             return {**_facts(letter), "content": letter.readable}
 
-        return await desk.serve(request, work)
+        return await desk.serve(request, _nothing, work)
 
     @router.post("/requeue")
-    async def requeue(request: Request, decision: Decision) -> Response:
-        def work(dead: DeadLetters, by: str) -> object:
+    async def requeue(request: Request) -> Response:
+        def work(dead: DeadLetters, by: str, decision: Decision) -> object:
             done = dead.requeue(decision.chosen, by=by, limit=decision.limit)
             return {"requeued": done.requeued, "unreadable": done.unreadable, "left": done.left}
 
-        return await desk.serve(request, work, decision)
+        return await desk.serve(request, desk.of_body, work)
 
     @router.post("/purge")
-    async def purge(request: Request, decision: Decision) -> Response:
-        def work(dead: DeadLetters, by: str) -> object:
+    async def purge(request: Request) -> Response:
+        def work(dead: DeadLetters, by: str, decision: Decision) -> object:
             return {"purged": dead.purge(decision.chosen, by=by, limit=decision.limit)}
 
-        return await desk.serve(request, work, decision)
+        return await desk.serve(request, desk.of_body, work)
 
     return router
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrong:
+    """Why a request is not served."""
+
+    status: int
+    code: str
+    message: str
+    field: str | None = None
+    limit: float | None = None
+    retry_after: float | None = None
+
+    @property
+    def response(self) -> Response:
+        facts = {"code": self.code, "message": self.message, "field": self.field, "limit": self.limit}
+        headers = {} if self.retry_after is None else {"Retry-After": str(max(1, round(self.retry_after)))}
+        return JSONResponse({k: v for k, v in facts.items() if v is not None}, self.status, headers)
 
 
 class _Desk:
@@ -97,43 +119,102 @@ class _Desk:
         self._dead = DeadLetters(bus_settings)
         self._turn = asyncio.Semaphore(1)
 
+    async def of_body(self, request: Request) -> Decision:
+        """Raises ValidationError, or CommandRefused where it is too large; no more than that is read."""
+        limit = self._gateway.settings.max_command_size
+        body = await body_of(request, limit)
+        if body is None:
+            raise CommandRefused("too_large", f"a request has at most {limit} bytes", limit=limit)
+        return Decision.model_validate_json(body)
+
     async def serve(
-        self, request: Request, work: Callable[[DeadLetters, str], object], decision: Decision | None = None
+        self,
+        request: Request,
+        given: Callable[[Request], Awaitable[T]],
+        work: Callable[[DeadLetters, str, T], object],
     ) -> Response:
-        """Check who asks, do it, and say what went wrong."""
+        """Check who asks, read what is ``given``, do it, and say what went wrong."""
         refused = refusal(self._gateway, request)
         if refused is not None:
             return refused
-        principal = principal_of(self._gateway, request)
+        answer = await self._served(request, principal_of(self._gateway, request), given, work)
+        if isinstance(answer, _Wrong):
+            self._gateway.counters[f"refused.{answer.code}"] += 1
+            return answer.response
+        return JSONResponse(answer)
+
+    async def _served(
+        self,
+        request: Request,
+        principal: Principal,
+        given: Callable[[Request], Awaitable[T]],
+        work: Callable[[DeadLetters, str, T], object],
+    ) -> object:
         if not self._gateway.tokens.is_admin(principal):
             scope = self._gateway.settings.admin_scope
-            return _error(403, "forbidden", f"the token needs the scope {scope}")
-        if decision is not None and decision.chosen.everything and not decision.all:
-            return _error(400, "bad_request", "name at least one field, or say all: true", field="all")
+            return _Wrong(403, "forbidden", f"the token needs the scope {scope}")
+        meant = await _read(request, given)
+        if isinstance(meant, _Wrong):
+            return meant
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._turn.acquire()
         except TimeoutError:
-            return _error(503, "busy", "other requests are under way", retry_after=1)
+            return _Wrong(503, "busy", "other requests are under way", retry_after=1)
         try:
-            return JSONResponse(await asyncio.to_thread(work, self._dead, principal.user))
+            return await asyncio.to_thread(work, self._dead, principal.user, meant)
         except EventBusError as error:
             return _answer(error)
         finally:
             self._turn.release()
 
 
-def _answer(error: EventBusError) -> Response:
+async def _read(request: Request, given: Callable[[Request], Awaitable[T]]) -> T | _Wrong:
+    """What the caller means, or why that is nothing."""
+    try:
+        meant = await given(request)
+    except ValidationError as error:
+        return _mistake(error)
+    except CommandRefused as error:
+        return _Wrong(413, error.code, str(error), limit=error.limit)
+    if isinstance(meant, Decision) and meant.chosen.everything and not meant.all:
+        return _Wrong(400, "bad_request", "name at least one field, or say all: true", field="all")
+    return meant
+
+
+async def _nothing(_: Request) -> None:
+    return None
+
+
+async def _of_query(request: Request) -> Choice:
+    """Raises ValidationError."""
+    query = request.query_params
+    return Choice.model_validate({name: query.getlist(name) if name == "ids" else query[name] for name in query})
+
+
+def _mistake(error: ValidationError) -> _Wrong:
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else "body"
+    ctx = first.get("ctx", {})
+    limit = next((ctx[name] for name in ("le", "ge", "max_length") if name in ctx), None)
+    # A member's name is the caller's: any length, and half a surrogate pair.
+    said = field[:_NAME].encode(errors="replace").decode()
+    return _Wrong(400, "bad_request", f"{said}: {first['msg']}", field=said, limit=limit)
+
+
+def _answer(error: EventBusError) -> _Wrong:
     """What went wrong, as an answer over HTTP. Raises what is none of the caller's."""
     match error:
         case NoDeadLetter():
-            return _error(404, "not_found", str(error))
-        case InvalidEmission():
-            return _error(400, "bad_request", str(error), field=error.field)
+            return _Wrong(404, "not_found", str(error))
+        case InvalidEmission(limit=limit):
+            return _Wrong(
+                400, "bad_request", str(error), field=error.field, limit=limit if isinstance(limit, int) else None
+            )
         case RateLimited():
-            return _error(429, "rate_limited", str(error), retry_after=error.retry_after)
+            return _Wrong(429, "rate_limited", str(error), limit=error.limit, retry_after=error.retry_after)
         case TransportError():
-            return _error(503, "unavailable", str(error), retry_after=1)
+            return _Wrong(503, "unavailable", str(error), retry_after=1)
     raise error
 
 
@@ -148,11 +229,3 @@ def _facts(letter: DeadLetter) -> dict[str, object]:
         "died": letter.died,
         "requeues": letter.requeues,
     }
-
-
-def _error(
-    status: int, code: str, message: str, *, field: str | None = None, retry_after: float | None = None
-) -> Response:
-    headers = {} if retry_after is None else {"Retry-After": str(max(1, round(retry_after)))}
-    body = {"code": code, "message": message, **({} if field is None else {"field": field})}
-    return JSONResponse(body, status, headers)

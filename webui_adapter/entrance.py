@@ -50,6 +50,7 @@ def admit(
     try:
         cursor, topics = reading_of(query)
     except (InvalidCursor, InvalidName) as error:
+        gateway.counters["refused.bad_request"] += 1
         raise HandshakeRefused(400, str(error)) from None
     return Admitted(None if presented is None else presented.token, cursor, topics, _subprotocol(offered))
 

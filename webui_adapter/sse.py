@@ -25,7 +25,7 @@ from webui_adapter.session import Session
 from webui_adapter.states import State
 from webui_adapter.tokens import Principal, token_of
 
-__all__ = ["cors", "preflight", "principal_of", "refusal", "serve_command", "serve_sse"]
+__all__ = ["body_of", "cors", "preflight", "principal_of", "refusal", "serve_command", "serve_sse"]
 
 _RETRY_MS = 1000
 
@@ -97,6 +97,7 @@ def serve_sse(gateway: Gateway, request: Request) -> Response:
         if last:
             cursor = parse_cursor(last)
     except (InvalidCursor, InvalidName) as error:
+        gateway.counters["refused.bad_request"] += 1
         return PlainTextResponse(str(error), 400, cors(gateway, request))
     presented = token_of(request.headers, (), request.cookies, gateway.settings.cookie_name)
     assert presented is not None
@@ -158,9 +159,11 @@ async def serve_command(gateway: Gateway, request: Request, session_id: str) -> 
         return PlainTextResponse("no such session on this instance", 404, cors(gateway, request))
     if session.state is State.CLOSED:
         return PlainTextResponse("the session has ended", 404, cors(gateway, request))
-    body = await _body(request, gateway.settings.max_command_size)
+    body = await body_of(request, gateway.settings.max_command_size)
     if body is None:
-        data = {"code": "too_large", "message": f"a command has at most {gateway.settings.max_command_size} bytes"}
+        gateway.counters["refused.too_large"] += 1
+        limit = gateway.settings.max_command_size
+        data = {"code": "too_large", "message": f"a command has at most {limit} bytes", "limit": limit}
         return JSONResponse({"type": "bus.error", "data": data}, 413, cors(gateway, request))
     heard: list[Mapping[str, object]] = []
     command = session.receive(body, heard.append)
@@ -172,7 +175,7 @@ async def serve_command(gateway: Gateway, request: Request, session_id: str) -> 
     return Response(status_code=202, headers=cors(gateway, request))
 
 
-async def _body(request: Request, limit: int) -> bytes | None:
+async def body_of(request: Request, limit: int) -> bytes | None:
     """The body, or None if it is over the limit; no more than that is read."""
     body = b""
     try:

@@ -100,9 +100,53 @@ def test_not_from_another_origin_with_a_cookie(gateway: GatewayProcess) -> None:
         ({"channel": "a b"}, "channel"),
         ({"channel": "nobody", "limit": 100_000}, "limit"),
         ({"unknown": 1}, "unknown"),
+        ({"ids": ["x"] * 1001}, "ids"),
+        ({"all": False}, "all"),
+        ([], "body"),
     ],
 )
-def test_a_mistake_names_its_field(ask: Ask, body: dict[str, object], field: str) -> None:
+def test_a_mistake_names_its_field(gateway: GatewayProcess, ask: Ask, body: object, field: str) -> None:
+    before = refusals(gateway, "bad_request")
     answer = ask("POST", "/purge", json=body)
-    assert answer.status_code in {400, 422}
-    assert field in answer.text
+    assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (400, "bad_request", field)
+    assert field in answer.json()["message"] or field == "all"
+    assert refusals(gateway, "bad_request") == before + 1
+
+
+def refusals(gateway: GatewayProcess, reason: str) -> float:
+    return gateway.metrics().get(f'eventbus_refused_total{{reason="{reason}"}}', 0.0)
+
+
+def test_a_mistake_says_the_limit(ask: Ask) -> None:
+    assert ask("GET", params={"limit": "1001"}).json()["limit"] == 1000
+    assert ask("GET", params={"older_than": "-1"}).json()["limit"] == 0
+    assert ask("POST", "/purge", json={"ids": ["x"] * 1001}).json()["limit"] == 1000
+    assert ask("GET", params={"channel": "a" * 129}).json()["limit"] == 128
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[" * 50_000,
+        b'{"older_than":NaN,"channel":"nobody"}',
+        b'{"older_than":1e999,"channel":"nobody"}',
+        b'{"ids":["\\ud800"]}',
+        b'{"ids":"\\ud800"}',
+        b'{"\\ud800":1}',
+        b'{"limit":' + b"9" * 5000 + b"}",
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+def test_a_body_that_no_client_of_good_will_sends(ask: Ask, body: bytes) -> None:
+    assert ask("POST", "/purge", content=body[:60_000]).status_code == 400
+
+
+def test_a_body_is_read_for_admins_only_and_within_the_limit(gateway: GatewayProcess, ask: Ask) -> None:
+    url = f"{gateway.http}{gateway.prefix}/admin/dead-letters/purge"
+    assert httpx.post(url, content=b"{", timeout=10).status_code == 401
+    assert ask("POST", "/purge", content=b"{", scope=None).status_code == 403
+    answer = ask("POST", "/purge", json={"ids": ["x" * 100_000]})
+    assert (answer.status_code, answer.json()["code"], answer.json()["limit"]) == (413, "too_large", 65_536)
