@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Annotated, NoReturn, TypeVar
 
 import typer
+from pydantic import ValidationError
 
 from eventbus.deadletters import Chosen, DeadLetters
 from eventbus.errors import EventBusError, NoDeadLetter, RateLimited, TransportError
@@ -197,8 +198,9 @@ def _asking(question: Callable[[DeadLetters], T]) -> T:
     """Ask Redis; whatever goes wrong is one line and an exit code."""
     try:
         dead = DeadLetters()
-    except ValueError as error:  # pydantic's, and that of a URL which is none
-        _fail(f"the settings are wrong: {error}", 2)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        _fail(f"EVENTBUS_{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}", 2)
     try:
         return question(dead)
     except NoDeadLetter as error:

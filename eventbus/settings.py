@@ -6,19 +6,22 @@ from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from eventbus.topics import kind_of
 
 __all__ = ["BusSettings"]
 
+_SCHEMES = frozenset({"redis", "rediss", "unix", "memory"})
+
 
 class BusSettings(BaseSettings):
     """What both ends share. Times are seconds unless the name says otherwise, sizes are bytes."""
 
-    model_config = SettingsConfigDict(env_prefix="EVENTBUS_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="EVENTBUS_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey; memory:// stays in the process")
     key_prefix: str = Field("eb", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="first part of every key")
@@ -71,6 +74,20 @@ class BusSettings(BaseSettings):
     breaker_after: float = Field(1.0, gt=0, description="seconds of failing after which it does, too")
     retry_min: float = Field(0.05, gt=0, description="first pause after Redis failed; doubles, with full jitter")
     retry_max: float = Field(5.0, gt=0, description="longest pause")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _an_address(cls, url: str) -> str:
+        # Here, where it is said at once: later, in a thread, every event would be dropped for it. What is said holds
+        # nothing of the address, which may hold a password.
+        try:
+            parts = urlsplit(url)
+            known = parts.scheme in _SCHEMES and (parts.port or True)
+        except ValueError:
+            known = False
+        if not known:
+            raise ValueError("must read redis://host:port/0, rediss://…, unix://… or memory://")
+        return url
 
     def channel_ttl(self, channel: str) -> float:
         """Seconds that what is kept of a channel lives, by the channel's kind."""

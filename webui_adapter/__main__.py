@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from eventbus.settings import BusSettings
 from webui_adapter.app import serve
 from webui_adapter.errors import NotConfigured
 from webui_adapter.settings import GatewaySettings
@@ -23,14 +24,13 @@ def run(
     """Serve events to browsers until interrupted."""
     given: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     try:
-        settings = GatewaySettings(**given)
+        serve(GatewaySettings(**given))
     except ValidationError as error:
+        prefix = "EVENTBUS_" if error.title == BusSettings.__name__ else "WEBUI_"
         for problem in error.errors():
             where = ".".join(map(str, problem["loc"]))
-            typer.echo(f"gateway: {f'WEBUI_{where.upper()}: ' if where else ''}{problem['msg']}", err=True)
+            typer.echo(f"gateway: {f'{prefix}{where.upper()}: ' if where else ''}{problem['msg']}", err=True)
         sys.exit(2)
-    try:
-        serve(settings)
     except (NotConfigured, OSError) as error:
         typer.echo(f"gateway: {error}", err=True)
         sys.exit(2)

@@ -206,3 +206,11 @@ async def test_out_of_memory_nothing_is_lost_by_a_requeue(own_redis: RedisServer
     post.publisher.close()
     await post.reader.aclose()
     RedisPublisher(settings).close()
+
+
+def test_a_setting_that_is_wrong_is_one_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENTBUS_REDIS_URL", "redis://:pass/word@host:6379/0")
+    code, said = shell("list")
+    assert code == 2
+    assert said.startswith("eventbus: EVENTBUS_REDIS_URL: ")
+    assert "pass" not in said
