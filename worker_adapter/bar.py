@@ -18,7 +18,7 @@ from worker_adapter.scope import Scope, current_scope
 from worker_adapter.settings import WorkerSettings
 from worker_adapter.watch import heed
 
-__all__ = ["Bar", "State", "outcome"]
+__all__ = ["Bar", "State", "outcome", "sayable"]
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,9 @@ class Bar:
         now = monotonic()
         self.next = SILENT if self._ended else now + self.settings.progress_interval
         try:
-            word = TaskProgress(task=self._task, stage=self._stage, state=state, **measure(now))
+            members = measure(now)
+            members["message"] = sayable(members["message"])
+            word = TaskProgress(task=self._task, stage=sayable(self._stage), state=state, **members)
             default_bus().emit(operation.user, operation.op, word)
         except SoftTimeLimitExceeded:
             raise
@@ -112,6 +114,11 @@ class Bar:
             # of the task does.
             self.scope.on_failure.append(lambda: self.tell("failed", measure, last=True))
         self.tell(outcome(error), measure, last=True)
+
+
+def sayable(text: str) -> str:
+    """The text as JSON can say it. Names of files that are not UTF-8 come as halves of surrogate pairs."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def outcome(error: BaseException | None) -> State:

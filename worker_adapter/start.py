@@ -16,6 +16,7 @@ from eventbus.ids import event_id
 from eventbus.operation import OperationQueued, OperationRef
 from eventbus.tally import Mark
 from eventbus.topics import check_id, user_channel
+from worker_adapter.bar import sayable
 from worker_adapter.canvas import Plan, plan
 from worker_adapter.headers import Leaf, operation_headers
 from worker_adapter.install import install
@@ -61,7 +62,7 @@ def start_operation(flow: Signature, *, user: str, label: str = "", op: str | No
 
     Raises:
         InvalidName: ``user`` or ``op`` is malformed; nothing was sent.
-        TypeError: ``flow`` is no signature; nothing was sent.
+        TypeError: ``flow`` is no signature, or ``label`` no string; nothing was sent.
         Exception: whatever the broker's client raises; the operation has then failed, and the page is told.
 
     Without the bus' Redis nothing is raised: the tasks are published, and what is to be told waits in this process.
@@ -69,8 +70,10 @@ def start_operation(flow: Signature, *, user: str, label: str = "", op: str | No
     operation = OperationRef(check_id(user, "user"), event_id() if op is None else check_id(op, "op"))
     if not isinstance(flow, Signature):
         raise TypeError(f"flow must be a signature, not {type(flow).__name__}; pass task.s(…) or a canvas of them")
+    if not isinstance(label, str):
+        raise TypeError(f"label must be a string, not {type(label).__name__}; convert it with str()")
     settings = install(flow.app).settings
-    label = label[: settings.label_chars]
+    label = sayable(label[: settings.label_chars])
     canvas = plan(flow, operation_headers(operation, label))
     bus = default_bus()
     cursor = _cursor(bus, user_channel(user))

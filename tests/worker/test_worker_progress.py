@@ -1,6 +1,7 @@
 """``progress`` and ``track``."""
 
 import contextlib
+import os
 import timeit
 
 import pytest
@@ -64,6 +65,14 @@ def test_what_cannot_be_told_does_not_stop_the_work(states, caplog):
     with progress(1, message="x" * 10_000, stage="long"):
         pass
     assert len(states()["long"]["message"]) == 200
+
+
+def test_a_file_whose_name_is_not_utf_8_is_told(states):
+    name = os.fsdecode(b"gr\xfc\xdfe.txt")
+    with progress(1, stage=name) as steps:
+        steps.step(message=name)
+    assert states()["gr??e.txt"]["message"] == "gr??e.txt"
+    assert states()["gr??e.txt"]["state"] == "done"
 
 
 @pytest.mark.usefixtures("states")

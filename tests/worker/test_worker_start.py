@@ -88,6 +88,15 @@ def test_malformed_names_are_refused_before_anything_is_sent(memory, arguments, 
     assert told(memory, "ann") == []
 
 
+@pytest.mark.usefixtures("application")
+def test_a_label_is_text_that_a_page_can_be_told(memory):
+    with pytest.raises(TypeError, match="label must be a string, not NoneType"):
+        start_operation(nobody(), user="ann", label=None)
+    assert told(memory, "ann") == []
+    assert start_operation(nobody(), user="ann", label="gr\udcfc.txt").label == "gr?.txt"
+    assert told(memory, "ann")[0]["data"]["label"] == "gr?.txt"
+
+
 def test_a_task_is_no_signature():
     with pytest.raises(TypeError, match=r"task\.s"):
         start_operation(a.step, user="ann")
