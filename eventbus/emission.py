@@ -182,11 +182,15 @@ class EmissionBuilder:
 def conflation_key(topic: str, payload: Event, policy: Policy) -> str:
     """Key under which a newer event takes an older one's place: topic, name and the policy's key fields.
 
-    Values that are long or hold control characters are hashed: the key stands in a header of one line.
+    Values that are long or hold control characters are hashed: the key stands in a header of one line. Raises
+    InvalidPayload for a value that has no text.
     """
     parts = [topic, policy.name]
     for field in policy.key:
-        value = str(getattr(payload, field))
+        try:
+            value = str(getattr(payload, field))
+        except Exception as error:
+            raise InvalidPayload(f"payload {policy.name}: {field} cannot be a key: {error}", field=field) from error
         if len(value) > _MAX_KEY or not value.isprintable():
             value = hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         parts.append(value)

@@ -28,7 +28,8 @@ class Event(BaseModel):
             total: int
 
     A subclass without ``name`` is a base for others and cannot be emitted. Instances are frozen, unknown members
-    are refused, and NaN or infinity, which JSON has no words for, too.
+    are refused, and NaN or infinity, which JSON has no words for, too; in a member
+    that may be ``Any`` they become null.
     """
 
     model_config = ConfigDict(

@@ -77,6 +77,18 @@ async def test_a_payload_that_is_no_event_is_refused(bus, payload):
     assert (await everything(bus)).position.offset == 0
 
 
+async def test_a_key_that_has_no_text_is_refused_and_named():
+    bus = Bus(BusSettings(redis_url="memory://"))
+
+    class Huge(Event, name="test.huge", keep="latest", key="number"):
+        number: int
+
+    with pytest.raises(InvalidPayload) as caught:
+        bus.emit("42", "9", Huge(number=10**5_000))
+    assert caught.value.field == "number"
+    bus.close()
+
+
 async def test_an_event_over_the_limit_is_refused_with_size_and_limit(bus):
     with pytest.raises(TooLarge) as caught:
         bus.emit("42", "9", Note(text="x" * 1000))
