@@ -13,12 +13,13 @@ from celery.exceptions import Ignore, Retry, SoftTimeLimitExceeded
 from eventbus.bus import default_bus
 from eventbus.operation import OperationRef, TaskProgress, current_operation
 from worker_adapter.cancelled import OperationCancelled
+from worker_adapter.headers import sayable
 from worker_adapter.pace import Pace
 from worker_adapter.scope import Scope, current_scope
 from worker_adapter.settings import WorkerSettings
 from worker_adapter.watch import heed
 
-__all__ = ["Bar", "State", "outcome", "sayable"]
+__all__ = ["Bar", "State", "outcome"]
 
 log = logging.getLogger(__name__)
 
@@ -114,11 +115,6 @@ class Bar:
             # of the task does.
             self.scope.on_failure.append(lambda: self.tell("failed", measure, last=True))
         self.tell(outcome(error), measure, last=True)
-
-
-def sayable(text: str) -> str:
-    """The text as JSON can say it. Names of files that are not UTF-8 come as halves of surrogate pairs."""
-    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def outcome(error: BaseException | None) -> State:

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from eventbus.errors import InvalidName
 from eventbus.operation import STAMP, OperationRef
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "planned_leaf",
     "read_here",
     "read_operation",
+    "sayable",
     "stamp",
 ]
 
@@ -40,6 +42,9 @@ OPERATION: Final = "eventbus_operation"
 LABEL: Final = "eventbus_label"
 LEAF: Final = "eventbus_leaf"
 HERE: Final = "eventbus_here"
+
+MAX_LABEL: Final = 1_000
+"""Characters that a label can have at most, whatever the settings say."""
 
 NEVER: Final = "1970-01-01T00:00:00+00:00"
 """When a message expires that is published for an operation which has been cancelled: no worker will run it."""
@@ -100,13 +105,25 @@ def operation_headers(operation: OperationRef, label: str) -> dict[str, str]:
 
 
 def read_operation(headers: Mapping[str, Any] | None) -> tuple[OperationRef, str] | None:
-    """Operation and label of a message, or None for one that belongs to none."""
+    """Operation and label of a message, or None for one that belongs to none, or to one that cannot be."""
     if not headers:
         return None
     user, op, label = headers.get(USER), headers.get(OPERATION), headers.get(LABEL)
     if not isinstance(user, str) or not isinstance(op, str):
         return None
-    return OperationRef(user, op), label if isinstance(label, str) else ""
+    operation = OperationRef(user, op)
+    try:
+        operation.topic  # noqa: B018 - remembered, and needed soon
+    except InvalidName:
+        return None
+    # As start_operation makes it, whoever has published the message: one that cannot be written would take along what
+    # goes to Redis with it.
+    return operation, sayable(label[:MAX_LABEL]) if isinstance(label, str) else ""
+
+
+def sayable(text: str) -> str:
+    """The text as JSON and Redis can take it. Names of files that are not UTF-8 come as halves of surrogate pairs."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def planned_leaf(number: int) -> str:
@@ -119,4 +136,4 @@ def leaf_of(name: str, task_id: str, headers: Mapping[str, Any] | None) -> Leaf:
     key = (headers or {}).get(LEAF)
     if not isinstance(key, str):
         key = f"task-{task_id}"  # never published: an eager task
-    return Leaf(key, planned=key.startswith(_PLANNED), hidden=name.startswith("celery.") and name not in _WORK)
+    return Leaf(sayable(key), planned=key.startswith(_PLANNED), hidden=name.startswith("celery.") and name not in _WORK)

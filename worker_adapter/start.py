@@ -16,9 +16,8 @@ from eventbus.ids import event_id
 from eventbus.operation import OperationQueued, OperationRef
 from eventbus.tally import Mark
 from eventbus.topics import check_id, user_channel
-from worker_adapter.bar import sayable
 from worker_adapter.canvas import Plan, plan
-from worker_adapter.headers import Leaf, operation_headers
+from worker_adapter.headers import Leaf, operation_headers, sayable
 from worker_adapter.install import install
 from worker_adapter.scope import Scope, inside
 from worker_adapter.settings import WorkerSettings

@@ -8,7 +8,7 @@ from celery.canvas import Signature, xmap
 
 from tests.worker import app as a
 from worker_adapter.canvas import plan
-from worker_adapter.headers import leaf_of
+from worker_adapter.headers import leaf_of, read_operation
 
 OURS = {"eventbus_user": "ann", "eventbus_operation": "op"}
 
@@ -69,3 +69,19 @@ def test_a_canvas_may_be_the_dict_that_it_was_sent_as():
 )
 def test_celerys_own_tasks_are_hidden(name, hidden):
     assert leaf_of(name, "id", {}).hidden is hidden
+
+
+@pytest.mark.parametrize(
+    ("user", "op"), [("a b", "1"), ("", "1"), ("ann", "a/b"), ("x" * 129, "1"), (7, "1"), ("ann", [])]
+)
+def test_a_message_of_an_operation_that_cannot_be_belongs_to_none(user, op):
+    assert read_operation({"eventbus_user": user, "eventbus_operation": op}) is None
+
+
+def test_what_others_write_into_headers_can_be_told():
+    headers = {"eventbus_user": "ann", "eventbus_operation": "1", "eventbus_label": "a\udcff" + "b" * 5_000}
+    operation, label = read_operation(headers)
+    assert operation == ("ann", "1")
+    assert label.startswith("a?b")
+    assert len(label) == 1_000
+    assert leaf_of("step", "id", {"eventbus_leaf": "k\udcff"}).key == "k?"
