@@ -66,18 +66,27 @@ class RedisLetters:
 
     async def lease(self, instance: str, seconds: float) -> int | None:
         """Become the sweeper, or stay it: the fence of the lease; None while it is another instance's."""
-        lease, fence = self._keys.sweeper
+        lease, _ = self._keys.sweeper
         life = int(seconds * 1000)
         if await self._reader.execute("SET", lease, instance, "NX", "PX", life):
-            number, _ = await asyncio.gather(
-                self._reader.execute("INCR", fence),
-                self._reader.execute("EXPIRE", fence, int(self._settings.dead_ttl.total_seconds())),
-            )
-            return int(number)
+            return await self._fence("INCR")
         if await self._reader.execute("GET", lease) != instance.encode():
             return None
         await self._reader.execute("PEXPIRE", lease, life)
-        return int(await self._reader.execute("GET", fence) or 0)
+        return await self._fence("GET")
+
+    async def _fence(self, verb: str) -> int:
+        """The fence, or with INCR the next one. It lives on with each renewal; one that was lost nevertheless begins
+        with the time, above all that ever were: a lower one would be fenced off everywhere, for weeks.
+        """
+        _, fence = self._keys.sweeper
+        life = int(self._settings.dead_ttl.total_seconds())
+        _, number, _ = await asyncio.gather(
+            self._reader.execute("SET", fence, now_ms(), "NX", "EX", life),
+            self._reader.execute(verb, fence),
+            self._reader.execute("EXPIRE", fence, life),
+        )
+        return int(number)
 
     async def due(self, limit: int) -> list[str]:
         """Channels whose lists are to be looked at now, the longest waiting first."""

@@ -204,6 +204,21 @@ async def test_the_sweeper_is_one_and_fenced(post: Post) -> None:
     assert (await post.letters.sweep(USER, first)).fenced
 
 
+async def test_a_sweeper_of_months_is_not_fenced_off(post: Post) -> None:
+    _, fence = post.keys.sweeper
+    post.emit(Ordinary())
+    first = await post.letters.lease("one", 30)
+    assert first is not None
+    assert not (await post.letters.sweep(USER, first)).fenced
+    post.redis.expire(fence, 60)
+    assert await post.letters.lease("one", 30) == first, "renewed"
+    assert post.redis.ttl(fence) > 60, "the fence lives as long as somebody sweeps"
+    post.redis.delete(fence)
+    again = await post.letters.lease("one", 30)
+    assert again is not None
+    assert not (await post.letters.sweep(USER, again)).fenced, "a lost one begins above the former ones"
+
+
 async def test_the_index_forgets_a_channel_when_nothing_is_left(post: Post) -> None:
     (id_,) = post.emit(Ordinary())
     fence = await post.letters.lease("one", 30)
