@@ -83,6 +83,15 @@ async def test_what_is_no_event_cannot_be_requeued(post: Post, dead: DeadLetters
     assert dead.show("ann", "garbage").readable == "?"
 
 
+@pytest.mark.parametrize("words", ["x ack 0 0 t user:ann -", "n some 0 0 t user:ann -", "n latest 0 0 t user:ann"])
+async def test_what_is_nearly_an_event_harms_nobody(post: Post, dead: DeadLetters, words: str) -> None:
+    await post.letters.bury("user:ann", "strange", "undecodable", f'5 {words}\n{{"offset":5,"id":"strange"}}'.encode())
+    done = dead.requeue(Chosen(ids=frozenset({"strange"})), by="eve")
+    assert (done.requeued, done.unreadable) == (0, 1)
+    assert dead.show("ann", "strange").reason == "undecodable", "it is still there"
+    post.emit(Ordinary(n=1))
+
+
 async def test_purged(post: Post, dead: DeadLetters) -> None:
     post.emit(*(Ordinary(n=n) for n in range(4)))
     assert dead.purge(Chosen(reason="full"), by="eve") == 3

@@ -5,6 +5,15 @@
 -- Returns {epoch, end of the channel, new offset of each id (0: not among the dead, -1: no record that could be sent), …}
 local places = {}
 
+local KEEPS = { log = true, ack = true, latest = true, nothing = true }
+
+-- Whether it is an event of ours to the last word. An error further down would leave a step half done: a letter gone,
+-- and a log that refuses all that comes after.
+local function readable(record)
+  local lane, keep = string.match(record, '^%d+ (%a) (%a+) %d+ %d+ %S+ %S+ [^\n]+\n{"offset":%d+,')
+  return lane and LANES[lane] and KEEPS[keep]
+end
+
 -- The life that the event had from the start, from now on; the rest of the header as it was.
 local function renewed(header)
   local lane, keep, expires, emitted, rest = string.match(header, '^(%a) (%a+) (%d+) (%d+) (.*)$')
@@ -21,8 +30,7 @@ for i = OPTIONS + 1, #ARGV do
     places[#places + 1] = '0'
   else
     local words, record = read_entry(entry)
-    local readable = string.match(record, '^%d+ %a %a+ %d+ %d+ [^\n]+\n{"offset":%d+,')
-    if not readable then
+    if not readable(record) then
       places[#places + 1] = '-1'
     else
       local header, tail = take_apart(record)
