@@ -10,9 +10,11 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from eventbus.errors import InvalidName
 from eventbus.history import History, LogEntry
 from eventbus.letters import DeathReason
 from eventbus.registry import Registry
+from eventbus.topics import check_id
 from eventbus.wire import Record
 
 __all__ = ["BURIED_BYTES", "Corpse", "Sieve"]
@@ -81,8 +83,8 @@ class Sieve:
         if reason is not None:
             self._counters[f"drop.{reason}"] += 1
             readable = reason != "undecodable"
-            id_ = record.id if readable else ""
-            self._condemn(channel, id_ or _id_of_bytes(record.event), reason, record.line if readable else record.event)
+            id_ = record.id if readable and _is_id(record.id) else _id_of_bytes(record.event)
+            self._condemn(channel, id_, reason, record.line if readable else record.event)
         return reason is None
 
     def _fault(self, record: Record) -> DeathReason | None:
@@ -122,6 +124,15 @@ class Sieve:
         # A part of a record must not be taken for one by who requeues it.
         kept = content if len(content) <= BURIED_BYTES else b"cut off: " + content[:BURIED_BYTES]
         self.condemned.append(Corpse(channel, id_, reason, kept))
+
+
+def _is_id(text: str) -> bool:
+    """Whether it is one that a person could name again: a foreign producer's may be anything."""
+    try:
+        check_id(text, "id")
+    except InvalidName:
+        return False
+    return True
 
 
 def _id_of_bytes(content: bytes) -> str:

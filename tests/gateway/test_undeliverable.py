@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import redis
 
 from eventbus import Bus, BusSettings
@@ -22,6 +23,7 @@ from eventbus.redis.keys import Keys
 from eventbus.redis.letters import RedisLetters
 from eventbus.redis.reader import RedisReader
 from eventbus.registry import registry
+from eventbus.topics import check_id
 from eventbus.wire import Record, parse_record, read_record
 from tests.conftest import RedisServer, wait_until
 from tests.gateway.events import Note, Promise
@@ -59,6 +61,14 @@ def test_each_is_condemned_once_however_often_it_is_read() -> None:
     assert [(corpse.id, corpse.reason) for corpse in strict.condemned] == [("i1", "too_large")]
     assert strict.condemned[0].content == large.line
     assert parse_record(*strict.condemned[0].content.split(b"\n", 1)).event == large.event
+
+
+@pytest.mark.parametrize("id_", ["a b/c", "\x1b[2J", "*", "ü", "x" * 200])
+def test_it_gets_an_id_that_a_person_can_name(id_: str) -> None:
+    small = sieve(20)
+    assert small.carried("user:ann", [note('{"n":1}', id_=id_)]) == []
+    (corpse,) = small.condemned
+    assert check_id(corpse.id, "id") == corpse.id
 
 
 def test_a_part_of_a_record_is_not_taken_for_one() -> None:
