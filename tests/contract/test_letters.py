@@ -11,6 +11,7 @@ import redis
 from eventbus import BusSettings, Event, InvalidPayload
 from eventbus.emission import EmissionBuilder
 from eventbus.letters import parse_dead
+from eventbus.redis import lettercalls
 from eventbus.redis.keys import Keys
 from eventbus.redis.letters import RedisLetters
 from eventbus.redis.publisher import RedisPublisher
@@ -34,6 +35,10 @@ class Minor(Event, name="letters.minor", lane="low", deliver="ack"):
 
 
 class Brief(Event, name="letters.brief", deliver="ack", ttl=timedelta(seconds=1)):
+    n: int = 0
+
+
+class Lasting(Event, name="letters.lasting", deliver="ack", ttl=timedelta(days=7)):
     n: int = 0
 
 
@@ -168,6 +173,22 @@ async def test_what_was_owed_in_another_life_is_of_this_one(post: Post) -> None:
     assert history.position == owed.position
     assert [entry.record.id for entry in history.log] == [before[1], before[0]]
     assert [record.event for record in owed.records] == [entry.record.event for entry in history.log]
+
+
+async def test_lists_live_as_long_as_what_is_in_them(strict_post: Post) -> None:
+    post, week = strict_post, timedelta(days=7).total_seconds()
+    channel, (pending, *_) = post.keys.channel(USER), post.keys.letters(USER)
+    post.emit(Lasting())
+    assert post.redis.ttl(pending) >= week
+    post.redis.delete(*channel)  # evicted, say
+    assert len((await post.letters.owed(USER)).records) == 1
+    assert post.redis.ttl(pending) >= week - 1, "published again in another life"
+    post.emit(*(Lasting(n=n) for n in range(3)))
+    (id_,) = post.dead()
+    post.redis.delete(*channel, *post.keys.letters(USER)[:4])
+    await post.reader.run(lettercalls.requeue(post.settings, post.keys, USER, [id_]))
+    assert post.pending() == {id_}
+    assert post.redis.ttl(pending) >= week, "requeued"
 
 
 async def test_expired_dies_in_a_sweep(post: Post) -> None:

@@ -21,6 +21,7 @@ local function revive(id, e)
   append(id, 'log', '', header, tail)
   e.epoch, e.record = epoch, records[#records]
   keep_pending(id, e)
+  lives_until(e.expires)
   redis.call('ZADD', KEYS[6 + e.lane], text(offset), id)
   revived = true
 end

@@ -99,6 +99,11 @@ local function owe(id, in_epoch, lane, expires, requeues, record)
   end
 end
 
+-- Have the channel, which is about to be closed, live until an entry ends: its type may grant it more than the channel has.
+local function lives_until(ends)
+  KEPT_FOR = math.max(KEPT_FOR, math.ceil((ends - now_ms) / 1000))
+end
+
 -- Let the lists live as long as the state does: an entry's own end comes first, and the sweeper sees to it.
 local function pending_live_on(seconds)
   for i = 5, 8 do

@@ -40,6 +40,7 @@ for i = OPTIONS + 1, #ARGV do
       redis.call('ZREM', KEYS[4], id)
       append(id, keep == 'ack' and 'log' or keep, key, new, tail)
       if keep == 'ack' then
+        lives_until(expires)
         owe(id, epoch, LANES[lane], expires, tonumber(words[5]) + 1, records[#records])
       end
       places[#places + 1] = text(offset)
