@@ -14,7 +14,8 @@ from eventbus.__main__ import cli
 from eventbus.deadletters import Chosen, DeadLetters
 from eventbus.errors import NoDeadLetter
 from eventbus.redis.keys import Keys
-from eventbus.redis.publisher import RedisPublisher
+from eventbus.redis.letters import now_ms
+from eventbus.redis.publisher import INDEX_GRACE_MS, RedisPublisher
 from tests.conftest import RedisServer
 from tests.contract.test_letters import Ordinary, Post
 
@@ -81,6 +82,20 @@ async def test_what_is_no_event_cannot_be_requeued(post: Post, dead: DeadLetters
     done = dead.requeue(Chosen(ids=frozenset({"garbage"})), by="eve")
     assert (done.requeued, done.unreadable) == (0, 1)
     assert dead.show("ann", "garbage").readable == "?"
+
+
+async def test_the_figures_follow_a_decision_soon(post: Post, dead: DeadLetters) -> None:
+    post.emit(*(Ordinary(n=n) for n in range(3)))
+    fence = await post.letters.lease("one", 30)
+    assert fence is not None
+    await post.letters.sweep("user:ann", fence)
+    assert (await post.letters.totals()).dead == 2
+    assert dead.purge(Chosen(reason="full"), by="eve") == 2
+    score = post.redis.zscore(post.keys.index, "user:ann")
+    assert isinstance(score, float)
+    assert score <= now_ms() + INDEX_GRACE_MS, "not when the letters would have ended by themselves"
+    await post.letters.sweep("user:ann", fence)
+    assert (await post.letters.totals()).dead == 0
 
 
 @pytest.mark.parametrize("words", ["x ack 0 0 t user:ann -", "n some 0 0 t user:ann -", "n latest 0 0 t user:ann"])
