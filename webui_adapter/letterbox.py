@@ -57,12 +57,14 @@ class Letterbox:
         self._early: dict[str, dict[str, float]] = {}
         # Channels that may have such ids, of all those that are known to have none.
         self._owing: set[str] = set()
+        # Channel -> ids of the part that was read last, of lists too long to be read at once.
+        self._parts: dict[str, set[str]] = {}
 
     # --- giving ----------------------------------------------------------------------------------------------
 
     def empty(self, channel: str) -> bool:
         """Whether it is known that the user of this channel is owed nothing."""
-        return self._owed.get(channel) == {}
+        return self._owed.get(channel) == {} and channel not in self._parts
 
     def opened(self, channel: str, *, owed: bool) -> None:
         """The channel has been read, and whether its user is owed something: most are not, which spares a question."""
@@ -88,7 +90,14 @@ class Letterbox:
         for record in owed.records:
             known.setdefault(record.id, due)
             self._owing.add(channel)
+        self._note_part(channel, owed)
         return owed
+
+    def _note_part(self, channel: str, owed: Owed) -> None:
+        if owed.more:
+            self._parts[channel] = {record.id for record in owed.records}
+        else:
+            self._parts.pop(channel, None)
 
     def _known(self, channel: str) -> dict[str, float]:
         """Since now it is known what the user of this channel is owed."""
@@ -111,6 +120,7 @@ class Letterbox:
         self._owed.pop(channel, None)
         self._early.pop(channel, None)
         self._owing.discard(channel)
+        self._parts.pop(channel, None)
 
     # --- acknowledgements ------------------------------------------------------------------------------------
 
@@ -147,7 +157,29 @@ class Letterbox:
         while True:
             await asyncio.sleep(_TICK)
             if self._read_only() is None:
-                await self._send_due()
+                try:
+                    await self._send_next_parts()
+                    await self._send_due()
+                except Exception:
+                    # One that has ended would leave everybody's letters lying.
+                    log.exception("what is due could not be sent again")
+
+    async def _send_next_parts(self) -> None:
+        """Of a list too long for once: when one part is acknowledged, or given up on, the next is due at once."""
+        for channel, ids in list(self._parts.items()):
+            if not ids.isdisjoint(self._owed.get(channel, ())):
+                continue
+            try:
+                owed = await self._letters.owed(channel)
+            except (TransportError, InvalidRecord) as error:
+                log.info("what else is owed on %s cannot be read yet: %s", channel, error)
+                continue
+            if channel not in self._parts:
+                continue  # the last reader has gone meanwhile
+            known, now = self._known(channel), self._clock.now()
+            known.update((record.id, now) for record in owed.records if record.id not in known)
+            self._owing.add(channel)
+            self._note_part(channel, owed)
 
     async def _send_due(self) -> None:
         now = self._clock.now()

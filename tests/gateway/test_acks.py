@@ -189,6 +189,28 @@ async def test_acknowledged_the_second_time(
     assert (hasty_lists.pending, hasty_lists.dead) == (0, {})
 
 
+async def test_more_than_is_handed_over_at_once_follows(
+    redis_url: str, key_prefix: str, user: str, tmp_path: Path
+) -> None:
+    prefix = f"{key_prefix}y"
+    bus = Bus(BusSettings(redis_url=redis_url, key_prefix=prefix, ack_timeout=0.2))
+    for n in range(25):
+        bus.emit(user, "op", Promise(n=n, pad="x" * 100_000))
+    assert bus.flush(5)
+    bus.close()
+    patient = {"EVENTBUS_ACK_TIMEOUT": 0.2, "EVENTBUS_ACK_ATTEMPTS": 50}
+    with running(tmp_path, redis_url, prefix, **patient) as gateway:
+        async with page(gateway, user) as client:
+            assert 0 < len(client.page.got("gw.promise")) < 25, "about a megabyte of it"
+            acked = 0
+            while acked < 25:
+                await client.until(lambda page: page.unacked, "the next part")
+                ids, client.page.unacked = client.page.unacked, []
+                acked += (await client.ask(do="ack", ids=ids))["data"]["acked"]
+            assert sorted(client.page.got("gw.promise")) == list(range(25))
+    assert (Lists(redis_url, prefix, user).pending, Lists(redis_url, prefix, user).dead) == (0, {})
+
+
 async def test_who_is_not_there_is_not_tried(
     impatient: tuple[GatewayProcess, GatewayProcess], hasty: Bus, user: str, hasty_lists: Lists
 ) -> None:
