@@ -201,6 +201,8 @@ def _asking(question: Callable[[DeadLetters], T]) -> T:
     except ValidationError as error:
         problem = error.errors()[0]
         _fail(f"EVENTBUS_{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}", 2)
+    except ValueError as error:  # an address without a server, such as memory://
+        _fail(f"EVENTBUS_REDIS_URL: {error}", 2)
     try:
         return question(dead)
     except NoDeadLetter as error:
