@@ -91,7 +91,7 @@ class Carrier:
             except Exception as error:
                 # A bug in here must not end the thread: that would silently end all delivery of this process.
                 log.exception("the outbox could not send a batch")
-                self._settle(load, [error] * len(load.members))
+                self._settle(load, self._one_by_one(load.requests, error))
             else:
                 again = self._settle(load, answers)
                 if again is not None:
@@ -101,6 +101,22 @@ class Carrier:
             with self._lock:
                 if load.requests and (self.closing or self._stock.flying is None):
                     break  # it is on disk by now, or about to be
+
+    def _one_by_one(self, requests: Sequence[Request], error: Exception) -> list[Published | Exception]:
+        """After an error of a whole batch: what is wrong with one must not cost the others anything."""
+        if self._publisher is None or len(requests) == 1:
+            return [error] * len(requests)
+        answers: list[Published | Exception] = []
+        for request in requests:
+            try:
+                answers += self._publisher.publish([request])
+            except Unavailable as away:
+                answers += [away] * (len(requests) - len(answers))
+                break
+            except Exception as its:
+                log.exception("%s: this is what could not be sent", request.channel)
+                answers.append(its)
+        return answers
 
     def _settle(self, load: Load, answers: Sequence[Published | Exception]) -> Unavailable | None:
         """Settle what was answered; what is to be tried again stays, and the first reason for it is returned."""

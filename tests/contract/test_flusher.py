@@ -18,6 +18,7 @@ from eventbus.emission import EmissionBuilder
 from eventbus.flusher import Flusher
 from eventbus.memory import MemoryBroker, MemoryPublisher
 from eventbus.redis.reader import RedisReader
+from eventbus.topics import operation_topic
 from tests.conftest import wait_until
 
 
@@ -78,6 +79,19 @@ async def test_many_threads_emit_and_each_ones_order_is_kept(bus, bus_settings):
     wait_until(lambda: bus.flush(1), "the outbox to empty", 20)
     for i in range(4):
         assert [e["data"]["n"] for e in await logged(bus_settings, f"user:u{i}")] == list(range(300))
+
+
+async def test_what_cannot_be_sent_at_all_costs_the_others_nothing(bus_settings):
+    bus = Bus(bus_settings)
+    builder = EmissionBuilder(bus_settings)
+    entries = [builder.build(operation_topic(user, "9"), Item(n=1)) for user in ("ann", "bob", "cid")]
+    entries[1].tail = "\ud800"  # nothing that emit lets pass
+    with bus.flusher._lock:
+        for entry in entries:
+            bus.flusher.put(entry)
+    bus.flush(5)
+    assert [entry.receipt.fate for entry in entries] == ["published", "dropped", "published"]
+    bus.close()
 
 
 def test_a_forked_child_has_an_outbox_of_its_own(bus, bus_settings):
