@@ -142,7 +142,7 @@ def make_doorway(gateway: Gateway) -> Callable[..., Doorway]:
     ) -> Doorway:
         def otherwise() -> EventBusHttpProtocol:
             http = EventBusHttpProtocol(config=config, server_state=server_state, app_state=app_state, _loop=_loop)
-            http.head_timeout = gateway.settings.handshake_timeout
+            http.head_timeout = http.body_timeout = gateway.settings.handshake_timeout
             http.upgrade = partial(upgrade, http, server_state)
             return http
 

@@ -1,7 +1,8 @@
 """uvicorn's HTTP protocol, which lets a stream of ours be cut: ``--http webui_adapter.httpd:EventBusHttpProtocol``.
 
 ASGI has no word for ending a response whose reader takes nothing: the send waits, and so does the server for its
-buffer to empty. Nor does uvicorn mind a request whose head never ends: here it has its time. All else stays uvicorn's.
+buffer to empty. Nor does uvicorn mind a request that never ends: here its head has its time and its size, and on the
+stand-alone gateway its body has its time. All else stays uvicorn's.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ EXTENSION: Final = "eventbus"
 
 
 TOO_SLOW: Final = "the head of the request did not come in time"
+_TOO_SLOW_A_BODY: Final = "the body of the request did not come in time"
 
 
 def refuse(transport: asyncio.Transport, asked: str, error: HandshakeRefused) -> None:
@@ -39,13 +41,18 @@ class EventBusHttpProtocol(HttpToolsProtocol):
 
     Attributes:
         head_timeout: seconds for the head of each request.
+        head_limit: bytes of it, without the pieces in which another request ends, or its own body begins.
+        body_timeout: seconds for its body; None: as many as it takes, as the uploads of an application may.
         upgrade: takes a handshake over, if it is one of ours, and says whether it did.
     """
 
     head_timeout = 10.0
+    head_limit = 65_536
+    body_timeout: float | None = None
     upgrade: Callable[[Request], bool] | None = None
     _on_shutdown: Callable[[], None] | None = None
     _deadline: asyncio.TimerHandle | None = None
+    _head_bytes: int | None = 0
 
     def connection_made(self, transport: Any) -> None:
         """See uvicorn; from now on the first head is waited for."""
@@ -54,8 +61,19 @@ class EventBusHttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See uvicorn."""
-        self._head_is_here()
+        self._stop_waiting()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """See uvicorn, whose parser collects a head of any size."""
+        begun = self._head_bytes is not None
+        super().data_received(data)
+        if self._head_bytes is None or not begun:
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > self.head_limit and not self.transport.is_closing():
+            self._stop_waiting()
+            self._refuse(HandshakeRefused(431, f"the head of a request has at most {self.head_limit} bytes"))
 
     def on_message_begin(self) -> None:
         """Begin a request, and offer ourselves to the application."""
@@ -65,11 +83,20 @@ class EventBusHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """See uvicorn."""
-        self._head_is_here()
+        self._head_bytes = None
+        self._stop_waiting()
+        if self.body_timeout is not None:
+            self._deadline = self.loop.call_later(self.body_timeout, self._body_too_slow)
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """See uvicorn."""
+        self._stop_waiting()
+        super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
         """See uvicorn; a handshake of ours comes here on a connection that was used before, and is answered by us."""
+        self._stop_waiting()
         if self.upgrade is None:
             super().handle_websocket_upgrade()
             return
@@ -84,19 +111,30 @@ class EventBusHttpProtocol(HttpToolsProtocol):
             refuse(self.transport, self.url.decode("latin-1"), error)
 
     def _await_head(self) -> None:
-        self._head_is_here()
+        self._stop_waiting()
+        self._head_bytes = 0
         self._deadline = self.loop.call_later(self.head_timeout, self._too_slow)
 
-    def _head_is_here(self) -> None:
+    def _stop_waiting(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
     def _too_slow(self) -> None:
+        self._refuse(HandshakeRefused(408, TOO_SLOW))
+
+    def _body_too_slow(self) -> None:
+        if self.cycle.response_started or self.pipeline:
+            self.transport.close()
+        else:
+            refuse(self.transport, self.url.decode("latin-1"), HandshakeRefused(408, _TOO_SLOW_A_BODY))
+
+    def _refuse(self, error: HandshakeRefused) -> None:
+        """Say so, unless an answer is under way, or nothing has been asked."""
         # Annotated as being there always; they come with the first request.
         scope, cycle = cast("Any", self.scope), cast("Any", self.cycle)
         if scope is not None and (cycle is None or cycle.response_complete):
-            refuse(self.transport, self.url.decode("latin-1"), HandshakeRefused(408, TOO_SLOW))
+            refuse(self.transport, self.url.decode("latin-1"), error)
         else:
             self.transport.close()
 

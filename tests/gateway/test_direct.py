@@ -259,6 +259,38 @@ def test_a_head_that_is_too_long(strict: GatewayProcess) -> None:
     assert answer(strict, request(strict, f"X: {'x' * 1000}") + frame(CLOSE, b"")).startswith(b"HTTP/1.1 101")
 
 
+def test_a_head_of_http_is_bounded_too(strict: GatewayProcess) -> None:
+    """uvicorn's parser would collect whatever comes: 150 MB in the seconds that a head has."""
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=10) as peer:
+        use(peer)
+        before = strict.memory()
+        peer.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(500):
+                peer.sendall(f"X: {'x' * 99_990}\r\n".encode())
+            pytest.fail("50 MB were taken")
+    assert strict.memory() - before < 10_000_000
+    long = f"GET /healthz HTTP/1.1\r\nHost: x\r\nX: {'x' * 100_000}"
+    assert answer(strict, long.encode(), b"x").startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_body_that_does_not_end_has_its_time(strict: GatewayProcess) -> None:
+    """Asked for or not: what comes a byte at a time would hold the connection for ever."""
+    head = f"Host: x\r\nAuthorization: Bearer {token('ann', scope='eventbus:admin')}\r\nContent-Length: 100000\r\n\r\n"
+    posted = f"POST {strict.prefix}/admin/dead-letters/purge HTTP/1.1\r\n{head}"
+    assert answer(strict, posted.encode(), b"{").startswith(b"HTTP/1.1 408 ")
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=0.1) as peer:
+        peer.sendall(f"GET /healthz HTTP/1.1\r\n{head}".encode())
+        deadline = time.monotonic() + 5
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() < deadline:
+                with contextlib.suppress(TimeoutError):
+                    if not peer.recv(65536):
+                        return
+                peer.sendall(b"x")
+            pytest.fail("it goes on")
+
+
 def test_a_handshake_that_is_not_in_order(gateway: GatewayProcess) -> None:
     good = request(gateway)
     old = answer(gateway, good.replace(b"Version: 13", b"Version: 8"))
