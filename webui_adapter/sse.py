@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from typing import cast
 
@@ -170,7 +171,9 @@ async def serve_command(gateway: Gateway, request: Request, session_id: str) -> 
     if command is None:
         gateway.flush()
         status = 429 if heard and heard[0]["code"] == "rate_limited" else 400
-        return JSONResponse({"type": "bus.error", "data": dict(heard[0])}, status, cors(gateway, request))
+        # Escaped: a reference that a page has chosen may hold half a surrogate pair.
+        said = json.dumps({"type": "bus.error", "data": dict(heard[0])})
+        return Response(said, status, cors(gateway, request), "application/json")
     gateway.handle(session, command)
     return Response(status_code=202, headers=cors(gateway, request))
 

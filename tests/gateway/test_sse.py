@@ -292,6 +292,8 @@ async def test_commands_that_are_refused_at_once(gateway: GatewayProcess, user: 
         assert response.json()["type"] == "bus.error"
         assert response.json()["data"]["code"] == "bad_command"
         assert response.json()["data"]["ref"] == 7
+        response = await stream.post(b'{"do":"dance","ref":"\\ud800"}')
+        assert (response.status_code, response.json()["data"]["ref"]) == (400, "\ud800")
         response = await stream.post(b"x" * 70_000)
         assert response.status_code == 413
         assert response.json()["data"]["code"] == "too_large"
