@@ -122,7 +122,7 @@ class EmissionBuilder:
         """Make an emission for a checked topic.
 
         Raises:
-            InvalidPayload: not an event, an event class without a name, or a value that JSON cannot say.
+            InvalidPayload: not an event, an event class without a name, or a value that JSON, or a key, cannot say.
             InvalidName: ``id_`` is malformed.
             TooLarge: over ``max_event_bytes``.
         """
@@ -182,16 +182,18 @@ class EmissionBuilder:
 def conflation_key(topic: str, payload: Event, policy: Policy) -> str:
     """Key under which a newer event takes an older one's place: topic, name and the policy's key fields.
 
-    Values that are long or hold control characters are hashed: the key stands in a header of one line. Raises
+    Values that are long or hold control characters are hashed: the key stands in a header of one line. So are those
+    of several fields that hold what stands between them: ``a/b`` and ``c`` are not ``a`` and ``b/c``. Raises
     InvalidPayload for a value that has no text.
     """
     parts = [topic, policy.name]
+    several = len(policy.key) > 1
     for field in policy.key:
         try:
             value = str(getattr(payload, field))
         except Exception as error:
             raise InvalidPayload(f"payload {policy.name}: {field} cannot be a key: {error}", field=field) from error
-        if len(value) > _MAX_KEY or not value.isprintable():
+        if len(value) > _MAX_KEY or not value.isprintable() or (several and "/" in value):
             value = hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         parts.append(value)
     return "/".join(parts)

@@ -20,6 +20,11 @@ class Step(Event, name="test.step", keep="latest", key="document"):
     done: int
 
 
+class Placed(Event, name="test.placed", keep="latest", key=("folder", "file")):
+    folder: str
+    file: str
+
+
 class Brief(Event, name="test.brief", ttl=timedelta(seconds=30)):
     pass
 
@@ -144,6 +149,15 @@ async def test_states_go_to_the_snapshot_by_key_and_not_to_the_log(bus):
     assert len(history.snapshot) == 2
     assert {record.key.rpartition("/")[2] for record in history.snapshot if len(record.key) < 60} == {"a"}
     assert all("\n" not in record.key for record in history.snapshot)
+
+
+async def test_states_of_several_fields_are_told_apart_whatever_is_in_them(bus):
+    places = [("a", "b/c"), ("a/b", "c"), ("a", "b"), ("a", "b/c")]
+    for folder, file in places:
+        bus.emit("42", "op", Placed(folder=folder, file=file))
+    assert bus.flush(5)
+    history = await everything(bus)
+    assert len(history.snapshot) == len(set(places))
 
 
 async def test_a_types_own_ttl_makes_its_events_expire(bus):
