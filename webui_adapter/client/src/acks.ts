@@ -32,6 +32,8 @@ export class Acks {
   /** Waiting to be sent, or for an answer. */
   readonly #unsaid = new Set<string>();
   #stop: (() => void) | undefined;
+  /** One command at a time: on a slow line each would be sent again and again before its answer. */
+  #asking = false;
 
   constructor(
     private readonly world: World,
@@ -86,20 +88,25 @@ export class Acks {
   }
 
   #send(ms: number): void {
-    if (!this.#unsaid.size) return;
+    if (this.#asking || !this.#unsaid.size) return;
     this.#stop ??= this.world.after(ms, () => {
       this.#stop = undefined;
       const ids = [...this.#unsaid].slice(0, AT_ONCE);
+      this.#asking = true;
       this.ask(ids).then(
         () => {
+          this.#asking = false;
           for (const id of ids) this.#unsaid.delete(id);
           this.#send(0);
         },
         (error: unknown) => {
+          this.#asking = false;
           const { code, retryMs } = error as BusError;
-          if (retryMs) this.#send(retryMs);
-          // Without a connection the next one says it; anything else would be refused again.
-          else if (code !== "lost" && code !== "closed") for (const id of ids) this.#unsaid.delete(id);
+          // Without a connection the next one says it.
+          if (code === "lost" || code === "closed") return;
+          // Refused without a word of when to try again: so it would be the next time.
+          if (!retryMs) for (const id of ids) this.#unsaid.delete(id);
+          this.#send(retryMs ?? 0);
         },
       );
     });

@@ -155,6 +155,28 @@ describe("events that must reach a person", () => {
     assert.equal(acked(gateway).length, 2);
   });
 
+  test("are said once while the answer is under way, and those that come meanwhile after it", async () => {
+    const gateway = await new FakeGateway().greeted();
+    gateway.bus.on("a.b", () => undefined);
+    gateway.now.subscribed("user:42", 0);
+    for (const offset of [1, 2, 3]) {
+      gateway.now.event(offset, { ack: true });
+      await gateway.world.pass(50);
+    }
+    assert.deepEqual(acked(gateway), [["id-1"]]);
+    await answered(gateway);
+    await gateway.world.pass(50);
+    assert.deepEqual(acked(gateway), [["id-1"], ["id-2", "id-3"]]);
+    gateway.now.event(4, { ack: true });
+    const { ref } = gateway.now.sent.at(-1) ?? {};
+    gateway.now.say("error", { code: "bad_command", message: "", ref });
+    await gateway.world.pass(50);
+    assert.deepEqual(acked(gateway).at(-1), ["id-4"], "not those again that were refused for good");
+    await answered(gateway);
+    await gateway.world.pass(5_000);
+    assert.equal(acked(gateway).length, 3);
+  });
+
   test("leave no timer behind", async () => {
     const gateway = await new FakeGateway().greeted();
     gateway.bus.on("a.b", () => undefined);
