@@ -25,6 +25,8 @@ export class Listeners {
     if (!entries?.size) return false;
     // A copy: whoever is added by a listener hears the next event, not this one.
     for (const entry of [...entries]) {
+      // Taken away by one before it: whoever ends a part of the page ends what it listens to.
+      if (!entries.has(entry)) continue;
       try {
         results.push(entry(event as never));
       } catch (error) {

@@ -59,3 +59,13 @@ test("one that is added while an event is delivered hears the next one", () => {
   listeners.call("a", 2);
   assert.deepEqual(heard, [2]);
 });
+
+test("one that another has just taken away hears nothing more", () => {
+  const listeners = new Listeners();
+  const heard: string[] = [];
+  listeners.add("a", () => stop());
+  const stop = listeners.add("a", () => heard.push("after its end"));
+  listeners.add("a", () => heard.push("the last"));
+  listeners.call("a", 1);
+  assert.deepEqual(heard, ["the last"]);
+});
