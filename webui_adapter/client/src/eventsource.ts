@@ -16,12 +16,16 @@ export function eventSourceAt(prefix: URL): Open {
         ? { headers: {}, credentials: "include", signal: abort.signal }
         : { headers: { Authorization: `Bearer ${token}` }, credentials: "same-origin", signal: abort.signal };
     let session = "";
+    // One after the other: side by side, the later one of two commands about the same pattern may be the first to arrive.
+    let sent = Promise.resolve();
 
     read(address(prefix, "/sse", cursor, topics), request, sink, (id) => (session = id)).catch((error: unknown) =>
       sink.closed(LOST, String(error)),
     );
     return {
-      send: (command) => void post(address(prefix, `/sessions/${session}/commands`), request, sink, command),
+      send: (command) => {
+        sent = sent.then(() => post(address(prefix, `/sessions/${session}/commands`), request, sink, command));
+      },
       close: () => abort.abort(),
     };
   };

@@ -177,4 +177,30 @@ describe("commands", () => {
     assert.equal((await notes.end)[0], 1006);
     link.close();
   });
+
+  test("arrive in the order in which they were given: a browser's requests may overtake each other", async (t) => {
+    const held: ServerResponse[] = [];
+    const { prefix, requests } = await serve(t, ({ method, url }, response) => {
+      if (url.pathname === "/later") response.end();
+      else if (method === "POST") held.push(response);
+      else {
+        beginStream(response);
+        write(response, "bus.hello", { data: { session: "s-1" } });
+      }
+    });
+    const asked = () => requests.filter(({ method }) => method === "POST").map(({ body }) => (JSON.parse(body) as { do: string }).do);
+    const notes = new Notes();
+    const link = eventSourceAt(prefix)(COOKIES, notes);
+    await notes.frameCount(1);
+    const later = () => fetch(new URL("/later", prefix));
+    link.send({ do: "unsubscribe", topic: "user:42:a" });
+    link.send({ do: "subscribe", topic: "user:42:a" });
+    while (!held.length) await later();
+    await later();
+    assert.deepEqual(asked(), ["unsubscribe"]);
+    held[0]?.writeHead(202).end();
+    while (held.length < 2) await later();
+    assert.deepEqual(asked(), ["unsubscribe", "subscribe"]);
+    link.close();
+  });
 });
