@@ -9,7 +9,8 @@ export interface Place {
 }
 
 const LONGEST = 4096;
-const PLACE = /^(?:0|([0-9a-f]+)\.(0|[1-9][0-9]*))$/;
+// No more than the gateway reads: it would refuse the connection, and the next one with the same cursor.
+const PLACE = /^(?:0|([0-9a-f]{1,32})\.(0|[1-9][0-9]{0,15}))$/;
 
 /** `5f.17`, or `0`; `undefined` if it is neither. */
 export function parsePlace(text: string): Place | undefined {
