@@ -78,8 +78,11 @@ def principal_of(gateway: Gateway, request: Request) -> Principal:
 
 
 def _unsafe(request: Request, by_cookie: bool) -> bool:
-    """Whether a missing Origin is suspicious. Browsers omit it on a same-origin GET, which others cannot read."""
-    return by_cookie and request.method != "GET"
+    """Whether a missing Origin is suspicious. Browsers omit it on a same-origin GET, and where another site names
+    us as an image or a script: that cannot be read, but streams would take the user's connections.
+    """
+    foreign = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    return by_cookie and (request.method != "GET" or foreign)
 
 
 def serve_sse(gateway: Gateway, request: Request) -> Response:

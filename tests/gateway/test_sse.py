@@ -216,6 +216,10 @@ async def test_a_cookie_of_the_own_site_needs_no_origin_to_read_but_to_write(
     async with httpx.AsyncClient(timeout=10, cookies=cookies) as client:
         async with client.stream("GET", gateway.sse) as stream:
             assert stream.status_code == 200
+        # An image or a script of another site: it reads nothing, and yet would take one of the user's connections.
+        for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
+            async with client.stream("GET", gateway.sse, headers={"Sec-Fetch-Site": site}) as stream:
+                assert stream.status_code == status, site
         address = f"{gateway.http}/eventbus/sessions/x/commands"
         assert (await client.post(address, content=b"{}")).status_code == 403
         assert (await client.post(address, content=b"{}", headers={"Origin": ORIGIN})).status_code == 404
