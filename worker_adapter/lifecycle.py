@@ -11,11 +11,12 @@ import logging
 import sys
 from collections.abc import Mapping
 from functools import partial
+from types import FrameType
 from typing import Any, Final
 
 from billiard.process import current_process
 from celery import Task, states
-from celery.exceptions import Retry
+from celery.exceptions import Reject, Retry
 
 from eventbus.bus import default_bus
 from eventbus.ids import event_id
@@ -71,10 +72,13 @@ class Lifecycle:
             if operation is None:
                 return
             headers.update(operation_headers(operation, scope.label if scope is not None else ""))
-        if LEAF not in headers or _copied(headers, scope):
-            headers[LEAF] = event_id()
-        elif headers.get("retries"):
+        if _is_next_try(headers, scope):
+            if scope is not None and scope.leaf is not None:
+                headers[LEAF] = scope.leaf.key  # retry(headers=…) replaces those of the task, the leaf with them
+                scope.again = True
             self._release(headers)
+        elif LEAF not in headers or _copied(headers, scope):
+            headers[LEAF] = event_id()
         headers.pop(HERE, None)
         found = read_operation(headers)
         if found is None:
@@ -88,11 +92,11 @@ class Lifecycle:
 
     def published(self, name: str, headers: dict[str, Any]) -> None:
         """A message is with the broker. Told only now: one that could not be sent must not keep an operation open."""
-        found = read_operation(headers)
-        if found is None or headers.get("retries"):
+        found, scope = read_operation(headers), current_scope.get()
+        leaf = leaf_of(name, str(headers.get("id")), headers)
+        if found is None or (headers.get("retries") and (scope is None or scope.leaf == leaf)):
             return
-        words.mark(*found, "published", leaf_of(name, str(headers.get("id")), headers))
-        scope = current_scope.get()
+        words.mark(*found, "published", leaf)
         if scope is not None and scope.watched:
             # Should this process be killed now, its operation must not end without what it has sent on its way.
             self._flush()
@@ -104,7 +108,7 @@ class Lifecycle:
             return
         name, task_id = str(headers.get("task")), str(headers.get("id"))
         leaf, scope, error = leaf_of(name, task_id, headers), current_scope.get(), _why_again()
-        if scope is not None and scope.task == task_id and isinstance(error, Exception):
+        if scope is not None and isinstance(error, Exception):
             text = error_text(error, self._settings.error_chars)
             retry = TaskRetry(task=task_id, name=name, retries=headers["retries"] - 1, error=text)
             words.say(self._settings, found[0], leaf, "retry", retry)
@@ -118,7 +122,7 @@ class Lifecycle:
         if getattr(request, _PLACE, None) is not None:
             return
         scope = self._scope_of(task.name, task_id, request)
-        scope.follows = _follows(request)
+        scope.follows, scope.handled = _follows(request), sys.exception()
         setattr(request, _PLACE, (scope, enter(scope)))
         if scope.operation is None or scope.leaf is None:
             return
@@ -143,7 +147,7 @@ class Lifecycle:
         if scope.watched:
             watch.ended(scope)
         try:
-            state, outcome = _settled(task, state, outcome)
+            state, outcome = _settled(task, scope, state, outcome)
             # Before the task is told to have succeeded, and counted: its end comes after everything that it said.
             scope.announcements.settle(succeeded=state == states.SUCCESS)
             if scope.operation is not None and scope.leaf is not None:
@@ -194,15 +198,33 @@ class Lifecycle:
             bus.flush(self._settings.flush_budget)
 
 
+def _retrying() -> FrameType | None:
+    """The call of ``Task.retry`` that publishes here, if one does."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code is not Task.retry.__code__:
+        frame = frame.f_back
+    return frame
+
+
+def _is_next_try(headers: Mapping[str, Any], scope: Scope | None) -> bool:
+    """Whether a message is the next try of the task that runs here; in the worker's main process, of any task.
+
+    By its id, which ``retry(task_id=…)`` may have changed: a task may also publish another with a number of its own.
+    """
+    if not headers.get("retries"):
+        return False
+    if scope is None:
+        return LEAF in headers
+    return scope.leaf is not None and (headers.get("id") == scope.task or _retrying() is not None)
+
+
 def _why_again() -> BaseException | None:
     """The error for which a task is published once more: the one that is handled here, or was handed to ``retry``.
 
     Celery tells nobody of the latter before the task's end, when the next try may have begun. So it is looked up in
     the call of ``Task.retry`` that publishes; where there is none, the end tells.
     """
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_code is not Task.retry.__code__:
-        frame = frame.f_back
+    frame = _retrying()
     if frame is None:
         return sys.exception()
     given = frame.f_locals
@@ -230,8 +252,17 @@ def _copied(headers: dict[str, Any], scope: Scope | None) -> bool:
     return headers[LEAF] == scope.leaf.key and headers.get("id") != scope.task
 
 
-def _settled(task: Any, state: str | None, outcome: Any) -> tuple[str | None, Any]:
+def _settled(task: Any, scope: Scope, state: str | None, outcome: Any) -> tuple[str | None, Any]:
     """State and outcome that count; None for a task whose end is told elsewhere or not at all."""
+    error = sys.exception()
+    if state == states.SUCCESS and error is not scope.handled and isinstance(error, Exception):
+        # On its way out, after the task has returned: what follows could not be published, the result not be stored.
+        # Celery calls that a failure when it has left here.
+        state, outcome = (states.REJECTED if isinstance(error, Reject) else states.FAILURE), error
+    if scope.again and state in (states.SUCCESS, states.IGNORED):
+        return None, outcome  # retry(throw=False): this try has come to its end, the task has not
+    if state is None:
+        return (states.FAILURE, error) if _ends_here(task.request, error) else (None, outcome)
     if state == states.REJECTED:
         # Requeued, it will run again; else nobody will ever run it. What was acknowledged cannot be requeued.
         again = getattr(outcome, "requeue", False) and task.acks_late and not task.request.is_eager
@@ -239,15 +270,21 @@ def _settled(task: Any, state: str | None, outcome: Any) -> tuple[str | None, An
     if state == states.IGNORED and isinstance(outcome, OperationCancelled):
         _store_revoked(task)
         return states.REVOKED, outcome
-    if state is None and task.request.is_eager:
-        # An eager task that propagates: Celery raises before it has noted a state, and does not retry.
-        error = sys.exception()
-        if isinstance(error, Exception):
-            return states.FAILURE, error
-    if state is None and isinstance(sys.exception(), SystemExit) and current_process().name == "MainProcess":
-        # In a pool's process it is how Celery ends a task, and the main process tells of it; here nobody else does.
-        return states.FAILURE, sys.exception()
+    if state == states.RETRY and not scope.again and not task.request.is_eager:
+        # raise Retry(…), without retry(): nothing has been published, so nobody will ever try again.
+        return states.FAILURE, outcome
     return state, outcome
+
+
+def _ends_here(request: Any, error: BaseException | None) -> bool:
+    """Whether nobody else tells of a task that ``error`` has left before Celery had noted a state."""
+    if error is None or isinstance(error, Exception):
+        # An eager task that propagates: Celery does not retry it.
+        return error is not None and bool(request.is_eager)
+    # SystemExit, asyncio's CancelledError, …: a pool's process they end, and the main process tells of it. Here Celery
+    # drops them. A pool of greenlets stops tasks by errors of its own; the worker knows why, and tells.
+    pools = type(error).__module__.partition(".")[0] in ("greenlet", "gevent")
+    return current_process().name == "MainProcess" and not pools
 
 
 def _store_revoked(task: Any) -> None:

@@ -27,6 +27,8 @@ class Scope:
         announcements: events that wait for the task's success.
         watched: a worker runs it, and asks whether it is to stop.
         follows: what the canvas has after the task, as it came: the chain's rest, callbacks, the chord.
+        handled: the exception that was being handled where the task began: an eager one may run in an ``except``.
+        again: its next try has been published.
         on_failure: called if the task fails, for what could not know by itself how it ended.
     """
 
@@ -37,6 +39,8 @@ class Scope:
     task: str = ""
     watched: bool = False
     follows: tuple[object, ...] = ()
+    handled: BaseException | None = None
+    again: bool = False
     announcements: Announcements = field(init=False)
     on_failure: list[Callable[[], None]] = field(default_factory=list)
 

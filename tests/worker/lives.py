@@ -1,12 +1,13 @@
 """Tasks that end in every way in which one can."""
 
+import asyncio
 import os
 import signal
 import time
 from pathlib import Path
 
 from celery import Celery
-from celery.exceptions import Ignore, Reject
+from celery.exceptions import Ignore, Reject, Retry
 from celery.signals import task_postrun
 
 from eventbus import default_bus
@@ -143,6 +144,36 @@ def publish_and_die(path):
 @app.task
 def leave():
     raise SystemExit(3)
+
+
+@app.task
+def cancel_itself():
+    """What is left of an asyncio.run() whose task was cancelled; no Exception."""
+    raise asyncio.CancelledError
+
+
+@app.task(bind=True, max_retries=3)
+def again_with_headers(self):
+    if not self.request.retries:
+        raise self.retry(countdown=0, exc=ConnectionError("not yet"), headers={"mine": 1})
+
+
+@app.task(bind=True, max_retries=3)
+def again_by_another_id(self):
+    if not self.request.retries:
+        raise self.retry(countdown=0, exc=ConnectionError("not yet"), task_id=f"{self.request.id}-2")
+
+
+@app.task(bind=True, max_retries=3)
+def again_and_return(self):
+    if not self.request.retries:
+        self.retry(countdown=1, exc=ConnectionError("not yet"), throw=False)
+    return "ok"
+
+
+@app.task
+def again_by_hand():
+    raise Retry("nobody has published another try")
 
 
 @app.task

@@ -9,6 +9,7 @@ import pickle
 from dataclasses import dataclass, field
 
 import pytest
+from celery import chain
 from kombu.serialization import register
 
 from eventbus import BusSettings
@@ -47,10 +48,15 @@ class Row:
     revoke: dict = field(default_factory=dict)
     early: bool = False
     reason: str = ""
+    total: int = 1
 
 
 def done(flow, *words, **more):
     return Row(flow, ["started", *words, "succeeded"], "succeeded", **more)
+
+
+def again(flow):
+    return Row(flow, ["started", "retry", "started", "succeeded"], "succeeded", "ConnectionError: not yet")
 
 
 def failed(flow, error, *, began=True, **more):
@@ -76,15 +82,21 @@ ROWS = {
     "hard time limit": lambda _: failed(a.hard.si(), LIMIT, pools=KILLABLE),
     "hard time limit of the message": lambda path: failed(a.wait.si(path).set(time_limit=1), LIMIT, pools=KILLABLE),
     "hard time limit, acknowledged late": lambda _: failed(a.hard_late.si(), LIMIT, pools=KILLABLE),
-    "autoretry": lambda path: Row(
-        a.auto.si(path), ["started", "retry", "started", "succeeded"], "succeeded", "ConnectionError: not yet"
-    ),
+    "autoretry": lambda path: again(a.auto.si(path)),
     "SIGKILL": lambda _: failed(a.kill.si(), LOST, pools=PROCESSES),
     "SIGKILL, acknowledged late": lambda _: failed(a.kill_late.si(), LOST, pools=PROCESSES),
     "SIGKILL, and again": lambda path: done(a.kill_once.si(path), pools=PROCESSES),
     "SIGKILL, when it has succeeded": lambda _: done(a.kill_when_done.si(), pools=("prefork",)),
     "SIGKILL, when it has succeeded, acknowledged late": lambda _: done(a.kill_when_done_late.si(), pools=("prefork",)),
     "SystemExit": lambda _: failed(a.leave.si(), "", pools=(*KILLABLE, "threads")),
+    "CancelledError": lambda _: failed(a.cancel_itself.si(), "CancelledError", pools=(*KILLABLE, "threads")),
+    "retry with headers": lambda _: again(a.again_with_headers.si()),
+    "retry by another id": lambda _: again(a.again_by_another_id.si()),
+    "retry that does not throw": lambda _: again(a.again_and_return.si()),
+    "Retry, raised by hand": lambda _: failed(a.again_by_hand.si(), "Retry: nobody has published"),
+    "what follows cannot be published": lambda _: failed(
+        chain(a.ok.si(), a.ok.si().set(serializer="nobody's")), "SerializerNotInstalled", total=2
+    ),
     "ignore": lambda _: Row(a.ignore.si(), ["started"], "succeeded"),
     "reject": lambda _: failed(a.reject.si(), "Reject: not for me"),
     "reject, and again": lambda path: done(a.requeue.si(path)),
@@ -196,7 +208,7 @@ def test_how_a_task_ends(broker, pool, name, cells, redis_url):
     assert [e.type for e in events if e.type in END] == [f"operation.{row.end}"]
     end = events[-1].data
     bad = row.end == "failed"
-    assert (end["done"], end["failed"], end["total"]) == (int(not bad), int(bad), 1)
+    assert (end["done"], end["failed"], end["total"]) == (int(not bad), int(bad), row.total)
     told = next((e.data for e in events if e.type in ("task.failed", "task.retry")), {})
     if row.error:
         assert told["error"].startswith(row.error)

@@ -86,6 +86,7 @@ SHAPES = {
         group(s("a"), a.double.chunks([(1,), (2,), (3,)], 2)), ["a", "double-1", "double-2", "double-3"], 2, 4
     ),
     "retry": lambda: Shape(chain(a.again.si(), s("b")), ["again", "b"], 2, types={"task.retry": 2}),
+    "a retry by hand": lambda: Shape(a.again_by_itself.si(), ["again_by_itself"] * 2, 1, 2),
     "delay in a task": lambda: Shape(chain(a.spread.si(), s("b")), ["spread", "spread.0", "spread.1", "b"], 2, 4),
     "delay in a chord's header": lambda: Shape(
         chord([a.spread.si(), s("a")], collect.s()), ["spread", "spread.0", "spread.1", "a", "collect"], 3, 5
