@@ -142,7 +142,7 @@ class Witness:
             words.mark(found.operation, found.label, "released", found.leaf)
         else:
             # Celery says retry; but the message was acknowledged when the task began, and nobody sends another.
-            self._fail(found, _STOPPED)
+            self._fail_unless_ended(found, _STOPPED)
 
     def refused(self, headers: Mapping[str, Any] | None, error: object) -> None:
         """A message names a task that this worker does not know, or cannot be read."""
@@ -162,7 +162,7 @@ class Witness:
             if request.task.acks_late:
                 words.mark(found.operation, found.label, "released", found.leaf)
             else:
-                self._fail(found, _STOPPED)
+                self._fail_unless_ended(found, _STOPPED)
 
     def _after_failure(self, request: Any, exc_info: Any) -> None:
         """Celery has dealt with a process that is gone. If it found the result of a task that had succeeded, it has
@@ -175,8 +175,7 @@ class Witness:
         if found is not None and request.chord:
             # The result is stored first, then its chord is told, by the process that is gone: the body may never come.
             # Unless the process has come to its end after that.
-            gone = TaskFailed(**found.facts, error=self._text(WorkerLostError()))
-            words.mark_failed(self._settings, found.operation, found.label, found.leaf, gone)
+            self._fail_unless_ended(found, self._text(WorkerLostError()))
         elif found is not None:
             succeeded = TaskSucceeded(**found.facts)
             words.say(self._settings, found.operation, found.leaf, "succeeded", succeeded)
@@ -185,6 +184,11 @@ class Witness:
     def _fail(self, found: Seen, error: str) -> None:
         words.say(self._settings, found.operation, found.leaf, "failed", TaskFailed(**found.facts, error=error))
         words.mark(found.operation, found.label, "failed", found.leaf)
+
+    def _fail_unless_ended(self, found: Seen, error: str) -> None:
+        """For what may have ended without this process having heard of it: it sleeps through a soft shutdown."""
+        failed = TaskFailed(**found.facts, error=error)
+        words.mark_failed(self._settings, found.operation, found.label, found.leaf, failed)
 
     def _find(self, task: Any, task_id: str, request: Any, context: Any = None) -> Seen | None:
         if request is not None:

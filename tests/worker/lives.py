@@ -25,6 +25,7 @@ app.conf.update(
     accept_content=["json", "pickle"],
     task_default_queue=os.environ.get("TESTS_QUEUE", "celery"),
     worker_lost_wait=0.5,
+    worker_soft_shutdown_timeout=float(os.environ.get("TESTS_SOFT_SHUTDOWN", "0")),
     worker_cancel_long_running_tasks_on_connection_loss=True,
     include=["tests.worker.lives"],
 )

@@ -300,6 +300,21 @@ def test_a_cold_shutdown_says_what_becomes_of_the_task(task, start, begin, tmp_p
         assert world.end() == ["queued", "started", "succeeded"]
 
 
+def test_a_task_that_ends_in_a_soft_shutdown_has_not_been_stopped(start, begin, redis_url, tmp_path):
+    """The worker sleeps through the time that it grants, and still takes for running what has ended in it."""
+    path = tmp_path / "path"
+    with start("soft", patience=20, TESTS_SOFT_SHUTDOWN="2") as worker:
+        world = begin("soft", a.wait.si(str(path)))
+        world.begun(path)
+        worker.send_signal(signal.SIGQUIT)
+        wait_until(lambda: b"Initiating Soft Shutdown" in worker.log.read_bytes(), "the time to begin")
+        path.unlink()
+        assert world.end() == ["queued", "started", "succeeded"]
+        worker.wait(20)
+    assert not [event for event in logged(redis_url, "soft") if event.type == "task.failed"]
+    check_log(worker)
+
+
 @pytest.mark.parametrize("options", [["--max-tasks-per-child", "1"], ["--autoscale", "3,1"]], ids=["max", "autoscale"])
 def test_processes_that_come_and_go_take_nothing_with_them(options, start_worker, begin):
     queue = f"come-and-go-{options[0].strip('-')}"
