@@ -1,10 +1,10 @@
-"""What a browser may read of an error."""
+"""What an error says: to a browser, and to us."""
 
 from __future__ import annotations
 
 from celery.exceptions import Reject, Retry
 
-__all__ = ["error_text"]
+__all__ = ["error_text", "of_retry"]
 
 
 def error_text(error: object, limit: int) -> str:
@@ -18,6 +18,13 @@ def error_text(error: object, limit: int) -> str:
     if len(message) > limit:
         message = message[: limit - 1] + "…" if limit else ""
     return f"{name}: {message}" if message else name
+
+
+def of_retry(error: BaseException | None) -> bool:
+    """Whether an error came up while Celery dealt with a retry, as in ``on_retry``: the next try is under way."""
+    while error is not None and not isinstance(error, Retry):
+        error = error.__context__
+    return error is not None
 
 
 def _cause(error: object) -> object:

@@ -262,7 +262,7 @@ def _settled(task: Any, scope: Scope, state: str | None, outcome: Any) -> tuple[
     if scope.again and state in (states.SUCCESS, states.IGNORED):
         return None, outcome  # retry(throw=False): this try has come to its end, the task has not
     if state is None:
-        return (states.FAILURE, error) if _ends_here(task.request, error) else (None, outcome)
+        return (states.FAILURE, error) if _ends_here(task.request, scope, error) else (None, outcome)
     if state == states.REJECTED:
         # Requeued, it will run again; else nobody will ever run it. What was acknowledged cannot be requeued.
         again = getattr(outcome, "requeue", False) and task.acks_late and not task.request.is_eager
@@ -276,11 +276,15 @@ def _settled(task: Any, scope: Scope, state: str | None, outcome: Any) -> tuple[
     return state, outcome
 
 
-def _ends_here(request: Any, error: BaseException | None) -> bool:
+def _ends_here(request: Any, scope: Scope, error: BaseException | None) -> bool:
     """Whether nobody else tells of a task that ``error`` has left before Celery had noted a state."""
-    if error is None or isinstance(error, Exception):
-        # An eager task that propagates: Celery does not retry it.
-        return error is not None and bool(request.is_eager)
+    if error is None:
+        return False
+    if isinstance(error, Exception):
+        # An eager task that propagates: Celery does not retry it. Elsewhere a hook or the result backend has raised
+        # where Celery dealt with the task's own error: it does so once more when we have been here, and then nobody
+        # hears of it, or only from some pools. Where the next try has been published, it is under way.
+        return bool(request.is_eager) or not scope.again
     # SystemExit, asyncio's CancelledError, …: a pool's process they end, and the main process tells of it. Here Celery
     # drops them. A pool of greenlets stops tasks by errors of its own; the worker knows why, and tells.
     pools = type(error).__module__.partition(".")[0] in ("greenlet", "gevent")

@@ -20,7 +20,7 @@ from celery.worker import state as worker_state
 from eventbus.operation import STAMP, OperationRef, RevokedReason, TaskFailed, TaskRetry, TaskRevoked, TaskSucceeded
 from worker_adapter import words
 from worker_adapter.cancelled import known
-from worker_adapter.errortext import error_text
+from worker_adapter.errortext import error_text, of_retry
 from worker_adapter.headers import HERE, NEVER, Leaf, leaf_of, read_here, read_operation
 from worker_adapter.scope import current_scope
 from worker_adapter.settings import WorkerSettings
@@ -103,6 +103,8 @@ class Witness:
         """A task's result is a failure, by Celery's word."""
         if _runs_here(task_id):
             return  # its own end tells more
+        if isinstance(error, BaseException) and of_retry(error):
+            return  # a hook has raised in a pool that shares this process
         request = self._requests.get(task_id)
         if request is not None:
             self._told.add(request)

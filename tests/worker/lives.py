@@ -52,6 +52,39 @@ def fail():
     raise ValueError("no such page")
 
 
+class BadHook(app.Task):
+    def on_failure(self, *args):
+        raise RuntimeError("the hook is broken")
+
+
+@app.task(base=BadHook)
+def fail_in_hook():
+    raise ValueError("no such page")
+
+
+class BadHookOnce(app.Task):
+    def on_failure(self, error, task_id, args, *more):
+        if not _second_time(args[0]):
+            raise RuntimeError("the hook is broken")
+
+
+@app.task(base=BadHookOnce)
+def fail_in_hook_once(path):
+    """Celery calls the hook once more when the task is over, and is then content."""
+    raise ValueError("no such page")
+
+
+class BadRetryHook(app.Task):
+    def on_retry(self, *args):
+        raise RuntimeError("the hook is broken")
+
+
+@app.task(base=BadRetryHook, bind=True)
+def again_in_hook(self):
+    if not self.request.retries:
+        raise self.retry(countdown=1, exc=ConnectionError("not yet"))
+
+
 @app.task(acks_late=True)
 def fail_late():
     raise ValueError("no such page")

@@ -78,11 +78,19 @@ ROWS = {
     "pickle": lambda _: done(a.ok.si({1, 2}).set(serializer="pickle")),
     "an error": lambda _: failed(a.fail.si(), "ValueError: no such page"),
     "an error, acknowledged late": lambda _: failed(a.fail_late.si(), "ValueError: no such page"),
+    # With solo the worker ends of the hook's error, too.
+    "an error, and its hook raises": lambda _: failed(
+        a.fail_in_hook.si(), "RuntimeError: the hook is broken", pools=(*KILLABLE, "threads")
+    ),
+    "an error, and its hook raises once": lambda path: failed(
+        a.fail_in_hook_once.si(path), "RuntimeError: the hook is broken"
+    ),
     "soft time limit": lambda _: failed(a.soft.si(), "SoftTimeLimitExceeded", pools=PROCESSES),
     "hard time limit": lambda _: failed(a.hard.si(), LIMIT, pools=KILLABLE),
     "hard time limit of the message": lambda path: failed(a.wait.si(path).set(time_limit=1), LIMIT, pools=KILLABLE),
     "hard time limit, acknowledged late": lambda _: failed(a.hard_late.si(), LIMIT, pools=KILLABLE),
     "autoretry": lambda path: again(a.auto.si(path)),
+    "a retry, and its hook raises": lambda _: again(a.again_in_hook.si()),
     "SIGKILL": lambda _: failed(a.kill.si(), LOST, pools=PROCESSES),
     "SIGKILL, acknowledged late": lambda _: failed(a.kill_late.si(), LOST, pools=PROCESSES),
     "SIGKILL, and again": lambda path: done(a.kill_once.si(path), pools=PROCESSES),
