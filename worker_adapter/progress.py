@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 from worker_adapter.bar import Bar
 from worker_adapter.pace import Pace
-from worker_adapter.shares import share_of, time_left
+from worker_adapter.shares import known, share_of, time_left
 
 __all__ = ["Progress", "atrack", "iterate", "length", "progress", "track"]
 
@@ -98,7 +98,8 @@ class Progress:
     def measure(self, now: float) -> dict[str, Any]:
         """The members that count, as they stand."""
         assert self._pace is not None
-        done, total = self.done, self.total
+        # A step of NaN spoils the count for good; the page is told all the same that the block has ended.
+        done, total = known(self.done) or 0, known(self.total)
         rate = self._pace.say(now, done)
         return {
             "done": done,

@@ -7,7 +7,12 @@ from collections.abc import Mapping
 
 from eventbus.errors import InvalidStage
 
-__all__ = ["Shares", "share_of", "time_left"]
+__all__ = ["Shares", "known", "share_of", "time_left"]
+
+
+def known(count: float | None) -> float | None:
+    """A count that a page can be told; None for what is no number, or has no end."""
+    return count if count is not None and math.isfinite(count) else None
 
 
 def share_of(done: float, total: float | None) -> float | None:

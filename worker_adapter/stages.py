@@ -13,7 +13,7 @@ from worker_adapter.bar import Bar, outcome
 from worker_adapter.files import Readable, Reading
 from worker_adapter.pace import Pace
 from worker_adapter.progress import Progress, iterate, length
-from worker_adapter.shares import Shares, share_of, time_left
+from worker_adapter.shares import Shares, known, share_of, time_left
 
 __all__ = ["Part", "Stages", "stages"]
 
@@ -193,7 +193,7 @@ class Part(Progress):
     @property
     def share(self) -> float | None:
         """How full it is; None where nobody knows."""
-        return 1.0 if self._finished else share_of(self.done, self.total)
+        return 1.0 if self._finished else share_of(known(self.done) or 0, known(self.total))
 
     def __enter__(self) -> Self:
         self._parent.enter(self._name, self)

@@ -9,7 +9,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from tests.worker import app as a
 from tests.worker.listening import END, Listening
-from worker_adapter import progress, start_operation, track
+from worker_adapter import progress, stages, start_operation, track
 
 
 @pytest.mark.usefixtures("application", "worker")
@@ -57,8 +57,21 @@ def test_the_last_word_is_always_said(states):
     }
 
 
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_a_total_that_is_no_number_is_unknown_and_the_end_is_told(states, odd):
+    with progress(odd, stage="total") as steps:
+        steps.step()
+    with progress(2, stage="step") as steps:
+        steps.step(odd)
+    with stages(a=1, b=1, stage="stages") as parts, parts.stage("a", odd) as steps:
+        steps.step()
+        assert parts.share == 0
+    seen = {stage: (data["done"], data["total"], data["state"]) for stage, data in states().items()}
+    assert seen == {"total": (1, None, "done"), "step": (0, 2, "done"), "stages": (2, 2, "done")}
+
+
 def test_what_cannot_be_told_does_not_stop_the_work(states, caplog):
-    with progress(float("nan"), message="x" * 10_000) as steps:
+    with progress(stage="\ud800", message="x" * 10_000) as steps:
         steps.step()
     assert "could not be told" in caplog.text
     assert states() == {}
