@@ -152,6 +152,8 @@ class Lifecycle:
             scope.announcements.settle(succeeded=state == states.SUCCESS)
             if scope.operation is not None and scope.leaf is not None:
                 self._tell_end(task, scope, state, outcome)
+            if state == states.FAILURE and former[0] is not None:
+                former[0].failed = True
         finally:
             leave(former)
             self._flush()

@@ -26,6 +26,7 @@ class Scope:
         task: the task's id, empty where an operation is being started.
         announcements: events that wait for the task's success.
         watched: a worker runs it, and asks whether it is to stop.
+        failed: an eager task that was called here has failed, and was counted.
         follows: what the canvas has after the task, as it came: the chain's rest, callbacks, the chord.
         handled: the exception that was being handled where the task began: an eager one may run in an ``except``.
         again: its next try has been published.
@@ -38,6 +39,7 @@ class Scope:
     leaf: Leaf | None = None
     task: str = ""
     watched: bool = False
+    failed: bool = False
     follows: tuple[object, ...] = ()
     handled: BaseException | None = None
     again: bool = False

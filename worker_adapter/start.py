@@ -104,11 +104,12 @@ def _announce(bus: Bus, operation: OperationRef, label: str, canvas: Plan) -> No
 
 
 def _publish(canvas: Plan, operation: OperationRef, label: str, settings: WorkerSettings) -> Any:
-    published = False
+    published, scope = False, Scope(operation, label, settings)
     try:
-        with inside(Scope(operation, label, settings)):
+        with inside(scope):
             result = canvas.flow.apply_async()
         published = True
         return result
     finally:
-        mark(operation, label, "done" if published else "failed", _STARTER)
+        # The error of an eager task is raised here as well; it has been counted where it was.
+        mark(operation, label, "done" if published or scope.failed else "failed", _STARTER)

@@ -5,7 +5,7 @@ from celery import Celery, chain, chord, group
 from celery.exceptions import Retry
 
 from eventbus import Event, NoOperation, emit
-from eventbus.operation import OperationSucceeded, TaskFailed, TaskProgress, current_operation
+from eventbus.operation import OperationFailed, OperationSucceeded, TaskFailed, TaskProgress, current_operation
 from eventbus.testing import operation
 from worker_adapter import WorkerSettings, install, start_operation, track
 from worker_adapter.testing import eager
@@ -76,6 +76,32 @@ def test_an_error_that_propagates_is_a_failure(eventbus_events, bad):
         start_operation(bad.si(), user="ann")
     assert [said.type for said in told(eventbus_events)][2:] == ["task.failed", "operation.failed"]
     assert current_operation.get() is None
+
+
+@pytest.mark.parametrize("propagates", [True, False])
+def test_an_error_that_start_operation_raises_too_is_counted_once(app, eventbus_events, propagates):
+    """Celery raises the error of a chain's task whether errors propagate or not."""
+    app.conf.task_eager_propagates = propagates
+
+    @app.task
+    def page(fails=False):
+        if fails:
+            raise KeyError("page")
+
+    with pytest.raises(KeyError):
+        start_operation(chain(page.si(), page.si(fails=True), page.si()), user="ann")
+    end = eventbus_events.one(OperationFailed)
+    assert (end.done, end.failed, end.total) == (1, 1, 3)
+
+
+def test_what_could_not_be_started_has_failed(app, eventbus_events):
+    @app.task
+    def page(number):
+        pass
+
+    with pytest.raises(TypeError):
+        start_operation(page.si(), user="ann")
+    assert eventbus_events.one(OperationFailed).failed == 1
 
 
 def test_a_function_called_directly_belongs_to_its_caller(app, eventbus_events):
