@@ -7,7 +7,7 @@ Whatever the pool's process may have told as well is told under the same id, and
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -22,7 +22,7 @@ from worker_adapter import words
 from worker_adapter.cancelled import known
 from worker_adapter.errortext import error_text, of_retry
 from worker_adapter.headers import HERE, NEVER, Leaf, leaf_of, read_here, read_operation
-from worker_adapter.scope import current_scope
+from worker_adapter.scope import Scope, current_scope, inside
 from worker_adapter.settings import WorkerSettings
 
 __all__ = ["Seen", "Witness"]
@@ -77,8 +77,9 @@ class Witness:
         if read_operation(headers) is None:
             return
         self._requests[request.id] = request
-        # The pool calls what it finds on the request: see _after_failure. Weakly: a request goes when done.
-        request.on_failure = partial(_failing, weakref.ref(request), self._after_failure)
+        # The pool calls what it finds on the request: see _ending. Weakly: a request goes when done.
+        request.on_failure = partial(_ending, weakref.ref(request), "on_failure", self)
+        request.on_timeout = partial(_ending, weakref.ref(request), "on_timeout", self)
         lease = int(self._settings.lease * 1000) if self.leasing else 0
         events = bool(request.eventer and request.eventer.enabled and request.task.send_events)
         # This very dict is handed to the process that runs the task.
@@ -166,6 +167,18 @@ class Witness:
             else:
                 self._fail_unless_ended(found, _STOPPED)
 
+    def ending(self, request: Any, how: str, *args: Any, **options: Any) -> Any:
+        """Let Celery deal with the end of a task. What it publishes thereby, error callbacks, is its operation's, too:
+        those that the canvas names have our headers, those of what a task has started have not.
+        """
+        found = self.of(request)
+        assert found is not None
+        with inside(Scope(found.operation, found.label, self._settings)):
+            outcome = getattr(type(request), how)(request, *args, **options)
+        if how == "on_failure":
+            self._after_failure(request, args[0])
+        return outcome
+
     def _after_failure(self, request: Any, exc_info: Any) -> None:
         """Celery has dealt with a process that is gone. If it found the result of a task that had succeeded, it has
         acknowledged the message and told nobody; and the process may not have come to say so.
@@ -207,14 +220,10 @@ class Witness:
         return error_text(error, self._settings.error_chars)
 
 
-def _failing(reference: Any, after: Callable[[Any, Any], None], exc_info: Any, *args: Any, **options: Any) -> Any:
-    """``Request.on_failure``, and what follows."""
+def _ending(reference: Any, how: str, witness: Witness, *args: Any, **options: Any) -> Any:
+    """A method of ``Request``, with what ``Witness.ending`` has around it."""
     request = reference()
-    if request is None:
-        return None
-    outcome = type(request).on_failure(request, exc_info, *args, **options)
-    after(request, exc_info)
-    return outcome
+    return None if request is None else witness.ending(request, how, *args, **options)
 
 
 def _error_of(exc_info: Any) -> object:

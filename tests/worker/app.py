@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -173,6 +174,33 @@ def on_error(*args, name="on_error"):
 def on_error_later(self, task_id):
     """One argument: Celery publishes it, where it would call one with several on the spot."""
     see("on_error_later")
+
+
+@app.task(time_limit=1)
+def too_long():
+    see("too_long")
+    default_bus().flush(5)
+    time.sleep(30)
+
+
+@app.task
+def spread_too_long():
+    """What it starts is ended from outside, and has an error callback that the worker's main process publishes."""
+    see("spread_too_long")
+    too_long.apply_async(link_error=on_error_later.s())
+
+
+@app.task
+def die():
+    see("die")
+    default_bus().flush(5)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def spread_chord_that_dies():
+    see("spread_chord_that_dies")
+    chord([die.si()], collect.s().on_error(on_error_later.s()))()
 
 
 @app.task

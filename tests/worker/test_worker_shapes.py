@@ -131,6 +131,15 @@ SHAPES = {
     "an error callback, published": lambda: Shape(
         with_errback(a.on_error_later.s()), ["fail", "on_error_later"], 1, 2, END[1], 1, types={"task.failed": 1}
     ),
+    "an error callback of a chord that a task starts and that dies": lambda: Shape(
+        a.spread_chord_that_dies.si(),
+        ["spread_chord_that_dies", "die", "on_error_later"],
+        1,
+        3,
+        END[1],
+        1,
+        types={"task.failed": 1},
+    ),
 }
 
 
@@ -195,6 +204,23 @@ def check_log(url, operation, events, name):
     assert kept[0].type == "operation.queued"
     assert len({e.id for e in kept}) == len(kept)
     assert {e.data["label"] for e in kept if e.type.startswith("operation.")} == {name}
+
+
+@pytest.mark.usefixtures("broker")
+def test_an_error_callback_of_what_a_time_limit_ends_belongs_to_the_operation(redis_url):
+    """Once or twice: Celery publishes it when the time is up, and again when the process is gone."""
+    user = f"shape-{next(serial)}"
+    listening = Listening(redis_url, user)
+    start_operation(a.spread_too_long.si(), user=user)
+    events = listening.until(lambda heard: any(e.type in END for e in heard))
+    listening.close()
+    assert {e.data["what"] for e in events if e.type == "test.seen"} == {
+        "spread_too_long",
+        "too_long",
+        "on_error_later",
+    }
+    assert events[-1].type == "operation.failed"
+    assert events[-1].data["failed"] == 1
 
 
 @pytest.mark.usefixtures("broker")
