@@ -71,7 +71,7 @@ def test_a_total_that_is_no_number_is_unknown_and_the_end_is_told(states, odd):
 
 
 def test_what_cannot_be_told_does_not_stop_the_work(states, caplog):
-    with progress(stage="\ud800", message="x" * 10_000) as steps:
+    with progress("a few", message="x" * 10_000) as steps:
         steps.step()
     assert "could not be told" in caplog.text
     assert states() == {}
