@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celery.exceptions import Reject, Retry
+from celery.exceptions import MaxRetriesExceededError, Reject, Retry
 
 __all__ = ["error_text", "of_retry"]
 
@@ -15,6 +15,9 @@ def error_text(error: object, limit: int) -> str:
     cause = _cause(error)
     name = type(cause).__name__ if isinstance(cause, BaseException) else type(error).__name__
     message = _first_line(cause)
+    if isinstance(cause, MaxRetriesExceededError):
+        # Celery's own text goes on with the task's arguments, which may be anything.
+        message = message.partition(" args:")[0]
     if len(message) > limit:
         message = message[: limit - 1] + "…" if limit else ""
     return f"{name}: {message}" if message else name

@@ -205,6 +205,11 @@ def again_and_return(self):
     return "ok"
 
 
+@app.task(bind=True, max_retries=0)
+def no_more_tries(self, password):
+    raise self.retry(countdown=0)
+
+
 @app.task
 def again_by_hand():
     raise Retry("nobody has published another try")

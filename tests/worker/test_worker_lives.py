@@ -101,6 +101,9 @@ ROWS = {
     "retry with headers": lambda _: again(a.again_with_headers.si()),
     "retry by another id": lambda _: again(a.again_by_another_id.si()),
     "retry that does not throw": lambda _: again(a.again_and_return.si()),
+    "retries run out, with arguments": lambda _: failed(
+        a.no_more_tries.si("s3cret"), "MaxRetriesExceededError: Can't retry tests.worker.lives.no_more_tries["
+    ),
     "Retry, raised by hand": lambda _: failed(a.again_by_hand.si(), "Retry: nobody has published"),
     "what follows cannot be published": lambda _: failed(
         chain(a.ok.si(), a.ok.si().set(serializer="nobody's")), "SerializerNotInstalled", total=2
@@ -220,6 +223,7 @@ def test_how_a_task_ends(broker, pool, name, cells, redis_url):
     told = next((e.data for e in events if e.type in ("task.failed", "task.retry")), {})
     if row.error:
         assert told["error"].startswith(row.error)
+        assert "s3cret" not in told["error"]
     if row.reason:
         assert [e.data["reason"] for e in events if e.type == "task.revoked"] == [row.reason]
     assert len({e.id for e in events}) == len(events)
