@@ -64,14 +64,26 @@ class Ledger:
         self._numbers = itertools.count()
 
     def _run(self, sql: str, values: Iterable[object] = ()) -> sqlite3.Cursor:
-        if self._pid != os.getpid():
-            self._pid = os.getpid()
-            # Autocommit: a row is there when the call has returned, whatever becomes of the process.
-            self._db = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=OFF")  # processes are killed here, not machines
-            self._db.executescript(_TABLES)
-        return self._db.execute(sql, tuple(values))
+        row, ends = tuple(values), time.monotonic() + 30
+        while True:
+            try:
+                self._open()
+                return self._db.execute(sql, row)
+            except sqlite3.OperationalError as error:
+                # SQLite itself does not wait where somebody opens, or was killed while they wrote.
+                if "locked" not in str(error) or time.monotonic() > ends:
+                    raise
+                time.sleep(0.005)
+
+    def _open(self) -> None:
+        if self._pid == os.getpid():
+            return
+        # Autocommit: a row is there when the call has returned, whatever becomes of the process.
+        self._db = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=OFF")  # processes are killed here, not machines
+        self._db.executescript(_TABLES)
+        self._pid = os.getpid()
 
     def began(self, op: str, request: Context, *, late: bool) -> str:
         """A task runs. Returns what to call this run."""
