@@ -225,9 +225,9 @@ def test_outside_of_any_operation_nothing_is_raised():
 def _is_alive(process):
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+        return not _LINUX or Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):  # the latter if it ends between the two
         return False
-    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z" if _LINUX else True
 
 
 _LINUX = Path("/proc/self/stat").exists()
