@@ -12,7 +12,7 @@ from eventbus.errors import InvalidName, InvalidRecord, NoDeadLetter, RateLimite
 from eventbus.letters import DeadLetter, parse_dead
 from eventbus.redis import lettercalls
 from eventbus.redis.keys import Keys
-from eventbus.redis.publisher import INDEX_GRACE_MS, RedisPublisher
+from eventbus.redis.publisher import RedisPublisher
 from eventbus.settings import BusSettings
 from eventbus.topics import check_id, kind_of
 
@@ -142,12 +142,9 @@ class DeadLetters:
         return gone
 
     def _look_again(self, channel: str) -> None:
-        """The sweeper is to see it soon, for whoever looks at the figures. Before the change, and with a grace: what is
-        not in the index no sweep would ever find.
-        """
-        soon = time.time_ns() // 1_000_000 + INDEX_GRACE_MS
-        life = int(self._settings.dead_ttl.total_seconds() * 1.125)
-        self._redis.execute(("ZADD", self._keys.index, "LT", soon, channel), ("EXPIRE", self._keys.index, life))
+        """The sweeper is to see it soon, for whoever looks at the figures."""
+        now_ms = time.time_ns() // 1_000_000
+        self._redis.execute(*lettercalls.noted(self._settings, self._keys, (channel,), now_ms))
 
     def _take(self, number: int, *, wait: bool) -> int:
         """How many of so many may go now: they reach browsers at once, and a slip of the hand must not send all."""

@@ -102,7 +102,7 @@ def requeue(
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
     by: By = None,
 ) -> None:
-    """Send those that fit once more, at most 50 a second. What has been sent again already is left alone."""
+    """Send those that fit once more, EVENTBUS_REQUEUE_RATE a second. What was sent again already is left alone."""
     chosen = _narrowed(_chosen(ids, user, reason, type_, older_than, younger_than), everything=everything)
     done = _asking(lambda dead: dead.requeue(chosen, by=by or _who(), limit=limit, wait=True))
     typer.echo(f"requeued {done.requeued}" + (f", {done.unreadable} cannot be sent" if done.unreadable else ""))

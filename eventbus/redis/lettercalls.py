@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
 from eventbus.cursor import Position
 from eventbus.letters import DeathReason, Due, Owed, Sweep
 from eventbus.redis.keys import Keys
+from eventbus.redis.resp import Command
 from eventbus.redis.scripts import Argument, Call, channel_script, letter_options, options, script
 from eventbus.settings import BusSettings
 from eventbus.wire import read_record
 
-__all__ = ["ack", "ack_upto", "again", "bury", "drain", "purge", "requeue", "settle", "sweep"]
+__all__ = [
+    "INDEX_GRACE_MS",
+    "ack",
+    "ack_upto",
+    "again",
+    "bury",
+    "drain",
+    "noted",
+    "purge",
+    "requeue",
+    "settle",
+    "sweep",
+]
 
 R = TypeVar("R")
+
+# Longer than any publication is on its way: see noted.
+INDEX_GRACE_MS = 10_000
 
 
 def _alone(
@@ -92,6 +108,17 @@ def settle(settings: BusSettings, keys: Keys, channel: str, claim: int, swept: S
     life = math.ceil(settings.dead_ttl.total_seconds() * 1.125)
     found = (swept.look, swept.pending_change, swept.dead_change, swept.oldest_dead)
     return Call(script("settle"), (keys.index, keys.totals, keys.oldest), (channel, claim, *found, life), int)
+
+
+def noted(settings: BusSettings, keys: Keys, channels: Iterable[str], now_ms: int) -> Sequence[Command]:
+    """The channels whose lists will have changed, into the index: before they have, so that a sweep will find them.
+
+    With a moment's grace: a sweep between this and the change would find nothing, and forget the channel. In one
+    write: who dies between two leaves a key that lives for ever.
+    """
+    life = math.ceil(settings.dead_ttl.total_seconds() * 1.125)
+    soon = now_ms + INDEX_GRACE_MS
+    return [*(("ZADD", keys.index, "LT", soon, channel) for channel in channels), ("EXPIRE", keys.index, life)]
 
 
 def bury(settings: BusSettings, keys: Keys, channel: str, id_: str, reason: DeathReason, content: bytes) -> Call[bool]:

@@ -10,7 +10,6 @@ from eventbus.cursor import Position
 from eventbus.letters import DeathReason, Due, Owed, Sweep, Totals
 from eventbus.redis import lettercalls
 from eventbus.redis.keys import Keys
-from eventbus.redis.publisher import INDEX_GRACE_MS
 from eventbus.redis.reader import RedisReader
 from eventbus.settings import BusSettings
 
@@ -53,13 +52,9 @@ class RedisLetters:
         return due
 
     async def bury(self, channel: str, id: str, reason: DeathReason, content: bytes) -> bool:
-        """See ``Letters``. The index is written first: what is not in it, no sweep would ever find."""
-        life = int(self._settings.dead_ttl.total_seconds() * 1.125)
-        # Both in one write: who dies between two leaves a key that lives for ever.
-        await asyncio.gather(
-            self._reader.execute("ZADD", self._keys.index, "LT", now_ms() + INDEX_GRACE_MS, channel),
-            self._reader.execute("EXPIRE", self._keys.index, life),
-        )
+        """See ``Letters``."""
+        index = lettercalls.noted(self._settings, self._keys, (channel,), now_ms())
+        await asyncio.gather(*(self._reader.execute(*command) for command in index))
         return await self._reader.run(lettercalls.bury(self._settings, self._keys, channel, id, reason, content))
 
     # --- the sweeper's ---------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import redis
@@ -12,6 +12,7 @@ from eventbus.cursor import Position
 from eventbus.errors import Refused, Unavailable
 from eventbus.letters import Standing, read_standing
 from eventbus.redis.keys import Keys
+from eventbus.redis.lettercalls import noted
 from eventbus.redis.line import Line
 from eventbus.redis.operationcalls import index_lives
 from eventbus.redis.resp import Command
@@ -21,12 +22,9 @@ from eventbus.settings import BusSettings
 from eventbus.tally import Mark
 from eventbus.transport import Published, Request, Write
 
-__all__ = ["INDEX_GRACE_MS", "RedisPublisher", "classify"]
+__all__ = ["RedisPublisher", "classify"]
 
 R = TypeVar("R")
-
-# Longer than any publication is on its way: see RedisPublisher._index.
-INDEX_GRACE_MS = 10_000
 
 # Answers that say "not now": the same call will work when the server has recovered. redis-py makes classes of the codes
 # that it knows, and cuts the code off the text; the others keep it.
@@ -82,7 +80,11 @@ class RedisPublisher:
             if lease:
                 member = f"{run[0].channel} {operation_of(run)}"
                 leased[member] = min(lease, leased.get(member, lease))
-        before = (*(self._index(owing) if owing else ()), *(self._leased(leased) if leased else ()))
+        before: list[Command] = []
+        if owing:
+            before += noted(self._settings, self._keys, owing, time.time_ns() // 1_000_000)
+        if leased:
+            before += self._leased(leased)
         answers: list[Published | Exception] = []
         for run, call, reply in zip(told, calls, self._run(calls, before), strict=True):
             answers += [reply] * len(run) if isinstance(reply, Exception) else call.decode(reply)
@@ -114,15 +116,6 @@ class RedisPublisher:
         if len(run) == 1 and isinstance(run[0], Write):
             return publish(self._settings, self._keys, run[0], epoch).then(lambda published: [published])
         return tell(self._settings, self._keys, run, marks, epoch)
-
-    def _index(self, channels: Iterable[str]) -> Sequence[Command]:
-        """Note the channels whose lists will have something, before they have: so that a sweep will find it.
-
-        With a moment's grace: a sweep between this and the publication would find nothing, and forget the channel.
-        """
-        index, soon = self._keys.index, time.time_ns() // 1_000_000 + INDEX_GRACE_MS
-        life = int(self._settings.dead_ttl.total_seconds() * 1.125)
-        return [*(("ZADD", index, "LT", soon, channel) for channel in channels), ("EXPIRE", index, life)]
 
     def _leased(self, leases: Mapping[str, int]) -> Sequence[Command]:
         """Note the operations of which something will run, before it does, for the same reason.

@@ -14,8 +14,9 @@ from eventbus.__main__ import cli
 from eventbus.deadletters import Chosen, DeadLetters
 from eventbus.errors import NoDeadLetter
 from eventbus.redis.keys import Keys
+from eventbus.redis.lettercalls import INDEX_GRACE_MS
 from eventbus.redis.letters import now_ms
-from eventbus.redis.publisher import INDEX_GRACE_MS, RedisPublisher
+from eventbus.redis.publisher import RedisPublisher
 from tests.conftest import RedisServer
 from tests.contract.test_letters import Ordinary, Post
 
