@@ -143,6 +143,7 @@ def make_doorway(gateway: Gateway) -> Callable[..., Doorway]:
         def otherwise() -> EventBusHttpProtocol:
             http = EventBusHttpProtocol(config=config, server_state=server_state, app_state=app_state, _loop=_loop)
             http.head_timeout = http.body_timeout = gateway.settings.handshake_timeout
+            http.head_limit = gateway.settings.max_head_size
             http.upgrade = partial(upgrade, http, server_state)
             return http
 

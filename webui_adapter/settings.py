@@ -59,6 +59,7 @@ class GatewaySettings(BaseSettings):
     max_topics: int = Field(128, ge=1, description="patterns of one session")
     max_bad_commands: int = Field(20, ge=1, description="malformed commands of one session before it is closed")
     handshake_timeout: float = Field(10.0, gt=0, description="for a request's head, then its body; after it: 408")
+    max_head_size: int = Field(65_536, ge=1024, description="largest head of any other request; above: 431")
     max_handshake_size: int = Field(16_384, ge=1024, description="largest head of a WebSocket's request; above: 431")
     auth_deadline: float = Field(5.0, gt=0, description="for the first message where the handshake had no token")
 
