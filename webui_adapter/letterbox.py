@@ -55,7 +55,7 @@ class Letterbox:
         self._owed: dict[str, dict[str, float]] = {}
         # The same, of channels of which the rest is not known yet: its reading may be older than these.
         self._early: dict[str, dict[str, float]] = {}
-        # Channels that may have such ids, of all those that are known to have none.
+        # Those of them that may have ids: nearly all are known to have none, and need not be looked at.
         self._owing: set[str] = set()
         # Channel -> ids of the part that was read last, of lists too long to be read at once.
         self._parts: dict[str, set[str]] = {}
@@ -89,7 +89,7 @@ class Letterbox:
         known = self._known(channel)
         for record in owed.records:
             known.setdefault(record.id, due)
-            self._owing.add(channel)
+        self._owing.add(channel)
         self._note_part(channel, owed)
         return owed
 
@@ -101,10 +101,8 @@ class Letterbox:
 
     def _known(self, channel: str) -> dict[str, float]:
         """Since now it is known what the user of this channel is owed."""
-        known = self._owed.setdefault(channel, self._early.pop(channel, {}))
-        if known:
-            self._owing.add(channel)
-        return known
+        self._owing.add(channel)  # the next round lets go what has none
+        return self._owed.setdefault(channel, self._early.pop(channel, {}))
 
     def heard(self, channel: str, record: Record) -> None:
         """An event that is owed has just gone to the sessions of this channel."""
@@ -178,7 +176,6 @@ class Letterbox:
                 continue  # the last reader has gone meanwhile
             known, now = self._known(channel), self._clock.now()
             known.update((record.id, now) for record in owed.records if record.id not in known)
-            self._owing.add(channel)
             self._note_part(channel, owed)
 
     async def _send_due(self) -> None:
@@ -197,7 +194,7 @@ class Letterbox:
                     if isinstance(error, Unavailable):
                         return
                     # It is this channel's trouble: the others' turn is not to wait for it.
-                    known.update(dict.fromkeys(ids, now + _RETRY_MS / 1000))
+                    known.update((id_, now + _RETRY_MS / 1000) for id_ in ids if id_ in known)
 
     async def _ask(self, channel: str, ids: Sequence[str]) -> None:
         answer = await self._letters.again(channel, ids)

@@ -93,8 +93,10 @@ class Lifecycle:
     def published(self, name: str, headers: dict[str, Any]) -> None:
         """A message is with the broker. Told only now: one that could not be sent must not keep an operation open."""
         found, scope = read_operation(headers), current_scope.get()
+        if found is None:
+            return
         leaf = leaf_of(name, str(headers.get("id")), headers)
-        if found is None or (headers.get("retries") and (scope is None or scope.leaf == leaf)):
+        if headers.get("retries") and (scope is None or scope.leaf == leaf):
             return
         words.mark(*found, "published", leaf)
         if scope is not None and scope.watched:
