@@ -29,7 +29,7 @@ class Event(BaseModel):
 
     A subclass without ``name`` is a base for others and cannot be emitted. Instances are frozen, unknown members
     are refused, and NaN or infinity, which JSON has no words for, too; in a member
-    that may be ``Any`` they become null.
+    that may be ``Any``, or of a class that is no Event, they become null.
     """
 
     model_config = ConfigDict(

@@ -246,6 +246,7 @@ class Spool:
             unborn.rename(path)
         except OSError:
             os.close(descriptor)
+            unborn.unlink(missing_ok=True)
             raise
         self._own = _File(path, descriptor)
         return self._own

@@ -40,12 +40,17 @@ async def test_only_what_was_quiet_since_the_last_look_is_compared() -> None:
         assert counters["check.channels"] == 3, "nothing is live"
 
 
+async def following(own: World, collections: str) -> None:
+    """A page that follows these as well."""
+    line = own.connect()
+    for name in collections:
+        line.tell("subscribe", f"collection:{name}:*")
+    await own.settled(line, USER, "system", *(f"collection:{name}" for name in collections))
+
+
 async def test_batches_are_bounded() -> None:
     async with world(authoriser=lambda *_: True, check_batch=2) as own:
-        line = own.connect()
-        for name in "abcde":
-            line.tell("subscribe", f"collection:{name}:*")
-        await own.settled(line, USER, "system", *(f"collection:{name}" for name in "abcde"))
+        await following(own, "abcde")
         sizes = []
         positions = own.reader.positions
 
@@ -60,10 +65,7 @@ async def test_batches_are_bounded() -> None:
 
 async def test_many_batches_leave_the_loop_to_others_in_between() -> None:
     async with world(authoriser=lambda *_: True, check_batch=2) as own:
-        line = own.connect()
-        for name in "abcd":
-            line.tell("subscribe", f"collection:{name}:*")
-        await own.settled(line, USER, "system", *(f"collection:{name}" for name in "abcd"))
+        await following(own, "abcd")
         times, now, positions = [], asyncio.get_running_loop().time, own.reader.positions
 
         async def timed(channels):
