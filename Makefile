@@ -30,7 +30,7 @@ $(CLIENT)/node_modules/.ready: $(CLIENT)/package-lock.json
 
 client: $(CLIENT)/dist/client.js ## build the browser client
 
-$(CLIENT)/dist/client.js: $(CLIENT)/node_modules/.ready $(wildcard $(CLIENT)/src/*.ts) $(CLIENT)/package.json
+$(CLIENT)/dist/client.js: $(CLIENT)/node_modules/.ready $(wildcard $(CLIENT)/src/*.ts $(CLIENT)/src/*/*.ts) $(CLIENT)/package.json
 	cd $(CLIENT) && npm run --silent build
 	@touch $@
 

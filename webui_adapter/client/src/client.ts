@@ -1,16 +1,16 @@
-import { absolute } from "./address.js";
-import { DEFAULT_BOUNDS } from "./backoff.js";
-import { EventBus } from "./bus.js";
-import { Cursor, parseCursor } from "./cursor.js";
-import { eventSourceAt } from "./eventsource.js";
-import { watchPage } from "./page.js";
-import { storedCursor } from "./storedcursor.js";
-import { isPattern } from "./topics.js";
+import { absolute } from "./transport/urls.js";
+import { DEFAULT_BOUNDS } from "./transport/backoff.js";
+import { EventBus } from "./event_bus.js";
+import { Cursor, parseCursor } from "./state/cursor.js";
+import { eventSourceAt } from "./transport/fetch_event_source.js";
+import { watchPage } from "./page_lifecycle.js";
+import { storedCursor } from "./state/cursor_storage.js";
+import { isPattern } from "./protocol/topics.js";
 import type { Bus, Options } from "./types.js";
-import { webSocketAt } from "./websocket.js";
-import { realWorld } from "./world.js";
+import { webSocketAt } from "./transport/websocket.js";
+import { realWorld } from "./clock_and_random.js";
 
-export { BusError } from "./errors.js";
+export { BusError } from "./protocol/errors.js";
 export type * from "./types.js";
 
 const OPEN_TIMEOUT_MS = 10_000;

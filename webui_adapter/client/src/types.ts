@@ -1,4 +1,4 @@
-import type { BusError } from "./errors.js";
+import type { BusError } from "./protocol/errors.js";
 
 /** The application's events: event type -> shape of its `data`. Generated from the event classes. */
 export type EventName<Events> = Extract<keyof Events, string>;

@@ -4,7 +4,7 @@ import type { ServerResponse } from "node:http";
 import { describe, test, type TestContext } from "node:test";
 import { connect } from "../src/client.js";
 import type { Bus, Options, Status } from "../src/types.js";
-import { beginStream, serve, write } from "./httpgateway.js";
+import { beginStream, serve, write } from "./http_gateway.js";
 
 interface Events {
   "document.indexed": { document: string };

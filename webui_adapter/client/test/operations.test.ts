@@ -1,11 +1,11 @@
 // Operations: asked for and stopped over the connection.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { BusError } from "../src/errors.js";
+import { BusError } from "../src/protocol/errors.js";
 import type { Operation } from "../src/types.js";
-import { isWord, parseFrame } from "../src/wire.js";
-import { FakeGateway } from "./fakegateway.js";
-import { settled } from "./fakeworld.js";
+import { isWord, parseFrame } from "../src/protocol/messages.js";
+import { FakeGateway } from "./fake_gateway.js";
+import { settled } from "./fake_clock.js";
 import { golden } from "./golden.js";
 
 const NINE = goldenData("ok, with an operation")["operation"] as Operation;

@@ -1,0 +1,85 @@
+// What crosses the line, as docs/PROTOCOL.md has it. Names are the wire's, hence snake_case.
+import type { BusEvent, Operation, OperationState } from "../types.js";
+
+export interface Hello {
+  readonly session: string;
+  readonly user: string;
+  readonly ping_ms: number;
+  readonly expires?: number | null;
+}
+
+export interface ChannelPosition {
+  readonly channel: string;
+  readonly epoch: string;
+  readonly offset: number;
+}
+
+export interface Subscribed extends ChannelPosition {
+  readonly topics: readonly string[];
+  readonly how: "resumed" | "snapshot" | "gap";
+  readonly ref?: number | string | null;
+}
+
+export interface Refused {
+  readonly code: string;
+  readonly message: string;
+  readonly ref?: number | string | null;
+  readonly topic?: string;
+  readonly field?: string;
+  readonly limit?: number;
+  readonly retry_ms?: number;
+  readonly scope?: string;
+}
+
+export interface Done {
+  readonly ref?: number | string | null;
+  readonly expires?: number | null;
+  readonly operation?: Operation;
+  readonly operations?: readonly Operation[];
+}
+
+interface Said<Type extends string, Data> {
+  readonly type: Type;
+  readonly time: number;
+  readonly data: Data;
+}
+
+/** The gateway's own words. */
+export type Word =
+  | Said<"bus.hello", Hello>
+  | Said<"bus.subscribed", Subscribed>
+  | Said<"bus.position", ChannelPosition>
+  | Said<"bus.gap", ChannelPosition & { readonly reason: string }>
+  | Said<"bus.hold" | "bus.release", { readonly channel: string; readonly offset: number }>
+  | Said<"bus.degraded", { readonly reason: string }>
+  | Said<"bus.restored", unknown>
+  | Said<"bus.drain", { readonly after_ms: number }>
+  | Said<"bus.ok", Done>
+  | Said<"bus.error", Refused>;
+
+export type Frame = Word | BusEvent;
+
+export function isWord(frame: Frame): frame is Word {
+  return frame.type.startsWith("bus.");
+}
+
+export type Command = { readonly ref?: number } & (
+  | { readonly do: "auth"; readonly token: string; readonly cursor?: string; readonly topics?: readonly string[] }
+  | { readonly do: "subscribe"; readonly topic: string; readonly from?: string }
+  | { readonly do: "unsubscribe"; readonly topic: string }
+  | { readonly do: "ack"; readonly ids: readonly string[] }
+  | { readonly do: "operations"; readonly limit?: number | undefined; readonly state?: readonly OperationState[] | undefined; readonly user?: string | undefined }
+  | { readonly do: "operation" | "cancel"; readonly operation: string; readonly user?: string | undefined }
+  | { readonly do: "ping" }
+);
+
+/** `undefined`: not a frame of this protocol. */
+export function parseFrame(text: string): Frame | undefined {
+  try {
+    const frame = JSON.parse(text) as Frame;
+    if (isWord(frame) || typeof frame.topic === "string") return frame;
+  } catch {
+    // Nor is what is no JSON.
+  }
+  return undefined;
+}

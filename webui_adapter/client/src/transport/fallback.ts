@@ -1,0 +1,37 @@
+import type { TransportName } from "../types.js";
+
+// Failures in a row before SSE is tried: few where WebSocket has never opened, as with a proxy that lets
+// none through; many where it has, as then the gateway is more likely just away.
+const PATIENCE = 2;
+const PATIENCE_ONCE_OPENED = 6;
+// On SSE, every so many reconnects try WebSocket again.
+const PROBE_EVERY = 5;
+
+/** Which transport to try next. */
+export class Fallback {
+  #failures = 0;
+  #opened = false;
+  #onSse = false;
+  #reconnects = 0;
+
+  constructor(private readonly choice: "auto" | TransportName) {}
+
+  next(): TransportName {
+    if (this.choice !== "auto") return this.choice;
+    if (this.#onSse) return ++this.#reconnects % PROBE_EVERY ? "sse" : "websocket";
+    const surplus = this.#failures - (this.#opened ? PATIENCE_ONCE_OPENED : PATIENCE);
+    return surplus >= 0 && surplus % 2 === 0 ? "sse" : "websocket";
+  }
+
+  /** The transport has got something through. */
+  worked(transport: TransportName): void {
+    this.#failures = 0;
+    this.#onSse = transport === "sse";
+    this.#opened ||= !this.#onSse;
+  }
+
+  /** It ended without anything having come through. */
+  failed(): void {
+    this.#failures++;
+  }
+}

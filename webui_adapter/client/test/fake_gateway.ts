@@ -1,0 +1,127 @@
+import { EventBus } from "../src/event_bus.js";
+import { Cursor, parseCursor } from "../src/state/cursor.js";
+import type { LineSettings } from "../src/transport/connection.js";
+import type { Hail, Open, Sink } from "../src/transport/transport.js";
+import type { BusEvent, StatusChange, TransportName } from "../src/types.js";
+import type { Command } from "../src/protocol/messages.js";
+import { FakeWorld, settled } from "./fake_clock.js";
+
+/** One connection as the gateway sees it. */
+export class Connection {
+  readonly sent: Command[] = [];
+  left = false;
+
+  constructor(
+    readonly transport: TransportName,
+    readonly hail: Hail,
+    private readonly sink: Sink,
+  ) {}
+
+  say(type: string, data: object = {}, time = 0): void {
+    this.sink.frame(JSON.stringify({ type: `bus.${type}`, time, data }));
+  }
+
+  hello(data: object = {}): void {
+    this.say("hello", { session: "s", user: "42", ping_ms: 25_000, expires: null, ...data });
+  }
+
+  subscribed(channel: string, offset: number, more: object = {}): void {
+    this.say("subscribed", { channel, topics: [`${channel}:*`], epoch: "5f", offset, how: "resumed", ...more });
+  }
+
+  event(offset: number, event: Partial<BusEvent> = {}): void {
+    const whole = { offset, id: `id-${offset}`, type: "a.b", topic: "user:42:operation:9", time: 0, data: {}, ...event };
+    this.sink.frame(JSON.stringify(whole));
+  }
+
+  text(text: string): void {
+    this.sink.frame(text);
+  }
+
+  alive(): void {
+    this.sink.alive();
+  }
+
+  close(code: number, reason = "", retryAfterMs?: number): void {
+    this.sink.closed(code, reason, retryAfterMs);
+  }
+}
+
+export interface Events {
+  "a.b": object;
+  "c.d": object;
+  gap: object;
+}
+
+type Settings = Partial<LineSettings & { topics: readonly string[]; cursor: string }>;
+
+/** A bus, and the other ends of the connections that it opens. */
+export class FakeGateway {
+  readonly world = new FakeWorld();
+  readonly connections: Connection[] = [];
+  readonly changes: StatusChange[] = [];
+  readonly bus: EventBus<Events>;
+  ends = 0;
+
+  constructor({ cursor = "", ...settings }: Settings = {}) {
+    this.bus = new EventBus<Events>(
+      {
+        topics: [],
+        transport: "auto",
+        transports: { websocket: this.#opens("websocket"), sse: this.#opens("sse") },
+        token: undefined,
+        bounds: { minMs: 500, maxMs: 20_000 },
+        openTimeoutMs: 10_000,
+        ...settings,
+      },
+      new Cursor(parseCursor(cursor)),
+      this.world,
+      () => this.ends++,
+    );
+    this.bus.on("status", (change) => this.changes.push(change));
+  }
+
+  #opens(transport: TransportName): Open {
+    return (hail, sink) => {
+      const connection = new Connection(transport, hail, sink);
+      this.connections.push(connection);
+      return { send: (command) => connection.sent.push(command), close: () => (connection.left = true) };
+    };
+  }
+
+  /** The newest connection. */
+  get now(): Connection {
+    const connection = this.connections.at(-1);
+    if (!connection) throw new Error("nothing was opened");
+    return connection;
+  }
+
+  get status(): string {
+    return this.bus.status;
+  }
+
+  get lastChange(): StatusChange | undefined {
+    return this.changes.at(-1);
+  }
+
+  async open(): Promise<this> {
+    this.bus.open();
+    await settled();
+    return this;
+  }
+
+  /** Open and greeted. */
+  async greeted(hello: object = {}): Promise<this> {
+    await this.open();
+    this.now.hello(hello);
+    return this;
+  }
+
+  /** Waits out the back-off. */
+  async retried(): Promise<Connection> {
+    const { retryInMs } = this.lastChange ?? {};
+    if (retryInMs === undefined) throw new Error(`not waiting but ${this.status}`);
+    await this.world.pass(retryInMs);
+    return this.now;
+  }
+}

@@ -1,0 +1,196 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { Cursor, parseCursor, parsePlace } from "../../src/state/cursor.js";
+import { isWord, parseFrame } from "../../src/protocol/messages.js";
+import { chance, pick, SEEDS } from "../seeded_random.js";
+import { golden } from "../golden.js";
+
+interface CursorCase {
+  readonly name: string;
+  readonly text: string;
+  readonly parsed: Record<string, { epoch: string | null; offset: number }> | null;
+}
+
+describe("the text form", () => {
+  for (const { name, text, parsed } of golden<CursorCase>("cursors")) {
+    test(name, () => {
+      const places = parseCursor(text);
+      if (!parsed) return assert.equal(places, undefined);
+      const read = Object.fromEntries(Array.from(places ?? [], ([channel, { epoch, offset }]) => [channel, { epoch: epoch || null, offset }]));
+      assert.deepEqual(read, parsed);
+      assert.equal(new Cursor(places).toString(), text, "and back");
+    });
+  }
+
+  test("too long", () => {
+    const text = Array.from({ length: 200 }, (_, id) => `collection:${id}=5f3a9c01.${id}`).join();
+    assert.ok(text.length > 4096);
+    assert.equal(parseCursor(text), undefined);
+  });
+
+  test("a position alone", () => {
+    assert.deepEqual(parsePlace("5f.17"), { epoch: "5f", offset: 17 });
+    assert.deepEqual(parsePlace("0"), { epoch: "", offset: 0 });
+    for (const text of ["", "17", "5f", "5f.", ".17", "5f.017", "5f.1e3"]) assert.equal(parsePlace(text), undefined, text);
+  });
+});
+
+interface Sequence {
+  readonly name: string;
+  readonly start: string;
+  readonly steps: readonly { readonly frame: string; readonly delivered: boolean; readonly cursor: string }[];
+}
+
+/** What the bus does with a frame, as far as the cursor is concerned. */
+function take(cursor: Cursor, text: string): boolean {
+  const frame = parseFrame(text);
+  assert.ok(frame);
+  if (!isWord(frame)) return cursor.admit(frame.topic, frame.offset);
+  if (frame.type === "bus.hello") cursor.reconnected();
+  else if (frame.type === "bus.subscribed") cursor.subscribed(frame.data);
+  else if (frame.type === "bus.position") cursor.position(frame.data);
+  else if (frame.type === "bus.hold") cursor.hold(frame.data.channel, frame.data.offset);
+  else if (frame.type === "bus.release") cursor.release(frame.data.channel, frame.data.offset);
+  return false;
+}
+
+describe("what is delivered, and where it would resume", () => {
+  for (const { name, start, steps } of golden<Sequence>("sequences")) {
+    test(name, () => {
+      const cursor = new Cursor(parseCursor(start));
+      steps.forEach(({ frame, delivered, cursor: after }, step) => {
+        assert.equal(take(cursor, frame), delivered, `step ${step}: ${frame}`);
+        assert.equal(cursor.toString(), after, `step ${step}: ${frame}`);
+      });
+    });
+  }
+
+  test("words about a channel that nothing is known of change nothing", () => {
+    const cursor = new Cursor();
+    cursor.position({ channel: "user:42", epoch: "5f", offset: 9 });
+    cursor.hold("user:42", 9);
+    cursor.release("user:42", 9);
+    assert.equal(cursor.toString(), "");
+    assert.ok(cursor.admit("user:42:x", 1));
+  });
+
+  test("a channel that had no epoch is told one", () => {
+    const cursor = new Cursor(parseCursor("user:42=0"));
+    cursor.position({ channel: "user:42", epoch: "5f", offset: 9 });
+    assert.equal(cursor.toString(), "user:42=5f.9");
+  });
+
+  test("a position in another epoch counts, though it is lower", () => {
+    const cursor = new Cursor(parseCursor("user:42=5f.90"));
+    cursor.position({ channel: "user:42", epoch: "77", offset: 2 });
+    assert.equal(cursor.toString(), "user:42=77.2");
+  });
+
+  test("a further subscription does not end a hold", () => {
+    const cursor = new Cursor(parseCursor("user:42=5f.17"));
+    cursor.hold("user:42", 17);
+    assert.ok(cursor.admit("user:42:x", 25));
+    cursor.subscribed({ channel: "user:42", epoch: "5f", offset: 17, how: "resumed" });
+    assert.ok(cursor.admit("user:42:y", 20), "overtaken, not seen");
+    assert.ok(!cursor.admit("user:42:x", 25), "seen");
+    assert.equal(cursor.toString(), "user:42=5f.17");
+  });
+});
+
+describe("length", () => {
+  test("a cursor that fits forgets nothing", () => {
+    const cursor = new Cursor(parseCursor("user:42=5f.17,system=0"));
+    assert.deepEqual(cursor.shorten(), []);
+    assert.equal(cursor.toString(), "user:42=5f.17,system=0");
+  });
+
+  test("one that does not forgets its newest channels, and says so", () => {
+    const places = Array.from({ length: 300 }, (_, id) => [`collection:${id}`, { epoch: "5f3a9c01", offset: id }] as const);
+    const cursor = new Cursor(places);
+    const forgotten = cursor.shorten();
+    assert.ok(cursor.toString().length <= 4096);
+    const kept = parseCursor(cursor.toString());
+    assert.ok(kept);
+    assert.ok(kept.has("collection:0"));
+    assert.equal(kept.size + forgotten.length, 300);
+    assert.deepEqual(forgotten[0], { channel: "collection:299", epoch: "5f3a9c01", offset: 299 });
+  });
+});
+
+/** One channel, and a session on it that overtakes, loses its connection and resumes as the protocol allows. */
+class ChannelModel {
+  readonly topics: string[] = [];
+  #queue: number[] = [];
+  #handedOver = 0;
+  #held = false;
+
+  constructor(private readonly random: () => number) {}
+
+  publish(): void {
+    this.topics.push(`user:42:${pick(["a", "b", "c"], this.random)}`);
+    this.#queue.push(this.topics.length);
+  }
+
+  /** A new connection: everything above the cursor, in order. */
+  resume(cursor: Cursor): void {
+    const from = parseCursor(cursor.toString())?.get("user:42");
+    assert.ok(from);
+    cursor.reconnected();
+    cursor.subscribed({ channel: "user:42", epoch: "5f", offset: from.offset, how: "resumed" });
+    this.#held = false;
+    this.#handedOver = from.offset;
+    this.#queue = this.topics.map((_, index) => index + 1).filter((offset) => offset > from.offset);
+  }
+
+  /** Hands over one event; while held, any that is the first of its topic. */
+  deliver(cursor: Cursor): number | undefined {
+    if (!this.#held && this.#queue.length > 1 && this.random() < 0.2) {
+      this.#held = true;
+      cursor.hold("user:42", this.#handedOver);
+    }
+    const firsts = this.#queue.filter((offset, place) => this.#queue.findIndex((other) => this.topics[other - 1] === this.topics[offset - 1]) === place);
+    const offset = this.#held ? firsts.length && pick(firsts, this.random) : this.#queue[0];
+    if (!offset) return undefined;
+    this.#queue = this.#queue.filter((other) => other !== offset);
+    const admitted = cursor.admit(this.topics[offset - 1] ?? "", offset);
+    this.#handedOver = (this.#queue[0] ?? this.topics.length + 1) - 1;
+    if (this.#held && !this.#queue.length) {
+      this.#held = false;
+      cursor.release("user:42", this.#handedOver);
+    }
+    return admitted ? offset : undefined;
+  }
+
+  get idle(): boolean {
+    return !this.#queue.length;
+  }
+}
+
+test("whatever overtakes and whenever the connection breaks: every event once, each topic in order", () => {
+  for (const seed of SEEDS) {
+    const random = chance(seed);
+    const cursor = new Cursor(parseCursor("user:42=5f.0"));
+    const channel = new ChannelModel(random);
+    const delivered: number[] = [];
+    const deliver = (): void => {
+      const offset = channel.deliver(cursor);
+      if (offset !== undefined) delivered.push(offset);
+    };
+    channel.resume(cursor);
+    for (let step = 0; step < 300; step++) {
+      const die = random();
+      if (die < 0.4) channel.publish();
+      else if (die < 0.45) channel.resume(cursor);
+      else deliver();
+    }
+    while (!channel.idle) deliver();
+
+    const all = channel.topics.map((_, index) => index + 1);
+    assert.deepEqual([...delivered].sort((one, other) => one - other), all, `seed ${seed}`);
+    for (const topic of new Set(channel.topics)) {
+      const ofTopic = delivered.filter((offset) => channel.topics[offset - 1] === topic);
+      assert.deepEqual(ofTopic, [...ofTopic].sort((one, other) => one - other), `seed ${seed}, ${topic}`);
+    }
+    assert.equal(cursor.toString(), `user:42=5f.${channel.topics.length}`, `seed ${seed}`);
+  }
+});

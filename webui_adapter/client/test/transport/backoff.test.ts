@@ -1,0 +1,23 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { DEFAULT_BOUNDS, fullJitter } from "../../src/transport/backoff.js";
+import { chance, SEEDS } from "../seeded_random.js";
+
+test("the bound doubles from 500 ms to 20 s", () => {
+  const almostOne = 1 - Number.EPSILON;
+  const longest = [0, 1, 2, 3, 4, 5, 6, 7].map((failures) => Math.round(fullJitter(failures, almostOne, DEFAULT_BOUNDS)));
+  assert.deepEqual(longest, [500, 1000, 2000, 4000, 8000, 16_000, 20_000, 20_000]);
+});
+
+test("full jitter begins at nothing", () => {
+  assert.equal(fullJitter(9, 0, DEFAULT_BOUNDS), 0);
+});
+
+test("it stays within its bounds, after however many failures", () => {
+  for (const seed of SEEDS) {
+    const random = chance(seed);
+    const bounds = { minMs: random() * 1000, maxMs: random() * 60_000 };
+    const wait = fullJitter(Math.floor(random() * 5000), random(), bounds);
+    assert.ok(wait >= 0 && wait <= bounds.maxMs, `seed ${seed}: ${wait}`);
+  }
+});

@@ -1,0 +1,47 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Fallback } from "../../src/transport/fallback.js";
+
+/** The next transports, each of which fails. */
+function failing(fallback: Fallback, times: number): string {
+  return Array.from({ length: times }, () => {
+    const transport = fallback.next();
+    fallback.failed();
+    return transport === "sse" ? "s" : "w";
+  }).join("");
+}
+
+test("WebSocket twice, then SSE and WebSocket in turns", () => {
+  assert.equal(failing(new Fallback("auto"), 8), "wwswswsw");
+});
+
+test("more patience where WebSocket has opened before", () => {
+  const fallback = new Fallback("auto");
+  fallback.next();
+  fallback.worked("websocket");
+  assert.equal(failing(fallback, 9), "wwwwwwsws");
+});
+
+test("SSE is kept once it works, and WebSocket probed now and then", () => {
+  const fallback = new Fallback("auto");
+  failing(fallback, 2);
+  assert.equal(fallback.next(), "sse");
+  fallback.worked("sse");
+  assert.equal(failing(fallback, 10), "ssssw" + "ssssw");
+});
+
+test("a probe that works ends SSE", () => {
+  const fallback = new Fallback("auto");
+  failing(fallback, 2);
+  fallback.next();
+  fallback.worked("sse");
+  failing(fallback, 4);
+  assert.equal(fallback.next(), "websocket");
+  fallback.worked("websocket");
+  assert.equal(failing(fallback, 6), "wwwwww");
+});
+
+test("a transport that was asked for is never left", () => {
+  assert.equal(failing(new Fallback("websocket"), 9), "wwwwwwwww");
+  assert.equal(failing(new Fallback("sse"), 9), "sssssssss");
+});

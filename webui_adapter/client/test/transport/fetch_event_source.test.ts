@@ -1,0 +1,206 @@
+// Server-sent events against a real HTTP server.
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import type { ServerResponse } from "node:http";
+import { describe, test } from "node:test";
+import { eventSourceAt } from "../../src/transport/fetch_event_source.js";
+import type { Hail, Sink } from "../../src/transport/transport.js";
+import { beginStream, serve, write } from "../http_gateway.js";
+
+const COOKIES: Hail = { token: undefined, cursor: "", topics: [] };
+
+/** Notes what it is told, and can be waited on. */
+class Notes implements Sink {
+  readonly frames: string[] = [];
+  signs = 0;
+  #resolve: (end: readonly unknown[]) => void = () => undefined;
+  readonly end = new Promise<readonly unknown[]>((resolve) => (this.#resolve = resolve));
+  #framed: () => void = () => undefined;
+
+  frame(text: string): void {
+    this.frames.push(text);
+    this.#framed();
+  }
+  alive(): void {
+    this.signs++;
+  }
+  closed(...end: readonly unknown[]): void {
+    this.#resolve(end);
+  }
+  async frameCount(count: number): Promise<void> {
+    while (this.frames.length < count) await new Promise<void>((resolve) => (this.#framed = resolve));
+  }
+}
+
+describe("the request", () => {
+  test("with a token: in the head, and nothing of it in the address", async (t) => {
+    const { prefix, requests } = await serve(t, (_, response) => response.writeHead(204).end());
+    const notes = new Notes();
+    eventSourceAt(prefix)({ token: "a.b.c", cursor: "user:42=5f.17", topics: ["collection:7:*"] }, notes);
+    await notes.end;
+    const [{ url, headers } = assert.fail()] = requests;
+    assert.equal(url.pathname, "/eventbus/sse");
+    assert.deepEqual([...url.searchParams], [["cursor", "user:42=5f.17"], ["topic", "collection:7:*"]]);
+    assert.equal(headers.authorization, "Bearer a.b.c");
+  });
+
+  test("with cookies: no such header", async (t) => {
+    const { prefix, requests } = await serve(t, (_, response) => response.writeHead(204).end());
+    const notes = new Notes();
+    eventSourceAt(prefix)(COOKIES, notes);
+    await notes.end;
+    assert.equal(requests[0]?.headers.authorization, undefined);
+    assert.equal(requests[0]?.url.search, "");
+  });
+});
+
+describe("the stream", () => {
+  test("frames come one by one, comments are signs of life", async (t) => {
+    const { prefix } = await serve(t, (_, response) => {
+      beginStream(response);
+      write(response, "bus.hello", { data: { session: "s" } });
+      response.write(": ping\n\n");
+      write(response, "a.b", { topic: "user:42:x", data: "第1章 😀" });
+      response.end();
+    });
+    const notes = new Notes();
+    eventSourceAt(prefix)(COOKIES, notes);
+    assert.deepEqual(await notes.end, [1006, "the stream ended"]);
+    assert.deepEqual(notes.frames.map((text) => (JSON.parse(text) as { data: unknown }).data), [{ session: "s" }, "第1章 😀"]);
+    assert.ok(notes.signs > 0);
+  });
+
+  test("a character may be cut in two", async (t) => {
+    const bytes = Buffer.from('data: {"type":"a.b","data":"😀"}\n\n');
+    const cut = bytes.indexOf(0xf0) + 2;
+    const { prefix } = await serve(t, (_, response) => {
+      beginStream(response);
+      response.write(bytes.subarray(0, cut), () => setTimeout(() => response.end(bytes.subarray(cut)), 20));
+    });
+    const notes = new Notes();
+    eventSourceAt(prefix)(COOKIES, notes);
+    await notes.end;
+    assert.deepEqual(notes.frames, ['{"type":"a.b","data":"😀"}']);
+  });
+
+  test("bus.close says with which code it ends", async (t) => {
+    const { prefix } = await serve(t, (_, response) => {
+      beginStream(response);
+      write(response, "bus.close", { data: { code: 4501, reason: "replaced" } });
+    });
+    const notes = new Notes();
+    const link = eventSourceAt(prefix)(COOKIES, notes);
+    assert.deepEqual(await notes.end, [4501, "replaced"]);
+    assert.deepEqual(notes.frames, []);
+    link.close();
+  });
+
+  test("leaving ends the request", async (t) => {
+    const streams: ServerResponse[] = [];
+    const { prefix } = await serve(t, (_, response) => {
+      streams.push(response);
+      beginStream(response);
+      write(response, "bus.hello", { data: { session: "s" } });
+    });
+    const notes = new Notes();
+    const link = eventSourceAt(prefix)(COOKIES, notes);
+    await notes.frameCount(1);
+    const [stream = assert.fail()] = streams;
+    const gone = once(stream, "close");
+    link.close();
+    await gone;
+  });
+});
+
+describe("no stream", () => {
+  for (const [status, headers, ...end] of [
+    [401, {}, 401, "HTTP 401", 0],
+    [403, {}, 403, "HTTP 403", 0],
+    [503, { "retry-after": "7" }, 503, "HTTP 503", 7_000],
+    [503, { "retry-after": "Wed, 21 Oct 2026 07:28:00 GMT" }, 503, "HTTP 503", 0],
+    [200, { "content-type": "text/html" }, 1006, "HTTP 200", 0],
+    [200, {}, 1006, "HTTP 200", 0],
+  ] as const) {
+    test(`${status} ${JSON.stringify(headers)}`, async (t) => {
+      const { prefix } = await serve(t, (_, response) => response.writeHead(status, headers).end("<html>"));
+      const notes = new Notes();
+      eventSourceAt(prefix)(COOKIES, notes);
+      assert.deepEqual(await notes.end, end);
+    });
+  }
+
+  test("nobody there", async () => {
+    const notes = new Notes();
+    eventSourceAt(new URL("http://127.0.0.1:1/eventbus"))(COOKIES, notes);
+    assert.equal((await notes.end)[0], 1006);
+  });
+});
+
+describe("commands", () => {
+  async function commanded(t: Parameters<typeof serve>[0], status: number, body: string) {
+    const { prefix, requests } = await serve(t, ({ method }, response) => {
+      if (method === "POST") response.writeHead(status).end(body);
+      else {
+        beginStream(response);
+        write(response, "bus.hello", { data: { session: "s-1" } });
+      }
+    });
+    const notes = new Notes();
+    const link = eventSourceAt(prefix)({ ...COOKIES, token: "a.b.c" }, notes);
+    await notes.frameCount(1);
+    link.send({ do: "subscribe", topic: "collection:7:*", ref: 7 });
+    return { notes, link, requests };
+  }
+
+  test("go to the session, with the same token", async (t) => {
+    const { notes, link, requests } = await commanded(t, 403, '{"type":"bus.error","data":{"code":"forbidden","message":"no"}}');
+    await notes.frameCount(2);
+    const [, { method, url, headers, body } = assert.fail()] = requests;
+    assert.deepEqual([method, url.pathname], ["POST", "/eventbus/sessions/s-1/commands"]);
+    assert.equal(headers.authorization, "Bearer a.b.c");
+    assert.equal(headers["content-type"], "application/json");
+    assert.deepEqual(JSON.parse(body), { do: "subscribe", topic: "collection:7:*", ref: 7 });
+    assert.deepEqual(JSON.parse(notes.frames[1] ?? ""), { type: "bus.error", data: { ref: 7, code: "forbidden", message: "no" } });
+    link.close();
+  });
+
+  for (const status of [404, 500, 503]) {
+    test(`${status}: the connection is of no use any more`, async (t) => {
+      const { notes, link } = await commanded(t, status, "");
+      assert.deepEqual(await notes.end, [1006, `command: HTTP ${status}`]);
+      link.close();
+    });
+  }
+
+  test("a refusal that nobody can read likewise", async (t) => {
+    const { notes, link } = await commanded(t, 400, "<html>");
+    assert.equal((await notes.end)[0], 1006);
+    link.close();
+  });
+
+  test("arrive in the order in which they were given: a browser's requests may overtake each other", async (t) => {
+    const held: ServerResponse[] = [];
+    const { prefix, requests } = await serve(t, ({ method, url }, response) => {
+      if (url.pathname === "/later") response.end();
+      else if (method === "POST") held.push(response);
+      else {
+        beginStream(response);
+        write(response, "bus.hello", { data: { session: "s-1" } });
+      }
+    });
+    const asked = () => requests.filter(({ method }) => method === "POST").map(({ body }) => (JSON.parse(body) as { do: string }).do);
+    const notes = new Notes();
+    const link = eventSourceAt(prefix)(COOKIES, notes);
+    await notes.frameCount(1);
+    const later = () => fetch(new URL("/later", prefix));
+    link.send({ do: "unsubscribe", topic: "user:42:a" });
+    link.send({ do: "subscribe", topic: "user:42:a" });
+    while (!held.length) await later();
+    await later();
+    assert.deepEqual(asked(), ["unsubscribe"]);
+    held[0]?.writeHead(202).end();
+    while (held.length < 2) await later();
+    assert.deepEqual(asked(), ["unsubscribe", "subscribe"]);
+    link.close();
+  });
+});

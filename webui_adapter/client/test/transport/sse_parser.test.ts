@@ -1,0 +1,51 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { type StreamEvent, StreamParser } from "../../src/transport/sse_parser.js";
+import { chance, SEEDS } from "../seeded_random.js";
+import { golden } from "../golden.js";
+
+const CASES = golden<{ name: string; chunk: string; events: StreamEvent[] }>("sse");
+
+function parse(pieces: readonly string[]): StreamEvent[] {
+  const parser = new StreamParser();
+  return pieces.flatMap((piece) => parser.push(piece));
+}
+
+describe("whole", () => {
+  for (const { name, chunk, events } of CASES) test(name, () => assert.deepEqual(parse([chunk]), events));
+});
+
+describe("split at every place", () => {
+  for (const { name, chunk, events } of CASES) {
+    test(name, () => {
+      for (let place = 0; place <= chunk.length; place++) {
+        assert.deepEqual(parse([chunk.slice(0, place), chunk.slice(place)]), events, `at ${place}`);
+      }
+    });
+  }
+});
+
+describe("in single characters", () => {
+  for (const { name, chunk, events } of CASES) test(name, () => assert.deepEqual(parse(chunk.split("")), events));
+});
+
+test("in random pieces", () => {
+  for (const seed of SEEDS) {
+    const random = chance(seed);
+    for (const { name, chunk, events } of CASES) {
+      const pieces: string[] = [];
+      for (let from = 0; from < chunk.length; ) {
+        const length = Math.floor(random() * 40);
+        pieces.push(chunk.slice(from, from + length));
+        from += length;
+      }
+      assert.deepEqual(parse(pieces), events, `${name}, seed ${seed}`);
+    }
+  }
+});
+
+test("an event is out as soon as its empty line is there", () => {
+  const parser = new StreamParser();
+  assert.deepEqual(parser.push("data: x\n"), []);
+  assert.equal(parser.push("\n").length, 1);
+});
