@@ -1,11 +1,12 @@
-"""The files of the repository that the style checks read."""
+"""The files of the repository that the checks read, and the names that a module exports."""
 
 from __future__ import annotations
 
+import ast
 import subprocess
 from pathlib import Path
 
-__all__ = ["ROOT", "files", "python_files"]
+__all__ = ["PACKAGES", "ROOT", "exported", "files"]
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("eventbus", "worker_adapter", "webui_adapter")
@@ -18,6 +19,9 @@ def files(paths: list[str]) -> list[Path]:
     return sorted(Path(name) for name in listed.split("\0") if name and (ROOT / name).is_file())
 
 
-def python_files(paths: list[str]) -> list[Path]:
-    """Python files of the three packages."""
-    return [path for path in files(paths) if path.suffix == ".py" and path.parts[0] in PACKAGES]
+def exported(tree: ast.Module) -> list[str]:
+    """The names in ``__all__``."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(ast.unparse(target) == "__all__" for target in node.targets):
+            return [str(name) for name in ast.literal_eval(node.value)]
+    return []
