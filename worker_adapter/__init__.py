@@ -1,14 +1,14 @@
 """Celery's side: tasks that belong to operations, and the people who wait for them."""
 
-from worker_adapter.cancelled import OperationCancelled, check_cancelled
-from worker_adapter.carry import carry
-from worker_adapter.files import Reading, track_file
-from worker_adapter.install import Installation, install
-from worker_adapter.progress import Progress, atrack, progress, track
+from worker_adapter.context.threads import carry
+from worker_adapter.installation import Installation, install
+from worker_adapter.lifecycle.cancellation import OperationCancelled, check_cancelled
+from worker_adapter.on_success import emit_on_success
+from worker_adapter.operation_start import Operation, astart_operation, start_operation
 from worker_adapter.settings import WorkerSettings
-from worker_adapter.stages import Part, Stages, stages
-from worker_adapter.start import Operation, astart_operation, start_operation
-from worker_adapter.success import emit_on_success
+from worker_adapter.tracking.files import Reading, track_file
+from worker_adapter.tracking.stages import Part, Stages, stages
+from worker_adapter.tracking.steps import Progress, atrack, progress, track
 
 __all__ = [
     "Installation",

@@ -11,8 +11,8 @@ from celery import Celery
 from celery.canvas import Signature
 
 from eventbus.testing import Events, capture
-from worker_adapter.install import install, installation_of
-from worker_adapter.start import Operation, start_operation
+from worker_adapter.installation import install, installation_of
+from worker_adapter.operation_start import Operation, start_operation
 
 __all__ = ["Ran", "eager", "run_operation"]
 

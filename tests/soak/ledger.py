@@ -12,7 +12,7 @@ from pathlib import Path
 
 from celery.app.task import Context
 
-from worker_adapter.headers import leaf_of
+from worker_adapter.context.headers import leaf_of
 
 __all__ = ["Kill", "Ledger", "Run"]
 

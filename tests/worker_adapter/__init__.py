@@ -1,0 +1,1 @@
+"""Tests of worker_adapter, with real workers."""

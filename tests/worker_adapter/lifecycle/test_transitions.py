@@ -1,0 +1,55 @@
+"""What the marks of this side mean to the count, in Redis and in its twin in the process."""
+
+import json
+
+import pytest
+
+from eventbus import Bus, BusSettings
+from eventbus.operation import OperationRef
+from eventbus.tally import Mark
+from tests.worker_adapter.listening import history
+
+STARTER = Mark("published", "starter", planned=1, hidden=True)
+
+
+@pytest.fixture(params=["redis", "memory"])
+def told(request, redis_url):
+    """Count marks, one request each; return the words said so far, with done, failed and total."""
+    bus = Bus(BusSettings(redis_url=redis_url if request.param == "redis" else "memory://"))
+    user = f"marks-{request.node.name.partition('[')[0]}"
+
+    def tell(*marks):
+        for mark in marks:
+            bus.mark(OperationRef(user, "op"), mark)
+            assert bus.flush(5)
+        log = history(redis_url, user).log if bus.broker is None else bus.broker.read(f"user:{user}", 0).log
+        said = [(entry.record.type, json.loads(entry.record.event)["data"]) for entry in log]
+        return [(type_.removeprefix("operation."), d["done"], d["failed"], d["total"]) for type_, d in said]
+
+    yield tell
+    bus.close()
+
+
+def test_what_has_started_has_been_published(told):
+    """The publisher of a leaf was killed before it could tell."""
+    said = told(STARTER, Mark("started", "a"), Mark("done", "starter", hidden=True), Mark("done", "a"))
+    assert said == [("started", 0, 0, 1), ("succeeded", 1, 0, 1)]
+
+
+def test_a_hidden_leaf_is_not_the_beginning(told):
+    queued = told(
+        Mark("plan", planned=1),
+        STARTER,
+        Mark("published", "a", planned=1),
+        Mark("done", "starter", planned=1, hidden=True),
+        Mark("started", "unlock", hidden=True),
+        Mark("done", "unlock", hidden=True),
+    )
+    assert queued == []
+    assert told(Mark("started", "a", planned=1)) == [("started", 0, 0, 1)]
+    assert told(Mark("done", "a", planned=1))[1:] == [("succeeded", 1, 0, 1)]
+
+
+def test_a_start_that_failed_is_a_failure(told):
+    said = told(Mark("plan", planned=2), STARTER, Mark("failed", "starter", planned=1))
+    assert said[-1] == ("failed", 0, 1, 2)

@@ -1,0 +1,1 @@
+"""What travels with a message, and which task runs in this process."""

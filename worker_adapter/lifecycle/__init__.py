@@ -1,0 +1,1 @@
+"""Celery's signals, the main process, the bootstep, and cancellation."""

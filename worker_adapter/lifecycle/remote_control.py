@@ -1,0 +1,19 @@
+"""``celery -A app inspect eventbus``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.worker.control import inspect_command
+
+from worker_adapter.installation import installation_of
+
+__all__ = ["eventbus"]
+
+
+@inspect_command()  # type: ignore[untyped-decorator] # Celery ships no types
+def eventbus(state: Any, **_: Any) -> dict[str, Any]:
+    """Outboxes, leases and cancelled operations of a worker; answered from memory."""
+    installation = installation_of(state.app)
+    keeper = installation.keeper if installation is not None else None
+    return {} if keeper is None else keeper.facts()

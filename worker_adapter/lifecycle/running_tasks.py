@@ -1,0 +1,188 @@
+"""What runs in this process, and a thread that looks after it: is it to stop, how far is it, how is the outbox.
+
+The thread starts with the first task of an operation and sleeps while nothing runs. It does everything that may wait
+for somebody: tasks only put down and pick up.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from eventbus.bus import Bus, default_bus
+from eventbus.errors import TransportError
+from eventbus.operation import OperationRef, TaskProgress
+from eventbus.redis.operations import Operations
+from eventbus.redis.outboxes import Outboxes
+from worker_adapter.context.task_context import Scope
+from worker_adapter.lifecycle.cancellation import check_cancelled, known
+
+__all__ = ["Running", "Watch", "began", "ended", "heed", "outbox_facts"]
+
+log = logging.getLogger(__name__)
+
+_PATIENCE: Final = 5.0  # between two tries while Redis does not answer
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """A task that runs here. ``shown``: whether the worker sends task events."""
+
+    scope: Scope
+    task: Any
+    hostname: str
+    shown: bool = False
+    progress: TaskProgress | None = None
+    showed: float = field(default=float("-inf"))
+
+
+class Watch:
+    """Everything that runs in one process."""
+
+    def __init__(self) -> None:
+        self._running: dict[int, Running] = {}
+        self._work = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._desk: Operations | None = None
+        self._outboxes: Outboxes | None = None
+        self._hostname = ""
+        self._reported = float("-inf")
+        self._ask_at = float("-inf")
+
+    def began(self, running: Running) -> None:
+        """A task begins."""
+        self._running[id(running.scope)] = running
+        self._hostname = running.hostname
+        if not self._work.is_set():
+            self._work.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="eventbus-watch", daemon=True)
+            self._thread.start()
+
+    def ended(self, scope: Scope) -> None:
+        """It has ended."""
+        self._running.pop(id(scope), None)
+
+    def show(self, scope: Scope, word: TaskProgress) -> None:
+        """Have a progress shown in Flower, some time soon; the newest one counts."""
+        running = self._running.get(id(scope))
+        if running is not None and running.shown:
+            running.progress = word
+
+    # --- the thread ------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            self._work.wait()
+            busy = list(self._running.values())
+            pause = busy[0].scope.settings.cancel_poll if busy else 0.5
+            time.sleep(pause)
+            if not self._running:
+                self._work.clear()
+                if self._running:  # it began in between
+                    self._work.set()
+            try:
+                self._look()
+            except TransportError as error:
+                self._ask_at = time.monotonic() + _PATIENCE
+                log.debug("not asked whether tasks are to stop: %s", error)
+            except Exception:
+                # A bug in here must not end the thread: then nobody could stop anything here any more.
+                log.exception("the watch over running tasks failed")
+
+    def _look(self) -> None:
+        running = list(self._running.values())
+        now = time.monotonic()
+        for one in running:
+            self._show(one, now)
+        bus = default_bus()
+        if bus.broker is not None or bus.flusher.failures or now < self._ask_at:
+            return
+        self._ask(bus, {one.scope.operation for one in running if one.scope.operation is not None})
+        self._report(bus, running, now)
+
+    def _ask(self, bus: Bus, operations: set[OperationRef]) -> None:
+        """In a process where the worker's own bootstep runs, it knows already."""
+        unknown = [operation for operation in operations if operation not in known]
+        if unknown and not known.fed:
+            if self._desk is None:
+                self._desk = Operations(bus.settings)
+            known.add((operation, 0) for operation in self._desk.cancelled_of(unknown))
+
+    def _report(self, bus: Bus, running: list[Running], now: float) -> None:
+        interval = running[0].scope.settings.report_interval if running else 5.0
+        if known.fed or not self._hostname or now - self._reported < interval:
+            return
+        self._reported = now
+        if self._outboxes is None:
+            self._outboxes = Outboxes(bus.settings)
+        self._outboxes.report(self._hostname, os.getpid(), outbox_facts(bus))
+
+    def _show(self, one: Running, now: float) -> None:
+        word, interval = one.progress, one.scope.settings.flower_interval
+        if word is None or not interval or now - one.showed < interval:
+            return
+        one.progress, one.showed = None, now
+        fields = word.model_dump(exclude={"task"}, exclude_none=True)
+        operation = one.scope.operation
+        assert operation is not None
+        # Flower's page of a task has no other place for what it does not know; the real result takes it in the end.
+        total = f" of {word.total:g}" if word.total is not None else ""
+        text = " ".join(part for part in (f"{word.done:g}{total}", word.stage, word.message) if part)
+        dispatcher = one.task.app.events.default_dispatcher(hostname=one.hostname)
+        with dispatcher as events:
+            if id(one.scope) in self._running:
+                fields |= {"operation": operation.op, "user": operation.user}
+                shown = f"{text} (operation {operation.op})"
+                events.send("task-progress", uuid=word.task, retry=False, result=shown, **fields)
+
+
+def outbox_facts(bus: Bus) -> dict[str, object]:
+    """How the outbox of this process is."""
+    flusher = bus.flusher
+    return {
+        "depth": flusher.depth,
+        "flushed": flusher.flushed,
+        "dropped": dict(flusher.dropped),
+        "spooled": dict(flusher.spooled),
+        "away": flusher.away,
+        "failures": flusher.failures,
+    }
+
+
+_watch = Watch()
+
+
+def _after_fork() -> None:
+    global _watch  # noqa: PLW0603 - threads do not survive a fork
+    _watch = Watch()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def began(running: Running) -> None:
+    """A task begins in this process."""
+    _watch.began(running)
+
+
+def ended(scope: Scope) -> None:
+    """It has ended."""
+    _watch.ended(scope)
+
+
+def heed(scope: Scope | None, word: TaskProgress) -> None:
+    """A step is told: show it where it is to be shown, and stop here if somebody wants that.
+
+    Raises:
+        OperationCancelled: see ``check_cancelled``.
+    """
+    if scope is None or not scope.watched:
+        return
+    _watch.show(scope, word)
+    if word.state == "running":
+        check_cancelled()

@@ -1,0 +1,64 @@
+"""A word about a task, said once, whichever process says it and however often."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Final
+
+from eventbus.bus import default_bus
+from eventbus.operation import OperationRef, TaskFailed, TaskRetry, TaskRevoked, TaskStarted, TaskSucceeded
+from eventbus.tally import Mark, MarkKind
+from worker_adapter.context.headers import Leaf
+from worker_adapter.settings import TaskWord, WorkerSettings
+
+__all__ = ["AboutTask", "about", "mark", "mark_failed", "mark_started", "say"]
+
+AboutTask = TaskStarted | TaskSucceeded | TaskRetry | TaskFailed | TaskRevoked
+
+_NAME_CHARS: Final = 200
+# Made once: json.dumps makes one for each call that names separators.
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def say(settings: WorkerSettings, operation: OperationRef, leaf: Leaf, word: TaskWord, event: AboutTask) -> None:
+    """Emit a ``task.*`` event, unless the settings keep it back. Of a hidden leaf only what went wrong."""
+    if word not in settings.events or (leaf.hidden and word != "failed"):
+        return
+    # Of a task that runs twice, since its worker died before the acknowledgement, one hears once; so does one of what
+    # both the pool's process and the main process have seen.
+    name = f"{operation.op}\0{leaf.key}\0{event.retries}\0{word}"
+    id_ = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    default_bus().emit(*operation, event, id=id_)
+
+
+def mark(operation: OperationRef, label: str, kind: MarkKind, leaf: Leaf, lease: int = 0) -> None:
+    """Count something that happened to a leaf. A hidden leaf that fails shows: something did go wrong. ``lease`` as in
+    ``Mark``.
+    """
+    hidden = leaf.hidden and kind != "failed"
+    default_bus().mark(operation, Mark(kind, leaf.key, int(leaf.planned), hidden, lease), label=label)
+
+
+def mark_started(operation: OperationRef, label: str, leaf: Leaf, lease: int, late: bool, members: str) -> None:
+    """Count that a leaf runs. ``lease``, ``late`` and ``members`` as in ``Mark``."""
+    begun = Mark("started", leaf.key, int(leaf.planned), leaf.hidden, lease, late, members)
+    default_bus().mark(operation, begun, label=label)
+
+
+def mark_failed(settings: WorkerSettings, operation: OperationRef, label: str, leaf: Leaf, event: TaskFailed) -> None:
+    """Count that a leaf has failed and say so, in one step, unless it had ended: for who cannot know whether it has."""
+    members = ""
+    if "failed" in settings.events:
+        members = f"{about(event.task, event.name, event.retries)},{_members({'error': event.error})}"
+    default_bus().mark(operation, Mark("failed", leaf.key, int(leaf.planned), about=members), label=label)
+
+
+def about(task: str, name: str, retries: int) -> str:
+    """The task, as members of a JSON object: what is told of it if its worker vanishes."""
+    return _members({"task": task, "name": name[:_NAME_CHARS], "retries": retries})
+
+
+def _members(facts: Mapping[str, object]) -> str:
+    return _encode(facts)[1:-1]

@@ -1,0 +1,115 @@
+"""``start_operation``: a canvas becomes something that a person waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Any, Final
+
+from celery.canvas import Signature
+
+from eventbus.bus import Bus, default_bus
+from eventbus.cursor import format_cursor
+from eventbus.errors import TransportError
+from eventbus.ids import event_id
+from eventbus.operation import OperationQueued, OperationRef
+from eventbus.tally import Mark
+from eventbus.topics import check_id, user_channel
+from worker_adapter.context.canvas import Plan, plan
+from worker_adapter.context.headers import Leaf, operation_headers, sayable
+from worker_adapter.context.task_context import Scope, inside
+from worker_adapter.installation import install
+from worker_adapter.lifecycle.task_events import mark
+from worker_adapter.settings import WorkerSettings
+
+__all__ = ["Operation", "astart_operation", "start_operation"]
+
+log = logging.getLogger(__name__)
+
+# Keeps the operation open while its tasks are being published, however fast the workers are.
+_STARTER: Final = Leaf("starter", planned=True, hidden=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An operation that has been started.
+
+    Attributes:
+        id, user, label: as the events name them. total: leaves that the canvas named at the start. cursor: the user's
+        channel before the first event of the operation: a page that connects with it misses nothing.
+            Empty if Redis did not answer; such a page gets the present state.
+        result: what ``apply_async`` returned.
+    """
+
+    id: str
+    user: str
+    label: str
+    total: int
+    cursor: str
+    result: Any
+
+
+def start_operation(flow: Signature, *, user: str, label: str = "", op: str | None = None) -> Operation:
+    """Publish a canvas as one operation of ``user``. Blocks for two round trips to Redis and for the broker.
+
+    Args:
+        flow: any signature or canvas; it is copied, not changed.
+        user: who sees it.
+        label: what to call it on the page; cut at ``label_chars``.
+        op: its id, unless one is to be made.
+
+    Raises:
+        InvalidName: ``user`` or ``op`` is malformed; nothing was sent.
+        TypeError: ``flow`` is no signature, or ``label`` no string; nothing was sent.
+        Exception: whatever the broker's client raises; the operation has then failed, and the page is told.
+
+    Without the bus' Redis nothing is raised: the tasks are published, and what is to be told waits in this process.
+    """
+    operation = OperationRef(check_id(user, "user"), event_id() if op is None else check_id(op, "op"))
+    if not isinstance(flow, Signature):
+        raise TypeError(f"flow must be a signature, not {type(flow).__name__}; pass task.s(…) or a canvas of them")
+    if not isinstance(label, str):
+        raise TypeError(f"label must be a string, not {type(label).__name__}; convert it with str()")
+    settings = install(flow.app).settings
+    label = sayable(label[: settings.label_chars])
+    canvas = plan(flow, operation_headers(operation, label))
+    bus = default_bus()
+    cursor = _cursor(bus, user_channel(user))
+    _announce(bus, operation, label, canvas)
+    if cursor:
+        # A worker that was faster than these marks could end the operation before it began.
+        bus.flush()
+    result = _publish(canvas, operation, label, settings)
+    return Operation(operation.op, user, label, canvas.leaves, cursor, result)
+
+
+async def astart_operation(flow: Signature, *, user: str, label: str = "", op: str | None = None) -> Operation:
+    """``start_operation`` for async code: in a thread, since brokers' clients block."""
+    return await asyncio.to_thread(start_operation, flow, user=user, label=label, op=op)
+
+
+def _cursor(bus: Bus, channel: str) -> str:
+    try:
+        return format_cursor({channel: bus.position(channel)})
+    except TransportError as error:
+        log.warning("an operation starts without a cursor: %s", error)
+        return ""
+
+
+def _announce(bus: Bus, operation: OperationRef, label: str, canvas: Plan) -> None:
+    bus.emit(*operation, OperationQueued(operation=operation.op, label=label, total=canvas.leaves))
+    bus.mark(operation, Mark("plan", planned=canvas.leaves), label=label)
+    mark(operation, label, "published", _STARTER)
+
+
+def _publish(canvas: Plan, operation: OperationRef, label: str, settings: WorkerSettings) -> Any:
+    published, scope = False, Scope(operation, label, settings)
+    try:
+        with inside(scope):
+            result = canvas.flow.apply_async()
+        published = True
+        return result
+    finally:
+        # The error of an eager task is raised here as well; it has been counted where it was.
+        mark(operation, label, "done" if published or scope.failed else "failed", _STARTER)

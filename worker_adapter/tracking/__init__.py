@@ -1,0 +1,1 @@
+"""Progress: loops, files, stages, and how full the bar is."""
