@@ -27,7 +27,7 @@ from bench.redis_server import running_redis
 from bench.ticks import OPERATION, padding, user_name
 from eventbus import BusSettings, Receipt
 from eventbus.bus import Bus
-from eventbus.emission import EmissionBuilder
+from eventbus.events.encoder import EmissionBuilder
 from eventbus.redis.keys import Keys
 from eventbus.redis.resp import pack
 from eventbus.redis.scripts import Script, publish

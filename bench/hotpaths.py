@@ -18,19 +18,19 @@ from typing import Final
 from bench.ticks import NAME, OPERATION, padding, user_name
 from eventbus import BusSettings, Event
 from eventbus.bus import Bus
-from eventbus.cursor import Position
-from eventbus.emission import Emission, EmissionBuilder
 from eventbus.entries import Entry, group
+from eventbus.events.encoder import Emission, EmissionBuilder
+from eventbus.flow.priority_queue import Outbox
 from eventbus.flusher import Flusher
-from eventbus.history import History
 from eventbus.memory import MemoryBroker, MemoryReader, MemorySubscriber
-from eventbus.outbox import Outbox
+from eventbus.protocol.cursor import Position
+from eventbus.protocol.history import History
+from eventbus.protocol.records import join_records, parse_publication
+from eventbus.protocol.recovery import resume
 from eventbus.redis.keys import Keys
 from eventbus.redis.resp import pack
 from eventbus.redis.scripts import publish
-from eventbus.resume import resume
 from eventbus.transport import Write
-from eventbus.wire import join_records, parse_publication
 from webui_adapter.authorise import by_claim
 from webui_adapter.commands import Subscribe
 from webui_adapter.direct import DirectConnection

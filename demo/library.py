@@ -19,8 +19,8 @@ from demo.sources import Refused, installed_text, poisoned_text, save_uploads
 from demo.store import Operation, Source
 from demo.tasks import Shape, app, in_batches, index_path, indexing, one_each, store_of
 from eventbus.errors import TransportError
+from eventbus.operations.state import OperationState
 from eventbus.redis.operations import Operations
-from eventbus.tally import OperationState
 from worker_adapter import start_operation
 
 __all__ = ["Library", "Unavailable"]

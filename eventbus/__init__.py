@@ -11,7 +11,6 @@ from eventbus.bus import (
     default_bus,
     emit,
 )
-from eventbus.emission import Receipt
 from eventbus.errors import (
     DuplicateEventName,
     EventBusError,
@@ -28,8 +27,9 @@ from eventbus.errors import (
     TooManyDeferred,
     Unavailable,
 )
-from eventbus.events import Event
-from eventbus.operations import OperationInfo
+from eventbus.events.encoder import Receipt
+from eventbus.events.event import Event
+from eventbus.operations.store import OperationInfo
 from eventbus.redis.operations import Operations
 from eventbus.settings import BusSettings
 

@@ -11,11 +11,11 @@ from typing import Annotated
 
 import typer
 
-import eventbus.operation  # noqa: F401 - declares the events of an operation's life, which are part of every contract
+import eventbus.operations.events  # noqa: F401 - declares the events of an operation's life, which are part of every contract
 from eventbus import deadletterscli
 from eventbus.errors import EventBusError
-from eventbus.registry import registry
-from eventbus.schema import asyncapi, json_schema, typescript
+from eventbus.events.registry import registry
+from eventbus.events.schema import asyncapi, json_schema, typescript
 
 cli = typer.Typer(add_completion=False, help="Typed events from Celery tasks to browsers.")
 

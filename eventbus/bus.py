@@ -11,17 +11,17 @@ from functools import partial
 from typing import overload
 
 from eventbus.awaiting import Awaiting
-from eventbus.cursor import Position
-from eventbus.emission import Emission, EmissionBuilder, Receipt
 from eventbus.errors import InvalidName, InvalidPayload, NoOperation
-from eventbus.events import Event
+from eventbus.events.encoder import Emission, EmissionBuilder, Receipt
+from eventbus.events.event import Event
 from eventbus.flusher import Flusher, MarkEntry
 from eventbus.memory import MemoryBroker, MemoryPublisher
-from eventbus.operation import OperationRef, current_operation, telling
+from eventbus.operations.events import OperationRef, current_operation, telling
+from eventbus.operations.state import Mark
+from eventbus.protocol.cursor import Position
+from eventbus.protocol.topics import broadcast_topic, channel_of, operation_topic, system_topic
 from eventbus.redis.publisher import RedisPublisher
 from eventbus.settings import BusSettings
-from eventbus.tally import Mark
-from eventbus.topics import broadcast_topic, channel_of, operation_topic, system_topic
 from eventbus.transport import Publisher
 
 __all__ = [

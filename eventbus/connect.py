@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eventbus.letters import Letters
 from eventbus.memory import MemoryBroker, MemoryLetters, MemoryOperations, MemoryReader, MemorySubscriber
-from eventbus.operations import OperationBook
+from eventbus.operations.store import OperationBook
 from eventbus.redis.letters import RedisLetters
 from eventbus.redis.operations import RedisOperations
 from eventbus.redis.probe import RedisProbe

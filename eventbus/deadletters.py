@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from eventbus.errors import InvalidName, InvalidRecord, NoDeadLetter, RateLimited
 from eventbus.letters import DeadLetter, parse_dead
+from eventbus.protocol.topics import check_id, kind_of
 from eventbus.redis import lettercalls
 from eventbus.redis.keys import Keys
 from eventbus.redis.publisher import RedisPublisher
 from eventbus.settings import BusSettings
-from eventbus.topics import check_id, kind_of
 
 __all__ = ["Chosen", "DeadLetters", "Requeued"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from eventbus.bus import Bus, default_bus
-from eventbus.emission import Emission, Receipt
+from eventbus.events.encoder import Emission, Receipt
 
 __all__ = ["Deferred", "defer"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from eventbus.emission import Emission
-from eventbus.policy import Keep
-from eventbus.tally import Mark
+from eventbus.events.encoder import Emission
+from eventbus.operations.state import Mark
+from eventbus.protocol.policy import Keep
 from eventbus.transport import Advance, Request, Telling, Write
 
 __all__ = ["Entry", "MarkEntry", "group"]

@@ -22,9 +22,9 @@ from collections.abc import Callable
 from typing import Final
 
 from eventbus.carrier import Carrier, Load
-from eventbus.emission import Emission
 from eventbus.entries import Entry, MarkEntry
 from eventbus.errors import Unavailable
+from eventbus.events.encoder import Emission
 from eventbus.settings import BusSettings
 from eventbus.stock import Stock
 from eventbus.transport import Publisher

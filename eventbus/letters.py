@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from eventbus.cursor import Position
 from eventbus.errors import InvalidRecord
-from eventbus.wire import Record, parse_record
+from eventbus.protocol.cursor import Position
+from eventbus.protocol.records import Record, parse_record
 
 __all__ = [
     "DeadLetter",

@@ -10,13 +10,13 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from eventbus.cursor import Position
-from eventbus.history import History, Page
 from eventbus.letters import DeathReason, Due, Owed, Standing
 from eventbus.memorybroker import MemoryBroker
-from eventbus.operations import OperationInfo
-from eventbus.tally import OperationState
-from eventbus.topics import check_id, user_channel
+from eventbus.operations.state import OperationState
+from eventbus.operations.store import OperationInfo
+from eventbus.protocol.cursor import Position
+from eventbus.protocol.history import History, Page
+from eventbus.protocol.topics import check_id, user_channel
 from eventbus.transport import Listener, Published, Request
 
 __all__ = [

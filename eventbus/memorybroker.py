@@ -10,17 +10,17 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from eventbus.cursor import BEGINNING, Position
-from eventbus.history import History, LogEntry
 from eventbus.letters import Due, Owed, Standing, read_standing
 from eventbus.memorychannel import MemoryChannel
 from eventbus.memoryoperations import describe, newest
-from eventbus.operation import telling
-from eventbus.operations import OperationInfo
+from eventbus.operations.events import telling
+from eventbus.operations.state import OperationState, Tally
+from eventbus.operations.store import OperationInfo
+from eventbus.protocol.cursor import BEGINNING, Position
+from eventbus.protocol.history import History, LogEntry
+from eventbus.protocol.records import join_records, parse_record
 from eventbus.settings import BusSettings
-from eventbus.tally import OperationState, Tally
 from eventbus.transport import Published, Request, Write
-from eventbus.wire import join_records, parse_record
 
 __all__ = ["Ear", "MemoryBroker"]
 

@@ -7,15 +7,15 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from eventbus.cursor import Position
-from eventbus.emission import Emission, Receipt
+from eventbus.events.encoder import Emission, Receipt
 from eventbus.memoryletters import Lists
-from eventbus.policy import Keep, lane_number
+from eventbus.operations.state import Counts, Tally, Told
+from eventbus.protocol.cursor import Position
+from eventbus.protocol.policy import Keep, lane_number
+from eventbus.protocol.records import routing_header
+from eventbus.protocol.topics import channel_of
 from eventbus.settings import BusSettings
-from eventbus.tally import Counts, Tally, Told
-from eventbus.topics import channel_of
 from eventbus.transport import Telling
-from eventbus.wire import routing_header
 
 __all__ = ["MemoryChannel"]
 

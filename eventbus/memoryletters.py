@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from eventbus.outbox import WEIGHTS
+from eventbus.flow.priority_queue import WEIGHTS
 from eventbus.settings import BusSettings
 
 __all__ = ["Entry", "Lists"]

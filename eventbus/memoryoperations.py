@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from eventbus.operations import OperationInfo, read_info
-from eventbus.tally import OperationState, Tally
+from eventbus.operations.state import OperationState, Tally
+from eventbus.operations.store import OperationInfo, read_info
 
 __all__ = ["describe", "newest"]
 

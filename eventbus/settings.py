@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from eventbus.topics import kind_of
+from eventbus.protocol.topics import kind_of
 
 __all__ = ["BusSettings"]
 

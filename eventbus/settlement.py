@@ -7,10 +7,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from eventbus.emission import Emission
 from eventbus.entries import Entry
 from eventbus.errors import RateLimited, Refused
-from eventbus.outbox import Dropped
+from eventbus.events.encoder import Emission
+from eventbus.flow.priority_queue import Dropped
 from eventbus.transport import Published
 
 __all__ = ["Settlement"]

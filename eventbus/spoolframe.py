@@ -12,9 +12,9 @@ import zlib
 from dataclasses import asdict
 from typing import Any, Final
 
-from eventbus.emission import Emission, Receipt
 from eventbus.entries import Entry, MarkEntry
-from eventbus.tally import Mark
+from eventbus.events.encoder import Emission, Receipt
+from eventbus.operations.state import Mark
 from eventbus.transport import Telling
 
 __all__ = ["HEAD", "Damaged", "frame", "frame_length", "unframe"]

@@ -9,11 +9,11 @@ from itertools import islice
 from typing import Final
 
 from eventbus.entries import Entry
-from eventbus.outbox import Dropped, Outbox
+from eventbus.flow.priority_queue import Dropped, Outbox
+from eventbus.flow.rate_limiter import Throttle
 from eventbus.settings import BusSettings
 from eventbus.settlement import Settlement
 from eventbus.spool import Spool
-from eventbus.throttle import Throttle
 from eventbus.transport import Published
 
 __all__ = ["Stock"]

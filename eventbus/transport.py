@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Protocol, runtime_checkable
 
-from eventbus.cursor import Position
-from eventbus.emission import Emission
-from eventbus.history import History, Page
+from eventbus.events.encoder import Emission
 from eventbus.letters import Standing
-from eventbus.tally import Counts, Mark
+from eventbus.operations.state import Counts, Mark
+from eventbus.protocol.cursor import Position
+from eventbus.protocol.history import History, Page
 
 __all__ = [
     "Advance",

@@ -6,8 +6,8 @@ import random
 from collections import Counter
 from collections.abc import Iterable
 
-from eventbus.cursor import Cursor
-from eventbus.topics import channel_of
+from eventbus.protocol.cursor import Cursor
+from eventbus.protocol.topics import channel_of
 from webui_adapter.admission import Admission
 from webui_adapter.clock import Clock
 from webui_adapter.closecodes import CloseCode

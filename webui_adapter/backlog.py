@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eventbus.outbox import Dropped, Outbox
+from eventbus.flow.priority_queue import Dropped, Outbox
 from webui_adapter.delivery import Delivery
 
 __all__ = ["Backlog", "Hold", "Release"]

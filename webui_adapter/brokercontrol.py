@@ -12,7 +12,7 @@ from kombu.entity import Exchange
 from kombu.messaging import Producer
 from kombu.pidbox import Mailbox
 
-from eventbus.operation import STAMP, OperationRef
+from eventbus.operations.events import STAMP, OperationRef
 from webui_adapter.settings import GatewaySettings
 
 __all__ = ["BrokerControl"]

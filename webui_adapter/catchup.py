@@ -9,11 +9,11 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
 
-from eventbus.cursor import Position
 from eventbus.errors import InvalidRecord, TransportError
-from eventbus.history import History
-from eventbus.resume import resume
-from eventbus.topics import channel_of
+from eventbus.protocol.cursor import Position
+from eventbus.protocol.history import History
+from eventbus.protocol.recovery import resume
+from eventbus.protocol.topics import channel_of
 from eventbus.transport import Subscriber
 from webui_adapter.clock import Clock
 from webui_adapter.closecodes import CloseCode

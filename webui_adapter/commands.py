@@ -7,10 +7,10 @@ import math
 from dataclasses import dataclass
 from typing import Final, cast, get_args
 
-from eventbus.cursor import Cursor, Position, parse_cursor, parse_position
 from eventbus.errors import InvalidCursor, InvalidName
-from eventbus.tally import OperationState
-from eventbus.topics import check_id, check_pattern
+from eventbus.operations.state import OperationState
+from eventbus.protocol.cursor import Cursor, Position, parse_cursor, parse_position
+from eventbus.protocol.topics import check_id, check_pattern
 from webui_adapter.errors import CommandRefused
 
 __all__ = [

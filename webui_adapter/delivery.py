@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eventbus.policy import Keep
-from eventbus.wire import Record
+from eventbus.protocol.policy import Keep
+from eventbus.protocol.records import Record
 from webui_adapter.frames import text_frame
 
 __all__ = ["Batch", "Delivery"]

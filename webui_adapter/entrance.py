@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from eventbus.cursor import Cursor, parse_cursor
 from eventbus.errors import InvalidCursor, InvalidName
-from eventbus.topics import check_pattern
+from eventbus.protocol.cursor import Cursor, parse_cursor
+from eventbus.protocol.topics import check_pattern
 from webui_adapter.errors import HandshakeRefused
 from webui_adapter.gateway import Gateway
 from webui_adapter.origins import origin_allowed

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from eventbus.cursor import Cursor, Position
-from eventbus.resume import Resumption
-from eventbus.topics import channel_of, whole_channel
-from eventbus.wire import Record
+from eventbus.protocol.cursor import Cursor, Position
+from eventbus.protocol.records import Record
+from eventbus.protocol.recovery import Resumption
+from eventbus.protocol.topics import channel_of, whole_channel
 from webui_adapter.clock import Clock
 from webui_adapter.closecodes import CloseCode
 from webui_adapter.commands import Subscribe

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from eventbus.cursor import MAX_CURSOR, Position, format_cursor
+from eventbus.protocol.cursor import MAX_CURSOR, Position, format_cursor
 
 __all__ = ["PING", "PONG_LIMIT", "close_frame", "pong_frame", "sse_comment", "sse_event", "text_frame", "word"]
 

@@ -9,10 +9,10 @@ import socket
 from collections import Counter
 from collections.abc import Iterable
 
-from eventbus.cursor import Cursor
+from eventbus.events.registry import registry
 from eventbus.letters import Letters
-from eventbus.operations import OperationBook
-from eventbus.registry import registry
+from eventbus.operations.store import OperationBook
+from eventbus.protocol.cursor import Cursor
 from eventbus.transport import Probe, Reader, Subscriber
 from webui_adapter.admission import Admission
 from webui_adapter.authentication import Authentication

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from eventbus.cursor import BEGINNING, Position
-from eventbus.history import History
-from eventbus.resume import Resumption, resume
-from eventbus.wire import Publication, Record
+from eventbus.protocol.cursor import BEGINNING, Position
+from eventbus.protocol.history import History
+from eventbus.protocol.records import Publication, Record
+from eventbus.protocol.recovery import Resumption, resume
 from webui_adapter.delivery import Batch, Delivery
 from webui_adapter.outlet import Outlet
 from webui_adapter.session import Session

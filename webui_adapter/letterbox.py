@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 
 from eventbus.errors import InvalidRecord, TransportError, Unavailable
 from eventbus.letters import Letters, Owed
-from eventbus.wire import Record
+from eventbus.protocol.records import Record
 from webui_adapter.clock import Clock
 from webui_adapter.commands import Ack
 from webui_adapter.errors import CommandRefused

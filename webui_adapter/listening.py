@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from eventbus.errors import InvalidRecord
-from eventbus.wire import parse_again, parse_publication
+from eventbus.protocol.records import parse_again, parse_publication
 from webui_adapter.clock import Clock
 from webui_adapter.histogram import Histogram
 from webui_adapter.hub import Hub

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Iterator
 
 from eventbus.bus import Bus
-from eventbus.emission import Emission
-from eventbus.topics import matches
+from eventbus.events.encoder import Emission
+from eventbus.protocol.topics import matches
 from webui_adapter.gateway import Gateway
 from webui_adapter.session import Session
 

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TypeVar
 
 from eventbus.errors import InvalidName, TransportError
-from eventbus.operation import OperationRef
-from eventbus.operations import OperationBook, OperationInfo
-from eventbus.tally import OperationState
+from eventbus.operations.events import OperationRef
+from eventbus.operations.state import OperationState
+from eventbus.operations.store import OperationBook, OperationInfo
 from webui_adapter.brokercontrol import BrokerControl
 from webui_adapter.commands import Cancel, ListOperations, ShowOperation
 from webui_adapter.errors import CommandRefused

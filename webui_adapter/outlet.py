@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from eventbus.cursor import Cursor
+from eventbus.protocol.cursor import Cursor
 from webui_adapter.backlog import Backlog, Hold, Release, Step
 from webui_adapter.clock import Clock
 from webui_adapter.closecodes import CloseCode

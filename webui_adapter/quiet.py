@@ -11,8 +11,8 @@ import logging
 import random
 from collections import Counter
 
-from eventbus.cursor import Position
 from eventbus.errors import TransportError
+from eventbus.protocol.cursor import Position
 from eventbus.transport import Reader
 from webui_adapter.hub import Hub
 from webui_adapter.repairs import Repairs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final, NamedTuple
 
-from eventbus.history import History, Page
+from eventbus.protocol.history import History, Page
 from eventbus.transport import Reader
 from webui_adapter.session import Session
 from webui_adapter.sieve import Sieve

@@ -8,9 +8,9 @@ import random
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from eventbus.cursor import Position
 from eventbus.errors import InvalidRecord, TransportError
-from eventbus.history import History
+from eventbus.protocol.cursor import Position
+from eventbus.protocol.history import History
 from eventbus.transport import Subscriber
 from webui_adapter.clock import Clock
 from webui_adapter.hub import Channel, Hub

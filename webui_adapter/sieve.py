@@ -11,11 +11,11 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from eventbus.errors import InvalidName
-from eventbus.history import History, LogEntry
+from eventbus.events.registry import Registry
 from eventbus.letters import DeathReason
-from eventbus.registry import Registry
-from eventbus.topics import check_id
-from eventbus.wire import Record
+from eventbus.protocol.history import History, LogEntry
+from eventbus.protocol.records import Record
+from eventbus.protocol.topics import check_id
 
 __all__ = ["BURIED_BYTES", "Corpse", "Sieve"]
 

@@ -11,8 +11,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from eventbus.cursor import Cursor, parse_cursor
 from eventbus.errors import InvalidCursor, InvalidName
+from eventbus.protocol.cursor import Cursor, parse_cursor
 from webui_adapter.delivery import Delivery
 from webui_adapter.entrance import reading_of
 from webui_adapter.errors import TokenRefused

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 
-from eventbus.topics import channel_of
+from eventbus.protocol.topics import channel_of
 from webui_adapter.authorise import Authoriser
 from webui_adapter.catchup import CatchUp
 from webui_adapter.commands import Subscribe

@@ -10,7 +10,7 @@ from typing import Final, cast
 import jwt
 
 from eventbus import InvalidName
-from eventbus.topics import check_id
+from eventbus.protocol.topics import check_id
 from webui_adapter.errors import NotConfigured, TokenRefused
 from webui_adapter.settings import GatewaySettings
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 
 from eventbus.letters import Letters
-from eventbus.operations import OperationBook
+from eventbus.operations.store import OperationBook
 from eventbus.redis.letters import RedisLetters
 from eventbus.redis.operations import RedisOperations
 from webui_adapter.brokercontrol import BrokerControl

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from eventbus.cursor import Position
 from eventbus.letters import Owed
-from eventbus.topics import matches
-from eventbus.wire import Record
+from eventbus.protocol.cursor import Position
+from eventbus.protocol.records import Record
+from eventbus.protocol.topics import matches
 from webui_adapter.commands import Subscribe
 
 __all__ = ["View", "covered"]

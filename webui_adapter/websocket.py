@@ -14,7 +14,7 @@ from fastapi import WebSocket
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocketDisconnect
 
-from eventbus.cursor import Cursor
+from eventbus.protocol.cursor import Cursor
 from webui_adapter.delivery import Delivery
 from webui_adapter.entrance import admit
 from webui_adapter.errors import HandshakeRefused

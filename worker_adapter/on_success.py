@@ -6,9 +6,9 @@ import hashlib
 from typing import overload
 
 from eventbus.deferral import defer
-from eventbus.emission import Receipt
-from eventbus.events import Event
-from eventbus.ids import event_id
+from eventbus.events.encoder import Receipt
+from eventbus.events.event import Event
+from eventbus.protocol.ids import event_id
 from worker_adapter.context.task_context import Scope, current_scope
 
 __all__ = ["emit_on_success"]

@@ -10,12 +10,12 @@ from typing import Any, Final
 from celery.canvas import Signature
 
 from eventbus.bus import Bus, default_bus
-from eventbus.cursor import format_cursor
 from eventbus.errors import TransportError
-from eventbus.ids import event_id
-from eventbus.operation import OperationQueued, OperationRef
-from eventbus.tally import Mark
-from eventbus.topics import check_id, user_channel
+from eventbus.operations.events import OperationQueued, OperationRef
+from eventbus.operations.state import Mark
+from eventbus.protocol.cursor import format_cursor
+from eventbus.protocol.ids import event_id
+from eventbus.protocol.topics import check_id, user_channel
 from worker_adapter.context.canvas import Plan, plan
 from worker_adapter.context.headers import Leaf, operation_headers, sayable
 from worker_adapter.context.task_context import Scope, inside

@@ -8,10 +8,10 @@ from django.db import transaction
 
 from eventbus.bus import default_bus
 from eventbus.deferral import defer
-from eventbus.emission import Receipt
 from eventbus.errors import TooManyDeferred
-from eventbus.events import Event
-from eventbus.ids import event_id
+from eventbus.events.encoder import Receipt
+from eventbus.events.event import Event
+from eventbus.protocol.ids import event_id
 
 __all__ = ["emit_on_commit"]
 

@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from eventbus.bus import default_bus
 from eventbus.deferral import Deferred, defer
-from eventbus.emission import Receipt
 from eventbus.errors import TooManyDeferred
-from eventbus.events import Event
-from eventbus.ids import event_id
+from eventbus.events.encoder import Receipt
+from eventbus.events.event import Event
+from eventbus.protocol.ids import event_id
 
 __all__ = ["AnySession", "emit_on_commit"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from eventbus.policy import LANES
+from eventbus.protocol.policy import LANES
 
 __all__ = ["Keys"]
 

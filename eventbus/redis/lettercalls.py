@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
-from eventbus.cursor import Position
 from eventbus.letters import DeathReason, Due, Owed, Sweep
+from eventbus.protocol.cursor import Position
+from eventbus.protocol.records import read_record
 from eventbus.redis.keys import Keys
 from eventbus.redis.resp import Command
 from eventbus.redis.scripts import Argument, Call, channel_script, letter_options, options, script
 from eventbus.settings import BusSettings
-from eventbus.wire import read_record
 
 __all__ = [
     "INDEX_GRACE_MS",

@@ -6,8 +6,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from eventbus.cursor import Position
 from eventbus.letters import DeathReason, Due, Owed, Sweep, Totals
+from eventbus.protocol.cursor import Position
 from eventbus.redis import lettercalls
 from eventbus.redis.keys import Keys
 from eventbus.redis.reader import RedisReader

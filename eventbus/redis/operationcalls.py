@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from eventbus.operations import OperationInfo, read_info
+from eventbus.operations.state import ENDED, Counts, Mark, OperationState
+from eventbus.operations.store import OperationInfo, read_info
 from eventbus.redis.keys import Keys
 from eventbus.redis.resp import Command
 from eventbus.redis.scripts import Argument, Call, channel_script, options, script
 from eventbus.settings import BusSettings
-from eventbus.tally import ENDED, Counts, Mark, OperationState
 from eventbus.transport import Advance, Telling
 
 __all__ = [

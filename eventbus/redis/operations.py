@@ -8,16 +8,16 @@ from types import TracebackType
 from typing import Self
 
 from eventbus.errors import InvalidName
-from eventbus.operation import OperationRef, telling
-from eventbus.operations import OperationInfo
+from eventbus.operations.events import OperationRef, telling
+from eventbus.operations.state import OperationState
+from eventbus.operations.store import OperationInfo
+from eventbus.protocol.topics import check_id, user_channel
 from eventbus.redis import operationcalls
 from eventbus.redis.keys import Keys
 from eventbus.redis.letters import now_ms
 from eventbus.redis.publisher import RedisPublisher
 from eventbus.redis.reader import RedisReader
 from eventbus.settings import BusSettings
-from eventbus.tally import OperationState
-from eventbus.topics import check_id, user_channel
 
 __all__ = ["Operations", "RedisOperations"]
 

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import redis
 
-from eventbus.cursor import Position
 from eventbus.errors import Refused, Unavailable
 from eventbus.letters import Standing, read_standing
+from eventbus.operations.state import Mark
+from eventbus.protocol.cursor import Position
 from eventbus.redis.keys import Keys
 from eventbus.redis.lettercalls import noted
 from eventbus.redis.line import Line
@@ -19,7 +20,6 @@ from eventbus.redis.resp import Command
 from eventbus.redis.runs import Run, lease_of, marks_of, operation_of, runs, tell
 from eventbus.redis.scripts import Call, Script, fresh_epoch, publish, read
 from eventbus.settings import BusSettings
-from eventbus.tally import Mark
 from eventbus.transport import Published, Request, Write
 
 __all__ = ["RedisPublisher", "classify"]

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import TypeVar
 
-from eventbus.cursor import BEGINNING, Position
-from eventbus.history import History, Page
+from eventbus.protocol.cursor import BEGINNING, Position
+from eventbus.protocol.history import History, Page
 from eventbus.redis.keys import Keys
 from eventbus.redis.pipeline import Pipeline, Reply, ScriptUnknown
 from eventbus.redis.scripts import Call, Script, read

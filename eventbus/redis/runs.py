@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-from eventbus.cursor import Position
+from eventbus.operations.state import Mark
+from eventbus.protocol.cursor import Position
 from eventbus.redis.keys import Keys
 from eventbus.redis.operationcalls import advance, decode_counts
 from eventbus.redis.scripts import Call
 from eventbus.settings import BusSettings
-from eventbus.tally import Mark
 from eventbus.transport import Advance, Published, Request
 
 __all__ = ["Run", "lease_of", "marks_of", "operation_of", "runs", "tell"]

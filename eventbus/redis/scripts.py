@@ -14,13 +14,13 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar, cast
 
-from eventbus.cursor import Position
-from eventbus.history import History, LogEntry, Page
+from eventbus.protocol.cursor import Position
+from eventbus.protocol.history import History, LogEntry, Page
+from eventbus.protocol.records import read_record
 from eventbus.redis.keys import Keys
 from eventbus.redis.resp import Command
 from eventbus.settings import BusSettings
 from eventbus.transport import Published, Write
-from eventbus.wire import read_record
 
 __all__ = [
     "Argument",

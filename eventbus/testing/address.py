@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from eventbus.events import Event
+from eventbus.events.event import Event
+from eventbus.protocol.topics import check_pattern, matches
 from eventbus.testing.emitted import Emitted
-from eventbus.topics import check_pattern, matches
 
 __all__ = ["Address"]
 

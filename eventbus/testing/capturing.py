@@ -10,16 +10,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 
 from eventbus.bus import Bus, default_bus, standing_in
-from eventbus.emission import Emission, EmissionBuilder
 from eventbus.entries import Entry, group
-from eventbus.events import Event
+from eventbus.events.encoder import Emission, EmissionBuilder
+from eventbus.events.event import Event
 from eventbus.flusher import Flusher
 from eventbus.memory import MemoryBroker, MemoryPublisher, MemorySubscriber
+from eventbus.protocol.records import parse_publication
 from eventbus.settings import BusSettings
 from eventbus.settlement import Settlement
 from eventbus.testing.emitted import Emitted, emitted_of
 from eventbus.testing.events import Events
-from eventbus.wire import parse_publication
 
 __all__ = ["capture"]
 

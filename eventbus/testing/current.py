@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from eventbus.operation import OperationRef, current_operation
-from eventbus.topics import check_id
+from eventbus.operations.events import OperationRef, current_operation
+from eventbus.protocol.topics import check_id
 
 __all__ = ["operation"]
 

@@ -9,9 +9,9 @@ from typing import Any, Generic, TypeVar, cast
 
 from pydantic import ValidationError
 
-from eventbus.events import Event
-from eventbus.registry import registry
-from eventbus.topics import SYSTEM
+from eventbus.events.event import Event
+from eventbus.events.registry import registry
+from eventbus.protocol.topics import SYSTEM
 
 __all__ = ["Emitted", "UnknownEvent", "emitted_of", "read_event"]
 

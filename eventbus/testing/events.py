@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, overload
 
-from eventbus.events import Event
+from eventbus.events.event import Event
 from eventbus.testing.address import Address
 from eventbus.testing.emitted import Emitted
 from eventbus.testing.like import Like, Pattern, pattern_of

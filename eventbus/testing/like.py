@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeGuard, TypeVar
 
-from eventbus.events import Event
+from eventbus.events.event import Event
 
 __all__ = ["Difference", "Like", "Pattern", "like", "pattern_of"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from eventbus.events import Event
+from eventbus.events.event import Event
 from eventbus.testing.address import Address
 from eventbus.testing.emitted import Emitted, UnknownEvent
 from eventbus.testing.like import Like

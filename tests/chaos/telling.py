@@ -9,7 +9,7 @@ from pathlib import Path
 from celery import Celery
 
 from eventbus import default_bus, emit
-from eventbus.operation import current_operation
+from eventbus.operations.events import current_operation
 from tests.gateway.events import Note
 from worker_adapter import install
 

@@ -9,7 +9,7 @@ import pytest
 
 from eventbus import BusSettings
 from eventbus.connect import connect
-from eventbus.emission import EmissionBuilder
+from eventbus.events.encoder import EmissionBuilder
 from eventbus.memory import MemoryBroker, MemoryPublisher
 from eventbus.redis.publisher import RedisPublisher
 from eventbus.transport import Publisher, Reader, Subscriber

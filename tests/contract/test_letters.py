@@ -9,14 +9,14 @@ import pytest
 import redis
 
 from eventbus import BusSettings, Event, InvalidPayload
-from eventbus.emission import EmissionBuilder
+from eventbus.events.encoder import EmissionBuilder
 from eventbus.letters import parse_dead
+from eventbus.protocol.topics import broadcast_topic, operation_topic
 from eventbus.redis import lettercalls
 from eventbus.redis.keys import Keys
 from eventbus.redis.letters import RedisLetters
 from eventbus.redis.publisher import RedisPublisher
 from eventbus.redis.reader import RedisReader
-from eventbus.topics import broadcast_topic, operation_topic
 from eventbus.transport import Write
 
 USER = "user:ann"

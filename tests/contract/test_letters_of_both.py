@@ -9,9 +9,9 @@ import pytest
 
 from eventbus import Bus, Event, GivenUp, NoPromise
 from eventbus.connect import connect_letters
-from eventbus.cursor import Position
 from eventbus.letters import Letters
 from eventbus.memory import MemoryReader
+from eventbus.protocol.cursor import Position
 from tests.contract.conftest import Ends
 
 USER = "user:ann"

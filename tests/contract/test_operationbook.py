@@ -10,9 +10,9 @@ import pytest
 from eventbus import InvalidName
 from eventbus.connect import connect_operations
 from eventbus.memory import MemoryReader
-from eventbus.operation import telling
-from eventbus.operations import OperationBook, RunningTask
-from eventbus.tally import Mark
+from eventbus.operations.events import telling
+from eventbus.operations.state import Mark
+from eventbus.operations.store import OperationBook, RunningTask
 from eventbus.transport import Advance
 from tests.contract.conftest import Ends
 

@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventbus.memory import MemoryBroker, MemoryPublisher, MemoryReader
-from eventbus.operation import OperationRef, telling
+from eventbus.operations.events import OperationRef, telling
+from eventbus.operations.state import ENDED, Mark, Tally
 from eventbus.redis import operationcalls as calls
 from eventbus.redis.keys import Keys
 from eventbus.redis.operations import Operations, RedisOperations
 from eventbus.redis.publisher import RedisPublisher
 from eventbus.redis.reader import RedisReader
-from eventbus.tally import ENDED, Mark, Tally
 from eventbus.transport import Advance
 
 REF = OperationRef("42", "9")

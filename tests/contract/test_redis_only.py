@@ -8,8 +8,8 @@ import pytest
 import redis
 
 from eventbus import BusSettings, Event
-from eventbus.emission import EmissionBuilder
 from eventbus.errors import Refused, Unavailable
+from eventbus.events.encoder import EmissionBuilder
 from eventbus.redis.keys import Keys
 from eventbus.redis.publisher import RedisPublisher
 from eventbus.redis.reader import RedisReader

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventbus import BusSettings, Event
-from eventbus.emission import EmissionBuilder
-from eventbus.operation import telling
+from eventbus.events.encoder import EmissionBuilder
+from eventbus.operations.events import telling
+from eventbus.operations.state import Mark
 from eventbus.redis.keys import Keys
 from eventbus.redis.publisher import RedisPublisher
 from eventbus.redis.reader import RedisReader
 from eventbus.redis.runs import lease_of, marks_of, runs
-from eventbus.tally import Mark
 from eventbus.transport import Advance, Write
 
 TOPIC = "user:ann:operation:1"

@@ -19,7 +19,7 @@ import pytest
 from redis import Redis
 
 from eventbus import Bus, BusSettings, Event, RateLimited, Unavailable
-from eventbus.emission import EmissionBuilder
+from eventbus.events.encoder import EmissionBuilder
 from eventbus.redis.keys import Keys
 from eventbus.redis.publisher import RedisPublisher
 from eventbus.redis.reader import RedisReader

@@ -12,9 +12,9 @@ import pytest
 from eventbus import BusSettings
 from eventbus.connect import connect_probe
 from eventbus.errors import InvalidRecord, Unavailable
+from eventbus.protocol.records import parse_publication
 from eventbus.redis.keys import Keys
 from eventbus.redis.subscriber import RedisSubscriber, _Connection
-from eventbus.wire import parse_publication
 from tests.conftest import RedisServer
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from eventbus import Event
 from eventbus.memory import MemoryBroker, MemoryPublisher
+from eventbus.protocol.records import parse_publication
 from eventbus.redis.publisher import RedisPublisher
 from eventbus.transport import Write
-from eventbus.wire import parse_publication
 
 
 class Logged(Event, name="contract.logged"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus.breaker import Breaker
+from eventbus.flow.circuit_breaker import Breaker
 
 
 def breaker() -> Breaker:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from eventbus import Bus, BusSettings, Event, InvalidPayload, NoOperation, TooManyDeferred, configure, default_bus
 from eventbus.commit import sqlalchemy as for_sqlalchemy
-from eventbus.operation import OperationRef, current_operation
+from eventbus.operations.events import OperationRef, current_operation
 
 
 class Stored(Event, name="test.stored"):
@@ -212,7 +212,7 @@ def test_an_id_makes_it_idempotent(rows, told):
 
 def test_the_event_is_as_old_as_the_commit(rows, bus, monkeypatch):
     clock = [1_000_000_000]
-    monkeypatch.setattr("eventbus.emission.time.time_ns", lambda: clock[0] * 1_000_000_000)
+    monkeypatch.setattr("eventbus.events.encoder.time.time_ns", lambda: clock[0] * 1_000_000_000)
     with rows.block():
         rows.add(1)
         clock[0] += 3600

@@ -8,7 +8,7 @@ import pytest
 
 from eventbus import Bus, BusSettings, Event, InvalidEmission, InvalidName, InvalidPayload, NoOperation, TooLarge
 from eventbus.memory import MemoryBroker, MemoryReader
-from eventbus.operation import OperationRef, current_operation
+from eventbus.operations.events import OperationRef, current_operation
 
 
 class Note(Event, name="test.note"):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from eventbus import BusSettings, Event
-from eventbus.emission import EmissionBuilder
 from eventbus.entries import group
+from eventbus.events.encoder import EmissionBuilder
 from eventbus.transport import Write
 
 

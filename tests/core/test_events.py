@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from eventbus import DuplicateEventName, Event, InvalidName, InvalidPayload
-from eventbus.registry import registry
+from eventbus.events.registry import registry
 
 
 @pytest.fixture(autouse=True)

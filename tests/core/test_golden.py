@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from eventbus.cursor import format_cursor, parse_cursor
 from eventbus.errors import InvalidCursor, InvalidName, InvalidRecord
-from eventbus.topics import channel_of, check_pattern, check_topic, matches, whole_channel
-from eventbus.wire import parse_publication
+from eventbus.protocol.cursor import format_cursor, parse_cursor
+from eventbus.protocol.records import parse_publication
+from eventbus.protocol.topics import channel_of, check_pattern, check_topic, matches, whole_channel
 
 WIRE = Path(__file__).parents[1] / "wire"
 

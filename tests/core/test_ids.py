@@ -8,8 +8,8 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus.ids import _Sequence, event_id
-from eventbus.topics import check_id
+from eventbus.protocol.ids import _Sequence, event_id
+from eventbus.protocol.topics import check_id
 
 
 def test_an_id_is_a_uuid_of_version_7_and_a_well_formed_name():

@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from eventbus.outbox import Outbox
-from eventbus.policy import Keep
+from eventbus.flow.priority_queue import Outbox
+from eventbus.protocol.policy import Keep
 
 
 @dataclass(frozen=True)

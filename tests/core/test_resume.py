@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventbus.cursor import BEGINNING, Position
-from eventbus.history import History, LogEntry
-from eventbus.resume import Gap, resume
-from eventbus.wire import Record
+from eventbus.protocol.cursor import BEGINNING, Position
+from eventbus.protocol.history import History, LogEntry
+from eventbus.protocol.records import Record
+from eventbus.protocol.recovery import Gap, resume
 
 EPOCH = "aa"
 

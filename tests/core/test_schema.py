@@ -12,8 +12,8 @@ import pytest
 from pydantic import Field
 
 from eventbus import Bus, BusSettings, Event
+from eventbus.events.schema import asyncapi, json_schema, typescript
 from eventbus.memory import MemoryBroker, MemoryReader
-from eventbus.schema import asyncapi, json_schema, typescript
 
 
 class Colour(StrEnum):

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventbus import BusSettings, Event
-from eventbus.emission import Emission, EmissionBuilder
 from eventbus.entries import MarkEntry
-from eventbus.operation import OperationRef, telling
+from eventbus.events.encoder import Emission, EmissionBuilder
+from eventbus.operations.events import OperationRef, telling
+from eventbus.operations.state import Mark
 from eventbus.spoolframe import HEAD, Damaged, frame, frame_length, unframe
-from eventbus.tally import Mark
 
 BUILDER = EmissionBuilder(BusSettings())
 

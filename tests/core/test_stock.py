@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventbus import BusSettings, Event
-from eventbus.cursor import Position
-from eventbus.emission import Emission, EmissionBuilder
+from eventbus.events.encoder import Emission, EmissionBuilder
+from eventbus.protocol.cursor import Position
 from eventbus.stock import Stock
 from eventbus.transport import Published
 

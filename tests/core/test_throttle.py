@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus.policy import Keep
-from eventbus.throttle import Throttle
+from eventbus.flow.rate_limiter import Throttle
+from eventbus.protocol.policy import Keep
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from eventbus.events import Event
+from eventbus.events.event import Event
 
 
 class Note(Event, name="gw.note"):

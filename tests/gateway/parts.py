@@ -6,12 +6,12 @@ import json
 from collections import Counter
 from typing import Any
 
-from eventbus.cursor import Position
-from eventbus.history import History, LogEntry
-from eventbus.policy import Keep
-from eventbus.resume import resume
-from eventbus.topics import channel_of
-from eventbus.wire import Publication, Record
+from eventbus.protocol.cursor import Position
+from eventbus.protocol.history import History, LogEntry
+from eventbus.protocol.policy import Keep
+from eventbus.protocol.records import Publication, Record
+from eventbus.protocol.recovery import resume
+from eventbus.protocol.topics import channel_of
 from tests.gateway.page import Frame, Page
 from webui_adapter.commands import Subscribe
 from webui_adapter.hub import Channel, Hub

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from eventbus.cursor import Position, parse_cursor
-from eventbus.policy import Keep
-from eventbus.resume import resume
-from eventbus.wire import Record
+from eventbus.protocol.cursor import Position, parse_cursor
+from eventbus.protocol.policy import Keep
+from eventbus.protocol.records import Record
+from eventbus.protocol.recovery import resume
 from tests.gateway.page import Page
 from tests.gateway.parts import (
     USER,

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from eventbus.operation import OperationRef
+from eventbus.operations.events import OperationRef
 from tests.gateway.parts import settings
 from webui_adapter.brokercontrol import BrokerControl
 

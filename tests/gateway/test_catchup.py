@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from eventbus.cursor import Position, parse_cursor
-from eventbus.emission import EmissionBuilder
 from eventbus.errors import InvalidRecord, Unavailable
-from eventbus.events import Event
-from eventbus.history import History
-from eventbus.history import Page as Slice
+from eventbus.events.encoder import EmissionBuilder
+from eventbus.events.event import Event
 from eventbus.letters import Owed
 from eventbus.memory import MemoryBroker, MemoryLetters, MemoryReader, MemorySubscriber
+from eventbus.protocol.cursor import Position, parse_cursor
+from eventbus.protocol.history import History
+from eventbus.protocol.history import Page as Slice
 from eventbus.settings import BusSettings
 from eventbus.transport import Write
 from tests.gateway.events import Note, Progress, Promise

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus.cursor import parse_cursor
 from eventbus.errors import InvalidCursor
-from eventbus.topics import MAX_TOPIC, channel_of
+from eventbus.protocol.cursor import parse_cursor
+from eventbus.protocol.topics import MAX_TOPIC, channel_of
 from tests.gateway.parts import ManualClock, frames_of, new_session
 from webui_adapter.commands import (
     Auth,

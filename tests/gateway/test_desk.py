@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from eventbus.operations import OperationInfo
-from eventbus.tally import OperationState
+from eventbus.operations.state import OperationState
+from eventbus.operations.store import OperationInfo
 from tests.gateway.parts import settings
 from webui_adapter import operations
 from webui_adapter.commands import Cancel, ListOperations

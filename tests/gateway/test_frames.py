@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from eventbus.cursor import Position, parse_cursor
-from eventbus.topics import check_id, check_topic
-from eventbus.wire import parse_publication
+from eventbus.protocol.cursor import Position, parse_cursor
+from eventbus.protocol.records import parse_publication
+from eventbus.protocol.topics import check_id, check_topic
 from tests.gateway.parts import EVENT_STREAM, new_session, payloads_of, record
 from webui_adapter.closecodes import CloseCode
 from webui_adapter.delivery import Batch, Delivery

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus.cursor import Position
-from eventbus.resume import resume
-from eventbus.wire import Record
+from eventbus.protocol.cursor import Position
+from eventbus.protocol.records import Record
+from eventbus.protocol.recovery import resume
 from tests.gateway.page import Page
 from tests.gateway.parts import (
     EVENT_STREAM,

@@ -13,12 +13,12 @@ import httpx
 import pytest
 
 from eventbus import Bus, BusSettings
-from eventbus.operation import OperationRef
-from eventbus.operations import OperationInfo
+from eventbus.operations.events import OperationRef
+from eventbus.operations.state import Mark
+from eventbus.operations.store import OperationInfo
 from eventbus.redis.letters import RedisLetters
 from eventbus.redis.operations import Operations, RedisOperations
 from eventbus.redis.reader import RedisReader
-from eventbus.tally import Mark
 from tests.conftest import RedisServer, wait_until
 from tests.gateway.parts import ManualClock
 from tests.gateway.world import GatewayProcess, running, token

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from eventbus import Bus
-from eventbus.cursor import parse_cursor
+from eventbus.protocol.cursor import parse_cursor
 from tests.conftest import wait_until
 from tests.gateway.events import Blip, Note, Progress
 from tests.gateway.page import Page

@@ -8,7 +8,7 @@ from docker.errors import DockerException
 from pytest_celery import REDIS_CONTAINER_TIMEOUT, CeleryBackendCluster, CeleryBrokerCluster, RedisContainer
 from pytest_docker_tools import container, fxtr
 
-from eventbus.operation import OperationSucceeded
+from eventbus.operations.events import OperationSucceeded
 from tests.pytest_celery.shop import index
 from worker_adapter import start_operation
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import chord
 
-from eventbus.operation import OperationQueued, OperationStarted, OperationSucceeded, TaskProgress
+from eventbus.operations.events import OperationQueued, OperationStarted, OperationSucceeded, TaskProgress
 from eventbus.testing import like
 from tests.pytest_celery.shop import hold, index
 from tests.testing.events import Indexed

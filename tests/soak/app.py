@@ -7,7 +7,7 @@ import time
 
 from celery import Celery
 
-from eventbus.operation import current_operation
+from eventbus.operations.events import current_operation
 from tests.soak.ledger import Ledger
 from worker_adapter import OperationCancelled, install, progress
 

@@ -9,7 +9,7 @@ from typing import Self
 
 import redis
 
-from eventbus.wire import parse_publication
+from eventbus.protocol.records import parse_publication
 from tests.soak.oracle import Lost
 
 __all__ = ["Ears"]

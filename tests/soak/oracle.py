@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from eventbus.operations import OperationInfo
-from eventbus.tally import ENDED
+from eventbus.operations.state import ENDED
+from eventbus.operations.store import OperationInfo
 from tests.soak.ledger import Kill, Run
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eventbus.operations import OperationInfo
+from eventbus.operations.store import OperationInfo
 from tests.soak.ledger import Kill, Run
 from tests.soak.oracle import Lost, Truth, faults_of, faults_of_words, has_vanished, truths, unexplained
 

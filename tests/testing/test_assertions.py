@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eventbus import Event, InvalidName, announce, broadcast, emit
-from eventbus.operation import OperationStarted
+from eventbus.operations.events import OperationStarted
 from eventbus.testing import UnknownEvent, capture, like
 from eventbus.testing.emitted import read_event
 from tests.testing.events import Indexed, State, Tagged

@@ -24,8 +24,8 @@ from eventbus import (
     default_bus,
     emit,
 )
-from eventbus.operation import OperationRef, OperationStarted, OperationSucceeded
-from eventbus.tally import Mark
+from eventbus.operations.events import OperationRef, OperationStarted, OperationSucceeded
+from eventbus.operations.state import Mark
 from eventbus.testing import capture, operation
 from tests.testing.events import Indexed, Promise, State, Tagged
 

@@ -12,7 +12,7 @@ USE = """\
 from typing import assert_type
 
 from eventbus.testing import Emitted, Events, capture
-from eventbus.events import Event
+from eventbus.events.event import Event
 from tests.testing.events import Indexed, State
 from webui_adapter.testing import Client
 

@@ -14,7 +14,7 @@ from celery.exceptions import Ignore, Reject
 from celery.signals import before_task_publish
 
 from eventbus import Event, NoOperation, Operations, aemit, default_bus, emit
-from eventbus.operation import current_operation
+from eventbus.operations.events import current_operation
 from worker_adapter import atrack, carry, emit_on_success, install, progress, stages, track
 
 server = os.environ.get("TESTS_REDIS", "redis://127.0.0.1:6379")

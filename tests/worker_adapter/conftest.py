@@ -16,7 +16,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from eventbus import Bus, BusSettings, configure, default_bus  # noqa: E402
-from eventbus.operation import OperationRef, current_operation  # noqa: E402
+from eventbus.operations.events import OperationRef, current_operation  # noqa: E402
 from tests.conftest import wait_until  # noqa: E402
 from tests.worker_adapter import app as celery_application  # noqa: E402
 from tests.worker_adapter.rabbit import Rabbit  # noqa: E402

@@ -5,7 +5,7 @@ from celery import Celery, chain, chord, group
 from celery.exceptions import Retry
 
 from eventbus import Event, NoOperation, emit
-from eventbus.operation import OperationFailed, OperationSucceeded, TaskFailed, TaskProgress, current_operation
+from eventbus.operations.events import OperationFailed, OperationSucceeded, TaskFailed, TaskProgress, current_operation
 from eventbus.testing import operation
 from worker_adapter import WorkerSettings, install, start_operation, track
 from worker_adapter.testing import eager

@@ -8,7 +8,7 @@ from celery import Celery
 from celery.exceptions import Ignore, Reject
 
 from eventbus import Bus, BusSettings, InvalidPayload, NoOperation, TooManyDeferred, configure, default_bus, emit
-from eventbus.operation import OperationRef
+from eventbus.operations.events import OperationRef
 from tests.worker_adapter import app as a
 from tests.worker_adapter.listening import END, Listening
 from worker_adapter import WorkerSettings, carry, emit_on_success, install, start_operation

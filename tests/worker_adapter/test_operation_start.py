@@ -9,8 +9,8 @@ import pytest
 from celery import Celery, chain, chord, group
 
 from eventbus import Bus, BusSettings, InvalidName, configure, default_bus
-from eventbus.cursor import parse_cursor
-from eventbus.operation import current_operation
+from eventbus.operations.events import current_operation
+from eventbus.protocol.cursor import parse_cursor
 from tests.conftest import free_port
 from tests.worker_adapter import app as a
 from tests.worker_adapter.listening import END, Listening, logged

@@ -6,7 +6,7 @@ import pytest
 from celery import Celery, chord, signals
 
 from eventbus import InvalidName, NoOperation, emit
-from eventbus.operation import (
+from eventbus.operations.events import (
     OperationFailed,
     OperationQueued,
     OperationStarted,

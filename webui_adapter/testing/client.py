@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from eventbus.events import Event
+from eventbus.events.event import Event
 from eventbus.testing.address import Address
 from eventbus.testing.emitted import Emitted, emitted_of
 from eventbus.testing.events import Events

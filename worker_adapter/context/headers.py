@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from eventbus.errors import InvalidName
-from eventbus.operation import STAMP, OperationRef
+from eventbus.operations.events import STAMP, OperationRef
 
 __all__ = [
     "HERE",
@@ -60,7 +60,7 @@ class Leaf:
 
     Attributes:
         key: its name within the operation, the same through retries and redelivery.
-        planned, hidden: as in ``eventbus.tally.Mark``.
+        planned, hidden: as in ``eventbus.operations.state.Mark``.
     """
 
     key: str

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final
 
-from eventbus.operation import OperationRef, current_operation
+from eventbus.operations.events import OperationRef, current_operation
 from worker_adapter.context.deferred_events import Announcements
 from worker_adapter.context.headers import Leaf
 from worker_adapter.settings import WorkerSettings

@@ -22,7 +22,7 @@ from celery.worker import state as worker_state
 
 from eventbus.bus import default_bus
 from eventbus.errors import TransportError
-from eventbus.operation import STAMP, OperationRef
+from eventbus.operations.events import STAMP, OperationRef
 from eventbus.redis.operations import Operations
 from eventbus.redis.outboxes import Outboxes
 from worker_adapter.installation import Installation, installation_of

@@ -11,7 +11,7 @@ from celery.exceptions import Ignore
 
 from eventbus.bus import Bus
 from eventbus.errors import TransportError
-from eventbus.operation import OperationRef, current_operation
+from eventbus.operations.events import OperationRef, current_operation
 from eventbus.redis.operations import Operations
 
 __all__ = ["Cancelled", "OperationCancelled", "Stamps", "ask", "check_cancelled", "known"]

@@ -17,7 +17,15 @@ from celery import states
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker import state as worker_state
 
-from eventbus.operation import STAMP, OperationRef, RevokedReason, TaskFailed, TaskRetry, TaskRevoked, TaskSucceeded
+from eventbus.operations.events import (
+    STAMP,
+    OperationRef,
+    RevokedReason,
+    TaskFailed,
+    TaskRetry,
+    TaskRevoked,
+    TaskSucceeded,
+)
 from worker_adapter.context.error_text import error_text, of_retry
 from worker_adapter.context.headers import HERE, NEVER, Leaf, leaf_of, read_here, read_operation
 from worker_adapter.context.task_context import Scope, current_scope, inside

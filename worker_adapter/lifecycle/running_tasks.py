@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from eventbus.bus import Bus, default_bus
 from eventbus.errors import TransportError
-from eventbus.operation import OperationRef, TaskProgress
+from eventbus.operations.events import OperationRef, TaskProgress
 from eventbus.redis.operations import Operations
 from eventbus.redis.outboxes import Outboxes
 from worker_adapter.context.task_context import Scope

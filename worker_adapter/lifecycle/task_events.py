@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from eventbus.bus import default_bus
-from eventbus.operation import OperationRef, TaskFailed, TaskRetry, TaskRevoked, TaskStarted, TaskSucceeded
-from eventbus.tally import Mark, MarkKind
+from eventbus.operations.events import OperationRef, TaskFailed, TaskRetry, TaskRevoked, TaskStarted, TaskSucceeded
+from eventbus.operations.state import Mark, MarkKind
 from worker_adapter.context.headers import Leaf
 from worker_adapter.settings import TaskWord, WorkerSettings
 

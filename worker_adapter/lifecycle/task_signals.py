@@ -19,9 +19,9 @@ from celery import Task, states
 from celery.exceptions import Reject, Retry
 
 from eventbus.bus import default_bus
-from eventbus.ids import event_id
-from eventbus.operation import TaskFailed, TaskRetry, TaskRevoked, TaskStarted, TaskSucceeded, current_operation
-from eventbus.tally import MarkKind
+from eventbus.operations.events import TaskFailed, TaskRetry, TaskRevoked, TaskStarted, TaskSucceeded, current_operation
+from eventbus.operations.state import MarkKind
+from eventbus.protocol.ids import event_id
 from worker_adapter.context.error_text import error_text
 from worker_adapter.context.headers import (
     HERE,

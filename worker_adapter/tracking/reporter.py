@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from celery.exceptions import Ignore, Retry, SoftTimeLimitExceeded
 
 from eventbus.bus import default_bus
-from eventbus.operation import OperationRef, TaskProgress, current_operation
+from eventbus.operations.events import OperationRef, TaskProgress, current_operation
 from worker_adapter.context.headers import sayable
 from worker_adapter.context.task_context import Scope, current_scope
 from worker_adapter.lifecycle.cancellation import OperationCancelled

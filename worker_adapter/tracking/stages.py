@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from eventbus.errors import InvalidStage
-from eventbus.operation import TaskPart
+from eventbus.operations.events import TaskPart
 from worker_adapter.tracking.files import Readable, Reading
 from worker_adapter.tracking.fractions import Shares, known, share_of, time_left
 from worker_adapter.tracking.rate import Pace

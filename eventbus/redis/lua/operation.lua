@@ -1,4 +1,4 @@
--- operation: what the verbs of an operation share; put between channel and the verb. The rules are those of eventbus/tally.py:
+-- operation: what the verbs of an operation share; put between channel and the verb. The rules are those of eventbus/operations/state.py:
 -- one step counts and tells, so that no worker can tell an older count after a newer one, and nobody can die between the
 -- last leaf and the word that it was the last.
 --

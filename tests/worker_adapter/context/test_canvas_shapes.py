@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from celery import chain, chord, group
 
-from eventbus.cursor import parse_cursor
+from eventbus.protocol.cursor import parse_cursor
 from tests.worker_adapter import app as a
 from tests.worker_adapter.conftest import publishing_to
 from tests.worker_adapter.listening import END, Listening, logged

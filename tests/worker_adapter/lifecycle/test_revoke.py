@@ -8,8 +8,8 @@ import pytest
 from celery import Celery
 
 from eventbus import Bus, BusSettings
-from eventbus.operation import STAMP, OperationRef
-from eventbus.tally import Mark
+from eventbus.operations.events import STAMP, OperationRef
+from eventbus.operations.state import Mark
 from tests.conftest import free_port, wait_until
 from tests.gateway.world import running, token
 

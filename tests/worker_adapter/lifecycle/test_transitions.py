@@ -5,8 +5,8 @@ import json
 import pytest
 
 from eventbus import Bus, BusSettings
-from eventbus.operation import OperationRef
-from eventbus.tally import Mark
+from eventbus.operations.events import OperationRef
+from eventbus.operations.state import Mark
 from tests.worker_adapter.listening import history
 
 STARTER = Mark("published", "starter", planned=1, hidden=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, Protocol, TypeVar
 
-from eventbus.policy import Keep
+from eventbus.protocol.policy import Keep
 
 __all__ = ["DropReason", "Dropped", "Outbox", "Waiting"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from eventbus.errors import InvalidCursor, InvalidName
-from eventbus.topics import channel_of, whole_channel
+from eventbus.protocol.topics import channel_of, whole_channel
 
 __all__ = ["BEGINNING", "MAX_CURSOR", "Cursor", "Position", "format_cursor", "parse_cursor", "parse_position"]
 

@@ -10,12 +10,12 @@ from typing import Literal, Protocol
 from pydantic_core import PydanticSerializationError
 
 from eventbus.errors import InvalidPayload, NoPromise, TooLarge
-from eventbus.events import Event
-from eventbus.ids import event_id
-from eventbus.policy import Keep, Policy, lane_number
+from eventbus.events.event import Event
+from eventbus.protocol.ids import event_id
+from eventbus.protocol.policy import Keep, Policy, lane_number
+from eventbus.protocol.records import routing_header
+from eventbus.protocol.topics import channel_of, check_id, kind_of
 from eventbus.settings import BusSettings
-from eventbus.topics import channel_of, check_id, kind_of
-from eventbus.wire import routing_header
 
 __all__ = ["Emission", "EmissionBuilder", "Fate", "Receipt"]
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from eventbus.cursor import Position
-from eventbus.history import History
-from eventbus.wire import Record
+from eventbus.protocol.cursor import Position
+from eventbus.protocol.history import History
+from eventbus.protocol.records import Record
 
 __all__ = ["Gap", "GapReason", "Resumption", "resume"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from eventbus.tally import ENDED, OperationState
+from eventbus.operations.state import ENDED, OperationState
 
 __all__ = ["OperationBook", "OperationInfo", "RunningTask", "read_info"]
 

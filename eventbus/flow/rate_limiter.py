@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Generic, Protocol, TypeVar
 
-from eventbus.policy import Keep
+from eventbus.protocol.policy import Keep
 
 __all__ = ["Throttle", "Throttled"]
 

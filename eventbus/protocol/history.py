@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eventbus.cursor import Position
-from eventbus.wire import Record
+from eventbus.protocol.cursor import Position
+from eventbus.protocol.records import Record
 
 __all__ = ["History", "LogEntry", "Page"]
 

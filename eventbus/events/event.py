@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Final
 from pydantic import BaseModel, ConfigDict
 
 from eventbus.errors import InvalidName, InvalidPayload
-from eventbus.policy import Deliver, Keep, Lane, Policy
-from eventbus.registry import registry
+from eventbus.events.registry import registry
+from eventbus.protocol.policy import Deliver, Keep, Lane, Policy
 
 __all__ = ["MAX_TYPE", "Event"]
 

@@ -6,10 +6,10 @@ import time
 from contextvars import ContextVar
 from typing import Final, Literal, NamedTuple
 
-from eventbus.events import Event
-from eventbus.ids import event_id
-from eventbus.tally import OperationState
-from eventbus.topics import operation_topic
+from eventbus.events.event import Event
+from eventbus.operations.state import OperationState
+from eventbus.protocol.ids import event_id
+from eventbus.protocol.topics import operation_topic
 from eventbus.transport import Telling
 
 __all__ = [

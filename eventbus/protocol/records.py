@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from eventbus.errors import InvalidRecord
-from eventbus.policy import LANES, Keep
+from eventbus.protocol.policy import LANES, Keep
 
 __all__ = [
     "NO_KEY",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from eventbus.errors import DuplicateEventName
 
 if TYPE_CHECKING:
-    from eventbus.events import Event
+    from eventbus.events.event import Event
 
 __all__ = ["Registry", "registry"]
 

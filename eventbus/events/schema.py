@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from eventbus.events import Event
+from eventbus.events.event import Event
 
 __all__ = ["asyncapi", "json_schema", "typescript"]
 

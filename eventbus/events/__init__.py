@@ -1,0 +1,1 @@
+"""Event classes, their registry, their JSON encoding, and the exported schemas."""

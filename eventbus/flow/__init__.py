@@ -1,0 +1,1 @@
+"""Flow control: priority queue, rate limiter, circuit breaker. Pure."""
