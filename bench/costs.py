@@ -26,12 +26,12 @@ from bench.contenders.ours import Tick
 from bench.redis_server import running_redis
 from bench.ticks import OPERATION, padding, user_name
 from eventbus import BusSettings, Receipt
+from eventbus.backends.ports import Write
+from eventbus.backends.redis.connections.resp import pack
+from eventbus.backends.redis.scripts.keys import Keys
+from eventbus.backends.redis.scripts.script import Script, publish
 from eventbus.bus import Bus
 from eventbus.events.encoder import EmissionBuilder
-from eventbus.redis.keys import Keys
-from eventbus.redis.resp import pack
-from eventbus.redis.scripts import Script, publish
-from eventbus.transport import Write
 
 __all__ = ["main"]
 

@@ -17,20 +17,20 @@ from typing import Final
 
 from bench.ticks import NAME, OPERATION, padding, user_name
 from eventbus import BusSettings, Event
+from eventbus.backends.memory.adapters import MemoryBroker, MemoryReader, MemorySubscriber
+from eventbus.backends.ports import Write
+from eventbus.backends.redis.connections.resp import pack
+from eventbus.backends.redis.scripts.keys import Keys
+from eventbus.backends.redis.scripts.script import publish
 from eventbus.bus import Bus
 from eventbus.entries import Entry, group
 from eventbus.events.encoder import Emission, EmissionBuilder
 from eventbus.flow.priority_queue import Outbox
 from eventbus.flusher import Flusher
-from eventbus.memory import MemoryBroker, MemoryReader, MemorySubscriber
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.history import History
 from eventbus.protocol.records import join_records, parse_publication
 from eventbus.protocol.recovery import resume
-from eventbus.redis.keys import Keys
-from eventbus.redis.resp import pack
-from eventbus.redis.scripts import publish
-from eventbus.transport import Write
 from webui_adapter.authorise import by_claim
 from webui_adapter.commands import Subscribe
 from webui_adapter.direct import DirectConnection

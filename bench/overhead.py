@@ -28,7 +28,7 @@ from celery import Celery, group
 from bench.processes import Child, cpu_of
 from bench.redis_server import running_redis
 from eventbus import BusSettings
-from eventbus.redis.line import Line
+from eventbus.backends.redis.connections.blocking import Line
 from worker_adapter import install, start_operation
 
 __all__ = ["app", "plain"]

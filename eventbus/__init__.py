@@ -1,5 +1,6 @@
 """Typed events from Celery tasks to the browsers that wait for them: what both ends share."""
 
+from eventbus.backends.redis.operation_store import Operations
 from eventbus.bus import (
     Bus,
     aannounce,
@@ -30,7 +31,6 @@ from eventbus.errors import (
 from eventbus.events.encoder import Receipt
 from eventbus.events.event import Event
 from eventbus.operations.store import OperationInfo
-from eventbus.redis.operations import Operations
 from eventbus.settings import BusSettings
 
 __all__ = [

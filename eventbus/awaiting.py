@@ -10,8 +10,8 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 
+from eventbus.backends.ports import Publisher
 from eventbus.errors import GivenUp, Unavailable
-from eventbus.transport import Publisher
 
 __all__ = ["Awaiting"]
 

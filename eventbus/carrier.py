@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from eventbus.backends.ports import HastyPublisher, Published, Publisher, Request
 from eventbus.entries import Entry, group
 from eventbus.errors import EventBusError, Unavailable
 from eventbus.flow.circuit_breaker import Breaker
 from eventbus.settings import BusSettings
 from eventbus.stock import Stock
-from eventbus.transport import HastyPublisher, Published, Publisher, Request
 
 __all__ = ["Carrier", "Load"]
 

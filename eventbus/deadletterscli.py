@@ -16,9 +16,9 @@ from typing import Annotated, NoReturn, TypeVar
 import typer
 from pydantic import ValidationError
 
-from eventbus.deadletters import Chosen, DeadLetters
+from eventbus.backends.pending import DeadLetter
+from eventbus.backends.redis.dead_letter_client import Chosen, DeadLetters
 from eventbus.errors import EventBusError, NoDeadLetter, RateLimited, TransportError
-from eventbus.letters import DeadLetter
 
 __all__ = ["cli"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from eventbus.backends.ports import Advance, Request, Telling, Write
 from eventbus.events.encoder import Emission
 from eventbus.operations.state import Mark
 from eventbus.protocol.policy import Keep
-from eventbus.transport import Advance, Request, Telling, Write
 
 __all__ = ["Entry", "MarkEntry", "group"]
 

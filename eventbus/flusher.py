@@ -21,13 +21,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+from eventbus.backends.ports import Publisher
 from eventbus.carrier import Carrier, Load
 from eventbus.entries import Entry, MarkEntry
 from eventbus.errors import Unavailable
 from eventbus.events.encoder import Emission
 from eventbus.settings import BusSettings
 from eventbus.stock import Stock
-from eventbus.transport import Publisher
 
 __all__ = ["Flusher", "MarkEntry"]
 

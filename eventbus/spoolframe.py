@@ -12,10 +12,10 @@ import zlib
 from dataclasses import asdict
 from typing import Any, Final
 
+from eventbus.backends.ports import Telling
 from eventbus.entries import Entry, MarkEntry
 from eventbus.events.encoder import Emission, Receipt
 from eventbus.operations.state import Mark
-from eventbus.transport import Telling
 
 __all__ = ["HEAD", "Damaged", "frame", "frame_length", "unframe"]
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
+from eventbus.backends.ports import Published
 from eventbus.entries import Entry
 from eventbus.flow.priority_queue import Dropped, Outbox
 from eventbus.flow.rate_limiter import Throttle
 from eventbus.settings import BusSettings
 from eventbus.settlement import Settlement
 from eventbus.spool import Spool
-from eventbus.transport import Published
 
 __all__ = ["Stock"]
 

@@ -11,9 +11,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse
 
-from eventbus.deadletters import Chosen, DeadLetters
+from eventbus.backends.pending import DeadLetter
+from eventbus.backends.redis.dead_letter_client import Chosen, DeadLetters
 from eventbus.errors import EventBusError, InvalidEmission, NoDeadLetter, RateLimited, TransportError
-from eventbus.letters import DeadLetter
 from eventbus.settings import BusSettings
 from webui_adapter.errors import CommandRefused
 from webui_adapter.gateway import Gateway

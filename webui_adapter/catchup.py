@@ -9,12 +9,12 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
 
+from eventbus.backends.ports import Subscriber
 from eventbus.errors import InvalidRecord, TransportError
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.history import History
 from eventbus.protocol.recovery import resume
 from eventbus.protocol.topics import channel_of
-from eventbus.transport import Subscriber
 from webui_adapter.clock import Clock
 from webui_adapter.closecodes import CloseCode
 from webui_adapter.commands import Subscribe

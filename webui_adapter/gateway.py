@@ -9,11 +9,11 @@ import socket
 from collections import Counter
 from collections.abc import Iterable
 
+from eventbus.backends.pending import Letters
+from eventbus.backends.ports import Probe, Reader, Subscriber
 from eventbus.events.registry import registry
-from eventbus.letters import Letters
 from eventbus.operations.store import OperationBook
 from eventbus.protocol.cursor import Cursor
-from eventbus.transport import Probe, Reader, Subscriber
 from webui_adapter.admission import Admission
 from webui_adapter.authentication import Authentication
 from webui_adapter.authorise import Authoriser

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections import Counter
 
+from eventbus.backends.redis.operation_store import RedisOperations
 from eventbus.errors import Refused
-from eventbus.redis.operations import RedisOperations
 from webui_adapter.clock import Clock
 from webui_adapter.grace import Grace
 

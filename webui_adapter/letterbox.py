@@ -1,6 +1,6 @@
 """What users are owed, as far as this gateway has to know: who has to be given what, and when to send it again.
 
-Redis decides (``letters.lua``); here is kept which ids to ask it about. Knowing too many costs a question.
+Redis decides (``_pending.lua``); here is kept which ids to ask it about. Knowing too many costs a question.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 
+from eventbus.backends.pending import Letters, Owed
 from eventbus.errors import InvalidRecord, TransportError, Unavailable
-from eventbus.letters import Letters, Owed
 from eventbus.protocol.records import Record
 from webui_adapter.clock import Clock
 from webui_adapter.commands import Ack

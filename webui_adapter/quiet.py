@@ -11,9 +11,9 @@ import logging
 import random
 from collections import Counter
 
+from eventbus.backends.ports import Reader
 from eventbus.errors import TransportError
 from eventbus.protocol.cursor import Position
-from eventbus.transport import Reader
 from webui_adapter.hub import Hub
 from webui_adapter.repairs import Repairs
 from webui_adapter.settings import GatewaySettings

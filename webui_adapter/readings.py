@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final, NamedTuple
 
+from eventbus.backends.ports import Reader
 from eventbus.protocol.history import History, Page
-from eventbus.transport import Reader
 from webui_adapter.session import Session
 from webui_adapter.sieve import Sieve
 from webui_adapter.view import View

@@ -8,10 +8,10 @@ import random
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from eventbus.backends.ports import Subscriber
 from eventbus.errors import InvalidRecord, TransportError
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.history import History
-from eventbus.transport import Subscriber
 from webui_adapter.clock import Clock
 from webui_adapter.hub import Channel, Hub
 from webui_adapter.letterbox import Letterbox

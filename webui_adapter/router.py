@@ -10,9 +10,9 @@ from typing import Final
 from fastapi import APIRouter, FastAPI, Request, Response, WebSocket
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse
 
+from eventbus.backends.factory import connect, connect_letters, connect_operations, connect_probe
+from eventbus.backends.memory.adapters import MemoryBroker
 from eventbus.bus import Bus, default_bus
-from eventbus.connect import connect, connect_letters, connect_operations, connect_probe
-from eventbus.memory import MemoryBroker
 from eventbus.settings import BusSettings
 from eventbus.spool import spool_folder
 from webui_adapter.admin import admin_routes

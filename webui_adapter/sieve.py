@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from eventbus.backends.pending import DeathReason
 from eventbus.errors import InvalidName
 from eventbus.events.registry import Registry
-from eventbus.letters import DeathReason
 from eventbus.protocol.history import History, LogEntry
 from eventbus.protocol.records import Record
 from eventbus.protocol.topics import check_id

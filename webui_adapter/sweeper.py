@@ -9,9 +9,9 @@ import asyncio
 import logging
 from collections import Counter
 
+from eventbus.backends.pending import Totals
+from eventbus.backends.redis.pending_store import RedisLetters
 from eventbus.errors import TransportError
-from eventbus.letters import Totals
-from eventbus.redis.letters import RedisLetters
 from webui_adapter.leases import LeaseSweep
 
 __all__ = ["Sweeper"]

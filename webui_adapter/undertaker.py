@@ -8,8 +8,8 @@ import logging
 from collections import Counter, deque
 from collections.abc import Iterable
 
+from eventbus.backends.pending import Letters
 from eventbus.errors import Refused, TransportError
-from eventbus.letters import Letters
 from webui_adapter.sieve import Corpse
 from webui_adapter.spill import Spill
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Coroutine
 
-from eventbus.letters import Letters
+from eventbus.backends.pending import Letters
+from eventbus.backends.redis.operation_store import RedisOperations
+from eventbus.backends.redis.pending_store import RedisLetters
 from eventbus.operations.store import OperationBook
-from eventbus.redis.letters import RedisLetters
-from eventbus.redis.operations import RedisOperations
 from webui_adapter.brokercontrol import BrokerControl
 from webui_adapter.clock import Clock
 from webui_adapter.leases import LeaseSweep

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from eventbus.letters import Owed
+from eventbus.backends.pending import Owed
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.records import Record
 from eventbus.protocol.topics import matches

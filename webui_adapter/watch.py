@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
+from eventbus.backends.ports import Probe, Subscriber
 from eventbus.errors import TransportError
-from eventbus.transport import Probe, Subscriber
 from webui_adapter.condition import Condition, Trouble
 from webui_adapter.repairs import Repairs
 from webui_adapter.settings import GatewaySettings

@@ -17,10 +17,10 @@ import redis
 from bench.contenders.contract import Emission
 from bench.contenders.ours import OURS
 from bench.ticks import NAME, OPERATION, padding
+from eventbus.backends.redis.connections.resp import pack
+from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.protocol.records import join_records, routing_header
 from eventbus.protocol.topics import operation_topic, user_channel
-from eventbus.redis.keys import Keys
-from eventbus.redis.resp import pack
 
 __all__ = ["OURS_FED"]
 

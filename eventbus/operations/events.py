@@ -6,11 +6,11 @@ import time
 from contextvars import ContextVar
 from typing import Final, Literal, NamedTuple
 
+from eventbus.backends.ports import Telling
 from eventbus.events.event import Event
 from eventbus.operations.state import OperationState
 from eventbus.protocol.ids import event_id
 from eventbus.protocol.topics import operation_topic
-from eventbus.transport import Telling
 
 __all__ = [
     "STAMP",

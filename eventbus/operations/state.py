@@ -1,6 +1,6 @@
 """Counting an operation: leaves of a canvas published, run and ended, each once, in whatever order one hears of them.
 
-``operation.lua`` and its verbs do the same atomically in Redis; the contract tests hold the two against each other.
+``_operation.lua`` and its verbs do the same atomically in Redis; the contract tests hold the two against each other.
 
 A leaf is one task of the canvas. It is *planned* if the canvas named it at the start, else *dynamic* and raises the
 total; a *hidden* one (Celery's own ``celery.*`` tasks, the starter itself) keeps the operation open but is not counted.
@@ -90,7 +90,7 @@ class Tally:
     """State of one operation, fed with marks. Times are milliseconds since 1970, 0 for never.
 
     Attributes:
-        leaves: key -> one letter, as in ``operation.lua``: p published, r runs, R runs and would come again, l lost,
+        leaves: key -> one letter, as in ``_operation.lua``: p published, r runs, R runs and would come again, l lost,
             e ended before its publication was heard of, b both.
         leases: key -> when to look at it; under the empty key: until when something is awaited.
         about: key -> the task that runs.

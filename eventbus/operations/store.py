@@ -58,7 +58,7 @@ class OperationInfo:
 def read_info(
     channel: str, operation: str, fields: Mapping[str, str], running: Mapping[str, str]
 ) -> OperationInfo | None:
-    """An operation from its hash and its running leaves (``operation.lua``); None where there is no hash."""
+    """An operation from its hash and its running leaves (``_operation.lua``); None where there is no hash."""
     if "state" not in fields:
         return None
 

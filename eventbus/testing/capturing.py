@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 
+from eventbus.backends.memory.adapters import MemoryBroker, MemoryPublisher, MemorySubscriber
 from eventbus.bus import Bus, default_bus, standing_in
 from eventbus.entries import Entry, group
 from eventbus.events.encoder import Emission, EmissionBuilder
 from eventbus.events.event import Event
 from eventbus.flusher import Flusher
-from eventbus.memory import MemoryBroker, MemoryPublisher, MemorySubscriber
 from eventbus.protocol.records import parse_publication
 from eventbus.settings import BusSettings
 from eventbus.settlement import Settlement

@@ -19,10 +19,10 @@ from demo.sources import installed_text
 from demo.stack import Stack
 from demo.store import Document, Store
 from eventbus import BusSettings
+from eventbus.backends.redis.operation_store import Operations
+from eventbus.backends.redis.reader import RedisReader
 from eventbus.operations.store import OperationInfo
 from eventbus.protocol.topics import operation_topic, user_channel
-from eventbus.redis.operations import Operations
-from eventbus.redis.reader import RedisReader
 
 SECONDS = 20
 

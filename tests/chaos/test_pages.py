@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 
 from eventbus import Bus, BusSettings
-from eventbus.deadletters import Chosen, DeadLetters
+from eventbus.backends.redis.dead_letter_client import Chosen, DeadLetters
 from tests.chaos.people import Emitter, Watcher
 from tests.conftest import RedisServer
 from tests.gateway.events import Alarm, Blip, Crumb, Note, Promise

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Awaitable, Callable
 
 from eventbus import Bus
-from eventbus.redis.keys import Keys
+from eventbus.backends.redis.scripts.keys import Keys
 from tests.chaos.people import Emitter, Watcher
 from tests.conftest import RedisServer
 from tests.gateway.world import GatewayProcess, eventually

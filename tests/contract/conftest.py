@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import pytest
 
 from eventbus import BusSettings
-from eventbus.connect import connect
+from eventbus.backends.factory import connect
+from eventbus.backends.memory.adapters import MemoryBroker, MemoryPublisher
+from eventbus.backends.ports import Publisher, Reader, Subscriber
+from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.events.encoder import EmissionBuilder
-from eventbus.memory import MemoryBroker, MemoryPublisher
-from eventbus.redis.publisher import RedisPublisher
-from eventbus.transport import Publisher, Reader, Subscriber
 
 
 @dataclass

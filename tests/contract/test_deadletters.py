@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 from eventbus import BusSettings, Event, InvalidName, RateLimited
 from eventbus.__main__ import cli
-from eventbus.deadletters import Chosen, DeadLetters
+from eventbus.backends.redis.dead_letter_client import Chosen, DeadLetters
+from eventbus.backends.redis.pending_store import now_ms
+from eventbus.backends.redis.publisher import RedisPublisher
+from eventbus.backends.redis.scripts.keys import Keys
+from eventbus.backends.redis.scripts.pending import INDEX_GRACE_MS
 from eventbus.errors import NoDeadLetter
-from eventbus.redis.keys import Keys
-from eventbus.redis.lettercalls import INDEX_GRACE_MS
-from eventbus.redis.letters import now_ms
-from eventbus.redis.publisher import RedisPublisher
 from tests.conftest import RedisServer
 from tests.contract.test_letters import Ordinary, Post
 

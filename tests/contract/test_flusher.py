@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from eventbus import Bus, BusSettings, Event
+from eventbus.backends.memory.adapters import MemoryBroker, MemoryPublisher
+from eventbus.backends.redis.reader import RedisReader
 from eventbus.events.encoder import EmissionBuilder
 from eventbus.flusher import Flusher
-from eventbus.memory import MemoryBroker, MemoryPublisher
 from eventbus.protocol.topics import operation_topic
-from eventbus.redis.reader import RedisReader
 from tests.conftest import wait_until
 
 

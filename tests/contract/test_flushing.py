@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import pytest
 
 from eventbus import Bus, BusSettings, Event
-from eventbus.redis.publisher import RedisPublisher
-from eventbus.redis.reader import RedisReader
+from eventbus.backends.redis.publisher import RedisPublisher
+from eventbus.backends.redis.reader import RedisReader
 from tests.conftest import wait_until
 
 

@@ -9,15 +9,14 @@ import pytest
 import redis
 
 from eventbus import BusSettings, Event, InvalidPayload
+from eventbus.backends.pending import parse_dead
+from eventbus.backends.ports import Write
+from eventbus.backends.redis.pending_store import RedisLetters
+from eventbus.backends.redis.publisher import RedisPublisher
+from eventbus.backends.redis.reader import RedisReader
+from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.events.encoder import EmissionBuilder
-from eventbus.letters import parse_dead
 from eventbus.protocol.topics import broadcast_topic, operation_topic
-from eventbus.redis import lettercalls
-from eventbus.redis.keys import Keys
-from eventbus.redis.letters import RedisLetters
-from eventbus.redis.publisher import RedisPublisher
-from eventbus.redis.reader import RedisReader
-from eventbus.transport import Write
 
 USER = "user:ann"
 
@@ -186,7 +185,7 @@ async def test_lists_live_as_long_as_what_is_in_them(strict_post: Post) -> None:
     post.emit(*(Lasting(n=n) for n in range(3)))
     (id_,) = post.dead()
     post.redis.delete(*channel, *post.keys.letters(USER)[:4])
-    await post.reader.run(lettercalls.requeue(post.settings, post.keys, USER, [id_]))
+    await post.reader.run(pending_calls.requeue(post.settings, post.keys, USER, [id_]))
     assert post.pending() == {id_}
     assert post.redis.ttl(pending) >= week, "requeued"
 

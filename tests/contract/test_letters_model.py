@@ -18,8 +18,8 @@ from hypothesis.stateful import (
 )
 
 from eventbus import BusSettings
-from eventbus.letters import parse_dead
-from eventbus.redis import lettercalls
+from eventbus.backends.pending import parse_dead
+from eventbus.backends.redis.scripts import pending as pending_calls
 from tests.contract.test_letters import USER, Minor, Ordinary, Post, Urgent
 
 LIMIT = 4
@@ -124,7 +124,7 @@ class Lists(RuleBasedStateMachine):
     def requeue(self, data: st.DataObject) -> None:
         id_ = data.draw(st.sampled_from(sorted(self.dead)))
         lane = self._lane_of_dead(id_)
-        call = lettercalls.requeue(self.post.settings, self.post.keys, USER, [id_, id_])
+        call = pending_calls.requeue(self.post.settings, self.post.keys, USER, [id_, id_])
         places = self.post.publisher.run(call)
         assert places[0] > 0
         assert places[1] == 0, "twice is as good as once"
@@ -135,7 +135,7 @@ class Lists(RuleBasedStateMachine):
     @rule(data=st.data())
     def purge(self, data: st.DataObject) -> None:
         id_ = data.draw(st.sampled_from(sorted(self.dead)))
-        assert self.post.publisher.run(lettercalls.purge(self.post.settings, self.post.keys, USER, [id_])) == 1
+        assert self.post.publisher.run(pending_calls.purge(self.post.settings, self.post.keys, USER, [id_])) == 1
         self.dead.discard(id_)
         self.purged.add(id_)
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from eventbus import Bus, Event, GivenUp, NoPromise
-from eventbus.connect import connect_letters
-from eventbus.letters import Letters
-from eventbus.memory import MemoryReader
+from eventbus.backends.factory import connect_letters
+from eventbus.backends.memory.adapters import MemoryReader
+from eventbus.backends.pending import Letters
 from eventbus.protocol.cursor import Position
 from tests.contract.conftest import Ends
 

@@ -9,9 +9,9 @@ import pytest
 import redis
 
 from eventbus import BusSettings
-from eventbus.redis import line as module
-from eventbus.redis.line import Line
-from eventbus.redis.scripts import fresh_epoch
+from eventbus.backends.redis.connections import blocking as module
+from eventbus.backends.redis.connections.blocking import Line
+from eventbus.backends.redis.scripts.script import fresh_epoch
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from eventbus import InvalidName
-from eventbus.connect import connect_operations
-from eventbus.memory import MemoryReader
+from eventbus.backends.factory import connect_operations
+from eventbus.backends.memory.adapters import MemoryReader
+from eventbus.backends.ports import Advance
 from eventbus.operations.events import telling
 from eventbus.operations.state import Mark
 from eventbus.operations.store import OperationBook, RunningTask
-from eventbus.transport import Advance
 from tests.contract.conftest import Ends
 
 

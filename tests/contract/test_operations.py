@@ -9,15 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventbus.memory import MemoryBroker, MemoryPublisher, MemoryReader
+from eventbus.backends.memory.adapters import MemoryBroker, MemoryPublisher, MemoryReader
+from eventbus.backends.ports import Advance
+from eventbus.backends.redis.operation_store import Operations, RedisOperations
+from eventbus.backends.redis.publisher import RedisPublisher
+from eventbus.backends.redis.reader import RedisReader
+from eventbus.backends.redis.scripts import operations as calls
+from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.operations.events import OperationRef, telling
 from eventbus.operations.state import ENDED, Mark, Tally
-from eventbus.redis import operationcalls as calls
-from eventbus.redis.keys import Keys
-from eventbus.redis.operations import Operations, RedisOperations
-from eventbus.redis.publisher import RedisPublisher
-from eventbus.redis.reader import RedisReader
-from eventbus.transport import Advance
 
 REF = OperationRef("42", "9")
 

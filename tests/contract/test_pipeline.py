@@ -13,10 +13,10 @@ import pytest
 import uvloop
 
 from eventbus import BusSettings
+from eventbus.backends.redis.connections.pipeline import Pipeline, ScriptUnknown, refusal_of
+from eventbus.backends.redis.reader import RedisReader
+from eventbus.backends.redis.scripts.script import Call, Script
 from eventbus.errors import Refused, Unavailable
-from eventbus.redis.pipeline import Pipeline, ScriptUnknown, refusal_of
-from eventbus.redis.reader import RedisReader
-from eventbus.redis.scripts import Call, Script
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import pytest
 import redis
 
 from eventbus import BusSettings, Event
+from eventbus.backends.ports import Write
+from eventbus.backends.redis.publisher import RedisPublisher
+from eventbus.backends.redis.reader import RedisReader
+from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.errors import Refused, Unavailable
 from eventbus.events.encoder import EmissionBuilder
-from eventbus.redis.keys import Keys
-from eventbus.redis.publisher import RedisPublisher
-from eventbus.redis.reader import RedisReader
-from eventbus.transport import Write
 
 
 class Kept(Event, name="redis.kept"):

@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventbus import BusSettings, Event
+from eventbus.backends.ports import Advance, Write
+from eventbus.backends.redis.publisher import RedisPublisher
+from eventbus.backends.redis.reader import RedisReader
+from eventbus.backends.redis.scripts.keys import Keys
+from eventbus.backends.redis.scripts.operation_batches import lease_of, marks_of, runs
 from eventbus.events.encoder import EmissionBuilder
 from eventbus.operations.events import telling
 from eventbus.operations.state import Mark
-from eventbus.redis.keys import Keys
-from eventbus.redis.publisher import RedisPublisher
-from eventbus.redis.reader import RedisReader
-from eventbus.redis.runs import lease_of, marks_of, runs
-from eventbus.transport import Advance, Write
 
 TOPIC = "user:ann:operation:1"
 BUILDER = EmissionBuilder(BusSettings())

@@ -19,10 +19,10 @@ import pytest
 from redis import Redis
 
 from eventbus import Bus, BusSettings, Event, RateLimited, Unavailable
+from eventbus.backends.redis.publisher import RedisPublisher
+from eventbus.backends.redis.reader import RedisReader
+from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.events.encoder import EmissionBuilder
-from eventbus.redis.keys import Keys
-from eventbus.redis.publisher import RedisPublisher
-from eventbus.redis.reader import RedisReader
 from eventbus.spool import Spool, spool_folder
 from tests.conftest import RedisServer, wait_until
 
@@ -129,7 +129,7 @@ _CRASHING = """
 import sys
 from pathlib import Path
 from eventbus import Bus, BusSettings, Unavailable
-from eventbus.redis.publisher import RedisPublisher
+from eventbus.backends.redis.publisher import RedisPublisher
 from tests.contract.test_spool import Step
 def cut(self, requests):
     raise Unavailable("this process does not come back to Redis")

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from eventbus import BusSettings
-from eventbus.connect import connect_probe
+from eventbus.backends.factory import connect_probe
+from eventbus.backends.redis.scripts.keys import Keys
+from eventbus.backends.redis.subscriber import RedisSubscriber, _Connection
 from eventbus.errors import InvalidRecord, Unavailable
 from eventbus.protocol.records import parse_publication
-from eventbus.redis.keys import Keys
-from eventbus.redis.subscriber import RedisSubscriber, _Connection
 from tests.conftest import RedisServer
 
 

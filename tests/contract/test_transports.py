@@ -8,10 +8,10 @@ import json
 import pytest
 
 from eventbus import Event
-from eventbus.memory import MemoryBroker, MemoryPublisher
+from eventbus.backends.memory.adapters import MemoryBroker, MemoryPublisher
+from eventbus.backends.ports import Write
+from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.protocol.records import parse_publication
-from eventbus.redis.publisher import RedisPublisher
-from eventbus.transport import Write
 
 
 class Logged(Event, name="contract.logged"):

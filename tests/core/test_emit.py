@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from eventbus import Bus, BusSettings, Event, InvalidEmission, InvalidName, InvalidPayload, NoOperation, TooLarge
-from eventbus.memory import MemoryBroker, MemoryReader
+from eventbus.backends.memory.adapters import MemoryBroker, MemoryReader
 from eventbus.operations.events import OperationRef, current_operation
 
 

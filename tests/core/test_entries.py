@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from eventbus import BusSettings, Event
+from eventbus.backends.ports import Write
 from eventbus.entries import group
 from eventbus.events.encoder import EmissionBuilder
-from eventbus.transport import Write
 
 
 class Fact(Event, name="entries.fact"):

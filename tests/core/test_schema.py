@@ -12,8 +12,8 @@ import pytest
 from pydantic import Field
 
 from eventbus import Bus, BusSettings, Event
+from eventbus.backends.memory.adapters import MemoryBroker, MemoryReader
 from eventbus.events.schema import asyncapi, json_schema, typescript
-from eventbus.memory import MemoryBroker, MemoryReader
 
 
 class Colour(StrEnum):

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventbus import BusSettings, Event
+from eventbus.backends.ports import Published
 from eventbus.events.encoder import Emission, EmissionBuilder
 from eventbus.protocol.cursor import Position
 from eventbus.stock import Stock
-from eventbus.transport import Published
 
 
 class Step(Event, name="stock.step"):

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from eventbus.redis.resp import pack
+from eventbus.backends.redis.connections.resp import pack
 from tests.conftest import RedisServer
 
 HEAD = b"*3\r\n$7\r\nmessage\r\n"

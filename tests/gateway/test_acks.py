@@ -10,10 +10,10 @@ import pytest
 import redis
 
 from eventbus import Bus, BusSettings
-from eventbus.letters import parse_dead
-from eventbus.redis.keys import Keys
-from eventbus.redis.letters import RedisLetters
-from eventbus.redis.reader import RedisReader
+from eventbus.backends.pending import parse_dead
+from eventbus.backends.redis.pending_store import RedisLetters
+from eventbus.backends.redis.reader import RedisReader
+from eventbus.backends.redis.scripts.keys import Keys
 from tests.conftest import RedisServer, wait_until
 from tests.gateway.events import Errand, Note, Promise, Summons
 from tests.gateway.page import Page

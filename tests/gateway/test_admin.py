@@ -9,8 +9,8 @@ import httpx
 import pytest
 import redis
 
-from eventbus.deadletters import Chosen, DeadLetters
-from eventbus.redis.keys import Keys
+from eventbus.backends.redis.dead_letter_client import Chosen, DeadLetters
+from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.settings import BusSettings
 from tests.gateway.events import Promise
 from tests.gateway.world import ORIGIN, GatewayProcess, eventually, page, token

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
+from eventbus.backends.memory.adapters import MemoryBroker, MemoryLetters, MemoryReader, MemorySubscriber
+from eventbus.backends.pending import Owed
+from eventbus.backends.ports import Write
 from eventbus.errors import InvalidRecord, Unavailable
 from eventbus.events.encoder import EmissionBuilder
 from eventbus.events.event import Event
-from eventbus.letters import Owed
-from eventbus.memory import MemoryBroker, MemoryLetters, MemoryReader, MemorySubscriber
 from eventbus.protocol.cursor import Position, parse_cursor
 from eventbus.protocol.history import History
 from eventbus.protocol.history import Page as Slice
 from eventbus.settings import BusSettings
-from eventbus.transport import Write
 from tests.gateway.events import Note, Progress, Promise
 from tests.gateway.page import Page
 from tests.gateway.parts import payloads_of, settings

@@ -13,12 +13,12 @@ import httpx
 import pytest
 
 from eventbus import Bus, BusSettings
+from eventbus.backends.redis.operation_store import Operations, RedisOperations
+from eventbus.backends.redis.pending_store import RedisLetters
+from eventbus.backends.redis.reader import RedisReader
 from eventbus.operations.events import OperationRef
 from eventbus.operations.state import Mark
 from eventbus.operations.store import OperationInfo
-from eventbus.redis.letters import RedisLetters
-from eventbus.redis.operations import Operations, RedisOperations
-from eventbus.redis.reader import RedisReader
 from tests.conftest import RedisServer, wait_until
 from tests.gateway.parts import ManualClock
 from tests.gateway.world import GatewayProcess, running, token

@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI, WebSocket
 
 from eventbus import Bus
-from eventbus.memory import MemoryBroker
+from eventbus.backends.memory.adapters import MemoryBroker
 from tests.conftest import free_port, wait_until
 from tests.gateway.events import Alarm, Note, Progress
 from tests.gateway.test_operations import started

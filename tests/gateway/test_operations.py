@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from eventbus import Bus, BusSettings
+from eventbus.backends.redis.operation_store import Operations
 from eventbus.operations.events import OperationRef
 from eventbus.operations.state import Mark
-from eventbus.redis.operations import Operations
 from tests.gateway.test_sse import curl, settled
 from tests.gateway.world import ORIGIN, GatewayProcess, eventually, page, running, token
 

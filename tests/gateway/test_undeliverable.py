@@ -16,15 +16,15 @@ import pytest
 import redis
 
 from eventbus import Bus, BusSettings
-from eventbus.deadletters import Chosen, DeadLetters
+from eventbus.backends.redis.dead_letter_client import Chosen, DeadLetters
+from eventbus.backends.redis.pending_store import RedisLetters
+from eventbus.backends.redis.reader import RedisReader
+from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.errors import Refused, TransportError
 from eventbus.events.registry import registry
 from eventbus.protocol.history import History, LogEntry
 from eventbus.protocol.records import Record, parse_record, read_record
 from eventbus.protocol.topics import check_id
-from eventbus.redis.keys import Keys
-from eventbus.redis.letters import RedisLetters
-from eventbus.redis.reader import RedisReader
 from tests.conftest import RedisServer
 from tests.gateway.events import Note, Promise
 from tests.gateway.parts import USER, history, record

@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from eventbus import BusSettings, configure, default_bus
-from eventbus.redis.operations import Operations
+from eventbus.backends.redis.operation_store import Operations
 from tests.conftest import RedisServer
 from tests.gateway.world import GatewayProcess
 from tests.soak import app as a

@@ -5,10 +5,10 @@ import threading
 
 import worker_adapter.lifecycle.bootstep  # noqa: F401 - what a worker's main process has imported before it forks
 from eventbus import BusSettings, configure
+from eventbus.backends.redis.operation_store import Operations
+from eventbus.backends.redis.worker_status import Outboxes
 from eventbus.operations.events import OperationQueued, OperationRef
 from eventbus.operations.state import Mark
-from eventbus.redis.operations import Operations
-from eventbus.redis.outboxes import Outboxes
 
 OPERATION = OperationRef("ann", "imports")
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import redis
 
 from eventbus import BusSettings
+from eventbus.backends.redis.reader import RedisReader
+from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.protocol.records import parse_publication
-from eventbus.redis.keys import Keys
-from eventbus.redis.reader import RedisReader
 
 END = ("operation.succeeded", "operation.failed", "operation.cancelled")
 

@@ -20,11 +20,11 @@ from typing import Any, Final
 from celery import bootsteps
 from celery.worker import state as worker_state
 
+from eventbus.backends.redis.operation_store import Operations
+from eventbus.backends.redis.worker_status import Outboxes
 from eventbus.bus import default_bus
 from eventbus.errors import TransportError
 from eventbus.operations.events import STAMP, OperationRef
-from eventbus.redis.operations import Operations
-from eventbus.redis.outboxes import Outboxes
 from worker_adapter.installation import Installation, installation_of
 from worker_adapter.lifecycle import task_events
 from worker_adapter.lifecycle.cancellation import Stamps, known

@@ -9,10 +9,10 @@ from typing import Final
 
 from celery.exceptions import Ignore
 
+from eventbus.backends.redis.operation_store import Operations
 from eventbus.bus import Bus
 from eventbus.errors import TransportError
 from eventbus.operations.events import OperationRef, current_operation
-from eventbus.redis.operations import Operations
 
 __all__ = ["Cancelled", "OperationCancelled", "Stamps", "ask", "check_cancelled", "known"]
 

@@ -13,11 +13,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from eventbus.backends.redis.operation_store import Operations
+from eventbus.backends.redis.worker_status import Outboxes
 from eventbus.bus import Bus, default_bus
 from eventbus.errors import TransportError
 from eventbus.operations.events import OperationRef, TaskProgress
-from eventbus.redis.operations import Operations
-from eventbus.redis.outboxes import Outboxes
 from worker_adapter.context.task_context import Scope
 from worker_adapter.lifecycle.cancellation import check_cancelled, known
 

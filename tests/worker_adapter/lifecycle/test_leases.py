@@ -13,10 +13,10 @@ import redis
 from celery import chord
 
 from eventbus import BusSettings
-from eventbus.redis.keys import Keys
-from eventbus.redis.operations import Operations, RedisOperations
-from eventbus.redis.publisher import RedisPublisher
-from eventbus.redis.reader import RedisReader
+from eventbus.backends.redis.operation_store import Operations, RedisOperations
+from eventbus.backends.redis.publisher import RedisPublisher
+from eventbus.backends.redis.reader import RedisReader
+from eventbus.backends.redis.scripts.keys import Keys
 from tests.conftest import wait_until
 from tests.worker_adapter import lives as a
 from tests.worker_adapter.conftest import ROOT, check_log, publishing_to

@@ -1,0 +1,1 @@
+"""Where events are kept and carried: the ports, the in-process backend, Redis."""

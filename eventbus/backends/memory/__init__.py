@@ -1,0 +1,1 @@
+"""The in-process backend, for tests and single processes."""

@@ -1,0 +1,173 @@
+"""The in-process transport: the same three ports without a server, for tests and for a process of its own.
+
+Its broker keeps what Redis would keep, by the same rules (the contract tests hold the two against each other), and
+forgets it with the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from eventbus.backends.memory.broker import MemoryBroker
+from eventbus.backends.pending import DeathReason, Due, Owed, Standing
+from eventbus.backends.ports import Listener, Published, Request
+from eventbus.operations.state import OperationState
+from eventbus.operations.store import OperationInfo
+from eventbus.protocol.cursor import Position
+from eventbus.protocol.history import History, Page
+from eventbus.protocol.topics import check_id, user_channel
+
+__all__ = [
+    "MemoryBroker",
+    "MemoryLetters",
+    "MemoryOperations",
+    "MemoryPublisher",
+    "MemoryReader",
+    "MemorySubscriber",
+]
+
+
+class MemoryPublisher:
+    """``Publisher`` over a broker in this process."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+
+    def publish(self, requests: Sequence[Request]) -> list[Published | Exception]:
+        """See ``Publisher``."""
+        return [self._broker.carry_out(request) for request in requests]
+
+    def position(self, channel: str) -> Position:
+        """See ``Publisher``."""
+        return self._broker.read(channel, None).position
+
+    def standing(self, channel: str, id_: str) -> tuple[Standing, str]:
+        """See ``Publisher``."""
+        return self._broker.standing(channel, id_)
+
+    def close(self) -> None:
+        """See ``Publisher``."""
+
+
+class MemoryReader:
+    """``Reader`` over a broker in this process."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+
+    async def read(self, channel: str, after: int | None, page: Page | None = None) -> History:
+        """See ``Reader``."""
+        history = self._broker.read(channel, after)
+        return history if page is None else _first_page(history, page)
+
+    async def positions(self, channels: Sequence[str]) -> list[Position]:
+        """See ``Reader``."""
+        return [self._broker.read(channel, None).position for channel in channels]
+
+    async def aclose(self) -> None:
+        """See ``Reader``."""
+
+
+def _first_page(history: History, page: Page) -> History:
+    size, log = page.bytes, []
+    for entry in history.log[: page.entries]:
+        if size <= 0:
+            break
+        log.append(entry)
+        # As it is kept: with its header.
+        size -= entry.record.size
+    return replace(history, log=log, more=len(log) < len(history.log))
+
+
+class MemoryLetters:
+    """``Letters`` over a broker in this process."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+
+    async def owed(self, channel: str) -> Owed:
+        """See ``Letters``."""
+        return self._broker.owed(channel)
+
+    async def ack(self, channel: str, ids: Sequence[str]) -> int:
+        """See ``Letters``."""
+        return self._broker.ack(channel, ids)
+
+    async def ack_upto(self, channel: str, position: Position) -> int:
+        """See ``Letters``."""
+        return self._broker.ack_upto(channel, position)
+
+    async def again(self, channel: str, ids: Sequence[str]) -> Due:
+        """See ``Letters``."""
+        return self._broker.again(channel, ids)
+
+    async def bury(self, channel: str, id: str, reason: DeathReason, content: bytes) -> bool:
+        """See ``Letters``."""
+        return self._broker.bury(channel, id, reason, content)
+
+
+class MemoryOperations:
+    """``OperationBook`` over a broker in this process."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+
+    async def of(self, user: str, limit: int, states: Sequence[OperationState] = ()) -> Sequence[OperationInfo]:
+        """See ``OperationBook``."""
+        return self._broker.operations(user_channel(user), limit, states)
+
+    async def get(self, user: str, op: str) -> OperationInfo | None:
+        """See ``OperationBook``."""
+        return self._broker.operation(user_channel(user), check_id(op, "op"))
+
+    async def cancel(self, user: str, op: str) -> OperationInfo | None:
+        """See ``OperationBook``."""
+        self._broker.cancel(user_channel(user), check_id(op, "op"))
+        return await self.get(user, op)
+
+
+class MemorySubscriber:
+    """``Subscriber`` over a broker in this process."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+        self._channels: set[str] = set()
+        self._listener: Listener | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def start(self, listener: Listener) -> None:
+        """See ``Subscriber``."""
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        listener.restored()
+
+    async def subscribe(self, channel: str) -> None:
+        """See ``Subscriber``."""
+        self._channels.add(channel)
+        self._broker.listen(channel, self, on=True)
+
+    def unsubscribe(self, channel: str) -> None:
+        """See ``Subscriber``."""
+        self._channels.discard(channel)
+        self._broker.listen(channel, self, on=False)
+
+    def reconnect(self, reason: str) -> None:
+        """See ``Subscriber``: there is no connection."""
+
+    async def aclose(self) -> None:
+        """See ``Subscriber``."""
+        for channel in list(self._channels):
+            self.unsubscribe(channel)
+        self._loop = None
+
+    def deliver(self, channel: str, payload: bytes) -> None:
+        """Called by the broker, in the publisher's thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._hand_over, channel, payload)
+
+    def _hand_over(self, channel: str, payload: bytes) -> None:
+        if self._listener is not None and channel in self._channels:
+            self._listener.received(channel, payload)
+            self._listener.turn_ended()

@@ -1,0 +1,1 @@
+"""Connections to Redis: blocking, pipelined, and the protocol's bytes."""

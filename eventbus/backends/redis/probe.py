@@ -1,0 +1,63 @@
+"""How Redis is, asked on a connection of its own: does it publish, and does it take writes?"""
+
+from __future__ import annotations
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from eventbus.backends.redis.publisher import classify
+from eventbus.backends.redis.scripts.keys import Keys
+from eventbus.settings import BusSettings
+
+__all__ = ["RedisProbe"]
+
+_LIFE_MS = 60_000
+_REASONS = {
+    redis.exceptions.OutOfMemoryError: "it is out of memory",
+    redis.exceptions.ReadOnlyError: "it is a replica",
+}
+_CODES = {"MISCONF": "it cannot save its data", "NOREPLICAS": "it has too few replicas"}
+
+
+class RedisProbe:
+    """``Probe`` over one connection: those that read history may all be busy, and that is no illness."""
+
+    def __init__(self, settings: BusSettings) -> None:
+        self._keys = Keys(settings.key_prefix)
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            settings.redis_url,
+            protocol=2,
+            max_connections=1,
+            timeout=settings.socket_timeout,
+            socket_connect_timeout=settings.connect_timeout,
+            socket_timeout=settings.socket_timeout,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._client = redis.asyncio.Redis(connection_pool=pool)
+
+    async def beat(self, text: str, instance: str) -> str | None:
+        """See ``Probe``. A server without memory refuses to write, and goes on publishing."""
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.publish(self._keys.echo, text)
+        pipeline.set(self._keys.probe(instance), text, px=_LIFE_MS)
+        try:
+            published, written = await pipeline.execute(raise_on_error=False)
+        except (redis.RedisError, OSError) as error:
+            raise classify(error) from error
+        if isinstance(published, redis.RedisError):
+            raise classify(published)
+        return _why_refused(written) if isinstance(written, redis.RedisError) else None
+
+    async def aclose(self) -> None:
+        """See ``Probe``."""
+        await self._client.aclose()
+        await self._client.connection_pool.disconnect()
+
+
+def _why_refused(error: redis.RedisError) -> str:
+    """In words for a person who looks at a page: the same ones as long as the reason is the same."""
+    text = str(error)
+    said = next((reason for kind, reason in _REASONS.items() if isinstance(error, kind)), None)
+    return said or _CODES.get(text.partition(" ")[0]) or text[:100]

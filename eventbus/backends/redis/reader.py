@@ -1,0 +1,71 @@
+"""Reading history from an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TypeVar
+
+from eventbus.backends.redis.connections.pipeline import Pipeline, Reply, ScriptUnknown
+from eventbus.backends.redis.scripts.keys import Keys
+from eventbus.backends.redis.scripts.script import Call, Script, read
+from eventbus.protocol.cursor import BEGINNING, Position
+from eventbus.protocol.history import History, Page
+from eventbus.settings import BusSettings
+
+__all__ = ["RedisReader"]
+
+R = TypeVar("R")
+
+
+class RedisReader:
+    """One connection for all calls: those of one turn of the event loop go out together.
+
+    ``most_waiting``: calls that may wait for their answers at once.
+    """
+
+    def __init__(self, settings: BusSettings, *, most_waiting: int = 20_000) -> None:
+        self._keys = Keys(settings.key_prefix)
+        self._pipeline = Pipeline(settings, most_waiting=most_waiting)
+        self._loading: dict[str, asyncio.Future[Reply]] = {}
+
+    async def read(self, channel: str, after: int | None, page: Page | None = None) -> History:
+        """See ``Reader``."""
+        return await self.run(read(self._keys, channel, after, page))
+
+    async def positions(self, channels: Sequence[str]) -> list[Position]:
+        """See ``Reader``."""
+        states = (self._keys.channel(channel)[0] for channel in channels)
+        replies = await self._pipeline.execute_all([("HMGET", state, "epoch", "offset") for state in states])
+        return [Position(epoch.decode(), int(offset)) if epoch else BEGINNING for epoch, offset in replies]
+
+    async def run(self, call: Call[R]) -> R:
+        """Run a script. Raises Unavailable or Refused."""
+        try:
+            reply = await self._pipeline.execute(call.command)
+        except ScriptUnknown:
+            await self._load(call.script)
+            reply = await self._pipeline.execute(call.command)
+        return call.decode(reply)
+
+    async def _load(self, script: Script) -> None:
+        """Give the server a script, once for all calls that have found it missing."""
+        loading = self._loading.get(script.sha)
+        if loading is None:
+            loading = asyncio.ensure_future(self._pipeline.execute(("SCRIPT", "LOAD", script.source)))
+            self._loading[script.sha] = loading
+            loading.add_done_callback(lambda done: self._loaded(script, done))
+        await asyncio.shield(loading)
+
+    def _loaded(self, script: Script, done: asyncio.Future[Reply]) -> None:
+        del self._loading[script.sha]
+        if not done.cancelled():
+            done.exception()  # whoever waits is told; nobody waiting is no fault
+
+    async def execute(self, *command: str | bytes | int) -> Reply:
+        """Run a command. Raises Unavailable or Refused."""
+        return await self._pipeline.execute(command)
+
+    async def aclose(self) -> None:
+        """See ``Reader``."""
+        await self._pipeline.aclose()
