@@ -23,10 +23,10 @@ from eventbus.backends.redis.connections.resp import pack
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.script import publish
 from eventbus.bus import Bus
-from eventbus.entries import Entry, group
 from eventbus.events.encoder import Emission, EmissionBuilder
 from eventbus.flow.priority_queue import Outbox
-from eventbus.flusher import Flusher
+from eventbus.outbox.entries import Entry, group
+from eventbus.outbox.outbox import Flusher
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.history import History
 from eventbus.protocol.records import join_records, parse_publication

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import eventbus.operations.events  # noqa: F401 - declares the events of an operation's life, which are part of every contract
-from eventbus import deadletterscli
+from eventbus.cli import dead_letters
 from eventbus.errors import EventBusError
 from eventbus.events.registry import registry
 from eventbus.events.schema import asyncapi, json_schema, typescript
@@ -28,7 +28,7 @@ class Form(StrEnum):
     TYPESCRIPT = "typescript"
 
 
-cli.add_typer(deadletterscli.cli, name="dead-letters")
+cli.add_typer(dead_letters.cli, name="dead-letters")
 
 
 @cli.command()

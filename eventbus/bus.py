@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from functools import partial
 from typing import overload
 
-from eventbus.awaiting import Awaiting
 from eventbus.backends.memory.adapters import MemoryBroker, MemoryPublisher
 from eventbus.backends.ports import Publisher
 from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.errors import InvalidName, InvalidPayload, NoOperation
 from eventbus.events.encoder import Emission, EmissionBuilder, Receipt
 from eventbus.events.event import Event
-from eventbus.flusher import Flusher, MarkEntry
 from eventbus.operations.events import OperationRef, current_operation, telling
 from eventbus.operations.state import Mark
+from eventbus.outbox.confirmation import Awaiting
+from eventbus.outbox.outbox import Flusher, MarkEntry
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.topics import broadcast_topic, channel_of, operation_topic, system_topic
 from eventbus.settings import BusSettings

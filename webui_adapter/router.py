@@ -13,8 +13,8 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse
 from eventbus.backends.factory import connect, connect_letters, connect_operations, connect_probe
 from eventbus.backends.memory.adapters import MemoryBroker
 from eventbus.bus import Bus, default_bus
+from eventbus.outbox.spool import spool_folder
 from eventbus.settings import BusSettings
-from eventbus.spool import spool_folder
 from webui_adapter.admin import admin_routes
 from webui_adapter.authorise import Authoriser, load_authoriser
 from webui_adapter.gateway import Gateway

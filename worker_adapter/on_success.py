@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import overload
 
-from eventbus.deferral import defer
+from eventbus.deferred import defer
 from eventbus.events.encoder import Receipt
 from eventbus.events.event import Event
 from eventbus.protocol.ids import event_id

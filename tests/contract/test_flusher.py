@@ -17,7 +17,7 @@ from eventbus import Bus, BusSettings, Event
 from eventbus.backends.memory.adapters import MemoryBroker, MemoryPublisher
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.events.encoder import EmissionBuilder
-from eventbus.flusher import Flusher
+from eventbus.outbox.outbox import Flusher
 from eventbus.protocol.topics import operation_topic
 from tests.conftest import wait_until
 

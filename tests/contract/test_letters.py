@@ -14,6 +14,7 @@ from eventbus.backends.ports import Write
 from eventbus.backends.redis.pending_store import RedisLetters
 from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.backends.redis.reader import RedisReader
+from eventbus.backends.redis.scripts import pending as pending_calls
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.events.encoder import EmissionBuilder
 from eventbus.protocol.topics import broadcast_topic, operation_topic

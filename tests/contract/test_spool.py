@@ -23,7 +23,7 @@ from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.events.encoder import EmissionBuilder
-from eventbus.spool import Spool, spool_folder
+from eventbus.outbox.spool import Spool, spool_folder
 from tests.conftest import RedisServer, wait_until
 
 

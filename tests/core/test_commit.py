@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from eventbus import Bus, BusSettings, Event, InvalidPayload, NoOperation, TooManyDeferred, configure, default_bus
-from eventbus.commit import sqlalchemy as for_sqlalchemy
+from eventbus.integrations import sqlalchemy as for_sqlalchemy
 from eventbus.operations.events import OperationRef, current_operation
 
 
@@ -102,7 +102,7 @@ def django_database(tmp_path_factory):
         django.setup()
     from django.db import connections, transaction  # noqa: PLC0415 - only after the settings
 
-    from eventbus.commit.django import emit_on_commit  # noqa: PLC0415
+    from eventbus.integrations.django import emit_on_commit  # noqa: PLC0415
 
     yield transaction, connections, emit_on_commit
     connections.close_all()

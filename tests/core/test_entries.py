@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from eventbus import BusSettings, Event
 from eventbus.backends.ports import Write
-from eventbus.entries import group
 from eventbus.events.encoder import EmissionBuilder
+from eventbus.outbox.entries import group
 
 
 class Fact(Event, name="entries.fact"):

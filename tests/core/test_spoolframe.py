@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventbus import BusSettings, Event
-from eventbus.entries import MarkEntry
 from eventbus.events.encoder import Emission, EmissionBuilder
 from eventbus.operations.events import OperationRef, telling
 from eventbus.operations.state import Mark
-from eventbus.spoolframe import HEAD, Damaged, frame, frame_length, unframe
+from eventbus.outbox.entries import MarkEntry
+from eventbus.outbox.spool_format import HEAD, Damaged, frame, frame_length, unframe
 
 BUILDER = EmissionBuilder(BusSettings())
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from eventbus import BusSettings, Event
 from eventbus.backends.ports import Published
 from eventbus.events.encoder import Emission, EmissionBuilder
+from eventbus.outbox.buffer import Stock
 from eventbus.protocol.cursor import Position
-from eventbus.stock import Stock
 
 
 class Step(Event, name="stock.step"):

@@ -7,7 +7,7 @@ import pytest
 from eventbus import Event, InvalidName, announce, broadcast, emit
 from eventbus.operations.events import OperationStarted
 from eventbus.testing import UnknownEvent, capture, like
-from eventbus.testing.emitted import read_event
+from eventbus.testing.captured_event import read_event
 from tests.testing.events import Indexed, State, Tagged
 
 

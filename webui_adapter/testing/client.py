@@ -14,11 +14,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from eventbus.events.event import Event
-from eventbus.testing.address import Address
-from eventbus.testing.emitted import Emitted, emitted_of
-from eventbus.testing.events import Events
-from eventbus.testing.like import Like
-from eventbus.testing.wording import listed, nearest, wanted
+from eventbus.testing.captured_event import Emitted, emitted_of
+from eventbus.testing.captured_events import Events
+from eventbus.testing.failure_messages import listed, nearest, wanted
+from eventbus.testing.matching import Like
+from eventbus.testing.targets import Address
 from webui_adapter.testing.page import Frame, Page
 
 __all__ = ["Client", "open_page"]

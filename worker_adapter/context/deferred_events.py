@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from threading import RLock
 
-from eventbus.deferral import Deferred
+from eventbus.deferred import Deferred
 from eventbus.errors import TooManyDeferred
 
 __all__ = ["Announcements"]

@@ -22,12 +22,12 @@ from collections.abc import Callable
 from typing import Final
 
 from eventbus.backends.ports import Publisher
-from eventbus.carrier import Carrier, Load
-from eventbus.entries import Entry, MarkEntry
 from eventbus.errors import Unavailable
 from eventbus.events.encoder import Emission
+from eventbus.outbox.buffer import Stock
+from eventbus.outbox.entries import Entry, MarkEntry
+from eventbus.outbox.sender import Carrier, Load
 from eventbus.settings import BusSettings
-from eventbus.stock import Stock
 
 __all__ = ["Flusher", "MarkEntry"]
 

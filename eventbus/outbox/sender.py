@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from eventbus.backends.ports import HastyPublisher, Published, Publisher, Request
-from eventbus.entries import Entry, group
 from eventbus.errors import EventBusError, Unavailable
 from eventbus.flow.circuit_breaker import Breaker
+from eventbus.outbox.buffer import Stock
+from eventbus.outbox.entries import Entry, group
 from eventbus.settings import BusSettings
-from eventbus.stock import Stock
 
 __all__ = ["Carrier", "Load"]
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from eventbus.events.event import Event
-from eventbus.testing.address import Address
-from eventbus.testing.emitted import Emitted, UnknownEvent
-from eventbus.testing.like import Like
+from eventbus.testing.captured_event import Emitted, UnknownEvent
+from eventbus.testing.matching import Like
+from eventbus.testing.targets import Address
 
 __all__ = ["described", "listed", "nearest", "wanted"]
 

@@ -11,15 +11,15 @@ from dataclasses import dataclass, fields
 
 from eventbus.backends.memory.adapters import MemoryBroker, MemoryPublisher, MemorySubscriber
 from eventbus.bus import Bus, default_bus, standing_in
-from eventbus.entries import Entry, group
 from eventbus.events.encoder import Emission, EmissionBuilder
 from eventbus.events.event import Event
-from eventbus.flusher import Flusher
+from eventbus.outbox.entries import Entry, group
+from eventbus.outbox.outbox import Flusher
+from eventbus.outbox.tracker import Settlement
 from eventbus.protocol.records import parse_publication
 from eventbus.settings import BusSettings
-from eventbus.settlement import Settlement
-from eventbus.testing.emitted import Emitted, emitted_of
-from eventbus.testing.events import Events
+from eventbus.testing.captured_event import Emitted, emitted_of
+from eventbus.testing.captured_events import Events
 
 __all__ = ["capture"]
 

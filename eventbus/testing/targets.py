@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from eventbus.events.event import Event
 from eventbus.protocol.topics import check_pattern, matches
-from eventbus.testing.emitted import Emitted
+from eventbus.testing.captured_event import Emitted
 
 __all__ = ["Address"]
 

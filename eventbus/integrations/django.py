@@ -7,7 +7,7 @@ from typing import overload
 from django.db import transaction
 
 from eventbus.bus import default_bus
-from eventbus.deferral import defer
+from eventbus.deferred import defer
 from eventbus.errors import TooManyDeferred
 from eventbus.events.encoder import Receipt
 from eventbus.events.event import Event

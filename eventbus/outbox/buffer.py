@@ -9,12 +9,12 @@ from itertools import islice
 from typing import Final
 
 from eventbus.backends.ports import Published
-from eventbus.entries import Entry
 from eventbus.flow.priority_queue import Dropped, Outbox
 from eventbus.flow.rate_limiter import Throttle
+from eventbus.outbox.entries import Entry
+from eventbus.outbox.spool import Spool
+from eventbus.outbox.tracker import Settlement
 from eventbus.settings import BusSettings
-from eventbus.settlement import Settlement
-from eventbus.spool import Spool
 
 __all__ = ["Stock"]
 

@@ -19,9 +19,9 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from eventbus.entries import Entry
+from eventbus.outbox.entries import Entry
+from eventbus.outbox.spool_format import HEAD, Damaged, frame, frame_length, unframe
 from eventbus.settings import BusSettings
-from eventbus.spoolframe import HEAD, Damaged, frame, frame_length, unframe
 
 __all__ = ["Spool", "spool_folder"]
 

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from eventbus.backends.ports import Published
-from eventbus.entries import Entry
 from eventbus.errors import RateLimited, Refused
 from eventbus.events.encoder import Emission
 from eventbus.flow.priority_queue import Dropped
+from eventbus.outbox.entries import Entry
 
 __all__ = ["Settlement"]
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, overload
 
 from eventbus.events.event import Event
-from eventbus.testing.address import Address
-from eventbus.testing.emitted import Emitted
-from eventbus.testing.like import Like, Pattern, pattern_of
-from eventbus.testing.wording import listed, nearest, wanted
+from eventbus.testing.captured_event import Emitted
+from eventbus.testing.failure_messages import listed, nearest, wanted
+from eventbus.testing.matching import Like, Pattern, pattern_of
+from eventbus.testing.targets import Address
 
 __all__ = ["Events"]
 

@@ -13,9 +13,9 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from eventbus.backends.ports import Telling
-from eventbus.entries import Entry, MarkEntry
 from eventbus.events.encoder import Emission, Receipt
 from eventbus.operations.state import Mark
+from eventbus.outbox.entries import Entry, MarkEntry
 
 __all__ = ["HEAD", "Damaged", "frame", "frame_length", "unframe"]
 

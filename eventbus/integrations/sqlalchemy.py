@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from eventbus.bus import default_bus
-from eventbus.deferral import Deferred, defer
+from eventbus.deferred import Deferred, defer
 from eventbus.errors import TooManyDeferred
 from eventbus.events.encoder import Receipt
 from eventbus.events.event import Event

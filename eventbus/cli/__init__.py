@@ -1,0 +1,1 @@
+"""The command line: `eventbus schema`, `eventbus dead-letters`."""

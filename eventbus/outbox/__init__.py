@@ -1,0 +1,1 @@
+"""The worker's send buffer: batching thread, spool, delivery status of receipts."""
