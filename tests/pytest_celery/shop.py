@@ -9,7 +9,7 @@ from pathlib import Path
 from celery import Celery
 
 from eventbus import emit
-from tests.testing.events import Indexed
+from tests.eventbus.testing.events import Indexed
 from worker_adapter import install, track
 
 app = Celery("shop", broker=os.environ.get("SHOP_BROKER"), backend=os.environ.get("SHOP_BACKEND"))

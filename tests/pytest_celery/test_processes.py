@@ -6,8 +6,8 @@ from celery import chord
 
 from eventbus.operations.events import OperationQueued, OperationStarted, OperationSucceeded, TaskProgress
 from eventbus.testing import like
+from tests.eventbus.testing.events import Indexed
 from tests.pytest_celery.shop import hold, index
-from tests.testing.events import Indexed
 from worker_adapter import start_operation
 
 

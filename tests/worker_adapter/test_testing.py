@@ -15,7 +15,7 @@ from eventbus.operations.events import (
     TaskRetry,
 )
 from eventbus.testing import capture, like, operation
-from tests.testing.events import Indexed, State
+from tests.eventbus.testing.events import Indexed, State
 from worker_adapter import install, track
 from worker_adapter.testing import eager, run_operation
 

@@ -6,7 +6,7 @@ import pytest
 
 from eventbus import BusSettings, broadcast, default_bus, emit
 from eventbus.testing import like
-from tests.testing.events import Indexed, Promise, State
+from tests.eventbus.testing.events import Indexed, Promise, State
 
 
 @pytest.fixture(autouse=True)

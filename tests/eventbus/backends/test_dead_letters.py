@@ -18,7 +18,7 @@ from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.pending import INDEX_GRACE_MS
 from eventbus.errors import NoDeadLetter
 from tests.conftest import RedisServer
-from tests.contract.test_letters import Ordinary, Post
+from tests.eventbus.backends.test_pending import Ordinary, Post
 
 
 class Posted(Event, name="dead.posted", lane="high"):

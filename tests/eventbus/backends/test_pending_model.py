@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 from eventbus import BusSettings
 from eventbus.backends.pending import parse_dead
 from eventbus.backends.redis.scripts import pending as pending_calls
-from tests.contract.test_letters import USER, Minor, Ordinary, Post, Urgent
+from tests.eventbus.backends.test_pending import USER, Minor, Ordinary, Post, Urgent
 
 LIMIT = 4
 KINDS = {"high": Urgent, "normal": Ordinary, "low": Minor}

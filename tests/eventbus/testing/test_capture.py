@@ -27,7 +27,7 @@ from eventbus import (
 from eventbus.operations.events import OperationRef, OperationStarted, OperationSucceeded
 from eventbus.operations.state import Mark
 from eventbus.testing import capture, operation
-from tests.testing.events import Indexed, Promise, State, Tagged
+from tests.eventbus.testing.events import Indexed, Promise, State, Tagged
 
 NOBODY = "redis://127.0.0.1:1/0"
 

@@ -8,7 +8,7 @@ from eventbus import Event, InvalidName, announce, broadcast, emit
 from eventbus.operations.events import OperationStarted
 from eventbus.testing import UnknownEvent, capture, like
 from eventbus.testing.captured_event import read_event
-from tests.testing.events import Indexed, State, Tagged
+from tests.eventbus.testing.events import Indexed, State, Tagged
 
 
 @pytest.fixture

@@ -6,14 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 USE = """\
 from typing import assert_type
 
 from eventbus.testing import Emitted, Events, capture
 from eventbus.events.event import Event
-from tests.testing.events import Indexed, State
+from tests.eventbus.testing.events import Indexed, State
 from webui_adapter.testing import Client
 
 with capture() as events:

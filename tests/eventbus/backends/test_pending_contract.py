@@ -12,7 +12,7 @@ from eventbus.backends.factory import connect_letters
 from eventbus.backends.memory.adapters import MemoryReader
 from eventbus.backends.pending import Letters
 from eventbus.protocol.cursor import Position
-from tests.contract.conftest import Ends
+from tests.eventbus.conftest import Ends
 
 USER = "user:ann"
 

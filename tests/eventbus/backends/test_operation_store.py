@@ -14,7 +14,7 @@ from eventbus.backends.ports import Advance
 from eventbus.operations.events import telling
 from eventbus.operations.state import Mark
 from eventbus.operations.store import OperationBook, RunningTask
-from tests.contract.conftest import Ends
+from tests.eventbus.conftest import Ends
 
 
 @pytest.fixture

@@ -130,7 +130,7 @@ import sys
 from pathlib import Path
 from eventbus import Bus, BusSettings, Unavailable
 from eventbus.backends.redis.publisher import RedisPublisher
-from tests.contract.test_spool import Step
+from tests.eventbus.outbox.test_spool import Step
 def cut(self, requests):
     raise Unavailable("this process does not come back to Redis")
 RedisPublisher.publish = cut

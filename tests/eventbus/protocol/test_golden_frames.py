@@ -13,7 +13,7 @@ from eventbus.protocol.cursor import format_cursor, parse_cursor
 from eventbus.protocol.records import parse_publication
 from eventbus.protocol.topics import channel_of, check_pattern, check_topic, matches, whole_channel
 
-WIRE = Path(__file__).parents[1] / "wire"
+WIRE = Path(__file__).parents[2] / "wire"
 
 
 def cases(name: str) -> list[Any]:
