@@ -1,9 +1,9 @@
 """The browser side of the event bus: WebSocket and SSE gateway, stand-alone or as a FastAPI router."""
 
+from webui_adapter.access.authoriser import Authoriser
+from webui_adapter.access.tokens import Principal
 from webui_adapter.app import create_app
-from webui_adapter.authorise import Authoriser
 from webui_adapter.router import gateway_router
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.tokens import Principal
 
 __all__ = ["Authoriser", "GatewaySettings", "Principal", "create_app", "gateway_router"]

@@ -15,10 +15,10 @@ from eventbus.backends.pending import DeadLetter
 from eventbus.backends.redis.dead_letter_client import Chosen, DeadLetters
 from eventbus.errors import EventBusError, InvalidEmission, NoDeadLetter, RateLimited, TransportError
 from eventbus.settings import BusSettings
+from webui_adapter.access.tokens import Principal
 from webui_adapter.errors import CommandRefused
 from webui_adapter.gateway import Gateway
 from webui_adapter.sse import body_of, principal_of, refusal
-from webui_adapter.tokens import Principal
 
 __all__ = ["admin_routes"]
 

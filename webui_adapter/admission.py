@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from webui_adapter.session import Session
+from webui_adapter.session.session import Session
 from webui_adapter.settings import GatewaySettings
 
 __all__ = ["Admission"]

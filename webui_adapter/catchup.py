@@ -16,15 +16,15 @@ from eventbus.protocol.history import History
 from eventbus.protocol.recovery import resume
 from eventbus.protocol.topics import channel_of
 from webui_adapter.clock import Clock
-from webui_adapter.closecodes import CloseCode
-from webui_adapter.commands import Subscribe
 from webui_adapter.hub import Channel, Hub
 from webui_adapter.letterbox import Letterbox
+from webui_adapter.protocol.close_codes import CloseCode
+from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.readings import NO_PAST, Extent, Readings, extent
 from webui_adapter.repairs import PAUSE_MAX, Repairs
-from webui_adapter.session import Session
-from webui_adapter.states import State
-from webui_adapter.view import View
+from webui_adapter.session.channel_view import View
+from webui_adapter.session.session import Session
+from webui_adapter.session.states import State
 
 __all__ = ["CatchUp"]
 

@@ -7,10 +7,10 @@ import contextlib
 import random
 from collections.abc import Callable, Coroutine, Mapping
 
-from webui_adapter.closecodes import CloseCode
-from webui_adapter.session import Session
+from webui_adapter.protocol.close_codes import CloseCode
+from webui_adapter.session.session import Session
+from webui_adapter.session.states import State
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.states import State
 
 __all__ = ["Departure"]
 

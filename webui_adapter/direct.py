@@ -10,7 +10,9 @@ import asyncio
 from collections.abc import MutableSet
 
 from webui_adapter.entrance import Admitted
-from webui_adapter.frameparser import (
+from webui_adapter.gateway import Gateway
+from webui_adapter.protocol.websocket_frames import PING, PONG_LIMIT, close_frame, pong_frame
+from webui_adapter.protocol.websocket_parser import (
     NO_CODE,
     Closing,
     Event,
@@ -21,9 +23,7 @@ from webui_adapter.frameparser import (
     Violation,
     read_frames,
 )
-from webui_adapter.frames import PING, PONG_LIMIT, close_frame, pong_frame
-from webui_adapter.gateway import Gateway
-from webui_adapter.session import Session
+from webui_adapter.session.session import Session
 from webui_adapter.websocket import FRAMES, send_what_waits
 
 __all__ = ["DirectConnection"]

@@ -20,8 +20,8 @@ from webui_adapter.direct import DirectConnection
 from webui_adapter.entrance import admit
 from webui_adapter.errors import HandshakeRefused
 from webui_adapter.gateway import Gateway
-from webui_adapter.handshake import Request, acceptance, check_upgrade, is_upgrade, read_request
 from webui_adapter.httpd import TOO_SLOW, EventBusHttpProtocol, refuse
+from webui_adapter.protocol.websocket_handshake import Request, acceptance, check_upgrade, is_upgrade, read_request
 
 __all__ = ["Doorway", "make_doorway"]
 

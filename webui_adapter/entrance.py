@@ -9,10 +9,10 @@ from urllib.parse import parse_qsl
 from eventbus.errors import InvalidCursor, InvalidName
 from eventbus.protocol.cursor import Cursor, parse_cursor
 from eventbus.protocol.topics import check_pattern
+from webui_adapter.access.origins import origin_allowed
+from webui_adapter.access.tokens import SUBPROTOCOL, TOKEN_SUBPROTOCOL, token_of
 from webui_adapter.errors import HandshakeRefused
 from webui_adapter.gateway import Gateway
-from webui_adapter.origins import origin_allowed
-from webui_adapter.tokens import SUBPROTOCOL, TOKEN_SUBPROTOCOL, token_of
 
 __all__ = ["Admitted", "admit", "reading_of"]
 

@@ -14,13 +14,21 @@ from eventbus.backends.ports import Probe, Reader, Subscriber
 from eventbus.events.registry import registry
 from eventbus.operations.store import OperationBook
 from eventbus.protocol.cursor import Cursor
+from webui_adapter.access.authoriser import Authoriser
+from webui_adapter.access.rate_limits import CommandRates
+from webui_adapter.access.tokens import TokenChecker
 from webui_adapter.admission import Admission
 from webui_adapter.authentication import Authentication
-from webui_adapter.authorise import Authoriser
 from webui_adapter.catchup import CatchUp
 from webui_adapter.clock import Clock, SystemClock
-from webui_adapter.closecodes import CloseCode
-from webui_adapter.commands import (
+from webui_adapter.departure import Departure
+from webui_adapter.errors import CommandRefused
+from webui_adapter.hub import Hub
+from webui_adapter.letterbox import Letterbox
+from webui_adapter.listening import Listening
+from webui_adapter.operations import OperationCommand, OperationDesk
+from webui_adapter.protocol.close_codes import CloseCode
+from webui_adapter.protocol.commands import (
     Ack,
     Auth,
     Cancel,
@@ -31,25 +39,17 @@ from webui_adapter.commands import (
     Subscribe,
     Unsubscribe,
 )
-from webui_adapter.departure import Departure
-from webui_adapter.errors import CommandRefused
-from webui_adapter.hub import Hub
-from webui_adapter.letterbox import Letterbox
-from webui_adapter.limits import CommandRates
-from webui_adapter.listening import Listening
-from webui_adapter.operations import OperationCommand, OperationDesk
-from webui_adapter.outlet import Framing, Line
 from webui_adapter.quiet import QuietCheck
 from webui_adapter.readings import Readings
-from webui_adapter.session import Session
+from webui_adapter.session.output import Framing, Line
+from webui_adapter.session.session import Session
+from webui_adapter.session.states import State
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.sieve import Sieve
 from webui_adapter.spill import Spill
-from webui_adapter.states import State
 from webui_adapter.subscribing import Subscribing
 from webui_adapter.tasks import Tasks
 from webui_adapter.timer import Timer
-from webui_adapter.tokens import TokenChecker
 from webui_adapter.upkeep import Upkeep
 from webui_adapter.watch import Watch
 

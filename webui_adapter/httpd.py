@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from webui_adapter.errors import HandshakeRefused
-from webui_adapter.handshake import Request, headers_of, is_upgrade, refusal
+from webui_adapter.protocol.websocket_handshake import Request, headers_of, is_upgrade, refusal
 
 __all__ = ["EXTENSION", "TOO_SLOW", "EventBusHttpProtocol", "refuse"]
 

@@ -14,9 +14,9 @@ from eventbus.backends.pending import Letters, Owed
 from eventbus.errors import InvalidRecord, TransportError, Unavailable
 from eventbus.protocol.records import Record
 from webui_adapter.clock import Clock
-from webui_adapter.commands import Ack
 from webui_adapter.errors import CommandRefused
-from webui_adapter.session import Session
+from webui_adapter.protocol.commands import Ack
+from webui_adapter.session.session import Session
 
 __all__ = ["Letterbox"]
 

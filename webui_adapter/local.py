@@ -14,7 +14,7 @@ from eventbus.bus import Bus
 from eventbus.events.encoder import Emission
 from eventbus.protocol.topics import matches
 from webui_adapter.gateway import Gateway
-from webui_adapter.session import Session
+from webui_adapter.session.session import Session
 
 __all__ = ["LocalEvents", "tapped"]
 

@@ -11,11 +11,11 @@ from eventbus.errors import InvalidName, TransportError
 from eventbus.operations.events import OperationRef
 from eventbus.operations.state import OperationState
 from eventbus.operations.store import OperationBook, OperationInfo
+from webui_adapter.access.tokens import Principal, TokenChecker
 from webui_adapter.brokercontrol import BrokerControl
-from webui_adapter.commands import Cancel, ListOperations, ShowOperation
 from webui_adapter.errors import CommandRefused
-from webui_adapter.session import Session
-from webui_adapter.tokens import Principal, TokenChecker
+from webui_adapter.protocol.commands import Cancel, ListOperations, ShowOperation
+from webui_adapter.session.session import Session
 
 __all__ = ["Facts", "OperationCommand", "OperationDesk"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from webui_adapter.session import Session
+from webui_adapter.session.session import Session
 
 __all__ = ["PullLine"]
 

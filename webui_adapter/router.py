@@ -15,8 +15,8 @@ from eventbus.backends.memory.adapters import MemoryBroker
 from eventbus.bus import Bus, default_bus
 from eventbus.outbox.spool import spool_folder
 from eventbus.settings import BusSettings
+from webui_adapter.access.authoriser import Authoriser, load_authoriser
 from webui_adapter.admin import admin_routes
-from webui_adapter.authorise import Authoriser, load_authoriser
 from webui_adapter.gateway import Gateway
 from webui_adapter.local import tapped
 from webui_adapter.metrics import Metrics

@@ -39,7 +39,8 @@ class GatewaySettings(BaseSettings):
     )
     cookie_name: str = Field("access_token", description="cookie that may carry the token; empty: none")
     authoriser: str = Field(
-        "webui_adapter.authorise:by_claim", description="module:function that says who may read which collection"
+        "webui_adapter.access.authoriser:by_claim",
+        description="module:function that says who may read which collection",
     )
 
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(

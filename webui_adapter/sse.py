@@ -13,18 +13,18 @@ from starlette.types import Receive, Scope, Send
 
 from eventbus.errors import InvalidCursor, InvalidName
 from eventbus.protocol.cursor import Cursor, parse_cursor
-from webui_adapter.delivery import Delivery
+from webui_adapter.access.origins import origin_allowed
+from webui_adapter.access.tokens import Principal, token_of
 from webui_adapter.entrance import reading_of
 from webui_adapter.errors import TokenRefused
-from webui_adapter.frames import sse_comment, sse_event, word
 from webui_adapter.gateway import Gateway
 from webui_adapter.httpd import EXTENSION, EventBusHttpProtocol
-from webui_adapter.origins import origin_allowed
-from webui_adapter.outlet import Outlet
+from webui_adapter.protocol.websocket_frames import sse_comment, sse_event, word
 from webui_adapter.pull import PullLine
-from webui_adapter.session import Session
-from webui_adapter.states import State
-from webui_adapter.tokens import Principal, token_of
+from webui_adapter.session.batch import Delivery
+from webui_adapter.session.output import Outlet
+from webui_adapter.session.session import Session
+from webui_adapter.session.states import State
 
 __all__ = ["body_of", "cors", "preflight", "principal_of", "refusal", "serve_command", "serve_sse"]
 

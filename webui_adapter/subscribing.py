@@ -7,11 +7,11 @@ import logging
 from collections.abc import Callable, Coroutine
 
 from eventbus.protocol.topics import channel_of
-from webui_adapter.authorise import Authoriser
+from webui_adapter.access.authoriser import Authoriser
 from webui_adapter.catchup import CatchUp
-from webui_adapter.commands import Subscribe
 from webui_adapter.errors import CommandRefused
-from webui_adapter.session import Session
+from webui_adapter.protocol.commands import Subscribe
+from webui_adapter.session.session import Session
 from webui_adapter.settings import GatewaySettings
 
 __all__ = ["Subscribing"]

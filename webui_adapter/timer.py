@@ -9,9 +9,9 @@ from typing import Final
 
 from webui_adapter.clock import Clock
 from webui_adapter.hub import Hub
-from webui_adapter.session import Session
-from webui_adapter.states import State
-from webui_adapter.wheel import Wheel
+from webui_adapter.session.session import Session
+from webui_adapter.session.states import State
+from webui_adapter.session.timer_wheel import Wheel
 
 __all__ = ["Timer"]
 

@@ -15,14 +15,14 @@ from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocketDisconnect
 
 from eventbus.protocol.cursor import Cursor
-from webui_adapter.delivery import Delivery
 from webui_adapter.entrance import admit
 from webui_adapter.errors import HandshakeRefused
-from webui_adapter.frames import text_frame, word
 from webui_adapter.gateway import Gateway
-from webui_adapter.outlet import Line, Outlet
+from webui_adapter.protocol.websocket_frames import text_frame, word
 from webui_adapter.pull import PullLine
-from webui_adapter.session import Session
+from webui_adapter.session.batch import Delivery
+from webui_adapter.session.output import Line, Outlet
+from webui_adapter.session.session import Session
 from webui_adapter.ws import EXTENSION, EventBusWebSocketProtocol
 
 __all__ = ["FRAMES", "TEXTS", "send_what_waits", "serve_websocket"]

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
-from webui_adapter.frames import PING, PONG_LIMIT
+from webui_adapter.protocol.websocket_frames import PING, PONG_LIMIT
 
 __all__ = ["EXTENSION", "EventBusWebSocketProtocol", "Owner"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from webui_adapter.tokens import Principal
+from webui_adapter.access.tokens import Principal
 
 __all__ = ["may_read"]
 

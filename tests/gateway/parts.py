@@ -13,13 +13,13 @@ from eventbus.protocol.records import Publication, Record
 from eventbus.protocol.recovery import resume
 from eventbus.protocol.topics import channel_of
 from tests.gateway.page import Frame, Page
-from webui_adapter.commands import Subscribe
+from webui_adapter.access.tokens import Principal
 from webui_adapter.hub import Channel, Hub
-from webui_adapter.outlet import Framing
-from webui_adapter.session import Session
+from webui_adapter.protocol.commands import Subscribe
+from webui_adapter.session.output import Framing
+from webui_adapter.session.session import Session
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.sse import FRAMING as EVENT_STREAM
-from webui_adapter.tokens import Principal
 from webui_adapter.websocket import FRAMES, TEXTS
 
 __all__ = [

@@ -26,9 +26,9 @@ from tests.gateway.parts import (
     settle,
     told,
 )
-from webui_adapter.backlog import Backlog, Hold, Release
-from webui_adapter.delivery import Delivery
 from webui_adapter.hub import Hub
+from webui_adapter.session.batch import Delivery
+from webui_adapter.session.send_queue import Backlog, Hold, Release
 
 TOPICS = tuple(f"{USER}:operation:{i}" for i in range(3))
 NOW = 1_000_000
@@ -204,7 +204,7 @@ def test_a_page_that_is_cut_off_anywhere_ends_with_every_log_event_once(  # noqa
     reading = history(len(published), *log, snapshot=tuple(sorted(states.values(), key=lambda one: one.offset)))
     back = new_session(Hub(), user=None)
     back.clock = clock
-    from webui_adapter.tokens import Principal  # noqa: PLC0415 - read next to its use
+    from webui_adapter.access.tokens import Principal  # noqa: PLC0415 - read next to its use
 
     back.open(Principal("42", clock.wall() + 600, frozenset(), {}), "here")
     cursor = parse_cursor(page.cursor).get(USER)

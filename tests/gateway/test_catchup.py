@@ -25,13 +25,13 @@ from tests.gateway.events import Note, Progress, Promise
 from tests.gateway.page import Page
 from tests.gateway.parts import payloads_of, settings
 from tests.gateway.world import SECRET, eventually, token
-from webui_adapter.authorise import Authoriser, by_claim
-from webui_adapter.commands import Ping, Subscribe, Unsubscribe
+from webui_adapter.access.authoriser import Authoriser, by_claim
 from webui_adapter.gateway import Gateway
 from webui_adapter.letterbox import Letterbox
+from webui_adapter.protocol.commands import Ping, Subscribe, Unsubscribe
 from webui_adapter.pull import PullLine
-from webui_adapter.session import Session
-from webui_adapter.states import State
+from webui_adapter.session.session import Session
+from webui_adapter.session.states import State
 from webui_adapter.websocket import FRAMES
 
 USER = "user:ann"

@@ -15,7 +15,9 @@ from eventbus.errors import InvalidCursor
 from eventbus.protocol.cursor import parse_cursor
 from eventbus.protocol.topics import MAX_TOPIC, channel_of
 from tests.gateway.parts import ManualClock, frames_of, new_session
-from webui_adapter.commands import (
+from webui_adapter.access.tokens import Principal
+from webui_adapter.errors import CommandRefused
+from webui_adapter.protocol.commands import (
     Auth,
     Cancel,
     ListOperations,
@@ -25,9 +27,7 @@ from webui_adapter.commands import (
     Unsubscribe,
     parse_command,
 )
-from webui_adapter.errors import CommandRefused
-from webui_adapter.states import State
-from webui_adapter.tokens import Principal
+from webui_adapter.session.states import State
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "wire" / "commands.json").read_text())
 
@@ -285,7 +285,7 @@ def test_refusals_of_everyday_life_close_nobody(code: str) -> None:
 
 def test_the_first_reason_to_close_stays() -> None:
     session = new_session()
-    from webui_adapter.closecodes import CloseCode  # noqa: PLC0415 - read next to its use
+    from webui_adapter.protocol.close_codes import CloseCode  # noqa: PLC0415 - read next to its use
 
     session.close(CloseCode.TOO_SLOW, "slow")
     session.close(CloseCode.DRAIN, "later")

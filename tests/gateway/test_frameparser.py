@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import SERVER, Protocol, State
 
-from webui_adapter.frameparser import (
+from webui_adapter.protocol.websocket_parser import (
     NO_CODE,
     Closing,
     Event,

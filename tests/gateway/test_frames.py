@@ -16,9 +16,9 @@ from eventbus.protocol.cursor import Position, parse_cursor
 from eventbus.protocol.records import parse_publication
 from eventbus.protocol.topics import check_id, check_topic
 from tests.gateway.parts import EVENT_STREAM, new_session, payloads_of, record
-from webui_adapter.closecodes import CloseCode
-from webui_adapter.delivery import Batch, Delivery
-from webui_adapter.frames import PING, sse_comment, sse_event, text_frame, word
+from webui_adapter.protocol.close_codes import CloseCode
+from webui_adapter.protocol.websocket_frames import PING, sse_comment, sse_event, text_frame, word
+from webui_adapter.session.batch import Batch, Delivery
 
 WIRE = Path(__file__).parents[1] / "wire"
 

@@ -20,9 +20,9 @@ from tests.gateway.test_redis_away import KeepingRedis
 from tests.gateway.test_sse import curl, settled
 from tests.gateway.world import SECRET, page
 from webui_adapter import GatewaySettings, Principal, gateway_router
-from webui_adapter.commands import Subscribe
 from webui_adapter.gateway import Gateway
 from webui_adapter.local import LocalEvents
+from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.router import make_gateway
 
 

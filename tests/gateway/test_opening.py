@@ -8,7 +8,7 @@ from websockets.http11 import Request as TheirRequest
 from websockets.server import ServerProtocol
 
 from webui_adapter.errors import HandshakeRefused
-from webui_adapter.handshake import acceptance, check_upgrade, is_upgrade, read_request, refusal
+from webui_adapter.protocol.websocket_handshake import acceptance, check_upgrade, is_upgrade, read_request, refusal
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 GOOD = (

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from pydantic import ValidationError
 
+from webui_adapter.access.origins import origin_allowed
+from webui_adapter.access.rate_limits import Rate
 from webui_adapter.histogram import LATENCY_BUCKETS, Histogram
-from webui_adapter.limits import Rate
 from webui_adapter.logs import redact
-from webui_adapter.origins import origin_allowed
+from webui_adapter.session.timer_wheel import Wheel
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.wheel import Wheel
 
 # --- origins -----------------------------------------------------------------------------------------------------
 

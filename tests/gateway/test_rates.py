@@ -11,8 +11,8 @@ import pytest
 
 from tests.gateway.parts import settings
 from tests.gateway.world import GatewayProcess, page, running
+from webui_adapter.access.rate_limits import CommandRate, CommandRates
 from webui_adapter.errors import CommandRefused
-from webui_adapter.limits import CommandRate, CommandRates
 
 
 class Rates:

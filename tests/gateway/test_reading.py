@@ -221,7 +221,7 @@ async def test_a_collection_is_for_whom_the_applications_authoriser_lets_in(
 async def test_a_collection_by_the_claim_of_the_token(
     brisk: GatewayProcess, user: str, collection: str, bus: Bus
 ) -> None:
-    """``webui_adapter.authorise:by_claim`` is the default; patterns in the query are asked for like commands."""
+    """``webui_adapter.access.authoriser:by_claim`` is the default; patterns in the query are asked for like commands."""
     topics = (f"collection:{collection}:*", "collection:secret:*")
     async with page(brisk, user, "", *topics, collections=[collection]) as client:
         await client.until(lambda p: p.said("bus.error"))

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.gateway.world import SECRET, token
+from webui_adapter.access.tokens import MAX_TOKEN, TokenChecker, token_of
 from webui_adapter.errors import TokenRefused
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.tokens import MAX_TOKEN, TokenChecker, token_of
 
 OTHER = "another secret, that is long enough as well"
 

@@ -12,7 +12,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from tests.gateway.world import RawWebSocket
-from webui_adapter.frames import text_frame
+from webui_adapter.protocol.websocket_frames import text_frame
 from webui_adapter.ws import EXTENSION, EventBusWebSocketProtocol
 
 TEXT, CLOSE = 1, 8

@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from webui_adapter.access.rate_limits import CommandRate, Rate
+from webui_adapter.access.tokens import Principal
 from webui_adapter.clock import Clock
-from webui_adapter.closecodes import CloseCode
-from webui_adapter.commands import Auth, Command, parse_command
 from webui_adapter.errors import CommandRefused
-from webui_adapter.follower import Follower
-from webui_adapter.limits import CommandRate, Rate
-from webui_adapter.outlet import Framing, Outlet
+from webui_adapter.protocol.close_codes import CloseCode
+from webui_adapter.protocol.commands import Auth, Command, parse_command
+from webui_adapter.session.output import Framing, Outlet
+from webui_adapter.session.states import State
+from webui_adapter.session.subscriptions import Follower
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.states import State
-from webui_adapter.tokens import Principal
 
 __all__ = ["Session"]
 

@@ -8,7 +8,7 @@ from eventbus.backends.pending import Owed
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.records import Record
 from eventbus.protocol.topics import matches
-from webui_adapter.commands import Subscribe
+from webui_adapter.protocol.commands import Subscribe
 
 __all__ = ["View", "covered"]
 

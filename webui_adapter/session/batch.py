@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from eventbus.protocol.policy import Keep
 from eventbus.protocol.records import Record
-from webui_adapter.frames import text_frame
+from webui_adapter.protocol.websocket_frames import text_frame
 
 __all__ = ["Batch", "Delivery"]
 

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from eventbus.protocol.cursor import Cursor
-from webui_adapter.backlog import Backlog, Hold, Release, Step
 from webui_adapter.clock import Clock
-from webui_adapter.closecodes import CloseCode
-from webui_adapter.delivery import Batch, Delivery
+from webui_adapter.protocol.close_codes import CloseCode
+from webui_adapter.session.batch import Batch, Delivery
+from webui_adapter.session.send_queue import Backlog, Hold, Release, Step
+from webui_adapter.session.states import NEXT, State
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.states import NEXT, State
 
 __all__ = ["Framing", "Line", "Outlet"]
 

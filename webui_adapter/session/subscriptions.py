@@ -11,12 +11,12 @@ from eventbus.protocol.records import Record
 from eventbus.protocol.recovery import Resumption
 from eventbus.protocol.topics import channel_of, whole_channel
 from webui_adapter.clock import Clock
-from webui_adapter.closecodes import CloseCode
-from webui_adapter.commands import Subscribe
-from webui_adapter.delivery import Batch, Delivery
-from webui_adapter.outlet import Framing, Outlet
+from webui_adapter.protocol.close_codes import CloseCode
+from webui_adapter.protocol.commands import Subscribe
+from webui_adapter.session.batch import Batch, Delivery
+from webui_adapter.session.channel_view import View, covered
+from webui_adapter.session.output import Framing, Outlet
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.view import View, covered
 
 __all__ = ["Follower"]
 

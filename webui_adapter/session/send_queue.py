@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eventbus.flow.priority_queue import Dropped, Outbox
-from webui_adapter.delivery import Delivery
+from webui_adapter.session.batch import Delivery
 
 __all__ = ["Backlog", "Hold", "Release"]
 

@@ -6,8 +6,8 @@ from collections.abc import Awaitable
 from importlib import import_module
 from typing import Protocol, cast
 
+from webui_adapter.access.tokens import Principal
 from webui_adapter.errors import NotConfigured
-from webui_adapter.tokens import Principal
 
 __all__ = ["Authoriser", "by_claim", "load_authoriser"]
 

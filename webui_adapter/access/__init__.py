@@ -1,0 +1,1 @@
+"""Who may connect and how often: tokens, authoriser, origins, rate limits."""

@@ -1,0 +1,1 @@
+"""Commands, close codes, WebSocket frames and handshake, server-sent events. Pure."""

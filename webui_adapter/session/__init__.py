@@ -1,0 +1,1 @@
+"""One browser connection: states, subscriptions, send queue, output. Pure."""
