@@ -33,10 +33,10 @@ from eventbus.protocol.records import join_records, parse_publication
 from eventbus.protocol.recovery import resume
 from webui_adapter.access.authoriser import by_claim
 from webui_adapter.access.tokens import Principal
+from webui_adapter.channels.hub import Hub
 from webui_adapter.direct import DirectConnection
 from webui_adapter.entrance import Admitted
 from webui_adapter.gateway import Gateway
-from webui_adapter.hub import Hub
 from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.protocol.websocket_frames import text_frame
 from webui_adapter.session.session import Session

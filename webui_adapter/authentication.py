@@ -13,13 +13,13 @@ from webui_adapter.access.tokens import Principal, TokenChecker
 from webui_adapter.admission import Admission
 from webui_adapter.clock import Clock
 from webui_adapter.errors import CommandRefused, TokenRefused
+from webui_adapter.health.redis_monitor import Watch
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import Auth, Subscribe
 from webui_adapter.session.session import Session
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.subscribing import Subscribing
 from webui_adapter.timer import Timer
-from webui_adapter.watch import Watch
 
 __all__ = ["Authentication"]
 

@@ -19,13 +19,19 @@ from webui_adapter.access.rate_limits import CommandRates
 from webui_adapter.access.tokens import TokenChecker
 from webui_adapter.admission import Admission
 from webui_adapter.authentication import Authentication
-from webui_adapter.catchup import CatchUp
+from webui_adapter.channels.history_reader import Readings
+from webui_adapter.channels.hub import Hub
+from webui_adapter.channels.redelivery import Letterbox
+from webui_adapter.channels.session_recovery import CatchUp
+from webui_adapter.channels.validation import Sieve
 from webui_adapter.clock import Clock, SystemClock
 from webui_adapter.departure import Departure
 from webui_adapter.errors import CommandRefused
-from webui_adapter.hub import Hub
-from webui_adapter.letterbox import Letterbox
+from webui_adapter.health.idle_channel_check import QuietCheck
+from webui_adapter.health.redis_monitor import Watch
 from webui_adapter.listening import Listening
+from webui_adapter.maintenance.dead_letter_file import Spill
+from webui_adapter.maintenance.maintenance import Upkeep
 from webui_adapter.operations import OperationCommand, OperationDesk
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import (
@@ -39,19 +45,13 @@ from webui_adapter.protocol.commands import (
     Subscribe,
     Unsubscribe,
 )
-from webui_adapter.quiet import QuietCheck
-from webui_adapter.readings import Readings
 from webui_adapter.session.output import Framing, Line
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.sieve import Sieve
-from webui_adapter.spill import Spill
 from webui_adapter.subscribing import Subscribing
 from webui_adapter.tasks import Tasks
 from webui_adapter.timer import Timer
-from webui_adapter.upkeep import Upkeep
-from webui_adapter.watch import Watch
 
 __all__ = ["Gateway", "Line"]
 

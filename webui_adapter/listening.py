@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 from eventbus.errors import InvalidRecord
 from eventbus.protocol.records import parse_again, parse_publication
+from webui_adapter.channels.channel_recovery import Repairs
+from webui_adapter.channels.hub import Hub
+from webui_adapter.channels.redelivery import Letterbox
 from webui_adapter.clock import Clock
+from webui_adapter.health.redis_monitor import Watch
 from webui_adapter.histogram import Histogram
-from webui_adapter.hub import Hub
-from webui_adapter.letterbox import Letterbox
-from webui_adapter.repairs import Repairs
-from webui_adapter.undertaker import Undertaker
-from webui_adapter.watch import Watch
+from webui_adapter.maintenance.dead_letter_writer import Undertaker
 
 __all__ = ["Listening"]
 

@@ -12,8 +12,8 @@ from eventbus.operations.events import OperationRef
 from eventbus.operations.state import OperationState
 from eventbus.operations.store import OperationBook, OperationInfo
 from webui_adapter.access.tokens import Principal, TokenChecker
-from webui_adapter.brokercontrol import BrokerControl
 from webui_adapter.errors import CommandRefused
+from webui_adapter.maintenance.broker_control import BrokerControl
 from webui_adapter.protocol.commands import Cancel, ListOperations, ShowOperation
 from webui_adapter.session.session import Session
 

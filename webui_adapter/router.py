@@ -19,10 +19,10 @@ from webui_adapter.access.authoriser import Authoriser, load_authoriser
 from webui_adapter.admin import admin_routes
 from webui_adapter.gateway import Gateway
 from webui_adapter.local import tapped
+from webui_adapter.maintenance.dead_letter_file import Spill
 from webui_adapter.metrics import Metrics
 from webui_adapter.operationroutes import operation_routes
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.spill import Spill
 from webui_adapter.sse import preflight, serve_command, serve_sse
 from webui_adapter.websocket import serve_websocket
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 
 from eventbus.protocol.topics import channel_of
 from webui_adapter.access.authoriser import Authoriser
-from webui_adapter.catchup import CatchUp
+from webui_adapter.channels.session_recovery import CatchUp
 from webui_adapter.errors import CommandRefused
 from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.session.session import Session

@@ -14,7 +14,7 @@ from eventbus.protocol.recovery import resume
 from eventbus.protocol.topics import channel_of
 from tests.gateway.page import Frame, Page
 from webui_adapter.access.tokens import Principal
-from webui_adapter.hub import Channel, Hub
+from webui_adapter.channels.hub import Channel, Hub
 from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.session.output import Framing
 from webui_adapter.session.session import Session

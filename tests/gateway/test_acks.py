@@ -18,8 +18,8 @@ from tests.conftest import RedisServer, wait_until
 from tests.gateway.events import Errand, Note, Promise, Summons
 from tests.gateway.page import Page
 from tests.gateway.world import GatewayProcess, eventually, page, running
+from webui_adapter.channels.redelivery import Letterbox
 from webui_adapter.clock import SystemClock
-from webui_adapter.letterbox import Letterbox
 
 Publish = Callable[..., None]
 

@@ -26,7 +26,7 @@ from tests.gateway.parts import (
     settle,
     told,
 )
-from webui_adapter.hub import Hub
+from webui_adapter.channels.hub import Hub
 from webui_adapter.session.batch import Delivery
 from webui_adapter.session.send_queue import Backlog, Hold, Release
 

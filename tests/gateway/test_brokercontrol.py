@@ -8,7 +8,7 @@ import pytest
 
 from eventbus.operations.events import OperationRef
 from tests.gateway.parts import settings
-from webui_adapter.brokercontrol import BrokerControl
+from webui_adapter.maintenance.broker_control import BrokerControl
 
 
 def test_what_is_one_too_many_is_dropped_and_counted() -> None:

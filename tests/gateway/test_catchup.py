@@ -26,8 +26,8 @@ from tests.gateway.page import Page
 from tests.gateway.parts import payloads_of, settings
 from tests.gateway.world import SECRET, eventually, token
 from webui_adapter.access.authoriser import Authoriser, by_claim
+from webui_adapter.channels.redelivery import Letterbox
 from webui_adapter.gateway import Gateway
-from webui_adapter.letterbox import Letterbox
 from webui_adapter.protocol.commands import Ping, Subscribe, Unsubscribe
 from webui_adapter.pull import PullLine
 from webui_adapter.session.session import Session
@@ -662,7 +662,7 @@ async def test_a_session_waits_for_redis_however_long() -> None:
 async def test_a_channel_that_cannot_be_read_does_not_hold_up_the_others(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("webui_adapter.repairs._REPAIRED_WITHIN", 0.3)
+    monkeypatch.setattr("webui_adapter.channels.channel_recovery._REPAIRED_WITHIN", 0.3)
     async with world() as own:
         own.publish(Note(n=1))
         own.reader.error = InvalidRecord("not of this library")

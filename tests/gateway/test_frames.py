@@ -88,7 +88,7 @@ def test_words_that_are_a_place_to_resume_from_have_an_id() -> None:
     session = new_session(framing=EVENT_STREAM)
     assert b"id:" not in EVENT_STREAM.word(session, "bus.position", {})
     from tests.gateway.parts import history, join, settle  # noqa: PLC0415 - read next to its use
-    from webui_adapter.hub import Hub  # noqa: PLC0415
+    from webui_adapter.channels.hub import Hub  # noqa: PLC0415
 
     hub = Hub()
     channel = join(hub, session)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from webui_adapter.grace import Grace
+from webui_adapter.maintenance.grace_period import Grace
 
 
 def run(grace: Grace, *moments: float) -> bool:

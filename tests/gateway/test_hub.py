@@ -27,10 +27,10 @@ from tests.gateway.parts import (
     settle,
     told,
 )
-from webui_adapter.hub import Channel, Hub
+from webui_adapter.channels.hub import Channel, Hub
+from webui_adapter.channels.validation import Sieve
 from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.session.session import Session
-from webui_adapter.sieve import Sieve
 
 ONE = f"{USER}:operation:1"
 TWO = f"{USER}:operation:2"

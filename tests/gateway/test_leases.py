@@ -22,8 +22,8 @@ from eventbus.operations.store import OperationInfo
 from tests.conftest import RedisServer, wait_until
 from tests.gateway.parts import ManualClock
 from tests.gateway.world import GatewayProcess, running, token
-from webui_adapter.leases import LeaseSweep
-from webui_adapter.sweeper import Sweeper
+from webui_adapter.maintenance.lease_checker import LeaseSweep
+from webui_adapter.maintenance.sweeper import Sweeper
 
 QUICK = {"sweep_interval": 0.2, "lease_grace": 1.5, "probe_interval": 0.3}
 

@@ -13,7 +13,7 @@ from eventbus.errors import Unavailable
 from tests.gateway.events import Note
 from tests.gateway.test_catchup import USER, World, turns, world
 from tests.gateway.world import eventually
-from webui_adapter.condition import Condition, Trouble
+from webui_adapter.health.status import Condition, Trouble
 
 
 async def looked(own: World) -> None:

@@ -30,9 +30,9 @@ from tests.gateway.events import Note, Promise
 from tests.gateway.parts import USER, history, record
 from tests.gateway.test_acks import Lists
 from tests.gateway.world import GatewayProcess, eventually, page, running
-from webui_adapter.sieve import BURIED_BYTES, Corpse, Sieve
-from webui_adapter.spill import Spill
-from webui_adapter.undertaker import Undertaker
+from webui_adapter.channels.validation import BURIED_BYTES, Corpse, Sieve
+from webui_adapter.maintenance.dead_letter_file import Spill
+from webui_adapter.maintenance.dead_letter_writer import Undertaker
 
 # --- the sieve -----------------------------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from eventbus.backends.pending import Letters
 from eventbus.errors import Refused, TransportError
-from webui_adapter.sieve import Corpse
-from webui_adapter.spill import Spill
+from webui_adapter.channels.validation import Corpse
+from webui_adapter.maintenance.dead_letter_file import Spill
 
 __all__ = ["Undertaker"]
 

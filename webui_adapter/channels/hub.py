@@ -14,10 +14,10 @@ from eventbus.protocol.cursor import BEGINNING, Position
 from eventbus.protocol.history import History
 from eventbus.protocol.records import Publication, Record
 from eventbus.protocol.recovery import Resumption, resume
+from webui_adapter.channels.validation import Sieve
 from webui_adapter.session.batch import Batch, Delivery
 from webui_adapter.session.output import Outlet
 from webui_adapter.session.session import Session
-from webui_adapter.sieve import Sieve
 
 __all__ = ["Channel", "Hub"]
 

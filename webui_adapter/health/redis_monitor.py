@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from eventbus.backends.ports import Probe, Subscriber
 from eventbus.errors import TransportError
-from webui_adapter.condition import Condition, Trouble
-from webui_adapter.repairs import Repairs
+from webui_adapter.channels.channel_recovery import Repairs
+from webui_adapter.health.status import Condition, Trouble
 from webui_adapter.settings import GatewaySettings
 
 __all__ = ["Watch"]

@@ -14,10 +14,10 @@ from collections import Counter
 from eventbus.backends.ports import Reader
 from eventbus.errors import TransportError
 from eventbus.protocol.cursor import Position
-from webui_adapter.hub import Hub
-from webui_adapter.repairs import Repairs
+from webui_adapter.channels.channel_recovery import Repairs
+from webui_adapter.channels.hub import Hub
+from webui_adapter.health.redis_monitor import Watch
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.watch import Watch
 
 __all__ = ["QuietCheck"]
 

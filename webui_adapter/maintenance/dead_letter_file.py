@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from webui_adapter.sieve import Corpse
+from webui_adapter.channels.validation import Corpse
 
 __all__ = ["Spill"]
 

@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 
 from eventbus.backends.ports import Reader
 from eventbus.protocol.history import History, Page
+from webui_adapter.channels.validation import Sieve
 from webui_adapter.session.channel_view import View
 from webui_adapter.session.session import Session
-from webui_adapter.sieve import Sieve
 
 __all__ = ["NO_PAST", "Extent", "Readings", "extent"]
 

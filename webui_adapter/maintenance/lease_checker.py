@@ -9,7 +9,7 @@ from collections import Counter
 from eventbus.backends.redis.operation_store import RedisOperations
 from eventbus.errors import Refused
 from webui_adapter.clock import Clock
-from webui_adapter.grace import Grace
+from webui_adapter.maintenance.grace_period import Grace
 
 __all__ = ["LeaseSweep"]
 

@@ -15,13 +15,13 @@ from eventbus.protocol.cursor import Position
 from eventbus.protocol.history import History
 from eventbus.protocol.recovery import resume
 from eventbus.protocol.topics import channel_of
+from webui_adapter.channels.channel_recovery import PAUSE_MAX, Repairs
+from webui_adapter.channels.history_reader import NO_PAST, Extent, Readings, extent
+from webui_adapter.channels.hub import Channel, Hub
+from webui_adapter.channels.redelivery import Letterbox
 from webui_adapter.clock import Clock
-from webui_adapter.hub import Channel, Hub
-from webui_adapter.letterbox import Letterbox
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import Subscribe
-from webui_adapter.readings import NO_PAST, Extent, Readings, extent
-from webui_adapter.repairs import PAUSE_MAX, Repairs
 from webui_adapter.session.channel_view import View
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State

@@ -12,7 +12,7 @@ from collections import Counter
 from eventbus.backends.pending import Totals
 from eventbus.backends.redis.pending_store import RedisLetters
 from eventbus.errors import TransportError
-from webui_adapter.leases import LeaseSweep
+from webui_adapter.maintenance.lease_checker import LeaseSweep
 
 __all__ = ["Sweeper"]
 

@@ -9,13 +9,13 @@ from eventbus.backends.pending import Letters
 from eventbus.backends.redis.operation_store import RedisOperations
 from eventbus.backends.redis.pending_store import RedisLetters
 from eventbus.operations.store import OperationBook
-from webui_adapter.brokercontrol import BrokerControl
 from webui_adapter.clock import Clock
-from webui_adapter.leases import LeaseSweep
+from webui_adapter.maintenance.broker_control import BrokerControl
+from webui_adapter.maintenance.dead_letter_file import Spill
+from webui_adapter.maintenance.dead_letter_writer import Undertaker
+from webui_adapter.maintenance.lease_checker import LeaseSweep
+from webui_adapter.maintenance.sweeper import Sweeper
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.spill import Spill
-from webui_adapter.sweeper import Sweeper
-from webui_adapter.undertaker import Undertaker
 
 __all__ = ["Upkeep"]
 

@@ -12,10 +12,10 @@ from eventbus.backends.ports import Subscriber
 from eventbus.errors import InvalidRecord, TransportError
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.history import History
+from webui_adapter.channels.history_reader import NO_PAST, Extent, Readings
+from webui_adapter.channels.hub import Channel, Hub
+from webui_adapter.channels.redelivery import Letterbox
 from webui_adapter.clock import Clock
-from webui_adapter.hub import Channel, Hub
-from webui_adapter.letterbox import Letterbox
-from webui_adapter.readings import NO_PAST, Extent, Readings
 
 __all__ = ["PAUSE_MAX", "Newcomers", "Repairs"]
 

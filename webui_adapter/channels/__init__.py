@@ -1,0 +1,1 @@
+"""Channels of one instance: hub, validation, history reads, recovery, redelivery."""

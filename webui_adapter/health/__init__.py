@@ -1,0 +1,1 @@
+"""Is Redis well, and does this instance hear it?"""

@@ -1,0 +1,1 @@
+"""Work for all instances: sweeper, lease checker, dead-letter writer, broker control."""
