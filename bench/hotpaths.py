@@ -34,14 +34,14 @@ from eventbus.protocol.recovery import resume
 from webui_adapter.access.authoriser import by_claim
 from webui_adapter.access.tokens import Principal
 from webui_adapter.channels.hub import Hub
-from webui_adapter.direct import DirectConnection
-from webui_adapter.entrance import Admitted
-from webui_adapter.gateway import Gateway
+from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.protocol.websocket_frames import text_frame
 from webui_adapter.session.session import Session
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.websocket import FRAMES
+from webui_adapter.transports.access import Admitted
+from webui_adapter.transports.websocket_asgi import FRAMES
+from webui_adapter.transports.websocket_direct import DirectConnection
 
 __all__ = ["CALIBRATION", "EVENTS", "PATHS", "HotTick", "loops"]
 

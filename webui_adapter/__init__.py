@@ -3,7 +3,7 @@
 from webui_adapter.access.authoriser import Authoriser
 from webui_adapter.access.tokens import Principal
 from webui_adapter.app import create_app
-from webui_adapter.router import gateway_router
+from webui_adapter.http.router import gateway_router
 from webui_adapter.settings import GatewaySettings
 
 __all__ = ["Authoriser", "GatewaySettings", "Principal", "create_app", "gateway_router"]

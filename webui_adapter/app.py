@@ -15,12 +15,12 @@ import uvicorn
 from fastapi import FastAPI
 
 from eventbus.settings import BusSettings
-from webui_adapter.doorway import make_doorway
 from webui_adapter.errors import NotConfigured
-from webui_adapter.gateway import Gateway
-from webui_adapter.logs import configure_logs
-from webui_adapter.router import make_gateway, routes
+from webui_adapter.gateway.gateway import Gateway
+from webui_adapter.http.router import make_gateway, routes
+from webui_adapter.logging_config import configure_logs
 from webui_adapter.settings import GatewaySettings
+from webui_adapter.transports.protocol_switch import make_doorway
 
 __all__ = ["create_app", "serve"]
 
@@ -56,7 +56,7 @@ def serve(settings: GatewaySettings) -> None:
         port=settings.port,
         # Annotated as a class; called as a factory.
         http=cast("type[asyncio.Protocol]", make_doorway(gateway)),
-        ws="webui_adapter.ws:EventBusWebSocketProtocol",
+        ws="webui_adapter.transports.uvicorn_websocket:EventBusWebSocketProtocol",
         ws_max_size=settings.max_command_size,
         ws_per_message_deflate=False,
         ws_ping_interval=None,

@@ -19,8 +19,8 @@ from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.session.output import Framing
 from webui_adapter.session.session import Session
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.sse import FRAMING as EVENT_STREAM
-from webui_adapter.websocket import FRAMES, TEXTS
+from webui_adapter.transports.sse import FRAMING as EVENT_STREAM
+from webui_adapter.transports.websocket_asgi import FRAMES, TEXTS
 
 __all__ = [
     "EVENT_STREAM",

@@ -27,12 +27,12 @@ from tests.gateway.parts import payloads_of, settings
 from tests.gateway.world import SECRET, eventually, token
 from webui_adapter.access.authoriser import Authoriser, by_claim
 from webui_adapter.channels.redelivery import Letterbox
-from webui_adapter.gateway import Gateway
+from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.protocol.commands import Ping, Subscribe, Unsubscribe
-from webui_adapter.pull import PullLine
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
-from webui_adapter.websocket import FRAMES
+from webui_adapter.transports.pull_transport import PullLine
+from webui_adapter.transports.websocket_asgi import FRAMES
 
 USER = "user:ann"
 ONE, TWO = f"{USER}:operation:1", f"{USER}:operation:2"

@@ -11,10 +11,10 @@ import pytest
 from eventbus.operations.state import OperationState
 from eventbus.operations.store import OperationInfo
 from tests.gateway.parts import settings
-from webui_adapter import operations
 from webui_adapter.access.tokens import Principal, TokenChecker
 from webui_adapter.errors import CommandRefused
-from webui_adapter.operations import OperationDesk
+from webui_adapter.gateway import operations
+from webui_adapter.gateway.operations import OperationDesk
 from webui_adapter.protocol.commands import Cancel, ListOperations
 
 ANN = Principal("ann", 2e9, frozenset(), {})

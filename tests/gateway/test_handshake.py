@@ -172,7 +172,7 @@ async def test_a_path_that_is_not_ours(gateway: GatewayProcess) -> None:
 
 
 def test_the_client_is_served_as_what_it_is(gateway: GatewayProcess) -> None:
-    from webui_adapter.router import _CLIENT  # noqa: PLC0415 - where a build lies, if there is one
+    from webui_adapter.http.router import _CLIENT  # noqa: PLC0415 - where a build lies, if there is one
 
     response = gateway.get("/eventbus/client.js")
     if (_CLIENT / "client.js").exists():

@@ -20,10 +20,10 @@ from tests.gateway.test_redis_away import KeepingRedis
 from tests.gateway.test_sse import curl, settled
 from tests.gateway.world import SECRET, page
 from webui_adapter import GatewaySettings, Principal, gateway_router
-from webui_adapter.gateway import Gateway
-from webui_adapter.local import LocalEvents
+from webui_adapter.gateway.gateway import Gateway
+from webui_adapter.http.local_events import LocalEvents
+from webui_adapter.http.router import make_gateway
 from webui_adapter.protocol.commands import Subscribe
-from webui_adapter.router import make_gateway
 
 
 class Site:
@@ -68,7 +68,10 @@ def keeping(tmp_path: Path) -> Iterator[RedisServer]:
 
 WAYS = {
     "any server": {},
-    "ours": {"ws": "webui_adapter.ws:EventBusWebSocketProtocol", "http": "webui_adapter.httpd:EventBusHttpProtocol"},
+    "ours": {
+        "ws": "webui_adapter.transports.uvicorn_websocket:EventBusWebSocketProtocol",
+        "http": "webui_adapter.transports.uvicorn_http:EventBusHttpProtocol",
+    },
 }
 
 

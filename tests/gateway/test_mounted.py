@@ -84,7 +84,10 @@ class Mounted:
 WAYS = {
     "uvicorn's own": {},
     "websockets": {"ws": "websockets"},
-    "ours": {"ws": "webui_adapter.ws:EventBusWebSocketProtocol", "http": "webui_adapter.httpd:EventBusHttpProtocol"},
+    "ours": {
+        "ws": "webui_adapter.transports.uvicorn_websocket:EventBusWebSocketProtocol",
+        "http": "webui_adapter.transports.uvicorn_http:EventBusHttpProtocol",
+    },
 }
 
 

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from webui_adapter.access.origins import origin_allowed
 from webui_adapter.access.rate_limits import Rate
-from webui_adapter.histogram import LATENCY_BUCKETS, Histogram
-from webui_adapter.logs import redact
+from webui_adapter.gateway.latency_histogram import LATENCY_BUCKETS, Histogram
+from webui_adapter.logging_config import redact
 from webui_adapter.session.timer_wheel import Wheel
 from webui_adapter.settings import GatewaySettings
 

@@ -13,7 +13,7 @@ from uvicorn.server import ServerState
 
 from tests.gateway.world import RawWebSocket
 from webui_adapter.protocol.websocket_frames import text_frame
-from webui_adapter.ws import EXTENSION, EventBusWebSocketProtocol
+from webui_adapter.transports.uvicorn_websocket import EXTENSION, EventBusWebSocketProtocol
 
 TEXT, CLOSE = 1, 8
 
@@ -57,7 +57,9 @@ async def serving(handler: Handler, write_high: int = 65_536) -> AsyncIterator[t
             failures.append(error)
             raise
 
-    config = uvicorn.Config(app, ws="webui_adapter.ws:EventBusWebSocketProtocol", log_config=None)
+    config = uvicorn.Config(
+        app, ws="webui_adapter.transports.uvicorn_websocket:EventBusWebSocketProtocol", log_config=None
+    )
     config.load()
     state = ServerState()
     server = await asyncio.get_running_loop().create_server(

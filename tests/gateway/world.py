@@ -15,9 +15,9 @@ import httpx
 from websockets.asyncio.client import connect
 
 from tests.gateway.page import Page
-from webui_adapter.testing.client import Client
-from webui_adapter.testing.process import GatewayProcess as Process
+from webui_adapter.testing.gateway_process import GatewayProcess as Process
 from webui_adapter.testing.token import make_token
+from webui_adapter.testing.websocket_client import Client
 
 ROOT = Path(__file__).parents[2]
 SECRET = "a secret of these tests, long enough"

@@ -64,7 +64,14 @@ def project(tmp_path_factory, own_redis):
     }
     commands = [
         ["celery", "-A", "tasks", "worker", "-c", "2", "--loglevel", "warning"],
-        ["uvicorn", "--port", str(port), "--ws", "webui_adapter.ws:EventBusWebSocketProtocol", "web:web"],
+        [
+            "uvicorn",
+            "--port",
+            str(port),
+            "--ws",
+            "webui_adapter.transports.uvicorn_websocket:EventBusWebSocketProtocol",
+            "web:web",
+        ],
     ]
     running = [
         subprocess.Popen([sys.executable, "-m", *command], cwd=tmp_path, env=environment) for command in commands

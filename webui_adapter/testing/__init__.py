@@ -4,9 +4,9 @@ Nothing of it imports pytest; the fixtures are in ``pytest_eventbus``. See docs/
 """
 
 from webui_adapter.errors import NotReady
-from webui_adapter.testing.client import Client, open_page
+from webui_adapter.testing.gateway_process import GatewayProcess
 from webui_adapter.testing.page import Frame, Page, Track
-from webui_adapter.testing.process import GatewayProcess
 from webui_adapter.testing.token import make_token
+from webui_adapter.testing.websocket_client import Client, open_page
 
 __all__ = ["Client", "Frame", "GatewayProcess", "NotReady", "Page", "Track", "make_token", "open_page"]

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from webui_adapter.gateway import Gateway
+from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.health.status import Trouble
 
 __all__ = ["Metrics"]

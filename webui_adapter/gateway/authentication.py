@@ -10,16 +10,16 @@ from eventbus.protocol.cursor import Cursor
 from eventbus.protocol.topics import channel_of
 from webui_adapter.access.rate_limits import CommandRates
 from webui_adapter.access.tokens import Principal, TokenChecker
-from webui_adapter.admission import Admission
 from webui_adapter.clock import Clock
 from webui_adapter.errors import CommandRefused, TokenRefused
+from webui_adapter.gateway.connection_limits import Admission
+from webui_adapter.gateway.deadlines import Timer
+from webui_adapter.gateway.subscribe import Subscribing
 from webui_adapter.health.redis_monitor import Watch
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import Auth, Subscribe
 from webui_adapter.session.session import Session
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.subscribing import Subscribing
-from webui_adapter.timer import Timer
 
 __all__ = ["Authentication"]
 

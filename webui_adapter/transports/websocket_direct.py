@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import MutableSet
 
-from webui_adapter.entrance import Admitted
-from webui_adapter.gateway import Gateway
+from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.protocol.websocket_frames import PING, PONG_LIMIT, close_frame, pong_frame
 from webui_adapter.protocol.websocket_parser import (
     NO_CODE,
@@ -24,7 +23,8 @@ from webui_adapter.protocol.websocket_parser import (
     read_frames,
 )
 from webui_adapter.session.session import Session
-from webui_adapter.websocket import FRAMES, send_what_waits
+from webui_adapter.transports.access import Admitted
+from webui_adapter.transports.websocket_asgi import FRAMES, send_what_waits
 
 __all__ = ["DirectConnection"]
 

@@ -12,8 +12,8 @@ from webui_adapter.channels.channel_recovery import Repairs
 from webui_adapter.channels.hub import Hub
 from webui_adapter.channels.redelivery import Letterbox
 from webui_adapter.clock import Clock
+from webui_adapter.gateway.latency_histogram import Histogram
 from webui_adapter.health.redis_monitor import Watch
-from webui_adapter.histogram import Histogram
 from webui_adapter.maintenance.dead_letter_writer import Undertaker
 
 __all__ = ["Listening"]

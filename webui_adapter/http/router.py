@@ -16,19 +16,19 @@ from eventbus.bus import Bus, default_bus
 from eventbus.outbox.spool import spool_folder
 from eventbus.settings import BusSettings
 from webui_adapter.access.authoriser import Authoriser, load_authoriser
-from webui_adapter.admin import admin_routes
-from webui_adapter.gateway import Gateway
-from webui_adapter.local import tapped
+from webui_adapter.gateway.gateway import Gateway
+from webui_adapter.http.dead_letters import admin_routes
+from webui_adapter.http.local_events import tapped
+from webui_adapter.http.metrics import Metrics
+from webui_adapter.http.operations import operation_routes
 from webui_adapter.maintenance.dead_letter_file import Spill
-from webui_adapter.metrics import Metrics
-from webui_adapter.operationroutes import operation_routes
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.sse import preflight, serve_command, serve_sse
-from webui_adapter.websocket import serve_websocket
+from webui_adapter.transports.sse import preflight, serve_command, serve_sse
+from webui_adapter.transports.websocket_asgi import serve_websocket
 
 __all__ = ["gateway_router", "make_gateway", "routes"]
 
-_CLIENT: Final = Path(__file__).parent / "client" / "dist"
+_CLIENT: Final = Path(__file__).parents[1] / "client" / "dist"
 # A page of another origin may import the client: browsers ask for modules with CORS. It holds no secret.
 _PUBLIC: Final = {"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"}
 _TYPES: Final = {".js": "text/javascript", ".ts": "text/plain"}
@@ -46,8 +46,8 @@ def gateway_router(
     """A router with a gateway of its own, which lives as long as the application it is included in.
 
     ``app.include_router(gateway_router())`` is all; run the application with
-    ``--ws webui_adapter.ws:EventBusWebSocketProtocol`` for the fast way out, and with
-    ``--http webui_adapter.httpd:EventBusHttpProtocol`` so that SSE streams leave at shutdown and can be cut when their
+    ``--ws webui_adapter.transports.uvicorn_websocket:EventBusWebSocketProtocol`` for the fast way out, and with
+    ``--http webui_adapter.transports.uvicorn_http:EventBusHttpProtocol`` so that SSE streams leave at shutdown and can be cut when their
     reader takes nothing. ``--timeout-graceful-shutdown`` must be longer than ``drain_spread`` and ``shutdown_grace``
     together. ``authoriser`` says who may read which collection; ``broker`` keeps everything in the process; ``probes``
     adds ``/healthz``, ``/readyz`` and ``/metrics``. Events that the application itself emits while Redis is away are

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from eventbus.bus import Bus
 from eventbus.events.encoder import Emission
 from eventbus.protocol.topics import matches
-from webui_adapter.gateway import Gateway
+from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.session.session import Session
 
 __all__ = ["LocalEvents", "tapped"]

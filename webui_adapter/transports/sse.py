@@ -15,16 +15,16 @@ from eventbus.errors import InvalidCursor, InvalidName
 from eventbus.protocol.cursor import Cursor, parse_cursor
 from webui_adapter.access.origins import origin_allowed
 from webui_adapter.access.tokens import Principal, token_of
-from webui_adapter.entrance import reading_of
 from webui_adapter.errors import TokenRefused
-from webui_adapter.gateway import Gateway
-from webui_adapter.httpd import EXTENSION, EventBusHttpProtocol
+from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.protocol.websocket_frames import sse_comment, sse_event, word
-from webui_adapter.pull import PullLine
 from webui_adapter.session.batch import Delivery
 from webui_adapter.session.output import Outlet
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
+from webui_adapter.transports.access import reading_of
+from webui_adapter.transports.pull_transport import PullLine
+from webui_adapter.transports.uvicorn_http import EXTENSION, EventBusHttpProtocol
 
 __all__ = ["body_of", "cors", "preflight", "principal_of", "refusal", "serve_command", "serve_sse"]
 

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
 from webui_adapter.errors import CommandRefused
-from webui_adapter.gateway import Gateway
-from webui_adapter.operations import OperationCommand
+from webui_adapter.gateway.gateway import Gateway
+from webui_adapter.gateway.operations import OperationCommand
 from webui_adapter.protocol.commands import Cancel, ListOperations, ShowOperation, check_limit, check_name, check_states
-from webui_adapter.sse import cors, preflight, principal_of, refusal
+from webui_adapter.transports.sse import cors, preflight, principal_of, refusal
 
 __all__ = ["operation_routes"]
 

@@ -16,12 +16,12 @@ from starlette.requests import cookie_parser
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from webui_adapter.direct import DirectConnection
-from webui_adapter.entrance import admit
 from webui_adapter.errors import HandshakeRefused
-from webui_adapter.gateway import Gateway
-from webui_adapter.httpd import TOO_SLOW, EventBusHttpProtocol, refuse
+from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.protocol.websocket_handshake import Request, acceptance, check_upgrade, is_upgrade, read_request
+from webui_adapter.transports.access import admit
+from webui_adapter.transports.uvicorn_http import TOO_SLOW, EventBusHttpProtocol, refuse
+from webui_adapter.transports.websocket_direct import DirectConnection
 
 __all__ = ["Doorway", "make_doorway"]
 

@@ -17,22 +17,25 @@ from eventbus.protocol.cursor import Cursor
 from webui_adapter.access.authoriser import Authoriser
 from webui_adapter.access.rate_limits import CommandRates
 from webui_adapter.access.tokens import TokenChecker
-from webui_adapter.admission import Admission
-from webui_adapter.authentication import Authentication
 from webui_adapter.channels.history_reader import Readings
 from webui_adapter.channels.hub import Hub
 from webui_adapter.channels.redelivery import Letterbox
 from webui_adapter.channels.session_recovery import CatchUp
 from webui_adapter.channels.validation import Sieve
 from webui_adapter.clock import Clock, SystemClock
-from webui_adapter.departure import Departure
 from webui_adapter.errors import CommandRefused
+from webui_adapter.gateway.authentication import Authentication
+from webui_adapter.gateway.background_tasks import Tasks
+from webui_adapter.gateway.connection_limits import Admission
+from webui_adapter.gateway.deadlines import Timer
+from webui_adapter.gateway.draining import Departure
+from webui_adapter.gateway.listener import Listening
+from webui_adapter.gateway.operations import OperationCommand, OperationDesk
+from webui_adapter.gateway.subscribe import Subscribing
 from webui_adapter.health.idle_channel_check import QuietCheck
 from webui_adapter.health.redis_monitor import Watch
-from webui_adapter.listening import Listening
 from webui_adapter.maintenance.dead_letter_file import Spill
 from webui_adapter.maintenance.maintenance import Upkeep
-from webui_adapter.operations import OperationCommand, OperationDesk
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import (
     Ack,
@@ -49,9 +52,6 @@ from webui_adapter.session.output import Framing, Line
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.subscribing import Subscribing
-from webui_adapter.tasks import Tasks
-from webui_adapter.timer import Timer
 
 __all__ = ["Gateway", "Line"]
 

@@ -12,7 +12,7 @@ from eventbus.protocol.topics import check_pattern
 from webui_adapter.access.origins import origin_allowed
 from webui_adapter.access.tokens import SUBPROTOCOL, TOKEN_SUBPROTOCOL, token_of
 from webui_adapter.errors import HandshakeRefused
-from webui_adapter.gateway import Gateway
+from webui_adapter.gateway.gateway import Gateway
 
 __all__ = ["Admitted", "admit", "reading_of"]
 

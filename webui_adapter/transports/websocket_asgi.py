@@ -15,15 +15,15 @@ from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocketDisconnect
 
 from eventbus.protocol.cursor import Cursor
-from webui_adapter.entrance import admit
 from webui_adapter.errors import HandshakeRefused
-from webui_adapter.gateway import Gateway
+from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.protocol.websocket_frames import text_frame, word
-from webui_adapter.pull import PullLine
 from webui_adapter.session.batch import Delivery
 from webui_adapter.session.output import Line, Outlet
 from webui_adapter.session.session import Session
-from webui_adapter.ws import EXTENSION, EventBusWebSocketProtocol
+from webui_adapter.transports.access import admit
+from webui_adapter.transports.pull_transport import PullLine
+from webui_adapter.transports.uvicorn_websocket import EXTENSION, EventBusWebSocketProtocol
 
 __all__ = ["FRAMES", "TEXTS", "send_what_waits", "serve_websocket"]
 

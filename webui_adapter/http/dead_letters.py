@@ -17,8 +17,8 @@ from eventbus.errors import EventBusError, InvalidEmission, NoDeadLetter, RateLi
 from eventbus.settings import BusSettings
 from webui_adapter.access.tokens import Principal
 from webui_adapter.errors import CommandRefused
-from webui_adapter.gateway import Gateway
-from webui_adapter.sse import body_of, principal_of, refusal
+from webui_adapter.gateway.gateway import Gateway
+from webui_adapter.transports.sse import body_of, principal_of, refusal
 
 __all__ = ["admin_routes"]
 

@@ -1,0 +1,1 @@
+"""One gateway instance, put together from its parts."""

@@ -1,0 +1,1 @@
+"""FastAPI routes: probes, metrics, operations, dead letters, client files."""

@@ -1,0 +1,1 @@
+"""Bytes in and out: WebSocket (our own and ASGI), server-sent events, uvicorn protocols."""
