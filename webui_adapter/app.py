@@ -56,7 +56,7 @@ def serve(settings: GatewaySettings) -> None:
         port=settings.port,
         # Annotated as a class; called as a factory.
         http=cast("type[asyncio.Protocol]", make_doorway(gateway)),
-        ws="webui_adapter.transports.uvicorn_websocket:EventBusWebSocketProtocol",
+        ws="webui_adapter.uvicorn:WebSocketProtocol",
         ws_max_size=settings.max_command_size,
         ws_per_message_deflate=False,
         ws_ping_interval=None,

@@ -12,9 +12,8 @@ from eventbus import Bus, BusSettings
 from tests.chaos.oracle import judge
 from tests.chaos.people import Emitter, Watcher
 from tests.conftest import RedisServer, wait_until
-from tests.gateway import events  # noqa: F401 - declares the classes
-from tests.gateway.test_redis_away import KeepingRedis
-from tests.gateway.world import GatewayProcess, running
+from tests.webui_adapter.gateways import GatewayProcess, running
+from tests.webui_adapter.health.test_redis_down import KeepingRedis
 
 # 1: quick, as part of `make test`. `make chaos` sets more.
 SCALE = float(os.environ.get("CHAOS_SCALE", "1"))
@@ -70,7 +69,7 @@ def settled(bus: Bus, report: Callable[..., None]) -> Callable[..., object]:
     """Wait until everything has arrived, judge it, and note the figures."""
 
     async def settle(emitter: Emitter, *watchers: Watcher, **facts: object) -> None:
-        from tests.gateway.world import eventually  # noqa: PLC0415 - only here
+        from tests.webui_adapter.gateways import eventually  # noqa: PLC0415 - only here
 
         wait_until(lambda: bus.flush(1), "the outbox to empty", 30)
         for watcher in watchers:

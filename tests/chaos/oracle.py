@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tests.gateway.page import Page
+from tests.webui_adapter.page import Page
 
 __all__ = ["Verdict", "judge"]
 

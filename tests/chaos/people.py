@@ -14,9 +14,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 from eventbus import Bus, Receipt
-from tests.gateway.events import Note
-from tests.gateway.page import Page
-from tests.gateway.world import GatewayProcess, eventually, token
+from tests.webui_adapter.events import Note
+from tests.webui_adapter.gateways import GatewayProcess, eventually, token
+from tests.webui_adapter.page import Page
 
 __all__ = ["Emitter", "Watcher"]
 

@@ -10,7 +10,7 @@ from celery import Celery
 
 from eventbus import default_bus, emit
 from eventbus.operations.events import current_operation
-from tests.gateway.events import Note
+from tests.webui_adapter.events import Note
 from worker_adapter import install
 
 server = os.environ.get("TESTS_REDIS", "redis://127.0.0.1:6379")

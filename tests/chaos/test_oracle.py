@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.chaos.oracle import judge
-from tests.gateway.page import Page, Track
+from tests.webui_adapter.page import Page, Track
 
 
 def page_of(events: Sequence[tuple[str, int]]) -> Page:

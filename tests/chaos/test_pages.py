@@ -18,8 +18,8 @@ from eventbus import Bus, BusSettings
 from eventbus.backends.redis.dead_letter_client import Chosen, DeadLetters
 from tests.chaos.people import Emitter, Watcher
 from tests.conftest import RedisServer
-from tests.gateway.events import Alarm, Blip, Crumb, Note, Promise
-from tests.gateway.world import GatewayProcess, RawWebSocket, eventually, page, running, token
+from tests.webui_adapter.events import Alarm, Blip, Crumb, Note, Promise
+from tests.webui_adapter.gateways import GatewayProcess, RawWebSocket, eventually, page, running, token
 
 Settled = Callable[..., Awaitable[None]]
 Report = Callable[..., None]

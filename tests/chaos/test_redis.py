@@ -10,7 +10,7 @@ from eventbus import Bus
 from eventbus.backends.redis.scripts.keys import Keys
 from tests.chaos.people import Emitter, Watcher
 from tests.conftest import RedisServer
-from tests.gateway.world import GatewayProcess, eventually
+from tests.webui_adapter.gateways import GatewayProcess, eventually
 
 Settled = Callable[..., Awaitable[None]]
 USERS = ("ann", "bob", "eve")

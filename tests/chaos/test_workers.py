@@ -14,8 +14,8 @@ from tests.chaos import telling as a
 from tests.chaos.oracle import judge
 from tests.chaos.people import Watcher
 from tests.conftest import RedisServer
-from tests.gateway.world import GatewayProcess, eventually, running
 from tests.soak.fleet import Worker
+from tests.webui_adapter.gateways import GatewayProcess, eventually, running
 from worker_adapter import start_operation
 
 LEASE = {"EVENTBUS_WORKER_LEASE": "1.5", "EVENTBUS_WORKER_CANCEL_POLL": "0.1"}

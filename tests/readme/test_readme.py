@@ -69,7 +69,7 @@ def project(tmp_path_factory, own_redis):
             "--port",
             str(port),
             "--ws",
-            "webui_adapter.transports.uvicorn_websocket:EventBusWebSocketProtocol",
+            "webui_adapter.uvicorn:WebSocketProtocol",
             "web:web",
         ],
     ]

@@ -13,7 +13,6 @@ import pytest
 from eventbus import BusSettings, configure, default_bus
 from eventbus.backends.redis.operation_store import Operations
 from tests.conftest import RedisServer
-from tests.gateway.world import GatewayProcess
 from tests.soak import app as a
 from tests.soak.conftest import SEED, TASKS
 from tests.soak.ears import Ears
@@ -32,6 +31,7 @@ from tests.soak.oracle import (
     unexplained,
 )
 from tests.soak.story import story_of
+from tests.webui_adapter.gateways import GatewayProcess
 from worker_adapter import start_operation
 
 LONG = TASKS > 5_000

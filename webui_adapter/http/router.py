@@ -46,8 +46,8 @@ def gateway_router(
     """A router with a gateway of its own, which lives as long as the application it is included in.
 
     ``app.include_router(gateway_router())`` is all; run the application with
-    ``--ws webui_adapter.transports.uvicorn_websocket:EventBusWebSocketProtocol`` for the fast way out, and with
-    ``--http webui_adapter.transports.uvicorn_http:EventBusHttpProtocol`` so that SSE streams leave at shutdown and can be cut when their
+    ``--ws webui_adapter.uvicorn:WebSocketProtocol`` for the fast way out, and with
+    ``--http webui_adapter.uvicorn:HttpProtocol`` so that SSE streams leave at shutdown and can be cut when their
     reader takes nothing. ``--timeout-graceful-shutdown`` must be longer than ``drain_spread`` and ``shutdown_grace``
     together. ``authoriser`` says who may read which collection; ``broker`` keeps everything in the process; ``probes``
     adds ``/healthz``, ``/readyz`` and ``/metrics``. Events that the application itself emits while Redis is away are

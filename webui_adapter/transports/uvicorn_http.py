@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, which lets a stream of ours be cut: ``--http webui_adapter.transports.uvicorn_http:EventBusHttpProtocol``.
+"""uvicorn's HTTP protocol, which lets a stream of ours be cut: ``--http webui_adapter.uvicorn:HttpProtocol``.
 
 ASGI has no word for ending a response whose reader takes nothing: the send waits, and so does the server for its
 buffer to empty. Nor does uvicorn mind a request that never ends: here its head has its time and its size, and on the

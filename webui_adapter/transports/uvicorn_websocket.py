@@ -1,4 +1,4 @@
-"""uvicorn's WebSocket protocol with a fast way out: ``uvicorn --ws webui_adapter.transports.uvicorn_websocket:EventBusWebSocketProtocol``.
+"""uvicorn's WebSocket protocol with a fast way out: ``uvicorn --ws webui_adapter.uvicorn:WebSocketProtocol``.
 
 Prepared frames go to the transport as they are. uvicorn's own way (an ASGI message, a coroutine, a frame object) costs
 several times what the kernel takes for the write. All else, handshake, parsing, ASGI, stays uvicorn's; it also serves

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.conftest import free_port, wait_until
-from tests.gateway import world
+from tests.webui_adapter import gateways
 from tests.worker_adapter import lives as a
 from tests.worker_adapter.conftest import check_log, publishing_to, running
 from tests.worker_adapter.listening import END, Listening
@@ -47,7 +47,7 @@ def flower(redis_url, tmp_path):
 
 def operation_at(gateway, user, op):
     """As a page, or a script, sees it."""
-    headers = {"Authorization": f"Bearer {world.token(user)}"}
+    headers = {"Authorization": f"Bearer {gateways.token(user)}"}
     return httpx.get(f"{gateway.http}{gateway.prefix}/operations/{op}", headers=headers, timeout=10).json()["operation"]
 
 
@@ -60,7 +60,7 @@ def test_flower_and_an_operation_lead_to_each_other(application, redis_url, star
         start_worker(
             "--pool", "prefork", "-c", "1", "-E", queue="flower", app="tests.worker_adapter.lives", **QUICK
         ) as worker,
-        world.running(tmp_path, redis_url) as gateway,
+        gateways.running(tmp_path, redis_url) as gateway,
     ):
         listening = Listening(redis_url, "flower")
         # Two tasks, so that the operation and the one that runs cannot be taken for each other.

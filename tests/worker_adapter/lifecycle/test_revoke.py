@@ -11,7 +11,7 @@ from eventbus import Bus, BusSettings
 from eventbus.operations.events import STAMP, OperationRef
 from eventbus.operations.state import Mark
 from tests.conftest import free_port, wait_until
-from tests.gateway.world import running, token
+from tests.webui_adapter.gateways import running, token
 
 MINE, THEIRS = OperationRef("ann", "9"), OperationRef("bob", "9")
 

@@ -1,0 +1,85 @@
+"""How many may ask about operations at once: a flood of questions takes neither all connections nor all memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+
+from eventbus.operations.state import OperationState
+from eventbus.operations.store import OperationInfo
+from tests.webui_adapter.parts import settings
+from webui_adapter.access.tokens import Principal, TokenChecker
+from webui_adapter.errors import CommandRefused
+from webui_adapter.gateway import operations
+from webui_adapter.gateway.operations import OperationDesk
+from webui_adapter.protocol.commands import Cancel, ListOperations
+
+ANN = Principal("ann", 2e9, frozenset(), {})
+
+
+class SlowBook:
+    """One that answers when it is let."""
+
+    def __init__(self) -> None:
+        self.let = asyncio.Event()
+        self.asked = 0
+
+    async def of(self, user: str, limit: int, states: Sequence[OperationState] = ()) -> Sequence[OperationInfo]:
+        self.asked += 1
+        await self.let.wait()
+        return []
+
+    async def get(self, user: str, op: str) -> OperationInfo | None:
+        raise NotImplementedError
+
+    async def cancel(self, user: str, op: str) -> OperationInfo | None:
+        raise NotImplementedError
+
+
+def desk_of(book: SlowBook, read_only: str | None = None) -> OperationDesk:
+    def spawn(work: object) -> None:
+        raise NotImplementedError
+
+    return OperationDesk(book, TokenChecker(settings()), Counter(), lambda: read_only, spawn, lambda: None)
+
+
+async def ask(desk: OperationDesk) -> str:
+    try:
+        await desk.carry_out(ANN, ListOperations(50, ()))
+    except CommandRefused as error:
+        return error.code if error.retry_ms else "no word on when to come again"
+    return "answered"
+
+
+async def test_a_few_at_once_and_a_bounded_number_waits() -> None:
+    book = SlowBook()
+    desk = desk_of(book)
+    questions = [asyncio.create_task(ask(desk)) for _ in range(600)]
+    while not any(question.done() for question in questions):
+        await asyncio.sleep(0)
+    assert book.asked == 8
+    book.let.set()
+    answers = Counter(await asyncio.gather(*questions))
+    assert answers == {"answered": 508, "unavailable": 92}
+    assert await ask(desk) == "answered"
+
+
+async def test_who_waits_too_long_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "_PATIENCE", 0.01)
+    book = SlowBook()
+    desk = desk_of(book)
+    questions = [asyncio.create_task(ask(desk)) for _ in range(9)]
+    done, _ = await asyncio.wait(questions, return_when=asyncio.FIRST_COMPLETED)
+    assert [question.result() for question in done] == ["unavailable"]
+    book.let.set()
+    assert Counter(await asyncio.gather(*questions)) == {"answered": 8, "unavailable": 1}
+
+
+async def test_nothing_is_asked_where_nothing_can_be_written() -> None:
+    with pytest.raises(CommandRefused) as caught:
+        await desk_of(SlowBook(), "Redis refuses writes").carry_out(ANN, Cancel("9"))
+    assert caught.value.code == "read_only"
+    assert "Redis refuses writes" in str(caught.value)

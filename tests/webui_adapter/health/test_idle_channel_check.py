@@ -1,0 +1,297 @@
+"""The probe, the check of quiet channels, several things wrong at once; without sockets, with readings held at will."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator
+
+import pytest
+
+from eventbus.errors import Unavailable
+from tests.webui_adapter.channels.test_session_recovery import USER, World, turns, world
+from tests.webui_adapter.events import Note
+from tests.webui_adapter.gateways import eventually
+from webui_adapter.health.status import Condition, Trouble
+
+
+async def looked(own: World) -> None:
+    """The first look notes where the channels are, the second one compares."""
+    await own.gateway._quiet.look()
+    await own.gateway._quiet.look()
+
+
+async def test_only_what_was_quiet_since_the_last_look_is_compared() -> None:
+    async with world() as own:
+        line = own.connect()
+        await own.settled(line)
+        counters = own.gateway.counters
+        await own.gateway._quiet.look()
+        assert counters["check.channels"] == 0
+        await own.gateway._quiet.look()
+        assert counters["check.channels"] == 2
+        own.publish(Note(n=1))
+        await eventually(lambda: line.page.got("gw.note") == [1], "the event")
+        await own.gateway._quiet.look()
+        assert counters["check.channels"] == 3, "the user's has had something"
+        own.gateway.listening.lost("a test")
+        await own.gateway._quiet.look()
+        assert counters["check.channels"] == 3, "nothing is live"
+
+
+async def following(own: World, collections: str) -> None:
+    """A page that follows these as well."""
+    line = own.connect()
+    for name in collections:
+        line.tell("subscribe", f"collection:{name}:*")
+    await own.settled(line, USER, "system", *(f"collection:{name}" for name in collections))
+
+
+async def test_batches_are_bounded() -> None:
+    async with world(authoriser=lambda *_: True, check_batch=2) as own:
+        await following(own, "abcde")
+        sizes = []
+        positions = own.reader.positions
+
+        async def counted(channels):
+            sizes.append(len(channels))
+            return await positions(channels)
+
+        own.reader.positions = counted
+        await looked(own)
+        assert sizes == [2, 2, 2, 1]
+
+
+async def test_many_batches_leave_the_loop_to_others_in_between() -> None:
+    async with world(authoriser=lambda *_: True, check_batch=2) as own:
+        await following(own, "abcd")
+        times, now, positions = [], asyncio.get_running_loop().time, own.reader.positions
+
+        async def timed(channels):
+            times.append(now())
+            return await positions(channels)
+
+        own.reader.positions = timed
+        await own.gateway._quiet.look()
+        await own.gateway._quiet.look(within=0.06)
+        assert [later - earlier >= 0.019 for earlier, later in itertools.pairwise(times)] == [True, True]
+
+
+async def test_what_is_on_its_way_is_not_taken_for_lost() -> None:
+    """The reading already has what the event loop has not yet handed over."""
+    async with world() as own:
+        line = own.connect()
+        await own.settled(line)
+        await own.gateway._quiet.look()
+        own.publish(Note(n=1))
+        await own.gateway._quiet.look()
+        assert own.gateway.counters["check.channels"] == 2
+        await eventually(lambda: line.page.got("gw.note") == [1], "the event")
+        assert own.gateway.counters["check.missed"] == 0
+        assert own.reader.reads == 2, "the two of the beginning"
+
+
+async def test_a_channel_that_goes_on_while_it_is_compared_is_left_alone() -> None:
+    async with world() as own:
+        line = own.connect()
+        await own.settled(line)
+        own.subscriber.deaf = True
+        own.publish(Note(n=1))
+        own.subscriber.deaf = False
+        await own.gateway._quiet.look()
+        positions = own.reader.positions
+
+        async def slow(channels):
+            found = await positions(channels)
+            own.publish(Note(n=2))
+            await turns()
+            return found
+
+        own.reader.positions = slow
+        await own.gateway._quiet.look()
+        await eventually(lambda: line.page.got("gw.note") == [1, 2], "both")
+        assert (own.gateway.counters["hole"], own.gateway.counters["check.missed"]) == (1, 0)
+
+
+async def test_what_was_lost_is_read_and_the_subscription_made_again() -> None:
+    async with world() as own:
+        line = own.connect()
+        await own.settled(line)
+        own.subscriber.deaf = True
+        own.publish(Note(n=1))
+        own.subscriber.deaf = False
+        del own.subscriber.asked[:]
+        await looked(own)
+        await eventually(lambda: line.page.got("gw.note") == [1], "what was lost")
+        assert own.subscriber.asked == [("subscribe", USER)]
+        assert line.page.said("bus.gap") == []
+        await looked(own)
+        assert own.gateway.counters["check.missed"] == 1, "once"
+
+
+async def test_a_channel_that_redis_has_forgotten_is_forgotten_here() -> None:
+    async with world() as own:
+        line = own.connect()
+        await own.settled(line)
+        own.publish(Note(n=1))
+        await eventually(lambda: line.page.got("gw.note") == [1], "the event")
+        own.broker.forget()
+        await looked(own)
+        assert own.gateway.hub.channels[USER].position == ("", 0)
+        own.publish(Note(n=2))
+        await eventually(lambda: line.page.got("gw.note") == [1, 2], "the first event of the new life")
+        assert line.page.said("bus.gap") == []
+        assert own.gateway.counters["hole"] == 0
+
+
+async def test_a_channel_that_is_given_up_while_it_is_compared() -> None:
+    async with world() as own:
+        line = own.connect()
+        await own.settled(line)
+        own.subscriber.deaf = True
+        own.publish(Note(n=1))
+        await own.gateway._quiet.look()
+        positions = own.reader.positions
+
+        async def slow(channels):
+            found = await positions(channels)
+            own.gateway.disconnect(line.session, 1000)
+            return found
+
+        own.reader.positions = slow
+        await own.gateway._quiet.look()
+        assert own.gateway.hub.channels == {}
+        assert not own.broker._listening[USER]
+
+
+async def test_a_check_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixture) -> None:
+    async with world(check_interval=0.01) as own:
+        line = own.connect()
+        await own.settled(line)
+        own.reader.error = Unavailable("away")
+        await asyncio.sleep(0.1)
+        own.reader.error = None
+        own.subscriber.deaf = True
+        own.publish(Note(n=1))
+        await eventually(lambda: line.page.got("gw.note") == [1], "what was lost")
+    assert "the check of quiet channels failed" not in caplog.text
+
+
+# --- the probe ---------------------------------------------------------------------------------------------------
+
+
+class Echo:
+    """A probe that comes back unless the subscriber is deaf, and can meet with an error."""
+
+    def __init__(self, own: World) -> None:
+        self._own = own
+        self.error: Exception | None = None
+        self.beats = 0
+
+    async def beat(self, text: str, instance: str) -> str | None:
+        self.beats += 1
+        assert text.startswith(f"{instance} ")
+        if self.error is not None:
+            raise self.error
+        if not self._own.subscriber.deaf:
+            asyncio.get_running_loop().call_soon(self._own.gateway.listening.probed, text)
+        return None
+
+    async def aclose(self) -> None:
+        pass
+
+
+@contextlib.asynccontextmanager
+async def probed_world(*, deaf: bool = False, probe_timeout: float = 0.05) -> AsyncIterator[tuple[World, Echo]]:
+    own = World(probe_interval=0.02, probe_timeout=probe_timeout)
+    echo = Echo(own)
+    own.gateway.watch._probe = echo
+    own.subscriber.deaf = deaf
+    await own.gateway.start()
+    try:
+        yield own, echo
+    finally:
+        await own.gateway.aclose()
+
+
+async def test_what_was_missed_while_deaf_is_read_before_all_is_said_to_be_well() -> None:
+    async with probed_world() as (own, _):
+        await eventually(lambda: own.gateway.not_ready is None, "the gateway to be ready")
+        line = own.connect()
+        await own.settled(line)
+        own.subscriber.deaf = True
+        own.publish(Note(n=1))
+        await eventually(lambda: own.gateway.degraded == "events are published but do not arrive", "the reason")
+        assert own.gateway.read_only is None
+        own.subscriber.deaf = False
+        await eventually(lambda: line.page.said("bus.restored"), "the word")
+        assert line.page.got("gw.note") == [1]
+        assert line.page.words[-1]["type"] == "bus.restored"
+
+
+async def test_who_has_never_heard_a_probe_is_not_ready() -> None:
+    async with probed_world(deaf=True) as (own, echo):
+        await eventually(lambda: echo.beats > 5, "some probes")
+        assert own.gateway.not_ready == "events are published but do not arrive"
+        own.subscriber.deaf = False
+        await eventually(lambda: own.gateway.not_ready is None, "the gateway to be ready")
+
+
+async def test_a_probe_that_cannot_be_published_again_and_again() -> None:
+    async with probed_world() as (own, echo):
+        await eventually(lambda: own.gateway.not_ready is None, "the gateway to be ready")
+        line = own.connect()
+        await own.settled(line)
+        echo.error = Unavailable("away")
+        failed = "probe.unreachable"
+        await eventually(lambda: own.gateway.counters[failed] == 1, "the first failure")
+        assert own.gateway.degraded is None, "once is no reason"
+        await eventually(lambda: own.gateway.degraded == "Redis does not answer", "the reason")
+        assert own.gateway.read_only == "Redis does not answer"
+        echo.error = None
+        await eventually(lambda: line.page.said("bus.restored") == [{}], "the word")
+
+
+async def test_a_probe_that_was_under_way_when_redis_was_lost_proves_nothing() -> None:
+    async with probed_world(probe_timeout=0.5) as (own, echo):
+        await eventually(lambda: own.gateway.not_ready is None, "the gateway to be ready")
+        own.subscriber.deaf = True
+        beats = echo.beats
+        await eventually(lambda: echo.beats > beats, "a probe that does not come back")
+        own.gateway.listening.lost("a test")
+        own.subscriber.deaf = False
+        await asyncio.sleep(0.6)
+        assert own.gateway.degraded == "the gateway has lost Redis"
+        assert own.gateway.counters["probe.undelivered"] == 0
+        own.gateway.listening.restored()
+        await eventually(lambda: own.gateway.not_ready is None, "the gateway to be ready")
+
+
+# --- several reasons at once -------------------------------------------------------------------------------------
+
+
+def test_pages_hear_of_the_gravest_reason_and_of_the_end_of_the_last() -> None:
+    told: list[str | None] = []
+    condition = Condition(told.append)
+    condition.begin(Trouble.READ_ONLY, "full")
+    condition.begin(Trouble.LOST, "lost")
+    condition.begin(Trouble.LOST, "lost")
+    condition.begin(Trouble.UNREACHABLE, "silent")
+    assert told == ["full", "lost"]
+    condition.end(Trouble.READ_ONLY)
+    condition.end(Trouble.LOST)
+    condition.end(Trouble.DEAF, Trouble.UNREACHABLE)
+    assert told == ["full", "lost", "silent", None]
+
+
+def test_what_is_only_deaf_can_be_written_to() -> None:
+    condition = Condition(lambda _: None)
+    condition.begin(Trouble.DEAF, "deaf")
+    assert (condition.worst, condition.read_only) == ("deaf", None)
+    condition.begin(Trouble.READ_ONLY, "full")
+    assert (condition.worst, condition.read_only) == ("deaf", "full")
+    condition.begin(Trouble.LOST, "lost")
+    assert condition.read_only == "lost"
+    condition.end(*Trouble)
+    assert condition.read_only is None

@@ -1,0 +1,167 @@
+"""The gateway's pure parts, put together by hand: a clock that stands still, sessions without a line, records."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from eventbus.protocol.cursor import Position
+from eventbus.protocol.history import History, LogEntry
+from eventbus.protocol.policy import Keep
+from eventbus.protocol.records import Publication, Record
+from eventbus.protocol.recovery import resume
+from eventbus.protocol.topics import channel_of
+from tests.webui_adapter.page import Frame, Page
+from webui_adapter.access.tokens import Principal
+from webui_adapter.channels.hub import Channel, Hub
+from webui_adapter.protocol.commands import Subscribe
+from webui_adapter.session.output import Framing
+from webui_adapter.session.session import Session
+from webui_adapter.settings import GatewaySettings
+from webui_adapter.transports.sse import FRAMING as EVENT_STREAM
+from webui_adapter.transports.websocket_asgi import FRAMES, TEXTS
+
+__all__ = [
+    "EVENT_STREAM",
+    "FRAMES",
+    "TEXTS",
+    "ManualClock",
+    "frames_of",
+    "history",
+    "new_session",
+    "publication",
+    "record",
+]
+
+WALL = 1_790_000_000.0
+USER = "user:42"
+
+
+class ManualClock:
+    """Both clocks, moved by hand."""
+
+    def __init__(self) -> None:
+        self.at = 1000.0
+
+    def now(self) -> float:
+        return self.at
+
+    def wall(self) -> float:
+        return WALL + self.at
+
+
+def settings(**given: Any) -> GatewaySettings:
+    return GatewaySettings(jwt_secret="0123456789abcdef", **given)
+
+
+def new_session(hub: Hub | None = None, framing: Framing = FRAMES, user: str | None = "42", **given: Any) -> Session:
+    """A session, open for a user unless that is None."""
+    clock = ManualClock()
+    session = Session("s-1", settings(**given), framing, (hub or Hub()).dirty, Counter(), clock)
+    if user is not None:
+        session.open(Principal(user, clock.wall() + 600, frozenset(), {}), "here")
+        session.out.clear()
+    return session
+
+
+def record(
+    offset: int,
+    topic: str = f"{USER}:operation:1",
+    keep: Keep = "log",
+    lane: int = 1,
+    key: str | None = None,
+    expires: int = 0,
+    pad: int = 0,
+    emitted: int = 0,
+) -> Record:
+    data: dict[str, object] = {"pad": "x" * pad} if pad else {}
+    event = json.dumps({"offset": offset, "type": "a.b", "topic": topic, "data": data}, separators=(",", ":")).encode()
+    if keep == "latest" and key is None:
+        key = topic
+    return Record(offset, lane, keep, expires, emitted, "a.b", topic, key, event)
+
+
+def publication(before: int, *records: Record, epoch: str = "e1") -> Publication:
+    return Publication(epoch, before, records)
+
+
+def history(
+    offset: int, *log: Record, epoch: str = "e1", snapshot: tuple[Record, ...] = (), whole: bool = True
+) -> History:
+    """A reading; ``whole`` means that its log reaches back to the beginning."""
+    entries, previous = [], 0 if whole else (log[0].offset - 1 if log else 0)
+    for entry in log:
+        entries.append(LogEntry(previous, entry))
+        previous = entry.offset
+    return History(Position(epoch if offset else "", offset), previous, entries, snapshot)
+
+
+def payloads_of(data: bytes) -> list[bytes]:
+    """The payloads of unmasked WebSocket text frames."""
+    payloads = []
+    while data:
+        assert data[0] == 0x81
+        size, start = data[1], 2
+        if size == 126:
+            size, start = int.from_bytes(data[2:4], "big"), 4
+        elif size == 127:
+            size, start = int.from_bytes(data[2:10], "big"), 10
+        payloads.append(data[start : start + size])
+        assert len(payloads[-1]) == size
+        data = data[start + size :]
+    return payloads
+
+
+def frames_of(session: Session) -> list[Frame]:
+    """What the session has to say, taken out."""
+    data = b"".join(session.out)
+    session.out.clear()
+    return [json.loads(payload) for payload in payloads_of(data)]
+
+
+def told(session: Session) -> list[tuple[str, object]]:
+    """The same in short: words with what matters of their data, events with their offset."""
+    return [_short(frame) for frame in frames_of(session)]
+
+
+def _short(frame: Frame) -> tuple[str, object]:
+    if not frame["type"].startswith("bus."):
+        return ("event", frame["offset"])
+    data = frame["data"]
+    match frame["type"]:
+        case "bus.subscribed":
+            return ("subscribed", (data["how"], data["epoch"], data["offset"]))
+        case "bus.position" | "bus.hold" | "bus.release":
+            return (frame["type"][4:], data["offset"])
+        case "bus.gap":
+            return ("gap", data["reason"])
+    return (frame["type"][4:], data.get("ref", data.get("code")))
+
+
+def join(hub: Hub, session: Session, topic: str = f"{USER}:*", since: Position | None = None) -> Channel:
+    """What ``CatchUp.subscribe`` does before it reads."""
+    name = channel_of(topic)
+    known = hub.channels.get(name)
+    session.watch(Subscribe(topic, since), known.offset if known else 0)
+    return hub.join(name, session)
+
+
+def settle(hub: Hub, session: Session, channel: Channel, reading: History | None = None) -> None:
+    """What ``CatchUp`` does with a reading: for a channel on repair, then for the session."""
+    reading = reading if reading is not None else history(channel.offset)
+    if not channel.live:
+        assert hub.repair(channel, reading, 0) is not None
+    view = session.views[channel.name]
+    kept = None
+    if view.settled:
+        kept = resume(Position(reading.position.epoch, view.delivered), reading, view.replaying, 0)
+    session.replay(channel.name, resume(view.since, reading, view.replaying, 0), kept)
+    hub.settle(channel.name, session)
+
+
+def heard(session: Session, page: Page) -> None:
+    """Let a page hear what the session has to say."""
+    for payload in payloads_of(b"".join(session.out)):
+        page.hear(payload)
+    session.out.clear()

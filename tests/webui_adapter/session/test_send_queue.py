@@ -1,0 +1,296 @@
+"""The backlog of a slow browser, by property: whatever is pushed, popped, cut off and resumed, in whatever order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from eventbus.protocol.cursor import Position, parse_cursor
+from eventbus.protocol.policy import Keep
+from eventbus.protocol.records import Record
+from eventbus.protocol.recovery import resume
+from tests.webui_adapter.page import Page
+from tests.webui_adapter.parts import (
+    USER,
+    ManualClock,
+    history,
+    join,
+    new_session,
+    payloads_of,
+    publication,
+    record,
+    settle,
+    told,
+)
+from webui_adapter.channels.hub import Hub
+from webui_adapter.session.batch import Delivery
+from webui_adapter.session.send_queue import Backlog, Hold, Release
+
+TOPICS = tuple(f"{USER}:operation:{i}" for i in range(3))
+NOW = 1_000_000
+
+
+@dataclass(frozen=True)
+class Push:
+    topic: int
+    keep: Keep
+    lane: int
+    pad: int
+    life: int  # ms; 0: for ever
+
+
+@dataclass(frozen=True)
+class Pop:
+    limit: int
+
+
+pushes = st.builds(
+    Push,
+    topic=st.integers(0, 2),
+    keep=st.sampled_from(["log", "latest", "nothing"]),
+    lane=st.integers(0, 2),
+    pad=st.sampled_from([0, 0, 0, 300]),
+    life=st.sampled_from([0, 0, 0, 2]),
+)
+steps = st.lists(pushes | st.builds(Pop, limit=st.sampled_from([1, 500, 5000])), max_size=40)
+
+
+def delivery(offset: int, push: Push, now: int) -> Delivery:
+    expires = now + push.life if push.life else 0
+    return Delivery(USER, record(offset, TOPICS[push.topic], push.keep, push.lane, expires=expires, pad=push.pad))
+
+
+@given(steps, st.integers(1, 12), st.sampled_from([700, 3000, 100_000]))
+@settings(max_examples=150)
+def test_nothing_is_lost_but_by_the_rule_of_its_kind(  # noqa: C901 - a model in one piece
+    ops: list[Push | Pop], limit: int, limit_bytes: int
+) -> None:
+    backlog = Backlog(limit, limit_bytes)
+    offset, now = 0, NOW
+    waiting: dict[int, Delivery] = {}
+    handed: list[Delivery] = []
+
+    def gone(drops: object) -> None:
+        for drop in drops:
+            kind = drop.item.keep
+            match drop.reason:
+                case "merged":
+                    assert kind == "latest"
+                case "expired":
+                    assert 0 < drop.item.expires <= now
+                case "shed":
+                    assert kind != "log"
+                case "full":
+                    assert len(backlog) > 0 or drop.item.size > limit_bytes
+            waiting.pop(drop.item.record.offset, None)
+
+    for op in ops:
+        now += 1
+        if isinstance(op, Push):
+            offset += 1
+            item = delivery(offset, op, now)
+            waiting[offset] = item
+            gone(backlog.push(item, now))
+        else:
+            before = len(backlog)
+            served, drops = backlog.pop(op.limit, now)
+            gone(drops)
+            events = [step for step in served if isinstance(step, Delivery)]
+            assert bool(events) or not before or drops
+            for event in events:
+                del waiting[event.record.offset]
+            handed += events
+        assert len(backlog) == len(waiting) <= limit
+        assert sum(item.size for item in waiting.values()) <= limit_bytes
+        states = Counter(item.key for item in waiting.values() if item.keep == "latest")
+        assert all(count == 1 for count in states.values()), "at most one latest per key"
+        assert (USER in backlog) == bool(waiting)
+    for topic in TOPICS:
+        offsets = [event.record.offset for event in handed if event.topic == topic]
+        assert offsets == sorted(offsets), "order within a topic"
+
+
+@given(steps)
+def test_hold_and_release_stand_where_they_must(ops: list[Push | Pop]) -> None:
+    """Without a hold the order is the channel's; a hold names what is safe; after a release nothing waits."""
+    backlog = Backlog(1000, 1_000_000)
+    offset, now = 0, NOW
+    held, highest = False, 0
+    waiting: set[int] = set()
+    for op in ops:
+        if isinstance(op, Push):
+            offset += 1
+            waiting.add(offset)
+            for drop in backlog.push(delivery(offset, op, now), now):
+                waiting.discard(drop.item.record.offset)
+            continue
+        served, drops = backlog.pop(op.limit, now)
+        waiting -= {drop.item.record.offset for drop in drops}
+        for step in served:
+            match step:
+                case Hold():
+                    assert not held
+                    assert not {one for one in waiting if one <= step.offset}, "all up to there is handed over"
+                    held = True
+                case Release():
+                    assert held
+                    assert not waiting
+                    assert step.offset >= highest
+                    held = False
+                case Delivery():
+                    here = step.record.offset
+                    waiting.discard(here)
+                    assert held or here == min({here, *waiting}), "overtaking without a hold"
+                    assert held or here > highest
+                    highest = max(highest, here)
+
+
+@given(
+    st.lists(st.lists(pushes, min_size=1, max_size=5) | st.sampled_from(["block", "unblock"]), max_size=30),
+    st.sampled_from([4, 1000]),
+    st.data(),
+)
+@example(
+    [[Push(0, "log", 2, 0, 0)], "block", [Push(0, "log", 2, 0, 0), Push(1, "log", 0, 0, 0)], "unblock"], 1000, None
+)
+@settings(max_examples=200)
+def test_a_page_that_is_cut_off_anywhere_ends_with_every_log_event_once(  # noqa: C901, PLR0915 - a life in one piece
+    ops: list[list[Push] | str], limit: int, data: st.DataObject | None
+) -> None:
+    hub = Hub()
+    clock = ManualClock()
+    session = new_session(hub, backlog_events=limit)
+    session.clock = clock
+    channel = join(hub, session)
+    settle(hub, session, channel, history(0))
+    published: list[Record] = []
+    stream: list[bytes] = []
+
+    def flush() -> None:
+        stream.extend(payloads_of(b"".join(session.out)))
+        session.out.clear()
+
+    for op in ops:
+        if op == "block":
+            session.block()
+        elif op == "unblock":
+            session.unblock(400)
+            flush()
+        else:
+            now = int(clock.wall() * 1000)
+            records = [delivery(len(published) + i, push, now).record for i, push in enumerate(op, 1)]
+            hub.receive(USER, publication(len(published), *records))
+            published += records
+            if not session.blocked:
+                flush()
+        clock.at += 0.001
+        if session.close_code is not None or session.behind:
+            break  # it reads the rest from the log, as who comes back does
+    flush()
+    cut = len(stream) if data is None else data.draw(st.integers(0, len(stream)), label="cut")
+    page = Page()
+    for payload in stream[:cut]:
+        page.hear(payload)
+
+    # Back again, with what Redis keeps.
+    clock.at += 1
+    now = int(clock.wall() * 1000)
+    log = [one for one in published if one.keep == "log"]
+    states = {one.key: one for one in published if one.keep == "latest"}
+    reading = history(len(published), *log, snapshot=tuple(sorted(states.values(), key=lambda one: one.offset)))
+    back = new_session(Hub(), user=None)
+    back.clock = clock
+    from webui_adapter.access.tokens import Principal  # noqa: PLC0415 - read next to its use
+
+    back.open(Principal("42", clock.wall() + 600, frozenset(), {}), "here")
+    cursor = parse_cursor(page.cursor).get(USER)
+    join(Hub(), back, since=cursor)
+    back.replay(USER, resume(cursor, reading, [], now), None)
+    for payload in payloads_of(b"".join(back.out)):
+        page.hear(payload)
+
+    seen = Counter(event["offset"] for event in page.events)
+    assert max(seen.values(), default=1) == 1, "twice"
+    # A page that was cut off before it heard of the channel starts with the present: then it has no past to miss.
+    missing = {one.offset for one in log if not one.expires} - seen.keys() if cursor is not None else set()
+    assert not missing
+    for topic in TOPICS:
+        offsets = [event["offset"] for event in page.events if event["topic"] == topic]
+        assert offsets == sorted(offsets), "order within a topic"
+    for key, newest in states.items():
+        if not newest.expires:
+            shown = [one.offset for one in published if one.key == key and one.offset in seen]
+            assert shown, "a state that never came"
+            assert shown[-1] == newest.offset, "an old state stands"
+    assert cursor is None or page.tracks[USER].offset == len(published)
+
+
+@pytest.mark.parametrize(("keep", "reads"), [("log", True), ("latest", True), ("nothing", False)])
+def test_a_full_backlog_is_read_from_the_log_unless_nobody_would_miss_it(keep: Keep, reads: bool) -> None:
+    hub = Hub()
+    session = new_session(hub, backlog_events=3)
+    channel = join(hub, session)
+    settle(hub, session, channel, history(0))
+    session.block()
+    hub.receive(USER, publication(0, *(record(i) for i in range(1, 4))))
+    assert session.close_code is None
+    hub.receive(USER, publication(3, record(4, keep=keep)))
+    assert session.close_code is None
+    assert session.behind == ([(session, USER)] if reads else [])
+    assert session.views[USER].since == (Position(session.views[USER].position.epoch, 0) if reads else None)
+    assert session.counters["drop.full"] == 1
+
+
+def test_a_state_that_had_to_make_room_is_not_just_forgotten() -> None:
+    """The page would show the old one for ever; so it reads the snapshot."""
+    hub = Hub()
+    session = new_session(hub, backlog_events=2)
+    channel = join(hub, session)
+    settle(hub, session, channel, history(0))
+    session.block()
+    hub.receive(USER, publication(0, record(1, keep="latest"), record(2), record(3)))
+    assert session.counters["drop.shed"] == 1
+    assert session.behind == [(session, USER)]
+
+
+def test_the_urgent_overtakes_and_takes_its_topic_along() -> None:
+    hub = Hub()
+    session = new_session(hub)
+    channel = join(hub, session)
+    settle(hub, session, channel, history(0))
+    session.block()
+    told(session)
+    low, other = TOPICS[0], TOPICS[1]
+    hub.receive(
+        USER, publication(0, *(record(i, low, lane=2) for i in range(1, 6)), record(6, other), record(7, other, lane=0))
+    )
+    session.unblock(100_000)
+    assert told(session) == [
+        ("subscribed", ("resumed", "e1", 0)),
+        ("hold", 0),
+        ("event", 6),
+        ("event", 7),
+        *(("event", i) for i in range(1, 6)),
+        ("release", 7),
+    ]
+
+
+def test_memory_of_a_page_that_never_reads_is_bounded() -> None:
+    hub = Hub()
+    session = new_session(hub, backlog_events=100_000, backlog_bytes=100_000)
+    channel = join(hub, session)
+    settle(hub, session, channel, history(0))
+    hub.receive(USER, publication(0, record(1)))
+    told(session)
+    session.block()
+    for i in range(1, 5000):
+        hub.receive(USER, publication(i, record(i + 1, keep="nothing", pad=100)))
+    assert session.close_code is None
+    assert session.backlog is not None
+    assert session.backlog._outbox.bytes <= 100_000
+    assert not session.out
+    assert len(session.backlog._waiting[USER].offsets) == len(session.backlog)
