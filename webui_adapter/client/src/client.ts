@@ -1,14 +1,14 @@
-import { absolute } from "./transport/urls.js";
-import { DEFAULT_BOUNDS } from "./transport/backoff.js";
+import { absoluteUrl } from "./transport/urls.js";
+import { DEFAULT_BACKOFF } from "./transport/backoff.js";
 import { EventBus } from "./event_bus.js";
 import { Cursor, parseCursor } from "./state/cursor.js";
-import { eventSourceAt } from "./transport/fetch_event_source.js";
-import { watchPage } from "./page_lifecycle.js";
+import { fetchEventSource } from "./transport/fetch_event_source.js";
+import { watchPageLifecycle } from "./page_lifecycle.js";
 import { storedCursor } from "./state/cursor_storage.js";
 import { isPattern } from "./protocol/topics.js";
 import type { Bus, Options } from "./types.js";
-import { webSocketAt } from "./transport/websocket.js";
-import { realWorld } from "./clock_and_random.js";
+import { webSocketTransport } from "./transport/websocket.js";
+import { systemClock } from "./clock_and_random.js";
 
 export { BusError } from "./protocol/errors.js";
 export type * from "./types.js";
@@ -27,7 +27,7 @@ const OPEN_TIMEOUT_MS = 10_000;
  */
 export function connect<Events extends object = Record<string, unknown>>(options: Options): Bus<Events> {
   const { cursor = "", topics = [], backoff } = options;
-  const prefix = absolute(options.url, (globalThis as { location?: Location }).location?.href);
+  const prefix = absoluteUrl(options.url, (globalThis as { location?: Location }).location?.href);
   const store = storedCursor(options.storageKey);
   const given = parseCursor(cursor);
   if (!given) throw new TypeError(`not a cursor: ${cursor}`);
@@ -39,22 +39,22 @@ export function connect<Events extends object = Record<string, unknown>>(options
     {
       topics,
       transport: options.transport ?? "auto",
-      transports: { websocket: webSocketAt(prefix), sse: eventSourceAt(prefix) },
+      transports: { websocket: webSocketTransport(prefix), sse: fetchEventSource(prefix) },
       token: options.token,
-      bounds: { ...DEFAULT_BOUNDS, ...backoff },
+      backoff: { ...DEFAULT_BACKOFF, ...backoff },
       openTimeoutMs: options.openTimeoutMs ?? OPEN_TIMEOUT_MS,
     },
     position,
-    realWorld,
+    systemClock,
     () => {
       save();
-      unwatch();
+      stopWatching();
     },
   );
   const save = () => store.save(bus.cursor);
-  const unwatch = watchPage({
-    online: () => bus.wake(),
-    shown: () => bus.wake(),
+  const stopWatching = watchPageLifecycle({
+    online: () => bus.reconnectNow(),
+    shown: () => bus.reconnectNow(),
     offline: () => bus.offline(),
     hidden: save,
   });

@@ -3,14 +3,14 @@ import { Acks, Remembered } from "./state/acknowledgements.js";
 import { type Answer, Asked, refusal } from "./state/pending_commands.js";
 import { type Cursor, parsePlace } from "./state/cursor.js";
 import { BusError } from "./protocol/errors.js";
-import { Line, type LineSettings, type LineUser } from "./transport/connection.js";
+import { Connection, type ConnectionSettings, type ConnectionListener } from "./transport/connection.js";
 import { Listeners, report, UNHEARD } from "./state/listeners.js";
 import { channelOf, isOfOperation, isPattern, matches } from "./protocol/topics.js";
 import type {
   Bus, BusEvent, Heard, Listenable, Operation, OperationQuery, OperationScope, OwnEvents, Scope, Status, TransportName, Unsubscribe, Whose,
 } from "./types.js";
 import type { Command, Done, Word } from "./protocol/messages.js";
-import type { World } from "./clock_and_random.js";
+import type { ClockAndRandom } from "./clock_and_random.js";
 
 const OWN = new Set<string>(["gap", "status", "error", "position"] satisfies (keyof OwnEvents)[]);
 
@@ -22,23 +22,23 @@ export class EventBus<Events> implements Bus<Events> {
   readonly #patterns: Set<string>;
   // Patterns of the gateway's own choice that the page does not want; each session starts with them.
   readonly #unwanted = new Set<string>();
-  readonly #line: Line;
+  readonly #connection: Connection;
   readonly #acks: Acks;
   readonly #local = new Remembered<true>();
 
   constructor(
-    settings: LineSettings & { readonly topics: readonly string[] },
+    settings: ConnectionSettings & { readonly topics: readonly string[] },
     private readonly position: Cursor,
-    world: World,
-    private readonly ended: () => void,
+    clock: ClockAndRandom,
+    private readonly onClose: () => void,
   ) {
     this.#patterns = new Set(settings.topics);
-    this.#line = new Line(settings, this.#lineUser(), world);
-    this.#acks = new Acks(world, (ids) => this.#ready({ do: "ack", ids }));
+    this.#connection = new Connection(settings, this.#connectionListener(), clock);
+    this.#acks = new Acks(clock, (ids) => this.#ready({ do: "ack", ids }));
   }
 
   get status(): Status {
-    return this.#line.status;
+    return this.#connection.status;
   }
 
   get cursor(): string {
@@ -47,20 +47,20 @@ export class EventBus<Events> implements Bus<Events> {
 
   /** Begins. Apart from the constructor, so that whoever builds the bus can hold it first. */
   open(): void {
-    this.#line.open();
+    this.#connection.open();
   }
 
   /** There is reason to believe that the gateway can be reached again. */
-  wake(): void {
-    this.#line.wake();
+  reconnectNow(): void {
+    this.#connection.reconnectNow();
   }
 
   offline(): void {
-    this.#line.offline();
+    this.#connection.offline();
   }
 
   close(): void {
-    this.#line.close(1000, "closed by the page");
+    this.#connection.close(1000, "closed by the page");
   }
 
   on<Name extends Listenable<Events>>(name: Name, listener: (event: Heard<Events, Name>) => unknown): Unsubscribe {
@@ -110,7 +110,7 @@ export class EventBus<Events> implements Bus<Events> {
     this.#patterns.delete(pattern);
     if (isOfEachSession(pattern)) this.#unwanted.add(pattern);
     // Without a connection there is nothing to take back: the next one does not ask for it.
-    if (this.#line.ready) await this.#ask({ do: "unsubscribe", topic: pattern });
+    if (this.#connection.ready) await this.#ask({ do: "unsubscribe", topic: pattern });
     this.#forgetIfUnused(channelOf(pattern));
   }
 
@@ -126,13 +126,13 @@ export class EventBus<Events> implements Bus<Events> {
   #ask(command: Command): Promise<Answer> {
     if (this.status === "closed") return Promise.reject(new BusError("closed", "the bus is closed"));
     const { numbered, answer } = this.#asked.ask(command);
-    if (this.#line.ready) this.#line.send(numbered);
+    if (this.#connection.ready) this.#connection.send(numbered);
     return answer;
   }
 
   /** Now or never: the next connection has other means to say it. */
   #ready(command: Command): Promise<Answer> {
-    return this.#line.ready ? this.#ask(command) : Promise.reject(new BusError("lost", "there is no connection"));
+    return this.#connection.ready ? this.#ask(command) : Promise.reject(new BusError("lost", "there is no connection"));
   }
 
   /** A channel that nothing subscribes to any more has no place to resume from. */
@@ -141,25 +141,25 @@ export class EventBus<Events> implements Bus<Events> {
     if (channel.startsWith("collection:") && !used) this.position.forget(channel);
   }
 
-  #lineUser(): LineUser {
+  #connectionListener(): ConnectionListener {
     return {
-      begin: (transport) => this.#begin(transport),
-      event: (event) => this.#event(event),
-      word: (word) => this.#word(word),
-      renew: async (token) => {
+      beforeOpen: (transport) => this.#begin(transport),
+      onEvent: (event) => this.#event(event),
+      onControlEvent: (word) => this.#word(word),
+      authenticate: async (token) => {
         const { time, data } = await this.#ask({ do: "auth", token });
         return "expires" in data && data.expires ? data.expires - time : undefined;
       },
-      status: (change) => {
+      onStatus: (change) => {
         if (change.status === "closed") {
           this.#asked.cancel("closed");
           this.#acks.close();
-          this.ended();
+          this.onClose();
         }
         this.#own.call("status", change);
       },
-      lost: () => this.#asked.lost(),
-      trouble: (error) => this.#trouble(error),
+      onLost: () => this.#asked.lost(),
+      onError: (error) => this.#trouble(error),
     };
   }
 
@@ -194,9 +194,9 @@ export class EventBus<Events> implements Bus<Events> {
     switch (word.type) {
       case "bus.hello":
         this.position.reconnected();
-        for (const command of this.#asked.unsent()) this.#line.send(command);
+        for (const command of this.#asked.unsent()) this.#connection.send(command);
         this.#acks.again();
-        for (const topic of this.#unwanted) this.#line.send({ do: "unsubscribe", topic });
+        for (const topic of this.#unwanted) this.#connection.send({ do: "unsubscribe", topic });
         break;
       case "bus.subscribed":
         this.position.subscribed(word.data);

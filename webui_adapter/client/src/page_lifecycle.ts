@@ -1,6 +1,6 @@
 // What the browser knows and the bus wants to know.
 
-export interface PageListener {
+export interface PageLifecycleListener {
   online(): void;
   offline(): void;
   /** Back in the foreground. */
@@ -10,7 +10,7 @@ export interface PageListener {
 }
 
 /** Listens until the answer is called. In a worker there is no document, and outside a browser nothing at all. */
-export function watchPage(listener: PageListener): () => void {
+export function watchPageLifecycle(listener: PageLifecycleListener): () => void {
   if (typeof addEventListener !== "function") return () => undefined;
   const end = new AbortController();
   const { signal } = end;

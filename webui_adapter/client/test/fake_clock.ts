@@ -1,7 +1,7 @@
-import type { World } from "../src/clock_and_random.js";
+import type { ClockAndRandom } from "../src/clock_and_random.js";
 
 /** Time that passes when told to, and chance that is given. */
-export class FakeWorld implements World {
+export class FakeWorld implements ClockAndRandom {
   /** What `random()` says. */
   chance = 0.5;
   #now = 1_000_000;
@@ -15,7 +15,7 @@ export class FakeWorld implements World {
     return this.chance;
   }
 
-  after(ms: number, call: () => void): () => void {
+  setTimer(ms: number, call: () => void): () => void {
     const timer = { at: this.#now + ms, call };
     this.#timers.push(timer);
     return () => (this.#timers = this.#timers.filter((other) => other !== timer));

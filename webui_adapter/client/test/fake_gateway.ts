@@ -1,7 +1,7 @@
 import { EventBus } from "../src/event_bus.js";
 import { Cursor, parseCursor } from "../src/state/cursor.js";
-import type { LineSettings } from "../src/transport/connection.js";
-import type { Hail, Open, Sink } from "../src/transport/transport.js";
+import type { ConnectionSettings } from "../src/transport/connection.js";
+import type { Handshake, OpenTransport, TransportListener } from "../src/transport/transport.js";
 import type { BusEvent, StatusChange, TransportName } from "../src/types.js";
 import type { Command } from "../src/protocol/messages.js";
 import { FakeWorld, settled } from "./fake_clock.js";
@@ -13,12 +13,12 @@ export class Connection {
 
   constructor(
     readonly transport: TransportName,
-    readonly hail: Hail,
-    private readonly sink: Sink,
+    readonly hail: Handshake,
+    private readonly sink: TransportListener,
   ) {}
 
   say(type: string, data: object = {}, time = 0): void {
-    this.sink.frame(JSON.stringify({ type: `bus.${type}`, time, data }));
+    this.sink.onFrame(JSON.stringify({ type: `bus.${type}`, time, data }));
   }
 
   hello(data: object = {}): void {
@@ -31,19 +31,19 @@ export class Connection {
 
   event(offset: number, event: Partial<BusEvent> = {}): void {
     const whole = { offset, id: `id-${offset}`, type: "a.b", topic: "user:42:operation:9", time: 0, data: {}, ...event };
-    this.sink.frame(JSON.stringify(whole));
+    this.sink.onFrame(JSON.stringify(whole));
   }
 
   text(text: string): void {
-    this.sink.frame(text);
+    this.sink.onFrame(text);
   }
 
   alive(): void {
-    this.sink.alive();
+    this.sink.onActivity();
   }
 
   close(code: number, reason = "", retryAfterMs?: number): void {
-    this.sink.closed(code, reason, retryAfterMs);
+    this.sink.onClose(code, reason, retryAfterMs);
   }
 }
 
@@ -53,7 +53,7 @@ export interface Events {
   gap: object;
 }
 
-type Settings = Partial<LineSettings & { topics: readonly string[]; cursor: string }>;
+type Settings = Partial<ConnectionSettings & { topics: readonly string[]; cursor: string }>;
 
 /** A bus, and the other ends of the connections that it opens. */
 export class FakeGateway {
@@ -70,7 +70,7 @@ export class FakeGateway {
         transport: "auto",
         transports: { websocket: this.#opens("websocket"), sse: this.#opens("sse") },
         token: undefined,
-        bounds: { minMs: 500, maxMs: 20_000 },
+        backoff: { minMs: 500, maxMs: 20_000 },
         openTimeoutMs: 10_000,
         ...settings,
       },
@@ -81,7 +81,7 @@ export class FakeGateway {
     this.bus.on("status", (change) => this.changes.push(change));
   }
 
-  #opens(transport: TransportName): Open {
+  #opens(transport: TransportName): OpenTransport {
     return (hail, sink) => {
       const connection = new Connection(transport, hail, sink);
       this.connections.push(connection);

@@ -1,7 +1,7 @@
 // Events that must reach a person: given to listeners once each, acknowledged when those are done.
 import type { BusError } from "../protocol/errors.js";
 import { FAILED, report, UNHEARD } from "./listeners.js";
-import type { World } from "../clock_and_random.js";
+import type { ClockAndRandom } from "../clock_and_random.js";
 
 // As many ids as the protocol asks to remember.
 const REMEMBERED = 1000;
@@ -36,7 +36,7 @@ export class Acks {
   #asking = false;
 
   constructor(
-    private readonly world: World,
+    private readonly world: ClockAndRandom,
     /** Sends the command; settles with its answer. */
     private readonly ask: (ids: readonly string[]) => Promise<unknown>,
   ) {}
@@ -89,7 +89,7 @@ export class Acks {
 
   #send(ms: number): void {
     if (this.#asking || !this.#unsaid.size) return;
-    this.#stop ??= this.world.after(ms, () => {
+    this.#stop ??= this.world.setTimer(ms, () => {
       this.#stop = undefined;
       const ids = [...this.#unsaid].slice(0, AT_ONCE);
       this.#asking = true;

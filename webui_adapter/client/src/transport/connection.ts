@@ -1,234 +1,234 @@
 // Keeps a connection to the gateway: which transport, when to try, with which token, until when.
 // What the frames mean to the page is not its business.
-import { type Bounds, fullJitter } from "./backoff.js";
+import { type BackoffBounds, fullJitter } from "./backoff.js";
 import { actionFor } from "../protocol/close_codes.js";
 import { BusError } from "../protocol/errors.js";
 import { Fallback } from "./fallback.js";
-import { Liveness } from "./heartbeat.js";
-import { Renewal } from "./token_refresh.js";
-import { type Link, LOST, type Transports } from "./transport.js";
+import { Heartbeat } from "./heartbeat.js";
+import { TokenRefresh } from "./token_refresh.js";
+import { type Transport, ABNORMAL_CLOSURE, type Transports } from "./transport.js";
 import type { BusEvent, Status, StatusChange, TransportName } from "../types.js";
 import { type Command, type Hello, isWord, parseFrame, type Word } from "../protocol/messages.js";
-import type { World } from "../clock_and_random.js";
+import type { ClockAndRandom } from "../clock_and_random.js";
 
 // A connection that held this long starts the back-off anew. A hello alone is not enough: a gateway
 // that greets and breaks would be asked again and again without a pause.
-const GOOD_AFTER_MS = 5_000;
+const STABLE_AFTER_MS = 5_000;
 
-type Token = () => string | Promise<string>;
+type TokenFunction = () => string | Promise<string>;
 
-export interface LineSettings {
+export interface ConnectionSettings {
   readonly transport: "auto" | TransportName;
   readonly transports: Transports;
-  readonly token: Token | undefined;
-  readonly bounds: Bounds;
+  readonly token: TokenFunction | undefined;
+  readonly backoff: BackoffBounds;
   readonly openTimeoutMs: number;
 }
 
 /** Whom the line serves. */
-export interface LineUser {
+export interface ConnectionListener {
   /** What to resume and to ask for, right before a connection opens. */
-  begin(transport: TransportName): { cursor: string; topics: readonly string[] };
-  event(event: BusEvent): void;
-  word(word: Word): void;
+  beforeOpen(transport: TransportName): { cursor: string; topics: readonly string[] };
+  onEvent(event: BusEvent): void;
+  onControlEvent(word: Word): void;
   /** Gives the gateway a fresh token; how long it lives, if the gateway tells. */
-  renew(token: string): Promise<number | undefined>;
-  status(change: StatusChange): void;
+  authenticate(token: string): Promise<number | undefined>;
+  onStatus(change: StatusChange): void;
   /** The connection is gone, answers to commands with it. */
-  lost(): void;
-  trouble(error: BusError): void;
+  onLost(): void;
+  onError(error: BusError): void;
 }
 
 /** One attempt and what became of it. Its identity tells present from past. */
 interface Attempt {
-  readonly transport: TransportName;
-  link?: Link;
-  liveness?: Liveness;
-  renewal?: Renewal;
-  greetedAt?: number;
+  readonly transportName: TransportName;
+  transport?: Transport;
+  heartbeat?: Heartbeat;
+  tokenRefresh?: TokenRefresh;
+  helloAt?: number;
   /** The transport was tried and has let nothing through so far. */
   unproven: boolean;
 }
 
-export class Line {
+export class Connection {
   #attempt: Attempt | undefined;
-  #change: StatusChange;
+  #lastChange: StatusChange;
   #failures = 0;
-  #renewed = false;
+  #tokenRefreshed = false;
   // The one thing that is waited for: hello, the next attempt, or the end of a drain.
-  #cancelNext = (): void => undefined;
+  #cancelTimer = (): void => undefined;
   readonly #fallback: Fallback;
 
   constructor(
-    private readonly settings: LineSettings,
-    private readonly user: LineUser,
-    private readonly world: World,
+    private readonly settings: ConnectionSettings,
+    private readonly listener: ConnectionListener,
+    private readonly clock: ClockAndRandom,
   ) {
     this.#fallback = new Fallback(settings.transport);
-    this.#change = { status: "connecting", transport: settings.transport === "sse" ? "sse" : "websocket" };
+    this.#lastChange = { status: "connecting", transport: settings.transport === "sse" ? "sse" : "websocket" };
   }
 
   get status(): Status {
-    return this.#change.status;
+    return this.#lastChange.status;
   }
 
   /** Whether commands can be sent. */
   get ready(): boolean {
-    return this.#attempt?.greetedAt !== undefined;
+    return this.#attempt?.helloAt !== undefined;
   }
 
   send(command: Command): void {
-    this.#attempt?.link?.send(command);
+    this.#attempt?.transport?.send(command);
   }
 
   /** Leaves the present connection, if any, for a new one. */
   open(): void {
-    this.#drop();
-    const attempt: Attempt = { transport: this.#fallback.next(), unproven: false };
+    this.#discard();
+    const attempt: Attempt = { transportName: this.#fallback.next(), unproven: false };
     this.#attempt = attempt;
-    this.#say("connecting");
+    this.#setStatus("connecting");
     // A listener may just have closed the bus; the same goes for every check of this kind below.
-    if (attempt === this.#attempt) void this.#dial(attempt);
+    if (attempt === this.#attempt) void this.#connect(attempt);
   }
 
   /** Something has changed for the better: no need to wait any longer. */
-  wake(): void {
+  reconnectNow(): void {
     if (this.status === "waiting") this.open();
   }
 
   /** The browser says that there is no network. It errs at times, so there is a next attempt all the same. */
   offline(): void {
-    if (this.status !== "closed") this.#wait(this.settings.bounds.maxMs, { reason: "offline" });
+    if (this.status !== "closed") this.#waitAndReconnect(this.settings.backoff.maxMs, { reason: "offline" });
   }
 
   close(code: number, reason: string): void {
     if (this.status === "closed") return;
-    this.#drop();
-    this.#say("closed", { code, reason });
+    this.#discard();
+    this.#setStatus("closed", { code, reason });
   }
 
-  async #dial(attempt: Attempt): Promise<void> {
-    const { token: freshToken, transports } = this.settings;
-    this.#limit(attempt);
+  async #connect(attempt: Attempt): Promise<void> {
+    const { token: getToken, transports } = this.settings;
+    this.#startOpenTimeout(attempt);
     let token: string | undefined;
     try {
-      token = await freshToken?.();
+      token = await getToken?.();
     } catch (cause) {
       if (attempt !== this.#attempt) return;
-      this.#noToken(cause);
-      return this.#ended(attempt, LOST, "no token");
+      this.#reportTokenError(cause);
+      return this.#onClose(attempt, ABNORMAL_CLOSURE, "no token");
     }
     if (attempt !== this.#attempt) return;
-    const { cursor, topics } = this.user.begin(attempt.transport);
+    const { cursor, topics } = this.listener.beforeOpen(attempt.transportName);
     if (attempt !== this.#attempt) return;
     // Anew, so that a slow token leaves the connection its time.
-    this.#limit(attempt);
+    this.#startOpenTimeout(attempt);
     attempt.unproven = true;
     try {
-      attempt.link = transports[attempt.transport](
+      attempt.transport = transports[attempt.transportName](
         { token, cursor, topics },
         {
-          alive: () => attempt.liveness?.heard(),
-          frame: (text) => this.#take(attempt, text),
-          closed: (code, reason, retryAfterMs) => this.#ended(attempt, code, reason, retryAfterMs),
+          onActivity: () => attempt.heartbeat?.activity(),
+          onFrame: (text) => this.#onFrame(attempt, text),
+          onClose: (code, reason, retryAfterMs) => this.#onClose(attempt, code, reason, retryAfterMs),
         },
       );
     } catch (error) {
       // The browser forbids the address, as it does `ws:` from an `https:` page.
-      this.#ended(attempt, LOST, String(error));
+      this.#onClose(attempt, ABNORMAL_CLOSURE, String(error));
     }
   }
 
-  #limit(attempt: Attempt): void {
-    this.#cancelNext();
-    this.#cancelNext = this.world.after(this.settings.openTimeoutMs, () => this.#ended(attempt, LOST, "timeout"));
+  #startOpenTimeout(attempt: Attempt): void {
+    this.#cancelTimer();
+    this.#cancelTimer = this.clock.setTimer(this.settings.openTimeoutMs, () => this.#onClose(attempt, ABNORMAL_CLOSURE, "timeout"));
   }
 
-  #take(attempt: Attempt, text: string): void {
+  #onFrame(attempt: Attempt, text: string): void {
     if (attempt !== this.#attempt) return;
     attempt.unproven = false;
-    attempt.liveness?.heard();
+    attempt.heartbeat?.activity();
     const frame = parseFrame(text);
     if (!frame) return;
-    if (!isWord(frame)) return this.user.event(frame);
-    if (frame.type === "bus.hello") this.#greeted(attempt, frame.time, frame.data);
-    this.user.word(frame);
+    if (!isWord(frame)) return this.listener.onEvent(frame);
+    if (frame.type === "bus.hello") this.#onHello(attempt, frame.time, frame.data);
+    this.listener.onControlEvent(frame);
     if (attempt !== this.#attempt) return;
-    if (frame.type === "bus.hello" || frame.type === "bus.restored") this.#say("open");
-    else if (frame.type === "bus.degraded") this.#say("degraded", { reason: frame.data.reason });
+    if (frame.type === "bus.hello" || frame.type === "bus.restored") this.#setStatus("open");
+    else if (frame.type === "bus.degraded") this.#setStatus("degraded", { reason: frame.data.reason });
     else if (frame.type === "bus.drain") {
-      this.#cancelNext();
-      this.#cancelNext = this.world.after(frame.data.after_ms, () => this.open());
+      this.#cancelTimer();
+      this.#cancelTimer = this.clock.setTimer(frame.data.after_ms, () => this.open());
     }
   }
 
-  #greeted(attempt: Attempt, time: number, { ping_ms, expires }: Hello): void {
-    this.#cancelNext();
-    this.#fallback.worked(attempt.transport);
-    attempt.greetedAt = this.world.now();
-    const dead = () => this.#ended(attempt, LOST, "silence");
+  #onHello(attempt: Attempt, time: number, { ping_ms, expires }: Hello): void {
+    this.#cancelTimer();
+    this.#fallback.succeeded(attempt.transportName);
+    attempt.helloAt = this.clock.now();
+    const onTimeout = () => this.#onClose(attempt, ABNORMAL_CLOSURE, "silence");
     // In SSE the gateway's comments are heard, so there silence needs no question.
-    const probe = attempt.transport === "sse" ? dead : () => this.send({ do: "ping" });
-    attempt.liveness = new Liveness(this.world, 2 * ping_ms, probe, dead);
+    const onIdle = attempt.transportName === "sse" ? onTimeout : () => this.send({ do: "ping" });
+    attempt.heartbeat = new Heartbeat(this.clock, 2 * ping_ms, onIdle, onTimeout);
     // Both times are the gateway's, so the clock of this machine may be wrong.
     const { token } = this.settings;
     if (expires && token) {
-      attempt.renewal = new Renewal(this.world, expires - time, () => this.#renew(attempt, token), (error) => this.#noToken(error));
+      attempt.tokenRefresh = new TokenRefresh(this.clock, expires - time, () => this.#refreshToken(attempt, token), (error) => this.#reportTokenError(error));
     }
   }
 
-  async #renew(attempt: Attempt, freshToken: Token): Promise<number | undefined> {
+  async #refreshToken(attempt: Attempt, getToken: TokenFunction): Promise<number | undefined> {
     // An SSE request carries its token in the head, so only a new one carries a new one.
-    if (attempt.transport === "sse") {
+    if (attempt.transportName === "sse") {
       this.open();
       return undefined;
     }
-    const token = await freshToken();
-    return attempt === this.#attempt ? this.user.renew(token) : undefined;
+    const token = await getToken();
+    return attempt === this.#attempt ? this.listener.authenticate(token) : undefined;
   }
 
-  #noToken(cause: unknown): void {
-    this.user.trouble(cause instanceof BusError ? cause : new BusError("token", "the token function failed", { cause }));
+  #reportTokenError(cause: unknown): void {
+    this.listener.onError(cause instanceof BusError ? cause : new BusError("token", "the token function failed", { cause }));
   }
 
-  #ended(attempt: Attempt, code: number, reason: string, retryAfterMs = 0): void {
+  #onClose(attempt: Attempt, code: number, reason: string, retryAfterMs = 0): void {
     if (attempt !== this.#attempt) return;
     // From 4000 on it is the gateway that spoke, so it has been reached.
     if (attempt.unproven && code < 4000) this.#fallback.failed();
     const action = actionFor(code);
-    if (action === "stay") return this.close(code, reason);
-    this.#drop();
-    if (action === "renew" && this.settings.token && !this.#renewed) {
-      this.#renewed = true;
+    if (action === "stop") return this.close(code, reason);
+    this.#discard();
+    if (action === "refresh" && this.settings.token && !this.#tokenRefreshed) {
+      this.#tokenRefreshed = true;
       return this.open();
     }
-    const wait = fullJitter(this.#failures++, this.world.random(), this.settings.bounds);
-    this.#wait(Math.max(wait, retryAfterMs), { code, reason });
+    const delayMs = fullJitter(this.#failures++, this.clock.random(), this.settings.backoff);
+    this.#waitAndReconnect(Math.max(delayMs, retryAfterMs), { code, reason });
   }
 
-  #wait(retryInMs: number, why: { code?: number; reason: string }): void {
-    this.#drop();
-    this.#cancelNext = this.world.after(retryInMs, () => this.open());
-    this.#say("waiting", { retryInMs, ...why });
+  #waitAndReconnect(retryInMs: number, detail: { code?: number; reason: string }): void {
+    this.#discard();
+    this.#cancelTimer = this.clock.setTimer(retryInMs, () => this.open());
+    this.#setStatus("waiting", { retryInMs, ...detail });
   }
 
-  #drop(): void {
-    this.#cancelNext();
+  #discard(): void {
+    this.#cancelTimer();
     const attempt = this.#attempt;
     if (!attempt) return;
     this.#attempt = undefined;
-    attempt.liveness?.stop();
-    attempt.renewal?.stop();
-    attempt.link?.close();
-    if (attempt.greetedAt !== undefined && this.world.now() - attempt.greetedAt >= GOOD_AFTER_MS) {
+    attempt.heartbeat?.stop();
+    attempt.tokenRefresh?.stop();
+    attempt.transport?.close();
+    if (attempt.helloAt !== undefined && this.clock.now() - attempt.helloAt >= STABLE_AFTER_MS) {
       this.#failures = 0;
-      this.#renewed = false;
+      this.#tokenRefreshed = false;
     }
-    this.user.lost();
+    this.listener.onLost();
   }
 
-  #say(status: Status, detail: Omit<StatusChange, "status" | "transport"> = {}): void {
-    this.#change = { status, transport: this.#attempt?.transport ?? this.#change.transport, ...detail };
-    this.user.status(this.#change);
+  #setStatus(status: Status, detail: Omit<StatusChange, "status" | "transport"> = {}): void {
+    this.#lastChange = { status, transport: this.#attempt?.transportName ?? this.#lastChange.transport, ...detail };
+    this.listener.onStatus(this.#lastChange);
   }
 }

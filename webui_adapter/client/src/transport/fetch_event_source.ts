@@ -1,14 +1,14 @@
 // Server-sent events over `fetch`: the browser's own EventSource can send no Authorization header,
 // and does not show the status that it was refused with.
-import { address } from "./urls.js";
-import { StreamParser } from "./sse_parser.js";
-import { LOST, type Open, type Sink } from "./transport.js";
+import { connectionUrl } from "./urls.js";
+import { SseParser } from "./sse_parser.js";
+import { ABNORMAL_CLOSURE, type OpenTransport, type TransportListener } from "./transport.js";
 import type { Command, Hello } from "../protocol/messages.js";
 
 type Request = Omit<RequestInit, "headers"> & { readonly headers: Readonly<Record<string, string>> };
 
-export function eventSourceAt(prefix: URL): Open {
-  return ({ token, cursor, topics }, sink) => {
+export function fetchEventSource(prefix: URL): OpenTransport {
+  return ({ token, cursor, topics }, listener) => {
     const abort = new AbortController();
     // Cookies also for a gateway of another origin; with a token they are not needed, and CORS is simpler.
     const request: Request =
@@ -17,14 +17,14 @@ export function eventSourceAt(prefix: URL): Open {
         : { headers: { Authorization: `Bearer ${token}` }, credentials: "same-origin", signal: abort.signal };
     let session = "";
     // One after the other: side by side, the later one of two commands about the same pattern may be the first to arrive.
-    let sent = Promise.resolve();
+    let lastCommand = Promise.resolve();
 
-    read(address(prefix, "/sse", cursor, topics), request, sink, (id) => (session = id)).catch((error: unknown) =>
-      sink.closed(LOST, String(error)),
+    read(connectionUrl(prefix, "/sse", cursor, topics), request, listener, (id) => (session = id)).catch((error: unknown) =>
+      listener.onClose(ABNORMAL_CLOSURE, String(error)),
     );
     return {
       send: (command) => {
-        sent = sent.then(() => post(address(prefix, `/sessions/${session}/commands`), request, sink, command));
+        lastCommand = lastCommand.then(() => post(connectionUrl(prefix, `/sessions/${session}/commands`), request, listener, command));
       },
       close: () => abort.abort(),
     };
@@ -32,34 +32,34 @@ export function eventSourceAt(prefix: URL): Open {
 }
 
 /** Reads the stream to its end. */
-async function read(url: URL, request: Request, sink: Sink, begun: (session: string) => void): Promise<void> {
+async function read(url: URL, request: Request, listener: TransportListener, onSession: (session: string) => void): Promise<void> {
   const response = await fetch(url, { ...request, cache: "no-store" });
   const { status, body } = response;
   if (status !== 200 || !body || !response.headers.get("content-type")?.startsWith("text/event-stream")) {
     // A 200 that is no stream is somebody else's page, such as a hotel's login.
     const retryAfterMs = Number(response.headers.get("retry-after")) * 1000 || 0;
-    return sink.closed(status === 200 ? LOST : status, `HTTP ${status}`, retryAfterMs);
+    return listener.onClose(status === 200 ? ABNORMAL_CLOSURE : status, `HTTP ${status}`, retryAfterMs);
   }
-  const parser = new StreamParser();
+  const parser = new SseParser();
   const decoder = new TextDecoder();
   const reader = body.getReader();
   for (;;) {
     const { done, value } = await reader.read();
-    if (done) return sink.closed(LOST, "the stream ended");
-    sink.alive();
+    if (done) return listener.onClose(ABNORMAL_CLOSURE, "the stream ended");
+    listener.onActivity();
     for (const { event, data } of parser.push(decoder.decode(value, { stream: true }))) {
       if (event === "bus.close") {
         const { code, reason = "" } = dataOf(data) as { code: number; reason?: string };
-        return sink.closed(code, reason);
+        return listener.onClose(code, reason);
       }
-      if (event === "bus.hello") begun((dataOf(data) as Hello).session);
-      sink.frame(data);
+      if (event === "bus.hello") onSession((dataOf(data) as Hello).session);
+      listener.onFrame(data);
     }
   }
 }
 
 /** The answer comes over the stream; only a refusal comes here. */
-async function post(url: URL, request: Request, sink: Sink, command: Command): Promise<void> {
+async function post(url: URL, request: Request, listener: TransportListener, command: Command): Promise<void> {
   try {
     const response = await fetch(url, {
       ...request,
@@ -70,11 +70,11 @@ async function post(url: URL, request: Request, sink: Sink, command: Command): P
     if (response.ok) return;
     const { status } = response;
     // 404: this instance does not hold the session. A new stream asks for everything in its query.
-    if (status === 404 || status >= 500) return sink.closed(LOST, `command: HTTP ${status}`);
-    const refused = dataOf(await response.text());
-    sink.frame(JSON.stringify({ type: "bus.error", data: { ref: command.ref, ...refused } }));
+    if (status === 404 || status >= 500) return listener.onClose(ABNORMAL_CLOSURE, `command: HTTP ${status}`);
+    const error = dataOf(await response.text());
+    listener.onFrame(JSON.stringify({ type: "bus.error", data: { ref: command.ref, ...error } }));
   } catch (error) {
-    sink.closed(LOST, `command: ${String(error)}`);
+    listener.onClose(ABNORMAL_CLOSURE, `command: ${String(error)}`);
   }
 }
 

@@ -1,50 +1,50 @@
-import type { World } from "../clock_and_random.js";
+import type { ClockAndRandom } from "../clock_and_random.js";
 
-const ANSWER_WITHIN_MS = 5_000;
+const ANSWER_TIMEOUT_MS = 5_000;
 
 /**
  * Finds a connection dead that nobody closed, as when the Wi-Fi is gone: a browser does not show the
  * server's pings to the page. After `quietMs` of nothing it asks `probe` to provoke an answer; if nothing
  * comes then either, the line is `dead`. A sign of life costs no timer, only a look at the clock.
  */
-export class Liveness {
-  #heardAt: number;
-  #cancel: () => void;
+export class Heartbeat {
+  #lastActivity: number;
+  #cancelTimer: () => void;
 
   constructor(
-    private readonly world: World,
-    private readonly quietMs: number,
-    private readonly probe: () => void,
-    private readonly dead: () => void,
+    private readonly clock: ClockAndRandom,
+    private readonly idleTimeoutMs: number,
+    private readonly onIdle: () => void,
+    private readonly onTimeout: () => void,
   ) {
-    this.#heardAt = world.now();
-    this.#cancel = this.#lookAfter(quietMs);
+    this.#lastActivity = clock.now();
+    this.#cancelTimer = this.#checkAfter(idleTimeoutMs);
   }
 
-  heard(): void {
-    this.#heardAt = this.world.now();
+  activity(): void {
+    this.#lastActivity = this.clock.now();
   }
 
   stop(): void {
-    this.#cancel();
+    this.#cancelTimer();
   }
 
-  #lookAfter(ms: number): () => void {
-    return this.world.after(ms, () => this.#look());
+  #checkAfter(ms: number): () => void {
+    return this.clock.setTimer(ms, () => this.#check());
   }
 
-  #look(): void {
-    const quietMs = this.world.now() - this.#heardAt;
-    if (quietMs < this.quietMs) this.#cancel = this.#lookAfter(this.quietMs - quietMs);
-    else this.#ask();
+  #check(): void {
+    const idleMs = this.clock.now() - this.#lastActivity;
+    if (idleMs < this.idleTimeoutMs) this.#cancelTimer = this.#checkAfter(this.idleTimeoutMs - idleMs);
+    else this.#probe();
   }
 
-  #ask(): void {
-    const before = this.#heardAt;
-    this.#cancel = this.world.after(ANSWER_WITHIN_MS, () => {
-      if (this.#heardAt === before) this.dead();
-      else this.#look();
+  #probe(): void {
+    const before = this.#lastActivity;
+    this.#cancelTimer = this.clock.setTimer(ANSWER_TIMEOUT_MS, () => {
+      if (this.#lastActivity === before) this.onTimeout();
+      else this.#check();
     });
-    this.probe();
+    this.onIdle();
   }
 }

@@ -1,7 +1,7 @@
 // An event-stream parser that owns no socket: text in, in pieces of any size, events out.
 // https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 
-export interface StreamEvent {
+export interface SseEvent {
   /** The last `id:` so far; it stays for the events that follow. */
   readonly id: string;
   /** `message` where the stream names none. */
@@ -9,22 +9,22 @@ export interface StreamEvent {
   readonly data: string;
 }
 
-export class StreamParser {
-  #rest = "";
+export class SseParser {
+  #buffer = "";
   #atStart = true;
   #id = "";
   #event = "";
   #data: string[] = [];
 
-  push(text: string): StreamEvent[] {
+  push(text: string): SseEvent[] {
     if (!text) return [];
-    const events: StreamEvent[] = [];
-    let buffer = this.#rest + text;
+    const events: SseEvent[] = [];
+    let buffer = this.#buffer + text;
     if (this.#atStart && buffer.startsWith("\uFEFF")) buffer = buffer.slice(1);
     this.#atStart = false;
     // A CR at the very end may be half of a CRLF, so it waits for what follows.
     const lines = buffer.split(/\r\n|\n|\r(?!$)/);
-    this.#rest = lines.pop() ?? "";
+    this.#buffer = lines.pop() ?? "";
     for (const line of lines) {
       if (line) this.#field(line);
       else this.#dispatch(events);
@@ -32,7 +32,7 @@ export class StreamParser {
     return events;
   }
 
-  #dispatch(events: StreamEvent[]): void {
+  #dispatch(events: SseEvent[]): void {
     if (this.#data.length) events.push({ id: this.#id, event: this.#event || "message", data: this.#data.join("\n") });
     this.#event = "";
     this.#data = [];

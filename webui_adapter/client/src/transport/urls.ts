@@ -1,12 +1,12 @@
 /** The gateway's prefix, made absolute; `base` is the page. Throws where the two make no URL. */
-export function absolute(prefix: string, base: string | undefined): URL {
+export function absoluteUrl(prefix: string, base: string | undefined): URL {
   const url = new URL(prefix, base);
   url.search = url.hash = "";
   return url;
 }
 
 /** The address of a connection. Never holds a token: addresses end up in logs. */
-export function address(prefix: URL, path: string, cursor = "", topics: readonly string[] = []): URL {
+export function connectionUrl(prefix: URL, path: string, cursor = "", topics: readonly string[] = []): URL {
   const url = new URL(prefix);
   url.pathname = url.pathname.replace(/\/*$/, path);
   if (cursor) url.searchParams.set("cursor", cursor);

@@ -1,11 +1,11 @@
-import { address } from "./urls.js";
-import type { Open } from "./transport.js";
+import { connectionUrl } from "./urls.js";
+import type { OpenTransport } from "./transport.js";
 import type { Command } from "../protocol/messages.js";
 
 /** With a token all goes into the first message; with cookies into the query, as there is no first message. */
-export function webSocketAt(prefix: URL): Open {
-  return ({ token, cursor, topics }, sink) => {
-    const url = token === undefined ? address(prefix, "/ws", cursor, topics) : address(prefix, "/ws");
+export function webSocketTransport(prefix: URL): OpenTransport {
+  return ({ token, cursor, topics }, listener) => {
+    const url = token === undefined ? connectionUrl(prefix, "/ws", cursor, topics) : connectionUrl(prefix, "/ws");
     url.protocol = url.protocol.replace("http", "ws");
 
     const socket = new WebSocket(url, "eventbus.v1");
@@ -13,8 +13,8 @@ export function webSocketAt(prefix: URL): Open {
     socket.onopen = () => {
       if (token !== undefined) send({ do: "auth", token, cursor, topics });
     };
-    socket.onmessage = ({ data }: MessageEvent<string>) => sink.frame(data);
-    socket.onclose = ({ code, reason }) => sink.closed(code, reason);
+    socket.onmessage = ({ data }: MessageEvent<string>) => listener.onFrame(data);
+    socket.onclose = ({ code, reason }) => listener.onClose(code, reason);
     return { send, close: () => socket.close(1000) };
   };
 }

@@ -10,17 +10,17 @@ for (const { name, code, action } of golden<{ name: string; code: number; action
 test("HTTP statuses of an SSE request", () => {
   const actions = [400, 401, 403, 404, 429, 500, 502, 503].map((status) => `${status} ${actionFor(status)}`);
   assert.deepEqual(actions, [
-    "400 stay",
-    "401 renew",
-    "403 stay",
-    "404 return",
-    "429 return",
-    "500 return",
-    "502 return",
-    "503 return",
+    "400 stop",
+    "401 refresh",
+    "403 stop",
+    "404 reconnect",
+    "429 reconnect",
+    "500 reconnect",
+    "502 reconnect",
+    "503 reconnect",
   ]);
 });
 
 test("codes that nobody has given a meaning: come back", () => {
-  for (const code of [1004, 1010, 1014, 1015, 3000, 4200, 4499, 4600, 4999]) assert.equal(actionFor(code), "return");
+  for (const code of [1004, 1010, 1014, 1015, 3000, 4200, 4499, 4600, 4999]) assert.equal(actionFor(code), "reconnect");
 });

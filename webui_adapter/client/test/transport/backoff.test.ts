@@ -1,16 +1,16 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { DEFAULT_BOUNDS, fullJitter } from "../../src/transport/backoff.js";
+import { DEFAULT_BACKOFF, fullJitter } from "../../src/transport/backoff.js";
 import { chance, SEEDS } from "../seeded_random.js";
 
 test("the bound doubles from 500 ms to 20 s", () => {
   const almostOne = 1 - Number.EPSILON;
-  const longest = [0, 1, 2, 3, 4, 5, 6, 7].map((failures) => Math.round(fullJitter(failures, almostOne, DEFAULT_BOUNDS)));
+  const longest = [0, 1, 2, 3, 4, 5, 6, 7].map((failures) => Math.round(fullJitter(failures, almostOne, DEFAULT_BACKOFF)));
   assert.deepEqual(longest, [500, 1000, 2000, 4000, 8000, 16_000, 20_000, 20_000]);
 });
 
 test("full jitter begins at nothing", () => {
-  assert.equal(fullJitter(9, 0, DEFAULT_BOUNDS), 0);
+  assert.equal(fullJitter(9, 0, DEFAULT_BACKOFF), 0);
 });
 
 test("it stays within its bounds, after however many failures", () => {

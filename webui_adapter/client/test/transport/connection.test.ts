@@ -43,7 +43,7 @@ describe("states", () => {
     assert.equal(gateway.world.timers, 0);
     gateway.now.hello();
     gateway.now.close(1006);
-    gateway.bus.wake();
+    gateway.bus.reconnectNow();
     gateway.bus.offline();
     await gateway.world.pass(100_000);
     assert.equal(gateway.status, "closed");
@@ -139,10 +139,10 @@ describe("back-off", () => {
 describe("the page", () => {
   test("online again, or shown again: no more waiting", async () => {
     const gateway = await new FakeGateway().greeted();
-    gateway.bus.wake();
+    gateway.bus.reconnectNow();
     assert.equal(gateway.connections.length, 1, "it was open");
     gateway.now.close(1006);
-    gateway.bus.wake();
+    gateway.bus.reconnectNow();
     await settled();
     assert.equal(gateway.connections.length, 2);
     await gateway.world.pass(5_000);

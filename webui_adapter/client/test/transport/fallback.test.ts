@@ -18,7 +18,7 @@ test("WebSocket twice, then SSE and WebSocket in turns", () => {
 test("more patience where WebSocket has opened before", () => {
   const fallback = new Fallback("auto");
   fallback.next();
-  fallback.worked("websocket");
+  fallback.succeeded("websocket");
   assert.equal(failing(fallback, 9), "wwwwwwsws");
 });
 
@@ -26,7 +26,7 @@ test("SSE is kept once it works, and WebSocket probed now and then", () => {
   const fallback = new Fallback("auto");
   failing(fallback, 2);
   assert.equal(fallback.next(), "sse");
-  fallback.worked("sse");
+  fallback.succeeded("sse");
   assert.equal(failing(fallback, 10), "ssssw" + "ssssw");
 });
 
@@ -34,10 +34,10 @@ test("a probe that works ends SSE", () => {
   const fallback = new Fallback("auto");
   failing(fallback, 2);
   fallback.next();
-  fallback.worked("sse");
+  fallback.succeeded("sse");
   failing(fallback, 4);
   assert.equal(fallback.next(), "websocket");
-  fallback.worked("websocket");
+  fallback.succeeded("websocket");
   assert.equal(failing(fallback, 6), "wwwwww");
 });
 

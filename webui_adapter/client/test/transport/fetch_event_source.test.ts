@@ -3,28 +3,28 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import type { ServerResponse } from "node:http";
 import { describe, test } from "node:test";
-import { eventSourceAt } from "../../src/transport/fetch_event_source.js";
-import type { Hail, Sink } from "../../src/transport/transport.js";
+import { fetchEventSource } from "../../src/transport/fetch_event_source.js";
+import type { Handshake, TransportListener } from "../../src/transport/transport.js";
 import { beginStream, serve, write } from "../http_gateway.js";
 
-const COOKIES: Hail = { token: undefined, cursor: "", topics: [] };
+const COOKIES: Handshake = { token: undefined, cursor: "", topics: [] };
 
 /** Notes what it is told, and can be waited on. */
-class Notes implements Sink {
+class Notes implements TransportListener {
   readonly frames: string[] = [];
   signs = 0;
   #resolve: (end: readonly unknown[]) => void = () => undefined;
   readonly end = new Promise<readonly unknown[]>((resolve) => (this.#resolve = resolve));
   #framed: () => void = () => undefined;
 
-  frame(text: string): void {
+  onFrame(text: string): void {
     this.frames.push(text);
     this.#framed();
   }
-  alive(): void {
+  onActivity(): void {
     this.signs++;
   }
-  closed(...end: readonly unknown[]): void {
+  onClose(...end: readonly unknown[]): void {
     this.#resolve(end);
   }
   async frameCount(count: number): Promise<void> {
@@ -36,7 +36,7 @@ describe("the request", () => {
   test("with a token: in the head, and nothing of it in the address", async (t) => {
     const { prefix, requests } = await serve(t, (_, response) => response.writeHead(204).end());
     const notes = new Notes();
-    eventSourceAt(prefix)({ token: "a.b.c", cursor: "user:42=5f.17", topics: ["collection:7:*"] }, notes);
+    fetchEventSource(prefix)({ token: "a.b.c", cursor: "user:42=5f.17", topics: ["collection:7:*"] }, notes);
     await notes.end;
     const [{ url, headers } = assert.fail()] = requests;
     assert.equal(url.pathname, "/eventbus/sse");
@@ -47,7 +47,7 @@ describe("the request", () => {
   test("with cookies: no such header", async (t) => {
     const { prefix, requests } = await serve(t, (_, response) => response.writeHead(204).end());
     const notes = new Notes();
-    eventSourceAt(prefix)(COOKIES, notes);
+    fetchEventSource(prefix)(COOKIES, notes);
     await notes.end;
     assert.equal(requests[0]?.headers.authorization, undefined);
     assert.equal(requests[0]?.url.search, "");
@@ -64,7 +64,7 @@ describe("the stream", () => {
       response.end();
     });
     const notes = new Notes();
-    eventSourceAt(prefix)(COOKIES, notes);
+    fetchEventSource(prefix)(COOKIES, notes);
     assert.deepEqual(await notes.end, [1006, "the stream ended"]);
     assert.deepEqual(notes.frames.map((text) => (JSON.parse(text) as { data: unknown }).data), [{ session: "s" }, "第1章 😀"]);
     assert.ok(notes.signs > 0);
@@ -78,7 +78,7 @@ describe("the stream", () => {
       response.write(bytes.subarray(0, cut), () => setTimeout(() => response.end(bytes.subarray(cut)), 20));
     });
     const notes = new Notes();
-    eventSourceAt(prefix)(COOKIES, notes);
+    fetchEventSource(prefix)(COOKIES, notes);
     await notes.end;
     assert.deepEqual(notes.frames, ['{"type":"a.b","data":"😀"}']);
   });
@@ -89,7 +89,7 @@ describe("the stream", () => {
       write(response, "bus.close", { data: { code: 4501, reason: "replaced" } });
     });
     const notes = new Notes();
-    const link = eventSourceAt(prefix)(COOKIES, notes);
+    const link = fetchEventSource(prefix)(COOKIES, notes);
     assert.deepEqual(await notes.end, [4501, "replaced"]);
     assert.deepEqual(notes.frames, []);
     link.close();
@@ -103,7 +103,7 @@ describe("the stream", () => {
       write(response, "bus.hello", { data: { session: "s" } });
     });
     const notes = new Notes();
-    const link = eventSourceAt(prefix)(COOKIES, notes);
+    const link = fetchEventSource(prefix)(COOKIES, notes);
     await notes.frameCount(1);
     const [stream = assert.fail()] = streams;
     const gone = once(stream, "close");
@@ -124,14 +124,14 @@ describe("no stream", () => {
     test(`${status} ${JSON.stringify(headers)}`, async (t) => {
       const { prefix } = await serve(t, (_, response) => response.writeHead(status, headers).end("<html>"));
       const notes = new Notes();
-      eventSourceAt(prefix)(COOKIES, notes);
+      fetchEventSource(prefix)(COOKIES, notes);
       assert.deepEqual(await notes.end, end);
     });
   }
 
   test("nobody there", async () => {
     const notes = new Notes();
-    eventSourceAt(new URL("http://127.0.0.1:1/eventbus"))(COOKIES, notes);
+    fetchEventSource(new URL("http://127.0.0.1:1/eventbus"))(COOKIES, notes);
     assert.equal((await notes.end)[0], 1006);
   });
 });
@@ -146,7 +146,7 @@ describe("commands", () => {
       }
     });
     const notes = new Notes();
-    const link = eventSourceAt(prefix)({ ...COOKIES, token: "a.b.c" }, notes);
+    const link = fetchEventSource(prefix)({ ...COOKIES, token: "a.b.c" }, notes);
     await notes.frameCount(1);
     link.send({ do: "subscribe", topic: "collection:7:*", ref: 7 });
     return { notes, link, requests };
@@ -190,7 +190,7 @@ describe("commands", () => {
     });
     const asked = () => requests.filter(({ method }) => method === "POST").map(({ body }) => (JSON.parse(body) as { do: string }).do);
     const notes = new Notes();
-    const link = eventSourceAt(prefix)(COOKIES, notes);
+    const link = fetchEventSource(prefix)(COOKIES, notes);
     await notes.frameCount(1);
     const later = () => fetch(new URL("/later", prefix));
     link.send({ do: "unsubscribe", topic: "user:42:a" });

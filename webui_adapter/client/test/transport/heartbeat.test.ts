@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Liveness } from "../../src/transport/heartbeat.js";
+import { Heartbeat } from "../../src/transport/heartbeat.js";
 import { FakeWorld } from "../fake_clock.js";
 
 function watched() {
   const world = new FakeWorld();
   const said: string[] = [];
-  const liveness = new Liveness(world, 50_000, () => said.push("probe"), () => said.push("dead"));
+  const liveness = new Heartbeat(world, 50_000, () => said.push("probe"), () => said.push("dead"));
   return { world, said, liveness };
 }
 
@@ -25,7 +25,7 @@ test("a sign of life puts the question off", async () => {
   const { world, said, liveness } = watched();
   for (let second = 0; second < 600; second++) {
     await world.pass(1_000);
-    liveness.heard();
+    liveness.activity();
   }
   assert.deepEqual(said, []);
   assert.equal(world.timers, 1, "without a timer each");
@@ -36,7 +36,7 @@ test("a sign of life puts the question off", async () => {
 test("an answer to the question will do", async () => {
   const { world, said, liveness } = watched();
   await world.pass(50_000);
-  liveness.heard();
+  liveness.activity();
   await world.pass(49_999);
   assert.deepEqual(said, ["probe"]);
   await world.pass(1);

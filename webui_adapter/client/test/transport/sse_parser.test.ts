@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { type StreamEvent, StreamParser } from "../../src/transport/sse_parser.js";
+import { type SseEvent, SseParser } from "../../src/transport/sse_parser.js";
 import { chance, SEEDS } from "../seeded_random.js";
 import { golden } from "../golden.js";
 
-const CASES = golden<{ name: string; chunk: string; events: StreamEvent[] }>("sse");
+const CASES = golden<{ name: string; chunk: string; events: SseEvent[] }>("sse");
 
-function parse(pieces: readonly string[]): StreamEvent[] {
-  const parser = new StreamParser();
+function parse(pieces: readonly string[]): SseEvent[] {
+  const parser = new SseParser();
   return pieces.flatMap((piece) => parser.push(piece));
 }
 
@@ -45,7 +45,7 @@ test("in random pieces", () => {
 });
 
 test("an event is out as soon as its empty line is there", () => {
-  const parser = new StreamParser();
+  const parser = new SseParser();
   assert.deepEqual(parser.push("data: x\n"), []);
   assert.equal(parser.push("\n").length, 1);
 });

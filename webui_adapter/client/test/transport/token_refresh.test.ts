@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Renewal } from "../../src/transport/token_refresh.js";
+import { TokenRefresh } from "../../src/transport/token_refresh.js";
 import { FakeWorld } from "../fake_clock.js";
 
 const never = (error: unknown): void => assert.fail(String(error));
@@ -10,7 +10,7 @@ test("at four fifths of each token's life", async () => {
   const times: number[] = [];
   const lives = [20_000, undefined, 5_000];
   const start = world.now();
-  new Renewal(world, 10_000, () => {
+  new TokenRefresh(world, 10_000, () => {
     times.push(world.now() - start);
     return Promise.resolve(lives.shift());
   }, never);
@@ -21,7 +21,7 @@ test("at four fifths of each token's life", async () => {
 test("failures come closer together until there is no time left", async () => {
   const world = new FakeWorld();
   const failures: unknown[] = [];
-  new Renewal(world, 10_000, () => Promise.reject(new Error("away")), (error) => failures.push(error));
+  new TokenRefresh(world, 10_000, () => Promise.reject(new Error("away")), (error) => failures.push(error));
   await world.pass(100_000);
   assert.equal(failures.length, 3);
   assert.equal(world.timers, 0);
@@ -30,7 +30,7 @@ test("failures come closer together until there is no time left", async () => {
 test("once stopped, neither a late answer nor a late failure counts", async () => {
   for (const late of [() => Promise.resolve(10_000), () => Promise.reject(new Error("away"))]) {
     const world = new FakeWorld();
-    const renewal = new Renewal(world, 10_000, async () => {
+    const renewal = new TokenRefresh(world, 10_000, async () => {
       renewal.stop();
       return late();
     }, never);
@@ -41,6 +41,6 @@ test("once stopped, neither a late answer nor a late failure counts", async () =
 
 test("a token that is about to end is not renewed", () => {
   const world = new FakeWorld();
-  new Renewal(world, 50, () => assert.fail(), never);
+  new TokenRefresh(world, 50, () => assert.fail(), never);
   assert.equal(world.timers, 0);
 });

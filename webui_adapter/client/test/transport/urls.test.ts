@@ -1,28 +1,28 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { absolute, address } from "../../src/transport/urls.js";
+import { absoluteUrl, connectionUrl } from "../../src/transport/urls.js";
 
 test("relative to the page, or absolute", () => {
-  assert.equal(absolute("/eventbus", "https://app.example/a/b?c#d").href, "https://app.example/eventbus");
-  assert.equal(absolute("eventbus/", "https://app.example/a/b").href, "https://app.example/a/eventbus/");
-  assert.equal(absolute("https://bus.example:8443/x/?y", undefined).href, "https://bus.example:8443/x/");
-  assert.throws(() => absolute("/eventbus", undefined), TypeError);
+  assert.equal(absoluteUrl("/eventbus", "https://app.example/a/b?c#d").href, "https://app.example/eventbus");
+  assert.equal(absoluteUrl("eventbus/", "https://app.example/a/b").href, "https://app.example/a/eventbus/");
+  assert.equal(absoluteUrl("https://bus.example:8443/x/?y", undefined).href, "https://bus.example:8443/x/");
+  assert.throws(() => absoluteUrl("/eventbus", undefined), TypeError);
 });
 
 test("cursor and topics are escaped, and left out where there are none", () => {
-  const prefix = absolute("https://app.example/eventbus", undefined);
-  assert.equal(address(prefix, "/ws").href, "https://app.example/eventbus/ws");
-  const { searchParams, pathname } = address(prefix, "/sse", "user:a+b@c.d=5f.17", ["collection:7:*", "collection:8:x"]);
+  const prefix = absoluteUrl("https://app.example/eventbus", undefined);
+  assert.equal(connectionUrl(prefix, "/ws").href, "https://app.example/eventbus/ws");
+  const { searchParams, pathname } = connectionUrl(prefix, "/sse", "user:a+b@c.d=5f.17", ["collection:7:*", "collection:8:x"]);
   assert.equal(pathname, "/eventbus/sse");
   assert.equal(searchParams.get("cursor"), "user:a+b@c.d=5f.17");
   assert.deepEqual(searchParams.getAll("topic"), ["collection:7:*", "collection:8:x"]);
-  assert.ok(!address(prefix, "/sse", "user:a+b=0").href.includes("+"), "a plus would be read as a space");
+  assert.ok(!connectionUrl(prefix, "/sse", "user:a+b=0").href.includes("+"), "a plus would be read as a space");
 });
 
 test("at the root of a host", () => {
-  assert.equal(address(absolute("/", "http://h/x"), "/ws").href, "http://h/ws");
+  assert.equal(connectionUrl(absoluteUrl("/", "http://h/x"), "/ws").href, "http://h/ws");
 });
 
 test("slashes at the end of the prefix do not matter", () => {
-  assert.equal(address(absolute("http://h/eventbus//", undefined), "/ws").href, "http://h/eventbus/ws");
+  assert.equal(connectionUrl(absoluteUrl("http://h/eventbus//", undefined), "/ws").href, "http://h/eventbus/ws");
 });

@@ -1,7 +1,7 @@
 // The order of things on a WebSocket; the real one is tried in a real browser.
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
-import { webSocketAt } from "../../src/transport/websocket.js";
+import { webSocketTransport } from "../../src/transport/websocket.js";
 import { golden } from "../golden.js";
 
 class FakeSocket {
@@ -31,9 +31,9 @@ function opened(t: TestContext, token: string | undefined, cursor: string, topic
   Object.defineProperty(globalThis, "WebSocket", { value: FakeSocket, configurable: true });
   t.after(() => Object.defineProperty(globalThis, "WebSocket", present ?? { value: undefined, configurable: true }));
   const said: unknown[] = [];
-  const link = webSocketAt(new URL("https://app.example/eventbus"))(
+  const link = webSocketTransport(new URL("https://app.example/eventbus"))(
     { token, cursor, topics },
-    { alive: () => said.push("alive"), frame: (text) => said.push(text), closed: (...end) => said.push(end) },
+    { onActivity: () => said.push("alive"), onFrame: (text) => said.push(text), onClose: (...end) => said.push(end) },
   );
   return { link, said, socket: FakeSocket.last ?? assert.fail() };
 }
