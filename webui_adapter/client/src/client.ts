@@ -4,7 +4,7 @@ import { EventBus } from "./event_bus.js";
 import { Cursor, parseCursor } from "./state/cursor.js";
 import { fetchEventSource } from "./transport/fetch_event_source.js";
 import { watchPageLifecycle } from "./page_lifecycle.js";
-import { storedCursor } from "./state/cursor_storage.js";
+import { cursorStorage } from "./state/cursor_storage.js";
 import { isPattern } from "./protocol/topics.js";
 import type { Bus, Options } from "./types.js";
 import { webSocketTransport } from "./transport/websocket.js";
@@ -28,13 +28,13 @@ const OPEN_TIMEOUT_MS = 10_000;
 export function connect<Events extends object = Record<string, unknown>>(options: Options): Bus<Events> {
   const { cursor = "", topics = [], backoff } = options;
   const prefix = absoluteUrl(options.url, (globalThis as { location?: Location }).location?.href);
-  const store = storedCursor(options.storageKey);
-  const given = parseCursor(cursor);
-  if (!given) throw new TypeError(`not a cursor: ${cursor}`);
+  const storage = cursorStorage(options.storageKey);
+  const initial = parseCursor(cursor);
+  if (!initial) throw new TypeError(`not a cursor: ${cursor}`);
   for (const topic of topics) if (!isPattern(topic)) throw new TypeError(`not a pattern: ${topic}`);
 
   // What the page was rendered with is newer than what an earlier page has kept; the first one counts.
-  const position = new Cursor([...given, ...(parseCursor(store.load()) ?? [])]);
+  const resumeCursor = new Cursor([...initial, ...(parseCursor(storage.load()) ?? [])]);
   const bus = new EventBus<Events>(
     {
       topics,
@@ -44,14 +44,14 @@ export function connect<Events extends object = Record<string, unknown>>(options
       backoff: { ...DEFAULT_BACKOFF, ...backoff },
       openTimeoutMs: options.openTimeoutMs ?? OPEN_TIMEOUT_MS,
     },
-    position,
+    resumeCursor,
     systemClock,
     () => {
       save();
       stopWatching();
     },
   );
-  const save = () => store.save(bus.cursor);
+  const save = () => storage.save(bus.cursor);
   const stopWatching = watchPageLifecycle({
     online: () => bus.reconnectNow(),
     shown: () => bus.reconnectNow(),

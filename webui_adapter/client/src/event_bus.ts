@@ -1,40 +1,43 @@
 // What the frames mean: whom they concern, where to resume, which command they answer.
-import { Acks, Remembered } from "./state/acknowledgements.js";
-import { type Answer, Asked, refusal } from "./state/pending_commands.js";
-import { type Cursor, parsePlace } from "./state/cursor.js";
+import { Acknowledgements } from "./state/acknowledgements.js";
+import { RecentIds } from "./state/recent_ids.js";
+import { type Reply, PendingCommands, toBusError } from "./state/pending_commands.js";
+import { type Cursor, parsePosition } from "./state/cursor.js";
 import { BusError } from "./protocol/errors.js";
 import { Connection, type ConnectionSettings, type ConnectionListener } from "./transport/connection.js";
-import { Listeners, report, UNHEARD } from "./state/listeners.js";
-import { channelOf, isOfOperation, isPattern, matches } from "./protocol/topics.js";
+import { Listeners, report, NOT_HANDLED } from "./state/listeners.js";
+import { channelOf, isOperationTopic, isPattern, matches } from "./protocol/topics.js";
 import type {
   Bus, BusEvent, Heard, Listenable, Operation, OperationQuery, OperationScope, OwnEvents, Scope, Status, TransportName, Unsubscribe, Whose,
 } from "./types.js";
-import type { Command, Done, Word } from "./protocol/messages.js";
+import type { Command, CommandResult, ControlEvent } from "./protocol/messages.js";
 import type { ClockAndRandom } from "./clock_and_random.js";
 
-const OWN = new Set<string>(["gap", "status", "error", "position"] satisfies (keyof OwnEvents)[]);
+const BUS_EVENTS = new Set<string>(["gap", "status", "error", "position"] satisfies (keyof OwnEvents)[]);
 
 export class EventBus<Events> implements Bus<Events> {
   // Two tables, so that an event type called "gap" is not taken for the bus's own.
-  readonly #own = new Listeners();
-  readonly #events = new Listeners();
-  readonly #asked = new Asked();
+  readonly #busListeners = new Listeners();
+  readonly #eventListeners = new Listeners();
+  readonly #pending = new PendingCommands();
+  readonly #cursor: Cursor;
   readonly #patterns: Set<string>;
   // Patterns of the gateway's own choice that the page does not want; each session starts with them.
-  readonly #unwanted = new Set<string>();
+  readonly #declined = new Set<string>();
   readonly #connection: Connection;
-  readonly #acks: Acks;
-  readonly #local = new Remembered<true>();
+  readonly #acknowledgements: Acknowledgements;
+  readonly #localIds = new RecentIds<true>();
 
   constructor(
     settings: ConnectionSettings & { readonly topics: readonly string[] },
-    private readonly position: Cursor,
+    cursor: Cursor,
     clock: ClockAndRandom,
     private readonly onClose: () => void,
   ) {
+    this.#cursor = cursor;
     this.#patterns = new Set(settings.topics);
     this.#connection = new Connection(settings, this.#connectionListener(), clock);
-    this.#acks = new Acks(clock, (ids) => this.#ready({ do: "ack", ids }));
+    this.#acknowledgements = new Acknowledgements(clock, (ids) => this.#requestNow({ do: "ack", ids }));
   }
 
   get status(): Status {
@@ -42,7 +45,7 @@ export class EventBus<Events> implements Bus<Events> {
   }
 
   get cursor(): string {
-    return this.position.toString();
+    return this.#cursor.toString();
   }
 
   /** Begins. Apart from the constructor, so that whoever builds the bus can hold it first. */
@@ -64,25 +67,25 @@ export class EventBus<Events> implements Bus<Events> {
   }
 
   on<Name extends Listenable<Events>>(name: Name, listener: (event: Heard<Events, Name>) => unknown): Unsubscribe {
-    return (OWN.has(name) ? this.#own : this.#events).add(name, listener);
+    return (BUS_EVENTS.has(name) ? this.#busListeners : this.#eventListeners).add(name, listener);
   }
 
   op(id: string | number): OperationScope<Events> {
     const operation = String(id);
-    const ask = async (what: "operation" | "cancel", whose?: Whose) => {
-      const { data } = await this.#ask({ ...whose, do: what, operation });
-      return (data as Required<Done>).operation;
+    const request = async (what: "operation" | "cancel", whose?: Whose) => {
+      const { data } = await this.#request({ ...whose, do: what, operation });
+      return (data as Required<CommandResult>).operation;
     };
     return {
-      ...this.#scope((topic) => isOfOperation(topic, operation)),
-      info: (whose) => ask("operation", whose),
-      cancel: (whose) => ask("cancel", whose),
+      ...this.#scope((topic) => isOperationTopic(topic, operation)),
+      info: (whose) => request("operation", whose),
+      cancel: (whose) => request("cancel", whose),
     };
   }
 
   async operations({ state, ...query }: OperationQuery = {}): Promise<readonly Operation[]> {
-    const { data } = await this.#ask({ ...query, do: "operations", ...(state && { state: [state].flat() }) });
-    return (data as Required<Done>).operations;
+    const { data } = await this.#request({ ...query, do: "operations", ...(state && { state: [state].flat() }) });
+    return (data as Required<CommandResult>).operations;
   }
 
   topic(pattern: string): Scope<Events> {
@@ -90,151 +93,151 @@ export class EventBus<Events> implements Bus<Events> {
   }
 
   async subscribe(pattern: string, { from }: { readonly from?: string | 0 | undefined } = {}): Promise<void> {
-    const place = from === undefined ? undefined : parsePlace(String(from));
+    const position = from === undefined ? undefined : parsePosition(String(from));
     if (!isPattern(pattern)) throw new BusError("bad_topic", `not a pattern: ${pattern}`, { field: "topic" });
-    if (from !== undefined && !place) throw new BusError("bad_command", `not a position: ${from}`, { field: "from" });
+    if (from !== undefined && !position) throw new BusError("bad_command", `not a position: ${from}`, { field: "from" });
     const channel = channelOf(pattern);
-    this.#unwanted.delete(pattern);
+    this.#declined.delete(pattern);
     // Into the cursor as well: should the connection be lost meanwhile, that is what resumes.
-    if (place) this.position.begin(channel, place);
+    if (position) this.#cursor.start(channel, position);
     try {
-      await this.#ask({ do: "subscribe", topic: pattern, ...(from === undefined ? {} : { from: String(from) }) });
+      await this.#request({ do: "subscribe", topic: pattern, ...(from === undefined ? {} : { from: String(from) }) });
       this.#patterns.add(pattern);
     } finally {
-      this.#forgetIfUnused(channel);
+      this.#removeIfUnused(channel);
     }
   }
 
   async unsubscribe(pattern: string): Promise<void> {
-    this.#asked.cancel("cancelled", pattern);
+    this.#pending.cancel("cancelled", pattern);
     this.#patterns.delete(pattern);
-    if (isOfEachSession(pattern)) this.#unwanted.add(pattern);
+    if (isDefaultPattern(pattern)) this.#declined.add(pattern);
     // Without a connection there is nothing to take back: the next one does not ask for it.
-    if (this.#connection.ready) await this.#ask({ do: "unsubscribe", topic: pattern });
-    this.#forgetIfUnused(channelOf(pattern));
+    if (this.#connection.ready) await this.#request({ do: "unsubscribe", topic: pattern });
+    this.#removeIfUnused(channelOf(pattern));
   }
 
   #scope(covers: (topic: string) => boolean): Scope<Events> {
     return {
       on: (name, listener) =>
-        this.#events.add(name, (event: BusEvent & Parameters<typeof listener>[0]) =>
-          covers(event.topic) ? listener(event) : UNHEARD,
+        this.#eventListeners.add(name, (event: BusEvent & Parameters<typeof listener>[0]) =>
+          covers(event.topic) ? listener(event) : NOT_HANDLED,
         ),
     };
   }
 
-  #ask(command: Command): Promise<Answer> {
+  #request(command: Command): Promise<Reply> {
     if (this.status === "closed") return Promise.reject(new BusError("closed", "the bus is closed"));
-    const { numbered, answer } = this.#asked.ask(command);
+    const { numbered, reply } = this.#pending.add(command);
     if (this.#connection.ready) this.#connection.send(numbered);
-    return answer;
+    return reply;
   }
 
   /** Now or never: the next connection has other means to say it. */
-  #ready(command: Command): Promise<Answer> {
-    return this.#connection.ready ? this.#ask(command) : Promise.reject(new BusError("lost", "there is no connection"));
+  #requestNow(command: Command): Promise<Reply> {
+    return this.#connection.ready ? this.#request(command) : Promise.reject(new BusError("lost", "there is no connection"));
   }
 
   /** A channel that nothing subscribes to any more has no place to resume from. */
-  #forgetIfUnused(channel: string): void {
+  #removeIfUnused(channel: string): void {
     const used = [...this.#patterns].some((pattern) => channelOf(pattern) === channel);
-    if (channel.startsWith("collection:") && !used) this.position.forget(channel);
+    if (channel.startsWith("collection:") && !used) this.#cursor.remove(channel);
   }
 
   #connectionListener(): ConnectionListener {
     return {
-      beforeOpen: (transport) => this.#begin(transport),
-      onEvent: (event) => this.#event(event),
-      onControlEvent: (word) => this.#word(word),
+      beforeOpen: (transport) => this.#beforeOpen(transport),
+      onEvent: (event) => this.#onEvent(event),
+      onControlEvent: (event) => this.#onControlEvent(event),
       authenticate: async (token) => {
-        const { time, data } = await this.#ask({ do: "auth", token });
+        const { time, data } = await this.#request({ do: "auth", token });
         return "expires" in data && data.expires ? data.expires - time : undefined;
       },
       onStatus: (change) => {
         if (change.status === "closed") {
-          this.#asked.cancel("closed");
-          this.#acks.close();
+          this.#pending.cancel("closed");
+          this.#acknowledgements.close();
           this.onClose();
         }
-        this.#own.call("status", change);
+        this.#busListeners.call("status", change);
       },
-      onLost: () => this.#asked.lost(),
-      onError: (error) => this.#trouble(error),
+      onLost: () => this.#pending.connectionLost(),
+      onError: (error) => this.#reportError(error),
     };
   }
 
-  #begin(transport: TransportName): { cursor: string; topics: readonly string[] } {
-    for (const forgotten of this.position.shorten()) this.#own.call("gap", { ...forgotten, reason: "cursor" });
+  #beforeOpen(transport: TransportName): { cursor: string; topics: readonly string[] } {
+    for (const removed of this.#cursor.truncate()) this.#busListeners.call("gap", { ...removed, reason: "cursor" });
     // Over a WebSocket, patterns not yet agreed on follow as commands, so that a refusal has an address.
-    const carried = transport === "sse" ? this.#asked.carry() : [];
-    return { cursor: this.cursor, topics: [...new Set([...this.#patterns, ...carried])] };
+    const inQuery = transport === "sse" ? this.#pending.moveToQuery() : [];
+    return { cursor: this.cursor, topics: [...new Set([...this.#patterns, ...inQuery])] };
   }
 
-  #event(event: BusEvent): void {
+  #onEvent(event: BusEvent): void {
     const { id, topic } = event;
     const offset = event.offset as number | undefined;
     // Without an offset: from the gateway's own process, and to come again with one.
     const local = offset === undefined;
-    const seen = event.ack && this.position.begunAbove(topic, offset ?? Infinity);
-    const fresh = local ? !this.#local.get(id) : this.position.admit(topic, offset) && !this.#local.get(id);
-    if (local) this.#local.set(id, true);
-    if (event.ack) this.#acks.take(id, Boolean(seen), () => this.#give(event), local);
-    else if (fresh) this.#give(event);
+    const handled = event.ack && this.#cursor.startedAtOrAfter(topic, offset ?? Infinity);
+    const fresh = local ? !this.#localIds.get(id) : this.#cursor.accept(topic, offset) && !this.#localIds.get(id);
+    if (local) this.#localIds.set(id, true);
+    if (event.ack) this.#acknowledgements.handle(id, Boolean(handled), () => this.#deliver(event), local);
+    else if (fresh) this.#deliver(event);
   }
 
-  #give(event: BusEvent): unknown[] {
-    const given = { ...event, offset: (event.offset as number | undefined) ?? 0 };
+  #deliver(event: BusEvent): unknown[] {
+    const delivered = { ...event, offset: (event.offset as number | undefined) ?? 0 };
     const results: unknown[] = [];
-    this.#events.call(event.type, given, results);
-    this.#events.call("*", given, results);
+    this.#eventListeners.call(event.type, delivered, results);
+    this.#eventListeners.call("*", delivered, results);
     return results;
   }
 
-  #word(word: Word): void {
-    switch (word.type) {
+  #onControlEvent(event: ControlEvent): void {
+    switch (event.type) {
       case "bus.hello":
-        this.position.reconnected();
-        for (const command of this.#asked.unsent()) this.#connection.send(command);
-        this.#acks.again();
-        for (const topic of this.#unwanted) this.#connection.send({ do: "unsubscribe", topic });
+        this.#cursor.reconnected();
+        for (const command of this.#pending.toSend()) this.#connection.send(command);
+        this.#acknowledgements.resend();
+        for (const topic of this.#declined) this.#connection.send({ do: "unsubscribe", topic });
         break;
       case "bus.subscribed":
-        this.position.subscribed(word.data);
-        this.#asked.answered(word);
+        this.#cursor.subscribed(event.data);
+        this.#pending.settle(event);
         break;
       case "bus.position":
-        this.position.position(word.data);
-        this.#own.call("position", word.data);
+        this.#cursor.position(event.data);
+        this.#busListeners.call("position", event.data);
         break;
       case "bus.gap":
-        this.#own.call("gap", word.data);
+        this.#busListeners.call("gap", event.data);
         break;
       case "bus.hold":
-        this.position.hold(word.data.channel, word.data.offset);
+        this.#cursor.hold(event.data.channel, event.data.offset);
         break;
       case "bus.release":
-        this.position.release(word.data.channel, word.data.offset);
+        this.#cursor.release(event.data.channel, event.data.offset);
         break;
       case "bus.restored":
-        this.#acks.again();
+        this.#acknowledgements.resend();
         break;
       case "bus.ok":
-        this.#asked.answered(word);
+        this.#pending.settle(event);
         break;
       case "bus.error":
-        if (!this.#asked.answered(word)) this.#trouble(refusal(word.data));
+        if (!this.#pending.settle(event)) this.#reportError(toBusError(event.data));
         break;
       default: // The line's own, or of a later version of the protocol.
     }
   }
 
   /** An error that no promise carries must not go unseen. */
-  #trouble(error: BusError): void {
-    if (!this.#own.call("error", error)) report(error);
+  #reportError(error: BusError): void {
+    if (!this.#busListeners.call("error", error)) report(error);
   }
 }
 
 /** `user:{id}:*` (of others it would be refused) and `system:*`. */
-function isOfEachSession(pattern: string): boolean {
+function isDefaultPattern(pattern: string): boolean {
   return pattern === `${channelOf(pattern)}:*` && !pattern.startsWith("collection:");
 }

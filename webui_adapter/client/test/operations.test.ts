@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { BusError } from "../src/protocol/errors.js";
 import type { Operation } from "../src/types.js";
-import { isWord, parseFrame } from "../src/protocol/messages.js";
+import { isControlEvent, parseFrame } from "../src/protocol/messages.js";
 import { FakeGateway } from "./fake_gateway.js";
 import { settled } from "./fake_clock.js";
 import { golden } from "./golden.js";
@@ -13,7 +13,7 @@ const NINE = goldenData("ok, with an operation")["operation"] as Operation;
 function goldenData(wanted: string): Record<string, unknown> {
   const found = golden<{ name: string; frame: string }>("words").find(({ name }) => name === wanted);
   const frame = parseFrame(found?.frame ?? "");
-  assert.ok(frame && isWord(frame));
+  assert.ok(frame && isControlEvent(frame));
   return frame.data as Record<string, unknown>;
 }
 

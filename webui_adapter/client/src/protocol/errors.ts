@@ -1,5 +1,5 @@
 /** What the gateway says in `bus.error`, beside the code. */
-export interface Refusal {
+export interface BusErrorDetails {
   readonly field?: string | undefined;
   readonly limit?: number | undefined;
   readonly retryMs?: number | undefined;
@@ -21,7 +21,7 @@ export class BusError extends Error {
   readonly retryMs: number | undefined;
   readonly scope: string | undefined;
 
-  constructor(code: string, message: string, refusal: Refusal = {}) {
+  constructor(code: string, message: string, refusal: BusErrorDetails = {}) {
     super(message, { cause: refusal.cause });
     this.code = code;
     this.field = refusal.field;

@@ -20,7 +20,7 @@ export interface Subscribed extends ChannelPosition {
   readonly ref?: number | string | null;
 }
 
-export interface Refused {
+export interface CommandError {
   readonly code: string;
   readonly message: string;
   readonly ref?: number | string | null;
@@ -31,35 +31,35 @@ export interface Refused {
   readonly scope?: string;
 }
 
-export interface Done {
+export interface CommandResult {
   readonly ref?: number | string | null;
   readonly expires?: number | null;
   readonly operation?: Operation;
   readonly operations?: readonly Operation[];
 }
 
-interface Said<Type extends string, Data> {
+interface Control<Type extends string, Data> {
   readonly type: Type;
   readonly time: number;
   readonly data: Data;
 }
 
 /** The gateway's own words. */
-export type Word =
-  | Said<"bus.hello", Hello>
-  | Said<"bus.subscribed", Subscribed>
-  | Said<"bus.position", ChannelPosition>
-  | Said<"bus.gap", ChannelPosition & { readonly reason: string }>
-  | Said<"bus.hold" | "bus.release", { readonly channel: string; readonly offset: number }>
-  | Said<"bus.degraded", { readonly reason: string }>
-  | Said<"bus.restored", unknown>
-  | Said<"bus.drain", { readonly after_ms: number }>
-  | Said<"bus.ok", Done>
-  | Said<"bus.error", Refused>;
+export type ControlEvent =
+  | Control<"bus.hello", Hello>
+  | Control<"bus.subscribed", Subscribed>
+  | Control<"bus.position", ChannelPosition>
+  | Control<"bus.gap", ChannelPosition & { readonly reason: string }>
+  | Control<"bus.hold" | "bus.release", { readonly channel: string; readonly offset: number }>
+  | Control<"bus.degraded", { readonly reason: string }>
+  | Control<"bus.restored", unknown>
+  | Control<"bus.drain", { readonly after_ms: number }>
+  | Control<"bus.ok", CommandResult>
+  | Control<"bus.error", CommandError>;
 
-export type Frame = Word | BusEvent;
+export type Frame = ControlEvent | BusEvent;
 
-export function isWord(frame: Frame): frame is Word {
+export function isControlEvent(frame: Frame): frame is ControlEvent {
   return frame.type.startsWith("bus.");
 }
 
@@ -77,7 +77,7 @@ export type Command = { readonly ref?: number } & (
 export function parseFrame(text: string): Frame | undefined {
   try {
     const frame = JSON.parse(text) as Frame;
-    if (isWord(frame) || typeof frame.topic === "string") return frame;
+    if (isControlEvent(frame) || typeof frame.topic === "string") return frame;
   } catch {
     // Nor is what is no JSON.
   }

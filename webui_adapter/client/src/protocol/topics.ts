@@ -4,7 +4,7 @@ const ID = "[A-Za-z0-9_][A-Za-z0-9_.@+~|-]{0,127}";
 const CHANNEL = `(?:(?:user|collection):${ID}|system)`;
 const WHOLE_CHANNEL = new RegExp(`^${CHANNEL}$`);
 const PATTERN = new RegExp(`^${CHANNEL}(?::${ID})*:(?:${ID}|\\*)$`);
-const MOST_PARTS = 8;
+const MAX_PARTS = 8;
 
 export function isChannel(text: string): boolean {
   return WHOLE_CHANNEL.test(text);
@@ -12,7 +12,7 @@ export function isChannel(text: string): boolean {
 
 /** A topic, or one whose last part is `*`. */
 export function isPattern(text: string): boolean {
-  return PATTERN.test(text) && text.replace(":*", "").split(":").length <= MOST_PARTS;
+  return PATTERN.test(text) && text.replace(":*", "").split(":").length <= MAX_PARTS;
 }
 
 export function isTopic(text: string): boolean {
@@ -30,6 +30,6 @@ export function matches(pattern: string, topic: string): boolean {
 }
 
 /** Whether the topic ends in `operation:{id}`, below its channel: a user may be called "operation". */
-export function isOfOperation(topic: string, id: string): boolean {
+export function isOperationTopic(topic: string, id: string): boolean {
   return topic.slice(channelOf(topic).length).endsWith(`:operation:${id}`);
 }

@@ -1,123 +1,94 @@
 // Events that must reach a person: given to listeners once each, acknowledged when those are done.
 import type { BusError } from "../protocol/errors.js";
-import { FAILED, report, UNHEARD } from "./listeners.js";
+import { FAILED, report, NOT_HANDLED } from "./listeners.js";
+import { dropOldest, RecentIds } from "./recent_ids.js";
 import type { ClockAndRandom } from "../clock_and_random.js";
 
-// As many ids as the protocol asks to remember.
-const REMEMBERED = 1000;
-const AT_ONCE = 100;
-const GATHER_MS = 20;
+const BATCH_SIZE = 100;
+const BATCH_DELAY_MS = 20;
 
-/** The newest ids, and what is known of each. */
-export class Remembered<Value> {
-  readonly #ids = new Map<string, Value>();
-
-  get(id: string): Value | undefined {
-    return this.#ids.get(id);
-  }
-
-  set(id: string, value: Value): void {
-    this.#ids.delete(id);
-    this.#ids.set(id, value);
-    trim(this.#ids);
-  }
-
-  delete(id: string): void {
-    this.#ids.delete(id);
-  }
-}
-
-export class Acks {
-  readonly #handled = new Remembered<"busy" | "done">();
+export class Acknowledgements {
+  readonly #states = new RecentIds<"busy" | "done">();
   /** Waiting to be sent, or for an answer. */
-  readonly #unsaid = new Set<string>();
-  #stop: (() => void) | undefined;
+  readonly #unconfirmed = new Set<string>();
+  #cancelTimer: (() => void) | undefined;
   /** One command at a time: on a slow line each would be sent again and again before its answer. */
-  #asking = false;
+  #inFlight = false;
 
   constructor(
-    private readonly world: ClockAndRandom,
+    private readonly clock: ClockAndRandom,
     /** Sends the command; settles with its answer. */
-    private readonly ask: (ids: readonly string[]) => Promise<unknown>,
+    private readonly send: (ids: readonly string[]) => Promise<unknown>,
   ) {}
 
   /**
    * An event has come. `seen`: the page began beyond it, so it was handed over before. `give` calls the listeners and
    * says what they returned. What nobody hears, or a listener fails at, is not acknowledged: it comes again.
    */
-  take(id: string, seen: boolean, give: () => readonly unknown[], local: boolean): void {
-    const state = this.#handled.get(id);
+  handle(id: string, handled: boolean, deliver: () => readonly unknown[], local: boolean): void {
+    const state = this.#states.get(id);
     if (state === "busy") return;
-    if (seen || state) {
-      this.#say(id);
+    if (handled || state) {
+      this.#acknowledge(id);
       return;
     }
-    this.#handled.set(id, "busy");
-    Promise.all(give()).then(
+    this.#states.set(id, "busy");
+    Promise.all(deliver()).then(
       (results) => {
-        if (results.includes(FAILED) || results.every((result) => result === UNHEARD)) {
-          this.#handled.delete(id);
+        if (results.includes(FAILED) || results.every((result) => result === NOT_HANDLED)) {
+          this.#states.delete(id);
           return;
         }
-        this.#handled.set(id, "done");
+        this.#states.set(id, "done");
         // A local one is not in any list yet; it will be acknowledged when it comes with its place.
-        if (!local) this.#say(id);
+        if (!local) this.#acknowledge(id);
       },
       (error: unknown) => {
-        this.#handled.delete(id);
+        this.#states.delete(id);
         report(error);
       },
     );
   }
 
   /** There is a connection, or it can write again: what has not been confirmed is said once more. */
-  again(): void {
-    this.#send(0);
+  resend(): void {
+    this.#sendAfter(0);
   }
 
   close(): void {
-    this.#stop?.();
-    this.#stop = undefined;
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
   }
 
-  #say(id: string): void {
-    this.#unsaid.add(id);
+  #acknowledge(id: string): void {
+    this.#unconfirmed.add(id);
     // What is let go here comes again, and is acknowledged then.
-    trim(this.#unsaid);
-    this.#send(GATHER_MS);
+    dropOldest(this.#unconfirmed);
+    this.#sendAfter(BATCH_DELAY_MS);
   }
 
-  #send(ms: number): void {
-    if (this.#asking || !this.#unsaid.size) return;
-    this.#stop ??= this.world.setTimer(ms, () => {
-      this.#stop = undefined;
-      const ids = [...this.#unsaid].slice(0, AT_ONCE);
-      this.#asking = true;
-      this.ask(ids).then(
+  #sendAfter(ms: number): void {
+    if (this.#inFlight || !this.#unconfirmed.size) return;
+    this.#cancelTimer ??= this.clock.setTimer(ms, () => {
+      this.#cancelTimer = undefined;
+      const ids = [...this.#unconfirmed].slice(0, BATCH_SIZE);
+      this.#inFlight = true;
+      this.send(ids).then(
         () => {
-          this.#asking = false;
-          for (const id of ids) this.#unsaid.delete(id);
-          this.#send(0);
+          this.#inFlight = false;
+          for (const id of ids) this.#unconfirmed.delete(id);
+          this.#sendAfter(0);
         },
         (error: unknown) => {
-          this.#asking = false;
+          this.#inFlight = false;
           const { code, retryMs } = error as BusError;
           // Without a connection the next one says it.
           if (code === "lost" || code === "closed") return;
           // Refused without a word of when to try again: so it would be the next time.
-          if (!retryMs) for (const id of ids) this.#unsaid.delete(id);
-          this.#send(retryMs ?? 0);
+          if (!retryMs) for (const id of ids) this.#unconfirmed.delete(id);
+          this.#sendAfter(retryMs ?? 0);
         },
       );
     });
-  }
-}
-
-/** Lets the oldest go. */
-function trim(ids: { readonly size: number; keys(): Iterable<string>; delete(id: string): boolean }): void {
-  if (ids.size <= REMEMBERED) return;
-  for (const oldest of ids.keys()) {
-    ids.delete(oldest);
-    return;
   }
 }

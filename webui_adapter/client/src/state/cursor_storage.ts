@@ -1,10 +1,10 @@
 /** The cursor in `sessionStorage`, so that a reload resumes. Storage that is full or forbidden is done without. */
-export interface StoredCursor {
+export interface CursorStorage {
   load(): string;
   save(cursor: string): void;
 }
 
-export function storedCursor(key: string | undefined): StoredCursor {
+export function cursorStorage(key: string | undefined): CursorStorage {
   if (key === undefined) return { load: () => "", save: () => undefined };
   return {
     load() {

@@ -4,7 +4,7 @@
 type Listener = (event: never) => unknown;
 
 /** Of a listener that an event does not concern. */
-export const UNHEARD = Symbol();
+export const NOT_HANDLED = Symbol();
 /** Of one that failed, which has been reported. */
 export const FAILED = Symbol();
 

@@ -1,96 +1,96 @@
 // Commands that have been asked and not yet answered.
 import { BusError } from "../protocol/errors.js";
-import type { Command, Word } from "../protocol/messages.js";
+import type { Command, ControlEvent } from "../protocol/messages.js";
 
-export type Answer = Extract<Word, { type: "bus.ok" | "bus.subscribed" }>;
-type Refusal = Extract<Word, { type: "bus.error" }>;
+export type Reply = Extract<ControlEvent, { type: "bus.ok" | "bus.subscribed" }>;
+type Refusal = Extract<ControlEvent, { type: "bus.error" }>;
 
-interface Open {
+interface PendingCommand {
   readonly command: Command;
   /** It travels in the query of the connection, where no `ref` can. */
-  carried: boolean;
-  readonly resolve: (answer: Answer) => void;
+  inQuery: boolean;
+  readonly resolve: (reply: Reply) => void;
   readonly reject: (error: BusError) => void;
 }
 
-const OF_ONE_CONNECTION = new Set(["auth", "ack"]);
+const LOST_WITH_CONNECTION = new Set(["auth", "ack"]);
 // Refusals that may be meant for a pattern in the query.
-const OF_TOPICS = new Set(["bad_topic", "forbidden", "too_many_topics"]);
+const TOPIC_REFUSALS = new Set(["bad_topic", "forbidden", "too_many_topics"]);
 
-export class Asked {
-  readonly #open = new Map<number, Open>();
-  #last = 0;
+export class PendingCommands {
+  readonly #commands = new Map<number, PendingCommand>();
+  #lastRef = 0;
 
-  ask(command: Command): { readonly numbered: Command; readonly answer: Promise<Answer> } {
-    const ref = ++this.#last;
+  add(command: Command): { readonly numbered: Command; readonly reply: Promise<Reply> } {
+    const ref = ++this.#lastRef;
     const numbered = { ...command, ref };
-    const answer = new Promise<Answer>((resolve, reject) => {
-      this.#open.set(ref, { command: numbered, carried: false, resolve, reject });
+    const reply = new Promise<Reply>((resolve, reject) => {
+      this.#commands.set(ref, { command: numbered, inQuery: false, resolve, reject });
     });
-    return { numbered, answer };
+    return { numbered, reply };
   }
 
   /** Whether the answer was for something asked here, if only a moment ago: over SSE a refusal comes twice. */
-  answered(word: Answer | Refusal): boolean {
-    let found = typeof word.data.ref === "number";
-    for (const [ref, open] of this.#open) {
-      if (!answers(word, ref, open)) continue;
+  settle(reply: Reply | Refusal): boolean {
+    let found = typeof reply.data.ref === "number";
+    for (const [ref, pending] of this.#commands) {
+      if (!isReplyTo(reply, ref, pending)) continue;
       found = true;
-      this.#open.delete(ref);
-      if (word.type === "bus.error") open.reject(refusal(word.data));
-      else open.resolve(word);
+      this.#commands.delete(ref);
+      if (reply.type === "bus.error") pending.reject(toBusError(reply.data));
+      else pending.resolve(reply);
     }
     return found;
   }
 
   /** The patterns that were asked for, which from now on travel in the query. */
-  carry(): string[] {
+  moveToQuery(): string[] {
     const patterns: string[] = [];
-    for (const open of this.#open.values()) {
-      if (open.command.do !== "subscribe") continue;
-      open.carried = true;
-      patterns.push(open.command.topic);
+    for (const pending of this.#commands.values()) {
+      if (pending.command.do !== "subscribe") continue;
+      pending.inQuery = true;
+      patterns.push(pending.command.topic);
     }
     return patterns;
   }
 
   /** What has to be sent over a connection that has just opened. */
-  unsent(): Command[] {
-    return Array.from(this.#open.values()).filter(({ carried }) => !carried).map(({ command }) => command);
+  toSend(): Command[] {
+    return Array.from(this.#commands.values()).filter(({ inQuery }) => !inQuery).map(({ command }) => command);
   }
 
   /**
    * The connection is gone. What means something on the next one, and as much if it is done twice, is asked again there:
    * subscriptions and all about operations.
    */
-  lost(): void {
-    for (const [ref, open] of this.#open) {
-      open.carried = false;
+  connectionLost(): void {
+    for (const [ref, pending] of this.#commands) {
+      pending.inQuery = false;
       // The next connection does not ask for the pattern, which is what was wanted.
-      if (open.command.do === "unsubscribe") open.resolve({ type: "bus.ok", time: 0, data: {} });
-      else if (OF_ONE_CONNECTION.has(open.command.do)) open.reject(new BusError("lost", "the connection ended before the answer"));
+      if (pending.command.do === "unsubscribe") pending.resolve({ type: "bus.ok", time: 0, data: {} });
+      else if (LOST_WITH_CONNECTION.has(pending.command.do)) pending.reject(new BusError("lost", "the connection ended before the answer"));
       else continue;
-      this.#open.delete(ref);
+      this.#commands.delete(ref);
     }
   }
 
   /** Nobody will answer these any more; without a pattern: all. */
   cancel(code: string, pattern?: string): void {
-    for (const [ref, open] of this.#open) {
-      if (pattern !== undefined && !(open.command.do === "subscribe" && open.command.topic === pattern)) continue;
-      this.#open.delete(ref);
-      open.reject(new BusError(code, `${open.command.do}: ${code}`));
+    for (const [ref, pending] of this.#commands) {
+      if (pattern !== undefined && !(pending.command.do === "subscribe" && pending.command.topic === pattern)) continue;
+      this.#commands.delete(ref);
+      pending.reject(new BusError(code, `${pending.command.do}: ${code}`));
     }
   }
 }
 
-function answers({ type, data }: Answer | Refusal, ref: number, { command, carried }: Open): boolean {
+function isReplyTo({ type, data }: Reply | Refusal, ref: number, { command, inQuery }: PendingCommand): boolean {
   if (data.ref === ref) return true;
   if (command.do !== "subscribe") return false;
   if (type === "bus.subscribed") return data.topics.includes(command.topic);
-  return type === "bus.error" && carried && data.ref == null && (data.topic ?? command.topic) === command.topic && OF_TOPICS.has(data.code);
+  return type === "bus.error" && inQuery && data.ref == null && (data.topic ?? command.topic) === command.topic && TOPIC_REFUSALS.has(data.code);
 }
 
-export function refusal({ code, message, field, limit, scope, retry_ms: retryMs }: Refusal["data"]): BusError {
+export function toBusError({ code, message, field, limit, scope, retry_ms: retryMs }: Refusal["data"]): BusError {
   return new BusError(code, message, { field, limit, scope, retryMs });
 }

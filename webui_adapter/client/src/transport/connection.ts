@@ -8,7 +8,7 @@ import { Heartbeat } from "./heartbeat.js";
 import { TokenRefresh } from "./token_refresh.js";
 import { type Transport, ABNORMAL_CLOSURE, type Transports } from "./transport.js";
 import type { BusEvent, Status, StatusChange, TransportName } from "../types.js";
-import { type Command, type Hello, isWord, parseFrame, type Word } from "../protocol/messages.js";
+import { type Command, type Hello, isControlEvent, parseFrame, type ControlEvent } from "../protocol/messages.js";
 import type { ClockAndRandom } from "../clock_and_random.js";
 
 // A connection that held this long starts the back-off anew. A hello alone is not enough: a gateway
@@ -30,7 +30,7 @@ export interface ConnectionListener {
   /** What to resume and to ask for, right before a connection opens. */
   beforeOpen(transport: TransportName): { cursor: string; topics: readonly string[] };
   onEvent(event: BusEvent): void;
-  onControlEvent(word: Word): void;
+  onControlEvent(event: ControlEvent): void;
   /** Gives the gateway a fresh token; how long it lives, if the gateway tells. */
   authenticate(token: string): Promise<number | undefined>;
   onStatus(change: StatusChange): void;
@@ -51,6 +51,9 @@ interface Attempt {
 }
 
 export class Connection {
+  readonly #settings: ConnectionSettings;
+  readonly #listener: ConnectionListener;
+  readonly #clock: ClockAndRandom;
   #attempt: Attempt | undefined;
   #lastChange: StatusChange;
   #failures = 0;
@@ -60,10 +63,13 @@ export class Connection {
   readonly #fallback: Fallback;
 
   constructor(
-    private readonly settings: ConnectionSettings,
-    private readonly listener: ConnectionListener,
-    private readonly clock: ClockAndRandom,
+    settings: ConnectionSettings,
+    listener: ConnectionListener,
+    clock: ClockAndRandom,
   ) {
+    this.#settings = settings;
+    this.#listener = listener;
+    this.#clock = clock;
     this.#fallback = new Fallback(settings.transport);
     this.#lastChange = { status: "connecting", transport: settings.transport === "sse" ? "sse" : "websocket" };
   }
@@ -98,7 +104,7 @@ export class Connection {
 
   /** The browser says that there is no network. It errs at times, so there is a next attempt all the same. */
   offline(): void {
-    if (this.status !== "closed") this.#waitAndReconnect(this.settings.backoff.maxMs, { reason: "offline" });
+    if (this.status !== "closed") this.#waitAndReconnect(this.#settings.backoff.maxMs, { reason: "offline" });
   }
 
   close(code: number, reason: string): void {
@@ -108,7 +114,7 @@ export class Connection {
   }
 
   async #connect(attempt: Attempt): Promise<void> {
-    const { token: getToken, transports } = this.settings;
+    const { token: getToken, transports } = this.#settings;
     this.#startOpenTimeout(attempt);
     let token: string | undefined;
     try {
@@ -119,7 +125,7 @@ export class Connection {
       return this.#onClose(attempt, ABNORMAL_CLOSURE, "no token");
     }
     if (attempt !== this.#attempt) return;
-    const { cursor, topics } = this.listener.beforeOpen(attempt.transportName);
+    const { cursor, topics } = this.#listener.beforeOpen(attempt.transportName);
     if (attempt !== this.#attempt) return;
     // Anew, so that a slow token leaves the connection its time.
     this.#startOpenTimeout(attempt);
@@ -141,7 +147,7 @@ export class Connection {
 
   #startOpenTimeout(attempt: Attempt): void {
     this.#cancelTimer();
-    this.#cancelTimer = this.clock.setTimer(this.settings.openTimeoutMs, () => this.#onClose(attempt, ABNORMAL_CLOSURE, "timeout"));
+    this.#cancelTimer = this.#clock.setTimer(this.#settings.openTimeoutMs, () => this.#onClose(attempt, ABNORMAL_CLOSURE, "timeout"));
   }
 
   #onFrame(attempt: Attempt, text: string): void {
@@ -150,30 +156,30 @@ export class Connection {
     attempt.heartbeat?.activity();
     const frame = parseFrame(text);
     if (!frame) return;
-    if (!isWord(frame)) return this.listener.onEvent(frame);
+    if (!isControlEvent(frame)) return this.#listener.onEvent(frame);
     if (frame.type === "bus.hello") this.#onHello(attempt, frame.time, frame.data);
-    this.listener.onControlEvent(frame);
+    this.#listener.onControlEvent(frame);
     if (attempt !== this.#attempt) return;
     if (frame.type === "bus.hello" || frame.type === "bus.restored") this.#setStatus("open");
     else if (frame.type === "bus.degraded") this.#setStatus("degraded", { reason: frame.data.reason });
     else if (frame.type === "bus.drain") {
       this.#cancelTimer();
-      this.#cancelTimer = this.clock.setTimer(frame.data.after_ms, () => this.open());
+      this.#cancelTimer = this.#clock.setTimer(frame.data.after_ms, () => this.open());
     }
   }
 
   #onHello(attempt: Attempt, time: number, { ping_ms, expires }: Hello): void {
     this.#cancelTimer();
     this.#fallback.succeeded(attempt.transportName);
-    attempt.helloAt = this.clock.now();
+    attempt.helloAt = this.#clock.now();
     const onTimeout = () => this.#onClose(attempt, ABNORMAL_CLOSURE, "silence");
     // In SSE the gateway's comments are heard, so there silence needs no question.
     const onIdle = attempt.transportName === "sse" ? onTimeout : () => this.send({ do: "ping" });
-    attempt.heartbeat = new Heartbeat(this.clock, 2 * ping_ms, onIdle, onTimeout);
+    attempt.heartbeat = new Heartbeat(this.#clock, 2 * ping_ms, onIdle, onTimeout);
     // Both times are the gateway's, so the clock of this machine may be wrong.
-    const { token } = this.settings;
+    const { token } = this.#settings;
     if (expires && token) {
-      attempt.tokenRefresh = new TokenRefresh(this.clock, expires - time, () => this.#refreshToken(attempt, token), (error) => this.#reportTokenError(error));
+      attempt.tokenRefresh = new TokenRefresh(this.#clock, expires - time, () => this.#refreshToken(attempt, token), (error) => this.#reportTokenError(error));
     }
   }
 
@@ -184,11 +190,11 @@ export class Connection {
       return undefined;
     }
     const token = await getToken();
-    return attempt === this.#attempt ? this.listener.authenticate(token) : undefined;
+    return attempt === this.#attempt ? this.#listener.authenticate(token) : undefined;
   }
 
   #reportTokenError(cause: unknown): void {
-    this.listener.onError(cause instanceof BusError ? cause : new BusError("token", "the token function failed", { cause }));
+    this.#listener.onError(cause instanceof BusError ? cause : new BusError("token", "the token function failed", { cause }));
   }
 
   #onClose(attempt: Attempt, code: number, reason: string, retryAfterMs = 0): void {
@@ -198,17 +204,17 @@ export class Connection {
     const action = actionFor(code);
     if (action === "stop") return this.close(code, reason);
     this.#discard();
-    if (action === "refresh" && this.settings.token && !this.#tokenRefreshed) {
+    if (action === "refresh" && this.#settings.token && !this.#tokenRefreshed) {
       this.#tokenRefreshed = true;
       return this.open();
     }
-    const delayMs = fullJitter(this.#failures++, this.clock.random(), this.settings.backoff);
+    const delayMs = fullJitter(this.#failures++, this.#clock.random(), this.#settings.backoff);
     this.#waitAndReconnect(Math.max(delayMs, retryAfterMs), { code, reason });
   }
 
   #waitAndReconnect(retryInMs: number, detail: { code?: number; reason: string }): void {
     this.#discard();
-    this.#cancelTimer = this.clock.setTimer(retryInMs, () => this.open());
+    this.#cancelTimer = this.#clock.setTimer(retryInMs, () => this.open());
     this.#setStatus("waiting", { retryInMs, ...detail });
   }
 
@@ -220,15 +226,15 @@ export class Connection {
     attempt.heartbeat?.stop();
     attempt.tokenRefresh?.stop();
     attempt.transport?.close();
-    if (attempt.helloAt !== undefined && this.clock.now() - attempt.helloAt >= STABLE_AFTER_MS) {
+    if (attempt.helloAt !== undefined && this.#clock.now() - attempt.helloAt >= STABLE_AFTER_MS) {
       this.#failures = 0;
       this.#tokenRefreshed = false;
     }
-    this.listener.onLost();
+    this.#listener.onLost();
   }
 
   #setStatus(status: Status, detail: Omit<StatusChange, "status" | "transport"> = {}): void {
     this.#lastChange = { status, transport: this.#attempt?.transportName ?? this.#lastChange.transport, ...detail };
-    this.listener.onStatus(this.#lastChange);
+    this.#listener.onStatus(this.#lastChange);
   }
 }

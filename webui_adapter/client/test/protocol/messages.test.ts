@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { isWord, parseFrame } from "../../src/protocol/messages.js";
+import { isControlEvent, parseFrame } from "../../src/protocol/messages.js";
 import { golden } from "../golden.js";
 
 interface FrameCase {
@@ -16,7 +16,7 @@ describe("frames of the gateway", () => {
         const read = parseFrame(frame);
         assert.ok(read);
         assert.deepEqual(read, parsed);
-        assert.equal(isWord(read), word);
+        assert.equal(isControlEvent(read), word);
       });
     }
   }

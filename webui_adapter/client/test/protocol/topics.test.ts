@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { channelOf, isChannel, isOfOperation, isPattern, isTopic, matches } from "../../src/protocol/topics.js";
+import { channelOf, isChannel, isOperationTopic, isPattern, isTopic, matches } from "../../src/protocol/topics.js";
 import { golden } from "../golden.js";
 
 describe("names", () => {
@@ -21,11 +21,11 @@ describe("matches", () => {
 });
 
 test("the topic of an operation", () => {
-  assert.ok(isOfOperation("user:42:operation:9", "9"));
-  assert.ok(isOfOperation("collection:7:documents:operation:9", "9"));
-  assert.ok(isOfOperation("system:operation:9", "9"));
-  assert.ok(!isOfOperation("user:42:operation:90", "9"));
-  assert.ok(!isOfOperation("user:42:operation:9:log", "9"));
-  assert.ok(!isOfOperation("user:42:reoperation:9", "9"));
-  assert.ok(!isOfOperation("user:operation:9", "9"), "a user who is called operation");
+  assert.ok(isOperationTopic("user:42:operation:9", "9"));
+  assert.ok(isOperationTopic("collection:7:documents:operation:9", "9"));
+  assert.ok(isOperationTopic("system:operation:9", "9"));
+  assert.ok(!isOperationTopic("user:42:operation:90", "9"));
+  assert.ok(!isOperationTopic("user:42:operation:9:log", "9"));
+  assert.ok(!isOperationTopic("user:42:reoperation:9", "9"));
+  assert.ok(!isOperationTopic("user:operation:9", "9"), "a user who is called operation");
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { Cursor, parseCursor, parsePlace } from "../../src/state/cursor.js";
-import { isWord, parseFrame } from "../../src/protocol/messages.js";
+import { Cursor, parseCursor, parsePosition } from "../../src/state/cursor.js";
+import { isControlEvent, parseFrame } from "../../src/protocol/messages.js";
 import { chance, pick, SEEDS } from "../seeded_random.js";
 import { golden } from "../golden.js";
 
@@ -29,9 +29,9 @@ describe("the text form", () => {
   });
 
   test("a position alone", () => {
-    assert.deepEqual(parsePlace("5f.17"), { epoch: "5f", offset: 17 });
-    assert.deepEqual(parsePlace("0"), { epoch: "", offset: 0 });
-    for (const text of ["", "17", "5f", "5f.", ".17", "5f.017", "5f.1e3"]) assert.equal(parsePlace(text), undefined, text);
+    assert.deepEqual(parsePosition("5f.17"), { epoch: "5f", offset: 17 });
+    assert.deepEqual(parsePosition("0"), { epoch: "", offset: 0 });
+    for (const text of ["", "17", "5f", "5f.", ".17", "5f.017", "5f.1e3"]) assert.equal(parsePosition(text), undefined, text);
   });
 });
 
@@ -45,7 +45,7 @@ interface Sequence {
 function take(cursor: Cursor, text: string): boolean {
   const frame = parseFrame(text);
   assert.ok(frame);
-  if (!isWord(frame)) return cursor.admit(frame.topic, frame.offset);
+  if (!isControlEvent(frame)) return cursor.accept(frame.topic, frame.offset);
   if (frame.type === "bus.hello") cursor.reconnected();
   else if (frame.type === "bus.subscribed") cursor.subscribed(frame.data);
   else if (frame.type === "bus.position") cursor.position(frame.data);
@@ -71,7 +71,7 @@ describe("what is delivered, and where it would resume", () => {
     cursor.hold("user:42", 9);
     cursor.release("user:42", 9);
     assert.equal(cursor.toString(), "");
-    assert.ok(cursor.admit("user:42:x", 1));
+    assert.ok(cursor.accept("user:42:x", 1));
   });
 
   test("a channel that had no epoch is told one", () => {
@@ -89,10 +89,10 @@ describe("what is delivered, and where it would resume", () => {
   test("a further subscription does not end a hold", () => {
     const cursor = new Cursor(parseCursor("user:42=5f.17"));
     cursor.hold("user:42", 17);
-    assert.ok(cursor.admit("user:42:x", 25));
+    assert.ok(cursor.accept("user:42:x", 25));
     cursor.subscribed({ channel: "user:42", epoch: "5f", offset: 17, how: "resumed" });
-    assert.ok(cursor.admit("user:42:y", 20), "overtaken, not seen");
-    assert.ok(!cursor.admit("user:42:x", 25), "seen");
+    assert.ok(cursor.accept("user:42:y", 20), "overtaken, not seen");
+    assert.ok(!cursor.accept("user:42:x", 25), "seen");
     assert.equal(cursor.toString(), "user:42=5f.17");
   });
 });
@@ -100,14 +100,14 @@ describe("what is delivered, and where it would resume", () => {
 describe("length", () => {
   test("a cursor that fits forgets nothing", () => {
     const cursor = new Cursor(parseCursor("user:42=5f.17,system=0"));
-    assert.deepEqual(cursor.shorten(), []);
+    assert.deepEqual(cursor.truncate(), []);
     assert.equal(cursor.toString(), "user:42=5f.17,system=0");
   });
 
   test("one that does not forgets its newest channels, and says so", () => {
     const places = Array.from({ length: 300 }, (_, id) => [`collection:${id}`, { epoch: "5f3a9c01", offset: id }] as const);
     const cursor = new Cursor(places);
-    const forgotten = cursor.shorten();
+    const forgotten = cursor.truncate();
     assert.ok(cursor.toString().length <= 4096);
     const kept = parseCursor(cursor.toString());
     assert.ok(kept);
@@ -152,7 +152,7 @@ class ChannelModel {
     const offset = this.#held ? firsts.length && pick(firsts, this.random) : this.#queue[0];
     if (!offset) return undefined;
     this.#queue = this.#queue.filter((other) => other !== offset);
-    const admitted = cursor.admit(this.topics[offset - 1] ?? "", offset);
+    const admitted = cursor.accept(this.topics[offset - 1] ?? "", offset);
     this.#handedOver = (this.#queue[0] ?? this.topics.length + 1) - 1;
     if (this.#held && !this.#queue.length) {
       this.#held = false;
