@@ -10,7 +10,7 @@ interface Events {
   "document.indexed": { document: string };
 }
 
-function reached(bus: Bus<Events>, status: Status): Promise<void> {
+function statusReached(bus: Bus<Events>, status: Status): Promise<void> {
   return new Promise((resolve) => {
     const stop = bus.on("status", (change) => {
       if (change.status !== status) return;
@@ -40,7 +40,7 @@ async function gateway(t: TestContext) {
 }
 
 /** What a browser has and node has not. */
-function playPage(t: TestContext): { page: EventTarget; document: EventTarget & { hidden: boolean }; storage: Map<string, string> } {
+function fakePage(t: TestContext): { page: EventTarget; document: EventTarget & { hidden: boolean }; storage: Map<string, string> } {
   const page = new EventTarget();
   const document = Object.assign(new EventTarget(), { hidden: false });
   const storage = new Map<string, string>();
@@ -66,7 +66,7 @@ test("from connect to event and back again", async (t) => {
   assert.equal(bus.status, "open");
   assert.equal(bus.cursor, "user:42=5f.11");
 
-  const again = reached(bus, "open");
+  const again = statusReached(bus, "open");
   streams[0]?.end();
   await again;
   assert.deepEqual(requests.map(({ url }) => url.searchParams.get("cursor")), ["user:42=5f.10", "user:42=5f.11"]);
@@ -87,23 +87,23 @@ describe("options that cannot be meant", () => {
 
 describe("the page", () => {
   test("offline and online again", async (t) => {
-    const { page } = playPage(t);
+    const { page } = fakePage(t);
     const { open, streams } = await gateway(t);
     const bus = open();
-    await reached(bus, "open");
+    await statusReached(bus, "open");
     page.dispatchEvent(new Event("offline"));
     assert.equal(bus.status, "waiting");
     page.dispatchEvent(new Event("online"));
-    await reached(bus, "open");
+    await statusReached(bus, "open");
     assert.equal(streams.length, 2);
   });
 
   test("shown again while waiting", async (t) => {
-    const { document } = playPage(t);
+    const { document } = fakePage(t);
     const { open, streams } = await gateway(t);
     const bus = open({ backoff: { minMs: 600_000, maxMs: 600_000 } });
-    await reached(bus, "open");
-    const waiting = reached(bus, "waiting");
+    await statusReached(bus, "open");
+    const waiting = statusReached(bus, "waiting");
     streams[0]?.end();
     await waiting;
     document.dispatchEvent(new Event("visibilitychange"));
@@ -111,10 +111,10 @@ describe("the page", () => {
   });
 
   test("a closed bus does not listen any more", async (t) => {
-    const { page } = playPage(t);
+    const { page } = fakePage(t);
     const { open } = await gateway(t);
     const bus = open();
-    await reached(bus, "open");
+    await statusReached(bus, "open");
     bus.close();
     page.dispatchEvent(new Event("offline"));
     page.dispatchEvent(new Event("online"));
@@ -124,7 +124,7 @@ describe("the page", () => {
 
 describe("the stored cursor", () => {
   test("is kept when the page goes, and resumed from", async (t) => {
-    const { page, document, storage } = playPage(t);
+    const { page, document, storage } = fakePage(t);
     const { open, requests } = await gateway(t);
     const first = open({ storageKey: "bus" });
     await new Promise((resolve) => first.on("document.indexed", resolve));
@@ -139,22 +139,22 @@ describe("the stored cursor", () => {
     first.close();
     assert.equal(storage.get("bus"), "user:42=5f.11");
 
-    await reached(open({ storageKey: "bus" }), "open");
-    await reached(open({ storageKey: "bus", cursor: "user:42=5f.12,system=0" }), "open");
+    await statusReached(open({ storageKey: "bus" }), "open");
+    await statusReached(open({ storageKey: "bus", cursor: "user:42=5f.12,system=0" }), "open");
     storage.set("bus", "nonsense");
-    await reached(open({ storageKey: "bus" }), "open");
+    await statusReached(open({ storageKey: "bus" }), "open");
     assert.deepEqual(requests.map(({ url }) => url.searchParams.get("cursor")), [null, "user:42=5f.11", "user:42=5f.12,system=0", null]);
   });
 
   test("storage that is forbidden is done without", async (t) => {
-    playPage(t);
+    fakePage(t);
     const forbidden = () => {
       throw new DOMException("no", "SecurityError");
     };
     Object.defineProperty(globalThis, "sessionStorage", { value: { getItem: forbidden, setItem: forbidden }, configurable: true });
     const { open } = await gateway(t);
     const bus = open({ storageKey: "bus" });
-    await reached(bus, "open");
+    await statusReached(bus, "open");
     bus.close();
     assert.equal(bus.status, "closed");
   });

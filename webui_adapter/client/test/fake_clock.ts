@@ -1,9 +1,9 @@
 import type { ClockAndRandom } from "../src/clock_and_random.js";
 
 /** Time that passes when told to, and chance that is given. */
-export class FakeWorld implements ClockAndRandom {
+export class FakeClock implements ClockAndRandom {
   /** What `random()` says. */
-  chance = 0.5;
+  nextRandom = 0.5;
   #now = 1_000_000;
   #timers: { at: number; call: () => void }[] = [];
 
@@ -12,7 +12,7 @@ export class FakeWorld implements ClockAndRandom {
   }
 
   random(): number {
-    return this.chance;
+    return this.nextRandom;
   }
 
   setTimer(ms: number, call: () => void): () => void {
@@ -26,10 +26,10 @@ export class FakeWorld implements ClockAndRandom {
     return this.#timers.length;
   }
 
-  async pass(ms: number): Promise<void> {
+  async advance(ms: number): Promise<void> {
     const end = this.#now + ms;
     for (;;) {
-      await settled();
+      await flushPromises();
       const next = this.#timers.filter(({ at }) => at <= end).sort((one, other) => one.at - other.at)[0];
       if (!next) break;
       this.#timers = this.#timers.filter((timer) => timer !== next);
@@ -41,6 +41,6 @@ export class FakeWorld implements ClockAndRandom {
 }
 
 /** After everything that promises have set in motion. */
-export function settled(): Promise<void> {
+export function flushPromises(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }

@@ -4,46 +4,46 @@ import type { ConnectionSettings } from "../src/transport/connection.js";
 import type { Handshake, OpenTransport, TransportListener } from "../src/transport/transport.js";
 import type { BusEvent, StatusChange, TransportName } from "../src/types.js";
 import type { Command } from "../src/protocol/messages.js";
-import { FakeWorld, settled } from "./fake_clock.js";
+import { FakeClock, flushPromises } from "./fake_clock.js";
 
 /** One connection as the gateway sees it. */
-export class Connection {
+export class FakeConnection {
   readonly sent: Command[] = [];
-  left = false;
+  closedByClient = false;
 
   constructor(
     readonly transport: TransportName,
-    readonly hail: Handshake,
-    private readonly sink: TransportListener,
+    readonly handshake: Handshake,
+    private readonly listener: TransportListener,
   ) {}
 
-  say(type: string, data: object = {}, time = 0): void {
-    this.sink.onFrame(JSON.stringify({ type: `bus.${type}`, time, data }));
+  control(type: string, data: object = {}, time = 0): void {
+    this.listener.onFrame(JSON.stringify({ type: `bus.${type}`, time, data }));
   }
 
   hello(data: object = {}): void {
-    this.say("hello", { session: "s", user: "42", ping_ms: 25_000, expires: null, ...data });
+    this.control("hello", { session: "s", user: "42", ping_ms: 25_000, expires: null, ...data });
   }
 
   subscribed(channel: string, offset: number, more: object = {}): void {
-    this.say("subscribed", { channel, topics: [`${channel}:*`], epoch: "5f", offset, how: "resumed", ...more });
+    this.control("subscribed", { channel, topics: [`${channel}:*`], epoch: "5f", offset, how: "resumed", ...more });
   }
 
   event(offset: number, event: Partial<BusEvent> = {}): void {
     const whole = { offset, id: `id-${offset}`, type: "a.b", topic: "user:42:operation:9", time: 0, data: {}, ...event };
-    this.sink.onFrame(JSON.stringify(whole));
+    this.listener.onFrame(JSON.stringify(whole));
   }
 
   text(text: string): void {
-    this.sink.onFrame(text);
+    this.listener.onFrame(text);
   }
 
-  alive(): void {
-    this.sink.onActivity();
+  activity(): void {
+    this.listener.onActivity();
   }
 
   close(code: number, reason = "", retryAfterMs?: number): void {
-    this.sink.onClose(code, reason, retryAfterMs);
+    this.listener.onClose(code, reason, retryAfterMs);
   }
 }
 
@@ -57,40 +57,40 @@ type Settings = Partial<ConnectionSettings & { topics: readonly string[]; cursor
 
 /** A bus, and the other ends of the connections that it opens. */
 export class FakeGateway {
-  readonly world = new FakeWorld();
-  readonly connections: Connection[] = [];
+  readonly clock = new FakeClock();
+  readonly connections: FakeConnection[] = [];
   readonly changes: StatusChange[] = [];
   readonly bus: EventBus<Events>;
-  ends = 0;
+  closeCalls = 0;
 
   constructor({ cursor = "", ...settings }: Settings = {}) {
     this.bus = new EventBus<Events>(
       {
         topics: [],
         transport: "auto",
-        transports: { websocket: this.#opens("websocket"), sse: this.#opens("sse") },
+        transports: { websocket: this.#openTransport("websocket"), sse: this.#openTransport("sse") },
         token: undefined,
         backoff: { minMs: 500, maxMs: 20_000 },
         openTimeoutMs: 10_000,
         ...settings,
       },
       new Cursor(parseCursor(cursor)),
-      this.world,
-      () => this.ends++,
+      this.clock,
+      () => this.closeCalls++,
     );
     this.bus.on("status", (change) => this.changes.push(change));
   }
 
-  #opens(transport: TransportName): OpenTransport {
-    return (hail, sink) => {
-      const connection = new Connection(transport, hail, sink);
+  #openTransport(transport: TransportName): OpenTransport {
+    return (handshake, listener) => {
+      const connection = new FakeConnection(transport, handshake, listener);
       this.connections.push(connection);
-      return { send: (command) => connection.sent.push(command), close: () => (connection.left = true) };
+      return { send: (command) => connection.sent.push(command), close: () => (connection.closedByClient = true) };
     };
   }
 
   /** The newest connection. */
-  get now(): Connection {
+  get newest(): FakeConnection {
     const connection = this.connections.at(-1);
     if (!connection) throw new Error("nothing was opened");
     return connection;
@@ -106,22 +106,22 @@ export class FakeGateway {
 
   async open(): Promise<this> {
     this.bus.open();
-    await settled();
+    await flushPromises();
     return this;
   }
 
   /** Open and greeted. */
-  async greeted(hello: object = {}): Promise<this> {
+  async connected(hello: object = {}): Promise<this> {
     await this.open();
-    this.now.hello(hello);
+    this.newest.hello(hello);
     return this;
   }
 
   /** Waits out the back-off. */
-  async retried(): Promise<Connection> {
+  async reconnected(): Promise<FakeConnection> {
     const { retryInMs } = this.lastChange ?? {};
     if (retryInMs === undefined) throw new Error(`not waiting but ${this.status}`);
-    await this.world.pass(retryInMs);
-    return this.now;
+    await this.clock.advance(retryInMs);
+    return this.newest;
   }
 }

@@ -5,10 +5,10 @@ import { BusError } from "../src/protocol/errors.js";
 import type { Operation } from "../src/types.js";
 import { isControlEvent, parseFrame } from "../src/protocol/messages.js";
 import { FakeGateway } from "./fake_gateway.js";
-import { settled } from "./fake_clock.js";
+import { flushPromises } from "./fake_clock.js";
 import { golden } from "./golden.js";
 
-const NINE = goldenData("ok, with an operation")["operation"] as Operation;
+const OPERATION = goldenData("ok, with an operation")["operation"] as Operation;
 
 function goldenData(wanted: string): Record<string, unknown> {
   const found = golden<{ name: string; frame: string }>("words").find(({ name }) => name === wanted);
@@ -21,8 +21,8 @@ function goldenCommand(wanted: string): unknown {
   return golden<{ name: string; parsed: unknown }>("commands").find(({ name }) => name === wanted)?.parsed;
 }
 
-function code(promise: Promise<unknown>): Promise<string> {
-  return Promise.race([promise.then(() => "resolved", (error: unknown) => (error as BusError).code), settled().then(() => "pending")]);
+function outcome(promise: Promise<unknown>): Promise<string> {
+  return Promise.race([promise.then(() => "resolved", (error: unknown) => (error as BusError).code), flushPromises().then(() => "pending")]);
 }
 
 describe("what goes out", () => {
@@ -36,50 +36,50 @@ describe("what goes out", () => {
   ];
   for (const [name, ask] of cases) {
     test(name, async () => {
-      const gateway = await new FakeGateway().greeted();
+      const gateway = await new FakeGateway().connected();
       ask(gateway.bus).catch(() => undefined);
-      assert.deepEqual(gateway.now.sent, [goldenCommand(name)]);
+      assert.deepEqual(gateway.newest.sent, [goldenCommand(name)]);
       gateway.bus.close();
     });
   }
 
   test("one state is as good as a list", async () => {
-    const gateway = await new FakeGateway().greeted();
+    const gateway = await new FakeGateway().connected();
     void gateway.bus.operations({ state: "lost" });
-    assert.deepEqual(gateway.now.sent, [{ do: "operations", state: ["lost"], ref: 1 }]);
+    assert.deepEqual(gateway.newest.sent, [{ do: "operations", state: ["lost"], ref: 1 }]);
   });
 });
 
 describe("what comes back", () => {
   test("cancel resolves with the operation as it stands", async () => {
-    const gateway = await new FakeGateway().greeted();
+    const gateway = await new FakeGateway().connected();
     const cancelled = gateway.bus.op(9).cancel();
-    assert.equal(await code(cancelled), "pending");
-    gateway.now.say("ok", { ref: 1, operation: NINE });
-    assert.deepEqual(await cancelled, NINE);
+    assert.equal(await outcome(cancelled), "pending");
+    gateway.newest.control("ok", { ref: 1, operation: OPERATION });
+    assert.deepEqual(await cancelled, OPERATION);
   });
 
   test("info too, and a list is a list", async () => {
-    const gateway = await new FakeGateway().greeted();
+    const gateway = await new FakeGateway().connected();
     const info = gateway.bus.op(9).info();
     const list = gateway.bus.operations();
-    gateway.now.say("ok", { ...goldenData("ok, with operations"), ref: 2 });
-    gateway.now.say("ok", { ref: 1, operation: NINE });
+    gateway.newest.control("ok", { ...goldenData("ok, with operations"), ref: 2 });
+    gateway.newest.control("ok", { ref: 1, operation: OPERATION });
     assert.deepEqual((await info).tasks, [{ task: "t-1", name: "shop.read", retries: 0, lost: false }]);
     assert.deepEqual((await list).map(({ id }) => id), ["9"]);
   });
 
   test("a refusal rejects, with what the gateway says", async () => {
-    const gateway = await new FakeGateway().greeted();
-    const unheard: unknown[] = [];
-    gateway.bus.on("error", (error) => unheard.push(error));
+    const gateway = await new FakeGateway().connected();
+    const errors: unknown[] = [];
+    gateway.bus.on("error", (error) => errors.push(error));
     const cancelled = gateway.bus.op(9).cancel();
-    gateway.now.say("error", { ...goldenData("error, read only"), ref: 1 });
+    gateway.newest.control("error", { ...goldenData("error, read only"), ref: 1 });
     await assert.rejects(cancelled, (error: unknown) => error instanceof BusError && error.code === "read_only" && error.retryMs === 2000);
     const missing = gateway.bus.op(9).info();
-    gateway.now.say("error", { ...goldenData("error, unknown operation"), ref: 2 });
+    gateway.newest.control("error", { ...goldenData("error, unknown operation"), ref: 2 });
     await assert.rejects(missing, (error: unknown) => error instanceof BusError && error.code === "unknown_operation" && error.field === "operation");
-    assert.deepEqual(unheard, [], "the promise carries it");
+    assert.deepEqual(errors, [], "the promise carries it");
   });
 });
 
@@ -87,44 +87,44 @@ describe("without a connection", () => {
   test("it is asked when there is one", async () => {
     const gateway = new FakeGateway();
     const cancelled = gateway.bus.op(9).cancel();
-    await gateway.greeted();
-    assert.deepEqual(gateway.now.sent, [{ do: "cancel", operation: "9", ref: 1 }]);
-    gateway.now.say("ok", { ref: 1, operation: NINE });
+    await gateway.connected();
+    assert.deepEqual(gateway.newest.sent, [{ do: "cancel", operation: "9", ref: 1 }]);
+    gateway.newest.control("ok", { ref: 1, operation: OPERATION });
     assert.equal((await cancelled).id, "9");
   });
 
   for (const transport of ["websocket", "sse"] as const) {
     test(`what is lost on its way is asked again, over ${transport}`, async () => {
-      const gateway = await new FakeGateway({ transport }).greeted();
+      const gateway = await new FakeGateway({ transport }).connected();
       const cancelled = gateway.bus.op(9).cancel();
       const list = gateway.bus.operations();
-      gateway.now.close(1006);
-      assert.equal(await code(cancelled), "pending");
-      const second = await gateway.retried();
-      assert.deepEqual(second.hail.topics, []);
+      gateway.newest.close(1006);
+      assert.equal(await outcome(cancelled), "pending");
+      const second = await gateway.reconnected();
+      assert.deepEqual(second.handshake.topics, []);
       second.hello();
       assert.deepEqual(second.sent, [{ do: "cancel", operation: "9", ref: 1 }, { do: "operations", ref: 2 }]);
-      second.say("ok", { ref: 1, operation: NINE });
-      second.say("ok", { ref: 2, operations: [] });
+      second.control("ok", { ref: 1, operation: OPERATION });
+      second.control("ok", { ref: 2, operations: [] });
       assert.equal((await cancelled).state, "cancelling");
       assert.deepEqual(await list, []);
     });
   }
 
   test("a closed bus asks nothing", async () => {
-    const gateway = await new FakeGateway().greeted();
+    const gateway = await new FakeGateway().connected();
     const cancelled = gateway.bus.op(9).cancel();
     gateway.bus.close();
-    assert.equal(await code(cancelled), "closed");
-    assert.equal(await code(gateway.bus.operations()), "closed");
+    assert.equal(await outcome(cancelled), "closed");
+    assert.equal(await outcome(gateway.bus.operations()), "closed");
   });
 });
 
 test("the events of the operation are heard as before", async () => {
-  const gateway = await new FakeGateway().greeted();
-  const heard: number[] = [];
-  gateway.bus.op(9).on("a.b", ({ offset }) => heard.push(offset));
-  gateway.now.event(1);
-  gateway.now.event(2, { topic: "user:42:operation:8" });
-  assert.deepEqual(heard, [1]);
+  const gateway = await new FakeGateway().connected();
+  const received: number[] = [];
+  gateway.bus.op(9).on("a.b", ({ offset }) => received.push(offset));
+  gateway.newest.event(1);
+  gateway.newest.event(2, { topic: "user:42:operation:8" });
+  assert.deepEqual(received, [1]);
 });

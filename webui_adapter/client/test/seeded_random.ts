@@ -1,7 +1,7 @@
 // Random cases that can be repeated: the seed is part of the test's name.
 
 /** Mulberry32: numbers in [0, 1). */
-export function chance(seed: number): () => number {
+export function seededRandom(seed: number): () => number {
   return () => {
     seed = (seed + 0x6d2b79f5) | 0;
     let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed);

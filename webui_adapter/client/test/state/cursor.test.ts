@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { Cursor, parseCursor, parsePosition } from "../../src/state/cursor.js";
 import { isControlEvent, parseFrame } from "../../src/protocol/messages.js";
-import { chance, pick, SEEDS } from "../seeded_random.js";
+import { seededRandom, pick, SEEDS } from "../seeded_random.js";
 import { golden } from "../golden.js";
 
 interface CursorCase {
@@ -168,7 +168,7 @@ class ChannelModel {
 
 test("whatever overtakes and whenever the connection breaks: every event once, each topic in order", () => {
   for (const seed of SEEDS) {
-    const random = chance(seed);
+    const random = seededRandom(seed);
     const cursor = new Cursor(parseCursor("user:42=5f.0"));
     const channel = new ChannelModel(random);
     const delivered: number[] = [];

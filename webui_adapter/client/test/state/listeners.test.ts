@@ -4,14 +4,14 @@ import { Listeners } from "../../src/state/listeners.js";
 
 test("in the order of adding, until taken away", () => {
   const listeners = new Listeners();
-  const heard: string[] = [];
-  const stop = listeners.add("a", (event: string) => heard.push(`first ${event}`));
-  listeners.add("a", (event: string) => heard.push(`second ${event}`));
+  const received: string[] = [];
+  const stop = listeners.add("a", (event: string) => received.push(`first ${event}`));
+  listeners.add("a", (event: string) => received.push(`second ${event}`));
   assert.ok(listeners.call("a", 1));
   stop();
   stop();
   listeners.call("a", 2);
-  assert.deepEqual(heard, ["first 1", "second 1", "second 2"]);
+  assert.deepEqual(received, ["first 1", "second 1", "second 2"]);
 });
 
 test("nobody there", () => {
@@ -50,22 +50,22 @@ test("one that throws is reported and disturbs no other", (t) => {
 
 test("one that is added while an event is delivered hears the next one", () => {
   const listeners = new Listeners();
-  const heard: unknown[] = [];
+  const received: unknown[] = [];
   const stop = listeners.add("a", () => {
     stop();
-    listeners.add("a", (event) => heard.push(event));
+    listeners.add("a", (event) => received.push(event));
   });
   listeners.call("a", 1);
   listeners.call("a", 2);
-  assert.deepEqual(heard, [2]);
+  assert.deepEqual(received, [2]);
 });
 
 test("one that another has just taken away hears nothing more", () => {
   const listeners = new Listeners();
-  const heard: string[] = [];
+  const received: string[] = [];
   listeners.add("a", () => stop());
-  const stop = listeners.add("a", () => heard.push("after its end"));
-  listeners.add("a", () => heard.push("the last"));
+  const stop = listeners.add("a", () => received.push("after its end"));
+  listeners.add("a", () => received.push("the last"));
   listeners.call("a", 1);
-  assert.deepEqual(heard, ["the last"]);
+  assert.deepEqual(received, ["the last"]);
 });

@@ -3,19 +3,19 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { BusError } from "../../src/protocol/errors.js";
 import { FakeGateway } from "../fake_gateway.js";
-import { settled } from "../fake_clock.js";
+import { flushPromises } from "../fake_clock.js";
 
-const REFRESHES = { token: () => "jwt" };
+const WITH_TOKEN = { token: () => "jwt" };
 
 describe("states", () => {
   test("connecting, open, degraded, open", async () => {
     const gateway = await new FakeGateway().open();
     assert.equal(gateway.status, "connecting");
-    gateway.now.hello();
+    gateway.newest.hello();
     assert.equal(gateway.status, "open");
-    gateway.now.say("degraded", { reason: "redis" });
+    gateway.newest.control("degraded", { reason: "redis" });
     assert.equal(gateway.status, "degraded");
-    gateway.now.say("restored");
+    gateway.newest.control("restored");
     assert.deepEqual(gateway.changes, [
       { status: "connecting", transport: "websocket" },
       { status: "open", transport: "websocket" },
@@ -25,39 +25,39 @@ describe("states", () => {
   });
 
   test("waiting says for how long and why", async () => {
-    const gateway = await new FakeGateway().greeted();
-    gateway.now.close(1006, "gone");
+    const gateway = await new FakeGateway().connected();
+    gateway.newest.close(1006, "gone");
     assert.deepEqual(gateway.lastChange, { status: "waiting", transport: "websocket", retryInMs: 250, code: 1006, reason: "gone" });
-    await gateway.retried();
+    await gateway.reconnected();
     assert.equal(gateway.status, "connecting");
     assert.equal(gateway.connections.length, 2);
   });
 
   test("closed by the page: everything ends, once", async () => {
-    const gateway = await new FakeGateway().greeted();
+    const gateway = await new FakeGateway().connected();
     gateway.bus.close();
     gateway.bus.close();
-    assert.ok(gateway.now.left);
+    assert.ok(gateway.newest.closedByClient);
     assert.deepEqual(gateway.lastChange, { status: "closed", transport: "websocket", code: 1000, reason: "closed by the page" });
-    assert.equal(gateway.ends, 1);
-    assert.equal(gateway.world.timers, 0);
-    gateway.now.hello();
-    gateway.now.close(1006);
+    assert.equal(gateway.closeCalls, 1);
+    assert.equal(gateway.clock.timers, 0);
+    gateway.newest.hello();
+    gateway.newest.close(1006);
     gateway.bus.reconnectNow();
     gateway.bus.offline();
-    await gateway.world.pass(100_000);
+    await gateway.clock.advance(100_000);
     assert.equal(gateway.status, "closed");
     assert.equal(gateway.connections.length, 1);
   });
 
   for (const code of [4500, 4501, 4502, 1008]) {
     test(`${code}: closed for good`, async () => {
-      const gateway = await new FakeGateway().greeted();
-      gateway.now.close(code, "why");
+      const gateway = await new FakeGateway().connected();
+      gateway.newest.close(code, "why");
       assert.deepEqual(gateway.lastChange, { status: "closed", transport: "websocket", code, reason: "why" });
-      await gateway.world.pass(100_000);
+      await gateway.clock.advance(100_000);
       assert.equal(gateway.connections.length, 1);
-      assert.equal(gateway.ends, 1);
+      assert.equal(gateway.closeCalls, 1);
     });
   }
 
@@ -70,9 +70,9 @@ describe("states", () => {
       await gateway.open();
       gateway.connections[0]?.hello();
       gateway.connections[0]?.close(1006);
-      await gateway.world.pass(100_000);
+      await gateway.clock.advance(100_000);
       assert.equal(gateway.status, "closed", change);
-      assert.equal(gateway.world.timers, 0, change);
+      assert.equal(gateway.clock.timers, 0, change);
     }
   });
 });
@@ -82,9 +82,9 @@ describe("back-off", () => {
     const gateway = await new FakeGateway({ transport: "websocket" }).open();
     const waits: unknown[] = [];
     for (let failure = 0; failure < 8; failure++) {
-      gateway.now.close(1006);
+      gateway.newest.close(1006);
       waits.push(gateway.lastChange?.retryInMs);
-      await gateway.retried();
+      await gateway.reconnected();
     }
     assert.deepEqual(waits, [250, 500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
   });
@@ -93,34 +93,34 @@ describe("back-off", () => {
     const gateway = await new FakeGateway({ transport: "websocket" }).open();
     const waits: unknown[] = [];
     for (const heldMs of [0, 0, 4_999, 5_000, 0]) {
-      gateway.now.hello();
-      await gateway.world.pass(heldMs);
-      gateway.now.close(1012);
+      gateway.newest.hello();
+      await gateway.clock.advance(heldMs);
+      gateway.newest.close(1012);
       waits.push(gateway.lastChange?.retryInMs);
-      await gateway.retried();
+      await gateway.reconnected();
     }
     assert.deepEqual(waits, [250, 500, 1000, 250, 500]);
   });
 
   test("the gateway may ask for more", async () => {
     const gateway = await new FakeGateway({ transport: "sse" }).open();
-    gateway.now.close(503, "HTTP 503", 7_000);
+    gateway.newest.close(503, "HTTP 503", 7_000);
     assert.equal(gateway.lastChange?.retryInMs, 7_000);
   });
 
   test("an attempt without a hello ends in time", async () => {
     const gateway = await new FakeGateway().open();
-    await gateway.world.pass(9_999);
+    await gateway.clock.advance(9_999);
     assert.equal(gateway.status, "connecting");
-    await gateway.world.pass(1);
+    await gateway.clock.advance(1);
     assert.deepEqual(gateway.lastChange, { status: "waiting", transport: "websocket", retryInMs: 250, code: 1006, reason: "timeout" });
-    assert.ok(gateway.now.left);
+    assert.ok(gateway.newest.closedByClient);
   });
 
   test("words of an attempt that was given up are not heard", async () => {
     const gateway = await new FakeGateway().open();
-    const first = gateway.now;
-    await gateway.world.pass(10_000);
+    const first = gateway.newest;
+    await gateway.clock.advance(10_000);
     first.hello();
     first.close(4500);
     assert.equal(gateway.status, "waiting");
@@ -138,75 +138,75 @@ describe("back-off", () => {
 
 describe("the page", () => {
   test("online again, or shown again: no more waiting", async () => {
-    const gateway = await new FakeGateway().greeted();
+    const gateway = await new FakeGateway().connected();
     gateway.bus.reconnectNow();
     assert.equal(gateway.connections.length, 1, "it was open");
-    gateway.now.close(1006);
+    gateway.newest.close(1006);
     gateway.bus.reconnectNow();
-    await settled();
+    await flushPromises();
     assert.equal(gateway.connections.length, 2);
-    await gateway.world.pass(5_000);
+    await gateway.clock.advance(5_000);
     assert.equal(gateway.connections.length, 2, "the wait is over once");
   });
 
   test("offline: waiting, though not for ever", async () => {
-    const gateway = await new FakeGateway().greeted();
+    const gateway = await new FakeGateway().connected();
     gateway.bus.offline();
-    assert.ok(gateway.now.left);
+    assert.ok(gateway.newest.closedByClient);
     assert.deepEqual(gateway.lastChange, { status: "waiting", transport: "websocket", retryInMs: 20_000, reason: "offline" });
-    await gateway.retried();
+    await gateway.reconnected();
     assert.equal(gateway.connections.length, 2);
   });
 });
 
 describe("liveness", () => {
   test("a silent WebSocket is asked, and left when it does not answer", async () => {
-    const gateway = await new FakeGateway().greeted({ ping_ms: 1_000 });
-    await gateway.world.pass(2_000);
-    assert.deepEqual(gateway.now.sent, [{ do: "ping" }]);
-    gateway.now.say("ok", {});
-    await gateway.world.pass(6_999);
+    const gateway = await new FakeGateway().connected({ ping_ms: 1_000 });
+    await gateway.clock.advance(2_000);
+    assert.deepEqual(gateway.newest.sent, [{ do: "ping" }]);
+    gateway.newest.control("ok", {});
+    await gateway.clock.advance(6_999);
     assert.equal(gateway.status, "open");
-    assert.equal(gateway.now.sent.length, 2);
-    await gateway.world.pass(5_000);
+    assert.equal(gateway.newest.sent.length, 2);
+    await gateway.clock.advance(5_000);
     assert.equal(gateway.changes.find(({ status }) => status === "waiting")?.reason, "silence");
   });
 
   test("a silent stream is left at once, as its comments are heard", async () => {
-    const gateway = await new FakeGateway({ transport: "sse" }).greeted({ ping_ms: 1_000 });
+    const gateway = await new FakeGateway({ transport: "sse" }).connected({ ping_ms: 1_000 });
     for (let second = 0; second < 10; second++) {
-      await gateway.world.pass(1_000);
-      gateway.now.alive();
+      await gateway.clock.advance(1_000);
+      gateway.newest.activity();
     }
     assert.equal(gateway.status, "open");
-    await gateway.world.pass(2_000);
+    await gateway.clock.advance(2_000);
     assert.equal(gateway.lastChange?.reason, "silence");
-    assert.deepEqual(gateway.now.sent, []);
+    assert.deepEqual(gateway.newest.sent, []);
   });
 });
 
 describe("drain", () => {
   test("events until the time has come, then another connection at once", async () => {
-    const gateway = await new FakeGateway().greeted();
-    const first = gateway.now;
-    first.say("drain", { after_ms: 1_500 });
-    await gateway.world.pass(1_499);
+    const gateway = await new FakeGateway().connected();
+    const first = gateway.newest;
+    first.control("drain", { after_ms: 1_500 });
+    await gateway.clock.advance(1_499);
     assert.equal(gateway.status, "open");
-    assert.ok(!first.left);
-    await gateway.world.pass(1);
-    assert.ok(first.left);
+    assert.ok(!first.closedByClient);
+    await gateway.clock.advance(1);
+    assert.ok(first.closedByClient);
     assert.equal(gateway.connections.length, 2);
     assert.equal(gateway.status, "connecting");
   });
 
   test("closed before its time: full jitter", async () => {
-    const gateway = await new FakeGateway().greeted();
-    gateway.now.say("drain", { after_ms: 60_000 });
-    gateway.now.close(4000, "drain");
+    const gateway = await new FakeGateway().connected();
+    gateway.newest.control("drain", { after_ms: 60_000 });
+    gateway.newest.close(4000, "drain");
     assert.equal(gateway.lastChange?.retryInMs, 250);
-    await gateway.retried();
-    gateway.now.hello();
-    await gateway.world.pass(40_000);
+    await gateway.reconnected();
+    gateway.newest.hello();
+    await gateway.clock.advance(40_000);
     assert.equal(gateway.connections.length, 2, "the drain of the first is forgotten");
   });
 });
@@ -215,36 +215,36 @@ describe("tokens", () => {
   test("a fresh one for each connection, in the first message", async () => {
     let asked = 0;
     const gateway = await new FakeGateway({ token: () => `jwt-${++asked}`, topics: ["collection:7:*"], cursor: "user:42=5f.17" }).open();
-    assert.deepEqual(gateway.now.hail, { token: "jwt-1", cursor: "user:42=5f.17", topics: ["collection:7:*"] });
-    gateway.now.close(1006);
-    assert.equal((await gateway.retried()).hail.token, "jwt-2");
+    assert.deepEqual(gateway.newest.handshake, { token: "jwt-1", cursor: "user:42=5f.17", topics: ["collection:7:*"] });
+    gateway.newest.close(1006);
+    assert.equal((await gateway.reconnected()).handshake.token, "jwt-2");
   });
 
   test("renewed in place at four fifths of its life, by the gateway's clock", async () => {
     let asked = 0;
     const gateway = await new FakeGateway({ token: () => `jwt-${++asked}` }).open();
-    gateway.now.say("hello", { user: "42", ping_ms: 9e9, expires: 5_010_000 }, 5_000_000);
-    await gateway.world.pass(7_999);
+    gateway.newest.control("hello", { user: "42", ping_ms: 9e9, expires: 5_010_000 }, 5_000_000);
+    await gateway.clock.advance(7_999);
     assert.equal(asked, 1);
-    await gateway.world.pass(1);
-    await settled();
-    assert.deepEqual(gateway.now.sent, [{ do: "auth", token: "jwt-2", ref: 1 }]);
-    gateway.now.say("ok", { ref: 1, expires: 5_108_000 }, 5_008_000);
-    await gateway.world.pass(79_999);
+    await gateway.clock.advance(1);
+    await flushPromises();
+    assert.deepEqual(gateway.newest.sent, [{ do: "auth", token: "jwt-2", ref: 1 }]);
+    gateway.newest.control("ok", { ref: 1, expires: 5_108_000 }, 5_008_000);
+    await gateway.clock.advance(79_999);
     assert.equal(asked, 2);
-    await gateway.world.pass(1);
+    await gateway.clock.advance(1);
     assert.equal(asked, 3);
     assert.equal(gateway.connections.length, 1);
   });
 
   test("renewed at the same pace where the gateway does not say how long the new one lives", async () => {
-    const gateway = await new FakeGateway(REFRESHES).greeted({ ping_ms: 9e9, expires: 10_000 });
-    await gateway.world.pass(8_000);
-    await settled();
-    gateway.now.say("ok", { ref: 1 });
-    await gateway.world.pass(8_000);
-    await settled();
-    assert.equal(gateway.now.sent.length, 2);
+    const gateway = await new FakeGateway(WITH_TOKEN).connected({ ping_ms: 9e9, expires: 10_000 });
+    await gateway.clock.advance(8_000);
+    await flushPromises();
+    gateway.newest.control("ok", { ref: 1 });
+    await gateway.clock.advance(8_000);
+    await flushPromises();
+    assert.equal(gateway.newest.sent.length, 2);
   });
 
   test("once more, in what is left, when a renewal fails", async () => {
@@ -253,49 +253,49 @@ describe("tokens", () => {
       if (++asked === 2) throw new Error("the login is away");
       return "jwt";
     };
-    const gateway = await new FakeGateway({ token }).greeted({ ping_ms: 9e9, expires: 10_000 });
+    const gateway = await new FakeGateway({ token }).connected({ ping_ms: 9e9, expires: 10_000 });
     const errors: BusError[] = [];
     gateway.bus.on("error", (error) => errors.push(error));
-    await gateway.world.pass(8_000);
-    await settled();
+    await gateway.clock.advance(8_000);
+    await flushPromises();
     assert.equal(errors[0]?.code, "token");
     assert.equal((errors[0].cause as Error).message, "the login is away");
-    await gateway.world.pass(1_600);
-    await settled();
-    assert.deepEqual(gateway.now.sent, [{ do: "auth", token: "jwt", ref: 1 }]);
-    gateway.now.say("error", { ref: 1, code: "unauthenticated", message: "no" });
-    await settled();
+    await gateway.clock.advance(1_600);
+    await flushPromises();
+    assert.deepEqual(gateway.newest.sent, [{ do: "auth", token: "jwt", ref: 1 }]);
+    gateway.newest.control("error", { ref: 1, code: "unauthenticated", message: "no" });
+    await flushPromises();
     assert.equal(errors[1]?.code, "unauthenticated");
     assert.equal(gateway.status, "open");
   });
 
   test("SSE renews by a new request", async () => {
-    const gateway = await new FakeGateway({ ...REFRESHES, transport: "sse" }).greeted({ ping_ms: 9e9, expires: 10_000 });
-    await gateway.world.pass(8_000);
+    const gateway = await new FakeGateway({ ...WITH_TOKEN, transport: "sse" }).connected({ ping_ms: 9e9, expires: 10_000 });
+    await gateway.clock.advance(8_000);
     assert.equal(gateway.connections.length, 2);
     assert.deepEqual(gateway.connections[0]?.sent, []);
-    assert.ok(gateway.connections[0].left);
+    assert.ok(gateway.connections[0].closedByClient);
   });
 
   test("expired: a fresh one at once, but then with back-off", async () => {
-    const gateway = await new FakeGateway(REFRESHES).greeted();
-    gateway.now.close(4100);
-    await settled();
+    const gateway = await new FakeGateway(WITH_TOKEN).connected();
+    gateway.newest.close(4100);
+    await flushPromises();
     assert.equal(gateway.connections.length, 2);
-    gateway.now.close(4100);
-    await settled();
+    gateway.newest.close(4100);
+    await flushPromises();
     assert.equal(gateway.connections.length, 2);
     assert.equal(gateway.lastChange?.code, 4100);
-    (await gateway.retried()).hello();
-    await gateway.world.pass(5_000);
-    gateway.now.close(4100);
-    await settled();
+    (await gateway.reconnected()).hello();
+    await gateway.clock.advance(5_000);
+    gateway.newest.close(4100);
+    await flushPromises();
     assert.equal(gateway.connections.length, 4, "at once again, after a connection that held");
   });
 
   test("expired cookies: nothing to renew here, so back-off", async () => {
-    const gateway = await new FakeGateway().greeted();
-    gateway.now.close(4100);
+    const gateway = await new FakeGateway().connected();
+    gateway.newest.close(4100);
     assert.equal(gateway.lastChange?.retryInMs, 250);
   });
 
@@ -307,8 +307,8 @@ describe("tokens", () => {
     for (let failure = 0; failure < 5; failure++) {
       assert.equal(gateway.lastChange?.status, "waiting");
       assert.equal(gateway.lastChange.transport, "websocket");
-      await gateway.world.pass(gateway.lastChange.retryInMs ?? 0);
-      await settled();
+      await gateway.clock.advance(gateway.lastChange.retryInMs ?? 0);
+      await flushPromises();
     }
     assert.equal(errors.length, 6);
     assert.equal(errors[0]?.code, "token");
@@ -317,7 +317,7 @@ describe("tokens", () => {
 
   test("a token function that hangs does not hang the bus", async () => {
     const gateway = await new FakeGateway({ token: () => new Promise(() => undefined) }).open();
-    await gateway.world.pass(10_000);
+    await gateway.clock.advance(10_000);
     assert.equal(gateway.lastChange?.reason, "timeout");
   });
 });
@@ -325,29 +325,29 @@ describe("tokens", () => {
 describe("fallback", () => {
   test("SSE after WebSocket has not opened twice; its words count the same", async () => {
     const gateway = await new FakeGateway().open();
-    gateway.now.close(1006);
-    (await gateway.retried()).close(1006);
-    const third = await gateway.retried();
+    gateway.newest.close(1006);
+    (await gateway.reconnected()).close(1006);
+    const third = await gateway.reconnected();
     assert.equal(third.transport, "sse");
     third.hello();
     assert.deepEqual(gateway.lastChange, { status: "open", transport: "sse" });
     third.close(1006);
-    assert.equal((await gateway.retried()).transport, "sse");
+    assert.equal((await gateway.reconnected()).transport, "sse");
   });
 
   test("a socket that opens and lets nothing through counts as closed", async () => {
     const gateway = await new FakeGateway().open();
-    await gateway.world.pass(10_000);
-    await gateway.retried();
-    await gateway.world.pass(10_000);
-    assert.equal((await gateway.retried()).transport, "sse");
+    await gateway.clock.advance(10_000);
+    await gateway.reconnected();
+    await gateway.clock.advance(10_000);
+    assert.equal((await gateway.reconnected()).transport, "sse");
   });
 
   test("a gateway that refuses has been reached", async () => {
     const gateway = await new FakeGateway().open();
     for (let refusal = 0; refusal < 4; refusal++) {
-      gateway.now.close(4003);
-      assert.equal((await gateway.retried()).transport, "websocket");
+      gateway.newest.close(4003);
+      assert.equal((await gateway.reconnected()).transport, "websocket");
     }
   });
 });

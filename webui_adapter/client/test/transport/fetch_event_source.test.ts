@@ -10,9 +10,9 @@ import { beginStream, serve, write } from "../http_gateway.js";
 const COOKIES: Handshake = { token: undefined, cursor: "", topics: [] };
 
 /** Notes what it is told, and can be waited on. */
-class Notes implements TransportListener {
+class RecordingListener implements TransportListener {
   readonly frames: string[] = [];
-  signs = 0;
+  activityCount = 0;
   #resolve: (end: readonly unknown[]) => void = () => undefined;
   readonly end = new Promise<readonly unknown[]>((resolve) => (this.#resolve = resolve));
   #framed: () => void = () => undefined;
@@ -22,7 +22,7 @@ class Notes implements TransportListener {
     this.#framed();
   }
   onActivity(): void {
-    this.signs++;
+    this.activityCount++;
   }
   onClose(...end: readonly unknown[]): void {
     this.#resolve(end);
@@ -35,9 +35,9 @@ class Notes implements TransportListener {
 describe("the request", () => {
   test("with a token: in the head, and nothing of it in the address", async (t) => {
     const { prefix, requests } = await serve(t, (_, response) => response.writeHead(204).end());
-    const notes = new Notes();
-    fetchEventSource(prefix)({ token: "a.b.c", cursor: "user:42=5f.17", topics: ["collection:7:*"] }, notes);
-    await notes.end;
+    const recorder = new RecordingListener();
+    fetchEventSource(prefix)({ token: "a.b.c", cursor: "user:42=5f.17", topics: ["collection:7:*"] }, recorder);
+    await recorder.end;
     const [{ url, headers } = assert.fail()] = requests;
     assert.equal(url.pathname, "/eventbus/sse");
     assert.deepEqual([...url.searchParams], [["cursor", "user:42=5f.17"], ["topic", "collection:7:*"]]);
@@ -46,9 +46,9 @@ describe("the request", () => {
 
   test("with cookies: no such header", async (t) => {
     const { prefix, requests } = await serve(t, (_, response) => response.writeHead(204).end());
-    const notes = new Notes();
-    fetchEventSource(prefix)(COOKIES, notes);
-    await notes.end;
+    const recorder = new RecordingListener();
+    fetchEventSource(prefix)(COOKIES, recorder);
+    await recorder.end;
     assert.equal(requests[0]?.headers.authorization, undefined);
     assert.equal(requests[0]?.url.search, "");
   });
@@ -63,11 +63,11 @@ describe("the stream", () => {
       write(response, "a.b", { topic: "user:42:x", data: "第1章 😀" });
       response.end();
     });
-    const notes = new Notes();
-    fetchEventSource(prefix)(COOKIES, notes);
-    assert.deepEqual(await notes.end, [1006, "the stream ended"]);
-    assert.deepEqual(notes.frames.map((text) => (JSON.parse(text) as { data: unknown }).data), [{ session: "s" }, "第1章 😀"]);
-    assert.ok(notes.signs > 0);
+    const recorder = new RecordingListener();
+    fetchEventSource(prefix)(COOKIES, recorder);
+    assert.deepEqual(await recorder.end, [1006, "the stream ended"]);
+    assert.deepEqual(recorder.frames.map((text) => (JSON.parse(text) as { data: unknown }).data), [{ session: "s" }, "第1章 😀"]);
+    assert.ok(recorder.activityCount > 0);
   });
 
   test("a character may be cut in two", async (t) => {
@@ -77,10 +77,10 @@ describe("the stream", () => {
       beginStream(response);
       response.write(bytes.subarray(0, cut), () => setTimeout(() => response.end(bytes.subarray(cut)), 20));
     });
-    const notes = new Notes();
-    fetchEventSource(prefix)(COOKIES, notes);
-    await notes.end;
-    assert.deepEqual(notes.frames, ['{"type":"a.b","data":"😀"}']);
+    const recorder = new RecordingListener();
+    fetchEventSource(prefix)(COOKIES, recorder);
+    await recorder.end;
+    assert.deepEqual(recorder.frames, ['{"type":"a.b","data":"😀"}']);
   });
 
   test("bus.close says with which code it ends", async (t) => {
@@ -88,11 +88,11 @@ describe("the stream", () => {
       beginStream(response);
       write(response, "bus.close", { data: { code: 4501, reason: "replaced" } });
     });
-    const notes = new Notes();
-    const link = fetchEventSource(prefix)(COOKIES, notes);
-    assert.deepEqual(await notes.end, [4501, "replaced"]);
-    assert.deepEqual(notes.frames, []);
-    link.close();
+    const recorder = new RecordingListener();
+    const transport = fetchEventSource(prefix)(COOKIES, recorder);
+    assert.deepEqual(await recorder.end, [4501, "replaced"]);
+    assert.deepEqual(recorder.frames, []);
+    transport.close();
   });
 
   test("leaving ends the request", async (t) => {
@@ -102,12 +102,12 @@ describe("the stream", () => {
       beginStream(response);
       write(response, "bus.hello", { data: { session: "s" } });
     });
-    const notes = new Notes();
-    const link = fetchEventSource(prefix)(COOKIES, notes);
-    await notes.frameCount(1);
+    const recorder = new RecordingListener();
+    const transport = fetchEventSource(prefix)(COOKIES, recorder);
+    await recorder.frameCount(1);
     const [stream = assert.fail()] = streams;
     const gone = once(stream, "close");
-    link.close();
+    transport.close();
     await gone;
   });
 });
@@ -123,21 +123,21 @@ describe("no stream", () => {
   ] as const) {
     test(`${status} ${JSON.stringify(headers)}`, async (t) => {
       const { prefix } = await serve(t, (_, response) => response.writeHead(status, headers).end("<html>"));
-      const notes = new Notes();
-      fetchEventSource(prefix)(COOKIES, notes);
-      assert.deepEqual(await notes.end, end);
+      const recorder = new RecordingListener();
+      fetchEventSource(prefix)(COOKIES, recorder);
+      assert.deepEqual(await recorder.end, end);
     });
   }
 
   test("nobody there", async () => {
-    const notes = new Notes();
-    fetchEventSource(new URL("http://127.0.0.1:1/eventbus"))(COOKIES, notes);
-    assert.equal((await notes.end)[0], 1006);
+    const recorder = new RecordingListener();
+    fetchEventSource(new URL("http://127.0.0.1:1/eventbus"))(COOKIES, recorder);
+    assert.equal((await recorder.end)[0], 1006);
   });
 });
 
 describe("commands", () => {
-  async function commanded(t: Parameters<typeof serve>[0], status: number, body: string) {
+  async function sendCommand(t: Parameters<typeof serve>[0], status: number, body: string) {
     const { prefix, requests } = await serve(t, ({ method }, response) => {
       if (method === "POST") response.writeHead(status).end(body);
       else {
@@ -145,37 +145,37 @@ describe("commands", () => {
         write(response, "bus.hello", { data: { session: "s-1" } });
       }
     });
-    const notes = new Notes();
-    const link = fetchEventSource(prefix)({ ...COOKIES, token: "a.b.c" }, notes);
-    await notes.frameCount(1);
-    link.send({ do: "subscribe", topic: "collection:7:*", ref: 7 });
-    return { notes, link, requests };
+    const recorder = new RecordingListener();
+    const transport = fetchEventSource(prefix)({ ...COOKIES, token: "a.b.c" }, recorder);
+    await recorder.frameCount(1);
+    transport.send({ do: "subscribe", topic: "collection:7:*", ref: 7 });
+    return { recorder, transport, requests };
   }
 
   test("go to the session, with the same token", async (t) => {
-    const { notes, link, requests } = await commanded(t, 403, '{"type":"bus.error","data":{"code":"forbidden","message":"no"}}');
-    await notes.frameCount(2);
+    const { recorder, transport, requests } = await sendCommand(t, 403, '{"type":"bus.error","data":{"code":"forbidden","message":"no"}}');
+    await recorder.frameCount(2);
     const [, { method, url, headers, body } = assert.fail()] = requests;
     assert.deepEqual([method, url.pathname], ["POST", "/eventbus/sessions/s-1/commands"]);
     assert.equal(headers.authorization, "Bearer a.b.c");
     assert.equal(headers["content-type"], "application/json");
     assert.deepEqual(JSON.parse(body), { do: "subscribe", topic: "collection:7:*", ref: 7 });
-    assert.deepEqual(JSON.parse(notes.frames[1] ?? ""), { type: "bus.error", data: { ref: 7, code: "forbidden", message: "no" } });
-    link.close();
+    assert.deepEqual(JSON.parse(recorder.frames[1] ?? ""), { type: "bus.error", data: { ref: 7, code: "forbidden", message: "no" } });
+    transport.close();
   });
 
   for (const status of [404, 500, 503]) {
     test(`${status}: the connection is of no use any more`, async (t) => {
-      const { notes, link } = await commanded(t, status, "");
-      assert.deepEqual(await notes.end, [1006, `command: HTTP ${status}`]);
-      link.close();
+      const { recorder, transport } = await sendCommand(t, status, "");
+      assert.deepEqual(await recorder.end, [1006, `command: HTTP ${status}`]);
+      transport.close();
     });
   }
 
   test("a refusal that nobody can read likewise", async (t) => {
-    const { notes, link } = await commanded(t, 400, "<html>");
-    assert.equal((await notes.end)[0], 1006);
-    link.close();
+    const { recorder, transport } = await sendCommand(t, 400, "<html>");
+    assert.equal((await recorder.end)[0], 1006);
+    transport.close();
   });
 
   test("arrive in the order in which they were given: a browser's requests may overtake each other", async (t) => {
@@ -189,18 +189,18 @@ describe("commands", () => {
       }
     });
     const asked = () => requests.filter(({ method }) => method === "POST").map(({ body }) => (JSON.parse(body) as { do: string }).do);
-    const notes = new Notes();
-    const link = fetchEventSource(prefix)(COOKIES, notes);
-    await notes.frameCount(1);
+    const recorder = new RecordingListener();
+    const transport = fetchEventSource(prefix)(COOKIES, recorder);
+    await recorder.frameCount(1);
     const later = () => fetch(new URL("/later", prefix));
-    link.send({ do: "unsubscribe", topic: "user:42:a" });
-    link.send({ do: "subscribe", topic: "user:42:a" });
+    transport.send({ do: "unsubscribe", topic: "user:42:a" });
+    transport.send({ do: "subscribe", topic: "user:42:a" });
     while (!held.length) await later();
     await later();
     assert.deepEqual(asked(), ["unsubscribe"]);
     held[0]?.writeHead(202).end();
     while (held.length < 2) await later();
     assert.deepEqual(asked(), ["unsubscribe", "subscribe"]);
-    link.close();
+    transport.close();
   });
 });

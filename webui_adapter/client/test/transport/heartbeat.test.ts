@@ -1,48 +1,48 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Heartbeat } from "../../src/transport/heartbeat.js";
-import { FakeWorld } from "../fake_clock.js";
+import { FakeClock } from "../fake_clock.js";
 
-function watched() {
-  const world = new FakeWorld();
-  const said: string[] = [];
-  const liveness = new Heartbeat(world, 50_000, () => said.push("probe"), () => said.push("dead"));
-  return { world, said, liveness };
+function startHeartbeat() {
+  const clock = new FakeClock();
+  const calls: string[] = [];
+  const heartbeat = new Heartbeat(clock, 50_000, () => calls.push("probe"), () => calls.push("dead"));
+  return { clock, calls, heartbeat };
 }
 
 test("silence is asked about, then taken for death", async () => {
-  const { world, said } = watched();
-  await world.pass(49_999);
-  assert.deepEqual(said, []);
-  await world.pass(1);
-  assert.deepEqual(said, ["probe"]);
-  await world.pass(5_000);
-  assert.deepEqual(said, ["probe", "dead"]);
-  assert.equal(world.timers, 0);
+  const { clock, calls } = startHeartbeat();
+  await clock.advance(49_999);
+  assert.deepEqual(calls, []);
+  await clock.advance(1);
+  assert.deepEqual(calls, ["probe"]);
+  await clock.advance(5_000);
+  assert.deepEqual(calls, ["probe", "dead"]);
+  assert.equal(clock.timers, 0);
 });
 
 test("a sign of life puts the question off", async () => {
-  const { world, said, liveness } = watched();
+  const { clock, calls, heartbeat } = startHeartbeat();
   for (let second = 0; second < 600; second++) {
-    await world.pass(1_000);
-    liveness.activity();
+    await clock.advance(1_000);
+    heartbeat.activity();
   }
-  assert.deepEqual(said, []);
-  assert.equal(world.timers, 1, "without a timer each");
-  await world.pass(50_000);
-  assert.deepEqual(said, ["probe"]);
+  assert.deepEqual(calls, []);
+  assert.equal(clock.timers, 1, "without a timer each");
+  await clock.advance(50_000);
+  assert.deepEqual(calls, ["probe"]);
 });
 
 test("an answer to the question will do", async () => {
-  const { world, said, liveness } = watched();
-  await world.pass(50_000);
-  liveness.activity();
-  await world.pass(49_999);
-  assert.deepEqual(said, ["probe"]);
-  await world.pass(1);
-  assert.deepEqual(said, ["probe", "probe"]);
-  liveness.stop();
-  await world.pass(99_000);
-  assert.deepEqual(said, ["probe", "probe"]);
-  assert.equal(world.timers, 0);
+  const { clock, calls, heartbeat } = startHeartbeat();
+  await clock.advance(50_000);
+  heartbeat.activity();
+  await clock.advance(49_999);
+  assert.deepEqual(calls, ["probe"]);
+  await clock.advance(1);
+  assert.deepEqual(calls, ["probe", "probe"]);
+  heartbeat.stop();
+  await clock.advance(99_000);
+  assert.deepEqual(calls, ["probe", "probe"]);
+  assert.equal(clock.timers, 0);
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { type SseEvent, SseParser } from "../../src/transport/sse_parser.js";
-import { chance, SEEDS } from "../seeded_random.js";
+import { seededRandom, SEEDS } from "../seeded_random.js";
 import { golden } from "../golden.js";
 
 const CASES = golden<{ name: string; chunk: string; events: SseEvent[] }>("sse");
@@ -31,7 +31,7 @@ describe("in single characters", () => {
 
 test("in random pieces", () => {
   for (const seed of SEEDS) {
-    const random = chance(seed);
+    const random = seededRandom(seed);
     for (const { name, chunk, events } of CASES) {
       const pieces: string[] = [];
       for (let from = 0; from < chunk.length; ) {

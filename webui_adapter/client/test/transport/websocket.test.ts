@@ -30,12 +30,12 @@ function opened(t: TestContext, token: string | undefined, cursor: string, topic
   const present = Object.getOwnPropertyDescriptor(globalThis, "WebSocket");
   Object.defineProperty(globalThis, "WebSocket", { value: FakeSocket, configurable: true });
   t.after(() => Object.defineProperty(globalThis, "WebSocket", present ?? { value: undefined, configurable: true }));
-  const said: unknown[] = [];
-  const link = webSocketTransport(new URL("https://app.example/eventbus"))(
+  const calls: unknown[] = [];
+  const transport = webSocketTransport(new URL("https://app.example/eventbus"))(
     { token, cursor, topics },
-    { onActivity: () => said.push("alive"), onFrame: (text) => said.push(text), onClose: (...end) => said.push(end) },
+    { onActivity: () => calls.push("alive"), onFrame: (text) => calls.push(text), onClose: (...end) => calls.push(end) },
   );
-  return { link, said, socket: FakeSocket.last ?? assert.fail() };
+  return { transport, calls, socket: FakeSocket.last ?? assert.fail() };
 }
 
 test("with a token: all in the first message, nothing in the address", (t) => {
@@ -56,12 +56,12 @@ test("with cookies: all in the address, no first message", (t) => {
 });
 
 test("frames, the end, and leaving", (t) => {
-  const { socket, said, link } = opened(t, undefined, "", []);
+  const { socket, calls, transport } = opened(t, undefined, "", []);
   socket.onmessage({ data: "frame" });
   socket.onclose({ code: 4000, reason: "drain" });
-  assert.deepEqual(said, ["frame", [4000, "drain"]]);
-  link.send({ do: "ping" });
+  assert.deepEqual(calls, ["frame", [4000, "drain"]]);
+  transport.send({ do: "ping" });
   assert.deepEqual(socket.sent, [{ do: "ping" }]);
-  link.close();
+  transport.close();
   assert.equal(socket.closedWith, 1000);
 });
