@@ -8,7 +8,7 @@ CLIENT := webui_adapter/client
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup client system-parts demo test docs unit chaos soak browser lint format bench bench-full bench-curves bench-node bench-check wheel requirements clean
+.PHONY: help setup client system-parts demo test docs reference unit chaos soak browser lint format bench bench-full bench-curves bench-node bench-check wheel requirements clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -60,11 +60,15 @@ lint: setup client ## ruff, strict types, import contracts, TypeScript's own che
 	cd $(CLIENT) && npm run --silent check
 	$(CLIENT)/node_modules/.bin/tsc -p demo/static
 	$(BIN)/python -m eventbus schema demo.events --typescript -o demo/static/events.d.ts --check
+	$(BIN)/python docs/_generators --check
 	sh tests/lint-files.sh
 
 # Strict: a broken link, a missing anchor or a page outside the navigation is an error.
 docs: setup ## the documentation site, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+reference: setup ## write the generated pages: settings and metrics
+	$(BIN)/python docs/_generators
 
 format: setup ## rewrite to the house style
 	$(BIN)/ruff check --fix .
