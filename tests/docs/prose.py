@@ -24,7 +24,7 @@ SHOWN = 5  # longest sentences that are printed of one file
 
 _DEFAULT = ["README.md", "CONTRIBUTING.md", "docs"]
 _GENERATED = "<!-- Generated "
-_ITEM = re.compile(r"\s*(?:[-*+]|\d+\.)\s+")
+_ITEM = re.compile(r"^\s*(?:[-*+]|\d+\.)\s+")
 _SKIPPED = re.compile(r"\s*(?:#|\||:::|!!!|\?\?\?|---|===|<|\[[^\]]+\]:|```|~~~)")
 _CODE = re.compile(r"(`+)[^`].*?\1")
 _LINK = re.compile(r"!?\[([^\]]*)\](?:\([^)]*\)|\[[^\]]*\])?")

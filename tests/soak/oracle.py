@@ -1,7 +1,7 @@
 """What must have become of an operation, by the ledger. Pure.
 
-Three things may differ from the ledger, and only where it shows the kill that they come from (docs/GUARANTEES.md, "Not
-promised"):
+Three things may differ from the ledger, and only where it shows the kill that they come from
+(docs/explanation/guarantees.md, "Limits"):
 
 - a task is told to have failed that has not: its process was killed before all of it was told;
 - a task begins after the end of its operation: it descends from one that was killed, or ran twice;
@@ -173,7 +173,7 @@ def has_vanished(info: OperationInfo | None, kills: Iterable[Kill]) -> bool:
     """Whether nothing of an operation runs or is lost, and it waits: a message of it is gone with a whole worker.
 
     That is so where the message had been acknowledged, or not yet been noted, when a worker was killed, and no word
-    of the task had reached Redis. Nobody can know (docs/GUARANTEES.md).
+    of the task had reached Redis. Nobody can know (docs/explanation/guarantees.md).
     """
     if info is None or info.state != "running" or info.tasks:
         return False
