@@ -1,4 +1,4 @@
-"""docs/TESTING.md, run as it stands: its files put into a project of their own, its output compared."""
+"""Runs the code of docs/how-to/test-your-code.md in a project made of its files, and compares its output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = ("-p", "pytest_eventbus.bus", "-p", "pytest_eventbus.gateway", "-p", "no:cacheprovider")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / "docs" / "TESTING.md").read_text(), re.DOTALL | re.MULTILINE)
+PAGE = ROOT / "docs" / "how-to" / "test-your-code.md"
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
