@@ -43,7 +43,7 @@ def padding(user: str | None) -> str:
 
 
 def envelope(emission: Emission) -> dict[str, Any]:
-    """The event as docs/PROTOCOL.md has it, for contenders that serialise by themselves."""
+    """The event as docs/reference/protocol.md has it, for contenders that serialise by themselves."""
     return {
         "offset": emission.seq + 1,
         "id": _ID,

@@ -65,7 +65,7 @@ class InvalidEmission(EventBusError, ValueError):
 
 
 class InvalidName(InvalidEmission):
-    """An id, topic, pattern or type name outside the grammar of ``docs/PROTOCOL.md``."""
+    """An id, topic, pattern or type name outside the grammar of ``docs/reference/protocol.md``."""
 
 
 class InvalidPayload(InvalidEmission):
@@ -110,7 +110,7 @@ class DuplicateEventName(EventBusError, TypeError):
 
 
 class InvalidRecord(EventBusError, ValueError):
-    """A record or publication in Redis does not have the form of ``docs/PROTOCOL.md``."""
+    """A record or publication in Redis does not have the form of ``docs/reference/protocol.md``."""
 
 
 class NoOperation(EventBusError, LookupError):

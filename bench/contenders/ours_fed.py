@@ -1,4 +1,4 @@
-"""Our gateway, fed with publications written straight to Redis (`docs/PROTOCOL.md`, last section).
+"""Our gateway, fed with publications written straight to Redis (`docs/reference/redis-keys.md`).
 
 Through `emit`, one worker process and Redis take more CPU time per event than the gateway does, so on two cores the
 gateway is never saturated by events for single users. This feed leaves out validation, log, snapshot and ids; what

@@ -126,7 +126,7 @@ static void accept_one(struct server *server)
     epoll_ctl(server->epoll, EPOLL_CTL_ADD, fd, &event);
 }
 
-/* A frame with an event of `event_size` bytes, members and order as in docs/PROTOCOL.md: its size. */
+/* A frame with an event of `event_size` bytes, members and order as in docs/reference/protocol.md: its size. */
 static size_t build_event(char *frame, int event_size, uint64_t sequence, uint64_t scheduled, const char *topic)
 {
     static char text[2 * MOST_EVENT_SIZE];

@@ -1,4 +1,4 @@
-"""Records and publications: the bytes between worker, Redis and gateway (``docs/PROTOCOL.md``, last section).
+"""Records and publications: the bytes between worker, Redis and gateway (``docs/reference/redis-keys.md``).
 
 The event's JSON is written once, in the worker, and is opaque from there on; whatever a gateway has to know
 stands in the routing header before it.

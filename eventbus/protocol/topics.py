@@ -1,4 +1,4 @@
-"""Names of channels, topics and patterns: the only place that knows their grammar (``docs/PROTOCOL.md``, Names)."""
+"""Names of channels, topics and patterns: the only place that knows their grammar (``docs/reference/protocol.md``)."""
 
 from __future__ import annotations
 

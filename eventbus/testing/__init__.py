@@ -1,6 +1,6 @@
 """For the tests of those who emit: events captured without a server, and a real server for a while.
 
-Nothing of it imports pytest; the fixtures are in ``pytest_eventbus``. See docs/TESTING.md.
+Nothing of it imports pytest; the fixtures are in ``pytest_eventbus``. See docs/how-to/test-your-code.md.
 """
 
 from eventbus.errors import NoServer

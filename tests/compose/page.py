@@ -1,4 +1,4 @@
-"""What PROTOCOL.md asks of a client that comes back, over the ``websockets`` package."""
+"""The protocol's rules for a client that reconnects, over the ``websockets`` package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PROTOCOL.md's rules for clients, as these tests name them."""
+"""The protocol's rules for clients, as these tests name them."""
 
 from webui_adapter.testing.page import Frame, Page, Track
 

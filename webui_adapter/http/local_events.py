@@ -1,6 +1,6 @@
 """Events of this very process while Redis is away: handed to the sessions here, without a place in their channel.
 
-They come again, with their offset, when Redis is back; pages tell them by their id (``docs/PROTOCOL.md``).
+They come again, with their offset, when Redis is back; pages tell them by their id (``docs/reference/protocol.md``).
 """
 
 from __future__ import annotations

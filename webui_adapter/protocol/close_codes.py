@@ -1,4 +1,4 @@
-"""Why a connection is ended. The codes are an API: their range says whether to come back (``docs/PROTOCOL.md``)."""
+"""Close codes. Their range says whether a client reconnects (``docs/reference/close-codes.md``)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""For tests that watch what a page gets: a gateway process, and a client that keeps PROTOCOL.md's rules.
+"""For tests that watch what a page gets: a gateway process, and a client that keeps the protocol's rules.
 
-Nothing of it imports pytest; the fixtures are in ``pytest_eventbus``. See docs/TESTING.md.
+Nothing of it imports pytest; the fixtures are in ``pytest_eventbus``. See docs/how-to/test-your-code.md.
 """
 
 from webui_adapter.errors import NotReady

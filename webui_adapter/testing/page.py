@@ -1,4 +1,4 @@
-"""What a page does with what it hears: PROTOCOL.md's rule for clients, and nothing else of a client."""
+"""A page by the rules for clients of docs/reference/protocol.md, without anything else of a client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Letters in Redis: owed until acknowledged, sent again, given up on, all by the rules of docs/PROTOCOL.md."""
+"""Pending events in Redis: kept until acknowledged, sent again, dead-lettered (docs/reference/redis-keys.md)."""
 
 from __future__ import annotations
 

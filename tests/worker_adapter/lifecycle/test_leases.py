@@ -319,7 +319,7 @@ def test_a_task_that_ends_in_a_soft_shutdown_has_not_been_stopped(start, begin, 
 def test_processes_that_come_and_go_take_nothing_with_them(options, start_worker, begin):
     queue = f"come-and-go-{options[0].strip('-')}"
     slow = {"EVENTBUS_LINGER": "3600", "EVENTBUS_WORKER_FLUSH_BUDGET": "0"} if "max" in options[0] else {}
-    # Stopped on the heels of short tasks any worker takes half a minute now and then: docs/CELERY.md, Workers.
+    # Stopped on the heels of short tasks any worker takes half a minute now and then: docs/how-to/configure-workers.md.
     worker = start_worker(
         "--pool", "prefork", "-c", "1", *options, queue=queue, app="tests.worker_adapter.lives", patience=45, **slow
     )

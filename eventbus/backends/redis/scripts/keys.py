@@ -12,7 +12,7 @@ __all__ = ["Keys"]
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Keys under one prefix; ``docs/PROTOCOL.md`` has the table of what is in them."""
+    """Keys under one prefix; ``docs/reference/redis-keys.md`` has the table of what is in them."""
 
     prefix: str
 

@@ -1,4 +1,4 @@
-// What crosses the line, as docs/PROTOCOL.md has it. Names are the wire's, hence snake_case.
+// What crosses the line, as docs/reference/protocol.md has it. Names are the wire's, hence snake_case.
 import type { BusEvent, Operation, OperationState } from "../types.js";
 
 export interface Hello {
