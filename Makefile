@@ -8,7 +8,7 @@ CLIENT := webui_adapter/client
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup client system-parts demo test docs reference unit chaos soak browser lint format bench bench-full bench-curves bench-node bench-check wheel requirements clean
+.PHONY: help setup client system-parts demo test docs reference unit chaos soak browser lint format bench bench-full bench-curves bench-node bench-check wheel release-check requirements clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -61,6 +61,7 @@ lint: setup client ## ruff, strict types, import contracts, TypeScript's own che
 	$(CLIENT)/node_modules/.bin/tsc -p demo/static
 	$(BIN)/python -m eventbus schema demo.events --typescript -o demo/static/events.d.ts --check
 	$(BIN)/python docs/_generators --check
+	node tests/layout/workflows.mjs
 	sh tests/lint-files.sh
 
 # Strict: a broken link, a missing anchor or a page outside the navigation is an error.
@@ -100,6 +101,9 @@ bench-check: setup ## have the hot paths become dearer than the stored figures? 
 wheel: setup client ## dist/*.whl with the built client inside
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist/*.whl
+
+release-check: setup client ## build sdist and wheel, check them, use the wheel in an empty environment
+	sh tests/release-check.sh $(BIN)/python
 
 requirements: ## pin the development environment anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-header --no-annotate \
