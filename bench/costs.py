@@ -28,8 +28,9 @@ from bench.ticks import OPERATION, padding, user_name
 from eventbus import BusSettings, Receipt
 from eventbus.backends.ports import Write
 from eventbus.backends.redis.connections.resp import pack
+from eventbus.backends.redis.scripts.channel import publish
 from eventbus.backends.redis.scripts.keys import Keys
-from eventbus.backends.redis.scripts.script import Script, publish
+from eventbus.backends.redis.scripts.script import Script
 from eventbus.bus import Bus
 from eventbus.events.encoder import EmissionBuilder
 

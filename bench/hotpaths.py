@@ -20,8 +20,8 @@ from eventbus import BusSettings, Event
 from eventbus.backends.memory.adapters import MemoryBroker, MemoryReader, MemorySubscriber
 from eventbus.backends.ports import Write
 from eventbus.backends.redis.connections.resp import pack
+from eventbus.backends.redis.scripts.channel import publish
 from eventbus.backends.redis.scripts.keys import Keys
-from eventbus.backends.redis.scripts.script import publish
 from eventbus.bus import Bus
 from eventbus.events.encoder import Emission, EmissionBuilder
 from eventbus.flow.priority_queue import Outbox
@@ -40,7 +40,7 @@ from webui_adapter.protocol.websocket_frames import text_frame
 from webui_adapter.session.session import Session
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.transports.access import Admitted
-from webui_adapter.transports.websocket_asgi import FRAMES
+from webui_adapter.transports.encoders import FRAMES
 from webui_adapter.transports.websocket_direct import DirectConnection
 
 __all__ = ["CALIBRATION", "EVENTS", "PATHS", "HotTick", "loops"]

@@ -18,7 +18,7 @@ from demo.settings import DemoSettings
 from demo.sources import Refused, installed_text, poisoned_text, save_uploads
 from demo.store import Operation, Source
 from demo.tasks import Shape, app, in_batches, index_path, indexing, one_each, store_of
-from eventbus.backends.redis.operation_store import Operations
+from eventbus.backends.redis.operation_client import Operations
 from eventbus.errors import TransportError
 from eventbus.operations.state import OperationState
 from worker_adapter import start_operation

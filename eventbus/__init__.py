@@ -1,6 +1,6 @@
 """Typed events from Celery tasks to the browsers that wait for them: what both ends share."""
 
-from eventbus.backends.redis.operation_store import Operations
+from eventbus.backends.redis.operation_client import Operations
 from eventbus.bus import (
     Bus,
     aannounce,
@@ -28,8 +28,8 @@ from eventbus.errors import (
     TooManyDeferred,
     Unavailable,
 )
-from eventbus.events.encoder import Receipt
 from eventbus.events.event import Event
+from eventbus.events.receipt import Receipt
 from eventbus.operations.store import OperationInfo
 from eventbus.settings import BusSettings
 

@@ -14,9 +14,11 @@ from eventbus.backends.memory.adapters import MemoryBroker, MemoryPublisher
 from eventbus.backends.ports import Publisher
 from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.errors import InvalidName, InvalidPayload, NoOperation
-from eventbus.events.encoder import Emission, EmissionBuilder, Receipt
+from eventbus.events.encoder import Emission, EmissionBuilder
 from eventbus.events.event import Event
-from eventbus.operations.events import OperationRef, current_operation, telling
+from eventbus.events.receipt import Receipt
+from eventbus.operations.changes import telling
+from eventbus.operations.events import OperationRef, current_operation
 from eventbus.operations.state import Mark
 from eventbus.outbox.confirmation import Awaiting
 from eventbus.outbox.outbox import Flusher, MarkEntry

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from eventbus.bus import Bus, default_bus
-from eventbus.events.encoder import Emission, Receipt
+from eventbus.events.encoder import Emission
+from eventbus.events.receipt import Receipt
 
 __all__ = ["Deferred", "defer"]
 

@@ -6,8 +6,8 @@ import hashlib
 from typing import overload
 
 from eventbus.deferred import defer
-from eventbus.events.encoder import Receipt
 from eventbus.events.event import Event
+from eventbus.events.receipt import Receipt
 from eventbus.protocol.ids import event_id
 from worker_adapter.context.task_context import Scope, current_scope
 

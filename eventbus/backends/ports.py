@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from eventbus.backends.pending import Standing
 from eventbus.events.encoder import Emission
+from eventbus.operations.changes import Telling
 from eventbus.operations.state import Counts, Mark
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.history import History, Page
@@ -26,7 +27,6 @@ __all__ = [
     "Reader",
     "Request",
     "Subscriber",
-    "Telling",
     "Write",
 ]
 
@@ -44,21 +44,6 @@ class Write:
     def owing(self) -> bool:
         """Whether something of it has to be acknowledged."""
         return any(map(_OWED, self.emissions))
-
-
-@dataclass(frozen=True, slots=True)
-class Telling:
-    """What the events need with which an operation's changes are told; all else is known where the count is made.
-
-    Attributes:
-        id: of the batch; the events' ids begin with it, so that a batch that is sent again is told once.
-        emitted: microseconds since 1970.
-        label: of the operation; empty: as it is.
-    """
-
-    id: str
-    emitted: int
-    label: str
 
 
 @dataclass(frozen=True, slots=True)

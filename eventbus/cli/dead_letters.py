@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn, TypeVar
 import typer
 from pydantic import ValidationError
 
-from eventbus.backends.pending import DeadLetter
+from eventbus.backends.dead_letters import DeadLetter
 from eventbus.backends.redis.dead_letter_client import Chosen, DeadLetters
 from eventbus.errors import EventBusError, NoDeadLetter, RateLimited, TransportError
 

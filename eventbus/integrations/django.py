@@ -9,8 +9,8 @@ from django.db import transaction
 from eventbus.bus import default_bus
 from eventbus.deferred import defer
 from eventbus.errors import TooManyDeferred
-from eventbus.events.encoder import Receipt
 from eventbus.events.event import Event
+from eventbus.events.receipt import Receipt
 from eventbus.protocol.ids import event_id
 
 __all__ = ["emit_on_commit"]

@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 from eventbus.bus import default_bus
 from eventbus.deferred import Deferred, defer
 from eventbus.errors import TooManyDeferred
-from eventbus.events.encoder import Receipt
 from eventbus.events.event import Event
+from eventbus.events.receipt import Receipt
 from eventbus.protocol.ids import event_id
 
 __all__ = ["AnySession", "emit_on_commit"]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from contextvars import ContextVar
 from typing import Final, Literal, NamedTuple
 
-from eventbus.backends.ports import Telling
 from eventbus.events.event import Event
 from eventbus.operations.state import OperationState
-from eventbus.protocol.ids import event_id
 from eventbus.protocol.topics import operation_topic
 
 __all__ = [
@@ -33,7 +30,6 @@ __all__ = [
     "TaskStarted",
     "TaskSucceeded",
     "current_operation",
-    "telling",
 ]
 
 
@@ -183,8 +179,3 @@ class TaskProgress(_Steps, name="task.progress", keep="latest", key=("task", "st
     stage: str = ""
     state: Literal["running", "done", "failed"] = "running"
     part: TaskPart | None = None
-
-
-def telling(label: str) -> Telling:
-    """What an operation's changes are told with, as of now."""
-    return Telling(event_id(), time.time_ns() // 1000, label)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from eventbus.backends.ports import Advance, Request, Telling, Write
+from eventbus.backends.ports import Advance, Request, Write
 from eventbus.events.encoder import Emission
+from eventbus.operations.changes import Telling
 from eventbus.operations.state import Mark
 from eventbus.protocol.policy import Keep
 

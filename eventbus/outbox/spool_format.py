@@ -12,8 +12,9 @@ import zlib
 from dataclasses import asdict
 from typing import Any, Final
 
-from eventbus.backends.ports import Telling
-from eventbus.events.encoder import Emission, Receipt
+from eventbus.events.encoder import Emission
+from eventbus.events.receipt import Receipt
+from eventbus.operations.changes import Telling
 from eventbus.operations.state import Mark
 from eventbus.outbox.entries import Entry, MarkEntry
 

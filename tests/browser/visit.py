@@ -19,7 +19,7 @@ from demo.sources import installed_text
 from demo.stack import Stack
 from demo.store import Document, Store
 from eventbus import BusSettings
-from eventbus.backends.redis.operation_store import Operations
+from eventbus.backends.redis.operation_client import Operations
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.operations.store import OperationInfo
 from eventbus.protocol.topics import operation_topic, user_channel

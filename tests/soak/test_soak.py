@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from eventbus import BusSettings, configure, default_bus
-from eventbus.backends.redis.operation_store import Operations
+from eventbus.backends.redis.operation_client import Operations
 from tests.conftest import RedisServer
 from tests.soak import app as a
 from tests.soak.conftest import SEED, TASKS

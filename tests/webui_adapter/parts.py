@@ -14,13 +14,14 @@ from eventbus.protocol.recovery import resume
 from eventbus.protocol.topics import channel_of
 from tests.webui_adapter.page import Frame, Page
 from webui_adapter.access.tokens import Principal
-from webui_adapter.channels.hub import Channel, Hub
+from webui_adapter.channels.channel import Channel
+from webui_adapter.channels.hub import Hub
 from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.session.output import Framing
 from webui_adapter.session.session import Session
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.transports.sse import FRAMING as EVENT_STREAM
-from webui_adapter.transports.websocket_asgi import FRAMES, TEXTS
+from webui_adapter.transports.encoders import FRAMES, TEXTS
+from webui_adapter.transports.encoders import FRAMING as EVENT_STREAM
 
 __all__ = [
     "EVENT_STREAM",

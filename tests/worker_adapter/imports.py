@@ -5,7 +5,7 @@ import threading
 
 import worker_adapter.lifecycle.bootstep  # noqa: F401 - what a worker's main process has imported before it forks
 from eventbus import BusSettings, configure
-from eventbus.backends.redis.operation_store import Operations
+from eventbus.backends.redis.operation_client import Operations
 from eventbus.backends.redis.worker_status import Outboxes
 from eventbus.operations.events import OperationQueued, OperationRef
 from eventbus.operations.state import Mark

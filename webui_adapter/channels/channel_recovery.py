@@ -12,8 +12,9 @@ from eventbus.backends.ports import Subscriber
 from eventbus.errors import InvalidRecord, TransportError
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.history import History
+from webui_adapter.channels.channel import Channel
 from webui_adapter.channels.history_reader import NO_PAST, Extent, Readings
-from webui_adapter.channels.hub import Channel, Hub
+from webui_adapter.channels.hub import Hub
 from webui_adapter.channels.redelivery import Letterbox
 from webui_adapter.clock import Clock
 

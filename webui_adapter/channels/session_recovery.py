@@ -15,9 +15,10 @@ from eventbus.protocol.cursor import Position
 from eventbus.protocol.history import History
 from eventbus.protocol.recovery import resume
 from eventbus.protocol.topics import channel_of
+from webui_adapter.channels.channel import Channel
 from webui_adapter.channels.channel_recovery import PAUSE_MAX, Repairs
 from webui_adapter.channels.history_reader import NO_PAST, Extent, Readings, extent
-from webui_adapter.channels.hub import Channel, Hub
+from webui_adapter.channels.hub import Hub
 from webui_adapter.channels.redelivery import Letterbox
 from webui_adapter.clock import Clock
 from webui_adapter.protocol.close_codes import CloseCode

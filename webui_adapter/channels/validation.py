@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from eventbus.backends.pending import DeathReason
+from eventbus.backends.dead_letters import DeathReason
 from eventbus.errors import InvalidName
 from eventbus.events.registry import Registry
 from eventbus.protocol.history import History, LogEntry

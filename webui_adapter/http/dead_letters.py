@@ -11,14 +11,14 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse
 
-from eventbus.backends.pending import DeadLetter
+from eventbus.backends.dead_letters import DeadLetter
 from eventbus.backends.redis.dead_letter_client import Chosen, DeadLetters
 from eventbus.errors import EventBusError, InvalidEmission, NoDeadLetter, RateLimited, TransportError
 from eventbus.settings import BusSettings
 from webui_adapter.access.tokens import Principal
 from webui_adapter.errors import CommandRefused
 from webui_adapter.gateway.gateway import Gateway
-from webui_adapter.transports.sse import body_of, principal_of, refusal
+from webui_adapter.transports.access import body_of, principal_of, refusal
 
 __all__ = ["admin_routes"]
 

@@ -11,7 +11,7 @@ from webui_adapter.errors import CommandRefused
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.gateway.operations import OperationCommand
 from webui_adapter.protocol.commands import Cancel, ListOperations, ShowOperation, check_limit, check_name, check_states
-from webui_adapter.transports.sse import cors, preflight, principal_of, refusal
+from webui_adapter.transports.access import cors, preflight, principal_of, refusal
 
 __all__ = ["operation_routes"]
 

@@ -23,7 +23,8 @@ from webui_adapter.http.metrics import Metrics
 from webui_adapter.http.operations import operation_routes
 from webui_adapter.maintenance.dead_letter_file import Spill
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.transports.sse import preflight, serve_command, serve_sse
+from webui_adapter.transports.access import preflight
+from webui_adapter.transports.sse import serve_command, serve_sse
 from webui_adapter.transports.websocket_asgi import serve_websocket
 
 __all__ = ["gateway_router", "make_gateway", "routes"]

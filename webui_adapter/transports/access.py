@@ -6,15 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
+from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
+from starlette.responses import PlainTextResponse
+
 from eventbus.errors import InvalidCursor, InvalidName
 from eventbus.protocol.cursor import Cursor, parse_cursor
 from eventbus.protocol.topics import check_pattern
 from webui_adapter.access.origins import origin_allowed
-from webui_adapter.access.tokens import SUBPROTOCOL, TOKEN_SUBPROTOCOL, token_of
-from webui_adapter.errors import HandshakeRefused
+from webui_adapter.access.tokens import SUBPROTOCOL, TOKEN_SUBPROTOCOL, Principal, token_of
+from webui_adapter.errors import HandshakeRefused, TokenRefused
 from webui_adapter.gateway.gateway import Gateway
 
-__all__ = ["Admitted", "admit", "reading_of"]
+__all__ = ["Admitted", "admit", "body_of", "cors", "preflight", "principal_of", "reading_of", "refusal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +74,69 @@ def _subprotocol(offered: Sequence[str]) -> str | None:
     if SUBPROTOCOL in offered:
         return SUBPROTOCOL
     return next((name for name in offered if name.startswith(TOKEN_SUBPROTOCOL)), None)
+
+
+def refusal(gateway: Gateway, request: Request) -> Response | None:
+    """Why a request over HTTP is not served, as its answer; or None."""
+    presented = token_of(request.headers, (), request.cookies, gateway.settings.cookie_name)
+    by_cookie = presented is not None and presented.carrier == "cookie"
+    headers = request.headers
+    if not origin_allowed(
+        headers.get("origin"), headers.get("host"), gateway.settings.allowed_origins, cookie=_unsafe(request, by_cookie)
+    ):
+        gateway.counters["refused.origin"] += 1
+        return PlainTextResponse("this origin may not connect", 403)
+    try:
+        gateway.tokens.check(None if presented is None else presented.token)
+    except TokenRefused as error:
+        gateway.counters["auth.refused"] += 1
+        return PlainTextResponse(str(error), 401, {"WWW-Authenticate": "Bearer", **cors(gateway, request)})
+    return None
+
+
+def principal_of(gateway: Gateway, request: Request) -> Principal:
+    """Who asks; after ``refusal`` had nothing against it."""
+    presented = token_of(request.headers, (), request.cookies, gateway.settings.cookie_name)
+    assert presented is not None
+    return gateway.tokens.check(presented.token)
+
+
+def _unsafe(request: Request, by_cookie: bool) -> bool:
+    """Whether a missing Origin is suspicious. Browsers omit it on a same-origin GET, and where another site names
+    us as an image or a script: that cannot be read, but streams would take the user's connections.
+    """
+    foreign = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    return by_cookie and (request.method != "GET" or foreign)
+
+
+async def body_of(request: Request, limit: int) -> bytes | None:
+    """The body, or None if it is over the limit; no more than that is read."""
+    body = b""
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                return None
+    except ClientDisconnect:
+        return None  # nobody reads the answer
+    return body
+
+
+def preflight(gateway: Gateway, request: Request) -> Response:
+    """Answer to a browser that asks whether a page of another, allowed origin may send a token or a command."""
+    return Response(status_code=204, headers=cors(gateway, request))
+
+
+def cors(gateway: Gateway, request: Request) -> dict[str, str]:
+    """Headers with which a page of an allowed origin may read the answer."""
+    origin = request.headers.get("origin")
+    if origin is None or origin not in gateway.settings.allowed_origins:
+        return {}
+    return {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Allow-Credentials": "true",
+        "Access-Control-Allow-Headers": "authorization, content-type, last-event-id",
+        "Access-Control-Allow-Methods": "GET, POST",
+        "Access-Control-Expose-Headers": "retry-after",
+        "Vary": "Origin",
+    }

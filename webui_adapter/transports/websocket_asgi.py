@@ -7,7 +7,6 @@ server the same session is served through ASGI messages (``PullLine``): slower, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import cast
 
 from fastapi import WebSocket
@@ -17,51 +16,14 @@ from starlette.websockets import WebSocketDisconnect
 from eventbus.protocol.cursor import Cursor
 from webui_adapter.errors import HandshakeRefused
 from webui_adapter.gateway.gateway import Gateway
-from webui_adapter.protocol.websocket_frames import text_frame, word
-from webui_adapter.session.batch import Delivery
-from webui_adapter.session.output import Line, Outlet
 from webui_adapter.session.session import Session
 from webui_adapter.transports.access import admit
+from webui_adapter.transports.backpressure import send_what_waits
+from webui_adapter.transports.encoders import FRAMES, TEXTS
 from webui_adapter.transports.pull_transport import PullLine
 from webui_adapter.transports.uvicorn_websocket import EXTENSION, EventBusWebSocketProtocol
 
-__all__ = ["FRAMES", "TEXTS", "send_what_waits", "serve_websocket"]
-
-
-class FrameFraming:
-    """Events as the prepared frames that all sessions share."""
-
-    shared = True
-    pongs = True
-
-    def event(self, _: Outlet, delivery: Delivery) -> bytes:
-        return delivery.frame
-
-    def word(self, outlet: Outlet, type_: str, data: Mapping[str, object]) -> bytes:
-        return text_frame(word(type_, data, int(outlet.clock.wall() * 1000)))
-
-    def local(self, _: str, event: bytes) -> bytes:
-        return text_frame(event)
-
-
-class TextFraming:
-    """Events as the texts of ASGI messages."""
-
-    shared = False
-    pongs = False
-
-    def event(self, _: Outlet, delivery: Delivery) -> bytes:
-        return delivery.record.event
-
-    def word(self, outlet: Outlet, type_: str, data: Mapping[str, object]) -> bytes:
-        return word(type_, data, int(outlet.clock.wall() * 1000))
-
-    def local(self, _: str, event: bytes) -> bytes:
-        return event
-
-
-FRAMES = FrameFraming()
-TEXTS = TextFraming()
+__all__ = ["serve_websocket"]
 
 
 class PushLine:
@@ -107,15 +69,6 @@ class PushLine:
     def shutdown(self) -> None:
         """See ``Owner``."""
         self._gateway.departure.leave_soon()
-
-
-def send_what_waits(session: Session, line: Line, limit_bytes: int) -> None:
-    """The socket takes again: the backlog goes out piece by piece, as long as it does."""
-    session.unblock(limit_bytes)
-    line.flush()
-    while not session.blocked and session.close_code is None and (session.backlog is not None or session.when_idle):
-        session.unblock(limit_bytes)
-        line.flush()
 
 
 async def serve_websocket(gateway: Gateway, websocket: WebSocket) -> None:

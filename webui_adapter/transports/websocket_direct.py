@@ -24,7 +24,8 @@ from webui_adapter.protocol.websocket_parser import (
 )
 from webui_adapter.session.session import Session
 from webui_adapter.transports.access import Admitted
-from webui_adapter.transports.websocket_asgi import FRAMES, send_what_waits
+from webui_adapter.transports.backpressure import send_what_waits
+from webui_adapter.transports.encoders import FRAMES
 
 __all__ = ["DirectConnection"]
 

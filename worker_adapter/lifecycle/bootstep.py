@@ -20,7 +20,7 @@ from typing import Any, Final
 from celery import bootsteps
 from celery.worker import state as worker_state
 
-from eventbus.backends.redis.operation_store import Operations
+from eventbus.backends.redis.operation_client import Operations
 from eventbus.backends.redis.worker_status import Outboxes
 from eventbus.bus import default_bus
 from eventbus.errors import TransportError

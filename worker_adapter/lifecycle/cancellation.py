@@ -9,7 +9,7 @@ from typing import Final
 
 from celery.exceptions import Ignore
 
-from eventbus.backends.redis.operation_store import Operations
+from eventbus.backends.redis.operation_client import Operations
 from eventbus.bus import Bus
 from eventbus.errors import TransportError
 from eventbus.operations.events import OperationRef, current_operation

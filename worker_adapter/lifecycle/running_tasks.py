@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from eventbus.backends.redis.operation_store import Operations
+from eventbus.backends.redis.operation_client import Operations
 from eventbus.backends.redis.worker_status import Outboxes
 from eventbus.bus import Bus, default_bus
 from eventbus.errors import TransportError

@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+from eventbus.backends.dead_letters import DeathReason
 from eventbus.backends.memory.broker import MemoryBroker
-from eventbus.backends.pending import DeathReason, Due, Owed, Standing
+from eventbus.backends.pending import Due, Owed, Standing
 from eventbus.backends.ports import Listener, Published, Request
 from eventbus.operations.state import OperationState
 from eventbus.operations.store import OperationInfo

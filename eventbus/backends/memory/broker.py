@@ -14,7 +14,7 @@ from eventbus.backends.memory.channel import MemoryChannel
 from eventbus.backends.memory.operations import describe, newest
 from eventbus.backends.pending import Due, Owed, Standing, read_standing
 from eventbus.backends.ports import Published, Request, Write
-from eventbus.operations.events import telling
+from eventbus.operations.changes import telling
 from eventbus.operations.state import OperationState, Tally
 from eventbus.operations.store import OperationInfo
 from eventbus.protocol.cursor import BEGINNING, Position

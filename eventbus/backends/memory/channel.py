@@ -8,8 +8,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from eventbus.backends.memory.pending import Lists
-from eventbus.backends.ports import Telling
-from eventbus.events.encoder import Emission, Receipt
+from eventbus.events.encoder import Emission
+from eventbus.events.receipt import Receipt
+from eventbus.operations.changes import Telling
 from eventbus.operations.state import Counts, Tally, Told
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.policy import Keep, lane_number

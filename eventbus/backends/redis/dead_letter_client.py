@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from eventbus.backends.pending import DeadLetter, parse_dead
+from eventbus.backends.dead_letters import DeadLetter, parse_dead
 from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.backends.redis.scripts import pending
 from eventbus.backends.redis.scripts.keys import Keys

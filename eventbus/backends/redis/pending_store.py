@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 
-from eventbus.backends.pending import DeathReason, Due, Owed, Sweep, Totals
+from eventbus.backends.dead_letters import DeathReason
+from eventbus.backends.pending import Due, Owed, Sweep, Totals
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.scripts import pending
 from eventbus.backends.redis.scripts.keys import Keys
+from eventbus.clock import now_ms
 from eventbus.protocol.cursor import Position
 from eventbus.settings import BusSettings
 
@@ -102,8 +103,3 @@ class RedisLetters:
         pending, dead = await self._reader.execute("HMGET", self._keys.totals, "pending", "dead")
         oldest = await self._reader.execute("ZRANGE", self._keys.oldest, 0, 0, "WITHSCORES")
         return Totals(int(pending or 0), int(dead or 0), int(oldest[1]) if oldest else 0)
-
-
-def now_ms() -> int:
-    """The wall clock; Redis' own decides wherever it matters."""
-    return time.time_ns() // 1_000_000

@@ -12,11 +12,12 @@ from eventbus.backends.pending import Standing, read_standing
 from eventbus.backends.ports import Published, Request, Write
 from eventbus.backends.redis.connections.blocking import Line
 from eventbus.backends.redis.connections.resp import Command
+from eventbus.backends.redis.scripts.channel import publish, read
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.operation_batches import Run, lease_of, marks_of, operation_of, runs, tell
 from eventbus.backends.redis.scripts.operations import index_lives
 from eventbus.backends.redis.scripts.pending import noted
-from eventbus.backends.redis.scripts.script import Call, Script, fresh_epoch, publish, read
+from eventbus.backends.redis.scripts.script import Call, Script, fresh_epoch
 from eventbus.errors import Refused, Unavailable
 from eventbus.operations.state import Mark
 from eventbus.protocol.cursor import Position

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from eventbus.backends.redis.connections.pipeline import Pipeline, Reply, ScriptUnknown
+from eventbus.backends.redis.scripts.channel import read
 from eventbus.backends.redis.scripts.keys import Keys
-from eventbus.backends.redis.scripts.script import Call, Script, read
+from eventbus.backends.redis.scripts.script import Call, Script
 from eventbus.protocol.cursor import BEGINNING, Position
 from eventbus.protocol.history import History, Page
 from eventbus.settings import BusSettings

@@ -10,12 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from eventbus import BusSettings, Event, InvalidName, RateLimited
-from eventbus.__main__ import cli
 from eventbus.backends.redis.dead_letter_client import Chosen, DeadLetters
-from eventbus.backends.redis.pending_store import now_ms
 from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.pending import INDEX_GRACE_MS
+from eventbus.cli.main import cli
+from eventbus.clock import now_ms
 from eventbus.errors import NoDeadLetter
 from tests.conftest import RedisServer
 from tests.eventbus.backends.test_pending import Ordinary, Post

@@ -17,7 +17,7 @@ from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.operation_batches import lease_of, marks_of, runs
 from eventbus.events.encoder import EmissionBuilder
-from eventbus.operations.events import telling
+from eventbus.operations.changes import telling
 from eventbus.operations.state import Mark
 
 TOPIC = "user:ann:operation:1"

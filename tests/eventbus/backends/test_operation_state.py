@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from eventbus.backends.memory.adapters import MemoryBroker, MemoryPublisher, MemoryReader
 from eventbus.backends.ports import Advance
-from eventbus.backends.redis.operation_store import Operations, RedisOperations
+from eventbus.backends.redis.operation_client import Operations
+from eventbus.backends.redis.operation_store import RedisOperations
 from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.scripts import operations as calls
 from eventbus.backends.redis.scripts.keys import Keys
-from eventbus.operations.events import OperationRef, telling
+from eventbus.operations.changes import telling
+from eventbus.operations.events import OperationRef
 from eventbus.operations.state import ENDED, Mark, Tally
 
 REF = OperationRef("42", "9")

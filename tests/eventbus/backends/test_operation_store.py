@@ -11,7 +11,7 @@ from eventbus import InvalidName
 from eventbus.backends.factory import connect_operations
 from eventbus.backends.memory.adapters import MemoryReader
 from eventbus.backends.ports import Advance
-from eventbus.operations.events import telling
+from eventbus.operations.changes import telling
 from eventbus.operations.state import Mark
 from eventbus.operations.store import OperationBook, RunningTask
 from tests.eventbus.conftest import Ends

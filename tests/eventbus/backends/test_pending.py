@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from eventbus import BusSettings, Event, InvalidPayload
-from eventbus.backends.pending import parse_dead
+from eventbus.backends.dead_letters import parse_dead
 from eventbus.backends.ports import Write
 from eventbus.backends.redis.pending_store import RedisLetters
 from eventbus.backends.redis.publisher import RedisPublisher

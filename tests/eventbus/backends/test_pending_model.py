@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 
 from eventbus import BusSettings
-from eventbus.backends.pending import parse_dead
+from eventbus.backends.dead_letters import parse_dead
 from eventbus.backends.redis.scripts import pending as pending_calls
 from tests.eventbus.backends.test_pending import USER, Minor, Ordinary, Post, Urgent
 

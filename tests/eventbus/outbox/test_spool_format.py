@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from eventbus import BusSettings, Event
 from eventbus.events.encoder import Emission, EmissionBuilder
-from eventbus.operations.events import OperationRef, telling
+from eventbus.operations.changes import telling
+from eventbus.operations.events import OperationRef
 from eventbus.operations.state import Mark
 from eventbus.outbox.entries import MarkEntry
 from eventbus.outbox.spool_format import HEAD, Damaged, frame, frame_length, unframe

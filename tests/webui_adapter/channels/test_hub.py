@@ -27,7 +27,8 @@ from tests.webui_adapter.parts import (
     settle,
     told,
 )
-from webui_adapter.channels.hub import Channel, Hub
+from webui_adapter.channels.channel import Channel
+from webui_adapter.channels.hub import Hub
 from webui_adapter.channels.validation import Sieve
 from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.session.session import Session

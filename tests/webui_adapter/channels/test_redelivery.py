@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from eventbus import Bus, BusSettings
-from eventbus.backends.pending import parse_dead
+from eventbus.backends.dead_letters import parse_dead
 from eventbus.backends.redis.pending_store import RedisLetters
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.scripts.keys import Keys

@@ -31,8 +31,8 @@ from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.protocol.commands import Ping, Subscribe, Unsubscribe
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
+from webui_adapter.transports.encoders import FRAMES
 from webui_adapter.transports.pull_transport import PullLine
-from webui_adapter.transports.websocket_asgi import FRAMES
 
 USER = "user:ann"
 ONE, TWO = f"{USER}:operation:1", f"{USER}:operation:2"

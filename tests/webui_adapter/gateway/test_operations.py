@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from eventbus import Bus, BusSettings
-from eventbus.backends.redis.operation_store import Operations
+from eventbus.backends.redis.operation_client import Operations
 from eventbus.operations.events import OperationRef
 from eventbus.operations.state import Mark
 from tests.webui_adapter.gateways import ORIGIN, GatewayProcess, eventually, page, running, token

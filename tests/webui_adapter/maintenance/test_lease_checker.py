@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from eventbus import Bus, BusSettings
-from eventbus.backends.redis.operation_store import Operations, RedisOperations
+from eventbus.backends.redis.operation_client import Operations
+from eventbus.backends.redis.operation_store import RedisOperations
 from eventbus.backends.redis.pending_store import RedisLetters
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.operations.events import OperationRef

@@ -17,7 +17,9 @@ from eventbus.protocol.records import parse_publication
 from eventbus.protocol.topics import check_id, check_topic
 from tests.webui_adapter.parts import EVENT_STREAM, new_session, payloads_of, record
 from webui_adapter.protocol.close_codes import CloseCode
-from webui_adapter.protocol.websocket_frames import PING, sse_comment, sse_event, text_frame, word
+from webui_adapter.protocol.control_events import word
+from webui_adapter.protocol.server_sent_events import sse_comment, sse_event
+from webui_adapter.protocol.websocket_frames import PING, text_frame
 from webui_adapter.session.batch import Batch, Delivery
 
 WIRE = Path(__file__).parents[2] / "wire"

@@ -8,7 +8,7 @@ import pytest
 from celery import chain, group
 
 from eventbus import BusSettings
-from eventbus.backends.redis.operation_store import Operations
+from eventbus.backends.redis.operation_client import Operations
 from tests.conftest import wait_until
 from tests.worker_adapter import lives as a
 from tests.worker_adapter.conftest import check_log, publishing_to

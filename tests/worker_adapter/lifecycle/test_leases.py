@@ -13,7 +13,8 @@ import redis
 from celery import chord
 
 from eventbus import BusSettings
-from eventbus.backends.redis.operation_store import Operations, RedisOperations
+from eventbus.backends.redis.operation_client import Operations
+from eventbus.backends.redis.operation_store import RedisOperations
 from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.scripts.keys import Keys

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from eventbus.backends.ports import Advance, Telling
+from eventbus.backends.ports import Advance
 from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.script import Argument, Call, channel_script, options, script
+from eventbus.operations.changes import Telling
 from eventbus.operations.state import ENDED, Counts, Mark, OperationState
 from eventbus.operations.store import OperationInfo, read_info
 from eventbus.settings import BusSettings

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
-from eventbus.backends.pending import DeathReason, Due, Owed, Sweep
+from eventbus.backends.dead_letters import DeathReason
+from eventbus.backends.pending import Due, Owed, Sweep
 from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.script import Argument, Call, channel_script, letter_options, options, script

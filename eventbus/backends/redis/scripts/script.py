@@ -10,30 +10,15 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar
 
-from eventbus.backends.ports import Published, Write
 from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.scripts.keys import Keys
-from eventbus.protocol.cursor import Position
-from eventbus.protocol.history import History, LogEntry, Page
-from eventbus.protocol.records import read_record
 from eventbus.settings import BusSettings
 
-__all__ = [
-    "Argument",
-    "Call",
-    "Script",
-    "channel_script",
-    "fresh_epoch",
-    "letter_options",
-    "options",
-    "publish",
-    "read",
-    "script",
-]
+__all__ = ["Argument", "Call", "Script", "channel_script", "fresh_epoch", "letter_options", "options", "script"]
 
 R = TypeVar("R")
 S = TypeVar("S")
@@ -132,25 +117,6 @@ def options(keys: Keys, channel: str, life: float, epoch: str | None = None) -> 
     return [keys.live(channel), epoch or fresh_epoch(), math.ceil(life)]
 
 
-def publish(settings: BusSettings, keys: Keys, write: Write, epoch: str | None = None) -> Call[Published]:
-    """``publish.lua``: the events of one channel. ``epoch`` is a fresh one."""
-    life = settings.channel_ttl(write.channel)
-    args = options(keys, write.channel, life, epoch)
-    names: tuple[str, ...] = keys.channel(write.channel)
-    verbs: tuple[str, ...] = ("channel/publish",)
-    if write.owing:
-        args += letter_options(settings, write.channel)
-        names += keys.letters(write.channel)
-        verbs = ("pending/_pending", "channel/publish")
-    for emission in write.emissions:
-        args += (emission.receipt.id, emission.header, emission.tail)
-        if emission.ttl > life:
-            life = emission.ttl
-            args[2] = math.ceil(life)
-    decode = _decode_one if len(write.emissions) == 1 else partial(_decode_publish, count=len(write.emissions))
-    return Call(channel_script(settings, *verbs), names, args, decode)
-
-
 def letter_options(settings: BusSettings, channel: str) -> tuple[int, ...]:
     """What ``_pending.lua`` reads of ARGV."""
     return (
@@ -161,41 +127,3 @@ def letter_options(settings: BusSettings, channel: str) -> tuple[int, ...]:
         math.ceil(settings.dead_ttl.total_seconds()),
         math.ceil(settings.channel_ttl(channel)),
     )
-
-
-def _decode_publish(reply: Reply, count: int) -> Published:
-    epoch, last, receivers, pruned, *known = cast("bytes", reply).split()
-    end = int(last)
-    # Said only where some id was known: else they are the last ones.
-    offsets = list(map(int, known)) if known else list(range(end - count + 1, end + 1))
-    return Published(Position(epoch.decode(), end), offsets, int(receivers), int(pruned))
-
-
-def _decode_one(reply: Reply) -> Published:
-    return _decode_publish(reply, 1)
-
-
-def read(keys: Keys, channel: str, after: int | None, page: Page | None = None) -> Call[History]:
-    """``read.lua``: log above ``after`` (None: none; a page of it, where one is named), snapshot and position."""
-    state, log, snapshot, _ = keys.channel(channel)
-    limits = (0, 0) if page is None else (page.entries, page.bytes)
-    names = (state, log, snapshot, keys.letters(channel)[0])
-    return Call(script("channel/read"), names, (-1 if after is None else after, *limits), _decode_read)
-
-
-def _decode_read(reply: Reply) -> History:
-    epoch, offset, logged, log, snapshot, more, owed = cast(
-        "tuple[bytes, bytes, bytes, list[bytes], list[bytes], int, int]", tuple(reply)
-    )
-    entries = [_log_entry(*log[i : i + 3]) for i in range(0, len(log), 3)]
-    states = [read_record(record) for record in snapshot]
-    states.sort(key=lambda record: record.offset)
-    here = Position(epoch.decode(), int(offset))
-    return History(here, int(logged), entries, states, more=bool(more), owed=bool(owed))
-
-
-def _log_entry(id_: bytes, previous: bytes, record: bytes) -> LogEntry:
-    offset = int(id_.partition(b"-")[0])
-    # One that does not say what was before it is taken to follow the one before: a gap rather than a silent hole.
-    before = int(previous) if previous.isdigit() else offset - 1
-    return LogEntry(before, read_record(record, offset))

@@ -1,0 +1,91 @@
+"""The `eventbus` command: `eventbus schema` and the groups of sub-commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import eventbus.operations.events  # noqa: F401 - declares the events of an operation's life, which are part of every contract
+from eventbus.cli import dead_letters
+from eventbus.errors import EventBusError
+from eventbus.events.registry import registry
+from eventbus.events.schema import asyncapi, json_schema, typescript
+
+cli = typer.Typer(add_completion=False, help="Typed events from Celery tasks to browsers.")
+
+
+class Form(StrEnum):
+    """What ``schema`` writes."""
+
+    JSON_SCHEMA = "json-schema"
+    ASYNCAPI = "asyncapi"
+    TYPESCRIPT = "typescript"
+
+
+cli.add_typer(dead_letters.cli, name="dead-letters")
+
+
+@cli.command()
+def schema(
+    modules: Annotated[
+        list[str] | None, typer.Argument(help="modules that declare event classes: myapp.events")
+    ] = None,
+    *,
+    ts: Annotated[bool, typer.Option("--typescript", help="TypeScript types")] = False,
+    api: Annotated[bool, typer.Option("--asyncapi", help="an AsyncAPI 3 document")] = False,
+    js: Annotated[bool, typer.Option("--json-schema", help="JSON Schema (the default)")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="file to write; default: stdout")] = None,
+    check: Annotated[bool, typer.Option("--check", help="do not write; fail if the output file is stale")] = False,
+) -> None:
+    """Write the contract of the event classes in MODULES and of this library's own."""
+    if ts + api + js > 1:
+        _fail("choose one of --typescript, --asyncapi, --json-schema")
+    form = Form.TYPESCRIPT if ts else Form.ASYNCAPI if api else Form.JSON_SCHEMA
+    _import(modules or [])
+    text = _render(form)
+    if output is None:
+        if check:
+            _fail("--check needs --output")
+        sys.stdout.write(text)
+    elif check:
+        if not output.is_file() or output.read_text(encoding="utf-8") != text:
+            _fail(f"{output} is stale; write it anew with the same command without --check")
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
+def _import(modules: list[str]) -> None:
+    # As `python -m` of a module in the current folder would find it; the `eventbus` script would not.
+    sys.path.insert(0, str(Path.cwd()))
+    for module in modules:
+        try:
+            import_module(module)
+        except (ImportError, EventBusError) as error:
+            _fail(f"{module} cannot be imported: {error}")
+
+
+def _render(form: Form) -> str:
+    classes = list(registry)
+    match form:
+        case Form.TYPESCRIPT:
+            return typescript(classes)
+        case Form.ASYNCAPI:
+            return json.dumps(asyncapi(classes), indent=2) + "\n"
+        case Form.JSON_SCHEMA:
+            return json.dumps(json_schema(classes), indent=2) + "\n"
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"eventbus: {message}", err=True)
+    raise typer.Exit(2)
+
+
+def main() -> None:
+    """Entry point."""
+    cli()

@@ -1,0 +1,30 @@
+"""What a change of an operation publishes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from eventbus.protocol.ids import event_id
+
+__all__ = ["Telling", "telling"]
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """What the events need with which an operation's changes are told; all else is known where the count is made.
+
+    Attributes:
+        id: of the batch; the events' ids begin with it, so that a batch that is sent again is told once.
+        emitted: microseconds since 1970.
+        label: of the operation; empty: as it is.
+    """
+
+    id: str
+    emitted: int
+    label: str
+
+
+def telling(label: str) -> Telling:
+    """What an operation's changes are told with, as of now."""
+    return Telling(event_id(), time.time_ns() // 1000, label)

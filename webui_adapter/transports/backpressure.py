@@ -1,0 +1,17 @@
+"""Write what waits in a session to its transport."""
+
+from __future__ import annotations
+
+from webui_adapter.session.output import Line
+from webui_adapter.session.session import Session
+
+__all__ = ["send_what_waits"]
+
+
+def send_what_waits(session: Session, line: Line, limit_bytes: int) -> None:
+    """The socket takes again: the backlog goes out piece by piece, as long as it does."""
+    session.unblock(limit_bytes)
+    line.flush()
+    while not session.blocked and session.close_code is None and (session.backlog is not None or session.when_idle):
+        session.unblock(limit_bytes)
+        line.flush()
