@@ -24,9 +24,9 @@ from eventbus.backends.redis.scripts.channel import publish
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.bus import Bus
 from eventbus.events.encoder import Emission, EmissionBuilder
-from eventbus.flow.priority_queue import Outbox
+from eventbus.flow.priority_queue import ConflatingPriorityQueue
 from eventbus.outbox.entries import Entry, group
-from eventbus.outbox.outbox import Flusher
+from eventbus.outbox.outbox import Outbox
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.history import History
 from eventbus.protocol.records import join_records, parse_publication
@@ -75,7 +75,7 @@ class _StillClock:
         return _AT / 1e6
 
 
-class _StillFlusher(Flusher):
+class _StillFlusher(Outbox):
     """An outbox whose thread does not start: what it does meanwhile would be counted as the caller's."""
 
     def _start(self) -> None:
@@ -146,7 +146,7 @@ def _emitting() -> Loop:
 
 def _queueing() -> Loop:
     emissions = _emissions(EmissionBuilder(BusSettings()))
-    outbox: Outbox[Entry] = Outbox(EVENTS, 1 << 30)
+    outbox: ConflatingPriorityQueue[Entry] = ConflatingPriorityQueue(EVENTS, 1 << 30)
 
     def loop() -> object:
         for emission in emissions:

@@ -28,7 +28,7 @@ from celery import Celery, group
 from bench.processes import Child, cpu_of
 from bench.redis_server import running_redis
 from eventbus import BusSettings
-from eventbus.backends.redis.connections.blocking import Line
+from eventbus.backends.redis.connections.blocking import BlockingConnection
 from worker_adapter import install, start_operation
 
 __all__ = ["app", "plain"]
@@ -58,8 +58,8 @@ def nothing() -> None:
 
 
 @cache
-def _line() -> Line:
-    return Line(BusSettings())
+def _line() -> BlockingConnection:
+    return BlockingConnection(BusSettings())
 
 
 @plain.task(name="bench.overhead.asks")  # type: ignore[untyped-decorator]

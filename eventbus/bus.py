@@ -19,9 +19,9 @@ from eventbus.events.event import Event
 from eventbus.events.receipt import Receipt
 from eventbus.operations.changes import telling
 from eventbus.operations.events import OperationRef, current_operation
-from eventbus.operations.state import Mark
-from eventbus.outbox.confirmation import Awaiting
-from eventbus.outbox.outbox import Flusher, MarkEntry
+from eventbus.operations.state import TaskTransition
+from eventbus.outbox.confirmation import DeliveryConfirmation
+from eventbus.outbox.outbox import Outbox, TransitionEntry
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.topics import broadcast_topic, channel_of, operation_topic, system_topic
 from eventbus.settings import BusSettings
@@ -54,7 +54,7 @@ class Bus:
             broker = MemoryBroker(self.settings)
         self.broker = broker
         self._builder = EmissionBuilder(self.settings)
-        self.flusher = Flusher(self.settings, self.publisher)
+        self.flusher = Outbox(self.settings, self.publisher)
 
     def publisher(self) -> Publisher:
         """A new blocking publisher of this bus's transport."""
@@ -113,11 +113,11 @@ class Bus:
         """``announce`` for async code."""
         return await self.aput(self._build(_system_topic(topic), payload, id), strict=strict)
 
-    def mark(self, operation: OperationRef, mark: Mark, *, label: str = "") -> None:
+    def mark(self, operation: OperationRef, mark: TaskTransition, *, label: str = "") -> None:
         """Count something that happened to a leaf of an operation, in order with the events of that operation."""
         words = partial(telling, label)
         channel = channel_of(operation.topic)
-        self.flusher.put(MarkEntry(channel, operation.topic, operation.op, mark, words))
+        self.flusher.put(TransitionEntry(channel, operation.topic, operation.op, mark, words))
 
     def position(self, channel: str) -> Position:
         """Where a channel stands: the cursor of somebody who knows everything up to now. Blocks for a round trip.
@@ -140,7 +140,7 @@ class Bus:
         return self.flusher.close(self.settings.flush_budget)
 
     @contextmanager
-    def diverted(self, builder: EmissionBuilder, flusher: Flusher, broker: MemoryBroker) -> Iterator[None]:
+    def diverted(self, builder: EmissionBuilder, flusher: Outbox, broker: MemoryBroker) -> Iterator[None]:
         """For a block, take another way than the usual one, which keeps what it holds: for tests."""
         former = self._builder, self.flusher, self.broker
         self._builder, self.flusher, self.broker = builder, flusher, broker
@@ -162,7 +162,7 @@ class Bus:
     def _build(self, topic: str, payload: object, id_: str | None) -> Emission:
         emission = self._builder.build(topic, payload, id_=id_)  # type: ignore[arg-type] # it checks, whatever comes
         if emission.owed:
-            emission.receipt.watch = Awaiting(self.publisher, emission.channel, emission.id)
+            emission.receipt.watch = DeliveryConfirmation(self.publisher, emission.channel, emission.id)
         return emission
 
     def put(self, emission: Emission, *, strict: bool = False) -> Receipt:

@@ -8,10 +8,10 @@ from eventbus.bus import Bus, default_bus
 from eventbus.events.encoder import Emission
 from eventbus.events.receipt import Receipt
 
-__all__ = ["Deferred", "defer"]
+__all__ = ["DeferredEvent", "defer"]
 
 
-class Deferred:
+class DeferredEvent:
     """What ``defer`` returns: to be sent or to be dropped, once.
 
     Attributes:
@@ -40,11 +40,11 @@ class Deferred:
         self._bus.flusher.give_up(self.emission, reason)
 
 
-def defer(args: tuple[object, ...], id_: str) -> Deferred:
+def defer(args: tuple[object, ...], id_: str) -> DeferredEvent:
     """Check the arguments of ``emit``; user and operation are those that are current now.
 
     Raises:
         InvalidEmission, NoOperation: as ``emit``.
     """
     bus = default_bus()
-    return Deferred(bus, bus.builds(args, id_))
+    return DeferredEvent(bus, bus.builds(args, id_))

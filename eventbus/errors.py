@@ -10,11 +10,11 @@
     ├── DuplicateEventName     two classes with one name
     ├── InvalidRecord          what arrived from Redis is not what a worker writes
     ├── NoOperation            ``emit(payload)`` outside any operation
-    ├── NoPromise              ``receipt.delivered()`` of an event that nobody has to acknowledge
+    ├── NotAcknowledgeable              ``receipt.delivered()`` of an event that nobody has to acknowledge
     ├── NoDeadLetter           there is no such dead letter
     ├── InvalidStage           a stage of a progress that there is not, or a weight that cannot be
     ├── TooManyDeferred        too many events wait for a task's success or a transaction's commit; ``limit``
-    ├── GivenUp                an event that a person was to get is among the dead letters
+    ├── DeliveryFailed                an event that a person was to get is among the dead letters
     ├── NoServer               a test wants a Redis, and this machine has none that starts
     └── TransportError
         ├── Unavailable        not answering; worth trying again
@@ -26,9 +26,9 @@ Facts are attributes; ``str(error)`` says what to do about them.
 from __future__ import annotations
 
 __all__ = [
+    "DeliveryFailed",
     "DuplicateEventName",
     "EventBusError",
-    "GivenUp",
     "InvalidCursor",
     "InvalidEmission",
     "InvalidName",
@@ -37,8 +37,8 @@ __all__ = [
     "InvalidStage",
     "NoDeadLetter",
     "NoOperation",
-    "NoPromise",
     "NoServer",
+    "NotAcknowledgeable",
     "RateLimited",
     "Refused",
     "TooLarge",
@@ -123,7 +123,7 @@ class NoOperation(EventBusError, LookupError):
         )
 
 
-class NoPromise(EventBusError, TypeError):
+class NotAcknowledgeable(EventBusError, TypeError):
     """Nobody acknowledges this event, so nobody can know that it has arrived."""
 
     def __init__(self, id_: str) -> None:
@@ -131,7 +131,7 @@ class NoPromise(EventBusError, TypeError):
         self.id = id_
 
 
-class GivenUp(EventBusError):
+class DeliveryFailed(EventBusError):
     """The event is among the dead letters. Attributes: ``id``, ``channel``, ``reason``."""
 
     def __init__(self, id_: str, channel: str, reason: str) -> None:

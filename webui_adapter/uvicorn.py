@@ -2,7 +2,7 @@
 ``--http webui_adapter.uvicorn:HttpProtocol``.
 """
 
-from webui_adapter.transports.uvicorn_http import EventBusHttpProtocol as HttpProtocol
-from webui_adapter.transports.uvicorn_websocket import EventBusWebSocketProtocol as WebSocketProtocol
+from webui_adapter.transports.uvicorn_http import HttpProtocol
+from webui_adapter.transports.uvicorn_websocket import WebSocketProtocol
 
 __all__ = ["HttpProtocol", "WebSocketProtocol"]

@@ -6,18 +6,18 @@ from worker_adapter.lifecycle.cancellation import OperationCancelled, check_canc
 from worker_adapter.on_success import emit_on_success
 from worker_adapter.operation_start import Operation, astart_operation, start_operation
 from worker_adapter.settings import WorkerSettings
-from worker_adapter.tracking.files import Reading, track_file
-from worker_adapter.tracking.stages import Part, Stages, stages
+from worker_adapter.tracking.files import TrackedFile, track_file
+from worker_adapter.tracking.stages import Stage, Stages, stages
 from worker_adapter.tracking.steps import Progress, atrack, progress, track
 
 __all__ = [
     "Installation",
     "Operation",
     "OperationCancelled",
-    "Part",
     "Progress",
-    "Reading",
+    "Stage",
     "Stages",
+    "TrackedFile",
     "WorkerSettings",
     "astart_operation",
     "atrack",

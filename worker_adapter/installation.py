@@ -11,12 +11,12 @@ from celery import Celery, signals
 from celery.exceptions import InvalidTaskError
 
 from eventbus.bus import Bus, configure, default_bus
-from worker_adapter.lifecycle.main_process import Witness
+from worker_adapter.lifecycle.main_process import MainProcessSignals
 from worker_adapter.lifecycle.task_signals import Lifecycle
 from worker_adapter.settings import WorkerSettings
 
 if TYPE_CHECKING:
-    from worker_adapter.lifecycle.bootstep import Keeper
+    from worker_adapter.lifecycle.bootstep import LeaseBootstep
 
 __all__ = ["Installation", "install", "installation_of"]
 
@@ -39,8 +39,8 @@ class Installation:
     def __init__(self, app: Celery, settings: WorkerSettings) -> None:
         self.app = app
         self.settings = settings
-        self.witness = Witness(settings)
-        self.keeper: Keeper | None = None
+        self.witness = MainProcessSignals(settings)
+        self.keeper: LeaseBootstep | None = None
         self._lifecycle = Lifecycle(settings)
 
     def connect(self) -> None:

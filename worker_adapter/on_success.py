@@ -9,7 +9,7 @@ from eventbus.deferred import defer
 from eventbus.events.event import Event
 from eventbus.events.receipt import Receipt
 from eventbus.protocol.ids import event_id
-from worker_adapter.context.task_context import Scope, current_scope
+from worker_adapter.context.task_context import TaskContext, current_scope
 
 __all__ = ["emit_on_success"]
 
@@ -38,7 +38,7 @@ def emit_on_success(*args: object, id: str | None = None) -> Receipt:
     return deferred.receipt
 
 
-def _id(scope: Scope, args: tuple[object, ...]) -> str:
+def _id(scope: TaskContext, args: tuple[object, ...]) -> str:
     """The same for the n-th event of a class, however often the task is run."""
     class_ = type(args[-1]).__qualname__ if args else ""
     number = scope.announcements.number(class_)

@@ -12,13 +12,13 @@ from celery.canvas import Signature
 from eventbus.bus import Bus, default_bus
 from eventbus.errors import TransportError
 from eventbus.operations.events import OperationQueued, OperationRef
-from eventbus.operations.state import Mark
+from eventbus.operations.state import TaskTransition
 from eventbus.protocol.cursor import format_cursor
 from eventbus.protocol.ids import event_id
 from eventbus.protocol.topics import check_id, user_channel
 from worker_adapter.context.canvas import Plan, plan
 from worker_adapter.context.headers import Leaf, operation_headers, sayable
-from worker_adapter.context.task_context import Scope, inside
+from worker_adapter.context.task_context import TaskContext, inside
 from worker_adapter.installation import install
 from worker_adapter.lifecycle.task_events import mark
 from worker_adapter.settings import WorkerSettings
@@ -99,12 +99,12 @@ def _cursor(bus: Bus, channel: str) -> str:
 
 def _announce(bus: Bus, operation: OperationRef, label: str, canvas: Plan) -> None:
     bus.emit(*operation, OperationQueued(operation=operation.op, label=label, total=canvas.leaves))
-    bus.mark(operation, Mark("plan", planned=canvas.leaves), label=label)
+    bus.mark(operation, TaskTransition("plan", planned=canvas.leaves), label=label)
     mark(operation, label, "published", _STARTER)
 
 
 def _publish(canvas: Plan, operation: OperationRef, label: str, settings: WorkerSettings) -> Any:
-    published, scope = False, Scope(operation, label, settings)
+    published, scope = False, TaskContext(operation, label, settings)
     try:
         with inside(scope):
             result = canvas.flow.apply_async()

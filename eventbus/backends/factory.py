@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from eventbus.backends.memory.adapters import (
     MemoryBroker,
-    MemoryLetters,
     MemoryOperations,
+    MemoryPendingStore,
     MemoryReader,
     MemorySubscriber,
 )
-from eventbus.backends.pending import Letters
+from eventbus.backends.pending import PendingStore
 from eventbus.backends.ports import Probe, Reader, Subscriber
 from eventbus.backends.redis.operation_store import RedisOperations
-from eventbus.backends.redis.pending_store import RedisLetters
+from eventbus.backends.redis.pending_store import RedisPendingStore
 from eventbus.backends.redis.probe import RedisProbe
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.subscriber import RedisSubscriber
-from eventbus.operations.store import OperationBook
+from eventbus.operations.store import OperationStore
 from eventbus.settings import BusSettings
 
 __all__ = ["connect", "connect_letters", "connect_operations", "connect_probe"]
@@ -31,16 +31,18 @@ def connect(
     return RedisSubscriber(settings), RedisReader(settings, most_waiting=history_calls)
 
 
-def connect_letters(settings: BusSettings, reader: Reader, *, broker: MemoryBroker | None = None) -> Letters | None:
+def connect_letters(
+    settings: BusSettings, reader: Reader, *, broker: MemoryBroker | None = None
+) -> PendingStore | None:
     """What users are owed, through the reader's connections; None for a reader that is none of ours."""
     if broker is not None:
-        return MemoryLetters(broker)
-    return RedisLetters(settings, reader) if isinstance(reader, RedisReader) else None
+        return MemoryPendingStore(broker)
+    return RedisPendingStore(settings, reader) if isinstance(reader, RedisReader) else None
 
 
 def connect_operations(
     settings: BusSettings, reader: Reader, *, broker: MemoryBroker | None = None
-) -> OperationBook | None:
+) -> OperationStore | None:
     """Where operations are written down, through the reader's connections; None for a reader that is none of ours."""
     if broker is not None:
         return MemoryOperations(broker)

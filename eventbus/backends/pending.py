@@ -10,15 +10,15 @@ from eventbus.backends.dead_letters import DeathReason
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.records import Record
 
-__all__ = ["Due", "Letters", "Owed", "Standing", "Sweep", "Totals", "read_standing"]
+__all__ = ["DeliveryStatus", "PendingBatch", "PendingStore", "RedeliveryResult", "Sweep", "Totals", "read_standing"]
 
 
-Standing = Literal["pending", "acked", "dead", "unknown"]
+DeliveryStatus = Literal["pending", "acked", "dead", "unknown"]
 """What has become of an event that a user is owed. ``unknown``: not published (yet), or nobody remembers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Owed:
+class PendingBatch:
     """What a user is owed, in the order in which it is to be handed over.
 
     Attributes:
@@ -32,7 +32,7 @@ class Owed:
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class RedeliveryResult:
     """Answer to "send these again": when each is due next (ms since 1970; 0: it is pending no more); how many died."""
 
     next_ms: Sequence[int]
@@ -74,7 +74,7 @@ class Totals:
     oldest_dead: int
 
 
-def read_standing(*, acked: bool, dead: bytes | None, pending: bool) -> tuple[Standing, str]:
+def read_standing(*, acked: bool, dead: bytes | None, pending: bool) -> tuple[DeliveryStatus, str]:
     """What has become of an event, and why it died if it did."""
     if acked:
         return "acked", ""
@@ -83,10 +83,10 @@ def read_standing(*, acked: bool, dead: bytes | None, pending: bool) -> tuple[St
     return ("pending" if pending else "unknown"), ""
 
 
-class Letters(Protocol):
+class PendingStore(Protocol):
     """Where the lists are kept, from an event loop. Every method raises Unavailable or Refused."""
 
-    async def owed(self, channel: str) -> Owed:
+    async def owed(self, channel: str) -> PendingBatch:
         """What a user is owed. What was owed in another life of the channel is published again by it."""
 
     async def ack(self, channel: str, ids: Sequence[str]) -> int:
@@ -95,7 +95,7 @@ class Letters(Protocol):
     async def ack_upto(self, channel: str, position: Position) -> int:
         """A browser has everything up to there. Returns how many were pending."""
 
-    async def again(self, channel: str, ids: Sequence[str]) -> Due:
+    async def again(self, channel: str, ids: Sequence[str]) -> RedeliveryResult:
         """Send once more what is due; what was sent too often dies."""
 
     async def bury(self, channel: str, id: str, reason: DeathReason, content: bytes) -> bool:

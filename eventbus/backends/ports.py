@@ -10,23 +10,23 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Protocol, runtime_checkable
 
-from eventbus.backends.pending import Standing
+from eventbus.backends.pending import DeliveryStatus
 from eventbus.events.encoder import Emission
-from eventbus.operations.changes import Telling
-from eventbus.operations.state import Counts, Mark
+from eventbus.operations.changes import EventStamp
+from eventbus.operations.state import Counts, TaskTransition
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.history import History, Page
 
 __all__ = [
-    "Advance",
-    "HastyPublisher",
     "Listener",
     "Probe",
     "Published",
     "Publisher",
     "Reader",
+    "RecordTransitions",
     "Request",
     "Subscriber",
+    "TimedPublisher",
     "Write",
 ]
 
@@ -47,16 +47,16 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
-class Advance:
+class RecordTransitions:
     """Marks of one operation, to be counted in this order."""
 
     channel: str
     operation: str
-    marks: Sequence[Mark]
-    telling: Telling
+    marks: Sequence[TaskTransition]
+    telling: EventStamp
 
 
-Request = Write | Advance
+Request = Write | RecordTransitions
 
 
 @dataclass(slots=True)
@@ -93,7 +93,7 @@ class Publisher(Protocol):
     def position(self, channel: str) -> Position:
         """Where the channel stands. Raises Unavailable or Refused."""
 
-    def standing(self, channel: str, id_: str) -> tuple[Standing, str]:
+    def standing(self, channel: str, id_: str) -> tuple[DeliveryStatus, str]:
         """What has become of an event that the user is owed, and why it died if it did. Raises Unavailable, Refused."""
 
     def close(self) -> None:
@@ -101,7 +101,7 @@ class Publisher(Protocol):
 
 
 @runtime_checkable
-class HastyPublisher(Publisher, Protocol):
+class TimedPublisher(Publisher, Protocol):
     """One that can be used by somebody whose time is short."""
 
     def publish_within(self, requests: Sequence[Request], seconds: float) -> list[Published | Exception]:

@@ -17,7 +17,7 @@ import typer
 from pydantic import ValidationError
 
 from eventbus.backends.dead_letters import DeadLetter
-from eventbus.backends.redis.dead_letter_client import Chosen, DeadLetters
+from eventbus.backends.redis.dead_letter_client import DeadLetterFilter, DeadLetters
 from eventbus.errors import EventBusError, NoDeadLetter, RateLimited, TransportError
 
 __all__ = ["cli"]
@@ -168,8 +168,8 @@ def _chosen(
     type_: str | None,
     older: str | None,
     younger: str | None,
-) -> Chosen:
-    return Chosen(
+) -> DeadLetterFilter:
+    return DeadLetterFilter(
         ids=frozenset(ids) if ids else None,
         channel=user,
         reason=reason,
@@ -179,7 +179,7 @@ def _chosen(
     )
 
 
-def _narrowed(chosen: Chosen, *, everything: bool) -> Chosen:
+def _narrowed(chosen: DeadLetterFilter, *, everything: bool) -> DeadLetterFilter:
     if chosen.everything and not everything:
         _fail("name ids or at least one option, or say --all", 2)
     return chosen

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from eventbus.errors import NoPromise
+from eventbus.errors import NotAcknowledgeable
 
-__all__ = ["Fate", "Receipt"]
+__all__ = ["Receipt", "ReceiptStatus"]
 
 
-Fate = Literal["waiting", "published", "duplicate", "merged", "spooled", "dropped"]
+ReceiptStatus = Literal["waiting", "published", "duplicate", "merged", "spooled", "dropped"]
 
 
 class Watching(Protocol):
@@ -36,7 +36,7 @@ class Receipt:
 
     def __init__(self, id_: str) -> None:
         self.id = id_
-        self.fate: Fate = "waiting"
+        self.fate: ReceiptStatus = "waiting"
         self.offset: int | None = None
         self.reason: str | None = None
         self.retry_after: float | None = None
@@ -46,8 +46,8 @@ class Receipt:
         """Whether a browser of the user has acknowledged it within ``timeout`` seconds.
 
         Raises:
-            NoPromise: its class has not ``deliver="ack"``.
-            GivenUp: it is among the dead letters.
+            NotAcknowledgeable: its class has not ``deliver="ack"``.
+            DeliveryFailed: it is among the dead letters.
         """
         return await self._watched().until(timeout)
 
@@ -57,7 +57,7 @@ class Receipt:
 
     def _watched(self) -> Watching:
         if self.watch is None:
-            raise NoPromise(self.id)
+            raise NotAcknowledgeable(self.id)
         return self.watch
 
     def __repr__(self) -> str:

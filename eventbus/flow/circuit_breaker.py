@@ -6,10 +6,10 @@ takes its time to fail once): then nobody waits for Redis. The one who tries aga
 
 from __future__ import annotations
 
-__all__ = ["Breaker"]
+__all__ = ["CircuitBreaker"]
 
 
-class Breaker:
+class CircuitBreaker:
     """Seconds throughout.
 
     Attributes:

@@ -15,7 +15,7 @@ from typing import Final, Generic, Literal, Protocol, TypeVar
 
 from eventbus.protocol.policy import Keep
 
-__all__ = ["DropReason", "Dropped", "Outbox", "Waiting"]
+__all__ = ["ConflatingPriorityQueue", "DropReason", "Dropped", "Waiting"]
 
 DropReason = Literal["merged", "expired", "shed", "full"]
 
@@ -93,7 +93,7 @@ class _TopicQueue(Generic[T]):
         return removed
 
 
-class Outbox(Generic[T]):
+class ConflatingPriorityQueue(Generic[T]):
     """Bounded in items and bytes.
 
     A ``log`` item is never shed and never merged; when there is no room for one, ``push`` gives it back as ``full``

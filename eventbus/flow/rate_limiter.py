@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 from eventbus.protocol.policy import Keep
 
-__all__ = ["Throttle", "Throttled"]
+__all__ = ["ChannelRateLimiter", "Throttled"]
 
 _CHANNELS = 10_000
 
@@ -41,7 +41,7 @@ class _Channel(Generic[T]):
         self.held: OrderedDict[str, T] = OrderedDict()
 
 
-class Throttle(Generic[T]):
+class ChannelRateLimiter(Generic[T]):
     """``rate`` is events per second and channel, and as many at once; 0: no limit."""
 
     def __init__(self, rate: float) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from eventbus.bus import default_bus
-from eventbus.deferred import Deferred, defer
+from eventbus.deferred import DeferredEvent, defer
 from eventbus.errors import TooManyDeferred
 from eventbus.events.event import Event
 from eventbus.events.receipt import Receipt
@@ -27,7 +27,7 @@ _PLACE: Final = "eventbus_on_commit"  # in session.info
 _REASON: Final = "rolled_back"
 
 # What waits in a session, each with the innermost transaction that it depends on.
-_Waiting = list[tuple[SessionTransaction, Deferred]]
+_Waiting = list[tuple[SessionTransaction, DeferredEvent]]
 
 
 @overload

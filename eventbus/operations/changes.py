@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from eventbus.protocol.ids import event_id
 
-__all__ = ["Telling", "telling"]
+__all__ = ["EventStamp", "telling"]
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
+class EventStamp:
     """What the events need with which an operation's changes are told; all else is known where the count is made.
 
     Attributes:
@@ -25,6 +25,6 @@ class Telling:
     label: str
 
 
-def telling(label: str) -> Telling:
+def telling(label: str) -> EventStamp:
     """What an operation's changes are told with, as of now."""
-    return Telling(event_id(), time.time_ns() // 1000, label)
+    return EventStamp(event_id(), time.time_ns() // 1000, label)

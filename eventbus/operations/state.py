@@ -23,17 +23,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-__all__ = ["ENDED", "Counts", "Mark", "MarkKind", "OperationState", "Tally", "Told"]
+__all__ = [
+    "ENDED",
+    "Counts",
+    "OperationEvent",
+    "OperationState",
+    "OperationStateMachine",
+    "TaskTransition",
+    "TransitionKind",
+]
 
-MarkKind = Literal["plan", "published", "started", "released", "done", "joined", "ignored", "failed", "revoked"]
+TransitionKind = Literal["plan", "published", "started", "released", "done", "joined", "ignored", "failed", "revoked"]
 OperationState = Literal["queued", "running", "lost", "cancelling", "succeeded", "failed", "cancelled"]
-Told = Literal["started", "progress", "lost", "resumed", "cancelling", "succeeded", "failed", "cancelled"]
+OperationEvent = Literal["started", "progress", "lost", "resumed", "cancelling", "succeeded", "failed", "cancelled"]
 
 ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
 """States that nothing leads out of."""
 
 # What is told when a state is entered; of ``running`` only after ``lost``.
-_WORD_OF: Final[Mapping[OperationState, tuple[Told]]] = {
+_WORD_OF: Final[Mapping[OperationState, tuple[OperationEvent]]] = {
     "lost": ("lost",),
     "cancelling": ("cancelling",),
     "succeeded": ("succeeded",),
@@ -48,7 +56,7 @@ _GONE: Final = '"error":"WorkerLost: the worker that ran this task is gone"'
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class TaskTransition:
     """Something that happened to a leaf.
 
     Attributes:
@@ -66,7 +74,7 @@ class Mark:
             ``failed``: those of a ``task.failed`` that is told with the mark, unless the leaf had ended.
     """
 
-    kind: MarkKind
+    kind: TransitionKind
     leaf: str = ""
     planned: int = 0
     hidden: bool = False
@@ -86,7 +94,7 @@ class Counts:
 
 
 @dataclass(slots=True)
-class Tally:
+class OperationStateMachine:
     """State of one operation, fed with marks. Times are milliseconds since 1970, 0 for never.
 
     Attributes:
@@ -125,7 +133,7 @@ class Tally:
         """The numbers a page sees."""
         return Counts(self.state, self.done, self.failed, max(self.planned + self.dynamic, self.done + self.failed))
 
-    def advance(self, marks: Sequence[Mark], now: int = 0) -> list[tuple[Told, Counts]]:
+    def advance(self, marks: Sequence[TaskTransition], now: int = 0) -> list[tuple[OperationEvent, Counts]]:
         """Take marks in; return what is to be told, in order, each with the numbers of its moment."""
         if self.state in ENDED:
             return []
@@ -135,7 +143,7 @@ class Tally:
         begun = any(mark.kind in _RUNNING and not mark.hidden for mark in marks)
         return self._settle(before, now, begun=begun)
 
-    def cancel(self, now: int) -> list[tuple[Told, Counts]]:
+    def cancel(self, now: int) -> list[tuple[OperationEvent, Counts]]:
         """Somebody wants it stopped."""
         if self.state in ENDED:
             return []
@@ -143,7 +151,7 @@ class Tally:
         self.cancelled = self.cancelled or now
         return self._settle(before, now)
 
-    def lapse(self, now: int, patience: int) -> list[tuple[Told, Counts]]:
+    def lapse(self, now: int, patience: int) -> list[tuple[OperationEvent, Counts]]:
         """Look at the leases. A lost leaf that has not come again within ``patience`` milliseconds has failed."""
         if self.state in ENDED:
             return []
@@ -158,7 +166,7 @@ class Tally:
                 self.leases[leaf] = now + patience
             else:
                 about = self.about.get(leaf, "")
-                self._end(Mark("failed", leaf, about=about and f"{about},{_GONE}"))
+                self._end(TaskTransition("failed", leaf, about=about and f"{about},{_GONE}"))
         return self._settle(before, now, missing=missing)
 
     @property
@@ -168,7 +176,7 @@ class Tally:
 
     # --- what a mark does ------------------------------------------------------------------------------------
 
-    def _take(self, mark: Mark, now: int) -> None:
+    def _take(self, mark: TaskTransition, now: int) -> None:
         match mark.kind:
             case "plan":
                 self.planned = mark.planned
@@ -182,7 +190,7 @@ class Tally:
             case _:
                 self._end(mark)
 
-    def _publish(self, mark: Mark) -> None:
+    def _publish(self, mark: TaskTransition) -> None:
         known = self.leaves.get(mark.leaf)
         if known == "e":
             self.leaves[mark.leaf] = "b"
@@ -194,7 +202,7 @@ class Tally:
             self.opened = True
             self._count_dynamic(mark)
 
-    def _start(self, mark: Mark, now: int) -> None:
+    def _start(self, mark: TaskTransition, now: int) -> None:
         known = self.leaves[mark.leaf]
         if known == "b":
             return
@@ -218,7 +226,7 @@ class Tally:
         self.leases.pop(leaf, None)
         self.about.pop(leaf, None)
 
-    def _end(self, mark: Mark) -> None:
+    def _end(self, mark: TaskTransition) -> None:
         known = self.leaves.get(mark.leaf)
         if known in ("e", "b"):
             return
@@ -243,7 +251,7 @@ class Tally:
             # What a person has cancelled has not failed; what expired, or was revoked for another reason, has.
             self.failed += 1
 
-    def _count_dynamic(self, mark: Mark) -> None:
+    def _count_dynamic(self, mark: TaskTransition) -> None:
         if not mark.planned and not mark.hidden:
             self.dynamic += 1
 
@@ -251,8 +259,8 @@ class Tally:
 
     def _settle(
         self, before: Counts, now: int, *, begun: bool = False, missing: bool = False
-    ) -> list[tuple[Told, Counts]]:
-        told: list[tuple[Told, Counts]] = []
+    ) -> list[tuple[OperationEvent, Counts]]:
+        told: list[tuple[OperationEvent, Counts]] = []
         self.queued = self.queued or now
         self.heard = now
         if self.state == "queued" and begun:

@@ -9,7 +9,7 @@ from typing import Protocol, cast
 
 from eventbus.operations.state import ENDED, OperationState
 
-__all__ = ["OperationBook", "OperationInfo", "RunningTask", "read_info"]
+__all__ = ["OperationInfo", "OperationStore", "RunningTask", "read_info"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def _running(value: str) -> RunningTask | None:
     return RunningTask(facts["task"], facts["name"], facts["retries"], lost=letter == "l")
 
 
-class OperationBook(Protocol):
+class OperationStore(Protocol):
     """Where operations are written down, from an event loop. Every method raises Unavailable or Refused."""
 
     async def of(self, user: str, limit: int, states: Sequence[OperationState] = ()) -> Sequence[OperationInfo]:

@@ -9,20 +9,20 @@ from itertools import islice
 from typing import Final
 
 from eventbus.backends.ports import Published
-from eventbus.flow.priority_queue import Dropped, Outbox
-from eventbus.flow.rate_limiter import Throttle
+from eventbus.flow.priority_queue import ConflatingPriorityQueue, Dropped
+from eventbus.flow.rate_limiter import ChannelRateLimiter
 from eventbus.outbox.entries import Entry
 from eventbus.outbox.spool import Spool
-from eventbus.outbox.tracker import Settlement
+from eventbus.outbox.tracker import DeliveryTracker
 from eventbus.settings import BusSettings
 
-__all__ = ["Stock"]
+__all__ = ["SendBuffer"]
 
 # A part of memory that is moved to the disk at once: the lock is held meanwhile, some 5 us for each entry.
 _PARTS: Final = 8
 
 
-class Stock:
+class SendBuffer:
     """Of one outbox' thread. Whoever calls holds its lock.
 
     Attributes:
@@ -34,9 +34,11 @@ class Stock:
     def __init__(self, settings: BusSettings, dropped: Counter[str]) -> None:
         self._settings = settings
         self._dropped = dropped
-        self._outbox: Outbox[Entry] = Outbox(settings.outbox_events, settings.outbox_bytes, settings.turn_events)
-        self.throttle: Throttle[Entry] = Throttle(settings.channel_rate)
-        self.settlement = Settlement(dropped, self.on_disk)
+        self._outbox: ConflatingPriorityQueue[Entry] = ConflatingPriorityQueue(
+            settings.outbox_events, settings.outbox_bytes, settings.turn_events
+        )
+        self.throttle: ChannelRateLimiter[Entry] = ChannelRateLimiter(settings.channel_rate)
+        self.settlement = DeliveryTracker(dropped, self.on_disk)
         self.spool = Spool(settings) if settings.spool else None
         self.flying: list[Entry] | None = []
         self._scanned = -settings.spool_scan

@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 
 from eventbus.backends.ports import Publisher
-from eventbus.errors import GivenUp, Unavailable
+from eventbus.errors import DeliveryFailed, Unavailable
 
-__all__ = ["Awaiting"]
+__all__ = ["DeliveryConfirmation"]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
 
 
-class Awaiting:
+class DeliveryConfirmation:
     """For one event that its user has to acknowledge. ``connect`` makes a publisher for it."""
 
     def __init__(self, connect: Callable[[], Publisher], channel: str, id_: str) -> None:
@@ -27,7 +27,7 @@ class Awaiting:
         self._id = id_
 
     def wait(self, timeout: float) -> bool:
-        """Whether it was acknowledged within ``timeout`` seconds. Raises GivenUp."""
+        """Whether it was acknowledged within ``timeout`` seconds. Raises DeliveryFailed."""
         publisher = self._connect()
         try:
             for pause in _pauses(timeout):
@@ -56,7 +56,7 @@ class Awaiting:
         except Unavailable:
             return False  # nothing is known; it may be when Redis is back
         if standing == "dead":
-            raise GivenUp(self._id, self._channel, reason)
+            raise DeliveryFailed(self._id, self._channel, reason)
         return standing == "acked"
 
 

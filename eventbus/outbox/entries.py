@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from eventbus.backends.ports import Advance, Request, Write
+from eventbus.backends.ports import RecordTransitions, Request, Write
 from eventbus.events.encoder import Emission
-from eventbus.operations.changes import Telling
-from eventbus.operations.state import Mark
+from eventbus.operations.changes import EventStamp
+from eventbus.operations.state import TaskTransition
 from eventbus.protocol.policy import Keep
 
-__all__ = ["Entry", "MarkEntry", "group"]
+__all__ = ["Entry", "TransitionEntry", "group"]
 
 
 @dataclass(slots=True, eq=False)
-class MarkEntry:
+class TransitionEntry:
     """A mark on its way to Redis: it keeps its place among the events of its operation.
 
     ``words`` makes what is told of it; called in the outbox's thread, once for neighbouring marks.
@@ -24,8 +24,8 @@ class MarkEntry:
     channel: str
     topic: str
     operation: str
-    mark: Mark
-    words: Callable[[], Telling]
+    mark: TaskTransition
+    words: Callable[[], EventStamp]
     lane: int = 1
     keep: Keep = "log"
     key: str | None = None
@@ -33,7 +33,7 @@ class MarkEntry:
     size: int = 400
 
 
-Entry = Emission | MarkEntry
+Entry = Emission | TransitionEntry
 
 # Entries of one request: while Redis carries it out, about a millisecond for so many, nobody else is served.
 _AT_ONCE = 256
@@ -53,14 +53,14 @@ def group(batch: Sequence[Entry]) -> tuple[list[Request], list[list[Entry]]]:
 
 def _alike(one: Entry, other: Entry) -> bool:
     """Whether two neighbours fit into one request."""
-    if isinstance(one, MarkEntry) and isinstance(other, MarkEntry):
+    if isinstance(one, TransitionEntry) and isinstance(other, TransitionEntry):
         return one.operation == other.operation
     return isinstance(one, Emission) and isinstance(other, Emission)
 
 
 def _request(run: Sequence[Entry]) -> Request:
     last = run[-1]
-    if isinstance(last, MarkEntry):
-        marks = [entry.mark for entry in run if isinstance(entry, MarkEntry)]
-        return Advance(last.channel, last.operation, marks, last.words())
+    if isinstance(last, TransitionEntry):
+        marks = [entry.mark for entry in run if isinstance(entry, TransitionEntry)]
+        return RecordTransitions(last.channel, last.operation, marks, last.words())
     return Write(last.channel, [entry for entry in run if isinstance(entry, Emission)])

@@ -24,12 +24,12 @@ from typing import Final
 from eventbus.backends.ports import Publisher
 from eventbus.errors import Unavailable
 from eventbus.events.encoder import Emission
-from eventbus.outbox.buffer import Stock
-from eventbus.outbox.entries import Entry, MarkEntry
-from eventbus.outbox.sender import Carrier, Load
+from eventbus.outbox.buffer import SendBuffer
+from eventbus.outbox.entries import Entry, TransitionEntry
+from eventbus.outbox.sender import InFlightBatch, Sender
 from eventbus.settings import BusSettings
 
-__all__ = ["Flusher", "MarkEntry"]
+__all__ = ["Outbox", "TransitionEntry"]
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ _URGENCY_LASTS = 5.0
 _FEW: Final = 64
 
 
-class Flusher:
+class Outbox:
     """An outbox, a lock and a thread; behind them, for when Redis is away, a spool.
 
     Attributes:
@@ -61,12 +61,12 @@ class Flusher:
         """Start empty: in a new process nothing of the parent's may be used, least of all its locks and its socket."""
         settings = self._settings
         self._lock = threading.Condition(threading.RLock())
-        self._stock = Stock(settings, self.dropped)
-        self._carrier = Carrier(settings, self._connect, self._lock, self._stock)
+        self._stock = SendBuffer(settings, self.dropped)
+        self._carrier = Sender(settings, self._connect, self._lock, self._stock)
         self._thread: threading.Thread | None = None
         # Who is on the way to Redis: nobody else may be, for the order's sake.
         self._carried_by: object | None = None
-        self._left: Load | None = None  # what somebody who flushed could not settle
+        self._left: InFlightBatch | None = None  # what somebody who flushed could not settle
         self._idle = False
         self._hurry = False
         self._hurried = -_URGENCY_LASTS
@@ -257,7 +257,7 @@ class Flusher:
             and 0 < len(self._stock) <= _FEW
         )
 
-    def _take(self, carrier: object) -> Load | None:
+    def _take(self, carrier: object) -> InFlightBatch | None:
         """Take what is to be sent next, if there is anything: from now on nobody else may. With the lock held."""
         now = time.monotonic()
         # Long batches are cheap, and an urgent event waits for the one on its way: where some were, they are short.
@@ -271,14 +271,14 @@ class Flusher:
             self._carried_by = None
             return None
         self._sent = now
-        return Load.of(batch, spooled)
+        return InFlightBatch.of(batch, spooled)
 
-    def _leave(self, load: Load | None) -> None:
+    def _leave(self, load: InFlightBatch | None) -> None:
         """Leave to the thread what is not settled, whatever has come in between, be it a signal's."""
         with self._lock:
             flying = self._stock.flying
             if load is None and flying:
-                load = Load.of(flying)
+                load = InFlightBatch.of(flying)
             if load is not None and load.requests and flying is not None:
                 self._left = load
             else:
@@ -304,25 +304,25 @@ class Flusher:
                 self._carry(load)
         self._carrier.close()
 
-    def _gather(self) -> Load | None:
+    def _gather(self) -> InFlightBatch | None:
         """Wait for something to send; linger for company unless it is urgent. None: end. Called with the lock held."""
         while self._carried_by or not (self._left or self._stock.ready):
             if self._carrier.closing and not self._carried_by:
                 return None
             self._rest()
             if self._stock.scan_due:
-                return Load([], [])
+                return InFlightBatch([], [])
         self._stock.release_due()
         while (linger := self._lingers()) > 0 and len(self._stock):
             # Company is waited for only where there was some just now: a lone event goes at once, a stream in batches.
             self._lock.wait_for(self._is_time, linger)
         if self._carried_by:
-            return Load([], [])
+            return InFlightBatch([], [])
         left, self._left = self._left, None
         if left is not None:
             self._carried_by = self
             return left
-        return self._take(self) or Load([], [])
+        return self._take(self) or InFlightBatch([], [])
 
     def _rest(self) -> None:
         """Sleep until something comes. Just after a batch it does so for the time of a linger without being woken."""
@@ -344,7 +344,7 @@ class Flusher:
             return True
         return len(self._stock) >= self._settings.batch_events
 
-    def _carry(self, load: Load) -> None:
+    def _carry(self, load: InFlightBatch) -> None:
         self._carrier.carry(load)
         with self._lock:
             self._carried_by = None
@@ -361,7 +361,7 @@ class Flusher:
                 log.exception("a tap of the outbox failed")
 
 
-_flushers: weakref.WeakSet[Flusher] = weakref.WeakSet()
+_flushers: weakref.WeakSet[Outbox] = weakref.WeakSet()
 
 
 def _after_fork() -> None:

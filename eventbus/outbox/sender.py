@@ -11,20 +11,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from eventbus.backends.ports import HastyPublisher, Published, Publisher, Request
+from eventbus.backends.ports import Published, Publisher, Request, TimedPublisher
 from eventbus.errors import EventBusError, Unavailable
-from eventbus.flow.circuit_breaker import Breaker
-from eventbus.outbox.buffer import Stock
+from eventbus.flow.circuit_breaker import CircuitBreaker
+from eventbus.outbox.buffer import SendBuffer
 from eventbus.outbox.entries import Entry, group
 from eventbus.settings import BusSettings
 
-__all__ = ["Carrier", "Load"]
+__all__ = ["InFlightBatch", "Sender"]
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Load:
+class InFlightBatch:
     """What has been taken to be sent. ``spooled``: how many of it stand in the spool."""
 
     requests: list[Request]
@@ -32,12 +32,12 @@ class Load:
     spooled: int = 0
 
     @classmethod
-    def of(cls, batch: Sequence[Entry], spooled: int = 0) -> Load:
+    def of(cls, batch: Sequence[Entry], spooled: int = 0) -> InFlightBatch:
         """Entries, in order."""
         return cls(*group(batch), spooled)
 
 
-class Carrier:
+class Sender:
     """A connection, and a breaker that says whether it is of use. Used by one thread at a time.
 
     Attributes:
@@ -46,24 +46,24 @@ class Carrier:
     """
 
     def __init__(
-        self, settings: BusSettings, connect: Callable[[], Publisher], lock: threading.Condition, stock: Stock
+        self, settings: BusSettings, connect: Callable[[], Publisher], lock: threading.Condition, stock: SendBuffer
     ) -> None:
         """``lock`` is what the stock is used under; a pause ends when it is told of ``closing``, or of a spill."""
         self._connect = connect
         self._lock = lock
         self._stock = stock
-        self.breaker = Breaker(
+        self.breaker = CircuitBreaker(
             settings.breaker_failures, settings.breaker_after, settings.retry_min, settings.retry_max
         )
         self.closing = False
         self._publisher: Publisher | None = None
-        self._hasty: HastyPublisher | None = None
+        self._hasty: TimedPublisher | None = None
 
     @property
     def quick(self) -> bool:
         return self._hasty is not None and not self.breaker.failures
 
-    def try_once(self, load: Load, seconds: float) -> None:
+    def try_once(self, load: InFlightBatch, seconds: float) -> None:
         """Send it within ``seconds``. What is not settled stays in the load."""
         assert self._hasty is not None
         try:
@@ -75,14 +75,14 @@ class Carrier:
             return
         self._settle(load, answers)
 
-    def carry(self, load: Load) -> None:
+    def carry(self, load: InFlightBatch) -> None:
         """Send it until it is settled. While Redis is away it is kept, in order, ahead of all that comes after."""
         while load.requests:
             began = time.monotonic()
             try:
                 if self._publisher is None:
                     self._publisher = self._connect()
-                    self._hasty = self._publisher if isinstance(self._publisher, HastyPublisher) else None
+                    self._hasty = self._publisher if isinstance(self._publisher, TimedPublisher) else None
                 answers = self._publisher.publish(load.requests)
             except Unavailable as error:
                 self._pause(began, error)
@@ -118,7 +118,7 @@ class Carrier:
                 answers.append(its)
         return answers
 
-    def _settle(self, load: Load, answers: Sequence[Published | Exception]) -> Unavailable | None:
+    def _settle(self, load: InFlightBatch, answers: Sequence[Published | Exception]) -> Unavailable | None:
         """Settle what was answered; what is to be tried again stays, and the first reason for it is returned."""
         again = [i for i, answer in enumerate(answers) if isinstance(answer, Unavailable)]
         rest = [i for i in range(len(answers)) if i not in set(again)] if again else range(len(answers))

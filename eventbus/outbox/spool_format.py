@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from eventbus.events.encoder import Emission
 from eventbus.events.receipt import Receipt
-from eventbus.operations.changes import Telling
-from eventbus.operations.state import Mark
-from eventbus.outbox.entries import Entry, MarkEntry
+from eventbus.operations.changes import EventStamp
+from eventbus.operations.state import TaskTransition
+from eventbus.outbox.entries import Entry, TransitionEntry
 
 __all__ = ["HEAD", "Damaged", "frame", "frame_length", "unframe"]
 
@@ -65,8 +65,10 @@ def unframe(data: bytes) -> Entry:
         facts = json.loads(line)
         if "event" in facts:
             return _emission(facts["event"], tails[0])
-        told = Telling(**facts["told"])
-        return MarkEntry(facts["channel"], facts["topic"], facts["operation"], Mark(**facts["mark"]), lambda: told)
+        told = EventStamp(**facts["told"])
+        return TransitionEntry(
+            facts["channel"], facts["topic"], facts["operation"], TaskTransition(**facts["mark"]), lambda: told
+        )
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise Damaged(f"a frame cannot be read: {error}") from None
 

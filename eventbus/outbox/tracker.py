@@ -13,7 +13,7 @@ from eventbus.events.encoder import Emission
 from eventbus.flow.priority_queue import Dropped
 from eventbus.outbox.entries import Entry
 
-__all__ = ["Settlement"]
+__all__ = ["DeliveryTracker"]
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ _BY_RULE = frozenset({"merged", "not_succeeded", "rolled_back"})
 _LOG_EVERY = 10.0  # seconds between two log lines about the same kind of loss
 
 
-class Settlement:
+class DeliveryTracker:
     """Of one outbox.
 
     Attributes:

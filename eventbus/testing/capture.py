@@ -14,11 +14,11 @@ from eventbus.bus import Bus, default_bus, standing_in
 from eventbus.events.encoder import Emission, EmissionBuilder
 from eventbus.events.event import Event
 from eventbus.outbox.entries import Entry, group
-from eventbus.outbox.outbox import Flusher
-from eventbus.outbox.tracker import Settlement
+from eventbus.outbox.outbox import Outbox
+from eventbus.outbox.tracker import DeliveryTracker
 from eventbus.protocol.records import parse_publication
 from eventbus.settings import BusSettings
-from eventbus.testing.captured_event import Emitted, emitted_of
+from eventbus.testing.captured_event import CapturedEvent, emitted_of
 from eventbus.testing.captured_events import Events
 
 __all__ = ["capture"]
@@ -73,9 +73,9 @@ class _Ledger(MemorySubscriber):
         self._publisher = MemoryPublisher(broker)
         self._lock = threading.Lock()
         self._entry: Entry | None = None
-        self.emitted: list[Emitted[Event]] = []
+        self.emitted: list[CapturedEvent[Event]] = []
 
-    def carry_out(self, entry: Entry, settlement: Settlement) -> None:
+    def carry_out(self, entry: Entry, settlement: DeliveryTracker) -> None:
         """Publish an entry, write down what comes of it, and note its fate."""
         with self._lock:
             self._entry = entry
@@ -90,13 +90,13 @@ class _Ledger(MemorySubscriber):
         self.emitted += [emitted_of(json.loads(record.event), known) for record in parse_publication(payload).records]
 
 
-class _Immediate(Flusher):
+class _Immediate(Outbox):
     """An outbox that holds nothing: what is put is carried out at once, in the caller's thread."""
 
     def __init__(self, settings: BusSettings, ledger: _Ledger) -> None:
         super().__init__(settings, lambda: MemoryPublisher(MemoryBroker(settings)))
         self._ledger = ledger
-        self._fates = Settlement(Counter(), lambda: False)
+        self._fates = DeliveryTracker(Counter(), lambda: False)
 
     @property
     def flushed(self) -> int:
@@ -107,5 +107,5 @@ class _Immediate(Flusher):
         """There is no thread to start."""
 
     def put(self, entry: Entry) -> None:
-        """See ``Flusher``."""
+        """See ``Outbox``."""
         self._ledger.carry_out(entry, self._fates)

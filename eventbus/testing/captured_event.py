@@ -13,7 +13,7 @@ from eventbus.events.event import Event
 from eventbus.events.registry import registry
 from eventbus.protocol.topics import SYSTEM
 
-__all__ = ["Emitted", "UnknownEvent", "emitted_of", "read_event"]
+__all__ = ["CapturedEvent", "UnknownEvent", "emitted_of", "read_event"]
 
 E_co = TypeVar("E_co", bound=Event, covariant=True)
 
@@ -26,7 +26,7 @@ class UnknownEvent(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Emitted(Generic[E_co]):
+class CapturedEvent(Generic[E_co]):
     """Attributes:
     event: the payload, as it was when it was emitted.
     id, type, topic: as on the wire.
@@ -68,10 +68,10 @@ class Emitted(Generic[E_co]):
         return parts[1] if parts[0] == kind else None
 
 
-def emitted_of(frame: Mapping[str, Any], payload: Event | None = None) -> Emitted[Event]:
+def emitted_of(frame: Mapping[str, Any], payload: Event | None = None) -> CapturedEvent[Event]:
     """What a frame of the wire says; with the payload where that is known better than from there."""
     event = payload if payload is not None else read_event(frame["type"], frame["data"])
-    return Emitted(event, frame["id"], frame["type"], frame["topic"], frame.get("offset"), frame["data"])
+    return CapturedEvent(event, frame["id"], frame["type"], frame["topic"], frame.get("offset"), frame["data"])
 
 
 def read_event(type_: str, data: object) -> Event:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, overload
 
 from eventbus.events.event import Event
-from eventbus.testing.captured_event import Emitted
+from eventbus.testing.captured_event import CapturedEvent
 from eventbus.testing.failure_messages import listed, nearest, wanted
 from eventbus.testing.matching import Like, Pattern, pattern_of
 from eventbus.testing.targets import Address
@@ -16,7 +16,7 @@ __all__ = ["Events"]
 E = TypeVar("E", bound=Event)
 
 
-class Events(Sequence[Emitted[Event]]):
+class Events(Sequence[CapturedEvent[Event]]):
     """In the order in which they went out. It grows while the block runs.
 
     The classes of the assertions are positional and members are named, so that an event may have members of any name.
@@ -25,7 +25,7 @@ class Events(Sequence[Emitted[Event]]):
 
     def __init__(
         self,
-        all_: Sequence[Emitted[Event]],
+        all_: Sequence[CapturedEvent[Event]],
         address: Address | None = None,
         acked: Callable[[str, str], object] | None = None,
     ) -> None:
@@ -105,23 +105,23 @@ class Events(Sequence[Emitted[Event]]):
                 return
         raise LookupError("the event to acknowledge is not one of those captured; take it from one() or of()")
 
-    def __iter__(self) -> Iterator[Emitted[Event]]:
+    def __iter__(self) -> Iterator[CapturedEvent[Event]]:
         return iter(self._mine())
 
     def __len__(self) -> int:
         return len(self._mine())
 
     @overload
-    def __getitem__(self, index: int) -> Emitted[Event]: ...
+    def __getitem__(self, index: int) -> CapturedEvent[Event]: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Emitted[Event]]: ...
-    def __getitem__(self, index: int | slice) -> Emitted[Event] | list[Emitted[Event]]:
+    def __getitem__(self, index: slice) -> list[CapturedEvent[Event]]: ...
+    def __getitem__(self, index: int | slice) -> CapturedEvent[Event] | list[CapturedEvent[Event]]:
         return self._mine()[index]
 
     def __repr__(self) -> str:
         return f"<{listed(self._mine())}>"
 
-    def _mine(self) -> list[Emitted[Event]]:
+    def _mine(self) -> list[CapturedEvent[Event]]:
         # A copy of the whole first: another thread may be emitting.
         return [emitted for emitted in list(self._all) if self._address.covers(emitted)]
 

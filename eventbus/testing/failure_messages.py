@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from eventbus.events.event import Event
-from eventbus.testing.captured_event import Emitted, UnknownEvent
+from eventbus.testing.captured_event import CapturedEvent, UnknownEvent
 from eventbus.testing.matching import Like
 from eventbus.testing.targets import Address
 
@@ -22,7 +22,7 @@ def wanted(like: Like[Any], address: Address) -> str:
     return f"{like.cls.__name__}({_members(like.members)})" + (f" to {where}" if where else "")
 
 
-def described(emitted: Emitted[Event]) -> str:
+def described(emitted: CapturedEvent[Event]) -> str:
     """One event: ``DocumentIndexed(document='a.pdf', words=3) to user:ann:operation:9``."""
     event = emitted.event
     if isinstance(event, UnknownEvent):
@@ -30,7 +30,7 @@ def described(emitted: Emitted[Event]) -> str:
     return f"{type(event).__name__}({_members(_values(event))}) to {emitted.topic}"
 
 
-def nearest(like: Like[Any], address: Address, all_: Sequence[Emitted[Event]]) -> str:
+def nearest(like: Like[Any], address: Address, all_: Sequence[CapturedEvent[Event]]) -> str:
     """The event of the class that differs least, and how; or that there is none of the class."""
     numbered = [(number, emitted) for number, emitted in enumerate(all_, 1) if isinstance(emitted.event, like.cls)]
     if not numbered:
@@ -44,7 +44,7 @@ def nearest(like: Like[Any], address: Address, all_: Sequence[Emitted[Event]]) -
     return "\n".join(lines)
 
 
-def listed(all_: Sequence[Emitted[Event]]) -> str:
+def listed(all_: Sequence[CapturedEvent[Event]]) -> str:
     """All there was, numbered; of very many the last ones."""
     if not all_:
         return "no event came at all"
@@ -54,7 +54,7 @@ def listed(all_: Sequence[Emitted[Event]]) -> str:
     return "\n".join([f"what came, {len(all_)}:", *left_out, *lines])
 
 
-def _distance(like: Like[Any], address: Address, emitted: Emitted[Event]) -> tuple[int, bool]:
+def _distance(like: Like[Any], address: Address, emitted: CapturedEvent[Event]) -> tuple[int, bool]:
     """Fewest members first; among equals, what went to the right place."""
     return len(like.differs(emitted.event)), not address.covers(emitted)
 

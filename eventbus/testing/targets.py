@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from eventbus.events.event import Event
 from eventbus.protocol.topics import check_pattern, matches
-from eventbus.testing.captured_event import Emitted
+from eventbus.testing.captured_event import CapturedEvent
 
 __all__ = ["Address"]
 
@@ -24,7 +24,7 @@ class Address:
         if self.topic is not None:
             check_pattern(self.topic)
 
-    def covers(self, emitted: Emitted[Event]) -> bool:
+    def covers(self, emitted: CapturedEvent[Event]) -> bool:
         """Whether an event went there."""
         return (
             self.user in (None, emitted.user)

@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 
 from eventbus import Bus, BusSettings
-from eventbus.backends.redis.dead_letter_client import Chosen, DeadLetters
+from eventbus.backends.redis.dead_letter_client import DeadLetterFilter, DeadLetters
 from tests.chaos.people import Emitter, Watcher
 from tests.conftest import RedisServer
 from tests.webui_adapter.events import Alarm, Blip, Crumb, Note, Promise
@@ -87,7 +87,7 @@ async def test_17_a_poison_event(redis: RedisServer, report: Report, tmp_path: P
                 await tab.until(lambda page: len(page.unacked) == 4, "the event and three more times")
             await eventually(dead.find, "the dead letter")
             assert [letter.id for letter in dead.find()] == [receipt.id]
-            chosen = Chosen(ids=frozenset({receipt.id}))
+            chosen = DeadLetterFilter(ids=frozenset({receipt.id}))
             assert [dead.requeue(chosen, by="test").requeued for _ in range(3)] == [1, 0, 0]
             await first.until(lambda page: len(page.unacked) == 5, "the requeued one, once")
             assert (await first.ask(do="ack", ids=[receipt.id]))["data"]["acked"] == 1

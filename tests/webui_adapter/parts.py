@@ -17,7 +17,7 @@ from webui_adapter.access.tokens import Principal
 from webui_adapter.channels.channel import Channel
 from webui_adapter.channels.hub import Hub
 from webui_adapter.protocol.commands import Subscribe
-from webui_adapter.session.output import Framing
+from webui_adapter.session.output import Encoder
 from webui_adapter.session.session import Session
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.transports.encoders import FRAMES, TEXTS
@@ -56,7 +56,7 @@ def settings(**given: Any) -> GatewaySettings:
     return GatewaySettings(jwt_secret="0123456789abcdef", **given)
 
 
-def new_session(hub: Hub | None = None, framing: Framing = FRAMES, user: str | None = "42", **given: Any) -> Session:
+def new_session(hub: Hub | None = None, framing: Encoder = FRAMES, user: str | None = "42", **given: Any) -> Session:
     """A session, open for a user unless that is None."""
     clock = ManualClock()
     session = Session("s-1", settings(**given), framing, (hub or Hub()).dirty, Counter(), clock)
@@ -141,7 +141,7 @@ def _short(frame: Frame) -> tuple[str, object]:
 
 
 def join(hub: Hub, session: Session, topic: str = f"{USER}:*", since: Position | None = None) -> Channel:
-    """What ``CatchUp.subscribe`` does before it reads."""
+    """What ``SessionRecovery.subscribe`` does before it reads."""
     name = channel_of(topic)
     known = hub.channels.get(name)
     session.watch(Subscribe(topic, since), known.offset if known else 0)
@@ -149,7 +149,7 @@ def join(hub: Hub, session: Session, topic: str = f"{USER}:*", since: Position |
 
 
 def settle(hub: Hub, session: Session, channel: Channel, reading: History | None = None) -> None:
-    """What ``CatchUp`` does with a reading: for a channel on repair, then for the session."""
+    """What ``SessionRecovery`` does with a reading: for a channel on repair, then for the session."""
     reading = reading if reading is not None else history(channel.offset)
     if not channel.live:
         assert hub.repair(channel, reading, 0) is not None

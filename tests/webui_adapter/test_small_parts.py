@@ -9,10 +9,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from pydantic import ValidationError
 
 from webui_adapter.access.origins import origin_allowed
-from webui_adapter.access.rate_limits import Rate
-from webui_adapter.gateway.latency_histogram import LATENCY_BUCKETS, Histogram
+from webui_adapter.access.rate_limits import TokenBucket
+from webui_adapter.gateway.latency_histogram import LATENCY_BUCKETS, LatencyHistogram
 from webui_adapter.logging_config import redact
-from webui_adapter.session.timer_wheel import Wheel
+from webui_adapter.session.timer_wheel import TimerWheel
 from webui_adapter.settings import GatewaySettings
 
 # --- origins -----------------------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def test_no_origin_makes_the_check_raise(origin: str, host: str) -> None:
 @given(st.floats(0.1, 1000), st.lists(st.floats(0, 5), max_size=200))
 def test_a_rate_is_kept_and_the_wait_it_names_is_right(per_second: float, pauses: list[float]) -> None:
     now, taken, waited = 0.0, 0, 0.0
-    rate = Rate(per_second, now)
+    rate = TokenBucket(per_second, now)
     for pause in pauses:
         now += pause
         wait = rate.take(now)
@@ -98,7 +98,7 @@ def test_a_rate_is_kept_and_the_wait_it_names_is_right(per_second: float, pauses
 
 
 def test_a_clock_that_goes_back_gives_nothing() -> None:
-    rate = Rate(1, 100.0)
+    rate = TokenBucket(1, 100.0)
     assert rate.take(100.0) == 0
     assert rate.take(50.0) > 0
     assert rate.take(50.5) > 0
@@ -106,7 +106,7 @@ def test_a_clock_that_goes_back_gives_nothing() -> None:
 
 
 def test_who_was_silent_for_long_has_saved_nothing() -> None:
-    rate = Rate(10, 0.0)
+    rate = TokenBucket(10, 0.0)
     assert [rate.take(1000.0) == 0 for _ in range(12)] == [True] * 10 + [False] * 2
 
 
@@ -119,7 +119,7 @@ class WheelMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 1000.0
-        self.wheel: Wheel[int] = Wheel(self.now, 0.25)
+        self.wheel: TimerWheel[int] = TimerWheel(self.now, 0.25)
         self.due: dict[int, float] = {}
 
     @rule(item=st.integers(0, 9), after=st.floats(-2, 30) | st.sampled_from([0.01, 0.3, 0.45, 0.5, 1.2]))
@@ -156,7 +156,7 @@ TestWheel = WheelMachine.TestCase
 
 @given(st.lists(st.lists(st.tuples(st.integers(-1_000_000, 100_000_000), st.integers(0, 1000)))))
 def test_the_histogram_counts_what_was_observed(turns: list[list[tuple[int, int]]]) -> None:
-    histogram, now = Histogram(), 1_790_000_000
+    histogram, now = LatencyHistogram(), 1_790_000_000
     for turn in turns:
         histogram.observe_since(float(now), [(now * 1_000_000 - ago, count) for ago, count in turn])
     observed = [(max(0.0, ago / 1e6), count) for turn in turns for ago, count in turn]

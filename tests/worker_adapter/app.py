@@ -32,7 +32,7 @@ app.conf.update(
 install(app)
 
 
-class Seen(Event, name="test.seen"):
+class TaskRequestInfo(Event, name="test.seen"):
     """A task has run; ``operation`` is what it saw of its own."""
 
     what: str
@@ -45,7 +45,7 @@ class Tick(Event, name="test.tick"):
 
 def see(what):
     operation = current_operation.get()
-    emit(Seen(what=what, operation="" if operation is None else "/".join(operation)))
+    emit(TaskRequestInfo(what=what, operation="" if operation is None else "/".join(operation)))
 
 
 @app.task
@@ -273,8 +273,8 @@ def threads(threads=4, n=100):
 @app.task(bind=True, max_retries=2)
 def announce(self, fails=False):
     for name in ("first", "second"):
-        emit_on_success(Seen(what=name, operation=""))
-    emit(Seen(what=f"try {self.request.retries}", operation=""))
+        emit_on_success(TaskRequestInfo(what=name, operation=""))
+    emit(TaskRequestInfo(what=f"try {self.request.retries}", operation=""))
     if self.request.retries < 2:
         raise self.retry(countdown=0)
     if fails:
@@ -284,7 +284,7 @@ def announce(self, fails=False):
 @app.task
 def in_a_loop(n=10):
     async def asee(name):
-        await aemit(Seen(what=name, operation="/".join(current_operation.get())))
+        await aemit(TaskRequestInfo(what=name, operation="/".join(current_operation.get())))
 
     async def numbers():
         for i in range(n):
@@ -298,6 +298,6 @@ def in_a_loop(n=10):
             await asyncio.sleep(0)
         async for _ in atrack(numbers(), stage="stream"):
             pass
-        emit_on_success(Seen(what="announced", operation="/".join(current_operation.get())))
+        emit_on_success(TaskRequestInfo(what="announced", operation="/".join(current_operation.get())))
 
     asyncio.run(main())

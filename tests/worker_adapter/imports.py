@@ -6,16 +6,16 @@ import threading
 import worker_adapter.lifecycle.bootstep  # noqa: F401 - what a worker's main process has imported before it forks
 from eventbus import BusSettings, configure
 from eventbus.backends.redis.operation_client import Operations
-from eventbus.backends.redis.worker_status import Outboxes
+from eventbus.backends.redis.worker_status import WorkerStatus
 from eventbus.operations.events import OperationQueued, OperationRef
-from eventbus.operations.state import Mark
+from eventbus.operations.state import TaskTransition
 
 OPERATION = OperationRef("ann", "imports")
 
 
 def keep(bus):
     """What the thread of the main process asks."""
-    desk, outboxes = Operations(bus.settings), Outboxes(bus.settings)
+    desk, outboxes = Operations(bus.settings), WorkerStatus(bus.settings)
     desk.cancelled(0)
     desk.renew({OPERATION: ["leaf"]}, 1.0)
     desk.cancelled_of([OPERATION])
@@ -35,8 +35,8 @@ def main():
     sys.addaudithook(hear)
     bus = configure(BusSettings())
     bus.emit(*OPERATION, OperationQueued(operation="imports", label="", total=1))
-    bus.mark(OPERATION, Mark("started", "leaf", 1, lease=1000))
-    bus.mark(OPERATION, Mark("done", "leaf", 1))
+    bus.mark(OPERATION, TaskTransition("started", "leaf", 1, lease=1000))
+    bus.mark(OPERATION, TaskTransition("done", "leaf", 1))
     assert bus.flush(5)
     thread = threading.Thread(target=keep, args=(bus,))
     thread.start()

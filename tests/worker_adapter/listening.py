@@ -29,7 +29,7 @@ def _heard(record):
     return Heard(record.offset, event["id"], event["type"], event["topic"], event["data"])
 
 
-class Listening:
+class SubscriptionListener:
     """Live publications of one user's channel."""
 
     def __init__(self, url, user):

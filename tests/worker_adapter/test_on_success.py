@@ -10,16 +10,16 @@ from celery.exceptions import Ignore, Reject
 from eventbus import Bus, BusSettings, InvalidPayload, NoOperation, TooManyDeferred, configure, default_bus, emit
 from eventbus.operations.events import OperationRef
 from tests.worker_adapter import app as a
-from tests.worker_adapter.listening import END, Listening
+from tests.worker_adapter.listening import END, SubscriptionListener
 from worker_adapter import WorkerSettings, carry, emit_on_success, install, start_operation
-from worker_adapter.context.task_context import Scope, inside
+from worker_adapter.context.task_context import TaskContext, inside
 
 
 @pytest.mark.usefixtures("application", "worker")
 @pytest.mark.parametrize("fails", [False, True])
 def test_in_a_worker(redis_url, fails):
     """A task that is tried three times."""
-    listening = Listening(redis_url, f"announce-{fails}")
+    listening = SubscriptionListener(redis_url, f"announce-{fails}")
     start_operation(a.announce.si(fails=fails), user=listening.user)
 
     def told(events):
@@ -109,7 +109,7 @@ def test_outside_of_a_task_at_once(bus, told):
     with pytest.raises(NoOperation):
         emit_on_success(a.Tick(n=2))
     # Where an operation is being started, as in a handler of Celery's signals, no task will end either.
-    with inside(Scope(OperationRef("ann", "op"), "", WorkerSettings())):
+    with inside(TaskContext(OperationRef("ann", "op"), "", WorkerSettings())):
         emit_on_success(a.Tick(n=3))
     assert told() == [1, 3]
 

@@ -13,7 +13,7 @@ from eventbus.operations.events import current_operation
 from eventbus.protocol.cursor import parse_cursor
 from tests.conftest import free_port
 from tests.worker_adapter import app as a
-from tests.worker_adapter.listening import END, Listening, logged
+from tests.worker_adapter.listening import END, SubscriptionListener, logged
 from worker_adapter import astart_operation, start_operation
 
 
@@ -43,7 +43,7 @@ def ended(op, events):
 
 @pytest.mark.usefixtures("application", "worker")
 def test_the_cursor_is_the_place_before_the_operation(redis_url):
-    listening = Listening(redis_url, "twice")
+    listening = SubscriptionListener(redis_url, "twice")
     for op in ("first", "second"):
         operation = start_operation(a.step.si(name=op), user="twice", op=op, label="Step")
         assert operation.id == op
@@ -60,7 +60,7 @@ def test_the_cursor_is_the_place_before_the_operation(redis_url):
 
 @pytest.mark.usefixtures("application", "worker")
 def test_where_nothing_was_ever_said_the_cursor_is_the_beginning(redis_url):
-    listening = Listening(redis_url, "newborn")
+    listening = SubscriptionListener(redis_url, "newborn")
     assert start_operation(a.step.si(), user="newborn").cursor == "user:newborn=0"
     listening.until(lambda heard: any(e.type in END for e in heard))
     listening.close()
@@ -68,7 +68,7 @@ def test_where_nothing_was_ever_said_the_cursor_is_the_beginning(redis_url):
 
 @pytest.mark.usefixtures("application", "worker")
 async def test_from_async_code(redis_url):
-    listening = Listening(redis_url, "async")
+    listening = SubscriptionListener(redis_url, "async")
     operation = await astart_operation(group(a.step.si(name="a"), a.step.si(name="b")), user="async", label="Both")
     assert (operation.user, operation.label, operation.total) == ("async", "Both", 2)
     assert listening.until(lambda heard: any(e.type in END for e in heard))[0].type == "operation.queued"

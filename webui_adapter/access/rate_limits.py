@@ -9,7 +9,7 @@ from typing import Literal
 from webui_adapter.errors import CommandRefused
 from webui_adapter.settings import GatewaySettings
 
-__all__ = ["CommandRate", "CommandRates", "Excess", "Rate", "Scope"]
+__all__ = ["CommandRateLimiter", "CommandRateLimiters", "RateLimitExceeded", "Scope", "TokenBucket"]
 
 Scope = Literal["session", "user", "instance"]
 
@@ -17,7 +17,7 @@ Scope = Literal["session", "user", "instance"]
 _VISITORS = 1_000
 
 
-class Rate:
+class TokenBucket:
     """At most ``per_second`` on the long run, and as many at once."""
 
     __slots__ = ("_level", "_then", "per_second")
@@ -52,7 +52,7 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
-class Excess:
+class RateLimitExceeded:
     """Which rate is exhausted, what it allows a second, and after how many seconds there is room."""
 
     scope: Scope
@@ -76,23 +76,23 @@ class UserRate:
     """One user's rate over all sessions here, and how many these are."""
 
     user: str
-    rate: Rate
+    rate: TokenBucket
     sessions: int = 0
 
 
-class CommandRate:
+class CommandRateLimiter:
     """What one session may send: within its own rate, its user's and the instance's."""
 
     __slots__ = ("instance", "own", "user")
 
     def __init__(self, per_second: float, now: float) -> None:
-        self.own = Rate(per_second, now)
+        self.own = TokenBucket(per_second, now)
         self.user: UserRate | None = None
-        self.instance: Rate | None = None
+        self.instance: TokenBucket | None = None
 
-    def take(self, now: float) -> Excess | None:
+    def take(self, now: float) -> RateLimitExceeded | None:
         """Take one of each, or say which is exhausted, the narrowest first; then nothing is taken of any."""
-        rates: list[tuple[Scope, Rate]] = [("session", self.own)]
+        rates: list[tuple[Scope, TokenBucket]] = [("session", self.own)]
         if self.user is not None:
             rates.append(("user", self.user.rate))
         if self.instance is not None:
@@ -100,42 +100,42 @@ class CommandRate:
         return _take(rates, now)
 
 
-def _take(rates: Sequence[tuple[Scope, Rate]], now: float) -> Excess | None:
+def _take(rates: Sequence[tuple[Scope, TokenBucket]], now: float) -> RateLimitExceeded | None:
     for scope, rate in rates:
         wait = rate.wait(now)
         if wait:
-            return Excess(scope, rate.per_second, wait)
+            return RateLimitExceeded(scope, rate.per_second, wait)
     for _, rate in rates:
         rate.spend()
     return None
 
 
-class CommandRates:
+class CommandRateLimiters:
     """The rates that sessions share. A user's goes with the last session."""
 
     def __init__(self, settings: GatewaySettings, now: float) -> None:
         self._settings = settings
-        self._instance = Rate(settings.instance_rate_limit, now)
+        self._instance = TokenBucket(settings.instance_rate_limit, now)
         self._users: dict[str, UserRate] = {}
         # Of those who ask over HTTP and have no session here.
-        self._visitors: dict[str, Rate] = {}
+        self._visitors: dict[str, TokenBucket] = {}
 
     def __len__(self) -> int:
         return len(self._users)
 
-    def connected(self, rate: CommandRate) -> None:
+    def connected(self, rate: CommandRateLimiter) -> None:
         """A connection counts towards the instance's rate, whoever it is."""
         rate.instance = self._instance
 
-    def entered(self, rate: CommandRate, user: str, now: float) -> None:
+    def entered(self, rate: CommandRateLimiter, user: str, now: float) -> None:
         """From now on it counts towards its user's, too."""
         if user not in self._users:
-            known = self._visitors.pop(user, None) or Rate(self._settings.user_rate_limit, now)
+            known = self._visitors.pop(user, None) or TokenBucket(self._settings.user_rate_limit, now)
             self._users[user] = UserRate(user, known)
         rate.user = self._users[user]
         rate.user.sessions += 1
 
-    def left(self, rate: CommandRate) -> None:
+    def left(self, rate: CommandRateLimiter) -> None:
         """The connection is gone."""
         of_user, rate.user = rate.user, None
         if of_user is not None:
@@ -153,12 +153,12 @@ class CommandRates:
         if excess is not None:
             raise excess.refusal()
 
-    def _rate_of(self, user: str, now: float) -> Rate:
+    def _rate_of(self, user: str, now: float) -> TokenBucket:
         if user in self._users:
             return self._users[user].rate
         if user not in self._visitors:
             if len(self._visitors) >= _VISITORS:
                 # What the instance's rate lets through in the second that a rate needs to be full bounds the rest.
                 self._visitors = {name: rate for name, rate in self._visitors.items() if not rate.full(now)}
-            self._visitors[user] = Rate(self._settings.user_rate_limit, now)
+            self._visitors[user] = TokenBucket(self._settings.user_rate_limit, now)
         return self._visitors[user]

@@ -13,12 +13,12 @@ from eventbus.errors import InvalidRecord, TransportError
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.history import History
 from webui_adapter.channels.channel import Channel
-from webui_adapter.channels.history_reader import NO_PAST, Extent, Readings
+from webui_adapter.channels.history_reader import NO_PAST, HistoryRange, HistoryReader
 from webui_adapter.channels.hub import Hub
-from webui_adapter.channels.redelivery import Letterbox
+from webui_adapter.channels.redelivery import RedeliveryScheduler
 from webui_adapter.clock import Clock
 
-__all__ = ["PAUSE_MAX", "Newcomers", "Repairs"]
+__all__ = ["PAUSE_MAX", "ChannelRecovery", "Newcomers"]
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +31,14 @@ _REPAIRED_WITHIN = 10.0
 class Newcomers(Protocol):
     """Those who came while their channel was on repair."""
 
-    def first_extent(self, channel: Channel) -> Extent:
+    def first_extent(self, channel: Channel) -> HistoryRange:
         """How far back to read a channel that is new here."""
 
-    def serve(self, channel: Channel, history: History | None, read: Extent) -> None:
+    def serve(self, channel: Channel, history: History | None, read: HistoryRange) -> None:
         """The channel is live: from the reading that has brought it there, where that is what they need."""
 
 
-class Repairs:
+class ChannelRecovery:
     """Works for one gateway. ``changed`` is called when sessions have something to write.
 
     Attributes:
@@ -49,11 +49,11 @@ class Repairs:
         self,
         hub: Hub,
         subscriber: Subscriber,
-        readings: Readings,
+        readings: HistoryReader,
         clock: Clock,
         newcomers: Newcomers,
         changed: Callable[[], None],
-        letterbox: Letterbox | None,
+        letterbox: RedeliveryScheduler | None,
     ) -> None:
         self._hub = hub
         self._subscriber = subscriber
@@ -144,7 +144,7 @@ class Repairs:
                     self._doubted.discard(channel.name)
                 # What it has missed; or, if it is new here, as far back as its first reader needs it.
                 known = channel.position is not None
-                read = Extent(channel.offset, None) if known else self._newcomers.first_extent(channel)
+                read = HistoryRange(channel.offset, None) if known else self._newcomers.first_extent(channel)
                 history = await self._readings.anew(channel.name, read)
             except (TransportError, InvalidRecord) as error:
                 log.info("channel %s cannot be read yet: %s", channel.name, error)

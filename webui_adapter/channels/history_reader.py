@@ -7,39 +7,39 @@ from typing import Final, NamedTuple
 
 from eventbus.backends.ports import Reader
 from eventbus.protocol.history import History, Page
-from webui_adapter.channels.validation import Sieve
-from webui_adapter.session.channel_view import View
+from webui_adapter.channels.validation import RecordValidator
+from webui_adapter.session.channel_view import ChannelSubscription
 from webui_adapter.session.session import Session
 
-__all__ = ["NO_PAST", "Extent", "Readings", "extent"]
+__all__ = ["NO_PAST", "HistoryRange", "HistoryReader", "extent"]
 
 
-class Extent(NamedTuple):
+class HistoryRange(NamedTuple):
     """How much of a channel's log is read: above which offset (None: nothing of it), and how much at once."""
 
     after: int | None
     page: Page | None
 
 
-NO_PAST: Final = Extent(None, None)
+NO_PAST: Final = HistoryRange(None, None)
 
 
-def extent(session: Session, view: View) -> Extent:
+def extent(session: Session, view: ChannelSubscription) -> HistoryRange:
     """What a session's view needs. One who wants an older past beside what has come already gets it in one piece."""
     if view.since is None or (view.settled and view.delivered != view.since.offset):
-        return Extent(view.after, None)
-    return Extent(view.after, Page(session.settings.replay_events, session.settings.replay_bytes))
+        return HistoryRange(view.after, None)
+    return HistoryRange(view.after, Page(session.settings.replay_events, session.settings.replay_bytes))
 
 
-class Readings:
+class HistoryReader:
     """Works for one gateway."""
 
-    def __init__(self, reader: Reader, sieve: Sieve) -> None:
+    def __init__(self, reader: Reader, sieve: RecordValidator) -> None:
         self._reader = reader
         self._sieve = sieve
-        self._under_way: dict[tuple[str, Extent], asyncio.Task[History]] = {}
+        self._under_way: dict[tuple[str, HistoryRange], asyncio.Task[History]] = {}
 
-    async def shared(self, name: str, wanted: Extent) -> History:
+    async def shared(self, name: str, wanted: HistoryRange) -> History:
         """Read once for all who ask for the same at the same time. Raises Unavailable, Refused, InvalidRecord."""
         key = (name, wanted)
         task = self._under_way.get(key)
@@ -48,7 +48,7 @@ class Readings:
             task.add_done_callback(lambda _: self._under_way.pop(key, None))
         return await asyncio.shield(task)
 
-    async def anew(self, name: str, wanted: Extent) -> History:
+    async def anew(self, name: str, wanted: HistoryRange) -> History:
         """Read history from now on: not what somebody else has begun to read. Raises as ``shared``."""
         return self._sieve.history(name, await self._reader.read(name, wanted.after, wanted.page))
 

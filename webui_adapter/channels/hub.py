@@ -15,9 +15,9 @@ from eventbus.protocol.history import History
 from eventbus.protocol.records import Publication, Record
 from eventbus.protocol.recovery import Resumption, resume
 from webui_adapter.channels.channel import Channel
-from webui_adapter.channels.validation import Sieve
+from webui_adapter.channels.validation import RecordValidator
 from webui_adapter.session.batch import Batch, Delivery
-from webui_adapter.session.output import Outlet
+from webui_adapter.session.output import Output
 from webui_adapter.session.session import Session
 
 __all__ = ["Hub"]
@@ -39,13 +39,13 @@ class Hub:
 
     def __init__(
         self,
-        sieve: Sieve | None = None,
+        sieve: RecordValidator | None = None,
         buffer_limit: int = 10_000,
     ) -> None:
         """``buffer_limit``: events of a channel that wait for its repair."""
-        self.sieve = sieve or Sieve(1_048_576, Counter())
+        self.sieve = sieve or RecordValidator(1_048_576, Counter())
         self.channels: dict[str, Channel] = {}
-        self.dirty: list[Outlet] = []
+        self.dirty: list[Output] = []
         self.behind: list[tuple[Session, str]] = []
         self.routed: list[tuple[int, int]] = []
         self.owing: list[tuple[str, Record]] = []

@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 
-from eventbus.backends.pending import Letters, Owed
+from eventbus.backends.pending import PendingBatch, PendingStore
 from eventbus.errors import InvalidRecord, TransportError, Unavailable
 from eventbus.protocol.records import Record
 from webui_adapter.clock import Clock
@@ -18,7 +18,7 @@ from webui_adapter.errors import CommandRefused
 from webui_adapter.protocol.commands import Ack
 from webui_adapter.session.session import Session
 
-__all__ = ["Letterbox"]
+__all__ = ["RedeliveryScheduler"]
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _ASKED_AT_ONCE = 100
 _RETRY_MS = 2_000
 
 
-class Letterbox:
+class RedeliveryScheduler:
     """Works for one gateway. ``ack_timeout``: seconds after which what nobody acknowledged is asked about.
 
     ``read_only`` says why nothing can be written now, or None; ``spawn`` runs a coroutine, ``changed`` is called when
@@ -36,7 +36,7 @@ class Letterbox:
 
     def __init__(
         self,
-        letters: Letters,
+        letters: PendingStore,
         clock: Clock,
         ack_timeout: float,
         counters: Counter[str],
@@ -82,7 +82,7 @@ class Letterbox:
             log.warning("what is owed on %s cannot be read: %s", channel, error)
             self.forget(channel)  # the next newcomer asks
 
-    async def fetch(self, channel: str) -> Owed:
+    async def fetch(self, channel: str) -> PendingBatch:
         """What the user is owed. Raises Unavailable, Refused, InvalidRecord."""
         owed = await self._letters.owed(channel)
         due = self._clock.now() + self._ack_timeout
@@ -93,7 +93,7 @@ class Letterbox:
         self._note_part(channel, owed)
         return owed
 
-    def _note_part(self, channel: str, owed: Owed) -> None:
+    def _note_part(self, channel: str, owed: PendingBatch) -> None:
         if owed.more:
             self._parts[channel] = {record.id for record in owed.records}
         else:

@@ -16,18 +16,18 @@ from eventbus.protocol.history import History
 from eventbus.protocol.recovery import resume
 from eventbus.protocol.topics import channel_of
 from webui_adapter.channels.channel import Channel
-from webui_adapter.channels.channel_recovery import PAUSE_MAX, Repairs
-from webui_adapter.channels.history_reader import NO_PAST, Extent, Readings, extent
+from webui_adapter.channels.channel_recovery import PAUSE_MAX, ChannelRecovery
+from webui_adapter.channels.history_reader import NO_PAST, HistoryRange, HistoryReader, extent
 from webui_adapter.channels.hub import Hub
-from webui_adapter.channels.redelivery import Letterbox
+from webui_adapter.channels.redelivery import RedeliveryScheduler
 from webui_adapter.clock import Clock
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import Subscribe
-from webui_adapter.session.channel_view import View
+from webui_adapter.session.channel_view import ChannelSubscription
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
 
-__all__ = ["CatchUp"]
+__all__ = ["SessionRecovery"]
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _READ_TRIES = 8
 _MISFITS = 3
 
 
-class CatchUp:
+class SessionRecovery:
     """Works for one gateway.
 
     ``spawn`` runs a coroutine, ``changed`` is called when sessions have something to write.
@@ -48,11 +48,11 @@ class CatchUp:
         self,
         hub: Hub,
         subscriber: Subscriber,
-        readings: Readings,
+        readings: HistoryReader,
         clock: Clock,
         spawn: Callable[[Coroutine[object, object, None]], None],
         changed: Callable[[], None],
-        letterbox: Letterbox | None = None,
+        letterbox: RedeliveryScheduler | None = None,
     ) -> None:
         self._hub = hub
         self._subscriber = subscriber
@@ -62,8 +62,8 @@ class CatchUp:
         self._changed = changed
         self._letterbox = letterbox
         # Who came while their channel was on repair: they are served when it is live.
-        self._newcomers: dict[str, list[tuple[Session, View]]] = {}
-        self.repairs = Repairs(hub, subscriber, readings, clock, self, changed, letterbox)
+        self._newcomers: dict[str, list[tuple[Session, ChannelSubscription]]] = {}
+        self.repairs = ChannelRecovery(hub, subscriber, readings, clock, self, changed, letterbox)
 
     # --- sessions --------------------------------------------------------------------------------------------
 
@@ -86,7 +86,9 @@ class CatchUp:
             self._newcomers.setdefault(name, []).append((session, view))
             self.repairs.repair(channel)
 
-    def _begin(self, session: Session, channel: Channel, view: View, history: History | None = None) -> None:
+    def _begin(
+        self, session: Session, channel: Channel, view: ChannelSubscription, history: History | None = None
+    ) -> None:
         """Serve a subscription of a channel that is live: from a reading, from memory, or by a task that reads."""
         if session.state is not State.CLOSED and session.idle and not self._owes(session, channel, view):
             if history is not None and self._hand_over(session, channel, view, history):
@@ -125,7 +127,7 @@ class CatchUp:
             self._subscriber.unsubscribe(name)
             self.repairs.abandon(name)
 
-    async def _replay(self, session: Session, channel: Channel, view: View) -> None:
+    async def _replay(self, session: Session, channel: Channel, view: ChannelSubscription) -> None:
         """Read history until it joins up with what is live, and hand it over.
 
         Both only in a moment when the browser takes it: who does not read shall not fill the memory by asking.
@@ -160,7 +162,7 @@ class CatchUp:
                 self.repairs.mend(channel, history.position)
         self._changed()
 
-    def _owes(self, session: Session, channel: Channel, view: View) -> bool:
+    def _owes(self, session: Session, channel: Channel, view: ChannelSubscription) -> bool:
         """Whether there may be something that this session's user has never acknowledged."""
         assert session.principal is not None
         mine = channel.name == f"user:{session.principal.user}"
@@ -169,7 +171,7 @@ class CatchUp:
         # What has just come live may not have been noted yet.
         return not self._letterbox.empty(channel.name) or any(record.ack for record in view.replaying)
 
-    async def _drain(self, session: Session, channel: Channel, view: View) -> None:
+    async def _drain(self, session: Session, channel: Channel, view: ChannelSubscription) -> None:
         """Read what the user is owed: it is handed over before the rest of the channel.
 
         The channel is live by then: what comes to be owed later is heard of.
@@ -187,7 +189,7 @@ class CatchUp:
             view.owed = replace(owed, records=self._hub.sieve.carried(channel.name, owed.records))
             view.drained = True
 
-    def _replay_at_once(self, session: Session, channel: Channel, view: View) -> bool:
+    def _replay_at_once(self, session: Session, channel: Channel, view: ChannelSubscription) -> bool:
         """Serve from memory: a cursor that is up to date, or a newcomer where nothing has happened since."""
         position, history = channel.position, channel.history
         if view.since is not None and view.since == position:
@@ -196,7 +198,7 @@ class CatchUp:
             return not _wanted(session, channel, view)
         return self._hand_over(session, channel, view, history)
 
-    def _hand_over(self, session: Session, channel: Channel, view: View, history: History) -> bool:
+    def _hand_over(self, session: Session, channel: Channel, view: ChannelSubscription, history: History) -> bool:
         """Merge and send; False if the reading is older than what was live already, or does not join up with it."""
         if not _wanted(session, channel, view):
             return True
@@ -227,26 +229,26 @@ class CatchUp:
 
     # --- newcomers -------------------------------------------------------------------------------------------
 
-    def first_extent(self, channel: Channel) -> Extent:
+    def first_extent(self, channel: Channel) -> HistoryRange:
         """See ``Newcomers``. Who comes back with a cursor is most often the only one: that spares a second reading."""
         for session, view in self._newcomers.get(channel.name, ()):
             if view.after is not None:
                 return extent(session, view)
         return NO_PAST
 
-    def serve(self, channel: Channel, history: History | None, read: Extent) -> None:
+    def serve(self, channel: Channel, history: History | None, read: HistoryRange) -> None:
         """See ``Newcomers``."""
         for session, view in self._newcomers.pop(channel.name, ()):
             fits = read.after is not None and extent(session, view) == read
             self._begin(session, channel, view, history if fits else None)
 
 
-def _wanted(session: Session, channel: Channel, view: View) -> bool:
+def _wanted(session: Session, channel: Channel, view: ChannelSubscription) -> bool:
     """Whether the view is still the session's, and waits for its history."""
     return session.state is not State.CLOSED and session.views.get(channel.name) is view and view.bringing is not None
 
 
-def _has_overtaken(view: View, history: History) -> bool:
+def _has_overtaken(view: ChannelSubscription, history: History) -> bool:
     """Whether a newcomer's reading holds something owed that came live after it was asked what is owed."""
     asked = {record.offset for record in view.owed.records} if view.owed is not None else set()
     here = history.position.offset

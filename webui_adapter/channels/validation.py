@@ -17,14 +17,14 @@ from eventbus.protocol.history import History, LogEntry
 from eventbus.protocol.records import Record
 from eventbus.protocol.topics import check_id
 
-__all__ = ["BURIED_BYTES", "Corpse", "Sieve"]
+__all__ = ["BURIED_BYTES", "RecordValidator", "Undeliverable"]
 
 BURIED_BYTES: Final = 65_536
 _REMEMBERED: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Corpse:
+class Undeliverable:
     """What cannot be delivered. ``content`` is the record, or what could be read of it."""
 
     channel: str
@@ -33,7 +33,7 @@ class Corpse:
     content: bytes
 
 
-class Sieve:
+class RecordValidator:
     """One of a gateway. Looks at each record once, not once per session.
 
     ``registry`` makes it read the JSON and hold it against the event classes; without it a record is judged by its
@@ -51,7 +51,7 @@ class Sieve:
         self._shapes: dict[str, type[BaseModel] | None] = {}
         # A history is read again and again; what is wrong with it is told once.
         self._known: OrderedDict[str, None] = OrderedDict()
-        self.condemned: list[Corpse] = []
+        self.condemned: list[Undeliverable] = []
 
     def carried(self, channel: str, records: Sequence[Record]) -> Sequence[Record]:
         """Those that can be delivered; the very same sequence where all can."""
@@ -123,7 +123,7 @@ class Sieve:
             self._known.popitem(last=False)
         # A part of a record must not be taken for one by who requeues it.
         kept = content if len(content) <= BURIED_BYTES else b"cut off: " + content[:BURIED_BYTES]
-        self.condemned.append(Corpse(channel, id_, reason, kept))
+        self.condemned.append(Undeliverable(channel, id_, reason, kept))
 
 
 def _is_id(text: str) -> bool:

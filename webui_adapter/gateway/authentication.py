@@ -8,14 +8,14 @@ from collections.abc import Iterable
 
 from eventbus.protocol.cursor import Cursor
 from eventbus.protocol.topics import channel_of
-from webui_adapter.access.rate_limits import CommandRates
+from webui_adapter.access.rate_limits import CommandRateLimiters
 from webui_adapter.access.tokens import Principal, TokenChecker
 from webui_adapter.clock import Clock
 from webui_adapter.errors import CommandRefused, TokenRefused
-from webui_adapter.gateway.connection_limits import Admission
-from webui_adapter.gateway.deadlines import Timer
-from webui_adapter.gateway.subscribe import Subscribing
-from webui_adapter.health.redis_monitor import Watch
+from webui_adapter.gateway.connection_limits import ConnectionLimits
+from webui_adapter.gateway.deadlines import SessionDeadlines
+from webui_adapter.gateway.subscribe import SubscribeHandler
+from webui_adapter.health.redis_monitor import RedisMonitor
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import Auth, Subscribe
 from webui_adapter.session.session import Session
@@ -32,11 +32,11 @@ class Authentication:
         settings: GatewaySettings,
         instance: str,
         tokens: TokenChecker,
-        admission: Admission,
-        rates: CommandRates,
-        subscribing: Subscribing,
-        watch: Watch,
-        timer: Timer,
+        admission: ConnectionLimits,
+        rates: CommandRateLimiters,
+        subscribing: SubscribeHandler,
+        watch: RedisMonitor,
+        timer: SessionDeadlines,
         clock: Clock,
         counters: Counter[str],
     ) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from webui_adapter.session.session import Session
 from webui_adapter.settings import GatewaySettings
 
-__all__ = ["Admission"]
+__all__ = ["ConnectionLimits"]
 
 
-class Admission:
+class ConnectionLimits:
     """Counts connections of this instance.
 
     Attributes:

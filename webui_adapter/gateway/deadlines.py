@@ -11,16 +11,16 @@ from webui_adapter.channels.hub import Hub
 from webui_adapter.clock import Clock
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
-from webui_adapter.session.timer_wheel import Wheel
+from webui_adapter.session.timer_wheel import TimerWheel
 
-__all__ = ["Timer"]
+__all__ = ["SessionDeadlines"]
 
 log = logging.getLogger(__name__)
 
 _TICK: Final = 0.25
 
 
-class Timer:
+class SessionDeadlines:
     """Works for one gateway.
 
     ``gone`` hears of a session that was cut off, with its close code; ``changed`` is called when sessions have
@@ -41,7 +41,7 @@ class Timer:
         self._close_timeout = close_timeout
         self._gone = gone
         self._changed = changed
-        self._wheel: Wheel[Session] = Wheel(clock.now(), _TICK)
+        self._wheel: TimerWheel[Session] = TimerWheel(clock.now(), _TICK)
 
     def look_at(self, session: Session, due: float) -> None:
         """Look at the session when that moment has come; instead of when it was to be looked at before."""

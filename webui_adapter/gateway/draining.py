@@ -12,10 +12,10 @@ from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
 from webui_adapter.settings import GatewaySettings
 
-__all__ = ["Departure"]
+__all__ = ["Drain"]
 
 
-class Departure:
+class Drain:
     """Of one gateway, whose ``sessions`` these are.
 
     ``spawn`` runs a coroutine, ``flush`` writes what sessions have to say.

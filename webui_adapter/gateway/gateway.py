@@ -9,33 +9,33 @@ import socket
 from collections import Counter
 from collections.abc import Iterable
 
-from eventbus.backends.pending import Letters
+from eventbus.backends.pending import PendingStore
 from eventbus.backends.ports import Probe, Reader, Subscriber
 from eventbus.events.registry import registry
-from eventbus.operations.store import OperationBook
+from eventbus.operations.store import OperationStore
 from eventbus.protocol.cursor import Cursor
 from webui_adapter.access.authoriser import Authoriser
-from webui_adapter.access.rate_limits import CommandRates
+from webui_adapter.access.rate_limits import CommandRateLimiters
 from webui_adapter.access.tokens import TokenChecker
-from webui_adapter.channels.history_reader import Readings
+from webui_adapter.channels.history_reader import HistoryReader
 from webui_adapter.channels.hub import Hub
-from webui_adapter.channels.redelivery import Letterbox
-from webui_adapter.channels.session_recovery import CatchUp
-from webui_adapter.channels.validation import Sieve
+from webui_adapter.channels.redelivery import RedeliveryScheduler
+from webui_adapter.channels.session_recovery import SessionRecovery
+from webui_adapter.channels.validation import RecordValidator
 from webui_adapter.clock import Clock, SystemClock
 from webui_adapter.errors import CommandRefused
 from webui_adapter.gateway.authentication import Authentication
 from webui_adapter.gateway.background_tasks import Tasks
-from webui_adapter.gateway.connection_limits import Admission
-from webui_adapter.gateway.deadlines import Timer
-from webui_adapter.gateway.draining import Departure
-from webui_adapter.gateway.listener import Listening
-from webui_adapter.gateway.operations import OperationCommand, OperationDesk
-from webui_adapter.gateway.subscribe import Subscribing
-from webui_adapter.health.idle_channel_check import QuietCheck
-from webui_adapter.health.redis_monitor import Watch
-from webui_adapter.maintenance.dead_letter_file import Spill
-from webui_adapter.maintenance.maintenance import Upkeep
+from webui_adapter.gateway.connection_limits import ConnectionLimits
+from webui_adapter.gateway.deadlines import SessionDeadlines
+from webui_adapter.gateway.draining import Drain
+from webui_adapter.gateway.listener import SubscriptionListener
+from webui_adapter.gateway.operations import OperationCommand, OperationService
+from webui_adapter.gateway.subscribe import SubscribeHandler
+from webui_adapter.health.idle_channel_check import IdleChannelCheck
+from webui_adapter.health.redis_monitor import RedisMonitor
+from webui_adapter.maintenance.dead_letter_file import DeadLetterFile
+from webui_adapter.maintenance.maintenance import Maintenance
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import (
     Ack,
@@ -48,12 +48,12 @@ from webui_adapter.protocol.commands import (
     Subscribe,
     Unsubscribe,
 )
-from webui_adapter.session.output import Framing, Line
+from webui_adapter.session.output import Encoder, Transport
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
 from webui_adapter.settings import GatewaySettings
 
-__all__ = ["Gateway", "Line"]
+__all__ = ["Gateway", "Transport"]
 
 log = logging.getLogger(__name__)
 
@@ -83,19 +83,21 @@ class Gateway:
         authoriser: Authoriser,
         clock: Clock | None = None,
         *,
-        letters: Letters | None = None,
+        letters: PendingStore | None = None,
         ack_timeout: float = 10.0,
-        spill: Spill | None = None,
+        spill: DeadLetterFile | None = None,
         probe: Probe | None = None,
-        operations: OperationBook | None = None,
+        operations: OperationStore | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
         self.counters: Counter[str] = Counter()
-        self.hub = Hub(Sieve(settings.max_message_size, self.counters, registry if settings.check_events else None))
+        self.hub = Hub(
+            RecordValidator(settings.max_message_size, self.counters, registry if settings.check_events else None)
+        )
         self.tokens = TokenChecker(settings)
-        self.admission = Admission(settings)
-        self.rates = CommandRates(settings, self.clock.now())
+        self.admission = ConnectionLimits(settings)
+        self.rates = CommandRateLimiters(settings, self.clock.now())
         self.instance = settings.instance or f"{socket.gethostname()}-{os.getpid()}"
         self.sessions: dict[str, Session] = {}
         self._subscriber = subscriber
@@ -103,28 +105,32 @@ class Gateway:
         clock, hub, counters, flush = self.clock, self.hub, self.counters, self.flush
         self._tasks = Tasks()
         spawn = self._tasks.spawn
-        self.departure = Departure(settings, self.sessions, spawn, flush)
-        self.upkeep = Upkeep(settings, self.instance, letters, operations, spill, clock, counters)
-        self._letterbox: Letterbox | None = None
+        self.departure = Drain(settings, self.sessions, spawn, flush)
+        self.upkeep = Maintenance(settings, self.instance, letters, operations, spill, clock, counters)
+        self._letterbox: RedeliveryScheduler | None = None
         if letters is not None:
-            self._letterbox = Letterbox(letters, clock, ack_timeout, counters, lambda: self.read_only, spawn, flush)
-        self.operations: OperationDesk | None = None
+            self._letterbox = RedeliveryScheduler(
+                letters, clock, ack_timeout, counters, lambda: self.read_only, spawn, flush
+            )
+        self.operations: OperationService | None = None
         if operations is not None:
-            self.operations = OperationDesk(
+            self.operations = OperationService(
                 operations, self.tokens, counters, lambda: self.read_only, spawn, flush, self.upkeep.control
             )
-        self._readings = Readings(reader, hub.sieve)
-        self._catchup = CatchUp(hub, subscriber, self._readings, clock, spawn, self._turn_ended, self._letterbox)
+        self._readings = HistoryReader(reader, hub.sieve)
+        self._catchup = SessionRecovery(
+            hub, subscriber, self._readings, clock, spawn, self._turn_ended, self._letterbox
+        )
         repairs = self._catchup.repairs
-        self.watch = Watch(
+        self.watch = RedisMonitor(
             settings, self.instance, repairs, subscriber, probe, counters, self._tell, lambda: hub.events, spawn
         )
-        self._quiet = QuietCheck(settings, hub, reader, repairs, self.watch, counters)
-        self.listening = Listening(
+        self._quiet = IdleChannelCheck(settings, hub, reader, repairs, self.watch, counters)
+        self.listening = SubscriptionListener(
             hub, repairs, self.watch, self._letterbox, self.upkeep.undertaker, clock, counters, flush
         )
-        self._timer = Timer(hub, clock, settings.close_timeout, self.disconnect, flush)
-        self._subscribing = Subscribing(settings, authoriser, self._catchup, spawn, flush)
+        self._timer = SessionDeadlines(hub, clock, settings.close_timeout, self.disconnect, flush)
+        self._subscribing = SubscribeHandler(settings, authoriser, self._catchup, spawn, flush)
         self._authentication = Authentication(
             settings,
             self.instance,
@@ -177,7 +183,7 @@ class Gateway:
 
     # --- sessions --------------------------------------------------------------------------------------------
 
-    def connect(self, framing: Framing) -> Session:
+    def connect(self, framing: Encoder) -> Session:
         """A new session; the caller has asked ``admission.full`` and calls ``attach_line`` next."""
         session = Session(
             secrets.token_urlsafe(12),
@@ -194,7 +200,7 @@ class Gateway:
         self.counters["connect"] += 1
         return session
 
-    def attach_line(self, session: Session, line: Line) -> None:
+    def attach_line(self, session: Session, line: Transport) -> None:
         """From now on ``line`` writes what the session has to say."""
         session.line = line
         self._timer.look_at(session, self.clock.now() + self.settings.auth_deadline)

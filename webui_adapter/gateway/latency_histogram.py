@@ -6,13 +6,13 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["LATENCY_BUCKETS", "Histogram"]
+__all__ = ["LATENCY_BUCKETS", "LatencyHistogram"]
 
 LATENCY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Upper bounds in seconds; 5, 20, 100 and 200 ms are targets and limits of the product."""
 
 
-class Histogram:
+class LatencyHistogram:
     """Counts per bucket (not cumulative; the last one is everything above) and the sum of all values."""
 
     def __init__(self, bounds: tuple[float, ...] = LATENCY_BUCKETS) -> None:

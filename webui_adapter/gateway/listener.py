@@ -8,20 +8,20 @@ from collections.abc import Callable
 
 from eventbus.errors import InvalidRecord
 from eventbus.protocol.records import parse_again, parse_publication
-from webui_adapter.channels.channel_recovery import Repairs
+from webui_adapter.channels.channel_recovery import ChannelRecovery
 from webui_adapter.channels.hub import Hub
-from webui_adapter.channels.redelivery import Letterbox
+from webui_adapter.channels.redelivery import RedeliveryScheduler
 from webui_adapter.clock import Clock
-from webui_adapter.gateway.latency_histogram import Histogram
-from webui_adapter.health.redis_monitor import Watch
-from webui_adapter.maintenance.dead_letter_writer import Undertaker
+from webui_adapter.gateway.latency_histogram import LatencyHistogram
+from webui_adapter.health.redis_monitor import RedisMonitor
+from webui_adapter.maintenance.dead_letter_writer import DeadLetterWriter
 
-__all__ = ["Listening"]
+__all__ = ["SubscriptionListener"]
 
 log = logging.getLogger(__name__)
 
 
-class Listening:
+class SubscriptionListener:
     """``Listener`` of one gateway. ``flush`` writes what sessions have to say; it ends each turn.
 
     Attributes:
@@ -31,15 +31,15 @@ class Listening:
     def __init__(
         self,
         hub: Hub,
-        repairs: Repairs,
-        watch: Watch,
-        letterbox: Letterbox | None,
-        undertaker: Undertaker | None,
+        repairs: ChannelRecovery,
+        watch: RedisMonitor,
+        letterbox: RedeliveryScheduler | None,
+        undertaker: DeadLetterWriter | None,
         clock: Clock,
         counters: Counter[str],
         flush: Callable[[], None],
     ) -> None:
-        self.latency = Histogram()
+        self.latency = LatencyHistogram()
         self._hub = hub
         self._sieve = hub.sieve
         self._repairs = repairs

@@ -10,14 +10,14 @@ from typing import TypeVar
 from eventbus.errors import InvalidName, TransportError
 from eventbus.operations.events import OperationRef
 from eventbus.operations.state import OperationState
-from eventbus.operations.store import OperationBook, OperationInfo
+from eventbus.operations.store import OperationInfo, OperationStore
 from webui_adapter.access.tokens import Principal, TokenChecker
 from webui_adapter.errors import CommandRefused
 from webui_adapter.maintenance.broker_control import BrokerControl
 from webui_adapter.protocol.commands import Cancel, ListOperations, ShowOperation
 from webui_adapter.session.session import Session
 
-__all__ = ["Facts", "OperationCommand", "OperationDesk"]
+__all__ = ["Facts", "OperationCommand", "OperationService"]
 
 T = TypeVar("T")
 Facts = dict[str, object]
@@ -31,7 +31,7 @@ _PATIENCE = 5.0
 _RETRY_MS = 2_000
 
 
-class OperationDesk:
+class OperationService:
     """Works for one gateway. Every answer is the facts of one ``bus.ok``.
 
     ``read_only`` says why nothing can be written now, or None; ``spawn`` runs a coroutine, ``changed`` is called when
@@ -40,7 +40,7 @@ class OperationDesk:
 
     def __init__(
         self,
-        book: OperationBook,
+        book: OperationStore,
         tokens: TokenChecker,
         counters: Counter[str],
         read_only: Callable[[], str | None],

@@ -8,20 +8,20 @@ from collections.abc import Callable, Coroutine
 
 from eventbus.protocol.topics import channel_of
 from webui_adapter.access.authoriser import Authoriser
-from webui_adapter.channels.session_recovery import CatchUp
+from webui_adapter.channels.session_recovery import SessionRecovery
 from webui_adapter.errors import CommandRefused
 from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.session.session import Session
 from webui_adapter.settings import GatewaySettings
 
-__all__ = ["Subscribing"]
+__all__ = ["SubscribeHandler"]
 
 log = logging.getLogger(__name__)
 
 _AUTHORISER_TIMEOUT = 5.0
 
 
-class Subscribing:
+class SubscribeHandler:
     """Works for one gateway.
 
     ``spawn`` runs a coroutine, ``changed`` is called when sessions have something to write.
@@ -31,7 +31,7 @@ class Subscribing:
         self,
         settings: GatewaySettings,
         authoriser: Authoriser,
-        catchup: CatchUp,
+        catchup: SessionRecovery,
         spawn: Callable[[Coroutine[object, object, None]], None],
         changed: Callable[[], None],
     ) -> None:

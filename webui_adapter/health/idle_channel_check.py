@@ -14,17 +14,17 @@ from collections import Counter
 from eventbus.backends.ports import Reader
 from eventbus.errors import TransportError
 from eventbus.protocol.cursor import Position
-from webui_adapter.channels.channel_recovery import Repairs
+from webui_adapter.channels.channel_recovery import ChannelRecovery
 from webui_adapter.channels.hub import Hub
-from webui_adapter.health.redis_monitor import Watch
+from webui_adapter.health.redis_monitor import RedisMonitor
 from webui_adapter.settings import GatewaySettings
 
-__all__ = ["QuietCheck"]
+__all__ = ["IdleChannelCheck"]
 
 log = logging.getLogger(__name__)
 
 
-class QuietCheck:
+class IdleChannelCheck:
     """Works for one gateway."""
 
     def __init__(
@@ -32,8 +32,8 @@ class QuietCheck:
         settings: GatewaySettings,
         hub: Hub,
         reader: Reader,
-        repairs: Repairs,
-        watch: Watch,
+        repairs: ChannelRecovery,
+        watch: RedisMonitor,
         counters: Counter[str],
     ) -> None:
         self._settings = settings

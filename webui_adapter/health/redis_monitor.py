@@ -17,11 +17,11 @@ from dataclasses import dataclass
 
 from eventbus.backends.ports import Probe, Subscriber
 from eventbus.errors import TransportError
-from webui_adapter.channels.channel_recovery import Repairs
-from webui_adapter.health.status import Condition, Trouble
+from webui_adapter.channels.channel_recovery import ChannelRecovery
+from webui_adapter.health.status import Degradation, HealthStatus
 from webui_adapter.settings import GatewaySettings
 
-__all__ = ["Watch"]
+__all__ = ["RedisMonitor"]
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _UNREACHABLE = "Redis does not answer"
 _REFUSES = "Redis refuses writes: "
 _ONE_MORE_LOOK = 0.01  # seconds: a loop that was busy has not looked yet whether something came
 _FAILURES_MAX = 16
-_UNWELL = (Trouble.DEAF, Trouble.LOST, Trouble.UNREACHABLE)
+_UNWELL = (Degradation.DEAF, Degradation.LOST, Degradation.UNREACHABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class _Echo:
     refused: str | None
 
 
-class Watch:
+class RedisMonitor:
     """Works for one gateway.
 
     ``tell`` tells pages what has changed, ``arrivals`` counts events that have come, ``spawn`` runs a coroutine.
@@ -56,7 +56,7 @@ class Watch:
         self,
         settings: GatewaySettings,
         instance: str,
-        repairs: Repairs,
+        repairs: ChannelRecovery,
         subscriber: Subscriber,
         probe: Probe | None,
         counters: Counter[str],
@@ -73,7 +73,7 @@ class Watch:
         self._counters = counters
         self._arrivals = arrivals
         self._spawn = spawn
-        self.condition = Condition(tell, {Trouble.LOST: _STARTING})
+        self.condition = HealthStatus(tell, {Degradation.LOST: _STARTING})
         self._subscribed = asyncio.Event()
         self._soon = asyncio.Event()
         self._losses = 0
@@ -90,7 +90,7 @@ class Watch:
         self._counters["redis.lost"] += 1
         log.warning("Redis is lost: %s; the sessions stay", reason)
         self._repairs.suspend_all()
-        self.condition.begin(Trouble.LOST, _LOST)
+        self.condition.begin(Degradation.LOST, _LOST)
 
     def restored(self) -> None:
         """See ``Listener``. That it is subscribed is not said to anybody before a probe has proved it."""
@@ -177,7 +177,7 @@ class Watch:
         if not any(trouble in self.condition for trouble in _UNWELL):
             return
         losses = self._losses
-        if Trouble.DEAF in self.condition:
+        if Degradation.DEAF in self.condition:
             self._repairs.repair_all()
         await self._repairs.repaired()
         if losses == self._losses:
@@ -188,7 +188,7 @@ class Watch:
         """Connected, and deaf. Another connection may help; one that is merely behind would lose its place by it."""
         self._undelivered += 1
         self._counters["probe.undelivered"] += 1
-        self.condition.begin(Trouble.DEAF, _DEAF)
+        self.condition.begin(Degradation.DEAF, _DEAF)
         failures = self._undelivered
         # Ever more rarely: each reconnection reads what every channel has missed.
         again = failures & (failures - 1) == 0 or failures % _FAILURES_MAX == 0
@@ -201,11 +201,11 @@ class Watch:
         log.warning("the probe could not be published: %s", error)
         # Once may be a connection that the server had ended while nobody used it.
         if self._unreachable > 1:
-            self.condition.begin(Trouble.UNREACHABLE, _UNREACHABLE)
+            self.condition.begin(Degradation.UNREACHABLE, _UNREACHABLE)
 
     def _take_writes(self, refused: str | None) -> None:
         if refused is None:
-            self.condition.end(Trouble.READ_ONLY)
+            self.condition.end(Degradation.READ_ONLY)
             return
         self._counters["probe.refused"] += 1
-        self.condition.begin(Trouble.READ_ONLY, f"{_REFUSES}{refused}")
+        self.condition.begin(Degradation.READ_ONLY, f"{_REFUSES}{refused}")

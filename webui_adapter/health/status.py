@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 
-__all__ = ["Condition", "Trouble"]
+__all__ = ["Degradation", "HealthStatus"]
 
 
-class Trouble(IntEnum):
+class Degradation(IntEnum):
     """What can be wrong with Redis, the gravest first."""
 
     DEAF = 0
@@ -21,14 +21,14 @@ class Trouble(IntEnum):
     """It refuses writes."""
 
 
-class Condition:
+class HealthStatus:
     """Reasons by kind. ``tell`` is called with what pages are to hear whenever that changes: None, all is well."""
 
-    def __init__(self, tell: Callable[[str | None], None], reasons: Mapping[Trouble, str] | None = None) -> None:
+    def __init__(self, tell: Callable[[str | None], None], reasons: Mapping[Degradation, str] | None = None) -> None:
         self._tell = tell
         self._reasons = dict(reasons or {})
 
-    def __contains__(self, trouble: Trouble) -> bool:
+    def __contains__(self, trouble: Degradation) -> bool:
         return trouble in self._reasons
 
     @property
@@ -39,16 +39,16 @@ class Condition:
     @property
     def read_only(self) -> str | None:
         """Why nothing can be written now, or None. To hear nothing is no reason: what is written gets there."""
-        reasons = [self._reasons[trouble] for trouble in sorted(self._reasons) if trouble is not Trouble.DEAF]
+        reasons = [self._reasons[trouble] for trouble in sorted(self._reasons) if trouble is not Degradation.DEAF]
         return reasons[0] if reasons else None
 
-    def begin(self, trouble: Trouble, reason: str) -> None:
+    def begin(self, trouble: Degradation, reason: str) -> None:
         """From now on this is wrong, too."""
         before = self.worst
         self._reasons[trouble] = reason
         self._tell_if_news(before)
 
-    def end(self, *troubles: Trouble) -> None:
+    def end(self, *troubles: Degradation) -> None:
         """These are over."""
         before = self.worst
         for trouble in troubles:

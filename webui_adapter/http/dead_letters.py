@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse
 
 from eventbus.backends.dead_letters import DeadLetter
-from eventbus.backends.redis.dead_letter_client import Chosen, DeadLetters
+from eventbus.backends.redis.dead_letter_client import DeadLetterFilter, DeadLetters
 from eventbus.errors import EventBusError, InvalidEmission, NoDeadLetter, RateLimited, TransportError
 from eventbus.settings import BusSettings
 from webui_adapter.access.tokens import Principal
@@ -43,10 +43,10 @@ class Choice(BaseModel):
     limit: int = Field(100, ge=1, le=1000)
 
     @property
-    def chosen(self) -> Chosen:
+    def chosen(self) -> DeadLetterFilter:
         """The same for ``DeadLetters``."""
         ids = None if self.ids is None else frozenset(self.ids)
-        return Chosen(ids, self.channel, self.reason, self.type, self.older_than, self.younger_than)
+        return DeadLetterFilter(ids, self.channel, self.reason, self.type, self.older_than, self.younger_than)
 
 
 class Decision(Choice):

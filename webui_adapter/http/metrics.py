@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from webui_adapter.gateway.gateway import Gateway
-from webui_adapter.health.status import Trouble
+from webui_adapter.health.status import Degradation
 
 __all__ = ["Metrics"]
 
@@ -73,7 +73,7 @@ class _GatewayCollector(Collector):
         for name, (text, value) in values.items():
             yield GaugeMetricFamily(name, text, value=value)
         degraded = GaugeMetricFamily("eventbus_degraded", "1 for what is wrong with Redis", labels=["reason"])
-        for trouble in Trouble:
+        for trouble in Degradation:
             degraded.add_metric([trouble.name.lower()], int(trouble in gateway.watch.condition))
         yield degraded
 

@@ -21,7 +21,7 @@ from webui_adapter.http.dead_letters import admin_routes
 from webui_adapter.http.local_events import tapped
 from webui_adapter.http.metrics import Metrics
 from webui_adapter.http.operations import operation_routes
-from webui_adapter.maintenance.dead_letter_file import Spill
+from webui_adapter.maintenance.dead_letter_file import DeadLetterFile
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.transports.access import preflight
 from webui_adapter.transports.sse import serve_command, serve_sse
@@ -83,7 +83,7 @@ def make_gateway(
     settings = settings or GatewaySettings()
     bus_settings = bus_settings or BusSettings()
     subscriber, reader = connect(bus_settings, broker=broker, history_calls=settings.history_calls)
-    spill = None if broker is not None else Spill(spool_folder(bus_settings), settings.dead_spill_bytes)
+    spill = None if broker is not None else DeadLetterFile(spool_folder(bus_settings), settings.dead_spill_bytes)
     return Gateway(
         settings,
         subscriber,

@@ -12,9 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from webui_adapter.channels.validation import Corpse
+from webui_adapter.channels.validation import Undeliverable
 
-__all__ = ["Spill"]
+__all__ = ["DeadLetterFile"]
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ _TRIES: Final = 5
 _FLAGS: Final = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-class Spill:
+class DeadLetterFile:
     """Lines of JSON, appended under a lock. Blocking: for a thread.
 
     What is being moved to Redis stands in a second file until it is there; one process at a time moves it. A process
@@ -37,7 +37,7 @@ class Spill:
         self._limit = limit
         self._lock: int | None = None
 
-    def append(self, corpses: Sequence[Corpse]) -> int:
+    def append(self, corpses: Sequence[Undeliverable]) -> int:
         """Keep these, in order; how many found room. A disk that fails has none."""
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ class Spill:
         finally:
             os.close(descriptor)
 
-    def take(self) -> tuple[list[Corpse], int] | None:
+    def take(self) -> tuple[list[Undeliverable], int] | None:
         """What waits, oldest first, and how many lines could not be read; None if there is nothing, or another process
         is at it. ``done`` or ``put_back`` must follow.
         """
@@ -96,7 +96,7 @@ class Spill:
             os.close(descriptor)
         raise OSError(f"{self._file} is renamed again and again")
 
-    def _write(self, descriptor: int, corpses: Sequence[Corpse]) -> int:
+    def _write(self, descriptor: int, corpses: Sequence[Undeliverable]) -> int:
         size = os.fstat(descriptor).st_size
         for kept, corpse in enumerate(corpses):
             facts = {**asdict(corpse), "content": base64.b64encode(corpse.content).decode()}
@@ -116,9 +116,9 @@ class Spill:
             os.close(descriptor)
 
 
-def _parse(line: bytes) -> Corpse | None:
+def _parse(line: bytes) -> Undeliverable | None:
     try:
         facts = json.loads(line)
-        return Corpse(facts["channel"], facts["id"], facts["reason"], base64.b64decode(facts["content"]))
+        return Undeliverable(facts["channel"], facts["id"], facts["reason"], base64.b64decode(facts["content"]))
     except (ValueError, TypeError, KeyError):
         return None

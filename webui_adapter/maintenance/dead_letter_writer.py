@@ -8,17 +8,17 @@ import logging
 from collections import Counter, deque
 from collections.abc import Iterable
 
-from eventbus.backends.pending import Letters
+from eventbus.backends.pending import PendingStore
 from eventbus.errors import Refused, TransportError
-from webui_adapter.channels.validation import Corpse
-from webui_adapter.maintenance.dead_letter_file import Spill
+from webui_adapter.channels.validation import Undeliverable
+from webui_adapter.maintenance.dead_letter_file import DeadLetterFile
 
-__all__ = ["Undertaker"]
+__all__ = ["DeadLetterWriter"]
 
 log = logging.getLogger(__name__)
 
 
-class Undertaker:
+class DeadLetterWriter:
     """One of a gateway. ``limit``: how many may wait; ``interval``: seconds between two looks at the disk.
 
     ``counters`` gets ``dead.{reason}``, and under ``drop``: ``dead_waiting`` for what found no room here,
@@ -26,17 +26,17 @@ class Undertaker:
     """
 
     def __init__(
-        self, letters: Letters, spill: Spill | None, limit: int, interval: float, counters: Counter[str]
+        self, letters: PendingStore, spill: DeadLetterFile | None, limit: int, interval: float, counters: Counter[str]
     ) -> None:
         self._letters = letters
         self._spill = spill
         self._limit = limit
         self._interval = interval
         self._counters = counters
-        self._waiting: deque[Corpse] = deque()
+        self._waiting: deque[Undeliverable] = deque()
         self._come = asyncio.Event()
 
-    def take(self, corpses: Iterable[Corpse]) -> None:
+    def take(self, corpses: Iterable[Undeliverable]) -> None:
         """Note what is to be buried. Never blocks."""
         for corpse in corpses:
             if len(self._waiting) < self._limit:
@@ -85,7 +85,7 @@ class Undertaker:
         if taken is None:
             return
         corpses, damaged = taken
-        refused: list[Corpse] = []
+        refused: list[Undeliverable] = []
         try:
             for corpse in corpses:
                 try:
@@ -105,7 +105,7 @@ class Undertaker:
         finally:
             self._spill.put_back()
 
-    async def _bury(self, corpse: Corpse) -> None:
+    async def _bury(self, corpse: Undeliverable) -> None:
         if await self._letters.bury(corpse.channel, corpse.id, corpse.reason, corpse.content):
             self._counters[f"dead.{corpse.reason}"] += 1
             log.warning("an event of %s was buried: %s, id %s", corpse.channel, corpse.reason, corpse.id)

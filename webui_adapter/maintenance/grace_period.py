@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["Grace"]
+__all__ = ["GracePeriod"]
 
 
-class Grace:
+class GracePeriod:
     """Counts from when Redis could be reached again without a longer gap.
 
     The clock is the wall's: it also shows a machine that slept, with all workers on it. Seconds: ``length``, the grace,

@@ -9,9 +9,9 @@ from collections import Counter
 from eventbus.backends.redis.operation_store import RedisOperations
 from eventbus.errors import Refused
 from webui_adapter.clock import Clock
-from webui_adapter.maintenance.grace_period import Grace
+from webui_adapter.maintenance.grace_period import GracePeriod
 
-__all__ = ["LeaseSweep"]
+__all__ = ["LeaseChecker"]
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ _ROUNDS = 20  # in a turn: the letters have theirs, too
 _MISSED = 3
 
 
-class LeaseSweep:
+class LeaseChecker:
     """Looks at what is due. Two instances at the same time do no harm: each look is one step in Redis.
 
     ``grace`` and ``interval`` (between two turns) are seconds.
@@ -34,7 +34,7 @@ class LeaseSweep:
         self._operations = operations
         self._clock = clock
         self._counters = counters
-        self._grace = Grace(grace, max(grace / _MISSED, 2 * interval))
+        self._grace = GracePeriod(grace, max(grace / _MISSED, 2 * interval))
 
     def reached(self) -> None:
         """Redis has answered, and takes writes."""

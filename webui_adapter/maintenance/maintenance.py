@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Coroutine
 
-from eventbus.backends.pending import Letters
+from eventbus.backends.pending import PendingStore
 from eventbus.backends.redis.operation_store import RedisOperations
-from eventbus.backends.redis.pending_store import RedisLetters
-from eventbus.operations.store import OperationBook
+from eventbus.backends.redis.pending_store import RedisPendingStore
+from eventbus.operations.store import OperationStore
 from webui_adapter.clock import Clock
 from webui_adapter.maintenance.broker_control import BrokerControl
-from webui_adapter.maintenance.dead_letter_file import Spill
-from webui_adapter.maintenance.dead_letter_writer import Undertaker
-from webui_adapter.maintenance.lease_checker import LeaseSweep
+from webui_adapter.maintenance.dead_letter_file import DeadLetterFile
+from webui_adapter.maintenance.dead_letter_writer import DeadLetterWriter
+from webui_adapter.maintenance.lease_checker import LeaseChecker
 from webui_adapter.maintenance.sweeper import Sweeper
 from webui_adapter.settings import GatewaySettings
 
-__all__ = ["Upkeep"]
+__all__ = ["Maintenance"]
 
 
-class Upkeep:
+class Maintenance:
     """Works for one gateway, which is called ``instance``.
 
     Attributes:
@@ -33,21 +33,21 @@ class Upkeep:
         self,
         settings: GatewaySettings,
         instance: str,
-        letters: Letters | None,
-        operations: OperationBook | None,
-        spill: Spill | None,
+        letters: PendingStore | None,
+        operations: OperationStore | None,
+        spill: DeadLetterFile | None,
         clock: Clock,
         counters: Counter[str],
     ) -> None:
         interval = settings.sweep_interval
-        self.undertaker: Undertaker | None = None
+        self.undertaker: DeadLetterWriter | None = None
         if letters is not None:
-            self.undertaker = Undertaker(letters, spill, settings.dead_waiting, interval, counters)
-        leases: LeaseSweep | None = None
+            self.undertaker = DeadLetterWriter(letters, spill, settings.dead_waiting, interval, counters)
+        leases: LeaseChecker | None = None
         if isinstance(operations, RedisOperations):
-            leases = LeaseSweep(operations, clock, settings.lease_grace, interval, counters)
+            leases = LeaseChecker(operations, clock, settings.lease_grace, interval, counters)
         self.sweeper: Sweeper | None = None
-        if isinstance(letters, RedisLetters):
+        if isinstance(letters, RedisPendingStore):
             self.sweeper = Sweeper(letters, instance, interval, settings.sweep_lease, counters, leases)
         self.control = None if settings.broker_url is None else BrokerControl(settings, counters)
 

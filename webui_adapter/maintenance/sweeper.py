@@ -10,9 +10,9 @@ import logging
 from collections import Counter
 
 from eventbus.backends.pending import Totals
-from eventbus.backends.redis.pending_store import RedisLetters
+from eventbus.backends.redis.pending_store import RedisPendingStore
 from eventbus.errors import TransportError
-from webui_adapter.maintenance.lease_checker import LeaseSweep
+from webui_adapter.maintenance.lease_checker import LeaseChecker
 
 __all__ = ["Sweeper"]
 
@@ -31,12 +31,12 @@ class Sweeper:
 
     def __init__(
         self,
-        letters: RedisLetters,
+        letters: RedisPendingStore,
         instance: str,
         interval: float,
         lease: float,
         counters: Counter[str],
-        leases: LeaseSweep | None = None,
+        leases: LeaseChecker | None = None,
     ) -> None:
         self._letters = letters
         self._instance = instance

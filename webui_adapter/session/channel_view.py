@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from eventbus.backends.pending import Owed
+from eventbus.backends.pending import PendingBatch
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.records import Record
 from eventbus.protocol.topics import matches
 from webui_adapter.protocol.commands import Subscribe
 
-__all__ = ["View", "covered"]
+__all__ = ["ChannelSubscription", "covered"]
 
 
-class View:
+class ChannelSubscription:
     """What a session reads of one channel.
 
     Attributes:
@@ -58,7 +58,7 @@ class View:
         self.position: Position | None = None
         self.requested: Position | None = None
         self.drained = False
-        self.owed: Owed | None = None
+        self.owed: PendingBatch | None = None
         self.whole = False
 
     @property

@@ -15,14 +15,14 @@ from eventbus.protocol.cursor import Cursor
 from webui_adapter.clock import Clock
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.session.batch import Batch, Delivery
-from webui_adapter.session.send_queue import Backlog, Hold, Release, Step
+from webui_adapter.session.send_queue import OrderHeld, OrderRestored, SendQueue, Step
 from webui_adapter.session.states import NEXT, State
 from webui_adapter.settings import GatewaySettings
 
-__all__ = ["Framing", "Line", "Outlet"]
+__all__ = ["Encoder", "Output", "Transport"]
 
 
-class Framing(Protocol):
+class Encoder(Protocol):
     """How events become bytes of one kind of line.
 
     ``shared``: the frames of ``Batch`` are what this line takes. ``pongs``: its pings are answered.
@@ -31,12 +31,12 @@ class Framing(Protocol):
     shared: bool
     pongs: bool
 
-    def event(self, outlet: Outlet, delivery: Delivery) -> bytes: ...
-    def word(self, outlet: Outlet, type_: str, data: Mapping[str, object]) -> bytes: ...
+    def event(self, outlet: Output, delivery: Delivery) -> bytes: ...
+    def word(self, outlet: Output, type_: str, data: Mapping[str, object]) -> bytes: ...
     def local(self, type_: str, event: bytes) -> bytes: ...
 
 
-class Line(Protocol):
+class Transport(Protocol):
     """An edge's end of one session. Nothing here may block or raise."""
 
     def flush(self) -> None:
@@ -49,7 +49,7 @@ class Line(Protocol):
         """End the connection without waiting for the peer."""
 
 
-class Outlet(ABC):
+class Output(ABC):
     """``out`` is what the edge has to write next; in ``dirty`` it hears that there is something."""
 
     __slots__ = (
@@ -75,8 +75,8 @@ class Outlet(ABC):
     def __init__(
         self,
         settings: GatewaySettings,
-        framing: Framing,
-        dirty: list[Outlet],
+        framing: Encoder,
+        dirty: list[Output],
         counters: Counter[str],
         clock: Clock,
     ) -> None:
@@ -87,9 +87,9 @@ class Outlet(ABC):
         self.clock = clock
         self.state = State.WAITING
         # Its end of the connection, from the moment there is one until it is gone. Not looked up: it is the hot path.
-        self.line: Line | None = None
+        self.line: Transport | None = None
         self.out: list[bytes] = []
-        self.backlog: Backlog | None = None
+        self.backlog: SendQueue | None = None
         self.holds: dict[str, int] = {}
         self.when_idle: list[Callable[[], None]] = []
         self.blocked = False
@@ -163,7 +163,7 @@ class Outlet(ABC):
         if self.is_behind(delivery.channel):
             return  # it will be read from the log
         if self.backlog is None:
-            self.backlog = Backlog(self.settings.backlog_events, self.settings.backlog_bytes)
+            self.backlog = SendQueue(self.settings.backlog_events, self.settings.backlog_bytes)
         for drop in self.backlog.push(delivery, int(self.clock.wall() * 1000)):
             self.counters[f"drop.{drop.reason}"] += 1
             # Of what is kept the page would never learn; if it comes back it gets it from log or snapshot.
@@ -215,7 +215,7 @@ class Outlet(ABC):
         while self.when_idle and self.backlog is None and not self.out:
             self.when_idle.pop(0)()
 
-    def _serve(self, backlog: Backlog, limit_bytes: int) -> None:
+    def _serve(self, backlog: SendQueue, limit_bytes: int) -> None:
         steps, dropped = backlog.pop(limit_bytes, int(self.clock.wall() * 1000))
         for drop in dropped:
             self.counters[f"drop.{drop.reason}"] += 1
@@ -229,9 +229,9 @@ class Outlet(ABC):
             case Delivery():
                 self._advance(step)
                 self._write(self.framing.event(self, step))
-            case Hold(channel, offset):
+            case OrderHeld(channel, offset):
                 self.holds[channel] = offset
                 self.say("bus.hold", {"channel": channel, "offset": offset})
-            case Release(channel, offset):
+            case OrderRestored(channel, offset):
                 self.holds.pop(channel, None)
                 self.say("bus.release", {"channel": channel, "offset": offset})

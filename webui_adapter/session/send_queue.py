@@ -10,14 +10,14 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eventbus.flow.priority_queue import Dropped, Outbox
+from eventbus.flow.priority_queue import ConflatingPriorityQueue, Dropped
 from webui_adapter.session.batch import Delivery
 
-__all__ = ["Backlog", "Hold", "Release"]
+__all__ = ["OrderHeld", "OrderRestored", "SendQueue"]
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class OrderHeld:
     """From here on events of ``channel`` may overtake; all up to ``offset`` has been handed over."""
 
     channel: str
@@ -25,14 +25,14 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class OrderRestored:
     """Order is the channel's again; all up to ``offset`` has been handed over."""
 
     channel: str
     offset: int
 
 
-Step = Delivery | Hold | Release
+Step = Delivery | OrderHeld | OrderRestored
 
 
 class _Waiting:
@@ -46,11 +46,11 @@ class _Waiting:
         self.held = False
 
 
-class Backlog:
+class SendQueue:
     """Bounded; ``push`` says what it cost. Reason ``full`` means: this session cannot be served from memory."""
 
     def __init__(self, limit_events: int, limit_bytes: int) -> None:
-        self._outbox: Outbox[Delivery] = Outbox(limit_events, limit_bytes)
+        self._outbox: ConflatingPriorityQueue[Delivery] = ConflatingPriorityQueue(limit_events, limit_bytes)
         self._waiting: dict[str, _Waiting] = {}
 
     def __len__(self) -> int:
@@ -81,13 +81,13 @@ class Backlog:
             first = next(iter(waiting.offsets))
             if delivery.record.offset != first and not waiting.held:
                 waiting.held = True
-                steps.append(Hold(delivery.channel, first - 1))
+                steps.append(OrderHeld(delivery.channel, first - 1))
             self._forget(delivery)
             steps.append(delivery)
         for channel, waiting in list(self._waiting.items()):
             if not waiting.offsets:
                 if waiting.held:
-                    steps.append(Release(channel, waiting.highest))
+                    steps.append(OrderRestored(channel, waiting.highest))
                 del self._waiting[channel]
         return steps, dropped
 

@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from webui_adapter.access.rate_limits import CommandRate, Rate
+from webui_adapter.access.rate_limits import CommandRateLimiter, TokenBucket
 from webui_adapter.access.tokens import Principal
 from webui_adapter.clock import Clock
 from webui_adapter.errors import CommandRefused
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import Auth, Command, parse_command
-from webui_adapter.session.output import Framing, Outlet
+from webui_adapter.session.output import Encoder, Output
 from webui_adapter.session.states import State
-from webui_adapter.session.subscriptions import Follower
+from webui_adapter.session.subscriptions import Subscriptions
 from webui_adapter.settings import GatewaySettings
 
 __all__ = ["Session"]
@@ -24,7 +24,7 @@ __all__ = ["Session"]
 _MALFORMED: Final = frozenset({"bad_json", "bad_command", "bad_topic", "too_large", "unauthenticated"})
 
 
-class Session(Follower):
+class Session(Subscriptions):
     """What one browser may do and has to do in time; what it reads is the follower's, how it is told the outlet's."""
 
     __slots__ = (
@@ -44,8 +44,8 @@ class Session(Follower):
         self,
         id_: str,
         settings: GatewaySettings,
-        framing: Framing,
-        dirty: list[Outlet],
+        framing: Encoder,
+        dirty: list[Output],
         counters: Counter[str],
         clock: Clock,
         behind: list[tuple[Session, str]] | None = None,
@@ -56,9 +56,9 @@ class Session(Follower):
         self.behind = [] if behind is None else behind
         self.principal: Principal | None = None
         now = clock.now()
-        self.rate = CommandRate(settings.message_rate_limit, now)
+        self.rate = CommandRateLimiter(settings.message_rate_limit, now)
         # To be refused as often again is no misunderstanding any more.
-        self.refusals = Rate(settings.message_rate_limit, now)
+        self.refusals = TokenBucket(settings.message_rate_limit, now)
         self.bad_commands = 0
         self.opened = now
         self.expires = now
@@ -134,7 +134,7 @@ class Session(Follower):
     # --- events ----------------------------------------------------------------------------------------------
 
     def fall_behind(self, channel: str, offset: int) -> None:
-        """See ``Outlet``."""
+        """See ``Output``."""
         if self.set_back(channel, offset):
             self.behind.append((self, channel))
 

@@ -14,14 +14,14 @@ from webui_adapter.clock import Clock
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.session.batch import Batch, Delivery
-from webui_adapter.session.channel_view import View, covered
-from webui_adapter.session.output import Framing, Outlet
+from webui_adapter.session.channel_view import ChannelSubscription, covered
+from webui_adapter.session.output import Encoder, Output
 from webui_adapter.settings import GatewaySettings
 
-__all__ = ["Follower"]
+__all__ = ["Subscriptions"]
 
 
-class Follower(Outlet):
+class Subscriptions(Output):
     """What one connection reads of its channels.
 
     Attributes:
@@ -34,13 +34,13 @@ class Follower(Outlet):
     def __init__(
         self,
         settings: GatewaySettings,
-        framing: Framing,
-        dirty: list[Outlet],
+        framing: Encoder,
+        dirty: list[Output],
         counters: Counter[str],
         clock: Clock,
     ) -> None:
         super().__init__(settings, framing, dirty, counters, clock)
-        self.views: dict[str, View] = {}
+        self.views: dict[str, ChannelSubscription] = {}
         self.asked: list[Subscribe] = []
 
     # --- patterns --------------------------------------------------------------------------------------------
@@ -51,7 +51,7 @@ class Follower(Outlet):
         waiting = [command for view in views for command in view.waiting]
         return {pattern for view in views for pattern in view.patterns} | {c.topic for c in (*waiting, *self.asked)}
 
-    def watch(self, command: Subscribe, here: int) -> View:
+    def watch(self, command: Subscribe, here: int) -> ChannelSubscription:
         """Add a pattern; live events of its channel are buffered until ``replay``.
 
         ``here`` is the offset up to which live events have been handed to the sessions of this channel. What an
@@ -60,7 +60,7 @@ class Follower(Outlet):
         channel = channel_of(command.topic)
         view = self.views.get(channel)
         if view is None:
-            view = self.views[channel] = View()
+            view = self.views[channel] = ChannelSubscription()
         else:
             view.delivered = here
         view.bringing = command
@@ -70,7 +70,7 @@ class Follower(Outlet):
         view.whole = whole_channel(channel) in view.patterns
         return view
 
-    def unwatch(self, pattern: str) -> View | None:
+    def unwatch(self, pattern: str) -> ChannelSubscription | None:
         """Take a pattern away; the view if it was the last one there."""
         self.asked = [command for command in self.asked if command.topic != pattern]
         channel = channel_of(pattern)
@@ -117,7 +117,7 @@ class Follower(Outlet):
         how = "gap" if gap else "snapshot" if command.since is None else "resumed"
         self._bring(channel, view, whole, how, list(view.patterns), command.ref)
 
-    def _hand_owed(self, channel: str, view: View, start: int) -> set[int]:
+    def _hand_owed(self, channel: str, view: ChannelSubscription, start: int) -> set[int]:
         """What the user is owed, before the rest of the channel: out of its order, so under a hold. Its offsets."""
         owed, view.owed = view.owed, None
         wanted = [] if owed is None else [record for record in owed.records if view.wants(record.topic)]
@@ -170,7 +170,7 @@ class Follower(Outlet):
             self.say("bus.subscribed", {**where, "how": "resumed", "topics": list(view.patterns)})
 
     def is_behind(self, channel: str) -> bool:
-        """See ``Outlet``."""
+        """See ``Output``."""
         view = self.views.get(channel)
         return view is not None and view.bringing is not None
 
@@ -199,7 +199,13 @@ class Follower(Outlet):
             self.say("bus.release", {"channel": channel, "offset": held})
 
     def _bring(
-        self, channel: str, view: View, whole: Resumption, how: str, topics: list[str], ref: str | float | None
+        self,
+        channel: str,
+        view: ChannelSubscription,
+        whole: Resumption,
+        how: str,
+        topics: list[str],
+        ref: str | float | None,
     ) -> None:
         """A replay's events and the words around them.
 
@@ -262,7 +268,7 @@ class Follower(Outlet):
                 taken += 1
         return taken
 
-    def _keep(self, view: View, record: Record) -> None:
+    def _keep(self, view: ChannelSubscription, record: Record) -> None:
         view.kept += record.size
         if len(view.replaying) >= self.settings.backlog_events or view.kept > self.settings.backlog_bytes:
             # Then another reading is needed: one that has them all, since it begins after they came.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-__all__ = ["Wheel"]
+__all__ = ["TimerWheel"]
 
 T = TypeVar("T")
 
 
-class Wheel(Generic[T]):
+class TimerWheel(Generic[T]):
     """Items by the tick in which they are due. ``tick`` is the resolution in seconds."""
 
     def __init__(self, now: float, tick: float = 0.25) -> None:

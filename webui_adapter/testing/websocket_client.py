@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from eventbus.events.event import Event
-from eventbus.testing.captured_event import Emitted, emitted_of
+from eventbus.testing.captured_event import CapturedEvent, emitted_of
 from eventbus.testing.captured_events import Events
 from eventbus.testing.failure_messages import listed, nearest, wanted
 from eventbus.testing.matching import Like
@@ -44,7 +44,7 @@ class Client:
         self.page = page
         self.raw: list[str | bytes] = []
         self._acknowledges = acknowledges
-        self._seen: list[Emitted[Event]] = [emitted_of(frame) for frame in page.events]
+        self._seen: list[CapturedEvent[Event]] = [emitted_of(frame) for frame in page.events]
         self.events = Events(self._seen)
 
     @property

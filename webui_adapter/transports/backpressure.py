@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from webui_adapter.session.output import Line
+from webui_adapter.session.output import Transport
 from webui_adapter.session.session import Session
 
 __all__ = ["send_what_waits"]
 
 
-def send_what_waits(session: Session, line: Line, limit_bytes: int) -> None:
+def send_what_waits(session: Session, line: Transport, limit_bytes: int) -> None:
     """The socket takes again: the backlog goes out piece by piece, as long as it does."""
     session.unblock(limit_bytes)
     line.flush()

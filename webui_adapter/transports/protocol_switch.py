@@ -20,17 +20,17 @@ from webui_adapter.errors import HandshakeRefused
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.protocol.websocket_handshake import Request, acceptance, check_upgrade, is_upgrade, read_request
 from webui_adapter.transports.access import admit
-from webui_adapter.transports.uvicorn_http import TOO_SLOW, EventBusHttpProtocol, refuse
+from webui_adapter.transports.uvicorn_http import TOO_SLOW, HttpProtocol, refuse
 from webui_adapter.transports.websocket_direct import DirectConnection
 
-__all__ = ["Doorway", "make_doorway"]
+__all__ = ["ProtocolSwitch", "make_doorway"]
 
 log = logging.getLogger(__name__)
 
 _END = b"\r\n\r\n"
 
 
-class Doorway(asyncio.Protocol):
+class ProtocolSwitch(asyncio.Protocol):
     """One connection until it is known what it wants.
 
     ``otherwise`` makes the protocol for everything that is not a handshake of ours.
@@ -133,23 +133,23 @@ def _open_direct(
     connection.begin(admitted, acceptance(key, admitted.subprotocol), early)
 
 
-def make_doorway(gateway: Gateway) -> Callable[..., Doorway]:
+def make_doorway(gateway: Gateway) -> Callable[..., ProtocolSwitch]:
     """What uvicorn calls for each connection: ``uvicorn.Config(http=…)``."""
     ours = f"{gateway.settings.prefix}/ws"
 
     def connection(
         *, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: Any = None
-    ) -> Doorway:
-        def otherwise() -> EventBusHttpProtocol:
-            http = EventBusHttpProtocol(config=config, server_state=server_state, app_state=app_state, _loop=_loop)
+    ) -> ProtocolSwitch:
+        def otherwise() -> HttpProtocol:
+            http = HttpProtocol(config=config, server_state=server_state, app_state=app_state, _loop=_loop)
             http.head_timeout = http.body_timeout = gateway.settings.handshake_timeout
             http.head_limit = gateway.settings.max_head_size
             http.upgrade = partial(upgrade, http, server_state)
             return http
 
-        return Doorway(gateway, server_state, otherwise)
+        return ProtocolSwitch(gateway, server_state, otherwise)
 
-    def upgrade(http: EventBusHttpProtocol, state: ServerState, request: Request) -> bool:
+    def upgrade(http: HttpProtocol, state: ServerState, request: Request) -> bool:
         if request.path != ours:
             return False
         _open_direct(gateway, state, http.transport, request, b"")

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from webui_adapter.session.session import Session
 
-__all__ = ["PullLine"]
+__all__ = ["PullTransport"]
 
 
-class PullLine:
+class PullTransport:
     """While its reader is busy sending, the session counts as blocked, and what comes then goes through its backlog."""
 
     def __init__(
@@ -24,17 +24,17 @@ class PullLine:
         self._wake = asyncio.Event()
 
     def flush(self) -> None:
-        """See ``Line``."""
+        """See ``Transport``."""
         self._wake.set()
 
     def ping(self) -> None:
-        """See ``Line``: a comment, where there is such a thing."""
+        """See ``Transport``: a comment, where there is such a thing."""
         if self._comment:
             self._session.out.append(self._comment)
             self._wake.set()
 
     def cut(self) -> None:
-        """See ``Line``. Where the server offers no way, it finds out itself that the peer takes nothing."""
+        """See ``Transport``. Where the server offers no way, it finds out itself that the peer takes nothing."""
         if self._cut is not None:
             self._cut()
 

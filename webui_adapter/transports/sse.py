@@ -20,8 +20,8 @@ from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
 from webui_adapter.transports.access import body_of, cors, principal_of, reading_of, refusal
 from webui_adapter.transports.encoders import FRAMING
-from webui_adapter.transports.pull_transport import PullLine
-from webui_adapter.transports.uvicorn_http import EXTENSION, EventBusHttpProtocol
+from webui_adapter.transports.pull_transport import PullTransport
+from webui_adapter.transports.uvicorn_http import EXTENSION, HttpProtocol
 
 __all__ = ["serve_command", "serve_sse"]
 
@@ -69,9 +69,9 @@ class SessionStream(StreamingResponse):
         gateway = self._gateway
         session = gateway.connect(FRAMING)
         extension = scope.get("extensions", {}).get(EXTENSION)
-        protocol = None if extension is None else cast("EventBusHttpProtocol", extension["protocol"])
+        protocol = None if extension is None else cast("HttpProtocol", extension["protocol"])
         cut = None if protocol is None else protocol.take_over(gateway.departure.leave_soon)
-        line = PullLine(session, gateway.settings.write_high, sse_comment(), cut)
+        line = PullTransport(session, gateway.settings.write_high, sse_comment(), cut)
         gateway.attach_line(session, line)
         gateway.authenticate(session, self._token, self._cursor, self._topics)
         gateway.flush()
@@ -82,7 +82,7 @@ class SessionStream(StreamingResponse):
             gateway.disconnect(session, 1006)
 
 
-async def _stream(gateway: Gateway, session: Session, line: PullLine) -> AsyncIterator[bytes]:
+async def _stream(gateway: Gateway, session: Session, line: PullTransport) -> AsyncIterator[bytes]:
     """What the session has to say, until either side ends it."""
     yield b"retry: %d\n\n" % _RETRY_MS
     while True:

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from webui_adapter.errors import HandshakeRefused
 from webui_adapter.protocol.websocket_handshake import Request, headers_of, is_upgrade, refusal
 
-__all__ = ["EXTENSION", "TOO_SLOW", "EventBusHttpProtocol", "refuse"]
+__all__ = ["EXTENSION", "TOO_SLOW", "HttpProtocol", "refuse"]
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def refuse(transport: asyncio.Transport, asked: str, error: HandshakeRefused) ->
     transport.close()
 
 
-class EventBusHttpProtocol(HttpToolsProtocol):
+class HttpProtocol(HttpToolsProtocol):
     """One connection.
 
     Attributes:

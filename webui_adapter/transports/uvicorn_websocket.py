@@ -14,7 +14,7 @@ from websockets.frames import Frame
 
 from webui_adapter.protocol.websocket_frames import PING, PONG_LIMIT
 
-__all__ = ["EXTENSION", "EventBusWebSocketProtocol", "Owner"]
+__all__ = ["EXTENSION", "Owner", "WebSocketProtocol"]
 
 EXTENSION = "eventbus"
 """Where in the ASGI scope's ``extensions`` the protocol offers itself."""
@@ -36,7 +36,7 @@ class Owner(Protocol):
         """The server is shutting down."""
 
 
-class EventBusWebSocketProtocol(WebSocketsSansIOProtocol):
+class WebSocketProtocol(WebSocketsSansIOProtocol):
     """One connection."""
 
     _owner: Owner | None = None

@@ -1,7 +1,7 @@
 """The WebSocket edge: a handshake becomes a session, messages become commands, what it has to say is written.
 
-On a server that runs ``EventBusWebSocketProtocol`` frames go straight to the transport (``PushLine``). On any other
-server the same session is served through ASGI messages (``PullLine``): slower, and without pings of our own.
+On a server that runs ``WebSocketProtocol`` frames go straight to the transport (``PushTransport``). On any other
+server the same session is served through ASGI messages (``PullTransport``): slower, and without pings of our own.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from webui_adapter.session.session import Session
 from webui_adapter.transports.access import admit
 from webui_adapter.transports.backpressure import send_what_waits
 from webui_adapter.transports.encoders import FRAMES, TEXTS
-from webui_adapter.transports.pull_transport import PullLine
-from webui_adapter.transports.uvicorn_websocket import EXTENSION, EventBusWebSocketProtocol
+from webui_adapter.transports.pull_transport import PullTransport
+from webui_adapter.transports.uvicorn_websocket import EXTENSION, WebSocketProtocol
 
 __all__ = ["serve_websocket"]
 
 
-class PushLine:
+class PushTransport:
     """A session on a connection of ours."""
 
-    def __init__(self, gateway: Gateway, session: Session, protocol: EventBusWebSocketProtocol) -> None:
+    def __init__(self, gateway: Gateway, session: Session, protocol: WebSocketProtocol) -> None:
         self._gateway = gateway
         self._session = session
         self._protocol = protocol
         protocol.take_over(self, gateway.settings.write_high)
 
     def flush(self) -> None:
-        """See ``Line``."""
+        """See ``Transport``."""
         session = self._session
         out = session.out
         if out:
@@ -47,11 +47,11 @@ class PushLine:
             self._protocol.end(session.close_code, session.close_reason, self._gateway.settings.close_timeout)
 
     def ping(self) -> None:
-        """See ``Line``."""
+        """See ``Transport``."""
         self._protocol.ping()
 
     def cut(self) -> None:
-        """See ``Line``."""
+        """See ``Transport``."""
         self._protocol.cut()
 
     def paused(self) -> None:
@@ -91,11 +91,11 @@ async def _serve(
     pulling: asyncio.Task[None] | None = None
     if extension is not None:
         session = gateway.connect(FRAMES)
-        protocol = cast("EventBusWebSocketProtocol", extension["protocol"])
-        gateway.attach_line(session, PushLine(gateway, session, protocol))
+        protocol = cast("WebSocketProtocol", extension["protocol"])
+        gateway.attach_line(session, PushTransport(gateway, session, protocol))
     else:
         session = gateway.connect(TEXTS)
-        pull = PullLine(session, gateway.settings.write_high)
+        pull = PullTransport(session, gateway.settings.write_high)
         gateway.attach_line(session, pull)
         pulling = asyncio.create_task(_pull(pull, session, websocket))
     code = 1006
@@ -126,7 +126,7 @@ async def _receive(gateway: Gateway, session: Session, websocket: WebSocket) -> 
             gateway.handle(session, command)
 
 
-async def _pull(pull: PullLine, session: Session, websocket: WebSocket) -> None:
+async def _pull(pull: PullTransport, session: Session, websocket: WebSocket) -> None:
     """Send through ASGI what the session has to say; while a send waits, the session counts as slow."""
     try:
         while True:

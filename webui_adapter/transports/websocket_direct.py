@@ -31,7 +31,7 @@ __all__ = ["DirectConnection"]
 
 
 class DirectConnection(asyncio.Protocol):
-    """One connection after its handshake. See ``Line`` for ``flush``, ``ping``, ``cut``.
+    """One connection after its handshake. See ``Transport`` for ``flush``, ``ping``, ``cut``.
 
     Attributes:
         transport: what uvicorn aborts when it is told to end at once.
@@ -144,7 +144,7 @@ class DirectConnection(asyncio.Protocol):
     # --- out -------------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """See ``Line``."""
+        """See ``Transport``."""
         session = self._session
         if session is None:
             return
@@ -160,12 +160,12 @@ class DirectConnection(asyncio.Protocol):
             self._cut_later()
 
     def ping(self) -> None:
-        """See ``Line``."""
+        """See ``Transport``."""
         if not self._going:
             self.transport.write(PING)
 
     def cut(self) -> None:
-        """See ``Line``."""
+        """See ``Transport``."""
         self.transport.abort()
 
     def pause_writing(self) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 from threading import RLock
 
-from eventbus.deferred import Deferred
+from eventbus.deferred import DeferredEvent
 from eventbus.errors import TooManyDeferred
 
-__all__ = ["Announcements"]
+__all__ = ["DeferredEvents"]
 
 log = logging.getLogger(__name__)
 
 _REASON = "not_succeeded"
 
 
-class Announcements:
+class DeferredEvents:
     """A bounded list, and then the answer to what comes too late for it: a thread may outlive its task."""
 
     __slots__ = ("_classes", "_limit", "_lock", "_succeeded", "_waiting")
@@ -23,7 +23,7 @@ class Announcements:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._lock = RLock()
-        self._waiting: list[Deferred] = []
+        self._waiting: list[DeferredEvent] = []
         self._classes: dict[str, int] = {}
         self._succeeded: bool | None = None
 
@@ -34,7 +34,7 @@ class Announcements:
             self._classes[class_] = number + 1
             return number
 
-    def keep(self, deferred: Deferred) -> None:
+    def keep(self, deferred: DeferredEvent) -> None:
         """Send it once the task has succeeded. Raises TooManyDeferred."""
         with self._lock:
             if self._succeeded is None:
@@ -56,7 +56,7 @@ class Announcements:
         for deferred in waiting:
             self._settle(deferred)
 
-    def _settle(self, deferred: Deferred) -> None:
+    def _settle(self, deferred: DeferredEvent) -> None:
         if not self._succeeded:
             deferred.drop(_REASON)
             return

@@ -60,7 +60,7 @@ class Leaf:
 
     Attributes:
         key: its name within the operation, the same through retries and redelivery.
-        planned, hidden: as in ``eventbus.operations.state.Mark``.
+        planned, hidden: as in ``eventbus.operations.state.TaskTransition``.
     """
 
     key: str

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from eventbus.operations.events import OperationRef, current_operation
-from worker_adapter.context.deferred_events import Announcements
+from worker_adapter.context.deferred_events import DeferredEvents
 from worker_adapter.context.headers import Leaf
 from worker_adapter.settings import WorkerSettings
 
-__all__ = ["Former", "Scope", "current_scope", "enter", "inside", "leave"]
+__all__ = ["PreviousContext", "TaskContext", "current_scope", "enter", "inside", "leave"]
 
 
 @dataclass(slots=True, eq=False)
-class Scope:
+class TaskContext:
     """A running task, or the start of an operation.
 
     Attributes:
@@ -43,19 +43,19 @@ class Scope:
     follows: tuple[object, ...] = ()
     handled: BaseException | None = None
     again: bool = False
-    announcements: Announcements = field(init=False)
+    announcements: DeferredEvents = field(init=False)
     on_failure: list[Callable[[], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.announcements = Announcements(self.settings.success_events)
+        self.announcements = DeferredEvents(self.settings.success_events)
 
 
-current_scope: Final[ContextVar[Scope | None]] = ContextVar("eventbus_current_scope", default=None)
+current_scope: Final[ContextVar[TaskContext | None]] = ContextVar("eventbus_current_scope", default=None)
 
-Former = tuple[Scope | None, OperationRef | None]
+PreviousContext = tuple[TaskContext | None, OperationRef | None]
 
 
-def enter(scope: Scope) -> Former:
+def enter(scope: TaskContext) -> PreviousContext:
     """Make this the current scope; return what ``leave`` puts back. They nest: an eager task runs within another."""
     former = current_scope.get(), current_operation.get()
     current_scope.set(scope)
@@ -63,14 +63,14 @@ def enter(scope: Scope) -> Former:
     return former
 
 
-def leave(former: Former) -> None:
+def leave(former: PreviousContext) -> None:
     """Put back what was current. By value: a token would be refused where another context runs the end of a task."""
     current_scope.set(former[0])
     current_operation.set(former[1])
 
 
 @contextmanager
-def inside(scope: Scope) -> Iterator[None]:
+def inside(scope: TaskContext) -> Iterator[None]:
     """``enter`` and ``leave`` around a block."""
     former = enter(scope)
     try:

@@ -21,17 +21,17 @@ from celery import bootsteps
 from celery.worker import state as worker_state
 
 from eventbus.backends.redis.operation_client import Operations
-from eventbus.backends.redis.worker_status import Outboxes
+from eventbus.backends.redis.worker_status import WorkerStatus
 from eventbus.bus import default_bus
 from eventbus.errors import TransportError
 from eventbus.operations.events import STAMP, OperationRef
 from worker_adapter.installation import Installation, installation_of
 from worker_adapter.lifecycle import task_events
 from worker_adapter.lifecycle.cancellation import Stamps, known
-from worker_adapter.lifecycle.main_process import Seen
+from worker_adapter.lifecycle.main_process import TaskRequestInfo
 from worker_adapter.lifecycle.running_tasks import outbox_facts
 
-__all__ = ["Keeper"]
+__all__ = ["LeaseBootstep"]
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ _PATIENCE: Final = 5.0  # between two tries while Redis does not answer
 _TRIES: Final = 10  # to copy a set that others are changing
 
 
-class Keeper(bootsteps.StartStopStep):  # type: ignore[misc] # Celery ships no types
+class LeaseBootstep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery ships no types
     """The bootstep. Added to an application by ``install``; nothing of it exists outside of a worker's main process.
 
     Attributes:
@@ -62,7 +62,7 @@ class Keeper(bootsteps.StartStopStep):  # type: ignore[misc] # Celery ships no t
         self._thread: threading.Thread | None = None
         self._installation: Installation | None = None
         self._desk: Operations | None = None
-        self._outboxes: Outboxes | None = None
+        self._outboxes: WorkerStatus | None = None
 
     def create(self, worker: Any) -> None:
         """Before the pool has its processes: what they are handed down is made now, whole."""
@@ -79,7 +79,7 @@ class Keeper(bootsteps.StartStopStep):  # type: ignore[misc] # Celery ships no t
         self._installation.witness.leasing = self._installation.settings.lease > 0
         known.limit = self._installation.settings.cancelled_limit
         known.fed = True
-        self._desk, self._outboxes = Operations(bus.settings), Outboxes(bus.settings)
+        self._desk, self._outboxes = Operations(bus.settings), WorkerStatus(bus.settings)
         self._guarded(self._hear)
         self._overhear(worker.consumer)
         self._thread = threading.Thread(target=self._run, name="eventbus-keeper", daemon=True)
@@ -179,7 +179,7 @@ class Keeper(bootsteps.StartStopStep):  # type: ignore[misc] # Celery ships no t
         assert self._installation is not None
         lease = self._installation.settings.lease
         leased = [found for _, found in self._installation.witness.among(iter(_active()), leased=True)]
-        running: defaultdict[OperationRef, dict[str, Seen]] = defaultdict(dict)
+        running: defaultdict[OperationRef, dict[str, TaskRequestInfo]] = defaultdict(dict)
         for found in leased:
             running[found.operation][found.leaf.key] = found
         lost = self._desk.renew({ref: list(leaves) for ref, leaves in running.items()}, lease)

@@ -28,18 +28,18 @@ from eventbus.operations.events import (
 )
 from worker_adapter.context.error_text import error_text, of_retry
 from worker_adapter.context.headers import HERE, NEVER, Leaf, leaf_of, read_here, read_operation
-from worker_adapter.context.task_context import Scope, current_scope, inside
+from worker_adapter.context.task_context import TaskContext, current_scope, inside
 from worker_adapter.lifecycle import task_events
 from worker_adapter.lifecycle.cancellation import known
 from worker_adapter.settings import WorkerSettings
 
-__all__ = ["Seen", "Witness"]
+__all__ = ["MainProcessSignals", "TaskRequestInfo"]
 
 _STOPPED: Final = "WorkerShutdown: the worker was stopped while it ran this task"
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class TaskRequestInfo:
     """A task of an operation, as its message describes it. ``never``: published when its operation was cancelled."""
 
     operation: OperationRef
@@ -56,21 +56,21 @@ class Seen:
         return {"task": self.task, "name": self.name, "retries": self.retries}
 
 
-def seen(headers: Mapping[str, Any] | None, name: str, task_id: str, retries: int = 0) -> Seen | None:
+def seen(headers: Mapping[str, Any] | None, name: str, task_id: str, retries: int = 0) -> TaskRequestInfo | None:
     """The task whose message has these headers; None if it belongs to no operation."""
     found = read_operation(headers)
     if found is None or headers is None:
         return None
     retries = int(headers.get("retries") or retries or 0)
     never = headers.get("expires") == NEVER
-    return Seen(*found, leaf_of(name, task_id, headers), task_id, name, retries, never)
+    return TaskRequestInfo(*found, leaf_of(name, task_id, headers), task_id, name, retries, never)
 
 
-class Witness:
+class MainProcessSignals:
     """Hears the signals that a worker's main process sends. In any other process it hears nothing.
 
     Attributes:
-        leasing: whether this worker renews leases (``Keeper``).
+        leasing: whether this worker renews leases (``LeaseBootstep``).
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
@@ -93,11 +93,11 @@ class Witness:
         # This very dict is handed to the process that runs the task.
         headers[HERE] = [lease, events]
 
-    def of(self, request: Any) -> Seen | None:
+    def of(self, request: Any) -> TaskRequestInfo | None:
         """What is known of a request."""
         return seen(request.request_dict, request.task.name, request.id)
 
-    def among(self, requests: Iterator[Any], *, leased: bool) -> Iterator[tuple[Any, Seen]]:
+    def among(self, requests: Iterator[Any], *, leased: bool) -> Iterator[tuple[Any, TaskRequestInfo]]:
         """Those of the requests that belong to operations; ``leased``: whose leases are this worker's to renew."""
         for request in requests:
             if leased and not read_here(request.request_dict).lease:
@@ -183,7 +183,7 @@ class Witness:
         """
         found = self.of(request)
         assert found is not None
-        with inside(Scope(found.operation, found.label, self._settings)):
+        with inside(TaskContext(found.operation, found.label, self._settings)):
             outcome = getattr(type(request), how)(request, *args, **options)
         if how == "on_failure":
             self._after_failure(request, args[0])
@@ -206,16 +206,16 @@ class Witness:
             task_events.say(self._settings, found.operation, found.leaf, "succeeded", succeeded)
             task_events.mark(found.operation, found.label, "done", found.leaf)
 
-    def _fail(self, found: Seen, error: str) -> None:
+    def _fail(self, found: TaskRequestInfo, error: str) -> None:
         task_events.say(self._settings, found.operation, found.leaf, "failed", TaskFailed(**found.facts, error=error))
         task_events.mark(found.operation, found.label, "failed", found.leaf)
 
-    def _fail_unless_ended(self, found: Seen, error: str) -> None:
+    def _fail_unless_ended(self, found: TaskRequestInfo, error: str) -> None:
         """For what may have ended without this process having heard of it: it sleeps through a soft shutdown."""
         failed = TaskFailed(**found.facts, error=error)
         task_events.mark_failed(self._settings, found.operation, found.label, found.leaf, failed)
 
-    def _find(self, task: Any, task_id: str, request: Any, context: Any = None) -> Seen | None:
+    def _find(self, task: Any, task_id: str, request: Any, context: Any = None) -> TaskRequestInfo | None:
         if request is not None:
             return self.of(request)
         if context is None:
@@ -230,8 +230,8 @@ class Witness:
         return error_text(error, self._settings.error_chars)
 
 
-def _ending(reference: Any, how: str, witness: Witness, *args: Any, **options: Any) -> Any:
-    """A method of ``Request``, with what ``Witness.ending`` has around it."""
+def _ending(reference: Any, how: str, witness: MainProcessSignals, *args: Any, **options: Any) -> Any:
+    """A method of ``Request``, with what ``MainProcessSignals.ending`` has around it."""
     request = reference()
     return None if request is None else witness.ending(request, how, *args, **options)
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from eventbus.backends.redis.operation_client import Operations
-from eventbus.backends.redis.worker_status import Outboxes
+from eventbus.backends.redis.worker_status import WorkerStatus
 from eventbus.bus import Bus, default_bus
 from eventbus.errors import TransportError
 from eventbus.operations.events import OperationRef, TaskProgress
-from worker_adapter.context.task_context import Scope
+from worker_adapter.context.task_context import TaskContext
 from worker_adapter.lifecycle.cancellation import check_cancelled, known
 
-__all__ = ["Running", "Watch", "began", "ended", "heed", "outbox_facts"]
+__all__ = ["Running", "RunningTasks", "began", "ended", "heed", "outbox_facts"]
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _PATIENCE: Final = 5.0  # between two tries while Redis does not answer
 class Running:
     """A task that runs here. ``shown``: whether the worker sends task events."""
 
-    scope: Scope
+    scope: TaskContext
     task: Any
     hostname: str
     shown: bool = False
@@ -40,7 +40,7 @@ class Running:
     showed: float = field(default=float("-inf"))
 
 
-class Watch:
+class RunningTasks:
     """Everything that runs in one process."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Watch:
         self._work = threading.Event()
         self._thread: threading.Thread | None = None
         self._desk: Operations | None = None
-        self._outboxes: Outboxes | None = None
+        self._outboxes: WorkerStatus | None = None
         self._hostname = ""
         self._reported = float("-inf")
         self._ask_at = float("-inf")
@@ -63,11 +63,11 @@ class Watch:
             self._thread = threading.Thread(target=self._run, name="eventbus-watch", daemon=True)
             self._thread.start()
 
-    def ended(self, scope: Scope) -> None:
+    def ended(self, scope: TaskContext) -> None:
         """It has ended."""
         self._running.pop(id(scope), None)
 
-    def show(self, scope: Scope, word: TaskProgress) -> None:
+    def show(self, scope: TaskContext, word: TaskProgress) -> None:
         """Have a progress shown in Flower, some time soon; the newest one counts."""
         running = self._running.get(id(scope))
         if running is not None and running.shown:
@@ -119,7 +119,7 @@ class Watch:
             return
         self._reported = now
         if self._outboxes is None:
-            self._outboxes = Outboxes(bus.settings)
+            self._outboxes = WorkerStatus(bus.settings)
         self._outboxes.report(self._hostname, os.getpid(), outbox_facts(bus))
 
     def _show(self, one: Running, now: float) -> None:
@@ -154,12 +154,12 @@ def outbox_facts(bus: Bus) -> dict[str, object]:
     }
 
 
-_watch = Watch()
+_watch = RunningTasks()
 
 
 def _after_fork() -> None:
     global _watch  # noqa: PLW0603 - threads do not survive a fork
-    _watch = Watch()
+    _watch = RunningTasks()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -170,12 +170,12 @@ def began(running: Running) -> None:
     _watch.began(running)
 
 
-def ended(scope: Scope) -> None:
+def ended(scope: TaskContext) -> None:
     """It has ended."""
     _watch.ended(scope)
 
 
-def heed(scope: Scope | None, word: TaskProgress) -> None:
+def heed(scope: TaskContext | None, word: TaskProgress) -> None:
     """A step is told: show it where it is to be shown, and stop here if somebody wants that.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Final
 
 from eventbus.bus import default_bus
 from eventbus.operations.events import OperationRef, TaskFailed, TaskRetry, TaskRevoked, TaskStarted, TaskSucceeded
-from eventbus.operations.state import Mark, MarkKind
+from eventbus.operations.state import TaskTransition, TransitionKind
 from worker_adapter.context.headers import Leaf
 from worker_adapter.settings import TaskWord, WorkerSettings
 
@@ -33,17 +33,17 @@ def say(settings: WorkerSettings, operation: OperationRef, leaf: Leaf, word: Tas
     default_bus().emit(*operation, event, id=id_)
 
 
-def mark(operation: OperationRef, label: str, kind: MarkKind, leaf: Leaf, lease: int = 0) -> None:
+def mark(operation: OperationRef, label: str, kind: TransitionKind, leaf: Leaf, lease: int = 0) -> None:
     """Count something that happened to a leaf. A hidden leaf that fails shows: something did go wrong. ``lease`` as in
-    ``Mark``.
+    ``TaskTransition``.
     """
     hidden = leaf.hidden and kind != "failed"
-    default_bus().mark(operation, Mark(kind, leaf.key, int(leaf.planned), hidden, lease), label=label)
+    default_bus().mark(operation, TaskTransition(kind, leaf.key, int(leaf.planned), hidden, lease), label=label)
 
 
 def mark_started(operation: OperationRef, label: str, leaf: Leaf, lease: int, late: bool, members: str) -> None:
-    """Count that a leaf runs. ``lease``, ``late`` and ``members`` as in ``Mark``."""
-    begun = Mark("started", leaf.key, int(leaf.planned), leaf.hidden, lease, late, members)
+    """Count that a leaf runs. ``lease``, ``late`` and ``members`` as in ``TaskTransition``."""
+    begun = TaskTransition("started", leaf.key, int(leaf.planned), leaf.hidden, lease, late, members)
     default_bus().mark(operation, begun, label=label)
 
 
@@ -52,7 +52,7 @@ def mark_failed(settings: WorkerSettings, operation: OperationRef, label: str, l
     members = ""
     if "failed" in settings.events:
         members = f"{about(event.task, event.name, event.retries)},{_members({'error': event.error})}"
-    default_bus().mark(operation, Mark("failed", leaf.key, int(leaf.planned), about=members), label=label)
+    default_bus().mark(operation, TaskTransition("failed", leaf.key, int(leaf.planned), about=members), label=label)
 
 
 def about(task: str, name: str, retries: int) -> str:

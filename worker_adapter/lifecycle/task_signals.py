@@ -20,7 +20,7 @@ from celery.exceptions import Reject, Retry
 
 from eventbus.bus import default_bus
 from eventbus.operations.events import TaskFailed, TaskRetry, TaskRevoked, TaskStarted, TaskSucceeded, current_operation
-from eventbus.operations.state import MarkKind
+from eventbus.operations.state import TransitionKind
 from eventbus.protocol.ids import event_id
 from worker_adapter.context.error_text import error_text
 from worker_adapter.context.headers import (
@@ -34,7 +34,7 @@ from worker_adapter.context.headers import (
     read_operation,
     stamp,
 )
-from worker_adapter.context.task_context import Former, Scope, current_scope, enter, leave
+from worker_adapter.context.task_context import PreviousContext, TaskContext, current_scope, enter, leave
 from worker_adapter.lifecycle import running_tasks, task_events
 from worker_adapter.lifecycle.cancellation import OperationCancelled, ask, known
 from worker_adapter.lifecycle.running_tasks import Running
@@ -49,7 +49,7 @@ _PLACE: Final = "_eventbus"
 
 _RELEASED: Final = "requeued"
 # A retry has been released when its next try was published.
-_MARKS: Final[Mapping[str | None, MarkKind]] = {
+_MARKS: Final[Mapping[str | None, TransitionKind]] = {
     states.SUCCESS: "done",
     states.IGNORED: "ignored",
     states.FAILURE: "failed",
@@ -141,7 +141,7 @@ class Lifecycle:
     def ended(self, task: Any, state: str | None, outcome: Any) -> None:
         """A task has ended here, in ``state``, with its return value or its error."""
         request = task.request
-        place: tuple[Scope, Former] | None = getattr(request, _PLACE, None)
+        place: tuple[TaskContext, PreviousContext] | None = getattr(request, _PLACE, None)
         if place is None:
             return
         scope, former = place
@@ -160,7 +160,7 @@ class Lifecycle:
             leave(former)
             self._flush()
 
-    def _tell_end(self, task: Any, scope: Scope, state: str | None, outcome: Any) -> None:
+    def _tell_end(self, task: Any, scope: TaskContext, state: str | None, outcome: Any) -> None:
         assert scope.operation is not None
         assert scope.leaf is not None
         about = {"task": scope.task, "name": task.name, "retries": task.request.retries}
@@ -185,15 +185,15 @@ class Lifecycle:
             lease = read_here(task.request.headers).lease if kind == "joined" else 0
             task_events.mark(scope.operation, scope.label, kind, scope.leaf, lease)
 
-    def _scope_of(self, name: str, task_id: str, request: Any) -> Scope:
+    def _scope_of(self, name: str, task_id: str, request: Any) -> TaskContext:
         found = read_operation(request.headers)
         if found is None and request.is_eager:
             # An eager task was never published: it runs on behalf of whoever called it.
             outer, operation = current_scope.get(), current_operation.get()
             found = None if operation is None else (operation, outer.label if outer is not None else "")
         if found is None:
-            return Scope(None, "", self._settings, task=task_id)
-        return Scope(*found, self._settings, leaf_of(name, task_id, request.headers), task_id)
+            return TaskContext(None, "", self._settings, task=task_id)
+        return TaskContext(*found, self._settings, leaf_of(name, task_id, request.headers), task_id)
 
     def _flush(self) -> None:
         bus = default_bus()
@@ -210,7 +210,7 @@ def _retrying() -> FrameType | None:
     return frame
 
 
-def _is_next_try(headers: Mapping[str, Any], scope: Scope | None) -> bool:
+def _is_next_try(headers: Mapping[str, Any], scope: TaskContext | None) -> bool:
     """Whether a message is the next try of the task that runs here; in the worker's main process, of any task.
 
     By its id, which ``retry(task_id=…)`` may have changed: a task may also publish another with a number of its own.
@@ -240,7 +240,7 @@ def _follows(request: Any) -> tuple[object, ...]:
     return request.chain, request.callbacks, request.chord
 
 
-def _how_done(request: Any, scope: Scope) -> MarkKind:
+def _how_done(request: Any, scope: TaskContext) -> TransitionKind:
     """What a success means for the rest of the canvas. Celery takes from the chain that came with the message; a task
     that wants no more of it puts None in its place.
     """
@@ -249,14 +249,14 @@ def _how_done(request: Any, scope: Scope) -> MarkKind:
     return "joined" if request.chord else "done"
 
 
-def _copied(headers: dict[str, Any], scope: Scope | None) -> bool:
+def _copied(headers: dict[str, Any], scope: TaskContext | None) -> bool:
     """Whether a message has the leaf of the running task, though it is another task: headers handed on by hand."""
     if scope is None or scope.leaf is None:
         return False
     return headers[LEAF] == scope.leaf.key and headers.get("id") != scope.task
 
 
-def _settled(task: Any, scope: Scope, state: str | None, outcome: Any) -> tuple[str | None, Any]:
+def _settled(task: Any, scope: TaskContext, state: str | None, outcome: Any) -> tuple[str | None, Any]:
     """State and outcome that count; None for a task whose end is told elsewhere or not at all."""
     error = sys.exception()
     if state == states.SUCCESS and error is not scope.handled and isinstance(error, Exception):
@@ -280,7 +280,7 @@ def _settled(task: Any, scope: Scope, state: str | None, outcome: Any) -> tuple[
     return state, outcome
 
 
-def _ends_here(request: Any, scope: Scope, error: BaseException | None) -> bool:
+def _ends_here(request: Any, scope: TaskContext, error: BaseException | None) -> bool:
     """Whether nobody else tells of a task that ``error`` has left before Celery had noted a state."""
     if error is None:
         return False

@@ -14,12 +14,12 @@ from worker_adapter.tracking.steps import Progress, progress
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["Readable", "Reading", "track_file"]
+__all__ = ["Readable", "TrackedFile", "track_file"]
 
 Readable = str | os.PathLike[str] | BinaryIO
 
 
-class Reading(io.BufferedIOBase):
+class TrackedFile(io.BufferedIOBase):
     """A binary file whose bytes are steps while it is read; anything that reads files takes it.
 
     It is a context manager as files are. What ``track_file`` has opened it closes; a file that was given stays open.
@@ -32,7 +32,7 @@ class Reading(io.BufferedIOBase):
         self._start = file.tell() if file.seekable() else 0
 
     @classmethod
-    def of(cls, file: Readable, count: Callable[[int | None], Progress]) -> Reading:
+    def of(cls, file: Readable, count: Callable[[int | None], Progress]) -> TrackedFile:
         """Open what is a path; ``count`` makes the progress for a number of bytes, None if that is not known."""
         if isinstance(file, (str, os.PathLike)):
             opened = Path(file).open("rb")  # noqa: SIM115 - closed with the Reading
@@ -127,7 +127,7 @@ def _left(file: BinaryIO) -> int | None:
     return end - here
 
 
-def track_file(file: Readable, *, stage: str = "", message: str = "") -> Reading:
+def track_file(file: Readable, *, stage: str = "", message: str = "") -> TrackedFile:
     """Read a file with a step of ``progress`` per byte, unit ``bytes``.
 
         with track_file("corpus.jsonl", stage="reading") as lines:
@@ -141,4 +141,4 @@ def track_file(file: Readable, *, stage: str = "", message: str = "") -> Reading
         OSError: the path cannot be opened.
         TypeError: a file opened for text.
     """
-    return Reading.of(file, lambda total: progress(total, stage=stage, unit="bytes", message=message))
+    return TrackedFile.of(file, lambda total: progress(total, stage=stage, unit="bytes", message=message))

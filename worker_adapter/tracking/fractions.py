@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from eventbus.errors import InvalidStage
 
-__all__ = ["Shares", "known", "share_of", "time_left"]
+__all__ = ["WeightedProgress", "known", "share_of", "time_left"]
 
 
 def known(count: float | None) -> float | None:
@@ -36,7 +36,7 @@ def time_left(done: float, total: float | None, rate: float | None) -> float | N
     return seconds if math.isfinite(seconds) else None
 
 
-class Shares:
+class WeightedProgress:
     """A whole made of weighted parts.
 
     A part's share only rises: a bar that walks back is believed by nobody, so a total that grows makes it stand still.

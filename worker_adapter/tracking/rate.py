@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 
-__all__ = ["Pace"]
+__all__ = ["RateEstimator"]
 
 
-class Pace:
+class RateEstimator:
     """Lets through one word per ``interval`` seconds and knows the rate over the last ``window`` seconds.
 
     Attributes:

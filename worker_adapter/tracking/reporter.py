@@ -13,13 +13,13 @@ from celery.exceptions import Ignore, Retry, SoftTimeLimitExceeded
 from eventbus.bus import default_bus
 from eventbus.operations.events import OperationRef, TaskProgress, current_operation
 from worker_adapter.context.headers import sayable
-from worker_adapter.context.task_context import Scope, current_scope
+from worker_adapter.context.task_context import TaskContext, current_scope
 from worker_adapter.lifecycle.cancellation import OperationCancelled
 from worker_adapter.lifecycle.running_tasks import heed
 from worker_adapter.settings import WorkerSettings
-from worker_adapter.tracking.rate import Pace
+from worker_adapter.tracking.rate import RateEstimator
 
-__all__ = ["Bar", "State", "outcome"]
+__all__ = ["ProgressReporter", "State", "outcome"]
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ State = Literal["running", "done", "failed"]
 SILENT: Final = float("inf")
 
 
-class Bar:
+class ProgressReporter:
     """One conflation key of ``task.progress``. Nothing in it raises for the bus' sake.
 
     Attributes:
@@ -42,7 +42,7 @@ class Bar:
 
     def __init__(self, stage: str) -> None:
         self.next = SILENT  # until it is begun within an operation
-        self.scope: Scope | None = None
+        self.scope: TaskContext | None = None
         self._stage = stage
         self._ended = False
         self._operation: OperationRef | None = None
@@ -65,9 +65,9 @@ class Bar:
         self._task = (self.scope.task if self.scope is not None else "") or self._operation.op
         return True
 
-    def pace(self) -> Pace:
+    def pace(self) -> RateEstimator:
         """A measure of a rate, by the settings here."""
-        return Pace(self.settings.progress_interval, self.settings.rate_window)
+        return RateEstimator(self.settings.progress_interval, self.settings.rate_window)
 
     def tell(
         self, state: State, measure: Callable[[float], dict[str, Any]], *, must: bool = False, last: bool = False

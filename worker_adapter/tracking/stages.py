@@ -9,13 +9,13 @@ from typing import Any, Self, TypeVar
 
 from eventbus.errors import InvalidStage
 from eventbus.operations.events import TaskPart
-from worker_adapter.tracking.files import Readable, Reading
-from worker_adapter.tracking.fractions import Shares, known, share_of, time_left
-from worker_adapter.tracking.rate import Pace
-from worker_adapter.tracking.reporter import Bar, outcome
+from worker_adapter.tracking.files import Readable, TrackedFile
+from worker_adapter.tracking.fractions import WeightedProgress, known, share_of, time_left
+from worker_adapter.tracking.rate import RateEstimator
+from worker_adapter.tracking.reporter import ProgressReporter, outcome
 from worker_adapter.tracking.steps import Progress, iterate, length
 
-__all__ = ["Part", "Stages", "stages"]
+__all__ = ["Stage", "Stages", "stages"]
 
 T = TypeVar("T")
 
@@ -31,13 +31,13 @@ class _Tree:
 
     __slots__ = ("bar", "lock", "shown", "whole")
 
-    def __init__(self, bar: Bar, whole: Stages) -> None:
+    def __init__(self, bar: ProgressReporter, whole: Stages) -> None:
         self.bar = bar
         self.lock = RLock()
         self.whole = whole
-        self.shown: Part | Stages | None = None
+        self.shown: Stage | Stages | None = None
 
-    def show(self, part: Part | Stages | None, *, must: bool = False) -> None:
+    def show(self, part: Stage | Stages | None, *, must: bool = False) -> None:
         """A word is due, and ``part`` is what runs; its beginning ``must`` be said."""
         self.shown = part
         self.bar.tell("running", self.whole.measure, must=must)
@@ -53,18 +53,18 @@ class Stages:
         weights: Mapping[str, float],
         *,
         tree: _Tree | None = None,
-        bar: Bar | None = None,
+        bar: ProgressReporter | None = None,
         parent: Stages | None = None,
         name: str = "",
         message: str = "",
     ) -> None:
-        self._tree = tree or _Tree(bar or Bar(""), self)
-        self._shares = Shares(weights)
+        self._tree = tree or _Tree(bar or ProgressReporter(""), self)
+        self._shares = WeightedProgress(weights)
         self._message = message
         self._parent = parent
         self._name = name
-        self._pace: Pace | None = None
-        self._live: dict[str, Part | Stages] = {}
+        self._pace: RateEstimator | None = None
+        self._live: dict[str, Stage | Stages] = {}
         self._left: set[str] = set()
 
     @property
@@ -75,14 +75,14 @@ class Stages:
                 self._shares.fill(name, child.share)
             return self._shares.share
 
-    def stage(self, name: str, total: float | None = None, *, unit: str = "", message: str = "") -> Part:
+    def stage(self, name: str, total: float | None = None, *, unit: str = "", message: str = "") -> Stage:
         """One of the stages, to be entered and stepped like a ``progress``; its threads step this one.
 
         Without a ``total`` the bar stands until the stage is finished. Raises InvalidStage for a name that
         ``stages()`` was not given.
         """
         self._shares.check(name)
-        return Part(self._tree, self, name, total, unit=unit, message=message)
+        return Stage(self._tree, self, name, total, unit=unit, message=message)
 
     def stages(self, name: str, weights: Mapping[str, float] | None = None, /, **more: float) -> Stages:
         """One of the stages that is itself made of stages. Raises InvalidStage."""
@@ -95,9 +95,9 @@ class Stages:
         """One of the stages as a loop, as ``track``. Raises InvalidStage."""
         return iterate(iterable, self.stage(name, length(iterable, total), unit=unit, message=message))
 
-    def track_file(self, name: str, file: Readable, *, message: str = "") -> Reading:
+    def track_file(self, name: str, file: Readable, *, message: str = "") -> TrackedFile:
         """One of the stages as the reading of a file, as ``track_file``. Raises InvalidStage."""
-        return Reading.of(file, lambda total: self.stage(name, total, unit="bytes", message=message))
+        return TrackedFile.of(file, lambda total: self.stage(name, total, unit="bytes", message=message))
 
     def __enter__(self) -> Self:
         if self._parent is not None:
@@ -122,7 +122,7 @@ class Stages:
                 self._tree.shown = None
             self._tree.bar.end(error, self.measure)
 
-    def enter(self, name: str, child: Part | Stages) -> None:
+    def enter(self, name: str, child: Stage | Stages) -> None:
         """A part begins. Raises InvalidStage if it runs already."""
         with self._tree.lock:
             if name in self._live:
@@ -132,7 +132,7 @@ class Stages:
                 self._shares.fill(left, 1.0)
             self._left.clear()
 
-    def leave(self, name: str, child: Part | Stages, error: BaseException | None) -> None:
+    def leave(self, name: str, child: Stage | Stages, error: BaseException | None) -> None:
         """A part ends, as full as it is.
 
         A loop that is left, by break or by an error, does not know by which. It was break if another part begins.
@@ -176,7 +176,7 @@ class Stages:
         return {**self.numbers(now), "part": None if shown is None else shown.described(now)}
 
 
-class Part(Progress):
+class Stage(Progress):
     """One stage that counts steps. Its words are the whole's."""
 
     __slots__ = ("_finished", "_name", "_parent", "_tree")
@@ -244,4 +244,4 @@ def stages(
     Raises:
         InvalidStage: no stage, or a weight that is not above 0.
     """
-    return Stages({**(weights or {}), **more}, bar=Bar(stage), message=message)
+    return Stages({**(weights or {}), **more}, bar=ProgressReporter(stage), message=message)

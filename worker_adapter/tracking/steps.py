@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from worker_adapter.tracking.fractions import known, share_of, time_left
-from worker_adapter.tracking.rate import Pace
-from worker_adapter.tracking.reporter import Bar
+from worker_adapter.tracking.rate import RateEstimator
+from worker_adapter.tracking.reporter import ProgressReporter
 
 __all__ = ["Progress", "atrack", "iterate", "length", "progress", "track"]
 
@@ -34,7 +34,7 @@ class Progress:
 
     __slots__ = ("_bar", "_lock", "_message", "_others", "_own", "_owner", "_pace", "_unit", "total")
 
-    def __init__(self, bar: Bar, total: float | None, unit: str, message: str) -> None:
+    def __init__(self, bar: ProgressReporter, total: float | None, unit: str, message: str) -> None:
         self.total = total
         self._own: float = 0
         self._others: float = 0
@@ -42,7 +42,7 @@ class Progress:
         self._bar = bar
         self._unit = unit
         self._message = message
-        self._pace: Pace | None = None
+        self._pace: RateEstimator | None = None
         # Of the same thread's again, as the lock in Bar.
         self._lock = RLock()
 
@@ -124,7 +124,7 @@ def progress(total: float | None = None, *, stage: str = "", unit: str = "", mes
     ``done``, or ``failed`` if an exception leaves the block. ``stage`` tells several progresses of one task apart;
     ``unit`` says what is counted, ``bytes`` for instance. Outside of every operation it only counts.
     """
-    return Progress(Bar(stage), total, unit, message)
+    return Progress(ProgressReporter(stage), total, unit, message)
 
 
 def track(

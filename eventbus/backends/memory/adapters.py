@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from eventbus.backends.dead_letters import DeathReason
 from eventbus.backends.memory.broker import MemoryBroker
-from eventbus.backends.pending import Due, Owed, Standing
+from eventbus.backends.pending import DeliveryStatus, PendingBatch, RedeliveryResult
 from eventbus.backends.ports import Listener, Published, Request
 from eventbus.operations.state import OperationState
 from eventbus.operations.store import OperationInfo
@@ -22,8 +22,8 @@ from eventbus.protocol.topics import check_id, user_channel
 
 __all__ = [
     "MemoryBroker",
-    "MemoryLetters",
     "MemoryOperations",
+    "MemoryPendingStore",
     "MemoryPublisher",
     "MemoryReader",
     "MemorySubscriber",
@@ -44,7 +44,7 @@ class MemoryPublisher:
         """See ``Publisher``."""
         return self._broker.read(channel, None).position
 
-    def standing(self, channel: str, id_: str) -> tuple[Standing, str]:
+    def standing(self, channel: str, id_: str) -> tuple[DeliveryStatus, str]:
         """See ``Publisher``."""
         return self._broker.standing(channel, id_)
 
@@ -82,49 +82,49 @@ def _first_page(history: History, page: Page) -> History:
     return replace(history, log=log, more=len(log) < len(history.log))
 
 
-class MemoryLetters:
-    """``Letters`` over a broker in this process."""
+class MemoryPendingStore:
+    """``PendingStore`` over a broker in this process."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
 
-    async def owed(self, channel: str) -> Owed:
-        """See ``Letters``."""
+    async def owed(self, channel: str) -> PendingBatch:
+        """See ``PendingStore``."""
         return self._broker.owed(channel)
 
     async def ack(self, channel: str, ids: Sequence[str]) -> int:
-        """See ``Letters``."""
+        """See ``PendingStore``."""
         return self._broker.ack(channel, ids)
 
     async def ack_upto(self, channel: str, position: Position) -> int:
-        """See ``Letters``."""
+        """See ``PendingStore``."""
         return self._broker.ack_upto(channel, position)
 
-    async def again(self, channel: str, ids: Sequence[str]) -> Due:
-        """See ``Letters``."""
+    async def again(self, channel: str, ids: Sequence[str]) -> RedeliveryResult:
+        """See ``PendingStore``."""
         return self._broker.again(channel, ids)
 
     async def bury(self, channel: str, id: str, reason: DeathReason, content: bytes) -> bool:
-        """See ``Letters``."""
+        """See ``PendingStore``."""
         return self._broker.bury(channel, id, reason, content)
 
 
 class MemoryOperations:
-    """``OperationBook`` over a broker in this process."""
+    """``OperationStore`` over a broker in this process."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
 
     async def of(self, user: str, limit: int, states: Sequence[OperationState] = ()) -> Sequence[OperationInfo]:
-        """See ``OperationBook``."""
+        """See ``OperationStore``."""
         return self._broker.operations(user_channel(user), limit, states)
 
     async def get(self, user: str, op: str) -> OperationInfo | None:
-        """See ``OperationBook``."""
+        """See ``OperationStore``."""
         return self._broker.operation(user_channel(user), check_id(op, "op"))
 
     async def cancel(self, user: str, op: str) -> OperationInfo | None:
-        """See ``OperationBook``."""
+        """See ``OperationStore``."""
         self._broker.cancel(user_channel(user), check_id(op, "op"))
         return await self.get(user, op)
 

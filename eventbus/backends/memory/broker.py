@@ -12,20 +12,20 @@ from typing import Protocol
 
 from eventbus.backends.memory.channel import MemoryChannel
 from eventbus.backends.memory.operations import describe, newest
-from eventbus.backends.pending import Due, Owed, Standing, read_standing
+from eventbus.backends.pending import DeliveryStatus, PendingBatch, RedeliveryResult, read_standing
 from eventbus.backends.ports import Published, Request, Write
 from eventbus.operations.changes import telling
-from eventbus.operations.state import OperationState, Tally
+from eventbus.operations.state import OperationState, OperationStateMachine
 from eventbus.operations.store import OperationInfo
 from eventbus.protocol.cursor import BEGINNING, Position
 from eventbus.protocol.history import History, LogEntry
 from eventbus.protocol.records import join_records, parse_record
 from eventbus.settings import BusSettings
 
-__all__ = ["Ear", "MemoryBroker"]
+__all__ = ["MemoryBroker", "MemoryListener"]
 
 
-class Ear(Protocol):
+class MemoryListener(Protocol):
     """Who listens."""
 
     def deliver(self, channel: str, payload: bytes) -> None:
@@ -39,7 +39,7 @@ class MemoryBroker:
         self._settings = settings or BusSettings(redis_url="memory://")
         self._lock = threading.Lock()
         self._channels: dict[str, MemoryChannel] = {}
-        self._listening: dict[str, set[Ear]] = {}
+        self._listening: dict[str, set[MemoryListener]] = {}
 
     def carry_out(self, request: Request) -> Published:
         """Do what ``publish.lua`` or ``record.lua`` would, in one step."""
@@ -52,7 +52,7 @@ class MemoryBroker:
                 offsets = [channel.append(emission, records, now_ms) for emission in request.emissions]
             else:
                 offsets = []
-                tally = channel.operations.setdefault(request.operation, Tally())
+                tally = channel.operations.setdefault(request.operation, OperationStateMachine())
                 words = tally.advance(request.marks, now_ms)
                 channel.tell(request.operation, request.telling, words, records, now_ms)
                 counts = tally.counts()
@@ -105,14 +105,14 @@ class MemoryBroker:
             channel.tell(op, telling(""), words, records, now_ms)
             self._deliver(name, channel, before, records)
 
-    def owed(self, name: str) -> Owed:
+    def owed(self, name: str) -> PendingBatch:
         """Do what ``fetch.lua`` would."""
         with self._lock:
             channel = self._channels.get(name)
             if channel is None or channel.lists is None:
-                return Owed(BEGINNING if channel is None else channel.position, (), more=False)
+                return PendingBatch(BEGINNING if channel is None else channel.position, (), more=False)
             records = [parse_record(*record.split(b"\n", 1)) for record in channel.lists.drain(_now_ms())]
-            return Owed(channel.position, records, more=False)
+            return PendingBatch(channel.position, records, more=False)
 
     def ack(self, name: str, ids: Sequence[str]) -> int:
         """Do what ``ack.lua`` would with ids."""
@@ -128,18 +128,18 @@ class MemoryBroker:
                 return 0
             return channel.lists.ack_upto(position.offset)
 
-    def again(self, name: str, ids: Sequence[str]) -> Due:
+    def again(self, name: str, ids: Sequence[str]) -> RedeliveryResult:
         """Do what ``redeliver.lua`` would."""
         with self._lock:
             channel = self._channels.get(name)
             if channel is None or channel.lists is None:
-                return Due([0] * len(ids), 0)
+                return RedeliveryResult([0] * len(ids), 0)
             due, records, buried = channel.lists.again(ids, _now_ms())
             if records:
                 payload = b"\n".join((b"again " + channel.epoch.encode(), *records))
                 for ear in list(self._listening.get(name, ())):
                     ear.deliver(name, payload)
-            return Due(due, buried)
+            return RedeliveryResult(due, buried)
 
     def bury(self, name: str, id_: str, reason: str, content: bytes) -> bool:
         """Do what ``dead_letter.lua`` would."""
@@ -153,7 +153,7 @@ class MemoryBroker:
             dead = {} if channel is None or channel.lists is None else channel.lists.dead
             return {id_: reason for id_, (reason, _) in dead.items()}
 
-    def standing(self, name: str, id_: str) -> tuple[Standing, str]:
+    def standing(self, name: str, id_: str) -> tuple[DeliveryStatus, str]:
         """What has become of an event that is owed."""
         with self._lock:
             channel = self._channels.get(name)
@@ -166,7 +166,7 @@ class MemoryBroker:
                 pending=id_ in channel.lists.pending,
             )
 
-    def listen(self, channel: str, ear: Ear, on: bool) -> None:
+    def listen(self, channel: str, ear: MemoryListener, on: bool) -> None:
         """Begin or end handing publications of a channel to somebody."""
         with self._lock:
             (set.add if on else set.discard)(self._listening.setdefault(channel, set()), ear)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from eventbus.backends.memory.pending import Lists
 from eventbus.events.encoder import Emission
 from eventbus.events.receipt import Receipt
-from eventbus.operations.changes import Telling
-from eventbus.operations.state import Counts, Tally, Told
+from eventbus.operations.changes import EventStamp
+from eventbus.operations.state import Counts, OperationEvent, OperationStateMachine
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.policy import Keep, lane_number
 from eventbus.protocol.records import routing_header
@@ -43,7 +43,7 @@ class MemoryChannel:
         self.logged = 0
         self.log: list[tuple[int, int, bytes]] = []
         self.snapshot: dict[str, tuple[int, bytes]] = {}
-        self.operations: dict[str, Tally] = {}
+        self.operations: dict[str, OperationStateMachine] = {}
         self.labels: dict[str, str] = {}
         self.lists: Lists | None = None
 
@@ -83,8 +83,8 @@ class MemoryChannel:
     def tell(
         self,
         operation: str,
-        telling: Telling,
-        words: Sequence[tuple[Told, Counts]],
+        telling: EventStamp,
+        words: Sequence[tuple[OperationEvent, Counts]],
         records: list[bytes],
         now_ms: int,
     ) -> None:
@@ -115,7 +115,7 @@ def _counted(operation: str, label: str, counts: Counts) -> str:
     return json.dumps({**facts, **numbers}, ensure_ascii=False, separators=(",", ":"))[1:-1]
 
 
-def _word(type_: str, topic: str, telling: Telling, number: int, data: str) -> Emission:
+def _word(type_: str, topic: str, telling: EventStamp, number: int, data: str) -> Emission:
     """An event that tells a change, as ``_operation.lua`` writes it."""
     keep: Keep = "latest" if type_ == "operation.progress" else "log"
     lane = lane_number("high" if type_ in _URGENT else "normal")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from eventbus.operations.state import OperationState, Tally
+from eventbus.operations.state import OperationState, OperationStateMachine
 from eventbus.operations.store import OperationInfo, read_info
 
 __all__ = ["describe", "newest"]
 
 
-def describe(channel: str, operation: str, tally: Tally, label: str, running_shown: int) -> OperationInfo:
+def describe(
+    channel: str, operation: str, tally: OperationStateMachine, label: str, running_shown: int
+) -> OperationInfo:
     """One operation and what runs of it."""
     leaves = sorted(tally.leases, key=tally.leases.__getitem__)[:running_shown]
     running = {leaf: f"{tally.leaves.get(leaf, '')} {tally.about.get(leaf, '')}" for leaf in leaves}
@@ -20,14 +22,18 @@ def describe(channel: str, operation: str, tally: Tally, label: str, running_sho
 
 
 def newest(
-    channel: str, tallies: Mapping[str, Tally], labels: Mapping[str, str], limit: int, states: Sequence[OperationState]
+    channel: str,
+    tallies: Mapping[str, OperationStateMachine],
+    labels: Mapping[str, str],
+    limit: int,
+    states: Sequence[OperationState],
 ) -> list[OperationInfo]:
     """Those that fit, the newest first. ``tallies`` stand in the order in which they were first heard of."""
     fitting = [operation for operation, tally in tallies.items() if not states or tally.state in states]
     return [describe(channel, op, tallies[op], labels.get(op, ""), 0) for op in fitting[: -limit - 1 : -1]]
 
 
-def _fields(tally: Tally, label: str) -> dict[str, str]:
+def _fields(tally: OperationStateMachine, label: str) -> dict[str, str]:
     """As the hash of an operation."""
     numbers = {
         "planned": tally.planned,

@@ -16,7 +16,7 @@ from eventbus.errors import InvalidName, InvalidRecord, NoDeadLetter, RateLimite
 from eventbus.protocol.topics import check_id, kind_of
 from eventbus.settings import BusSettings
 
-__all__ = ["Chosen", "DeadLetters", "Requeued"]
+__all__ = ["DeadLetterFilter", "DeadLetters", "Requeued"]
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ MAX_LISTED = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class DeadLetterFilter:
     """Which dead letters are meant: all of what is named here has to fit. Ages are seconds since it died.
 
     Attributes:
@@ -46,7 +46,7 @@ class Chosen:
     @property
     def everything(self) -> bool:
         """Whether nothing narrows it."""
-        return self == Chosen()
+        return self == DeadLetterFilter()
 
     def fits(self, letter: DeadLetter, now_ms: int) -> bool:
         """Whether a letter is meant."""
@@ -85,10 +85,10 @@ class DeadLetters:
         """Give up the connection."""
         self._redis.close()
 
-    def find(self, chosen: Chosen | None = None, *, limit: int = 100) -> list[DeadLetter]:
+    def find(self, chosen: DeadLetterFilter | None = None, *, limit: int = 100) -> list[DeadLetter]:
         """The first ``limit`` that fit (at most 1,000), by channel, and within one the longest dead first."""
         found: list[DeadLetter] = []
-        for letter in self._walk(chosen or Chosen()):
+        for letter in self._walk(chosen or DeadLetterFilter()):
             found.append(letter)
             if len(found) >= min(limit, MAX_LISTED):
                 break
@@ -103,11 +103,11 @@ class DeadLetters:
             raise NoDeadLetter(channel, id_)
         return _letter(channel, id_, entry)
 
-    def count(self, chosen: Chosen | None = None) -> Counter[str]:
+    def count(self, chosen: DeadLetterFilter | None = None) -> Counter[str]:
         """How many there are, by reason."""
-        return Counter(letter.reason for letter in self._walk(chosen or Chosen()))
+        return Counter(letter.reason for letter in self._walk(chosen or DeadLetterFilter()))
 
-    def requeue(self, chosen: Chosen, *, by: str, limit: int = 100, wait: bool = False) -> Requeued:
+    def requeue(self, chosen: DeadLetterFilter, *, by: str, limit: int = 100, wait: bool = False) -> Requeued:
         """Send those that fit once more, ``limit`` of them at most; what has been sent again already is no more there.
 
         At most ``requeue_rate`` a second: the rest is ``left``, or with ``wait`` has its turn.
@@ -132,7 +132,7 @@ class DeadLetters:
             raise RateLimited(f"at most {rate:g} requeues a second", limit=rate, retry_after=self._until_next)
         return Requeued(requeued, unreadable, left)
 
-    def purge(self, chosen: Chosen, *, by: str, limit: int = MAX_LISTED) -> int:
+    def purge(self, chosen: DeadLetterFilter, *, by: str, limit: int = MAX_LISTED) -> int:
         """Remove those that fit, ``limit`` of them at most, for good. Returns how many went."""
         gone = 0
         for channel, ids in self._by_channel(self.find(chosen, limit=limit)).items():
@@ -171,7 +171,7 @@ class DeadLetters:
             ids.setdefault(letter.channel, []).append(letter.id)
         return ids
 
-    def _walk(self, chosen: Chosen) -> Iterator[DeadLetter]:
+    def _walk(self, chosen: DeadLetterFilter) -> Iterator[DeadLetter]:
         now_ms = time.time_ns() // 1_000_000
         channels = self._channels() if chosen.channel is None else iter([_checked(chosen.channel)])
         for channel in channels:

@@ -23,7 +23,7 @@ _CLAIM_MS = 30_000
 
 
 class RedisOperations:
-    """See ``OperationBook``. Goes through the reader's connections, within its time limits."""
+    """See ``OperationStore``. Goes through the reader's connections, within its time limits."""
 
     def __init__(self, settings: BusSettings, reader: RedisReader) -> None:
         self._settings = settings
@@ -31,16 +31,16 @@ class RedisOperations:
         self._reader = reader
 
     async def of(self, user: str, limit: int, states: Sequence[OperationState] = ()) -> Sequence[OperationInfo]:
-        """See ``OperationBook``."""
+        """See ``OperationStore``."""
         return await self._reader.run(operations.list_operations(self._keys, user_channel(user), limit, states))
 
     async def get(self, user: str, op: str) -> OperationInfo | None:
-        """See ``OperationBook``."""
+        """See ``OperationStore``."""
         channel = user_channel(user)
         return await self._reader.run(operations.describe(self._settings, self._keys, channel, check_id(op, "op")))
 
     async def cancel(self, user: str, op: str) -> OperationInfo | None:
-        """See ``OperationBook``. Workers are told first: an operation that says so must not go on."""
+        """See ``OperationStore``. Workers are told first: an operation that says so must not go on."""
         channel = user_channel(user)
         known = await self.get(user, op)
         if known is None or _too_late(known):

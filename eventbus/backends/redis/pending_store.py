@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from eventbus.backends.dead_letters import DeathReason
-from eventbus.backends.pending import Due, Owed, Sweep, Totals
+from eventbus.backends.pending import PendingBatch, RedeliveryResult, Sweep, Totals
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.scripts import pending
 from eventbus.backends.redis.scripts.keys import Keys
@@ -14,7 +14,7 @@ from eventbus.clock import now_ms
 from eventbus.protocol.cursor import Position
 from eventbus.settings import BusSettings
 
-__all__ = ["RedisLetters"]
+__all__ = ["RedisPendingStore"]
 
 # What a connection is given of its user's lists at once; the rest follows as what is due again.
 DRAIN_BYTES = 1_048_576
@@ -22,30 +22,30 @@ DRAIN_BYTES = 1_048_576
 CLAIM_MS = 600_000
 
 
-class RedisLetters:
-    """See ``Letters``. Goes through the reader's connections, within its time limits."""
+class RedisPendingStore:
+    """See ``PendingStore``. Goes through the reader's connections, within its time limits."""
 
     def __init__(self, settings: BusSettings, reader: RedisReader) -> None:
         self._settings = settings
         self._keys = Keys(settings.key_prefix)
         self._reader = reader
 
-    async def owed(self, channel: str) -> Owed:
-        """See ``Letters``."""
+    async def owed(self, channel: str) -> PendingBatch:
+        """See ``PendingStore``."""
         return await self._reader.run(pending.drain(self._settings, self._keys, channel, DRAIN_BYTES))
 
     async def ack(self, channel: str, ids: Sequence[str]) -> int:
-        """See ``Letters``."""
+        """See ``PendingStore``."""
         acked = await self._reader.run(pending.ack(self._settings, self._keys, channel, ids))
         return len(acked)
 
     async def ack_upto(self, channel: str, position: Position) -> int:
-        """See ``Letters``."""
+        """See ``PendingStore``."""
         acked = await self._reader.run(pending.ack_upto(self._settings, self._keys, channel, position))
         return len(acked)
 
-    async def again(self, channel: str, ids: Sequence[str]) -> Due:
-        """See ``Letters``."""
+    async def again(self, channel: str, ids: Sequence[str]) -> RedeliveryResult:
+        """See ``PendingStore``."""
         due = await self._reader.run(pending.again(self._settings, self._keys, channel, ids))
         if due.buried:
             # The sweeper is to see it soon, for whoever looks at the figures.
@@ -53,7 +53,7 @@ class RedisLetters:
         return due
 
     async def bury(self, channel: str, id: str, reason: DeathReason, content: bytes) -> bool:
-        """See ``Letters``."""
+        """See ``PendingStore``."""
         index = pending.noted(self._settings, self._keys, (channel,), now_ms())
         await asyncio.gather(*(self._reader.execute(*command) for command in index))
         return await self._reader.run(pending.bury(self._settings, self._keys, channel, id, reason, content))

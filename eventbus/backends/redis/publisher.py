@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import redis
 
-from eventbus.backends.pending import Standing, read_standing
+from eventbus.backends.pending import DeliveryStatus, read_standing
 from eventbus.backends.ports import Published, Request, Write
-from eventbus.backends.redis.connections.blocking import Line
+from eventbus.backends.redis.connections.blocking import BlockingConnection
 from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.scripts.channel import publish, read
 from eventbus.backends.redis.scripts.keys import Keys
@@ -19,7 +19,7 @@ from eventbus.backends.redis.scripts.operations import index_lives
 from eventbus.backends.redis.scripts.pending import noted
 from eventbus.backends.redis.scripts.script import Call, Script, fresh_epoch
 from eventbus.errors import Refused, Unavailable
-from eventbus.operations.state import Mark
+from eventbus.operations.state import TaskTransition
 from eventbus.protocol.cursor import Position
 from eventbus.settings import BusSettings
 
@@ -65,7 +65,7 @@ class RedisPublisher:
         self._settings = settings
         self._keys = Keys(settings.key_prefix)
         self._loaded: set[str] = set()
-        self._line = Line(settings)
+        self._line = BlockingConnection(settings)
 
     def publish(self, requests: Sequence[Request]) -> list[Published | Exception]:
         """See ``Publisher``."""
@@ -92,7 +92,7 @@ class RedisPublisher:
         return answers
 
     def publish_within(self, requests: Sequence[Request], seconds: float) -> list[Published | Exception]:
-        """See ``HastyPublisher``."""
+        """See ``TimedPublisher``."""
         self._line.limit = seconds
         try:
             return self.publish(requests)
@@ -103,7 +103,7 @@ class RedisPublisher:
         """See ``Publisher``."""
         return self.run(read(self._keys, channel, None)).position
 
-    def standing(self, channel: str, id_: str) -> tuple[Standing, str]:
+    def standing(self, channel: str, id_: str) -> tuple[DeliveryStatus, str]:
         """See ``Publisher``."""
         pending, *_, dead, _, acked = self._keys.letters(channel)
         when, entry, waits = self.execute(("ZSCORE", acked, id_), ("HGET", dead, id_), ("HEXISTS", pending, id_))
@@ -113,7 +113,7 @@ class RedisPublisher:
         """See ``Publisher``."""
         self._line.close()
 
-    def _call(self, run: Run, marks: Sequence[Mark], epoch: str) -> Call[list[Published]]:
+    def _call(self, run: Run, marks: Sequence[TaskTransition], epoch: str) -> Call[list[Published]]:
         if len(run) == 1 and isinstance(run[0], Write):
             return publish(self._settings, self._keys, run[0], epoch).then(lambda published: [published])
         return tell(self._settings, self._keys, run, marks, epoch)

@@ -10,13 +10,13 @@ from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.settings import BusSettings
 
-__all__ = ["Outboxes"]
+__all__ = ["WorkerStatus"]
 
 _LIFE: Final = 60
 _MOST: Final = 1_000
 
 
-class Outboxes:
+class WorkerStatus:
     """Blocking, for one thread at a time. Every method raises Unavailable or Refused."""
 
     def __init__(self, settings: BusSettings) -> None:

@@ -10,18 +10,18 @@ import redis
 
 from eventbus import BusSettings
 from eventbus.backends.redis.connections import blocking as module
-from eventbus.backends.redis.connections.blocking import Line
+from eventbus.backends.redis.connections.blocking import BlockingConnection
 from eventbus.backends.redis.scripts.script import fresh_epoch
 
 
 @pytest.fixture
 def line(bus_settings):
-    line = Line(bus_settings)
+    line = BlockingConnection(bus_settings)
     yield line
     line.close()
 
 
-def client_id(line: Line) -> int:
+def client_id(line: BlockingConnection) -> int:
     (id_,) = line.round_trip([("CLIENT", "ID")])
     return id_
 
@@ -80,7 +80,7 @@ def test_an_epoch_is_never_given_twice_not_even_by_a_forked_child():
 
 
 def test_an_answer_that_nobody_waits_for_any_more_is_never_taken_for_another(own_redis):
-    line = Line(BusSettings(redis_url=own_redis.url, socket_timeout=0.05))
+    line = BlockingConnection(BusSettings(redis_url=own_redis.url, socket_timeout=0.05))
     line.round_trip([("PING",)])
     own_redis.client.client_pause(175)
     for number in count():

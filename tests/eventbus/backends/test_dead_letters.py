@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from eventbus import BusSettings, Event, InvalidName, RateLimited
-from eventbus.backends.redis.dead_letter_client import Chosen, DeadLetters
+from eventbus.backends.redis.dead_letter_client import DeadLetterFilter, DeadLetters
 from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.pending import INDEX_GRACE_MS
@@ -41,9 +41,9 @@ def dead(bus_settings: BusSettings) -> DeadLetters:
 async def test_found_shown_and_counted(post: Post, dead: DeadLetters) -> None:
     first, second, _ = post.emit(Ordinary(n=1), Ordinary(n=2), Ordinary(n=3))
     await post.letters.bury("collection:7", "garbage", "undecodable", b"\xff\x00?")
-    assert [letter.id for letter in dead.find(Chosen(channel="ann"))] == [first, second]
+    assert [letter.id for letter in dead.find(DeadLetterFilter(channel="ann"))] == [first, second]
     assert dead.count() == {"full": 2, "undecodable": 1}
-    (letter,) = dead.find(Chosen(reason="undecodable"))
+    (letter,) = dead.find(DeadLetterFilter(reason="undecodable"))
     assert (letter.channel, letter.record, letter.type) == ("collection:7", None, "")
     shown = dead.show("user:ann", first)
     assert shown.record is not None
@@ -55,15 +55,15 @@ async def test_found_shown_and_counted(post: Post, dead: DeadLetters) -> None:
 async def test_by_age_type_and_limit(post: Post, dead: DeadLetters) -> None:
     post.emit(*(Ordinary(n=n) for n in range(5)))
     assert len(dead.find(limit=3)) == 3
-    assert dead.find(Chosen(older_than=60)) == []
-    assert len(dead.find(Chosen(younger_than=60, type="letters.ordinary"))) == 4
-    assert dead.find(Chosen(type="letters.other")) == []
+    assert dead.find(DeadLetterFilter(older_than=60)) == []
+    assert len(dead.find(DeadLetterFilter(younger_than=60, type="letters.ordinary"))) == 4
+    assert dead.find(DeadLetterFilter(type="letters.other")) == []
 
 
 async def test_requeued_once_with_a_place_of_its_own(post: Post, dead: DeadLetters) -> None:
     first, last = post.emit(Ordinary(n=1), Ordinary(n=2))
     await post.letters.ack("user:ann", [last])
-    chosen = Chosen(ids=frozenset({first}), channel="ann")
+    chosen = DeadLetterFilter(ids=frozenset({first}), channel="ann")
     assert dead.requeue(chosen, by="eve").requeued == 1
     assert dead.requeue(chosen, by="eve").requeued == 0, "twice is as good as once"
     owed = await post.letters.owed("user:ann")
@@ -80,7 +80,7 @@ async def test_requeued_once_with_a_place_of_its_own(post: Post, dead: DeadLette
 
 async def test_what_is_no_event_cannot_be_requeued(post: Post, dead: DeadLetters) -> None:
     await post.letters.bury("user:ann", "garbage", "undecodable", b"?")
-    done = dead.requeue(Chosen(ids=frozenset({"garbage"})), by="eve")
+    done = dead.requeue(DeadLetterFilter(ids=frozenset({"garbage"})), by="eve")
     assert (done.requeued, done.unreadable) == (0, 1)
     assert dead.show("ann", "garbage").readable == "?"
 
@@ -91,7 +91,7 @@ async def test_the_figures_follow_a_decision_soon(post: Post, dead: DeadLetters)
     assert fence is not None
     await post.letters.sweep("user:ann", fence)
     assert (await post.letters.totals()).dead == 2
-    assert dead.purge(Chosen(reason="full"), by="eve") == 2
+    assert dead.purge(DeadLetterFilter(reason="full"), by="eve") == 2
     score = post.redis.zscore(post.keys.index, "user:ann")
     assert isinstance(score, float)
     assert score <= now_ms() + INDEX_GRACE_MS, "not when the letters would have ended by themselves"
@@ -102,7 +102,7 @@ async def test_the_figures_follow_a_decision_soon(post: Post, dead: DeadLetters)
 @pytest.mark.parametrize("words", ["x ack 0 0 t user:ann -", "n some 0 0 t user:ann -", "n latest 0 0 t user:ann"])
 async def test_what_is_nearly_an_event_harms_nobody(post: Post, dead: DeadLetters, words: str) -> None:
     await post.letters.bury("user:ann", "strange", "undecodable", f'5 {words}\n{{"offset":5,"id":"strange"}}'.encode())
-    done = dead.requeue(Chosen(ids=frozenset({"strange"})), by="eve")
+    done = dead.requeue(DeadLetterFilter(ids=frozenset({"strange"})), by="eve")
     assert (done.requeued, done.unreadable) == (0, 1)
     assert dead.show("ann", "strange").reason == "undecodable", "it is still there"
     post.emit(Ordinary(n=1))
@@ -110,7 +110,7 @@ async def test_what_is_nearly_an_event_harms_nobody(post: Post, dead: DeadLetter
 
 async def test_purged(post: Post, dead: DeadLetters) -> None:
     post.emit(*(Ordinary(n=n) for n in range(4)))
-    assert dead.purge(Chosen(reason="full"), by="eve") == 3
+    assert dead.purge(DeadLetterFilter(reason="full"), by="eve") == 3
     assert dead.find() == []
 
 
@@ -119,7 +119,7 @@ async def test_the_rate_of_requeues(post: Post, bus_settings: BusSettings) -> No
     post.emit(*(Ordinary(n=n) for n in range(60)))
     slow._allowance = 0.0
     with pytest.raises(RateLimited) as caught:
-        slow.requeue(Chosen(channel="ann"), by="eve", limit=30)
+        slow.requeue(DeadLetterFilter(channel="ann"), by="eve", limit=30)
     assert caught.value.limit == 1.0
     assert caught.value.retry_after > 0
     assert slow.find(), "nothing was sent of those"
@@ -128,14 +128,14 @@ async def test_the_rate_of_requeues(post: Post, bus_settings: BusSettings) -> No
 async def test_no_more_than_the_rate_at_once_and_what_is_left_is_said(post: Post, bus_settings: BusSettings) -> None:
     slow = DeadLetters(bus_settings.model_copy(update={"requeue_rate": 5.0, "pending_limit": 100}))
     post.emit(*(Ordinary(n=n) for n in range(41)))
-    done = slow.requeue(Chosen(reason="full"), by="eve")
+    done = slow.requeue(DeadLetterFilter(reason="full"), by="eve")
     assert 5 <= done.requeued < 40
     assert done.left == 40 - done.requeued
     assert sum(slow.count().values()) == done.left
     with pytest.raises(RateLimited):
-        slow.requeue(Chosen(reason="full"), by="eve")
+        slow.requeue(DeadLetterFilter(reason="full"), by="eve")
     began = time.monotonic()
-    assert slow.requeue(Chosen(reason="full"), by="eve", limit=6, wait=True).requeued == 6
+    assert slow.requeue(DeadLetterFilter(reason="full"), by="eve", limit=6, wait=True).requeued == 6
     assert time.monotonic() - began > 0.8
 
 
@@ -146,17 +146,17 @@ async def test_an_entry_of_somebody_else_hides_nothing_and_can_be_purged(
     *_, letters, at, _ = Keys(bus_settings.key_prefix).letters("user:ann")
     redis_server.client.hset(letters, "odd", b"rubbish\xff")
     redis_server.client.zadd(at, {"odd": 1})
-    assert [letter.id for letter in dead.find(Chosen(channel="ann"))] == ["odd", first]
+    assert [letter.id for letter in dead.find(DeadLetterFilter(channel="ann"))] == ["odd", first]
     assert dead.show("ann", "odd").readable.startswith("rubbish")
-    done = dead.requeue(Chosen(channel="ann"), by="eve")
+    done = dead.requeue(DeadLetterFilter(channel="ann"), by="eve")
     assert (done.requeued, done.unreadable) == (1, 1)
-    assert dead.purge(Chosen(ids=frozenset({"odd"})), by="eve") == 1
+    assert dead.purge(DeadLetterFilter(ids=frozenset({"odd"})), by="eve") == 1
 
 
 @pytest.mark.parametrize("channel", ["a b", "user:", "group:1", "system:x", "user:a*"])
 def test_a_channel_that_is_none(dead: DeadLetters, channel: str) -> None:
     with pytest.raises(InvalidName):
-        dead.find(Chosen(channel=channel))
+        dead.find(DeadLetterFilter(channel=channel))
 
 
 class Shell:
@@ -224,10 +224,10 @@ async def test_out_of_memory_nothing_is_lost_by_a_requeue(own_redis: RedisServer
     from eventbus import Unavailable  # noqa: PLC0415 - only here
 
     with pytest.raises(Unavailable):
-        dead.requeue(Chosen(ids=frozenset({first})), by="eve")
+        dead.requeue(DeadLetterFilter(ids=frozenset({first})), by="eve")
     assert dead.show("ann", first).reason == "full"
     own_redis.client.config_set("maxmemory", "0")
-    assert dead.requeue(Chosen(ids=frozenset({first})), by="eve").requeued == 1
+    assert dead.requeue(DeadLetterFilter(ids=frozenset({first})), by="eve").requeued == 1
     post.publisher.close()
     await post.reader.aclose()
     RedisPublisher(settings).close()

@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventbus import BusSettings, Event
-from eventbus.backends.ports import Advance, Write
+from eventbus.backends.ports import RecordTransitions, Write
 from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.operation_batches import lease_of, marks_of, runs
 from eventbus.events.encoder import EmissionBuilder
 from eventbus.operations.changes import telling
-from eventbus.operations.state import Mark
+from eventbus.operations.state import TaskTransition
 
 TOPIC = "user:ann:operation:1"
 BUILDER = EmissionBuilder(BusSettings())
@@ -36,7 +36,7 @@ class Live(Event, name="runs.live", keep="nothing"):
     n: int = 0
 
 
-class Owed(Event, name="runs.owed", deliver="ack"):
+class PendingBatch(Event, name="runs.owed", deliver="ack"):
     n: int = 0
 
 
@@ -49,11 +49,11 @@ def write(*events, ids=()):
 
 
 def advance(*marks, op="1"):
-    return Advance("user:ann", op, marks, telling("a label"))
+    return RecordTransitions("user:ann", op, marks, telling("a label"))
 
 
-STARTED = Mark("started", "a", 1, lease=30_000, about='"task":"a"')
-DONE = Mark("done", "a", 1)
+STARTED = TaskTransition("started", "a", 1, lease=30_000, about='"task":"a"')
+DONE = TaskTransition("done", "a", 1)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ DONE = Mark("done", "a", 1)
         ([write(Live())], [1]),
         ([advance(STARTED), advance(DONE, op="2")], [1, 1]),
         ([advance(STARTED), write(Live()), advance(DONE, op="2")], [2, 1]),
-        ([write(Owed()), advance(STARTED), write(Kept())], [1, 2]),
+        ([write(PendingBatch()), advance(STARTED), write(Kept())], [1, 2]),
         ([write(*[Kept()] * 15), advance(STARTED), write(Kept())], [2, 1]),
         ([write(*[Kept()] * 40), advance(STARTED)], [1, 1]),
     ],
@@ -75,13 +75,13 @@ def test_what_goes_together(requests, lengths):
 
 
 def test_what_begins_and_ends_at_once_needs_no_lease():
-    other = Mark("started", "b", 1, lease=20_000, about='"task":"b"')
+    other = TaskTransition("started", "b", 1, lease=20_000, about='"task":"b"')
     marks = marks_of([advance(STARTED, other), write(Live()), advance(DONE)])
-    assert marks == [Mark("started", "a", 1), other, DONE]
+    assert marks == [TaskTransition("started", "a", 1), other, DONE]
     assert lease_of(marks) == 20_000
     assert lease_of(marks_of([advance(STARTED), write(Live()), advance(DONE)])) == 0
     # The other way round it runs again.
-    assert lease_of(marks_of([advance(Mark("released", "a")), write(Live()), advance(STARTED)])) == 30_000
+    assert lease_of(marks_of([advance(TaskTransition("released", "a")), write(Live()), advance(STARTED)])) == 30_000
 
 
 @pytest.fixture
@@ -93,9 +93,11 @@ def publisher(bus_settings):
 
 def test_no_operation_is_looked_after_for_a_short_task(bus_settings, publisher, redis_server):
     leases = Keys(bus_settings.key_prefix).leases
-    publisher.publish([advance(Mark("plan", planned=2)), write(Live()), advance(STARTED), write(Live()), advance(DONE)])
+    publisher.publish(
+        [advance(TaskTransition("plan", planned=2)), write(Live()), advance(STARTED), write(Live()), advance(DONE)]
+    )
     assert not redis_server.client.exists(leases)
-    publisher.publish([advance(Mark("started", "b", 1, lease=30_000))])
+    publisher.publish([advance(TaskTransition("started", "b", 1, lease=30_000))])
     assert redis_server.client.zrange(leases, 0, -1) == [b"user:ann 1"]
 
 
@@ -109,7 +111,7 @@ def test_an_event_whose_id_is_known_is_told_once_among_marks_too(publisher):
 
 
 marks = st.builds(
-    Mark,
+    TaskTransition,
     st.sampled_from(["published", "started", "released", "done", "joined", "ignored", "failed", "revoked"]),
     st.sampled_from("abc"),
     st.integers(0, 1),
@@ -117,7 +119,7 @@ marks = st.builds(
     st.sampled_from([0, 30_000]),
     st.booleans(),
     st.sampled_from(["", '"task":"t"']),
-) | st.builds(Mark, st.just("plan"), planned=st.integers(0, 3))
+) | st.builds(TaskTransition, st.just("plan"), planned=st.integers(0, 3))
 events = st.sampled_from([Kept, State, Live])
 
 
@@ -129,7 +131,7 @@ def test_together_is_as_one_after_the_other(bus_settings, batches):
         own = bus_settings.model_copy(update={"key_prefix": f"t{uuid.uuid4().hex[:10]}"})
         publisher = RedisPublisher(own)
         requests = [
-            advance(*batch) if isinstance(batch[0], Mark) else write(*(kind(n=i) for kind in batch))
+            advance(*batch) if isinstance(batch[0], TaskTransition) else write(*(kind(n=i) for kind in batch))
             for i, batch in enumerate(batches)
         ]
         for part in [requests] if together else [[request] for request in requests]:

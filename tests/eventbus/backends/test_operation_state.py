@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventbus.backends.memory.adapters import MemoryBroker, MemoryPublisher, MemoryReader
-from eventbus.backends.ports import Advance
+from eventbus.backends.ports import RecordTransitions
 from eventbus.backends.redis.operation_client import Operations
 from eventbus.backends.redis.operation_store import RedisOperations
 from eventbus.backends.redis.publisher import RedisPublisher
@@ -19,13 +19,13 @@ from eventbus.backends.redis.scripts import operations as calls
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.operations.changes import telling
 from eventbus.operations.events import OperationRef
-from eventbus.operations.state import ENDED, Mark, Tally
+from eventbus.operations.state import ENDED, OperationStateMachine, TaskTransition
 
 REF = OperationRef("42", "9")
 
 
 def advance(ends, *marks):
-    (published,) = ends.publisher.publish([Advance("user:42", REF.op, marks, telling("a label"))])
+    (published,) = ends.publisher.publish([RecordTransitions("user:42", REF.op, marks, telling("a label"))])
     return published.counts
 
 
@@ -37,12 +37,17 @@ async def told(reader):
 
 
 async def test_an_operation_from_plan_to_end(ends):
-    advance(ends, Mark("plan", planned=2), Mark("published", "starter", hidden=True))
-    advance(ends, Mark("published", "a", 1), Mark("published", "b", 1), Mark("done", "starter", hidden=True))
+    advance(ends, TaskTransition("plan", planned=2), TaskTransition("published", "starter", hidden=True))
+    advance(
+        ends,
+        TaskTransition("published", "a", 1),
+        TaskTransition("published", "b", 1),
+        TaskTransition("done", "starter", hidden=True),
+    )
     assert await told(ends.reader) == [("operation.progress", _data("queued", 0, 0, 2))]
-    advance(ends, Mark("started", "a", 1))
-    assert advance(ends, Mark("done", "a", 1)).done == 1
-    counts = advance(ends, Mark("done", "b", 1))
+    advance(ends, TaskTransition("started", "a", 1))
+    assert advance(ends, TaskTransition("done", "a", 1)).done == 1
+    counts = advance(ends, TaskTransition("done", "b", 1))
     assert (counts.state, counts.done, counts.total) == ("succeeded", 2, 2)
     assert await told(ends.reader) == [
         ("operation.started", _data("running", 0, 0, 2)),
@@ -52,60 +57,80 @@ async def test_an_operation_from_plan_to_end(ends):
 
 
 async def test_dynamic_leaves_raise_the_total_and_hidden_ones_do_not(ends):
-    advance(ends, Mark("plan", planned=1), Mark("published", "a", 1), Mark("published", "x"))
-    assert advance(ends, Mark("published", "celery.unlock", hidden=True)).total == 2
-    advance(ends, Mark("done", "a", 1), Mark("done", "x"))
-    counts = advance(ends, Mark("done", "celery.unlock", hidden=True))
+    advance(
+        ends, TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), TaskTransition("published", "x")
+    )
+    assert advance(ends, TaskTransition("published", "celery.unlock", hidden=True)).total == 2
+    advance(ends, TaskTransition("done", "a", 1), TaskTransition("done", "x"))
+    counts = advance(ends, TaskTransition("done", "celery.unlock", hidden=True))
     assert (counts.state, counts.done, counts.total) == ("succeeded", 2, 2)
 
 
 async def test_a_leaf_counts_once_however_often_it_is_told(ends):
-    advance(ends, Mark("plan", planned=2), Mark("published", "a", 1), Mark("published", "b", 1))
+    advance(
+        ends,
+        TaskTransition("plan", planned=2),
+        TaskTransition("published", "a", 1),
+        TaskTransition("published", "b", 1),
+    )
     for _ in range(3):
-        counts = advance(ends, Mark("published", "a", 1), Mark("done", "a", 1), Mark("failed", "a", 1))
+        counts = advance(
+            ends, TaskTransition("published", "a", 1), TaskTransition("done", "a", 1), TaskTransition("failed", "a", 1)
+        )
     assert (counts.done, counts.failed, counts.state) == (1, 0, "running")
 
 
 async def test_a_failure_is_told_with_its_mark_unless_the_leaf_had_ended(ends):
-    advance(ends, Mark("plan", planned=3), Mark("published", "a", 1), Mark("published", "b", 1), Mark("done", "b", 1))
+    advance(
+        ends,
+        TaskTransition("plan", planned=3),
+        TaskTransition("published", "a", 1),
+        TaskTransition("published", "b", 1),
+        TaskTransition("done", "b", 1),
+    )
     about = '"task":"t","name":"n","retries":0,"error":"WorkerLost: \u00e4"'
     for leaf in ("a", "a", "b"):
-        counts = advance(ends, Mark("failed", leaf, 1, about=about))
+        counts = advance(ends, TaskTransition("failed", leaf, 1, about=about))
     assert (counts.state, counts.done, counts.failed) == ("failed", 1, 1)
     said = [data for type_, data in await told(ends.reader) if type_ == "task.failed"]
     assert said == [{"task": "t", "name": "n", "retries": 0, "error": "WorkerLost: ä"}]
 
 
 async def test_an_end_that_is_heard_of_before_its_publication_ends_nothing(ends):
-    assert advance(ends, Mark("done", "a", 1)).state == "running"
-    assert advance(ends, Mark("published", "a", 1)).state == "succeeded"
+    assert advance(ends, TaskTransition("done", "a", 1)).state == "running"
+    assert advance(ends, TaskTransition("published", "a", 1)).state == "succeeded"
 
 
 async def test_a_failed_leaf_fails_the_operation_when_all_has_ended(ends):
-    advance(ends, Mark("plan", planned=3), Mark("published", "a", 1), Mark("published", "b", 1))
-    assert advance(ends, Mark("failed", "a", 1)).state == "running"
-    counts = advance(ends, Mark("done", "b", 1))
+    advance(
+        ends,
+        TaskTransition("plan", planned=3),
+        TaskTransition("published", "a", 1),
+        TaskTransition("published", "b", 1),
+    )
+    assert advance(ends, TaskTransition("failed", "a", 1)).state == "running"
+    counts = advance(ends, TaskTransition("done", "b", 1))
     assert (counts.state, counts.done, counts.failed, counts.total) == ("failed", 1, 1, 3)
     assert (await told(ends.reader))[-1] == ("operation.failed", _data("failed", 1, 1, 3))
-    assert advance(ends, Mark("done", "late", 1)).state == "failed"
+    assert advance(ends, TaskTransition("done", "late", 1)).state == "failed"
 
 
 async def test_a_chords_body_is_awaited_though_all_that_was_heard_of_has_ended(real):
-    real.advance(Mark("plan", planned=2), start("a", late=True))
+    real.advance(TaskTransition("plan", planned=2), start("a", late=True))
     # The message came twice: the second run ends while the first one is about to publish the body.
     real.advance(start("a", late=True))
     counts = real.advance(joined("a"))
     assert (counts.state, counts.done, counts.total) == ("running", 1, 2)
-    real.advance(Mark("published", "body", 1), joined("a"))
+    real.advance(TaskTransition("published", "body", 1), joined("a"))
     assert real.lapse().look == 0, "it is heard of"
-    counts = real.advance(start("body"), Mark("done", "body", 1))
+    counts = real.advance(start("body"), TaskTransition("done", "body", 1))
     assert (counts.state, counts.done, counts.total) == ("succeeded", 2, 2)
     assert await words(real) == ["started", "succeeded"]
 
 
 async def test_an_awaited_body_that_does_not_come_is_a_failure(real):
     gateway = RedisOperations(real.settings, real.reader)
-    real.advance(Mark("plan", planned=2), start("a"), joined("a"))
+    real.advance(TaskTransition("plan", planned=2), start("a"), joined("a"))
     look = real.lapse().look
     assert real.desk.get("42", "9").tasks == ()
     real.advance(joined("a"))
@@ -117,18 +142,18 @@ async def test_an_awaited_body_that_does_not_come_is_a_failure(real):
 
 @pytest.mark.parametrize("kinds", [["done"], ["joined", "ignored"]])
 async def test_what_is_left_out_is_not_awaited(real, kinds):
-    real.advance(Mark("plan", planned=3), *(start(f"a{i}") for i in range(len(kinds))))
-    counts = real.advance(*(Mark(kind, f"a{i}", 1, lease=60_000) for i, kind in enumerate(kinds)))
+    real.advance(TaskTransition("plan", planned=3), *(start(f"a{i}") for i in range(len(kinds))))
+    counts = real.advance(*(TaskTransition(kind, f"a{i}", 1, lease=60_000) for i, kind in enumerate(kinds)))
     assert (counts.state, counts.done, counts.total) == ("succeeded", len(kinds), len(kinds))
 
 
 async def test_nothing_is_awaited_where_nobody_watches(real):
-    real.advance(Mark("plan", planned=2), start("a", lease=0))
-    assert real.advance(Mark("joined", "a", 1)).state == "succeeded"
+    real.advance(TaskTransition("plan", planned=2), start("a", lease=0))
+    assert real.advance(TaskTransition("joined", "a", 1)).state == "succeeded"
 
 
 async def test_what_awaits_can_be_cancelled(real):
-    real.advance(Mark("plan", planned=2), start("a"), joined("a"))
+    real.advance(TaskTransition("plan", planned=2), start("a"), joined("a"))
     assert real.cancel().state == "cancelled"
 
 
@@ -137,12 +162,12 @@ def _data(state, done, failed, total):
 
 
 def joined(leaf):
-    return Mark("joined", leaf, 1, lease=60_000)
+    return TaskTransition("joined", leaf, 1, lease=60_000)
 
 
 def start(leaf, planned=1, lease=60_000, late=False):
     about = f'"task":"t-{leaf}","name":"shop.{leaf}","retries":0'
-    return Mark("started", leaf, planned, lease=lease, late=late, about=about)
+    return TaskTransition("started", leaf, planned, lease=lease, late=late, about=about)
 
 
 class Redis:
@@ -154,7 +179,7 @@ class Redis:
         self.desk = Operations(settings)
 
     def advance(self, *marks):
-        (published,) = self.end.publish([Advance("user:42", REF.op, marks, telling("a label"))])
+        (published,) = self.end.publish([RecordTransitions("user:42", REF.op, marks, telling("a label"))])
         return published.counts
 
     def cancel(self):
@@ -188,7 +213,9 @@ async def words(real):
 
 
 async def test_cancelled_while_queued_it_ends_at_once(real):
-    real.advance(Mark("plan", planned=2), Mark("published", "a", 1), Mark("published", "b", 1))
+    real.advance(
+        TaskTransition("plan", planned=2), TaskTransition("published", "a", 1), TaskTransition("published", "b", 1)
+    )
     counts = real.cancel()
     assert (counts.state, counts.done, counts.failed, counts.total) == ("cancelled", 0, 0, 2)
     assert real.cancel().state == "cancelled", "twice is as good as once"
@@ -196,31 +223,33 @@ async def test_cancelled_while_queued_it_ends_at_once(real):
 
 
 async def test_cancelled_while_it_runs_it_ends_when_nothing_runs_any_more(real):
-    real.advance(Mark("plan", planned=3), *(Mark("published", leaf, 1) for leaf in "abc"))
+    real.advance(TaskTransition("plan", planned=3), *(TaskTransition("published", leaf, 1) for leaf in "abc"))
     real.advance(start("a"), start("b"))
     assert real.cancel().state == "cancelling"
-    assert real.advance(Mark("revoked", "c", 1)).failed == 0, "what a person has cancelled has not failed"
-    assert real.advance(Mark("done", "a", 1)).state == "cancelling"
-    counts = real.advance(Mark("revoked", "b", 1))
+    assert real.advance(TaskTransition("revoked", "c", 1)).failed == 0, "what a person has cancelled has not failed"
+    assert real.advance(TaskTransition("done", "a", 1)).state == "cancelling"
+    counts = real.advance(TaskTransition("revoked", "b", 1))
     assert (counts.state, counts.done, counts.failed) == ("cancelled", 1, 0)
     assert await words(real) == ["started", "cancelling", "cancelled"]
 
 
 async def test_it_was_too_late_to_cancel(real):
-    real.advance(Mark("plan", planned=1), Mark("published", "a", 1), start("a"))
+    real.advance(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), start("a"))
     real.cancel()
-    assert real.advance(Mark("done", "a", 1)).state == "succeeded"
+    assert real.advance(TaskTransition("done", "a", 1)).state == "succeeded"
     assert real.cancel().state == "succeeded"
 
 
 async def test_what_expires_or_is_revoked_by_others_has_failed(real):
-    real.advance(Mark("plan", planned=1), Mark("published", "a", 1))
-    counts = real.advance(Mark("revoked", "a", 1))
+    real.advance(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1))
+    counts = real.advance(TaskTransition("revoked", "a", 1))
     assert (counts.state, counts.failed) == ("failed", 1)
 
 
 async def test_a_lost_worker_whose_message_will_not_come_again(real):
-    real.advance(Mark("plan", planned=2), Mark("published", "a", 1), Mark("published", "b", 1))
+    real.advance(
+        TaskTransition("plan", planned=2), TaskTransition("published", "a", 1), TaskTransition("published", "b", 1)
+    )
     real.advance(start("a"), start("b"))
     assert real.lapse().counts.state == "running"
     real.age("a")
@@ -234,37 +263,39 @@ async def test_a_lost_worker_whose_message_will_not_come_again(real):
         "error": "WorkerLost: the worker that ran this task is gone",
     }
     assert ("task.failed", failed) in await real.told()
-    assert real.advance(Mark("done", "b", 1)).state == "failed"
+    assert real.advance(TaskTransition("done", "b", 1)).state == "failed"
     assert real.lapse().look == 0
 
 
 async def test_a_lost_worker_whose_message_comes_again(real):
-    real.advance(Mark("plan", planned=1), Mark("published", "a", 1), start("a", late=True))
+    real.advance(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), start("a", late=True))
     real.age("a")
     assert real.lapse().counts.state == "lost"
     assert [(task.name, task.lost) for task in real.desk.get("42", "9").tasks] == [("shop.a", True)]
     assert real.advance(start("a", late=True)).state == "running"
-    assert real.advance(Mark("done", "a", 1)).state == "succeeded"
+    assert real.advance(TaskTransition("done", "a", 1)).state == "succeeded"
     assert await words(real) == ["started", "lost", "resumed", "succeeded"]
 
 
 async def test_what_is_lost_for_too_long_has_failed(real):
-    real.advance(Mark("plan", planned=1), Mark("published", "a", 1), start("a", late=True))
+    real.advance(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), start("a", late=True))
     for state in ("lost", "failed"):
         real.age("a")
         assert real.lapse().counts.state == state
 
 
 async def test_a_lease_that_is_renewed_does_not_lapse(real):
-    real.advance(Mark("plan", planned=1), Mark("published", "a", 1), start("a", lease=1))
+    real.advance(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), start("a", lease=1))
     assert real.desk.renew({REF: ["a", "never heard of"]}, 60) == {}
     assert real.lapse().counts.state == "running"
-    real.advance(Mark("released", "a", 1))
+    real.advance(TaskTransition("released", "a", 1))
     assert real.desk.renew({REF: ["a"]}, 62) == {}, "it waits for its next try"
 
 
 async def test_a_lease_that_is_renewed_too_late(real):
-    real.advance(Mark("plan", planned=2), start("a", late=True), start("b"), Mark("published", "c", 1))
+    real.advance(
+        TaskTransition("plan", planned=2), start("a", late=True), start("b"), TaskTransition("published", "c", 1)
+    )
     real.age("a")
     real.age("b")
     assert real.lapse().counts.state == "lost"
@@ -275,7 +306,7 @@ async def test_a_lease_that_is_renewed_too_late(real):
 
 async def test_which_of_some_operations_are_cancelled(real):
     other = OperationRef("42", "other")
-    real.advance(Mark("plan", planned=1), Mark("published", "a", 1))
+    real.advance(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1))
     assert real.desk.cancelled_of([REF, other]) == set()
     real.desk.cancel(*REF)
     assert real.desk.cancelled_of([REF, other]) == {REF}
@@ -283,8 +314,8 @@ async def test_which_of_some_operations_are_cancelled(real):
 
 async def test_operations_are_listed_the_newest_first(real):
     for op in ("first", "second", "third"):
-        marks = [Mark("plan", planned=1), Mark("published", "a", 1)]
-        real.end.publish([Advance("user:42", op, marks, telling(f'the "{op}"/ä'))])
+        marks = [TaskTransition("plan", planned=1), TaskTransition("published", "a", 1)]
+        real.end.publish([RecordTransitions("user:42", op, marks, telling(f'the "{op}"/ä'))])
     real.desk.cancel("42", "second")
     found = real.desk.of("42")
     assert [(info.id, info.state) for info in found] == [
@@ -303,7 +334,7 @@ async def test_operations_are_listed_the_newest_first(real):
 
 
 async def test_workers_are_not_told_of_what_has_ended_by_itself(real):
-    real.advance(Mark("plan", planned=1), Mark("published", "a", 1), Mark("done", "a", 1))
+    real.advance(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), TaskTransition("done", "a", 1))
     assert real.desk.cancel("42", REF.op).state == "succeeded"
     assert (await RedisOperations(real.settings, real.reader).cancel("42", REF.op)).state == "succeeded"
     assert real.desk.cancelled(0) == []
@@ -313,14 +344,14 @@ async def test_the_list_is_bounded(real):
     small = real.settings.model_copy(update={"operations_limit": 2})
     end = RedisPublisher(small)
     for op in "abc":
-        end.publish([Advance("user:42", op, [Mark("plan", planned=1)], telling(""))])
+        end.publish([RecordTransitions("user:42", op, [TaskTransition("plan", planned=1)], telling(""))])
     end.close()
     assert [info.id for info in real.desk.of("42")] == ["c", "b"]
 
 
 async def test_the_index_of_leases_knows_what_runs(real):
     gateway = RedisOperations(real.settings, real.reader)
-    real.advance(Mark("plan", planned=1), Mark("published", "a", 1), start("a"))
+    real.advance(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), start("a"))
     assert await gateway.due(10) == [], "not yet"
     real.end.execute(("ZADD", real.keys.leases, 1, "user:42 9"))
     assert await gateway.due(10) == ["user:42 9"]
@@ -335,26 +366,31 @@ async def test_the_index_of_leases_knows_what_runs(real):
 
 async def test_the_index_keeps_what_may_still_start(real):
     gateway = RedisOperations(real.settings, real.reader)
-    real.advance(Mark("plan", planned=2), Mark("published", "a", 1), start("a", late=True), Mark("published", "b", 1))
+    real.advance(
+        TaskTransition("plan", planned=2),
+        TaskTransition("published", "a", 1),
+        start("a", late=True),
+        TaskTransition("published", "b", 1),
+    )
     real.age("a")
     found = await gateway.lapse("user:42 9")
     assert (found.taken, found.lost) == (1, True)
     again = await gateway.lapse("user:42 9")
     assert (again.taken, again.lost, again.counts.state) == (0, False, "lost"), "told once"
-    real.advance(Mark("done", "a", 1))
+    real.advance(TaskTransition("done", "a", 1))
     assert (await gateway.lapse("user:42 9")).look == 0
     (score,) = real.end.execute(("ZSCORE", real.keys.leases, "user:42 9"))
     assert score is not None, "b may be about to start"
     real.advance(start("b", lease=1))
     (lower,) = real.end.execute(("ZSCORE", real.keys.leases, "user:42 9"))
     assert float(lower) < float(score)
-    real.advance(Mark("done", "b", 1))
+    real.advance(TaskTransition("done", "b", 1))
     await gateway.lapse("user:42 9")
     assert real.end.execute(("ZCARD", real.keys.leases)) == [0]
 
 
 async def test_a_lease_whose_leaf_was_evicted_is_not_looked_at_for_ever(real):
-    real.advance(Mark("plan", planned=1), Mark("published", "a", 1), start("a"))
+    real.advance(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), start("a"))
     real.end.execute(("DEL", real.keys.operation("user:42", REF.op)[1]))
     real.age("a")
     found = real.lapse()
@@ -373,7 +409,7 @@ leaves = st.sampled_from(["a", "b", "c", "h"])
 kinds = ["plan", "published", "published", "started", "started", "released", "done", "joined", "joined", "ignored"]
 marks = st.builds(
     lambda kind, leaf, planned, late: (
-        Mark(
+        TaskTransition(
             kind,
             leaf,
             1 if leaf in "ab" else 0,
@@ -383,7 +419,7 @@ marks = st.builds(
             about=f'"task":"{leaf}","name":"n","retries":0' if kind == "started" else "",
         )
         if kind != "plan"
-        else Mark("plan", planned=planned)
+        else TaskTransition("plan", planned=planned)
     ),
     st.sampled_from([*kinds, "failed", "revoked"]),
     leaves,
@@ -401,7 +437,7 @@ steps = st.one_of(
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_lua_and_python_count_alike(bus_settings, batches):
     real = Redis(bus_settings.model_copy(update={"key_prefix": f"t{uuid.uuid4().hex[:10]}"}))
-    tally, ended, said = Tally(), False, []
+    tally, ended, said = OperationStateMachine(), False, []
     for step in batches:
         if step == "cancel":
             counts = real.cancel()
@@ -435,7 +471,11 @@ async def test_lua_and_python_count_alike(bus_settings, batches):
 async def test_in_the_process_it_is_told_alike(bus_settings, real):
     broker = MemoryBroker(bus_settings)
     publisher = MemoryPublisher(broker)
-    for batch in ([Mark("plan", planned=1), Mark("published", "a", 1)], [start("a")], [Mark("failed", "a", 1)]):
-        publisher.publish([Advance("user:42", REF.op, batch, telling("a label"))])
+    for batch in (
+        [TaskTransition("plan", planned=1), TaskTransition("published", "a", 1)],
+        [start("a")],
+        [TaskTransition("failed", "a", 1)],
+    ):
+        publisher.publish([RecordTransitions("user:42", REF.op, batch, telling("a label"))])
         real.advance(*batch)
     assert await told(MemoryReader(broker)) == await real.told()

@@ -10,40 +10,47 @@ import pytest
 from eventbus import InvalidName
 from eventbus.backends.factory import connect_operations
 from eventbus.backends.memory.adapters import MemoryReader
-from eventbus.backends.ports import Advance
+from eventbus.backends.ports import RecordTransitions
 from eventbus.operations.changes import telling
-from eventbus.operations.state import Mark
-from eventbus.operations.store import OperationBook, RunningTask
+from eventbus.operations.state import TaskTransition
+from eventbus.operations.store import OperationStore, RunningTask
 from tests.eventbus.conftest import Ends
 
 
 @pytest.fixture
-def book(ends: Ends) -> OperationBook:
+def book(ends: Ends) -> OperationStore:
     broker = ends.reader._broker if isinstance(ends.reader, MemoryReader) else None
     made = connect_operations(ends.settings, ends.reader, broker=broker)
     assert made is not None
     return made
 
 
-def advance(ends: Ends, op: str, *marks: Mark, user: str = "42") -> None:
-    (published,) = ends.publisher.publish([Advance(f"user:{user}", op, marks, telling(f"label of {op}"))])
+def advance(ends: Ends, op: str, *marks: TaskTransition, user: str = "42") -> None:
+    (published,) = ends.publisher.publish([RecordTransitions(f"user:{user}", op, marks, telling(f"label of {op}"))])
     assert not isinstance(published, Exception)
 
 
 def queue(ends: Ends, *ops: str, user: str = "42") -> None:
     for op in ops:
-        advance(ends, op, Mark("plan", planned=2), Mark("published", "a", 1), Mark("published", "b", 1), user=user)
+        advance(
+            ends,
+            op,
+            TaskTransition("plan", planned=2),
+            TaskTransition("published", "a", 1),
+            TaskTransition("published", "b", 1),
+            user=user,
+        )
 
 
-def start(leaf: str) -> Mark:
-    return Mark("started", leaf, 1, lease=60_000, about=f'"task":"t-{leaf}","name":"shop.{leaf}","retries":0')
+def start(leaf: str) -> TaskTransition:
+    return TaskTransition("started", leaf, 1, lease=60_000, about=f'"task":"t-{leaf}","name":"shop.{leaf}","retries":0')
 
 
 async def said(ends: Ends) -> list[str]:
     return [json.loads(entry.record.event)["type"] for entry in (await ends.reader.read("user:42", 0)).log]
 
 
-async def test_listed_the_newest_first_by_state_and_of_one_user(ends: Ends, book: OperationBook) -> None:
+async def test_listed_the_newest_first_by_state_and_of_one_user(ends: Ends, book: OperationStore) -> None:
     queue(ends, "first", "second", "third")
     queue(ends, "another", user="43")
     advance(ends, "second", start("a"))
@@ -59,9 +66,9 @@ async def test_listed_the_newest_first_by_state_and_of_one_user(ends: Ends, book
     assert list(await book.of("nobody", 50)) == []
 
 
-async def test_described_with_what_runs(ends: Ends, book: OperationBook) -> None:
+async def test_described_with_what_runs(ends: Ends, book: OperationStore) -> None:
     queue(ends, "9")
-    advance(ends, "9", start("a"), Mark("done", "b", 1))
+    advance(ends, "9", start("a"), TaskTransition("done", "b", 1))
     info = await book.get("42", "9")
     assert info is not None
     assert (info.user, info.id, info.state, info.done, info.failed, info.total) == ("42", "9", "running", 1, 0, 2)
@@ -74,7 +81,7 @@ async def test_described_with_what_runs(ends: Ends, book: OperationBook) -> None
     assert await book.get("43", "9") is None
 
 
-async def test_cancelled_while_queued(ends: Ends, book: OperationBook) -> None:
+async def test_cancelled_while_queued(ends: Ends, book: OperationStore) -> None:
     queue(ends, "9")
     info = await book.cancel("42", "9")
     assert info is not None
@@ -84,27 +91,33 @@ async def test_cancelled_while_queued(ends: Ends, book: OperationBook) -> None:
     assert await said(ends) == ["operation.cancelled"]
 
 
-async def test_cancelled_while_it_runs(ends: Ends, book: OperationBook) -> None:
+async def test_cancelled_while_it_runs(ends: Ends, book: OperationStore) -> None:
     queue(ends, "9")
     advance(ends, "9", start("a"))
     info = await book.cancel("42", "9")
     assert info is not None
     assert (info.state, [task.name for task in info.tasks]) == ("cancelling", ["shop.a"])
-    advance(ends, "9", Mark("revoked", "a", 1))
+    advance(ends, "9", TaskTransition("revoked", "a", 1))
     info = await book.get("42", "9")
     assert info is not None
     assert (info.state, info.failed, info.tasks) == ("cancelled", 0, ())
     assert await said(ends) == ["operation.started", "operation.cancelling", "operation.cancelled"]
 
 
-async def test_too_late_to_cancel(ends: Ends, book: OperationBook) -> None:
-    advance(ends, "9", Mark("plan", planned=1), Mark("published", "a", 1), Mark("failed", "a", 1))
+async def test_too_late_to_cancel(ends: Ends, book: OperationStore) -> None:
+    advance(
+        ends,
+        "9",
+        TaskTransition("plan", planned=1),
+        TaskTransition("published", "a", 1),
+        TaskTransition("failed", "a", 1),
+    )
     info = await book.cancel("42", "9")
     assert info is not None
     assert (info.state, info.cancelled) == ("failed", 0)
 
 
-async def test_nothing_to_cancel(ends: Ends, book: OperationBook) -> None:
+async def test_nothing_to_cancel(ends: Ends, book: OperationStore) -> None:
     queue(ends, "9", user="43")
     assert await book.cancel("42", "9") is None
     with pytest.raises(InvalidName):
@@ -113,7 +126,7 @@ async def test_nothing_to_cancel(ends: Ends, book: OperationBook) -> None:
         await book.get("a b", "9")
 
 
-async def test_the_list_is_bounded(ends: Ends, book: OperationBook) -> None:
+async def test_the_list_is_bounded(ends: Ends, book: OperationStore) -> None:
     queue(ends, *(f"op{i}" for i in range(505)))
     found = await book.of("42", 1000)
     assert (len(found), found[0].id, found[-1].id) == (500, "op504", "op5")

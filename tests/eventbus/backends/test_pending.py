@@ -11,7 +11,7 @@ import redis
 from eventbus import BusSettings, Event, InvalidPayload
 from eventbus.backends.dead_letters import parse_dead
 from eventbus.backends.ports import Write
-from eventbus.backends.redis.pending_store import RedisLetters
+from eventbus.backends.redis.pending_store import RedisPendingStore
 from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.scripts import pending as pending_calls
@@ -49,7 +49,7 @@ class Post:
         self.settings = settings
         self.keys = Keys(settings.key_prefix)
         self.reader = RedisReader(settings)
-        self.letters = RedisLetters(settings, self.reader)
+        self.letters = RedisPendingStore(settings, self.reader)
         self.publisher = RedisPublisher(settings)
         self.redis = redis.Redis.from_url(url)
         self._builder = EmissionBuilder(settings)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from eventbus import Bus, Event, GivenUp, NoPromise
+from eventbus import Bus, DeliveryFailed, Event, NotAcknowledgeable
 from eventbus.backends.factory import connect_letters
 from eventbus.backends.memory.adapters import MemoryReader
-from eventbus.backends.pending import Letters
+from eventbus.backends.pending import PendingStore
 from eventbus.protocol.cursor import Position
 from tests.eventbus.conftest import Ends
 
@@ -30,7 +30,7 @@ class Live(Event, name="both.live"):
 
 
 @pytest.fixture
-def letters(ends: Ends) -> Letters:
+def letters(ends: Ends) -> PendingStore:
     broker = ends.reader._broker if isinstance(ends.reader, MemoryReader) else None
     made = connect_letters(ends.settings, ends.reader, broker=broker)
     assert made is not None
@@ -45,7 +45,7 @@ def bus(ends: Ends) -> Iterator[Bus]:
     made.close()
 
 
-async def test_owed_acknowledged_and_owed_no_more(bus: Bus, letters: Letters) -> None:
+async def test_owed_acknowledged_and_owed_no_more(bus: Bus, letters: PendingStore) -> None:
     ids = [bus.emit("ann", "1", payload).id for payload in (Plain(n=1), Live(n=2), Urgent(n=3), Plain(n=4))]
     assert bus.flush(5)
     owed = await letters.owed(USER)
@@ -57,7 +57,7 @@ async def test_owed_acknowledged_and_owed_no_more(bus: Bus, letters: Letters) ->
     assert (await letters.owed(USER)).records in ([], ())
 
 
-async def test_not_due_is_not_sent_again(bus: Bus, letters: Letters) -> None:
+async def test_not_due_is_not_sent_again(bus: Bus, letters: PendingStore) -> None:
     receipt = bus.emit("ann", "1", Plain())
     assert bus.flush(5)
     answer = await letters.again(USER, [receipt.id, "unknown"])
@@ -66,12 +66,12 @@ async def test_not_due_is_not_sent_again(bus: Bus, letters: Letters) -> None:
     assert answer.buried == 0
 
 
-async def test_buried_once(letters: Letters) -> None:
+async def test_buried_once(letters: PendingStore) -> None:
     assert await letters.bury(USER, "x1", "undecodable", b"?")
     assert not await letters.bury(USER, "x1", "undecodable", b"?")
 
 
-async def test_who_has_to_know_waits_until_a_browser_has_it(bus: Bus, letters: Letters) -> None:
+async def test_who_has_to_know_waits_until_a_browser_has_it(bus: Bus, letters: PendingStore) -> None:
     receipt = await bus.aemit("ann", "1", Plain())
     assert not await receipt.delivered(0.05)
     waiting = asyncio.create_task(receipt.delivered(10))
@@ -82,15 +82,15 @@ async def test_who_has_to_know_waits_until_a_browser_has_it(bus: Bus, letters: L
     assert await receipt.delivered(0), "also later"
 
 
-async def test_who_waits_for_what_was_given_up_hears_of_it(bus: Bus, letters: Letters) -> None:
+async def test_who_waits_for_what_was_given_up_hears_of_it(bus: Bus, letters: PendingStore) -> None:
     receipt = await bus.aemit("ann", "1", Plain())
     await letters.bury(USER, receipt.id, "invalid", b"?")
-    with pytest.raises(GivenUp, match="invalid") as caught:
+    with pytest.raises(DeliveryFailed, match="invalid") as caught:
         await receipt.delivered(5)
     assert (caught.value.id, caught.value.channel, caught.value.reason) == (receipt.id, USER, "invalid")
 
 
 async def test_nobody_acknowledges_what_is_no_promise(bus: Bus) -> None:
     receipt = await bus.aemit("ann", "1", Live())
-    with pytest.raises(NoPromise):
+    with pytest.raises(NotAcknowledgeable):
         await receipt.delivered(5)

@@ -24,7 +24,7 @@ class Shown(Event, name="redis.shown", keep="latest"):
     pass
 
 
-class Owed(Event, name="redis.owed", deliver="ack"):
+class PendingBatch(Event, name="redis.owed", deliver="ack"):
     pass
 
 
@@ -54,7 +54,7 @@ def test_a_server_that_lost_its_scripts_gets_them_again_in_order(publisher, buil
 def test_a_script_that_is_new_to_the_server_does_not_change_the_order(bus_settings, builder, redis_server):
     redis_server.client.script_flush()
     # The second process finds the one script there, and not the other.
-    for kinds, offsets in (([Kept], [1]), ([Owed, Kept], [2, 3])):
+    for kinds, offsets in (([Kept], [1]), ([PendingBatch, Kept], [2, 3])):
         publisher = RedisPublisher(bus_settings)
         requests = [Write("user:42", [builder.build("user:42:operation:9", kind())]) for kind in kinds]
         assert [answer.offsets[0] for answer in publisher.publish(requests)] == offsets

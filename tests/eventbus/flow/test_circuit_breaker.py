@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus.flow.circuit_breaker import Breaker
+from eventbus.flow.circuit_breaker import CircuitBreaker
 
 
-def breaker() -> Breaker:
-    return Breaker(failures=3, after=1.0, pause_min=0.1, pause_max=2.0)
+def breaker() -> CircuitBreaker:
+    return CircuitBreaker(failures=3, after=1.0, pause_min=0.1, pause_max=2.0)
 
 
 def test_closed_while_redis_answers() -> None:

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from eventbus.flow.priority_queue import Outbox
+from eventbus.flow.priority_queue import ConflatingPriorityQueue
 from eventbus.protocol.policy import Keep
 
 
@@ -32,14 +32,14 @@ def item(
     return Item(number, topic, lane, keep, full_key, expires, size)
 
 
-def filled(*items: Item, limit: int = 1000) -> Outbox[Item]:
-    outbox: Outbox[Item] = Outbox(limit, 1_000_000)
+def filled(*items: Item, limit: int = 1000) -> ConflatingPriorityQueue[Item]:
+    outbox: ConflatingPriorityQueue[Item] = ConflatingPriorityQueue(limit, 1_000_000)
     for each in items:
         assert not outbox.push(each, 0)
     return outbox
 
 
-def numbers(outbox: Outbox[Item], count: int = 1000) -> list[int]:
+def numbers(outbox: ConflatingPriorityQueue[Item], count: int = 1000) -> list[int]:
     served, _ = outbox.pop(count, 1_000_000, 0)
     return [each.number for each in served]
 
@@ -67,7 +67,7 @@ def test_topics_of_a_lane_take_turns():
 
 
 def test_topics_of_a_lane_take_turns_of_some_items():
-    outbox: Outbox[Item] = Outbox(1000, 1_000_000, in_a_row=2)
+    outbox: ConflatingPriorityQueue[Item] = ConflatingPriorityQueue(1000, 1_000_000, in_a_row=2)
     for each in (*(item(n, "a") for n in range(5)), *(item(n, "b") for n in range(10, 13)), item(20, "c")):
         outbox.push(each, 0)
     assert numbers(outbox, 3) == [0, 1, 10]
@@ -75,7 +75,7 @@ def test_topics_of_a_lane_take_turns_of_some_items():
 
 
 def test_urgent_topics_take_turns_of_one_item():
-    outbox: Outbox[Item] = Outbox(1000, 1_000_000, in_a_row=8)
+    outbox: ConflatingPriorityQueue[Item] = ConflatingPriorityQueue(1000, 1_000_000, in_a_row=8)
     for n in range(3):
         outbox.push(item(n, "a", lane=0), 0)
         outbox.push(item(n + 10, "b", lane=0), 0)
@@ -83,7 +83,7 @@ def test_urgent_topics_take_turns_of_one_item():
 
 
 def test_a_long_turn_of_one_lane_does_not_hold_up_the_others():
-    outbox: Outbox[Item] = Outbox(1000, 1_000_000, in_a_row=100)
+    outbox: ConflatingPriorityQueue[Item] = ConflatingPriorityQueue(1000, 1_000_000, in_a_row=100)
     for n in range(50):
         outbox.push(item(n, "low", lane=2), 0)
         outbox.push(item(n + 100, "normal"), 0)
@@ -143,7 +143,9 @@ class OutboxMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.outbox: Outbox[Item] = Outbox(self.LIMIT_ITEMS, self.LIMIT_BYTES, self.IN_A_ROW)
+        self.outbox: ConflatingPriorityQueue[Item] = ConflatingPriorityQueue(
+            self.LIMIT_ITEMS, self.LIMIT_BYTES, self.IN_A_ROW
+        )
         self.number = 0
         self.waiting: dict[int, Item] = {}
         self.served: dict[str, list[int]] = defaultdict(list)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus.flow.rate_limiter import Throttle
+from eventbus.flow.rate_limiter import ChannelRateLimiter
 from eventbus.protocol.policy import Keep
 
 
@@ -21,14 +21,14 @@ class Item:
 
 
 def test_within_the_rate_all_go() -> None:
-    throttle: Throttle[Item] = Throttle(2)
+    throttle: ChannelRateLimiter[Item] = ChannelRateLimiter(2)
     assert throttle.admit(Item(1), 0.0) == (True, None)
     assert throttle.admit(Item(2), 0.0) == (True, None)
     assert not throttle.holding
 
 
 def test_above_it_the_newest_is_held_and_goes_when_it_is_due() -> None:
-    throttle: Throttle[Item] = Throttle(1)
+    throttle: ChannelRateLimiter[Item] = ChannelRateLimiter(1)
     throttle.admit(Item(1), 0.0)
     assert throttle.admit(Item(2), 0.1) == (False, None)
     assert throttle.admit(Item(3), 0.2) == (False, Item(2))
@@ -39,7 +39,7 @@ def test_above_it_the_newest_is_held_and_goes_when_it_is_due() -> None:
 
 
 def test_nothing_events_are_not_held() -> None:
-    throttle: Throttle[Item] = Throttle(1)
+    throttle: ChannelRateLimiter[Item] = ChannelRateLimiter(1)
     passing = Item(1, keep="nothing", key=None)
     assert throttle.admit(passing, 0.0) == (True, None)
     assert throttle.admit(passing, 0.25) == (False, None)
@@ -48,7 +48,7 @@ def test_nothing_events_are_not_held() -> None:
 
 
 def test_what_follows_in_the_topic_lets_go_first() -> None:
-    throttle: Throttle[Item] = Throttle(1)
+    throttle: ChannelRateLimiter[Item] = ChannelRateLimiter(1)
     other = Item(9, topic="user:1:operation:2", key="o")
     throttle.admit(Item(1), 0.0)
     throttle.admit(Item(2), 0.0)
@@ -58,7 +58,7 @@ def test_what_follows_in_the_topic_lets_go_first() -> None:
 
 
 def test_channels_do_not_share() -> None:
-    throttle: Throttle[Item] = Throttle(1)
+    throttle: ChannelRateLimiter[Item] = ChannelRateLimiter(1)
     throttle.admit(Item(1), 0.0)
     assert throttle.admit(Item(2, channel="user:2"), 0.0) == (True, None)
 
@@ -68,7 +68,7 @@ def test_channels_do_not_share() -> None:
     st.integers(1, 5),
 )
 def test_the_last_of_each_key_goes_out_and_the_rate_holds(steps: list[tuple[float, int, int]], rate: int) -> None:
-    throttle: Throttle[Item] = Throttle(rate)
+    throttle: ChannelRateLimiter[Item] = ChannelRateLimiter(rate)
     now, out, last = 0.0, [], {}
     for n, (pause, channel, key) in enumerate(steps):
         now += pause

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from eventbus import BusSettings, Event
 from eventbus.backends.ports import Published
 from eventbus.events.encoder import Emission, EmissionBuilder
-from eventbus.outbox.buffer import Stock
+from eventbus.outbox.buffer import SendBuffer
 from eventbus.protocol.cursor import Position
 
 
@@ -33,11 +33,11 @@ BUILDER = EmissionBuilder(BusSettings())
 
 
 class Process:
-    """A stock, and somebody who carries what it gives out as ``Carrier`` does."""
+    """A stock, and somebody who carries what it gives out as ``Sender`` does."""
 
     def __init__(self, folder: Path, limit: int = 5, size: int = 1_000_000) -> None:
         self.dropped: Counter[str] = Counter()
-        self.stock = Stock(BusSettings(spool_dir=folder, outbox_events=limit, outbox_bytes=size), self.dropped)
+        self.stock = SendBuffer(BusSettings(spool_dir=folder, outbox_events=limit, outbox_bytes=size), self.dropped)
         self.sent: list[Emission] = []
         self.load: tuple[list[Emission], int] | None = None
 
@@ -136,7 +136,7 @@ def test_what_has_no_room_at_all_is_dropped_and_nothing_else(tmp_path):
 
 def test_what_a_rate_holds_back_is_bounded_as_all_else(tmp_path: Path) -> None:
     dropped: Counter[str] = Counter()
-    stock = Stock(BusSettings(spool_dir=tmp_path, outbox_events=100, channel_rate=5), dropped)
+    stock = SendBuffer(BusSettings(spool_dir=tmp_path, outbox_events=100, channel_rate=5), dropped)
     last = [BUILDER.build("user:ann:1", State(n=n)) for n in range(1000)][-1]
     for n in range(999):
         stock.put(BUILDER.build("user:ann:1", State(n=n)))

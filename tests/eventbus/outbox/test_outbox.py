@@ -17,7 +17,7 @@ from eventbus import Bus, BusSettings, Event
 from eventbus.backends.memory.adapters import MemoryBroker, MemoryPublisher
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.events.encoder import EmissionBuilder
-from eventbus.outbox.outbox import Flusher
+from eventbus.outbox.outbox import Outbox
 from eventbus.protocol.topics import operation_topic
 from tests.conftest import wait_until
 
@@ -194,7 +194,7 @@ class HeldBack:
 def test_batches_are_short_where_something_is_urgent(more, sizes):
     settings = BusSettings(redis_url="memory://", batch_events=100, spool=False)
     held, builder = HeldBack(settings), EmissionBuilder(settings)
-    flusher = Flusher(settings, lambda: held)
+    flusher = Outbox(settings, lambda: held)
     flusher.put(builder.build("user:42:operation:1", Item()))
     wait_until(lambda: held.sizes, "the first batch to be on its way")
     for n in range(199):

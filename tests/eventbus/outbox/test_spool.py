@@ -46,7 +46,7 @@ class Live(Event, name="spool.live", keep="nothing"):
 OWED_FOR = timedelta(seconds=1)
 
 
-class Owed(Event, name="spool.owed", deliver="ack", ttl=OWED_FOR):
+class PendingBatch(Event, name="spool.owed", deliver="ack", ttl=OWED_FOR):
     n: int
 
 
@@ -193,7 +193,7 @@ def test_what_a_user_is_owed_and_expires_on_disk_is_a_dead_letter(
 ) -> None:
     first = Bus(settings)
     away(first, own_redis)
-    receipt = first.emit("ann", "1", Owed(n=1))
+    receipt = first.emit("ann", "1", PendingBatch(n=1))
     first.close()
     assert receipt.fate == "spooled"
     over = time.time() + OWED_FOR.total_seconds()

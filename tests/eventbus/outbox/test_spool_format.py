@@ -10,8 +10,8 @@ from eventbus import BusSettings, Event
 from eventbus.events.encoder import Emission, EmissionBuilder
 from eventbus.operations.changes import telling
 from eventbus.operations.events import OperationRef
-from eventbus.operations.state import Mark
-from eventbus.outbox.entries import MarkEntry
+from eventbus.operations.state import TaskTransition
+from eventbus.outbox.entries import TransitionEntry
 from eventbus.outbox.spool_format import HEAD, Damaged, frame, frame_length, unframe
 
 BUILDER = EmissionBuilder(BusSettings())
@@ -38,9 +38,11 @@ def test_an_event_comes_back(text: str) -> None:
 def test_a_mark_comes_back_with_its_words() -> None:
     operation = OperationRef("42", "9")
     words = telling("label")
-    mark = MarkEntry("user:42", operation.topic, "9", Mark("done", "leaf", 1, hidden=False), lambda: words)
+    mark = TransitionEntry(
+        "user:42", operation.topic, "9", TaskTransition("done", "leaf", 1, hidden=False), lambda: words
+    )
     after = unframe(frame(mark))
-    assert isinstance(after, MarkEntry)
+    assert isinstance(after, TransitionEntry)
     assert (after.channel, after.topic, after.operation, after.mark) == ("user:42", operation.topic, "9", mark.mark)
     assert after.words() == words
 

@@ -25,7 +25,7 @@ from eventbus import (
     emit,
 )
 from eventbus.operations.events import OperationRef, OperationStarted, OperationSucceeded
-from eventbus.operations.state import Mark
+from eventbus.operations.state import TaskTransition
 from eventbus.testing import capture, operation
 from tests.eventbus.testing.events import Indexed, Promise, State, Tagged
 
@@ -174,11 +174,11 @@ def test_marks_are_counted_as_in_redis_and_what_they_tell_is_captured():
     with capture() as events:
         bus = default_bus()
         ref = OperationRef("ann", "op-1")
-        bus.mark(ref, Mark("plan", planned=1), label="Index")
-        bus.mark(ref, Mark("published", "leaf", 1))
-        bus.mark(ref, Mark("started", "leaf", 1), label="Index")
+        bus.mark(ref, TaskTransition("plan", planned=1), label="Index")
+        bus.mark(ref, TaskTransition("published", "leaf", 1))
+        bus.mark(ref, TaskTransition("started", "leaf", 1), label="Index")
         emit("ann", "op-1", State(done=1))
-        bus.mark(ref, Mark("done", "leaf", 1), label="Index")
+        bus.mark(ref, TaskTransition("done", "leaf", 1), label="Index")
         assert bus.position("user:ann").offset == events[-1].offset
     events.in_order(OperationStarted, State(done=1), OperationSucceeded)
     assert events.one(OperationSucceeded, operation="op-1").done == 1

@@ -11,7 +11,7 @@ import pytest
 
 from tests.webui_adapter.gateways import GatewayProcess, page, running
 from tests.webui_adapter.parts import settings
-from webui_adapter.access.rate_limits import CommandRate, CommandRates
+from webui_adapter.access.rate_limits import CommandRateLimiter, CommandRateLimiters
 from webui_adapter.errors import CommandRefused
 
 
@@ -19,18 +19,18 @@ class Rates:
     """Sessions that share a gateway's rates."""
 
     def __init__(self, **given: Any) -> None:
-        self.rates = CommandRates(settings(**given), 0.0)
+        self.rates = CommandRateLimiters(settings(**given), 0.0)
         self._per_session = given["message_rate_limit"]
 
-    def session(self, user: str | None = None) -> CommandRate:
-        rate = CommandRate(self._per_session, 0.0)
+    def session(self, user: str | None = None) -> CommandRateLimiter:
+        rate = CommandRateLimiter(self._per_session, 0.0)
         self.rates.connected(rate)
         if user is not None:
             self.rates.entered(rate, user, 0.0)
         return rate
 
 
-def sent(rate: CommandRate, count: int, now: float = 0.0) -> tuple[int, set[str]]:
+def sent(rate: CommandRateLimiter, count: int, now: float = 0.0) -> tuple[int, set[str]]:
     """How many of so many commands pass, and the scopes that refused the others."""
     answers = [rate.take(now) for _ in range(count)]
     return answers.count(None), {answer.scope for answer in answers if answer is not None}

@@ -29,7 +29,7 @@ from tests.webui_adapter.parts import (
 )
 from webui_adapter.channels.channel import Channel
 from webui_adapter.channels.hub import Hub
-from webui_adapter.channels.validation import Sieve
+from webui_adapter.channels.validation import RecordValidator
 from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.session.session import Session
 
@@ -125,7 +125,7 @@ def test_the_buffer_of_a_repair_is_bounded() -> None:
 
 
 def test_an_event_that_is_too_large_is_dropped_and_counted_and_nothing_else_is() -> None:
-    hub = Hub(Sieve(1024, counters := Counter()))
+    hub = Hub(RecordValidator(1024, counters := Counter()))
     session = new_session(hub)
     channel = join(hub, session, since=Position("", 0))
     settle(hub, session, channel, hub.sieve.history(USER, history(2, record(1, pad=2000), record(2))))

@@ -11,14 +11,14 @@ import redis
 
 from eventbus import Bus, BusSettings
 from eventbus.backends.dead_letters import parse_dead
-from eventbus.backends.redis.pending_store import RedisLetters
+from eventbus.backends.redis.pending_store import RedisPendingStore
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.scripts.keys import Keys
 from tests.conftest import RedisServer, wait_until
 from tests.webui_adapter.events import Errand, Note, Promise, Summons
 from tests.webui_adapter.gateways import GatewayProcess, eventually, page, running
 from tests.webui_adapter.page import Page
-from webui_adapter.channels.redelivery import Letterbox
+from webui_adapter.channels.redelivery import RedeliveryScheduler
 from webui_adapter.clock import SystemClock
 
 Publish = Callable[..., None]
@@ -165,8 +165,8 @@ async def test_what_cannot_be_sent_again_on_one_channel_does_not_hold_up_the_oth
     bus, reader = Bus(settings), RedisReader(settings)
     receipts = {user: bus.emit(user, "1", Promise(n=1)) for user in ("ann", "bob")}
     assert bus.flush(5)
-    letterbox = Letterbox(
-        RedisLetters(settings, reader), SystemClock(), 0.0, Counter(), lambda: None, lambda _: None, lambda: None
+    letterbox = RedeliveryScheduler(
+        RedisPendingStore(settings, reader), SystemClock(), 0.0, Counter(), lambda: None, lambda _: None, lambda: None
     )
     for user in receipts:
         await letterbox.fetch(f"user:{user}")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from eventbus.backends.memory.adapters import MemoryBroker, MemoryLetters, MemoryReader, MemorySubscriber
-from eventbus.backends.pending import Owed
+from eventbus.backends.memory.adapters import MemoryBroker, MemoryPendingStore, MemoryReader, MemorySubscriber
+from eventbus.backends.pending import PendingBatch
 from eventbus.backends.ports import Write
 from eventbus.errors import InvalidRecord, Unavailable
 from eventbus.events.encoder import EmissionBuilder
@@ -26,13 +26,13 @@ from tests.webui_adapter.gateways import SECRET, eventually, token
 from tests.webui_adapter.page import Page
 from tests.webui_adapter.parts import payloads_of, settings
 from webui_adapter.access.authoriser import Authoriser, by_claim
-from webui_adapter.channels.redelivery import Letterbox
+from webui_adapter.channels.redelivery import RedeliveryScheduler
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.protocol.commands import Ping, Subscribe, Unsubscribe
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
 from webui_adapter.transports.encoders import FRAMES
-from webui_adapter.transports.pull_transport import PullLine
+from webui_adapter.transports.pull_transport import PullTransport
 
 USER = "user:ann"
 ONE, TWO = f"{USER}:operation:1", f"{USER}:operation:2"
@@ -571,7 +571,7 @@ async def test_a_line_that_is_pulled_from_gives_a_slow_page_piece_by_piece() -> 
     async with world() as own:
         line = own.connect()
         await own.settled(line)
-        pull = PullLine(line.session, 5000)
+        pull = PullTransport(line.session, 5000)
         line.session.block()
         own.publish(*(Note(n=n, pad="x" * 900) for n in range(20)))
         await turns()
@@ -923,7 +923,7 @@ async def test_an_owed_event_that_begins_its_channel_while_a_newcomer_reads_is_n
         await eventually(lambda: first.page.got("gw.promise") == [1], "what is owed")
 
 
-class HeldLetters(MemoryLetters):
+class HeldLetters(MemoryPendingStore):
     """Real letters whose answer to what is owed can be held back."""
 
     def __init__(self, broker: MemoryBroker) -> None:
@@ -932,7 +932,7 @@ class HeldLetters(MemoryLetters):
         self.open = asyncio.Event()
         self.open.set()
 
-    async def owed(self, channel: str) -> Owed:
+    async def owed(self, channel: str) -> PendingBatch:
         self.asked += 1
         owed = await super().owed(channel)
         await self.open.wait()
@@ -956,7 +956,9 @@ async def test_what_comes_between_the_question_what_is_owed_and_the_reading_is_n
 
 async def test_what_comes_while_it_is_asked_what_is_owed_is_known_to_be_owed() -> None:
     async with world(ack_timeout=60) as own:
-        letterbox = Letterbox(own.letters, own.gateway.clock, 60, Counter(), lambda: None, _no_tasks, lambda: None)
+        letterbox = RedeliveryScheduler(
+            own.letters, own.gateway.clock, 60, Counter(), lambda: None, _no_tasks, lambda: None
+        )
         own.letters.open.clear()
         asking = asyncio.create_task(letterbox.fetch(USER))
         await eventually(lambda: own.letters.asked, "the question")

@@ -16,8 +16,8 @@ import pytest
 import redis
 
 from eventbus import Bus, BusSettings
-from eventbus.backends.redis.dead_letter_client import Chosen, DeadLetters
-from eventbus.backends.redis.pending_store import RedisLetters
+from eventbus.backends.redis.dead_letter_client import DeadLetterFilter, DeadLetters
+from eventbus.backends.redis.pending_store import RedisPendingStore
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.errors import Refused, TransportError
@@ -30,15 +30,15 @@ from tests.webui_adapter.channels.test_redelivery import Lists
 from tests.webui_adapter.events import Note, Promise
 from tests.webui_adapter.gateways import GatewayProcess, eventually, page, running
 from tests.webui_adapter.parts import USER, history, record
-from webui_adapter.channels.validation import BURIED_BYTES, Corpse, Sieve
-from webui_adapter.maintenance.dead_letter_file import Spill
-from webui_adapter.maintenance.dead_letter_writer import Undertaker
+from webui_adapter.channels.validation import BURIED_BYTES, RecordValidator, Undeliverable
+from webui_adapter.maintenance.dead_letter_file import DeadLetterFile
+from webui_adapter.maintenance.dead_letter_writer import DeadLetterWriter
 
 # --- the sieve -----------------------------------------------------------------------------------------------
 
 
-def sieve(limit: int = 500, *, check: bool = False) -> Sieve:
-    return Sieve(limit, Counter(), registry if check else None)
+def sieve(limit: int = 500, *, check: bool = False) -> RecordValidator:
+    return RecordValidator(limit, Counter(), registry if check else None)
 
 
 def note(data: str, type_: str = "gw.note", id_: str = "i1") -> Record:
@@ -117,12 +117,12 @@ def test_against_the_classes() -> None:
 # --- the disk ------------------------------------------------------------------------------------------------
 
 
-def corpse(n: int, size: int = 10) -> Corpse:
-    return Corpse(USER, f"c{n}", "undecodable", b"\xff" * size)
+def corpse(n: int, size: int = 10) -> Undeliverable:
+    return Undeliverable(USER, f"c{n}", "undecodable", b"\xff" * size)
 
 
 def test_the_spill_gives_back_what_it_took(tmp_path: Path) -> None:
-    spill = Spill(tmp_path / "new", 10_000)
+    spill = DeadLetterFile(tmp_path / "new", 10_000)
     assert spill.take() is None
     assert spill.append([corpse(1), corpse(2)]) == 2
     assert spill.append([corpse(3)]) == 1
@@ -137,11 +137,11 @@ def test_the_spill_gives_back_what_it_took(tmp_path: Path) -> None:
 
 
 def test_the_spill_is_bounded(tmp_path: Path) -> None:
-    assert Spill(tmp_path, 1000).append([corpse(n, 200) for n in range(10)]) == 2
+    assert DeadLetterFile(tmp_path, 1000).append([corpse(n, 200) for n in range(10)]) == 2
 
 
 def test_a_line_cut_short_costs_itself_only(tmp_path: Path) -> None:
-    spill = Spill(tmp_path, 10_000)
+    spill = DeadLetterFile(tmp_path, 10_000)
     spill.append([corpse(1)])
     with (tmp_path / "dead-letters.jsonl").open("ab") as file:
         file.write(b'{"channel": "user:1", "id')
@@ -150,7 +150,7 @@ def test_a_line_cut_short_costs_itself_only(tmp_path: Path) -> None:
 
 
 def test_one_at_a_time_moves_it(tmp_path: Path) -> None:
-    one, other = Spill(tmp_path, 10_000), Spill(tmp_path, 10_000)
+    one, other = DeadLetterFile(tmp_path, 10_000), DeadLetterFile(tmp_path, 10_000)
     one.append([corpse(1)])
     assert one.take() is not None
     assert other.take() is None
@@ -161,7 +161,7 @@ def test_one_at_a_time_moves_it(tmp_path: Path) -> None:
 
 def test_nothing_is_written_to_a_file_that_is_being_moved(tmp_path: Path) -> None:
     """The writer has opened the file, and another renames it before the writer has its lock."""
-    spill = Spill(tmp_path, 10_000)
+    spill = DeadLetterFile(tmp_path, 10_000)
     spill.append([corpse(1)])
     file = tmp_path / "dead-letters.jsonl"
     real = fcntl.flock
@@ -184,7 +184,7 @@ def test_nothing_is_written_to_a_file_that_is_being_moved(tmp_path: Path) -> Non
 
 def test_a_disk_that_fails_has_no_room(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    assert Spill(tmp_path / "file" / "below", 1000).append([corpse(1)]) == 0
+    assert DeadLetterFile(tmp_path / "file" / "below", 1000).append([corpse(1)]) == 0
 
 
 # --- the undertaker ------------------------------------------------------------------------------------------
@@ -205,8 +205,8 @@ class Graves:
 
 
 async def test_what_redis_refuses_waits_on_disk(tmp_path: Path) -> None:
-    graves, counters, spill = Graves(), Counter[str](), Spill(tmp_path, 10_000)
-    undertaker = Undertaker(graves, spill, 3, 0.01, counters)  # type: ignore[arg-type] # as much of Letters as it uses
+    graves, counters, spill = Graves(), Counter[str](), DeadLetterFile(tmp_path, 10_000)
+    undertaker = DeadLetterWriter(graves, spill, 3, 0.01, counters)  # type: ignore[arg-type] # as much of Letters as it uses
     graves.error = Refused("OOM")
     undertaker.take([corpse(n) for n in range(5)])
     assert counters["drop.dead_waiting"] == 2
@@ -234,9 +234,9 @@ async def test_what_redis_will_never_take_does_not_hold_up_the_others(
     tmp_path: Path, bus_settings: BusSettings, redis_server: RedisServer
 ) -> None:
     keys, reader = Keys(bus_settings.key_prefix), RedisReader(bus_settings)
-    counters, spill = Counter[str](), Spill(tmp_path, 10_000)
+    counters, spill = Counter[str](), DeadLetterFile(tmp_path, 10_000)
     redis_server.client.set(keys.letters("user:broken")[4], "no hash", ex=60)
-    undertaker = Undertaker(RedisLetters(bus_settings, reader), spill, 10, 0.01, counters)
+    undertaker = DeadLetterWriter(RedisPendingStore(bus_settings, reader), spill, 10, 0.01, counters)
     running = asyncio.create_task(undertaker.run())
     undertaker.take([replace(corpse(1), channel="user:broken"), corpse(2)])
     dead = keys.letters(corpse(2).channel)[4]
@@ -317,7 +317,7 @@ async def test_with_the_classes_known_a_stranger_is_refused(
             assert own.page.gaps == 0
     assert lists.dead == {"f2": "invalid", "f3": "unknown_type"}
     settings = BusSettings(redis_url=redis_url, key_prefix=key_prefix)
-    found = DeadLetters(settings).find(Chosen(type="gw.stranger"))
+    found = DeadLetters(settings).find(DeadLetterFilter(type="gw.stranger"))
     assert [letter.id for letter in found] == ["f3"]
 
 

@@ -14,7 +14,7 @@ from tests.webui_adapter.parts import settings
 from webui_adapter.access.tokens import Principal, TokenChecker
 from webui_adapter.errors import CommandRefused
 from webui_adapter.gateway import operations
-from webui_adapter.gateway.operations import OperationDesk
+from webui_adapter.gateway.operations import OperationService
 from webui_adapter.protocol.commands import Cancel, ListOperations
 
 ANN = Principal("ann", 2e9, frozenset(), {})
@@ -39,14 +39,14 @@ class SlowBook:
         raise NotImplementedError
 
 
-def desk_of(book: SlowBook, read_only: str | None = None) -> OperationDesk:
+def desk_of(book: SlowBook, read_only: str | None = None) -> OperationService:
     def spawn(work: object) -> None:
         raise NotImplementedError
 
-    return OperationDesk(book, TokenChecker(settings()), Counter(), lambda: read_only, spawn, lambda: None)
+    return OperationService(book, TokenChecker(settings()), Counter(), lambda: read_only, spawn, lambda: None)
 
 
-async def ask(desk: OperationDesk) -> str:
+async def ask(desk: OperationService) -> str:
     try:
         await desk.carry_out(ANN, ListOperations(50, ()))
     except CommandRefused as error:

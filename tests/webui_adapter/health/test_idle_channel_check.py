@@ -13,7 +13,7 @@ from eventbus.errors import Unavailable
 from tests.webui_adapter.channels.test_session_recovery import USER, World, turns, world
 from tests.webui_adapter.events import Note
 from tests.webui_adapter.gateways import eventually
-from webui_adapter.health.status import Condition, Trouble
+from webui_adapter.health.status import Degradation, HealthStatus
 
 
 async def looked(own: World) -> None:
@@ -273,25 +273,25 @@ async def test_a_probe_that_was_under_way_when_redis_was_lost_proves_nothing() -
 
 def test_pages_hear_of_the_gravest_reason_and_of_the_end_of_the_last() -> None:
     told: list[str | None] = []
-    condition = Condition(told.append)
-    condition.begin(Trouble.READ_ONLY, "full")
-    condition.begin(Trouble.LOST, "lost")
-    condition.begin(Trouble.LOST, "lost")
-    condition.begin(Trouble.UNREACHABLE, "silent")
+    condition = HealthStatus(told.append)
+    condition.begin(Degradation.READ_ONLY, "full")
+    condition.begin(Degradation.LOST, "lost")
+    condition.begin(Degradation.LOST, "lost")
+    condition.begin(Degradation.UNREACHABLE, "silent")
     assert told == ["full", "lost"]
-    condition.end(Trouble.READ_ONLY)
-    condition.end(Trouble.LOST)
-    condition.end(Trouble.DEAF, Trouble.UNREACHABLE)
+    condition.end(Degradation.READ_ONLY)
+    condition.end(Degradation.LOST)
+    condition.end(Degradation.DEAF, Degradation.UNREACHABLE)
     assert told == ["full", "lost", "silent", None]
 
 
 def test_what_is_only_deaf_can_be_written_to() -> None:
-    condition = Condition(lambda _: None)
-    condition.begin(Trouble.DEAF, "deaf")
+    condition = HealthStatus(lambda _: None)
+    condition.begin(Degradation.DEAF, "deaf")
     assert (condition.worst, condition.read_only) == ("deaf", None)
-    condition.begin(Trouble.READ_ONLY, "full")
+    condition.begin(Degradation.READ_ONLY, "full")
     assert (condition.worst, condition.read_only) == ("deaf", "full")
-    condition.begin(Trouble.LOST, "lost")
+    condition.begin(Degradation.LOST, "lost")
     assert condition.read_only == "lost"
-    condition.end(*Trouble)
+    condition.end(*Degradation)
     assert condition.read_only is None

@@ -9,7 +9,7 @@ import httpx
 import pytest
 import redis
 
-from eventbus.backends.redis.dead_letter_client import Chosen, DeadLetters
+from eventbus.backends.redis.dead_letter_client import DeadLetterFilter, DeadLetters
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.settings import BusSettings
 from tests.webui_adapter.events import Promise
@@ -67,7 +67,7 @@ async def test_requeued_it_reaches_the_page(gateway: GatewayProcess, ask: Ask, u
 def test_purged(ask: Ask, user: str, buried: str, redis_url: str, key_prefix: str) -> None:
     assert ask("POST", "/purge", json={"channel": user}).json() == {"purged": 1}
     dead = DeadLetters(BusSettings(redis_url=redis_url, key_prefix=key_prefix))
-    assert dead.find(Chosen(channel=user)) == []
+    assert dead.find(DeadLetterFilter(channel=user)) == []
     assert redis.Redis.from_url(redis_url).hlen(Keys(key_prefix).letters(f"user:{user}")[0]) == 1, "what waits stays"
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from webui_adapter.maintenance.grace_period import Grace
+from webui_adapter.maintenance.grace_period import GracePeriod
 
 
-def run(grace: Grace, *moments: float) -> bool:
+def run(grace: GracePeriod, *moments: float) -> bool:
     for moment in moments:
         grace.reached(moment)
     return grace.over(moments[-1])
@@ -18,22 +18,22 @@ def every(step: float, start: float, end: float) -> list[float]:
 
 
 def test_not_at_the_start() -> None:
-    assert not run(Grace(30, 10), 1000)
-    assert not run(Grace(30, 10), *every(5, 1000, 1025))
-    assert run(Grace(30, 10), *every(5, 1000, 1030))
+    assert not run(GracePeriod(30, 10), 1000)
+    assert not run(GracePeriod(30, 10), *every(5, 1000, 1025))
+    assert run(GracePeriod(30, 10), *every(5, 1000, 1030))
 
 
 def test_a_short_gap_is_nothing() -> None:
-    assert run(Grace(30, 10), *every(5, 1000, 1015), *every(5, 1025, 1035))
+    assert run(GracePeriod(30, 10), *every(5, 1000, 1015), *every(5, 1025, 1035))
 
 
 @pytest.mark.parametrize("back", [1100, 1_000_000, 900])
 def test_a_long_gap_or_a_clock_that_was_set_begins_anew(back: float) -> None:
-    grace = Grace(30, 10)
+    grace = GracePeriod(30, 10)
     assert run(grace, *every(5, 1000, 1050))
     assert not run(grace, *every(5, back, back + 25))
     assert run(grace, *every(5, back + 30, back + 30))
 
 
 def test_nobody_was_reached_yet() -> None:
-    assert not Grace(30, 10).over(1000)
+    assert not GracePeriod(30, 10).over(1000)

@@ -15,15 +15,15 @@ import pytest
 from eventbus import Bus, BusSettings
 from eventbus.backends.redis.operation_client import Operations
 from eventbus.backends.redis.operation_store import RedisOperations
-from eventbus.backends.redis.pending_store import RedisLetters
+from eventbus.backends.redis.pending_store import RedisPendingStore
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.operations.events import OperationRef
-from eventbus.operations.state import Mark
+from eventbus.operations.state import TaskTransition
 from eventbus.operations.store import OperationInfo
 from tests.conftest import RedisServer, wait_until
 from tests.webui_adapter.gateways import GatewayProcess, running, token
 from tests.webui_adapter.parts import ManualClock
-from webui_adapter.maintenance.lease_checker import LeaseSweep
+from webui_adapter.maintenance.lease_checker import LeaseChecker
 from webui_adapter.maintenance.sweeper import Sweeper
 
 QUICK = {"sweep_interval": 0.2, "lease_grace": 1.5, "probe_interval": 0.3}
@@ -38,9 +38,11 @@ class Worker:
 
     def start(self, ref: OperationRef, *, lease: float, late: bool = False) -> None:
         about = '"task":"t-a","name":"shop.read","retries":0'
-        self.bus.mark(ref, Mark("plan", planned=1), label="Index")
-        self.bus.mark(ref, Mark("published", "a", 1), label="Index")
-        self.bus.mark(ref, Mark("started", "a", 1, lease=int(lease * 1000), late=late, about=about), label="Index")
+        self.bus.mark(ref, TaskTransition("plan", planned=1), label="Index")
+        self.bus.mark(ref, TaskTransition("published", "a", 1), label="Index")
+        self.bus.mark(
+            ref, TaskTransition("started", "a", 1, lease=int(lease * 1000), late=late, about=about), label="Index"
+        )
         assert self.bus.flush(10)
 
     def renew(self, ref: OperationRef, lease: float) -> None:
@@ -108,7 +110,7 @@ def test_many_at_once(sweeper: GatewayProcess, worker: Worker, operations: Look)
     """More than are looked at in one question."""
     for n in range(130):
         about = '"task":"t-a","name":"shop.read","retries":0'
-        worker.bus.mark(OperationRef("ann", f"many{n}"), Mark("started", "a", lease=1, about=about))
+        worker.bus.mark(OperationRef("ann", f"many{n}"), TaskTransition("started", "a", lease=1, about=about))
     assert worker.bus.flush(10)
     wait_until(lambda: all(operations(f"many{n}").state == "failed" for n in range(130)), "all to have failed")
 
@@ -174,9 +176,9 @@ def test_when_redis_was_away_workers_have_time_to_renew(tmp_path: Path, own_redi
 async def test_whoever_takes_over_has_counted_the_grace_already(bus_settings: BusSettings) -> None:
     clock, counters = ManualClock(), Counter[str]()
     reader = RedisReader(bus_settings)
-    letters, operations = RedisLetters(bus_settings, reader), RedisOperations(bus_settings, reader)
+    letters, operations = RedisPendingStore(bus_settings, reader), RedisOperations(bus_settings, reader)
     one, two = (
-        Sweeper(letters, name, 5, 30, counters, LeaseSweep(operations, clock, 30, 5, counters)) for name in "ab"
+        Sweeper(letters, name, 5, 30, counters, LeaseChecker(operations, clock, 30, 5, counters)) for name in "ab"
     )
     worker = Worker(bus_settings.redis_url, bus_settings.key_prefix)
     worker.start(OperationRef("ann", "9"), lease=0.001)

@@ -28,7 +28,7 @@ from tests.webui_adapter.parts import (
 )
 from webui_adapter.channels.hub import Hub
 from webui_adapter.session.batch import Delivery
-from webui_adapter.session.send_queue import Backlog, Hold, Release
+from webui_adapter.session.send_queue import OrderHeld, OrderRestored, SendQueue
 
 TOPICS = tuple(f"{USER}:operation:{i}" for i in range(3))
 NOW = 1_000_000
@@ -69,7 +69,7 @@ def delivery(offset: int, push: Push, now: int) -> Delivery:
 def test_nothing_is_lost_but_by_the_rule_of_its_kind(  # noqa: C901 - a model in one piece
     ops: list[Push | Pop], limit: int, limit_bytes: int
 ) -> None:
-    backlog = Backlog(limit, limit_bytes)
+    backlog = SendQueue(limit, limit_bytes)
     offset, now = 0, NOW
     waiting: dict[int, Delivery] = {}
     handed: list[Delivery] = []
@@ -117,7 +117,7 @@ def test_nothing_is_lost_but_by_the_rule_of_its_kind(  # noqa: C901 - a model in
 @given(steps)
 def test_hold_and_release_stand_where_they_must(ops: list[Push | Pop]) -> None:
     """Without a hold the order is the channel's; a hold names what is safe; after a release nothing waits."""
-    backlog = Backlog(1000, 1_000_000)
+    backlog = SendQueue(1000, 1_000_000)
     offset, now = 0, NOW
     held, highest = False, 0
     waiting: set[int] = set()
@@ -132,11 +132,11 @@ def test_hold_and_release_stand_where_they_must(ops: list[Push | Pop]) -> None:
         waiting -= {drop.item.record.offset for drop in drops}
         for step in served:
             match step:
-                case Hold():
+                case OrderHeld():
                     assert not held
                     assert not {one for one in waiting if one <= step.offset}, "all up to there is handed over"
                     held = True
-                case Release():
+                case OrderRestored():
                     assert held
                     assert not waiting
                     assert step.offset >= highest

@@ -13,7 +13,7 @@ from uvicorn.server import ServerState
 
 from tests.webui_adapter.gateways import RawWebSocket
 from webui_adapter.protocol.websocket_frames import text_frame
-from webui_adapter.transports.uvicorn_websocket import EXTENSION, EventBusWebSocketProtocol
+from webui_adapter.transports.uvicorn_websocket import EXTENSION, WebSocketProtocol
 
 TEXT, CLOSE = 1, 8
 
@@ -37,7 +37,7 @@ class Owner:
         self.heard.append("shutdown")
 
 
-Handler = Callable[[EventBusWebSocketProtocol, Any], Awaitable[None]]
+Handler = Callable[[WebSocketProtocol, Any], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
@@ -61,7 +61,7 @@ async def serving(handler: Handler, write_high: int = 65_536) -> AsyncIterator[t
     config.load()
     state = ServerState()
     server = await asyncio.get_running_loop().create_server(
-        lambda: EventBusWebSocketProtocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+        lambda: WebSocketProtocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
     )
     async with server:
         yield SimpleNamespace(port=server.sockets[0].getsockname()[1], prefix=""), owner
@@ -89,7 +89,7 @@ def code(number: int) -> bytes:
 
 
 async def test_an_end_while_the_peer_is_going_raises_nothing_and_writes_nothing() -> None:
-    async def handler(protocol: EventBusWebSocketProtocol, receive: Any) -> None:
+    async def handler(protocol: WebSocketProtocol, receive: Any) -> None:
         assert (await receive())["type"] == "websocket.disconnect"
         protocol.write(text_frame(b"too late"))
         protocol.ping()
@@ -103,7 +103,7 @@ async def test_an_end_while_the_peer_is_going_raises_nothing_and_writes_nothing(
 async def test_nothing_is_written_behind_the_close_of_a_peer_that_reads_slowly() -> None:
     """Its answer waits behind what the socket has not taken: there the transport is not closed yet."""
 
-    async def handler(protocol: EventBusWebSocketProtocol, receive: Any) -> None:
+    async def handler(protocol: WebSocketProtocol, receive: Any) -> None:
         protocol.write(text_frame(b"x" * 8_000_000))
         assert (await receive())["type"] == "websocket.disconnect"
         protocol.write(text_frame(b"too late"))
@@ -119,7 +119,7 @@ async def test_the_end_waits_for_the_peers_answer_and_reads_on_for_it() -> None:
     """What the peer had sent before is still unread: to end the connection then would reset it."""
     ended = asyncio.Event()
 
-    async def handler(protocol: EventBusWebSocketProtocol, _: Any) -> None:
+    async def handler(protocol: WebSocketProtocol, _: Any) -> None:
         while not protocol.read_paused:
             await asyncio.sleep(0)
         protocol.end(4001, "slow", 60)
@@ -143,7 +143,7 @@ async def test_the_end_waits_for_the_peers_answer_and_reads_on_for_it() -> None:
 
 
 async def test_a_peer_that_does_not_answer_the_close_is_cut_off() -> None:
-    async def handler(protocol: EventBusWebSocketProtocol, _: Any) -> None:
+    async def handler(protocol: WebSocketProtocol, _: Any) -> None:
         protocol.end(4001, "slow " * 50, 0.2)
 
     async with serving(handler) as (address, _), asyncio.timeout(5):
@@ -158,7 +158,7 @@ def talk_until_reset(address: SimpleNamespace) -> list[tuple[int, bytes]]:
 
 
 async def test_compression_is_not_agreed_on_whatever_the_server_would() -> None:
-    async def handler(_: EventBusWebSocketProtocol, receive: Any) -> None:
+    async def handler(_: WebSocketProtocol, receive: Any) -> None:
         await receive()
 
     async with serving(handler) as (address, _):
@@ -170,7 +170,7 @@ async def test_compression_is_not_agreed_on_whatever_the_server_would() -> None:
 
 
 async def test_the_owner_hears_of_a_socket_that_is_full_and_one_that_takes_again() -> None:
-    async def handler(protocol: EventBusWebSocketProtocol, receive: Any) -> None:
+    async def handler(protocol: WebSocketProtocol, receive: Any) -> None:
         protocol.write(text_frame(b"x" * 8_000_000))
         await receive()
 

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from eventbus import aemit
 from tests.worker_adapter import app as a
-from tests.worker_adapter.listening import END, Listening
+from tests.worker_adapter.listening import END, SubscriptionListener
 from worker_adapter import astart_operation, atrack, start_operation
 
 
@@ -18,7 +18,7 @@ def of(events, type_):
 
 @pytest.mark.usefixtures("application", "worker")
 def test_a_task_that_runs_a_loop_of_its_own(redis_url):
-    listening = Listening(redis_url, "async")
+    listening = SubscriptionListener(redis_url, "async")
     operation = start_operation(a.in_a_loop.si(n=300), user=listening.user)
     events = listening.until(lambda heard: any(e.type in END for e in heard))
     listening.close()
@@ -40,10 +40,10 @@ async def test_an_endpoint_starts_an_operation_and_tells_of_it(redis_url):
     @web.post("/start")
     async def start():
         operation = await astart_operation(a.in_a_loop.si(n=1), user="endpoint")
-        receipt = await aemit("endpoint", operation.id, a.Seen(what="endpoint", operation=operation.id))
+        receipt = await aemit("endpoint", operation.id, a.TaskRequestInfo(what="endpoint", operation=operation.id))
         return {"id": operation.id, "cursor": operation.cursor, "fate": receipt.fate, "offset": receipt.offset}
 
-    listening = await asyncio.to_thread(Listening, redis_url, "endpoint")
+    listening = await asyncio.to_thread(SubscriptionListener, redis_url, "endpoint")
     async with httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://test") as client:
         answer = (await client.post("/start")).json()
     events = await asyncio.to_thread(listening.until, lambda heard: any(e.type in END for e in heard))

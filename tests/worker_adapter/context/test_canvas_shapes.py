@@ -10,7 +10,7 @@ from celery import chain, chord, group
 from eventbus.protocol.cursor import parse_cursor
 from tests.worker_adapter import app as a
 from tests.worker_adapter.conftest import publishing_to
-from tests.worker_adapter.listening import END, Listening, logged
+from tests.worker_adapter.listening import END, SubscriptionListener, logged
 from worker_adapter import start_operation
 
 step, fail, collect = a.step, a.fail, a.collect
@@ -156,7 +156,7 @@ def test_a_canvas_is_one_operation(name, redis_url):
     shape = SHAPES[name]()
     total = shape.planned if shape.total is None else shape.total
     user = f"shape-{next(serial)}"
-    listening = Listening(redis_url, user)
+    listening = SubscriptionListener(redis_url, user)
 
     operation = start_operation(shape.flow, user=user, label=name)
 
@@ -210,7 +210,7 @@ def check_log(url, operation, events, name):
 def test_an_error_callback_of_what_a_time_limit_ends_belongs_to_the_operation(redis_url):
     """Once or twice: Celery publishes it when the time is up, and again when the process is gone."""
     user = f"shape-{next(serial)}"
-    listening = Listening(redis_url, user)
+    listening = SubscriptionListener(redis_url, user)
     start_operation(a.spread_too_long.si(), user=user)
     events = listening.until(lambda heard: any(e.type in END for e in heard))
     listening.close()
@@ -227,7 +227,7 @@ def test_an_error_callback_of_what_a_time_limit_ends_belongs_to_the_operation(re
 def test_a_chords_body_belongs_to_it_though_a_copy_of_its_header_has_ended(redis_url, tmp_path):
     """The body is published by one of two runs of the same message, which ends after the other one."""
     user = f"shape-{next(serial)}"
-    listening = Listening(redis_url, user)
+    listening = SubscriptionListener(redis_url, user)
     start_operation(chord([a.twice.si(str(tmp_path))], a.body.s(folder=str(tmp_path))), user=user)
     events = listening.until(lambda heard: any(e.type in END for e in heard))
     listening.close()

@@ -12,7 +12,7 @@ import pytest
 from eventbus import NoOperation, emit
 from tests.worker_adapter import app as a
 from tests.worker_adapter.conftest import ROOT
-from tests.worker_adapter.listening import END, Listening
+from tests.worker_adapter.listening import END, SubscriptionListener
 from worker_adapter import carry, progress, stages, start_operation
 
 
@@ -27,7 +27,7 @@ def impatient():
 
 @pytest.mark.usefixtures("application", "worker")
 def test_in_a_worker(redis_url):
-    listening = Listening(redis_url, "threads")
+    listening = SubscriptionListener(redis_url, "threads")
     operation = start_operation(a.threads.si(threads=4, n=5_000), user=listening.user)
     events = listening.until(lambda heard: any(e.type in END for e in heard))
     listening.close()

@@ -12,7 +12,7 @@ from eventbus.backends.redis.operation_client import Operations
 from tests.conftest import wait_until
 from tests.worker_adapter import lives as a
 from tests.worker_adapter.conftest import check_log, publishing_to
-from tests.worker_adapter.listening import END, Listening
+from tests.worker_adapter.listening import END, SubscriptionListener
 from worker_adapter import start_operation
 
 QUICK = {
@@ -78,7 +78,7 @@ class Pressed:
     def __init__(self, flow, queue, redis_url, desk):
         self.user = f"cancel-{next(serial)}"
         self.desk = desk
-        self.listening = Listening(redis_url, self.user)
+        self.listening = SubscriptionListener(redis_url, self.user)
         flow.set(queue=queue)
         self.operation = start_operation(flow, user=self.user)
         self.result = self.operation.result

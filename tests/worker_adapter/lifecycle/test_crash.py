@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import wait_until
 from tests.worker_adapter import app as a
-from tests.worker_adapter.listening import END, Listening, history, logged
+from tests.worker_adapter.listening import END, SubscriptionListener, history, logged
 from worker_adapter import start_operation
 
 
@@ -15,7 +15,7 @@ from worker_adapter import start_operation
 def test_kill_9_loses_nothing_that_was_flushed_and_doubles_nothing(redis_url, start_worker, tmp_path):
     notes = tmp_path / "notes"
     with start_worker("--pool", "prefork", "-c", "1", queue="crash", patience=0):
-        listening = Listening(redis_url, "crash")
+        listening = SubscriptionListener(redis_url, "crash")
         operation = start_operation(a.tick.si(str(notes)).set(queue="crash"), user="crash")
         wait_until(lambda: notes.exists() and notes.read_text().count("\n") >= 5, "flushes")
         os.kill(int(notes.read_text().split()[0]), signal.SIGKILL)
@@ -42,7 +42,7 @@ def test_kill_9_loses_nothing_that_was_flushed_and_doubles_nothing(redis_url, st
 
 @pytest.mark.usefixtures("application")
 def test_what_waits_when_a_worker_is_told_to_stop_goes_out(redis_url, start_worker):
-    listening = Listening(redis_url, "stop")
+    listening = SubscriptionListener(redis_url, "stop")
     patient = {"EVENTBUS_LINGER": "3600", "EVENTBUS_WORKER_FLUSH_BUDGET": "0"}
     with start_worker("--pool", "prefork", "-c", "1", queue="stop", **patient):
         # A lone event goes out at once; only what follows it waits for company, in vain.

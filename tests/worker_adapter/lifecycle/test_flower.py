@@ -15,7 +15,7 @@ from tests.conftest import free_port, wait_until
 from tests.webui_adapter import gateways
 from tests.worker_adapter import lives as a
 from tests.worker_adapter.conftest import check_log, publishing_to, running
-from tests.worker_adapter.listening import END, Listening
+from tests.worker_adapter.listening import END, SubscriptionListener
 from worker_adapter import start_operation
 
 QUICK = {"EVENTBUS_WORKER_FLOWER_INTERVAL": "0.05", "EVENTBUS_WORKER_CANCEL_POLL": "0.05"}
@@ -62,7 +62,7 @@ def test_flower_and_an_operation_lead_to_each_other(application, redis_url, star
         ) as worker,
         gateways.running(tmp_path, redis_url) as gateway,
     ):
-        listening = Listening(redis_url, "flower")
+        listening = SubscriptionListener(redis_url, "flower")
         # Two tasks, so that the operation and the one that runs cannot be taken for each other.
         flow = a.walk.si(str(path)).set(queue="flower") | a.ok.si().set(queue="flower")
         operation = start_operation(flow, user="flower")
@@ -99,7 +99,7 @@ def test_progress_events_have_an_id_and_follow_the_switch(on, application, redis
         ) as worker,
         events_heard(heard),
     ):
-        listening = Listening(redis_url, queue)
+        listening = SubscriptionListener(redis_url, queue)
         start_operation(a.walk.si(str(path)).set(queue=queue), user=queue)
         listening.until(lambda events: sum(e.type == "task.progress" for e in events) > 5)
         progressed = [event for event in heard if event["type"] == "task-progress"]

@@ -21,7 +21,7 @@ from eventbus.backends.redis.scripts.keys import Keys
 from tests.conftest import wait_until
 from tests.worker_adapter import lives as a
 from tests.worker_adapter.conftest import ROOT, check_log, publishing_to
-from tests.worker_adapter.listening import END, Listening, logged
+from tests.worker_adapter.listening import END, SubscriptionListener, logged
 from worker_adapter import start_operation
 
 SHORT = {"EVENTBUS_WORKER_LEASE": "3", "EVENTBUS_WORKER_CANCEL_POLL": "0.1"}
@@ -50,7 +50,7 @@ class World:
 
     def __init__(self, settings, desk, user, flow):
         self.settings, self.desk, self.user = settings, desk, user
-        self.listening = Listening(settings.redis_url, user)
+        self.listening = SubscriptionListener(settings.redis_url, user)
         self.id = start_operation(flow.set(queue=user), user=user).id
         self.leases = Keys(settings.key_prefix).operation(f"user:{user}", self.id)[2]
 

@@ -6,7 +6,7 @@ import pytest
 from celery import chain, chord, group
 
 from tests.worker_adapter import app as a
-from tests.worker_adapter.listening import END, Listening
+from tests.worker_adapter.listening import END, SubscriptionListener
 from worker_adapter import start_operation
 
 POOLS = {
@@ -34,7 +34,7 @@ SEEN = Counter([*ONCE, "become", "become.0", "become.1", "become.2", "collect", 
 
 def check_what_tasks_tell(redis_url, pool):
     """Stages, steps by several threads, and announcements, side by side."""
-    listening = Listening(redis_url, f"{pool}-tells")
+    listening = SubscriptionListener(redis_url, f"{pool}-tells")
     tasks = [a.parts.si(), a.threads.si(), a.announce.si()]
     start_operation(group(task.set(queue=pool) for task in tasks), user=listening.user)
     events = listening.until(lambda heard: any(e.type in END for e in heard), 30)
@@ -52,7 +52,7 @@ def test_operations_side_by_side(pool, redis_url, start_worker, tmp_path):
     arguments, environment = POOLS[pool]
     environment = {name: value.format(folder=tmp_path) for name, value in environment.items()}
     with start_worker(*arguments, queue=pool, patience=0, **environment) as worker:
-        listening = [Listening(redis_url, f"{pool}-{i}") for i in range(3)]
+        listening = [SubscriptionListener(redis_url, f"{pool}-{i}") for i in range(3)]
         operations = [start_operation(mixed(pool), user=each.user) for each in listening]
         for operation, each in zip(operations, listening, strict=True):
             events = each.until(lambda heard: any(e.type in END for e in heard), 30)

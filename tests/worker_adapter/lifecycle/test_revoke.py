@@ -9,7 +9,7 @@ from celery import Celery
 
 from eventbus import Bus, BusSettings
 from eventbus.operations.events import STAMP, OperationRef
-from eventbus.operations.state import Mark
+from eventbus.operations.state import TaskTransition
 from tests.conftest import free_port, wait_until
 from tests.webui_adapter.gateways import running, token
 
@@ -43,8 +43,8 @@ def prefix(redis_url):
     prefix = f"rv{uuid.uuid4().hex[:8]}"
     bus = Bus(BusSettings(redis_url=redis_url, key_prefix=prefix))
     for ref in (MINE, THEIRS):
-        bus.mark(ref, Mark("plan", planned=1))
-        bus.mark(ref, Mark("published", "a", 1))
+        bus.mark(ref, TaskTransition("plan", planned=1))
+        bus.mark(ref, TaskTransition("published", "a", 1))
     assert bus.flush(10)
     bus.close()
     return prefix

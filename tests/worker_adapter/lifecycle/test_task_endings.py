@@ -17,7 +17,7 @@ from eventbus.backends.redis.operation_client import Operations
 from tests.conftest import wait_until
 from tests.worker_adapter import lives as a
 from tests.worker_adapter.conftest import check_log, publishing_to
-from tests.worker_adapter.listening import END, Listening, logged
+from tests.worker_adapter.listening import END, SubscriptionListener, logged
 from worker_adapter import start_operation
 
 POOLS = {
@@ -135,7 +135,7 @@ class Begun:
     user: str
     id: str
     task: str
-    listening: Listening
+    listening: SubscriptionListener
     offset: int = 0
 
 
@@ -187,7 +187,7 @@ class Worker:
     def _begin(self, name, i):
         user = f"life-{self._queue}-{i}"
         row = ROWS[name](str(self._folder / str(i)))
-        listening = Listening(self.redis_url, user)
+        listening = SubscriptionListener(self.redis_url, user)
         row.flow.set(queue=self._queue)
         operation = start_operation(row.flow, user=user, label=name)
         if row.early:

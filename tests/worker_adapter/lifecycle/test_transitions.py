@@ -6,10 +6,10 @@ import pytest
 
 from eventbus import Bus, BusSettings
 from eventbus.operations.events import OperationRef
-from eventbus.operations.state import Mark
+from eventbus.operations.state import TaskTransition
 from tests.worker_adapter.listening import history
 
-STARTER = Mark("published", "starter", planned=1, hidden=True)
+STARTER = TaskTransition("published", "starter", planned=1, hidden=True)
 
 
 @pytest.fixture(params=["redis", "memory"])
@@ -32,24 +32,29 @@ def told(request, redis_url):
 
 def test_what_has_started_has_been_published(told):
     """The publisher of a leaf was killed before it could tell."""
-    said = told(STARTER, Mark("started", "a"), Mark("done", "starter", hidden=True), Mark("done", "a"))
+    said = told(
+        STARTER,
+        TaskTransition("started", "a"),
+        TaskTransition("done", "starter", hidden=True),
+        TaskTransition("done", "a"),
+    )
     assert said == [("started", 0, 0, 1), ("succeeded", 1, 0, 1)]
 
 
 def test_a_hidden_leaf_is_not_the_beginning(told):
     queued = told(
-        Mark("plan", planned=1),
+        TaskTransition("plan", planned=1),
         STARTER,
-        Mark("published", "a", planned=1),
-        Mark("done", "starter", planned=1, hidden=True),
-        Mark("started", "unlock", hidden=True),
-        Mark("done", "unlock", hidden=True),
+        TaskTransition("published", "a", planned=1),
+        TaskTransition("done", "starter", planned=1, hidden=True),
+        TaskTransition("started", "unlock", hidden=True),
+        TaskTransition("done", "unlock", hidden=True),
     )
     assert queued == []
-    assert told(Mark("started", "a", planned=1)) == [("started", 0, 0, 1)]
-    assert told(Mark("done", "a", planned=1))[1:] == [("succeeded", 1, 0, 1)]
+    assert told(TaskTransition("started", "a", planned=1)) == [("started", 0, 0, 1)]
+    assert told(TaskTransition("done", "a", planned=1))[1:] == [("succeeded", 1, 0, 1)]
 
 
 def test_a_start_that_failed_is_a_failure(told):
-    said = told(Mark("plan", planned=2), STARTER, Mark("failed", "starter", planned=1))
+    said = told(TaskTransition("plan", planned=2), STARTER, TaskTransition("failed", "starter", planned=1))
     assert said[-1] == ("failed", 0, 1, 2)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from eventbus import InvalidStage
 from worker_adapter import stages
-from worker_adapter.tracking.fractions import Shares, share_of, time_left
+from worker_adapter.tracking.fractions import WeightedProgress, share_of, time_left
 
 counts = st.floats(-1e12, 1e12)
 totals = st.none() | st.floats(-10, 1e12)
@@ -45,7 +45,7 @@ def test_what_would_take_for_ever_is_not_known():
 
 @given(weights, st.data())
 def test_a_whole_only_rises_and_is_full_exactly_at_its_end(parts, data):
-    whole, former = Shares(parts), 0.0
+    whole, former = WeightedProgress(parts), 0.0
     names = st.sampled_from(sorted(parts))
     for name, share in data.draw(st.lists(st.tuples(names, st.none() | st.floats(0, 1)), max_size=30)):
         whole.fill(name, share)

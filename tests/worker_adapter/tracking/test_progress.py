@@ -8,14 +8,14 @@ import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
 from tests.worker_adapter import app as a
-from tests.worker_adapter.listening import END, Listening
+from tests.worker_adapter.listening import END, SubscriptionListener
 from worker_adapter import progress, stages, start_operation, track
 
 
 @pytest.mark.usefixtures("application", "worker")
 @pytest.mark.parametrize("fails", [False, True])
 def test_in_a_worker(redis_url, fails):
-    listening = Listening(redis_url, f"bar-{fails}")
+    listening = SubscriptionListener(redis_url, f"bar-{fails}")
     start_operation(a.bar.si(n=20_000, fails=fails), user=listening.user)
     events = listening.until(lambda heard: any(e.type in END for e in heard))
     listening.close()

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker_adapter.tracking.rate import Pace
+from worker_adapter.tracking.rate import RateEstimator
 
 # Pauses as they come: none, a hair, around the interval, long. Sixteenths, so that sums are exact.
 pauses = st.lists(st.integers(0, 200).map(lambda n: n / 16), max_size=60)
@@ -12,7 +12,7 @@ counts = st.lists(st.integers(0, 1000), min_size=60, max_size=60)
 
 @given(pauses)
 def test_at_most_one_word_per_interval_and_at_least_one_when_due(waits):
-    pace, now, said = Pace(1.0, 5.0), 0.0, []
+    pace, now, said = RateEstimator(1.0, 5.0), 0.0, []
     for wait in waits:
         now += wait
         due = pace.due(now)
@@ -25,7 +25,7 @@ def test_at_most_one_word_per_interval_and_at_least_one_when_due(waits):
 
 @given(pauses, counts)
 def test_the_rate_lies_between_the_slowest_and_the_fastest_stretch(waits, steps):
-    pace, now, done = Pace(1.0, 5.0), 0.0, 0
+    pace, now, done = RateEstimator(1.0, 5.0), 0.0, 0
     assert pace.say(now, done) is None
     stretches = []
     for wait, more in zip(waits, steps, strict=False):
@@ -37,7 +37,7 @@ def test_the_rate_lies_between_the_slowest_and_the_fastest_stretch(waits, steps)
 
 @given(st.integers(1, 50))
 def test_the_rate_forgets_what_is_older_than_the_window(fast):
-    pace = Pace(1.0, 5.0)
+    pace = RateEstimator(1.0, 5.0)
     for second in range(10):
         pace.say(second, second * 1000)
     for second in range(10, 20):
@@ -46,7 +46,7 @@ def test_the_rate_forgets_what_is_older_than_the_window(fast):
 
 
 def test_a_count_that_falls_begins_anew():
-    pace = Pace(1.0, 5.0)
+    pace = RateEstimator(1.0, 5.0)
     pace.say(0, 0)
     assert pace.say(1, 10) == 10
     assert pace.say(2, 0) is None

@@ -8,7 +8,7 @@ from importlib import import_module
 import pytest
 
 from tests.worker_adapter import app as a
-from tests.worker_adapter.listening import END, Listening
+from tests.worker_adapter.listening import END, SubscriptionListener
 from worker_adapter import progress, stages, start_operation, track_file
 
 
@@ -24,7 +24,7 @@ def numbers(word):
 @pytest.mark.usefixtures("application", "worker")
 @pytest.mark.parametrize("fails", [False, True])
 def test_in_a_worker(redis_url, fails):
-    listening = Listening(redis_url, f"parts-{fails}")
+    listening = SubscriptionListener(redis_url, f"parts-{fails}")
     start_operation(a.parts.si(n=20_000, fails=fails), user=listening.user)
     events = listening.until(lambda heard: any(e.type in END for e in heard))
     listening.close()

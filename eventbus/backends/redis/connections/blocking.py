@@ -21,7 +21,7 @@ from redis.retry import Retry
 from eventbus.backends.redis.connections.resp import Command, pack
 from eventbus.settings import BusSettings
 
-__all__ = ["Line"]
+__all__ = ["BlockingConnection"]
 
 # Bytes that are packed before they are sent, or read at once.
 _SLICE: Final = 131_072
@@ -30,7 +30,7 @@ _SLICE: Final = 131_072
 _FRESH: Final = 0.1
 
 
-class Line:
+class BlockingConnection:
     """Made when it is first needed, again after it was lost, and again in a forked process.
 
     The connection is redis-py's, which knows about addresses, passwords and TLS; its packing, reading and pool are not

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-from eventbus.backends.ports import Advance, Published, Request
+from eventbus.backends.ports import Published, RecordTransitions, Request
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.operations import advance, decode_counts
 from eventbus.backends.redis.scripts.script import Call
-from eventbus.operations.state import Mark
+from eventbus.operations.state import TaskTransition
 from eventbus.protocol.cursor import Position
 from eventbus.settings import BusSettings
 
@@ -34,7 +34,7 @@ def runs(requests: Sequence[Request]) -> list[Run]:
     for request in requests:
         size = _size(request)
         last = found[-1] if found else None
-        named = request.operation if isinstance(request, Advance) else ""
+        named = request.operation if isinstance(request, RecordTransitions) else ""
         if (
             last is not None
             and last[-1].channel == request.channel
@@ -52,37 +52,39 @@ def runs(requests: Sequence[Request]) -> list[Run]:
 
 def _size(request: Request) -> int:
     """Entries; of events that have to be acknowledged more than fit beside anything else."""
-    if isinstance(request, Advance):
+    if isinstance(request, RecordTransitions):
         return len(request.marks)
     return _MOST if request.owing else len(request.emissions)
 
 
 def operation_of(run: Run) -> str:
     """Whose marks a run has; empty: it has none."""
-    return next((request.operation for request in run if isinstance(request, Advance)), "")
+    return next((request.operation for request in run if isinstance(request, RecordTransitions)), "")
 
 
-def marks_of(run: Run) -> list[Mark]:
+def marks_of(run: Run) -> list[TaskTransition]:
     """A run's marks: what a leaf that ends among them had begun with is without what is only for one that runs on."""
-    marks = [mark for request in run if isinstance(request, Advance) for mark in request.marks]
+    marks = [mark for request in run if isinstance(request, RecordTransitions) for mark in request.marks]
     return _brief(marks) if len(marks) > 1 else marks
 
 
-def lease_of(marks: Sequence[Mark]) -> int:
+def lease_of(marks: Sequence[TaskTransition]) -> int:
     """Milliseconds until something has to be looked at once all of them have been counted; 0: nothing has."""
     return min((mark.lease for mark in marks if mark.lease), default=0)
 
 
-def tell(settings: BusSettings, keys: Keys, run: Run, counted: Sequence[Mark], epoch: str) -> Call[list[Published]]:
+def tell(
+    settings: BusSettings, keys: Keys, run: Run, counted: Sequence[TaskTransition], epoch: str
+) -> Call[list[Published]]:
     """``record.lua``: marks of one operation, as ``marks_of`` has them, and events of its channel. ``epoch`` is a
     fresh one.
     """
-    last = next(request for request in reversed(run) if isinstance(request, Advance))
+    last = next(request for request in reversed(run) if isinstance(request, RecordTransitions))
     marks = iter(counted)
-    items: list[Mark | tuple[str, str, bytes]] = []
+    items: list[TaskTransition | tuple[str, str, bytes]] = []
     life = settings.channel_ttl(last.channel)
     for request in run:
-        if isinstance(request, Advance):
+        if isinstance(request, RecordTransitions):
             items += [next(marks) for _ in request.marks]
         else:
             items += [(one.receipt.id, one.header, one.tail) for one in request.emissions]
@@ -93,7 +95,7 @@ def tell(settings: BusSettings, keys: Keys, run: Run, counted: Sequence[Mark], e
         offsets, found = iter(places), []
         for request in run:
             here = Position(epoch_.decode(), int(end))
-            if isinstance(request, Advance):
+            if isinstance(request, RecordTransitions):
                 found.append(Published(here, (), receivers, pruned, decode_counts(reply)))
             else:
                 found.append(Published(here, [next(offsets) for _ in request.emissions], receivers, pruned))
@@ -102,14 +104,14 @@ def tell(settings: BusSettings, keys: Keys, run: Run, counted: Sequence[Mark], e
     return advance(settings, keys, last, items, life, epoch, decode)
 
 
-def _brief(marks: Sequence[Mark]) -> list[Mark]:
+def _brief(marks: Sequence[TaskTransition]) -> list[TaskTransition]:
     over: set[str] = set()
     found = []
     for mark in reversed(marks):
         if mark.kind in _OVER:
             over.add(mark.leaf)
         elif mark.kind == "started" and mark.leaf in over:
-            mark = Mark("started", mark.leaf, mark.planned, mark.hidden, 0, mark.late)  # noqa: PLW2901
+            mark = TaskTransition("started", mark.leaf, mark.planned, mark.hidden, 0, mark.late)  # noqa: PLW2901
         found.append(mark)
     found.reverse()
     return found

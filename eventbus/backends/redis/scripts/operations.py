@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from eventbus.backends.ports import Advance
+from eventbus.backends.ports import RecordTransitions
 from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.script import Argument, Call, channel_script, options, script
-from eventbus.operations.changes import Telling
-from eventbus.operations.state import ENDED, Counts, Mark, OperationState
+from eventbus.operations.changes import EventStamp
+from eventbus.operations.state import ENDED, Counts, OperationState, TaskTransition
 from eventbus.operations.store import OperationInfo, read_info
 from eventbus.settings import BusSettings
 
@@ -57,7 +57,7 @@ class Lapse:
 
 
 def _call_options(
-    settings: BusSettings, keys: Keys, channel: str, operation: str, telling: Telling, epoch: str | None = None
+    settings: BusSettings, keys: Keys, channel: str, operation: str, telling: EventStamp, epoch: str | None = None
 ) -> list[Argument]:
     args = options(keys, channel, settings.channel_ttl(channel), epoch)
     topic = f"{channel}:operation:{operation}"
@@ -72,8 +72,8 @@ def _names(keys: Keys, channel: str, operation: str) -> tuple[str, ...]:
 def advance(
     settings: BusSettings,
     keys: Keys,
-    request: Advance,
-    items: Sequence[Mark | tuple[str, str, bytes]],
+    request: RecordTransitions,
+    items: Sequence[TaskTransition | tuple[str, str, bytes]],
     life: float,
     epoch: str,
     decode: Callable[[Any], R],
@@ -82,7 +82,7 @@ def advance(
     args = _call_options(settings, keys, request.channel, request.operation, request.telling, epoch)
     args[2] = math.ceil(life)
     for item in items:
-        if isinstance(item, Mark):
+        if isinstance(item, TaskTransition):
             args += (item.kind, item.leaf, item.planned, int(item.hidden), item.lease, int(item.late), item.about)
         else:
             args += ("event", *item)
@@ -90,14 +90,14 @@ def advance(
     return Call(channel_script(settings, "operations/_operation", "operations/record"), names, args, decode)
 
 
-def cancel(settings: BusSettings, keys: Keys, channel: str, operation: str, telling: Telling) -> Call[Counts | None]:
+def cancel(settings: BusSettings, keys: Keys, channel: str, operation: str, telling: EventStamp) -> Call[Counts | None]:
     """``cancel.lua``: the counts afterwards; None: there is no such operation."""
     args = _call_options(settings, keys, channel, operation, telling)
     names = _names(keys, channel, operation)
     return Call(channel_script(settings, "operations/_operation", "operations/cancel"), names, args, decode_counts)
 
 
-def lapse(settings: BusSettings, keys: Keys, channel: str, operation: str, telling: Telling) -> Call[Lapse]:
+def lapse(settings: BusSettings, keys: Keys, channel: str, operation: str, telling: EventStamp) -> Call[Lapse]:
     """``expire_leases.lua``: look at the leases of one operation."""
     args = _call_options(settings, keys, channel, operation, telling)
     args += (int(settings.lost_patience.total_seconds() * 1000), _LAPSED_AT_ONCE, _GONE)

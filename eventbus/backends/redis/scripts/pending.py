@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
 from eventbus.backends.dead_letters import DeathReason
-from eventbus.backends.pending import Due, Owed, Sweep
+from eventbus.backends.pending import PendingBatch, RedeliveryResult, Sweep
 from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.script import Argument, Call, channel_script, letter_options, options, script
@@ -63,15 +63,15 @@ def _with_channel(
     return Call(channel_script(settings, "pending/_pending", f"pending/{verb}"), names, (*all_options, *args), decode)
 
 
-def drain(settings: BusSettings, keys: Keys, channel: str, limit_bytes: int) -> Call[Owed]:
+def drain(settings: BusSettings, keys: Keys, channel: str, limit_bytes: int) -> Call[PendingBatch]:
     """``fetch.lua``: what a user is owed, about ``limit_bytes`` of it at most."""
     return _with_channel("fetch", settings, keys, channel, (limit_bytes,), _decode_owed)
 
 
-def _decode_owed(reply: Any) -> Owed:
+def _decode_owed(reply: Any) -> PendingBatch:
     epoch, end, more, *records = cast("list[Any]", reply)
     parsed = [read_record(record) for record in records]
-    return Owed(Position(epoch.decode(), int(end)), parsed, bool(more))
+    return PendingBatch(Position(epoch.decode(), int(end)), parsed, bool(more))
 
 
 def ack(settings: BusSettings, keys: Keys, channel: str, ids: Sequence[str]) -> Call[list[str]]:
@@ -88,15 +88,15 @@ def _decode_ids(reply: Any) -> list[str]:
     return [id_.decode() for id_ in cast("list[bytes]", reply)]
 
 
-def again(settings: BusSettings, keys: Keys, channel: str, ids: Sequence[str]) -> Call[Due]:
+def again(settings: BusSettings, keys: Keys, channel: str, ids: Sequence[str]) -> Call[RedeliveryResult]:
     """``redeliver.lua``: send once more what is due."""
     sharded = 0
     return _alone("redeliver", settings, keys, channel, (keys.live(channel), sharded, *ids), _decode_due)
 
 
-def _decode_due(reply: Any) -> Due:
+def _decode_due(reply: Any) -> RedeliveryResult:
     buried, *due = cast("list[Any]", reply)
-    return Due([int(moment) for moment in due], buried)
+    return RedeliveryResult([int(moment) for moment in due], buried)
 
 
 def sweep(settings: BusSettings, keys: Keys, channel: str, fence: int) -> Call[Sweep]:
