@@ -22,7 +22,7 @@ __all__ = ["Installation", "install", "installation_of"]
 
 _PLACE: Final = "_eventbus_installation"
 # By name: it is imported in workers only.
-_KEEPER: Final = "worker_adapter.lifecycle.bootstep:Keeper"
+_KEEPER: Final = "worker_adapter.lifecycle.bootstep:LeaseBootstep"
 
 
 class Installation:
