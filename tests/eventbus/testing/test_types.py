@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[3]
 USE = """\
 from typing import assert_type
 
-from eventbus.testing import Emitted, Events, capture
+from eventbus.testing import CapturedEvent, Events, capture
 from eventbus.events.event import Event
 from tests.eventbus.testing.events import Indexed, State
 from webui_adapter.testing import Client
@@ -20,7 +20,7 @@ with capture() as events:
     assert_type(events, Events)
     assert_type(events.one(Indexed, document="a"), Indexed)
     assert_type(events.of(State), list[State])
-    assert_type(events[0], Emitted[Event])
+    assert_type(events[0], CapturedEvent[Event])
     words: int = events.one(Indexed).words
 
 async def page(client: Client) -> None:
