@@ -49,7 +49,7 @@ unit:
 chaos: setup client ## the faults of tests/chaos, long, with their figures
 	CHAOS_SCALE=$(or $(SCALE),10) $(BIN)/python -m pytest tests/chaos -q --timeout 900 $(ARGS)
 
-soak: setup client ## 50,000 short tasks whose workers are killed at random, held against the tasks' own ledger
+soak: setup client ## 50,000 short tasks whose workers are killed at random, compared with the tasks' own ledger
 	SOAK_TASKS=$(or $(TASKS),50000) $(BIN)/python -m pytest tests/soak -q -n 0 --timeout 7200 $(ARGS)
 
 lint: setup client ## ruff, strict types, import contracts, TypeScript's own checks, generated files
@@ -62,6 +62,7 @@ lint: setup client ## ruff, strict types, import contracts, TypeScript's own che
 	$(BIN)/python -m eventbus schema demo.events --typescript -o demo/static/events.d.ts --check
 	$(BIN)/python docs/_generators --check
 	node tests/layout/workflows.mjs
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*_*.yml
 	sh tests/lint-files.sh
 
 # Strict: a broken link, a missing anchor or a page outside the navigation is an error.
@@ -75,7 +76,7 @@ format: setup ## rewrite to the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup client bench-node ## figures beside everybody else, in minutes
+bench: setup client bench-node ## compare with other servers, in minutes
 	$(BIN)/python -m bench $(ARGS)
 
 bench-full: setup client bench-node ## the same with more rounds; then the curves, with more points
@@ -95,7 +96,7 @@ bench/node/node_modules/.ready: bench/node/package-lock.json
 	cd bench/node && npm ci --silent --no-audit --no-fund
 	@touch $@
 
-bench-check: setup ## have the hot paths become dearer than the stored figures? half a minute
+bench-check: setup ## compare the cost of the hot paths with the stored figures, half a minute
 	@$(BIN)/python -m bench.check $(ARGS)
 
 wheel: setup client ## dist/*.whl with the built client inside

@@ -1,4 +1,4 @@
-"""What the tests read in the Markdown files of the repository."""
+"""Reads the Markdown files of the repository: links, anchors and code blocks."""
 
 from __future__ import annotations
 

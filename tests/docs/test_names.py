@@ -38,7 +38,7 @@ _API = ROOT / "docs" / "reference" / "api"
 
 
 def resolve(name: str) -> object:
-    """What a dotted name means; raises ImportError or AttributeError."""
+    """Import what a dotted name means; raises ImportError or AttributeError."""
     module, *attributes = re.split(r"[.:]", name)
     found: object = import_module(module)
     for attribute in attributes:
