@@ -25,7 +25,7 @@ const tsc = createRequire(import.meta.url).resolve("typescript/bin/tsc");
 execFileSync(process.execPath, [tsc, "-p", "tsconfig.build.json"], { stdio: "inherit" });
 
 // Only these three declare what a page may name; they import nothing but each other.
-const declarations = ["protocol/errors", "types", "client"]
+const declarations = ["protocol/errors", "operations", "types", "client"]
   .map((name) => readFileSync(`build/declarations/${name}.d.ts`, "utf8"))
   .join("\n")
   .replace(/^(import|export) [^;]*? from "[^"]*";\n/gm, "");

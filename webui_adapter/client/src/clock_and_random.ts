@@ -1,21 +1,21 @@
-/** Time and chance, so that tests can bring their own. */
+/** The clock, timers and random numbers of the client. Tests replace them. */
 export interface ClockAndRandom {
-  /** Milliseconds, only for differences. */
+  /** The time in milliseconds. Only differences have a meaning. */
   now(): number;
-  /** In [0, 1). */
+  /** A number in [0, 1). */
   random(): number;
-  /** Calls once, later; the answer takes it back. */
-  setTimer(ms: number, call: () => void): () => void;
+  /** Calls `callback` once, after `ms` milliseconds. Returns a function that cancels the timer. */
+  setTimer(ms: number, callback: () => void): () => void;
 }
 
-// A browser takes a longer delay for none at all.
+// A browser runs a timer with a longer delay immediately.
 const LONGEST_TIMEOUT = 2 ** 31 - 1;
 
 export const systemClock: ClockAndRandom = {
   now: () => Date.now(),
   random: () => Math.random(),
-  setTimer(ms, call) {
-    const timer = setTimeout(call, Math.min(ms, LONGEST_TIMEOUT));
+  setTimer(ms, callback) {
+    const timer = setTimeout(callback, Math.min(ms, LONGEST_TIMEOUT));
     return () => clearTimeout(timer);
   },
 };

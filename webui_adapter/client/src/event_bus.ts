@@ -1,28 +1,32 @@
-// What the frames mean: whom they concern, where to resume, which command they answer.
-import { Acknowledgements } from "./state/acknowledgements.js";
-import { RecentIds } from "./state/recent_ids.js";
-import { type Reply, PendingCommands, toBusError } from "./state/pending_commands.js";
-import { type Cursor, parsePosition } from "./state/cursor.js";
-import { BusError } from "./protocol/errors.js";
-import { Connection, type ConnectionSettings, type ConnectionListener } from "./transport/connection.js";
-import { Listeners, report, NOT_HANDLED } from "./state/listeners.js";
-import { channelOf, isOperationTopic, isPattern, matches } from "./protocol/topics.js";
-import type {
-  Bus, BusEvent, Heard, Listenable, Operation, OperationQuery, OperationScope, OwnEvents, Scope, Status, TransportName, Unsubscribe, Whose,
-} from "./types.js";
-import type { Command, CommandResult, ControlEvent } from "./protocol/messages.js";
+// The bus that a page uses. It gives frames their meaning: which listeners receive them, where to
+// resume, and which command they answer.
 import type { ClockAndRandom } from "./clock_and_random.js";
+import type { Operation, OperationQuery, Whose } from "./operations.js";
+import { BusError } from "./protocol/errors.js";
+import type { Command, CommandResult, ControlEvent } from "./protocol/messages.js";
+import { channelOf, isOperationTopic, isPattern, matches } from "./protocol/topics.js";
+import { Acknowledgements } from "./state/acknowledgements.js";
+import { type Cursor, parsePosition } from "./state/cursor.js";
+import { Listeners, NOT_HANDLED, report } from "./state/listeners.js";
+import { PendingCommands, type Reply, toBusError } from "./state/pending_commands.js";
+import { RecentIds } from "./state/recent_ids.js";
+import { Connection, type ConnectionListener, type ConnectionSettings } from "./transport/connection.js";
+import type {
+  Bus, BusEvent, Heard, Listenable, OperationScope, OwnEvents, Scope, Status, TransportName, Unsubscribe,
+} from "./types.js";
 
 const BUS_EVENTS = new Set<string>(["gap", "status", "error", "position"] satisfies (keyof OwnEvents)[]);
 
 export class EventBus<Events> implements Bus<Events> {
-  // Two tables, so that an event type called "gap" is not taken for the bus's own.
+  // The tables are separate, because an application can have an event type called "gap".
   readonly #busListeners = new Listeners();
   readonly #eventListeners = new Listeners();
   readonly #pending = new PendingCommands();
   readonly #cursor: Cursor;
+  readonly #onClose: () => void;
   readonly #patterns: Set<string>;
-  // Patterns of the gateway's own choice that the page does not want; each session starts with them.
+  // Default patterns that the page unsubscribed from. Each session starts with the default
+  // patterns.
   readonly #declined = new Set<string>();
   readonly #connection: Connection;
   readonly #acknowledgements: Acknowledgements;
@@ -32,9 +36,10 @@ export class EventBus<Events> implements Bus<Events> {
     settings: ConnectionSettings & { readonly topics: readonly string[] },
     cursor: Cursor,
     clock: ClockAndRandom,
-    private readonly onClose: () => void,
+    onClose: () => void,
   ) {
     this.#cursor = cursor;
+    this.#onClose = onClose;
     this.#patterns = new Set(settings.topics);
     this.#connection = new Connection(settings, this.#connectionListener(), clock);
     this.#acknowledgements = new Acknowledgements(clock, (ids) => this.#requestNow({ do: "ack", ids }));
@@ -48,12 +53,12 @@ export class EventBus<Events> implements Bus<Events> {
     return this.#cursor.toString();
   }
 
-  /** Begins. Apart from the constructor, so that whoever builds the bus can hold it first. */
+  /** Opens the connection. The caller has the bus by then, which callbacks may use. */
   open(): void {
     this.#connection.open();
   }
 
-  /** There is reason to believe that the gateway can be reached again. */
+  /** Ends the back-off delay, because the gateway is probably reachable again. */
   reconnectNow(): void {
     this.#connection.reconnectNow();
   }
@@ -94,11 +99,15 @@ export class EventBus<Events> implements Bus<Events> {
 
   async subscribe(pattern: string, { from }: { readonly from?: string | 0 | undefined } = {}): Promise<void> {
     const position = from === undefined ? undefined : parsePosition(String(from));
-    if (!isPattern(pattern)) throw new BusError("bad_topic", `not a pattern: ${pattern}`, { field: "topic" });
-    if (from !== undefined && !position) throw new BusError("bad_command", `not a position: ${from}`, { field: "from" });
+    if (!isPattern(pattern)) {
+      throw new BusError("bad_topic", `cannot subscribe: ${pattern} is not a pattern such as collection:7:*`, { field: "topic" });
+    }
+    if (from !== undefined && !position) {
+      throw new BusError("bad_command", `cannot subscribe: ${from} is not a position such as 5f.17`, { field: "from" });
+    }
     const channel = channelOf(pattern);
     this.#declined.delete(pattern);
-    // Into the cursor as well: should the connection be lost meanwhile, that is what resumes.
+    // If the connection is lost before the reply, the next one resumes from the cursor.
     if (position) this.#cursor.start(channel, position);
     try {
       await this.#request({ do: "subscribe", topic: pattern, ...(from === undefined ? {} : { from: String(from) }) });
@@ -112,7 +121,7 @@ export class EventBus<Events> implements Bus<Events> {
     this.#pending.cancel("cancelled", pattern);
     this.#patterns.delete(pattern);
     if (isDefaultPattern(pattern)) this.#declined.add(pattern);
-    // Without a connection there is nothing to take back: the next one does not ask for it.
+    // Without a connection no command is needed: the next one does not subscribe to the pattern.
     if (this.#connection.ready) await this.#request({ do: "unsubscribe", topic: pattern });
     this.#removeIfUnused(channelOf(pattern));
   }
@@ -127,18 +136,21 @@ export class EventBus<Events> implements Bus<Events> {
   }
 
   #request(command: Command): Promise<Reply> {
-    if (this.status === "closed") return Promise.reject(new BusError("closed", "the bus is closed"));
+    if (this.status === "closed") return Promise.reject(new BusError("closed", `${command.do} failed: closed`));
     const { numbered, reply } = this.#pending.add(command);
     if (this.#connection.ready) this.#connection.send(numbered);
     return reply;
   }
 
-  /** Now or never: the next connection has other means to say it. */
+  /** Sends a command only if there is a connection. The next connection does not need it. */
   #requestNow(command: Command): Promise<Reply> {
-    return this.#connection.ready ? this.#request(command) : Promise.reject(new BusError("lost", "there is no connection"));
+    if (this.#connection.ready) return this.#request(command);
+    return Promise.reject(new BusError("lost", `${command.do} failed: no connection`));
   }
 
-  /** A channel that nothing subscribes to any more has no place to resume from. */
+  /**
+   * Removes the position of a collection without subscriptions, so that nothing resumes from it.
+   */
   #removeIfUnused(channel: string): void {
     const used = [...this.#patterns].some((pattern) => channelOf(pattern) === channel);
     if (channel.startsWith("collection:") && !used) this.#cursor.remove(channel);
@@ -157,7 +169,7 @@ export class EventBus<Events> implements Bus<Events> {
         if (change.status === "closed") {
           this.#pending.cancel("closed");
           this.#acknowledgements.close();
-          this.onClose();
+          this.#onClose();
         }
         this.#busListeners.call("status", change);
       },
@@ -168,7 +180,7 @@ export class EventBus<Events> implements Bus<Events> {
 
   #beforeOpen(transport: TransportName): { cursor: string; topics: readonly string[] } {
     for (const removed of this.#cursor.truncate()) this.#busListeners.call("gap", { ...removed, reason: "cursor" });
-    // Over a WebSocket, patterns not yet agreed on follow as commands, so that a refusal has an address.
+    // Over a WebSocket, pending subscriptions follow as commands, so that a refusal has a `ref`.
     const inQuery = transport === "sse" ? this.#pending.moveToQuery() : [];
     return { cursor: this.cursor, topics: [...new Set([...this.#patterns, ...inQuery])] };
   }
@@ -176,7 +188,7 @@ export class EventBus<Events> implements Bus<Events> {
   #onEvent(event: BusEvent): void {
     const { id, topic } = event;
     const offset = event.offset as number | undefined;
-    // Without an offset: from the gateway's own process, and to come again with one.
+    // A local event has no offset: the gateway sends it again with one when Redis is reachable.
     const local = offset === undefined;
     const handled = event.ack && this.#cursor.startedAtOrAfter(topic, offset ?? Infinity);
     const fresh = local ? !this.#localIds.get(id) : this.#cursor.accept(topic, offset) && !this.#localIds.get(id);
@@ -196,10 +208,7 @@ export class EventBus<Events> implements Bus<Events> {
   #onControlEvent(event: ControlEvent): void {
     switch (event.type) {
       case "bus.hello":
-        this.#cursor.reconnected();
-        for (const command of this.#pending.toSend()) this.#connection.send(command);
-        this.#acknowledgements.resend();
-        for (const topic of this.#declined) this.#connection.send({ do: "unsubscribe", topic });
+        this.#onHello();
         break;
       case "bus.subscribed":
         this.#cursor.subscribed(event.data);
@@ -227,17 +236,24 @@ export class EventBus<Events> implements Bus<Events> {
       case "bus.error":
         if (!this.#pending.settle(event)) this.#reportError(toBusError(event.data));
         break;
-      default: // The line's own, or of a later version of the protocol.
+      default: // `Connection` handles the others. A later protocol version may have more.
     }
   }
 
-  /** An error that no promise carries must not go unseen. */
+  #onHello(): void {
+    this.#cursor.reconnected();
+    for (const command of this.#pending.toSend()) this.#connection.send(command);
+    this.#acknowledgements.resend();
+    for (const topic of this.#declined) this.#connection.send({ do: "unsubscribe", topic });
+  }
+
+  /** Reports an error that no promise carries: to the listeners, or as an uncaught error. */
   #reportError(error: BusError): void {
     if (!this.#busListeners.call("error", error)) report(error);
   }
 }
 
-/** `user:{id}:*` (of others it would be refused) and `system:*`. */
+/** Whether each session starts with the pattern: `user:{id}:*` and `system:*`. */
 function isDefaultPattern(pattern: string): boolean {
   return pattern === `${channelOf(pattern)}:*` && !pattern.startsWith("collection:");
 }

@@ -1,15 +1,19 @@
-// What the browser knows and the bus wants to know.
+// The page's lifecycle: network up or down, page shown or hidden.
 
 export interface PageLifecycleListener {
   online(): void;
   offline(): void;
-  /** Back in the foreground. */
+  /** The page is in the foreground again. */
   shown(): void;
-  /** Perhaps for the last time: a page that goes away gets no later notice. */
+  /** The page is hidden or unloads. The browser may not notify it again. */
   hidden(): void;
 }
 
-/** Listens until the answer is called. In a worker there is no document, and outside a browser nothing at all. */
+/**
+ * Listens to the page's lifecycle. Returns a function that stops listening.
+ *
+ * A worker has no `document`. Outside a browser there are no such events, and this does nothing.
+ */
 export function watchPageLifecycle(listener: PageLifecycleListener): () => void {
   if (typeof addEventListener !== "function") return () => undefined;
   const end = new AbortController();
@@ -18,7 +22,8 @@ export function watchPageLifecycle(listener: PageLifecycleListener): () => void 
   addEventListener("offline", () => listener.offline(), { signal });
   addEventListener("pagehide", () => listener.hidden(), { signal });
   if (typeof document !== "undefined") {
-    document.addEventListener("visibilitychange", () => (document.hidden ? listener.hidden() : listener.shown()), { signal });
+    const onChange = () => (document.hidden ? listener.hidden() : listener.shown());
+    document.addEventListener("visibilitychange", onChange, { signal });
   }
   return () => end.abort();
 }

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { BusError } from "../src/protocol/errors.js";
-import type { Operation } from "../src/types.js";
+import type { Operation } from "../src/operations.js";
 import { isControlEvent, parseFrame } from "../src/protocol/messages.js";
 import { FakeGateway } from "./fake_gateway.js";
 import { flushPromises } from "./fake_clock.js";

@@ -1,5 +1,7 @@
-// What crosses the line, as docs/reference/protocol.md has it. Names are the wire's, hence snake_case.
-import type { BusEvent, Operation, OperationState } from "../types.js";
+// Frames and commands as docs/reference/protocol.md defines them. Members keep their wire names in
+// snake_case.
+import type { Operation, OperationState } from "../operations.js";
+import type { BusEvent } from "../types.js";
 
 export interface Hello {
   readonly session: string;
@@ -44,7 +46,7 @@ interface Control<Type extends string, Data> {
   readonly data: Data;
 }
 
-/** The gateway's own words. */
+/** Events that the gateway sends about the connection and its channels. */
 export type ControlEvent =
   | Control<"bus.hello", Hello>
   | Control<"bus.subscribed", Subscribed>
@@ -68,18 +70,23 @@ export type Command = { readonly ref?: number } & (
   | { readonly do: "subscribe"; readonly topic: string; readonly from?: string }
   | { readonly do: "unsubscribe"; readonly topic: string }
   | { readonly do: "ack"; readonly ids: readonly string[] }
-  | { readonly do: "operations"; readonly limit?: number | undefined; readonly state?: readonly OperationState[] | undefined; readonly user?: string | undefined }
+  | {
+      readonly do: "operations";
+      readonly limit?: number | undefined;
+      readonly state?: readonly OperationState[] | undefined;
+      readonly user?: string | undefined;
+    }
   | { readonly do: "operation" | "cancel"; readonly operation: string; readonly user?: string | undefined }
   | { readonly do: "ping" }
 );
 
-/** `undefined`: not a frame of this protocol. */
+/** Parses one frame. Returns `undefined` if the text is not a frame of this protocol. */
 export function parseFrame(text: string): Frame | undefined {
   try {
     const frame = JSON.parse(text) as Frame;
     if (isControlEvent(frame) || typeof frame.topic === "string") return frame;
   } catch {
-    // Nor is what is no JSON.
+    // Text that is not JSON is not a frame.
   }
   return undefined;
 }

@@ -1,4 +1,4 @@
-// Names of channels, topics and patterns.
+// Names of channels, topics and patterns, as docs/reference/protocol.md defines them.
 
 const ID = "[A-Za-z0-9_][A-Za-z0-9_.@+~|-]{0,127}";
 const CHANNEL = `(?:(?:user|collection):${ID}|system)`;
@@ -10,7 +10,7 @@ export function isChannel(text: string): boolean {
   return WHOLE_CHANNEL.test(text);
 }
 
-/** A topic, or one whose last part is `*`. */
+/** Whether `text` is a topic, or a topic whose last part is `*`. */
 export function isPattern(text: string): boolean {
   return PATTERN.test(text) && text.replace(":*", "").split(":").length <= MAX_PARTS;
 }
@@ -19,7 +19,7 @@ export function isTopic(text: string): boolean {
   return isPattern(text) && !text.endsWith("*");
 }
 
-/** The first two parts; the first one for `system`. */
+/** The channel of a topic: its first two parts, or `system`. */
 export function channelOf(topic: string): string {
   const [kind = "", id] = topic.split(":", 2);
   return kind === "system" || id === undefined ? kind : `${kind}:${id}`;
@@ -29,7 +29,9 @@ export function matches(pattern: string, topic: string): boolean {
   return pattern.endsWith(":*") ? topic.startsWith(pattern.slice(0, -1)) : topic === pattern;
 }
 
-/** Whether the topic ends in `operation:{id}`, below its channel: a user may be called "operation". */
+/**
+ * Whether the topic ends in `operation:{id}`. The channel is skipped: a user id can be "operation".
+ */
 export function isOperationTopic(topic: string, id: string): boolean {
   return topic.slice(channelOf(topic).length).endsWith(`:operation:${id}`);
 }

@@ -1,29 +1,36 @@
-// Events that must reach a person: given to listeners once each, acknowledged when those are done.
-import type { BusError } from "../protocol/errors.js";
-import { FAILED, report, NOT_HANDLED } from "./listeners.js";
-import { dropOldest, RecentIds } from "./recent_ids.js";
+// Acknowledgements of events with `ack`. Listeners receive each event once. The client acknowledges
+// it when all listeners have finished.
 import type { ClockAndRandom } from "../clock_and_random.js";
+import type { BusError } from "../protocol/errors.js";
+import { FAILED, NOT_HANDLED, report } from "./listeners.js";
+import { dropOldest, RecentIds } from "./recent_ids.js";
 
 const BATCH_SIZE = 100;
 const BATCH_DELAY_MS = 20;
 
 export class Acknowledgements {
   readonly #states = new RecentIds<"busy" | "done">();
-  /** Waiting to be sent, or for an answer. */
+  /** Ids to acknowledge that the gateway has not confirmed. */
   readonly #unconfirmed = new Set<string>();
   #cancelTimer: (() => void) | undefined;
-  /** One command at a time: on a slow line each would be sent again and again before its answer. */
+  /** Only one `ack` command is in flight: on a slow connection later ones would repeat its ids. */
   #inFlight = false;
 
   constructor(
     private readonly clock: ClockAndRandom,
-    /** Sends the command; settles with its answer. */
+    /** Sends one `ack` command. The promise settles with the gateway's reply. */
     private readonly send: (ids: readonly string[]) => Promise<unknown>,
   ) {}
 
   /**
-   * An event has come. `seen`: the page began beyond it, so it was handed over before. `give` calls the listeners and
-   * says what they returned. What nobody hears, or a listener fails at, is not acknowledged: it comes again.
+   * Handles a received event with `ack`.
+   *
+   * An event stays unacknowledged if it has no listener or if a listener fails. The gateway then
+   * delivers it again.
+   *
+   * @param handled - The page's initial cursor covers the event, so an earlier page handled it.
+   * @param deliver - Calls the listeners and returns their results.
+   * @param local - The event has no offset. The gateway sends it again with one.
    */
   handle(id: string, handled: boolean, deliver: () => readonly unknown[], local: boolean): void {
     const state = this.#states.get(id);
@@ -40,7 +47,7 @@ export class Acknowledgements {
           return;
         }
         this.#states.set(id, "done");
-        // A local one is not in any list yet; it will be acknowledged when it comes with its place.
+        // A local event is not in a pending list yet. The copy with an offset is acknowledged.
         if (!local) this.#acknowledge(id);
       },
       (error: unknown) => {
@@ -50,7 +57,7 @@ export class Acknowledgements {
     );
   }
 
-  /** There is a connection, or it can write again: what has not been confirmed is said once more. */
+  /** Sends all unconfirmed ids: after a reconnect, or when the gateway can write again. */
   resend(): void {
     this.#sendAfter(0);
   }
@@ -62,7 +69,7 @@ export class Acknowledgements {
 
   #acknowledge(id: string): void {
     this.#unconfirmed.add(id);
-    // What is let go here comes again, and is acknowledged then.
+    // The gateway delivers a dropped event again, and the client acknowledges it then.
     dropOldest(this.#unconfirmed);
     this.#sendAfter(BATCH_DELAY_MS);
   }
@@ -82,9 +89,9 @@ export class Acknowledgements {
         (error: unknown) => {
           this.#inFlight = false;
           const { code, retryMs } = error as BusError;
-          // Without a connection the next one says it.
+          // The next connection sends the ids again.
           if (code === "lost" || code === "closed") return;
-          // Refused without a word of when to try again: so it would be the next time.
+          // A refusal without a retry time is final: the gateway would refuse these ids again.
           if (!retryMs) for (const id of ids) this.#unconfirmed.delete(id);
           this.#sendAfter(retryMs ?? 0);
         },

@@ -1,23 +1,25 @@
-// Where each channel has been read up to, and which events have been seen already.
-import { channelOf, isChannel } from "../protocol/topics.js";
+// The cursor: the position of each channel that a connection resumes from. It also deduplicates
+// events by their offset.
 import type { ChannelPosition, Subscribed } from "../protocol/messages.js";
+import { channelOf, isChannel } from "../protocol/topics.js";
 
-/** Of one channel. The epoch is empty for "from the beginning", before the gateway has told it. */
+/** A position in a channel's log. An empty epoch means the beginning of the log. */
 export interface LogPosition {
   readonly epoch: string;
   readonly offset: number;
 }
 
 const MAX_LENGTH = 4096;
-// No more than the gateway reads: it would refuse the connection, and the next one with the same cursor.
+// The gateway accepts at most 32 and 16 digits. It would refuse every connection with a longer one.
 const POSITION = /^(?:0|([0-9a-f]{1,32})\.(0|[1-9][0-9]{0,15}))$/;
 
-/** `5f.17`, or `0`; `undefined` if it is neither. */
+/** Parses `epoch.offset`, such as `5f.17`, or `0`. Returns `undefined` for other text. */
 export function parsePosition(text: string): LogPosition | undefined {
   const found = POSITION.exec(text);
   return found ? { epoch: found[1] ?? "", offset: Number(found[2] ?? 0) } : undefined;
 }
 
+/** Parses a cursor. Returns `undefined` if the text is not a cursor or is too long. */
 export function parseCursor(text: string): Map<string, LogPosition> | undefined {
   const positions = new Map<string, LogPosition>();
   if (text.length > MAX_LENGTH) return undefined;
@@ -30,24 +32,26 @@ export function parseCursor(text: string): Map<string, LogPosition> | undefined 
   return positions;
 }
 
-/** Without an epoch an offset means nothing, so then it is the beginning. */
+/** An offset has no meaning without an epoch, so the result is then the beginning of the log. */
 function formatPosition({ epoch, offset }: LogPosition): string {
   return epoch ? `${epoch}.${offset}` : "0";
 }
 
 interface ChannelProgress {
   epoch: string;
-  /** All up to here has been handed over: resume from here, drop what is not above. */
+  /** The client resumes from here. It drops events whose offset is not above. */
   offset: number;
-  /** Events may overtake each other: then the offset stands still and `seen` says what to drop. */
+  /** Events may arrive out of order. `offset` then does not move, and `seen` finds duplicates. */
   held: boolean;
-  /** Offsets above `offset` that came while held. They outlive the connection, as the resume repeats them. */
+  /**
+   * Offsets above `offset` received while held. A resumed connection repeats them, so they stay.
+   */
   seen: Set<number>;
 }
 
 export class Cursor {
   readonly #channels = new Map<string, ChannelProgress>();
-  /** Where the page began: what is below was handed over before it was loaded. */
+  /** The positions that the page started with. An earlier page handled the events up to there. */
   readonly #initial: ReadonlyMap<string, LogPosition>;
 
   constructor(positions: Iterable<readonly [string, LogPosition]> = []) {
@@ -55,10 +59,10 @@ export class Cursor {
     this.#initial = new Map(Array.from(this.#channels, ([channel, { epoch, offset }]) => [channel, { epoch, offset }]));
   }
 
-  /** Whether this event is new. Says so once. */
+  /** Records an event. Returns false if the page has received it before. */
   accept(topic: string, offset: number): boolean {
     const progress = this.#channels.get(channelOf(topic));
-    // Of a channel that nothing was said about there is no epoch to remember an offset in.
+    // The gateway has not sent an epoch for this channel. An offset has no meaning without one.
     if (!progress) return true;
     if (offset <= progress.offset) return false;
     if (progress.held) return progress.seen.size !== progress.seen.add(offset).size;
@@ -66,29 +70,29 @@ export class Cursor {
     return !progress.seen.delete(offset);
   }
 
-  /** Whether the page began at or beyond this, in the same life of the channel. */
+  /** Whether the page started at or after this offset, in the same epoch. */
   startedAtOrAfter(topic: string, offset: number): boolean {
     const initial = this.#initial.get(channelOf(topic));
     return !!initial && offset <= initial.offset && initial.epoch === this.#channels.get(channelOf(topic))?.epoch;
   }
 
-  /** Where to start a channel that has no place yet. */
+  /** Sets the position of a channel that has none. */
   start(channel: string, { epoch, offset }: LogPosition): void {
     if (!this.#channels.has(channel)) this.#channels.set(channel, { epoch, offset, held: false, seen: new Set() });
   }
 
-  /** Sets the place, also backwards. Only a resume in the same life of the channel continues what was seen. */
+  /** Sets the position, which may be lower than before. A resume in the same epoch keeps `seen`. */
   subscribed({ channel, epoch, offset, how }: Omit<Subscribed, "topics">): void {
     const progress = this.#channels.get(channel);
     const continues = how === "resumed" && progress?.epoch === epoch;
-    // A hold outlasts a further subscription to the same channel, until `bus.release` or a new connection:
-    // to end it too early would lose events, to end it late only costs a larger set.
+    // Another subscription to the channel does not end a hold. `bus.release` or a new connection
+    // does. A hold that ends too early loses events; one that ends late only costs a larger set.
     const next = { epoch, offset, held: progress?.held ?? false, seen: continues ? progress.seen : new Set<number>() };
     setOffset(next, offset);
     this.#channels.set(channel, next);
   }
 
-  /** Raises the place. In another epoch than ours the gateway's word counts. */
+  /** Raises the position. A new epoch replaces the position even if its offset is lower. */
   position({ channel, epoch, offset }: ChannelPosition): void {
     const progress = this.#channels.get(channel);
     if (!progress) return;
@@ -100,6 +104,7 @@ export class Cursor {
     setOffset(progress, Math.max(progress.offset, offset));
   }
 
+  /** Starts a hold: events of the channel may arrive out of order. */
   hold(channel: string, offset: number): void {
     const progress = this.#channels.get(channel);
     if (!progress) return;
@@ -107,6 +112,7 @@ export class Cursor {
     setOffset(progress, offset);
   }
 
+  /** Ends a hold. */
   release(channel: string, offset: number): void {
     const progress = this.#channels.get(channel);
     if (!progress) return;
@@ -114,7 +120,7 @@ export class Cursor {
     setOffset(progress, Math.max(progress.offset, offset));
   }
 
-  /** A new connection starts in order; what was seen out of order is still seen. */
+  /** Ends all holds: a new connection starts in order. The offsets in `seen` stay. */
   reconnected(): void {
     for (const progress of this.#channels.values()) progress.held = false;
   }
@@ -123,7 +129,10 @@ export class Cursor {
     this.#channels.delete(channel);
   }
 
-  /** Forgets the newest channels until the cursor fits into its length, and says which: they have a gap. */
+  /**
+   * Removes the newest channels until the cursor fits into a request. Returns them: they have a
+   * gap.
+   */
   truncate(): ChannelPosition[] {
     const removed: ChannelPosition[] = [];
     const newestFirst = [...this.#channels].reverse();

@@ -1,4 +1,8 @@
-/** The cursor in `sessionStorage`, so that a reload resumes. Storage that is full or forbidden is done without. */
+/**
+ * Keeps the cursor in `sessionStorage`, so that a reloaded page resumes.
+ *
+ * When the storage is full or forbidden, the next page starts without a stored cursor.
+ */
 export interface CursorStorage {
   load(): string;
   save(cursor: string): void;
@@ -18,7 +22,7 @@ export function cursorStorage(key: string | undefined): CursorStorage {
       try {
         sessionStorage.setItem(key, cursor);
       } catch {
-        // The next page starts with the snapshot instead.
+        // Without a stored cursor the next page starts with a snapshot.
       }
     },
   };

@@ -1,31 +1,35 @@
-// Who listens to what. One listener's failure is reported and disturbs no other.
+// Listeners by event name. If one listener fails, the error is reported and the others still run.
 
-// What a name is heard with is the business of whoever adds and calls; see `Heard`.
+// The type of the event depends on the name; see `Heard`. The callers of `add` and `call` ensure
+// it.
 type Listener = (event: never) => unknown;
 
-/** Of a listener that an event does not concern. */
+/** The result of a listener that ignored the event. */
 export const NOT_HANDLED = Symbol();
-/** Of one that failed, which has been reported. */
+/** The result of a listener that failed. Its error has been reported. */
 export const FAILED = Symbol();
 
 export class Listeners {
   readonly #byName = new Map<string, Set<Listener>>();
 
+  /** Adds a listener. Returns a function that removes it. */
   add(name: string, listener: Listener): () => void {
-    // A function of our own, so that a listener added twice is called twice and removed once.
+    // The wrapper makes each registration distinct: a listener can be added twice and removed once.
     const entry: Listener = (event) => listener(event);
     const entries = this.#byName.get(name) ?? new Set<Listener>();
     this.#byName.set(name, entries.add(entry));
     return () => entries.delete(entry);
   }
 
-  /** Whether anybody was there. What they returned goes into `results`; see `FAILED`. */
+  /**
+   * Calls the listeners and appends their results to `results`. Returns false if there are none.
+   */
   call(name: string, event: unknown, results: unknown[] = []): boolean {
     const entries = this.#byName.get(name);
     if (!entries?.size) return false;
-    // A copy: whoever is added by a listener hears the next event, not this one.
+    // The copy excludes listeners that are added during this call. They receive the next event.
     for (const entry of [...entries]) {
-      // Taken away by one before it: whoever ends a part of the page ends what it listens to.
+      // An earlier listener may have removed this one.
       if (!entries.has(entry)) continue;
       try {
         results.push(entry(event as never));
@@ -38,7 +42,7 @@ export class Listeners {
   }
 }
 
-/** As an uncaught error would be seen, without ending what is under way. */
+/** Reports an error as an uncaught error, without throwing it. */
 export function report(error: unknown): void {
   if (typeof reportError === "function") reportError(error);
   else console.error(error);

@@ -1,4 +1,4 @@
-// Commands that have been asked and not yet answered.
+// Commands that the page sent, or will send, and that have no reply yet.
 import { BusError } from "../protocol/errors.js";
 import type { Command, ControlEvent } from "../protocol/messages.js";
 
@@ -7,20 +7,21 @@ type Refusal = Extract<ControlEvent, { type: "bus.error" }>;
 
 interface PendingCommand {
   readonly command: Command;
-  /** It travels in the query of the connection, where no `ref` can. */
+  /** The connection's query carries the command. A query has no `ref`. */
   inQuery: boolean;
   readonly resolve: (reply: Reply) => void;
   readonly reject: (error: BusError) => void;
 }
 
 const LOST_WITH_CONNECTION = new Set(["auth", "ack"]);
-// Refusals that may be meant for a pattern in the query.
+// Codes of refusals that can refer to a pattern in the query.
 const TOPIC_REFUSALS = new Set(["bad_topic", "forbidden", "too_many_topics"]);
 
 export class PendingCommands {
   readonly #commands = new Map<number, PendingCommand>();
   #lastRef = 0;
 
+  /** Adds a command. Returns it with its `ref`, and the promise of its reply. */
   add(command: Command): { readonly numbered: Command; readonly reply: Promise<Reply> } {
     const ref = ++this.#lastRef;
     const numbered = { ...command, ref };
@@ -30,7 +31,12 @@ export class PendingCommands {
     return { numbered, reply };
   }
 
-  /** Whether the answer was for something asked here, if only a moment ago: over SSE a refusal comes twice. */
+  /**
+   * Settles the commands that the reply belongs to.
+   *
+   * Returns whether the reply belongs to a command of this page. That includes commands that are
+   * settled already: over SSE a refusal arrives twice.
+   */
   settle(reply: Reply | Refusal): boolean {
     let found = typeof reply.data.ref === "number";
     for (const [ref, pending] of this.#commands) {
@@ -43,7 +49,7 @@ export class PendingCommands {
     return found;
   }
 
-  /** The patterns that were asked for, which from now on travel in the query. */
+  /** Moves pending subscriptions to the connection's query. Returns their patterns. */
   moveToQuery(): string[] {
     const patterns: string[] = [];
     for (const pending of this.#commands.values()) {
@@ -54,32 +60,35 @@ export class PendingCommands {
     return patterns;
   }
 
-  /** What has to be sent over a connection that has just opened. */
+  /** The commands to send over a connection that has just opened. */
   toSend(): Command[] {
     return Array.from(this.#commands.values()).filter(({ inQuery }) => !inQuery).map(({ command }) => command);
   }
 
   /**
-   * The connection is gone. What means something on the next one, and as much if it is done twice, is asked again there:
-   * subscriptions and all about operations.
+   * Handles the loss of the connection.
+   *
+   * Commands that are safe to repeat stay pending, and the next connection sends them:
+   * subscriptions and all commands about operations.
    */
   connectionLost(): void {
     for (const [ref, pending] of this.#commands) {
       pending.inQuery = false;
-      // The next connection does not ask for the pattern, which is what was wanted.
-      if (pending.command.do === "unsubscribe") pending.resolve({ type: "bus.ok", time: 0, data: {} });
-      else if (LOST_WITH_CONNECTION.has(pending.command.do)) pending.reject(new BusError("lost", "the connection ended before the answer"));
+      const { do: name } = pending.command;
+      // The next connection does not subscribe to the pattern, so the command is done.
+      if (name === "unsubscribe") pending.resolve({ type: "bus.ok", time: 0, data: {} });
+      else if (LOST_WITH_CONNECTION.has(name)) pending.reject(new BusError("lost", `${name} failed: connection lost`));
       else continue;
       this.#commands.delete(ref);
     }
   }
 
-  /** Nobody will answer these any more; without a pattern: all. */
+  /** Rejects the pending subscriptions to `pattern`. Without a pattern it rejects all commands. */
   cancel(code: string, pattern?: string): void {
     for (const [ref, pending] of this.#commands) {
       if (pattern !== undefined && !(pending.command.do === "subscribe" && pending.command.topic === pattern)) continue;
       this.#commands.delete(ref);
-      pending.reject(new BusError(code, `${pending.command.do}: ${code}`));
+      pending.reject(new BusError(code, `${pending.command.do} failed: ${code}`));
     }
   }
 }
@@ -88,7 +97,8 @@ function isReplyTo({ type, data }: Reply | Refusal, ref: number, { command, inQu
   if (data.ref === ref) return true;
   if (command.do !== "subscribe") return false;
   if (type === "bus.subscribed") return data.topics.includes(command.topic);
-  return type === "bus.error" && inQuery && data.ref == null && (data.topic ?? command.topic) === command.topic && TOPIC_REFUSALS.has(data.code);
+  if (type !== "bus.error" || !inQuery || data.ref != null) return false;
+  return (data.topic ?? command.topic) === command.topic && TOPIC_REFUSALS.has(data.code);
 }
 
 export function toBusError({ code, message, field, limit, scope, retry_ms: retryMs }: Refusal["data"]): BusError {

@@ -1,7 +1,7 @@
-// As many ids as the protocol asks to remember.
+// Deduplication by event id. The protocol requires a client to remember this many ids.
 const REMEMBERED_IDS = 1000;
 
-/** The newest ids, and what is known of each. */
+/** A map of the newest ids. It drops the oldest id when it is full. */
 export class RecentIds<Value> {
   readonly #ids = new Map<string, Value>();
 
@@ -20,7 +20,7 @@ export class RecentIds<Value> {
   }
 }
 
-/** Lets the oldest go. */
+/** Removes the oldest id if there are more than the client remembers. */
 export function dropOldest(ids: { readonly size: number; keys(): Iterable<string>; delete(id: string): boolean }): void {
   if (ids.size <= REMEMBERED_IDS) return;
   for (const oldest of ids.keys()) {

@@ -1,5 +1,5 @@
-// Full jitter: anywhere between now and an exponentially growing bound, so that a thousand pages that
-// lost the same gateway do not come back in step.
+// Exponential back-off with full jitter: a random delay below a bound that doubles. When a gateway
+// stops, its clients therefore do not all reconnect at the same time.
 
 export interface BackoffBounds {
   readonly minMs: number;
@@ -8,7 +8,10 @@ export interface BackoffBounds {
 
 export const DEFAULT_BACKOFF: BackoffBounds = { minMs: 500, maxMs: 20_000 };
 
-/** How long to wait before the attempt after `failures` earlier ones; `random` is in [0, 1). */
+/**
+ * The delay in milliseconds before the next attempt, after `failures` failed ones. `random` is in
+ * [0, 1).
+ */
 export function fullJitter(failures: number, random: number, { minMs, maxMs }: BackoffBounds): number {
   return random * Math.min(maxMs, minMs * 2 ** failures);
 }

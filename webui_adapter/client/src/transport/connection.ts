@@ -1,18 +1,18 @@
-// Keeps a connection to the gateway: which transport, when to try, with which token, until when.
-// What the frames mean to the page is not its business.
-import { type BackoffBounds, fullJitter } from "./backoff.js";
+// Keeps one connection to the gateway open: transport, back-off, token and heartbeat. `EventBus`
+// interprets the frames.
+import type { ClockAndRandom } from "../clock_and_random.js";
 import { actionFor } from "../protocol/close_codes.js";
 import { BusError } from "../protocol/errors.js";
+import { type Command, type ControlEvent, type Hello, isControlEvent, parseFrame } from "../protocol/messages.js";
+import type { BusEvent, Status, StatusChange, TransportName } from "../types.js";
+import { type BackoffBounds, fullJitter } from "./backoff.js";
 import { Fallback } from "./fallback.js";
 import { Heartbeat } from "./heartbeat.js";
 import { TokenRefresh } from "./token_refresh.js";
-import { type Transport, ABNORMAL_CLOSURE, type Transports } from "./transport.js";
-import type { BusEvent, Status, StatusChange, TransportName } from "../types.js";
-import { type Command, type Hello, isControlEvent, parseFrame, type ControlEvent } from "../protocol/messages.js";
-import type { ClockAndRandom } from "../clock_and_random.js";
+import { ABNORMAL_CLOSURE, type Transport, type Transports } from "./transport.js";
 
-// A connection that held this long starts the back-off anew. A hello alone is not enough: a gateway
-// that greets and breaks would be asked again and again without a pause.
+// A connection that was open this long resets the back-off. A hello does not: the client would
+// reconnect without a pause to a gateway that fails right after its hello.
 const STABLE_AFTER_MS = 5_000;
 
 type TokenFunction = () => string | Promise<string>;
@@ -25,28 +25,28 @@ export interface ConnectionSettings {
   readonly openTimeoutMs: number;
 }
 
-/** Whom the line serves. */
+/** Receives the events of a connection. */
 export interface ConnectionListener {
-  /** What to resume and to ask for, right before a connection opens. */
+  /** Returns the cursor and the topics of the handshake. Called right before a connection opens. */
   beforeOpen(transport: TransportName): { cursor: string; topics: readonly string[] };
   onEvent(event: BusEvent): void;
   onControlEvent(event: ControlEvent): void;
-  /** Gives the gateway a fresh token; how long it lives, if the gateway tells. */
+  /** Sends a fresh token. Resolves with its lifetime in ms, or `undefined` if it is not known. */
   authenticate(token: string): Promise<number | undefined>;
   onStatus(change: StatusChange): void;
-  /** The connection is gone, answers to commands with it. */
+  /** The connection has ended. Replies to its commands will not arrive. */
   onLost(): void;
   onError(error: BusError): void;
 }
 
-/** One attempt and what became of it. Its identity tells present from past. */
+/** One attempt to connect, and its connection. Callbacks of earlier attempts are ignored. */
 interface Attempt {
   readonly transportName: TransportName;
   transport?: Transport;
   heartbeat?: Heartbeat;
   tokenRefresh?: TokenRefresh;
   helloAt?: number;
-  /** The transport was tried and has let nothing through so far. */
+  /** The transport was opened, and no frame has arrived over it. */
   unproven: boolean;
 }
 
@@ -58,7 +58,7 @@ export class Connection {
   #lastChange: StatusChange;
   #failures = 0;
   #tokenRefreshed = false;
-  // The one thing that is waited for: hello, the next attempt, or the end of a drain.
+  // There is one timer: for the hello, the next attempt, or the end of a drain.
   #cancelTimer = (): void => undefined;
   readonly #fallback: Fallback;
 
@@ -78,7 +78,7 @@ export class Connection {
     return this.#lastChange.status;
   }
 
-  /** Whether commands can be sent. */
+  /** Whether the connection can send commands. */
   get ready(): boolean {
     return this.#attempt?.helloAt !== undefined;
   }
@@ -87,22 +87,24 @@ export class Connection {
     this.#attempt?.transport?.send(command);
   }
 
-  /** Leaves the present connection, if any, for a new one. */
+  /** Closes the present connection, if there is one, and opens another. */
   open(): void {
     this.#discard();
     const attempt: Attempt = { transportName: this.#fallback.next(), unproven: false };
     this.#attempt = attempt;
     this.#setStatus("connecting");
-    // A listener may just have closed the bus; the same goes for every check of this kind below.
+    // A listener may have closed the bus. All comparisons with `#attempt` have this reason.
     if (attempt === this.#attempt) void this.#connect(attempt);
   }
 
-  /** Something has changed for the better: no need to wait any longer. */
+  /** Ends the back-off delay, because the gateway is probably reachable again. */
   reconnectNow(): void {
     if (this.status === "waiting") this.open();
   }
 
-  /** The browser says that there is no network. It errs at times, so there is a next attempt all the same. */
+  /**
+   * The browser reports that there is no network. That may be wrong, so the client still retries.
+   */
   offline(): void {
     if (this.status !== "closed") this.#waitAndReconnect(this.#settings.backoff.maxMs, { reason: "offline" });
   }
@@ -127,7 +129,7 @@ export class Connection {
     if (attempt !== this.#attempt) return;
     const { cursor, topics } = this.#listener.beforeOpen(attempt.transportName);
     if (attempt !== this.#attempt) return;
-    // Anew, so that a slow token leaves the connection its time.
+    // The timeout restarts, so that a slow token function does not shorten it.
     this.#startOpenTimeout(attempt);
     attempt.unproven = true;
     try {
@@ -140,14 +142,15 @@ export class Connection {
         },
       );
     } catch (error) {
-      // The browser forbids the address, as it does `ws:` from an `https:` page.
+      // The browser refuses the URL, such as `ws:` on an `https:` page.
       this.#onClose(attempt, ABNORMAL_CLOSURE, String(error));
     }
   }
 
   #startOpenTimeout(attempt: Attempt): void {
     this.#cancelTimer();
-    this.#cancelTimer = this.#clock.setTimer(this.#settings.openTimeoutMs, () => this.#onClose(attempt, ABNORMAL_CLOSURE, "timeout"));
+    const onTimeout = () => this.#onClose(attempt, ABNORMAL_CLOSURE, "timeout");
+    this.#cancelTimer = this.#clock.setTimer(this.#settings.openTimeoutMs, onTimeout);
   }
 
   #onFrame(attempt: Attempt, text: string): void {
@@ -173,18 +176,20 @@ export class Connection {
     this.#fallback.succeeded(attempt.transportName);
     attempt.helloAt = this.#clock.now();
     const onTimeout = () => this.#onClose(attempt, ABNORMAL_CLOSURE, "silence");
-    // In SSE the gateway's comments are heard, so there silence needs no question.
+    // Over SSE the client sees the gateway's keep-alive comments, so it needs no ping.
     const onIdle = attempt.transportName === "sse" ? onTimeout : () => this.send({ do: "ping" });
     attempt.heartbeat = new Heartbeat(this.#clock, 2 * ping_ms, onIdle, onTimeout);
-    // Both times are the gateway's, so the clock of this machine may be wrong.
+    // Both times come from the gateway's clock, so the clock of this machine does not matter.
     const { token } = this.#settings;
     if (expires && token) {
-      attempt.tokenRefresh = new TokenRefresh(this.#clock, expires - time, () => this.#refreshToken(attempt, token), (error) => this.#reportTokenError(error));
+      const refresh = () => this.#refreshToken(attempt, token);
+      const onError = (error: unknown) => this.#reportTokenError(error);
+      attempt.tokenRefresh = new TokenRefresh(this.#clock, expires - time, refresh, onError);
     }
   }
 
   async #refreshToken(attempt: Attempt, getToken: TokenFunction): Promise<number | undefined> {
-    // An SSE request carries its token in the head, so only a new one carries a new one.
+    // An SSE request has its token in a header, so a fresh token needs a new request.
     if (attempt.transportName === "sse") {
       this.open();
       return undefined;
@@ -194,12 +199,13 @@ export class Connection {
   }
 
   #reportTokenError(cause: unknown): void {
-    this.#listener.onError(cause instanceof BusError ? cause : new BusError("token", "the token function failed", { cause }));
+    const error = new BusError("token", "cannot get a token: the token function failed", { cause });
+    this.#listener.onError(cause instanceof BusError ? cause : error);
   }
 
   #onClose(attempt: Attempt, code: number, reason: string, retryAfterMs = 0): void {
     if (attempt !== this.#attempt) return;
-    // From 4000 on it is the gateway that spoke, so it has been reached.
+    // The gateway sends the codes from 4000, so the transport works.
     if (attempt.unproven && code < 4000) this.#fallback.failed();
     const action = actionFor(code);
     if (action === "stop") return this.close(code, reason);

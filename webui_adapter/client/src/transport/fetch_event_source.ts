@@ -1,30 +1,35 @@
-// Server-sent events over `fetch`: the browser's own EventSource can send no Authorization header,
-// and does not show the status that it was refused with.
-import { connectionUrl } from "./urls.js";
+// Server-sent events over `fetch`. The browser's EventSource cannot send an Authorization header
+// and does not expose the HTTP status of a refused request.
+import type { Command, Hello } from "../protocol/messages.js";
 import { SseParser } from "./sse_parser.js";
 import { ABNORMAL_CLOSURE, type OpenTransport, type TransportListener } from "./transport.js";
-import type { Command, Hello } from "../protocol/messages.js";
+import { connectionUrl } from "./urls.js";
 
 type Request = Omit<RequestInit, "headers"> & { readonly headers: Readonly<Record<string, string>> };
 
+/** Opens SSE connections: a stream for events, and one POST request for each command. */
 export function fetchEventSource(prefix: URL): OpenTransport {
   return ({ token, cursor, topics }, listener) => {
     const abort = new AbortController();
-    // Cookies also for a gateway of another origin; with a token they are not needed, and CORS is simpler.
+    // A gateway of another origin needs `include` to receive cookies. With a token no cookies are
+    // needed, and the gateway needs fewer CORS headers.
     const request: Request =
       token === undefined
         ? { headers: {}, credentials: "include", signal: abort.signal }
         : { headers: { Authorization: `Bearer ${token}` }, credentials: "same-origin", signal: abort.signal };
     let session = "";
-    // One after the other: side by side, the later one of two commands about the same pattern may be the first to arrive.
+    // Each command waits for the one before it. Parallel requests may arrive in another order.
     let lastCommand = Promise.resolve();
 
-    read(connectionUrl(prefix, "/sse", cursor, topics), request, listener, (id) => (session = id)).catch((error: unknown) =>
+    const url = connectionUrl(prefix, "/sse", cursor, topics);
+    read(url, request, listener, (id) => (session = id)).catch((error: unknown) =>
       listener.onClose(ABNORMAL_CLOSURE, String(error)),
     );
     return {
       send: (command) => {
-        lastCommand = lastCommand.then(() => post(connectionUrl(prefix, `/sessions/${session}/commands`), request, listener, command));
+        lastCommand = lastCommand.then(() => {
+          return post(connectionUrl(prefix, `/sessions/${session}/commands`), request, listener, command);
+        });
       },
       close: () => abort.abort(),
     };
@@ -32,11 +37,16 @@ export function fetchEventSource(prefix: URL): OpenTransport {
 }
 
 /** Reads the stream to its end. */
-async function read(url: URL, request: Request, listener: TransportListener, onSession: (session: string) => void): Promise<void> {
+async function read(
+  url: URL,
+  request: Request,
+  listener: TransportListener,
+  onSession: (session: string) => void,
+): Promise<void> {
   const response = await fetch(url, { ...request, cache: "no-store" });
   const { status, body } = response;
   if (status !== 200 || !body || !response.headers.get("content-type")?.startsWith("text/event-stream")) {
-    // A 200 that is no stream is somebody else's page, such as a hotel's login.
+    // Status 200 without a stream comes from another server, such as a captive portal.
     const retryAfterMs = Number(response.headers.get("retry-after")) * 1000 || 0;
     return listener.onClose(status === 200 ? ABNORMAL_CLOSURE : status, `HTTP ${status}`, retryAfterMs);
   }
@@ -58,7 +68,7 @@ async function read(url: URL, request: Request, listener: TransportListener, onS
   }
 }
 
-/** The answer comes over the stream; only a refusal comes here. */
+/** Sends a command. The reply arrives in the stream; the response only has a refusal. */
 async function post(url: URL, request: Request, listener: TransportListener, command: Command): Promise<void> {
   try {
     const response = await fetch(url, {
@@ -69,7 +79,8 @@ async function post(url: URL, request: Request, listener: TransportListener, com
     });
     if (response.ok) return;
     const { status } = response;
-    // 404: this instance does not hold the session. A new stream asks for everything in its query.
+    // 404: this instance does not have the session. A new stream sends all subscriptions in its
+    // query.
     if (status === 404 || status >= 500) return listener.onClose(ABNORMAL_CLOSURE, `command: HTTP ${status}`);
     const error = dataOf(await response.text());
     listener.onFrame(JSON.stringify({ type: "bus.error", data: { ref: command.ref, ...error } }));

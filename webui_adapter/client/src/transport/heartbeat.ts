@@ -3,26 +3,36 @@ import type { ClockAndRandom } from "../clock_and_random.js";
 const ANSWER_TIMEOUT_MS = 5_000;
 
 /**
- * Finds a connection dead that nobody closed, as when the Wi-Fi is gone: a browser does not show the
- * server's pings to the page. After `quietMs` of nothing it asks `probe` to provoke an answer; if nothing
- * comes then either, the line is `dead`. A sign of life costs no timer, only a look at the clock.
+ * Detects a dead connection that neither side closed, such as after a loss of Wi-Fi.
+ *
+ * A browser does not show the server's WebSocket pings to the page. After `idleTimeoutMs` without
+ * activity the heartbeat calls `onIdle`, which sends a ping. Without activity during the next five
+ * seconds it calls `onTimeout`. Activity only stores the time and starts no timer.
  */
 export class Heartbeat {
+  readonly #clock: ClockAndRandom;
+  readonly #idleTimeoutMs: number;
+  readonly #onIdle: () => void;
+  readonly #onTimeout: () => void;
   #lastActivity: number;
   #cancelTimer: () => void;
 
   constructor(
-    private readonly clock: ClockAndRandom,
-    private readonly idleTimeoutMs: number,
-    private readonly onIdle: () => void,
-    private readonly onTimeout: () => void,
+    clock: ClockAndRandom,
+    idleTimeoutMs: number,
+    onIdle: () => void,
+    onTimeout: () => void,
   ) {
+    this.#clock = clock;
+    this.#idleTimeoutMs = idleTimeoutMs;
+    this.#onIdle = onIdle;
+    this.#onTimeout = onTimeout;
     this.#lastActivity = clock.now();
     this.#cancelTimer = this.#checkAfter(idleTimeoutMs);
   }
 
   activity(): void {
-    this.#lastActivity = this.clock.now();
+    this.#lastActivity = this.#clock.now();
   }
 
   stop(): void {
@@ -30,21 +40,21 @@ export class Heartbeat {
   }
 
   #checkAfter(ms: number): () => void {
-    return this.clock.setTimer(ms, () => this.#check());
+    return this.#clock.setTimer(ms, () => this.#check());
   }
 
   #check(): void {
-    const idleMs = this.clock.now() - this.#lastActivity;
-    if (idleMs < this.idleTimeoutMs) this.#cancelTimer = this.#checkAfter(this.idleTimeoutMs - idleMs);
+    const idleMs = this.#clock.now() - this.#lastActivity;
+    if (idleMs < this.#idleTimeoutMs) this.#cancelTimer = this.#checkAfter(this.#idleTimeoutMs - idleMs);
     else this.#probe();
   }
 
   #probe(): void {
     const before = this.#lastActivity;
-    this.#cancelTimer = this.clock.setTimer(ANSWER_TIMEOUT_MS, () => {
-      if (this.#lastActivity === before) this.onTimeout();
+    this.#cancelTimer = this.#clock.setTimer(ANSWER_TIMEOUT_MS, () => {
+      if (this.#lastActivity === before) this.#onTimeout();
       else this.#check();
     });
-    this.onIdle();
+    this.#onIdle();
   }
 }

@@ -1,10 +1,11 @@
-// An event-stream parser that owns no socket: text in, in pieces of any size, events out.
+// A parser of event streams without input or output: it takes text in pieces of any size and
+// returns events.
 // https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 
 export interface SseEvent {
-  /** The last `id:` so far; it stays for the events that follow. */
+  /** The last `id:` of the stream. It also applies to the events that follow. */
   readonly id: string;
-  /** `message` where the stream names none. */
+  /** The name of the event. `message` if the stream has none. */
   readonly event: string;
   readonly data: string;
 }
@@ -22,7 +23,7 @@ export class SseParser {
     let buffer = this.#buffer + text;
     if (this.#atStart && buffer.startsWith("\uFEFF")) buffer = buffer.slice(1);
     this.#atStart = false;
-    // A CR at the very end may be half of a CRLF, so it waits for what follows.
+    // A CR at the end may be half of a CRLF, so it stays in the buffer.
     const lines = buffer.split(/\r\n|\n|\r(?!$)/);
     this.#buffer = lines.pop() ?? "";
     for (const line of lines) {
@@ -43,6 +44,7 @@ export class SseParser {
     if (name === "data") this.#data.push(value);
     else if (name === "event") this.#event = value;
     else if (name === "id" && !value.includes("\0")) this.#id = value;
-    // `retry:` is for the browser's own EventSource: our back-off has its own bounds. No name: a comment.
+    // `retry:` is ignored because the client has its own back-off. A line without a name is a
+    // comment.
   }
 }

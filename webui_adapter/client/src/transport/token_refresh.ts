@@ -1,22 +1,31 @@
 import type { ClockAndRandom } from "../clock_and_random.js";
 
-// Renew when this share of a token's life is over.
+// Refresh a token after this part of its lifetime.
 const REFRESH_AT = 0.8;
-// With less than this left, asking for another token cannot help any more.
+// With less time left, a refresh would not finish before the token expires.
 const MIN_LIFETIME_MS = 100;
 
-/** Renews the token of a connection, again and again, before it expires. */
+/** Refreshes the token of a connection repeatedly, each time before it expires. */
 export class TokenRefresh {
+  readonly #clock: ClockAndRandom;
+  readonly #sendToken: () => Promise<number | undefined>;
+  readonly #onError: (error: unknown) => void;
   #stopped = false;
   #cancelTimer = (): void => undefined;
 
-  /** `renew` answers with the life of the new token; the same again, if that is not known. */
+  /**
+   * @param lifetimeMs - The remaining lifetime of the present token.
+   * @param refresh - Returns the new token's lifetime, or `undefined` for the same as before.
+   */
   constructor(
-    private readonly clock: ClockAndRandom,
+    clock: ClockAndRandom,
     lifetimeMs: number,
-    private readonly refresh: () => Promise<number | undefined>,
-    private readonly onError: (error: unknown) => void,
+    refresh: () => Promise<number | undefined>,
+    onError: (error: unknown) => void,
   ) {
+    this.#clock = clock;
+    this.#sendToken = refresh;
+    this.#onError = onError;
     this.#schedule(lifetimeMs);
   }
 
@@ -27,16 +36,17 @@ export class TokenRefresh {
 
   #schedule(lifetimeMs: number): void {
     if (lifetimeMs < MIN_LIFETIME_MS) return;
-    this.#cancelTimer = this.clock.setTimer(lifetimeMs * REFRESH_AT, () => void this.#refresh(lifetimeMs));
+    this.#cancelTimer = this.#clock.setTimer(lifetimeMs * REFRESH_AT, () => void this.#refresh(lifetimeMs));
   }
 
   async #refresh(lifetimeMs: number): Promise<void> {
-    // After a failure once more in what is left; in the end the gateway closes with a code that says so.
+    // After a failure the client tries again in the remaining time. When the token has expired,
+    // the gateway closes the connection with code 4100.
     let nextLifetimeMs = lifetimeMs * (1 - REFRESH_AT);
     try {
-      nextLifetimeMs = (await this.refresh()) ?? lifetimeMs;
+      nextLifetimeMs = (await this.#sendToken()) ?? lifetimeMs;
     } catch (error) {
-      if (!this.#stopped) this.onError(error);
+      if (!this.#stopped) this.#onError(error);
     }
     if (!this.#stopped) this.#schedule(nextLifetimeMs);
   }

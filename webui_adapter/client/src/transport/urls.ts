@@ -1,11 +1,14 @@
-/** The gateway's prefix, made absolute; `base` is the page. Throws where the two make no URL. */
+/**
+ * The gateway's prefix as an absolute URL, resolved against `base`. Throws a `TypeError` if that
+ * fails.
+ */
 export function absoluteUrl(prefix: string, base: string | undefined): URL {
   const url = new URL(prefix, base);
   url.search = url.hash = "";
   return url;
 }
 
-/** The address of a connection. Never holds a token: addresses end up in logs. */
+/** The URL of a connection. It never has a token, because proxies and servers log URLs. */
 export function connectionUrl(prefix: URL, path: string, cursor = "", topics: readonly string[] = []): URL {
   const url = new URL(prefix);
   url.pathname = url.pathname.replace(/\/*$/, path);

@@ -1,8 +1,13 @@
-import { connectionUrl } from "./urls.js";
-import type { OpenTransport } from "./transport.js";
 import type { Command } from "../protocol/messages.js";
+import type { OpenTransport } from "./transport.js";
+import { connectionUrl } from "./urls.js";
 
-/** With a token all goes into the first message; with cookies into the query, as there is no first message. */
+/**
+ * Opens WebSocket connections.
+ *
+ * With a token, the first message carries token, cursor and topics. With cookies there is no first
+ * message, and the query carries cursor and topics.
+ */
 export function webSocketTransport(prefix: URL): OpenTransport {
   return ({ token, cursor, topics }, listener) => {
     const url = token === undefined ? connectionUrl(prefix, "/ws", cursor, topics) : connectionUrl(prefix, "/ws");
