@@ -5,8 +5,8 @@ import { BusError } from "../src/protocol/errors.js";
 import type { Operation } from "../src/operations.js";
 import { isControlEvent, parseFrame } from "../src/protocol/messages.js";
 import { FakeGateway } from "./fake_gateway.js";
-import { flushPromises } from "./fake_clock.js";
 import { golden } from "./golden.js";
+import { outcome } from "./promises.js";
 
 const OPERATION = goldenData("ok, with an operation")["operation"] as Operation;
 
@@ -19,10 +19,6 @@ function goldenData(wanted: string): Record<string, unknown> {
 
 function goldenCommand(wanted: string): unknown {
   return golden<{ name: string; parsed: unknown }>("commands").find(({ name }) => name === wanted)?.parsed;
-}
-
-function outcome(promise: Promise<unknown>): Promise<string> {
-  return Promise.race([promise.then(() => "resolved", (error: unknown) => (error as BusError).code), flushPromises().then(() => "pending")]);
 }
 
 describe("what goes out", () => {

@@ -1,0 +1,119 @@
+// The tokens of a connection.
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type { BusError } from "../../src/protocol/errors.js";
+import { flushPromises } from "../fake_clock.js";
+import { FakeGateway } from "../fake_gateway.js";
+
+const WITH_TOKEN = { token: () => "jwt" };
+
+describe("tokens", () => {
+  test("a fresh one for each connection, in the first message", async () => {
+    let asked = 0;
+    const gateway = await new FakeGateway({ token: () => `jwt-${++asked}`, topics: ["collection:7:*"], cursor: "user:42=5f.17" }).open();
+    assert.deepEqual(gateway.newest.handshake, { token: "jwt-1", cursor: "user:42=5f.17", topics: ["collection:7:*"] });
+    gateway.newest.close(1006);
+    assert.equal((await gateway.reconnected()).handshake.token, "jwt-2");
+  });
+
+  test("renewed in place at four fifths of its life, by the gateway's clock", async () => {
+    let asked = 0;
+    const gateway = await new FakeGateway({ token: () => `jwt-${++asked}` }).open();
+    gateway.newest.control("hello", { user: "42", ping_ms: 9e9, expires: 5_010_000 }, 5_000_000);
+    await gateway.clock.advance(7_999);
+    assert.equal(asked, 1);
+    await gateway.clock.advance(1);
+    await flushPromises();
+    assert.deepEqual(gateway.newest.sent, [{ do: "auth", token: "jwt-2", ref: 1 }]);
+    gateway.newest.control("ok", { ref: 1, expires: 5_108_000 }, 5_008_000);
+    await gateway.clock.advance(79_999);
+    assert.equal(asked, 2);
+    await gateway.clock.advance(1);
+    assert.equal(asked, 3);
+    assert.equal(gateway.connections.length, 1);
+  });
+
+  test("renewed at the same pace where the gateway does not say how long the new one lives", async () => {
+    const gateway = await new FakeGateway(WITH_TOKEN).connected({ ping_ms: 9e9, expires: 10_000 });
+    await gateway.clock.advance(8_000);
+    await flushPromises();
+    gateway.newest.control("ok", { ref: 1 });
+    await gateway.clock.advance(8_000);
+    await flushPromises();
+    assert.equal(gateway.newest.sent.length, 2);
+  });
+
+  test("once more, in what is left, when a renewal fails", async () => {
+    let asked = 0;
+    const token = () => {
+      if (++asked === 2) throw new Error("the login is away");
+      return "jwt";
+    };
+    const gateway = await new FakeGateway({ token }).connected({ ping_ms: 9e9, expires: 10_000 });
+    const errors: BusError[] = [];
+    gateway.bus.on("error", (error) => errors.push(error));
+    await gateway.clock.advance(8_000);
+    await flushPromises();
+    assert.equal(errors[0]?.code, "token");
+    assert.equal((errors[0].cause as Error).message, "the login is away");
+    await gateway.clock.advance(1_600);
+    await flushPromises();
+    assert.deepEqual(gateway.newest.sent, [{ do: "auth", token: "jwt", ref: 1 }]);
+    gateway.newest.control("error", { ref: 1, code: "unauthenticated", message: "no" });
+    await flushPromises();
+    assert.equal(errors[1]?.code, "unauthenticated");
+    assert.equal(gateway.status, "open");
+  });
+
+  test("SSE renews by a new request", async () => {
+    const gateway = await new FakeGateway({ ...WITH_TOKEN, transport: "sse" }).connected({ ping_ms: 9e9, expires: 10_000 });
+    await gateway.clock.advance(8_000);
+    assert.equal(gateway.connections.length, 2);
+    assert.deepEqual(gateway.connections[0]?.sent, []);
+    assert.ok(gateway.connections[0].closedByClient);
+  });
+
+  test("expired: a fresh one at once, but then with back-off", async () => {
+    const gateway = await new FakeGateway(WITH_TOKEN).connected();
+    gateway.newest.close(4100);
+    await flushPromises();
+    assert.equal(gateway.connections.length, 2);
+    gateway.newest.close(4100);
+    await flushPromises();
+    assert.equal(gateway.connections.length, 2);
+    assert.equal(gateway.lastChange?.code, 4100);
+    (await gateway.reconnected()).hello();
+    await gateway.clock.advance(5_000);
+    gateway.newest.close(4100);
+    await flushPromises();
+    assert.equal(gateway.connections.length, 4, "at once again, after a connection that held");
+  });
+
+  test("expired cookies: nothing to renew here, so back-off", async () => {
+    const gateway = await new FakeGateway().connected();
+    gateway.newest.close(4100);
+    assert.equal(gateway.lastChange?.retryInMs, 250);
+  });
+
+  test("a token function that fails is an error and a failed attempt, no transport's fault", async () => {
+    const gateway = new FakeGateway({ token: () => Promise.reject(new Error("the login is away")) });
+    const errors: BusError[] = [];
+    gateway.bus.on("error", (error) => errors.push(error));
+    await gateway.open();
+    for (let failure = 0; failure < 5; failure++) {
+      assert.equal(gateway.lastChange?.status, "waiting");
+      assert.equal(gateway.lastChange.transport, "websocket");
+      await gateway.clock.advance(gateway.lastChange.retryInMs ?? 0);
+      await flushPromises();
+    }
+    assert.equal(errors.length, 6);
+    assert.equal(errors[0]?.code, "token");
+    assert.equal(gateway.connections.length, 0);
+  });
+
+  test("a token function that hangs does not hang the bus", async () => {
+    const gateway = await new FakeGateway({ token: () => new Promise(() => undefined) }).open();
+    await gateway.clock.advance(10_000);
+    assert.equal(gateway.lastChange?.reason, "timeout");
+  });
+});
