@@ -27,3 +27,11 @@ def test_links_lead_to_files_and_headings(path):
         elif anchor and target.suffix == ".md" and anchor not in anchors(target):
             broken.append(f"{path}:{line}: {link}: {target} has no such heading")
     assert not broken, "\n".join(broken)
+
+
+def test_the_index_links_every_decision():
+    folder = Path("docs/explanation/decisions")
+    linked = {Path(link).name for _, link in links(folder / "index.md")}
+    decisions = {path.name for path in (ROOT / folder).glob("0*.md")}
+    assert decisions
+    assert decisions - linked == set()
