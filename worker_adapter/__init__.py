@@ -1,6 +1,6 @@
 """Celery's side: tasks that belong to operations, and the people who wait for them."""
 
-from worker_adapter.context.threads import carry
+from worker_adapter.context.threads import with_task_context
 from worker_adapter.installation import Installation, install
 from worker_adapter.lifecycle.cancellation import OperationCancelled, check_cancelled
 from worker_adapter.on_success import emit_on_success
@@ -21,7 +21,6 @@ __all__ = [
     "WorkerSettings",
     "astart_operation",
     "atrack",
-    "carry",
     "check_cancelled",
     "emit_on_success",
     "install",
@@ -30,4 +29,5 @@ __all__ = [
     "start_operation",
     "track",
     "track_file",
+    "with_task_context",
 ]

@@ -15,7 +15,7 @@ from celery.signals import before_task_publish
 
 from eventbus import Event, NoOperation, Operations, aemit, default_bus, emit
 from eventbus.operations.events import current_operation
-from worker_adapter import atrack, carry, emit_on_success, install, progress, stages, track
+from worker_adapter import atrack, emit_on_success, install, progress, stages, track, with_task_context
 
 server = os.environ.get("TESTS_REDIS", "redis://127.0.0.1:6379")
 broker = os.environ.get("TESTS_BROKER", f"{server}/1")
@@ -267,7 +267,7 @@ def threads(threads=4, n=100):
             steps.step()
 
     with progress(total=threads * n) as steps, ThreadPoolExecutor(threads) as pool:
-        list(pool.map(carry(work), itertools.repeat(steps), range(threads)))
+        list(pool.map(with_task_context(work), itertools.repeat(steps), range(threads)))
 
 
 @app.task(bind=True, max_retries=2)

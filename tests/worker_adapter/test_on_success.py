@@ -11,7 +11,7 @@ from eventbus import Bus, BusSettings, InvalidPayload, NoOperation, TooManyDefer
 from eventbus.operations.events import OperationRef
 from tests.worker_adapter import app as a
 from tests.worker_adapter.listening import END, SubscriptionListener
-from worker_adapter import WorkerSettings, carry, emit_on_success, install, start_operation
+from worker_adapter import WorkerSettings, emit_on_success, install, start_operation, with_task_context
 from worker_adapter.context.task_context import TaskContext, inside
 
 
@@ -164,7 +164,7 @@ def test_a_thread_that_outlives_its_task_is_too_late_or_at_once(app, bus, told, 
 
     @app.task
     def task():
-        late.append(carry(emit_on_success))
+        late.append(with_task_context(emit_on_success))
         assert not fails
 
     with contextlib.suppress(AssertionError):

@@ -1,4 +1,4 @@
-"""``carry``: threads do not inherit on whose behalf the code runs; what is carried does."""
+"""``with_task_context``: threads do not inherit on whose behalf the code runs; what is carried does."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from contextvars import copy_context
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-__all__ = ["carry"]
+__all__ = ["with_task_context"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def carry(function: Callable[P, T]) -> Callable[P, T]:
+def with_task_context(function: Callable[P, T]) -> Callable[P, T]:
     """Bind a function to the task, operation and other context variables of here, for a thread that calls it.
 
         with ThreadPoolExecutor() as pool:
-            list(pool.map(carry(read), pages))
-        Thread(target=carry(watch)).start()
+            list(pool.map(with_task_context(read), pages))
+        Thread(target=with_task_context(watch)).start()
 
     Each call has a copy of its own, so any number of threads may call it at the same time; what one sets, none of the
     others sees.

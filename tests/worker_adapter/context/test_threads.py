@@ -1,4 +1,4 @@
-"""``carry``, and one progress that several threads step."""
+"""``with_task_context``, and one progress that several threads step."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from eventbus import NoOperation, emit
 from tests.worker_adapter import app as a
 from tests.worker_adapter.conftest import ROOT
 from tests.worker_adapter.listening import END, SubscriptionListener
-from worker_adapter import carry, progress, stages, start_operation
+from worker_adapter import progress, stages, start_operation, with_task_context
 
 
 @pytest.fixture
@@ -48,7 +48,9 @@ def test_no_step_of_any_thread_is_lost(states, monkeypatch):
             steps.step()
 
     with progress(10_000, stage="one") as one, stages(all=1, stage="whole") as whole, whole.stage("all") as part:
-        others = [threading.Thread(target=carry(work), args=(steps,)) for steps in (one, part) for _ in range(4)]
+        others = [
+            threading.Thread(target=with_task_context(work), args=(steps,)) for steps in (one, part) for _ in range(4)
+        ]
         for thread in others:
             thread.start()
         work(one)
@@ -79,7 +81,7 @@ def test_a_thread_that_outlives_the_block_says_nothing_more(states):
     with progress(2, stage="a") as steps:
         steps.step()
     steps.step()
-    late = threading.Thread(target=carry(steps.set), args=(1,))
+    late = threading.Thread(target=with_task_context(steps.set), args=(1,))
     late.start()
     late.join()
     assert (states()["a"]["done"], states()["a"]["state"]) == (1, "done")
@@ -109,8 +111,8 @@ def test_many_calls_at_the_same_time_each_in_a_context_of_its_own():
     with ThreadPoolExecutor(4) as pool:
         with pytest.raises(NoOperation):
             pool.submit(emit, a.Tick(n=0)).result()
-        assert list(pool.map(carry(note), range(4))) == [0, 1, 2, 3]
-    assert carry(note).__name__ == "note"
+        assert list(pool.map(with_task_context(note), range(4))) == [0, 1, 2, 3]
+    assert with_task_context(note).__name__ == "note"
 
 
 def test_nothing_is_imported_in_a_thread(redis_url):
