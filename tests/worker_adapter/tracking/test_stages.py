@@ -99,7 +99,7 @@ def test_a_loop_that_is_left_is_over_when_the_next_stage_begins(states):
 @pytest.mark.usefixtures("always_due")
 def test_rate_and_time_left_are_computed_here(states, monkeypatch):
     clock = [100.0]
-    for module in ("bar", "progress"):
+    for module in ("tracking.reporter", "tracking.steps"):
         monkeypatch.setattr(import_module(f"worker_adapter.{module}"), "monotonic", lambda: clock[0])
     with progress(100) as steps:
         assert (states()[""]["rate"], states()[""]["left"]) == (None, None)
