@@ -84,12 +84,10 @@ def page() -> str:
 
 def row(variable: str, name: str, field: FieldInfo) -> list[str]:
     """The cells of one setting."""
-    kind = [type_of(field.annotation), unit(name, field.annotation)]
-    if bounds := bounds_of(field):
-        kind.append(bounds)
+    kind, measure = type_of(field.annotation), unit(name, field.annotation)
     return [
         f'<a id="{variable.lower()}"></a>`{variable}`',
-        ", ".join(filter(None, kind)),
+        ", ".join(filter(None, [f"{kind} ({measure})" if measure else kind, bounds_of(field)])),
         default(field),
         sentence(field.description or ""),
     ]
@@ -132,9 +130,9 @@ def bounds_of(field: FieldInfo) -> str:
     """The bounds of a number, or the pattern of a text."""
     texts = []
     for bound in field.metadata:
-        for attribute, sign in (("gt", "> "), ("ge", "≥ "), ("lt", "< "), ("le", "≤ ")):
+        for attribute, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤")):
             if (value := getattr(bound, attribute, None)) is not None:
-                texts.append(f"{sign}{number(value)}")
+                texts.append(f"{sign}&nbsp;{number(value)}")
         if (pattern := getattr(bound, "pattern", None)) is not None:
             texts.append(f"pattern `{pattern}`")
         if (shortest := getattr(bound, "min_length", None)) is not None:
