@@ -6,16 +6,16 @@ export default tseslint.config(
   { languageOptions: { parserOptions: { projectService: true } } },
   {
     rules: {
-      // Numbers in messages are the point of the messages.
+      // Messages may contain numbers.
       "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true }],
-      // `(frame) => this.#take(frame)` and `return this.#ended(...)` say more shortly what happens next.
+      // `return this.#onClose(...)` calls and returns in one line.
       "@typescript-eslint/no-confusing-void-expression": "off",
     },
   },
   {
     files: ["types/**"],
     rules: {
-      // Wrong use is what these files consist of.
+      // These files contain wrong uses on purpose.
       "@typescript-eslint/no-unused-expressions": "off",
       "@typescript-eslint/no-unsafe-return": "off",
       "@typescript-eslint/no-unsafe-member-access": "off",
@@ -25,7 +25,7 @@ export default tseslint.config(
   {
     files: ["test/**"],
     rules: {
-      // `test(...)` returns a promise that the runner itself waits for.
+      // `test(...)` returns a promise that the test runner awaits.
       "@typescript-eslint/no-floating-promises": ["error", { allowForKnownSafeCalls: [{ from: "package", package: "node:test", name: ["test", "describe", "it"] }] }],
     },
   },

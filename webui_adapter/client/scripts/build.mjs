@@ -1,5 +1,5 @@
-// dist/client.js: one minified ES module. dist/client.d.ts: its types, in one file as well, because
-// the gateway serves exactly these two.
+// Builds dist/client.js, one minified ES module, and dist/client.d.ts, its types in one file. The
+// gateway serves these two files.
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -24,11 +24,11 @@ await build({
 const tsc = createRequire(import.meta.url).resolve("typescript/bin/tsc");
 execFileSync(process.execPath, [tsc, "-p", "tsconfig.build.json"], { stdio: "inherit" });
 
-// Only these three declare what a page may name; they import nothing but each other.
+// These files declare the public types. They import only each other.
 const declarations = ["protocol/errors", "operations", "types", "client"]
   .map((name) => readFileSync(`build/declarations/${name}.d.ts`, "utf8"))
   .join("\n")
   .replace(/^(import|export) [^;]*? from "[^"]*";\n/gm, "");
 writeFileSync("dist/client.d.ts", declarations);
-// The declarations were cut together by hand, so they have to hold for a page as the sources do.
+// The joined declarations must pass the same type tests as the sources.
 execFileSync(process.execPath, [tsc, "-p", "tsconfig.packed.json"], { stdio: "inherit" });

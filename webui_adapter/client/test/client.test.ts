@@ -1,4 +1,4 @@
-// `connect`, with the edges that node has: a real HTTP server, and a page that is played.
+// `connect` with a real HTTP server and a fake page.
 import assert from "node:assert/strict";
 import type { ServerResponse } from "node:http";
 import { describe, test, type TestContext } from "node:test";
@@ -39,7 +39,7 @@ async function gateway(t: TestContext) {
   return { ...served, streams, open };
 }
 
-/** What a browser has and node has not. */
+/** Adds the globals of a browser that Node does not have. */
 function fakePage(t: TestContext): { page: EventTarget; document: EventTarget & { hidden: boolean }; storage: Map<string, string> } {
   const page = new EventTarget();
   const document = Object.assign(new EventTarget(), { hidden: false });
@@ -56,7 +56,7 @@ function fakePage(t: TestContext): { page: EventTarget; document: EventTarget & 
   return { page, document, storage };
 }
 
-test("from connect to event and back again", async (t) => {
+test("connect, receive an event, reconnect, close", async (t) => {
   const { open, requests, streams } = await gateway(t);
   const bus = open({ cursor: "user:42=5f.10" });
   const documents: string[] = [];
@@ -75,7 +75,7 @@ test("from connect to event and back again", async (t) => {
   assert.equal(bus.status, "closed");
 });
 
-describe("options that cannot be meant", () => {
+describe("options of the wrong form throw", () => {
   for (const options of [
     { url: "/eventbus" },
     { url: "http://h/", cursor: "17" },
@@ -86,7 +86,7 @@ describe("options that cannot be meant", () => {
 });
 
 describe("the page", () => {
-  test("offline and online again", async (t) => {
+  test("goes offline and online", async (t) => {
     const { page } = fakePage(t);
     const { open, streams } = await gateway(t);
     const bus = open();
@@ -98,7 +98,7 @@ describe("the page", () => {
     assert.equal(streams.length, 2);
   });
 
-  test("shown again while waiting", async (t) => {
+  test("is shown while the bus waits", async (t) => {
     const { document } = fakePage(t);
     const { open, streams } = await gateway(t);
     const bus = open({ backoff: { minMs: 600_000, maxMs: 600_000 } });
@@ -110,7 +110,7 @@ describe("the page", () => {
     assert.equal(bus.status, "connecting");
   });
 
-  test("a closed bus does not listen any more", async (t) => {
+  test("does not affect a closed bus", async (t) => {
     const { page } = fakePage(t);
     const { open } = await gateway(t);
     const bus = open();
@@ -123,12 +123,12 @@ describe("the page", () => {
 });
 
 describe("the stored cursor", () => {
-  test("is kept when the page goes, and resumed from", async (t) => {
+  test("is saved when the page is hidden, and resumed from", async (t) => {
     const { page, document, storage } = fakePage(t);
     const { open, requests } = await gateway(t);
     const first = open({ storageKey: "bus" });
     await new Promise((resolve) => first.on("document.indexed", resolve));
-    assert.equal(storage.get("bus"), undefined, "not with every event");
+    assert.equal(storage.get("bus"), undefined, "the bus does not save at each event");
     page.dispatchEvent(new Event("pagehide"));
     assert.equal(storage.get("bus"), "user:42=5f.11");
     storage.clear();
@@ -146,7 +146,7 @@ describe("the stored cursor", () => {
     assert.deepEqual(requests.map(({ url }) => url.searchParams.get("cursor")), [null, "user:42=5f.11", "user:42=5f.12,system=0", null]);
   });
 
-  test("storage that is forbidden is done without", async (t) => {
+  test("is not needed when the storage is forbidden", async (t) => {
     fakePage(t);
     const forbidden = () => {
       throw new DOMException("no", "SecurityError");

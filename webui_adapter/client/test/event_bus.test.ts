@@ -1,4 +1,4 @@
-// What the bus makes of frames, and what it asks for.
+// How the bus handles frames, and which commands it sends.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { BusError } from "../src/protocol/errors.js";
@@ -8,7 +8,7 @@ import { flushPromises } from "./fake_clock.js";
 import { golden } from "./golden.js";
 
 describe("events", () => {
-  test("to those who listen to their type, then to those who listen to all, in order", async () => {
+  test("go to the listeners of their type, then to those of *, in order", async () => {
     const gateway = new FakeGateway();
     const received: string[] = [];
     gateway.bus.on("*", (event) => received.push(`* ${event.offset}`));
@@ -22,7 +22,7 @@ describe("events", () => {
     assert.deepEqual(received, ["a.b 1", "* 1", "* 2", "a.b 3", "* 3"]);
   });
 
-  test("the cursor is already past the event that a listener is given", async () => {
+  test("the cursor includes the event that a listener receives", async () => {
     const gateway = await new FakeGateway().connected();
     const cursors: string[] = [];
     gateway.bus.on("a.b", () => cursors.push(gateway.bus.cursor));
@@ -31,7 +31,7 @@ describe("events", () => {
     assert.deepEqual(cursors, ["user:42=5f.17"]);
   });
 
-  test("of one operation, of one topic", async () => {
+  test("go to the listeners of an operation and of a topic", async () => {
     const gateway = await new FakeGateway().connected();
     const received: string[] = [];
     gateway.bus.op(9).on("a.b", (event) => received.push(`op ${event.offset}`));
@@ -46,7 +46,7 @@ describe("events", () => {
     assert.deepEqual(received, ["op 1", "topic 1", "op* 1", "topic 2", "op* 4"]);
   });
 
-  test("one that is called like the bus's own word is not taken for it", async () => {
+  test("with the name of an event of the bus are not treated as one", async () => {
     const gateway = await new FakeGateway().connected();
     const received: string[] = [];
     gateway.bus.on("gap", () => received.push("gap"));
@@ -55,7 +55,7 @@ describe("events", () => {
     assert.deepEqual(received, ["* gap"]);
   });
 
-  test("what is no frame is passed over", async () => {
+  test("text that is not a frame is ignored", async () => {
     const gateway = await new FakeGateway().connected();
     const received: BusEvent[] = [];
     gateway.bus.on("*", (event) => received.push(event));
@@ -76,8 +76,8 @@ describe("events", () => {
   }
 });
 
-describe("the gateway's words", () => {
-  test("gap and position are passed on", async () => {
+describe("control events", () => {
+  test("gap and position go to their listeners", async () => {
     const gateway = await new FakeGateway().connected();
     const gaps: Gap[] = [];
     const positions: Position[] = [];
@@ -91,7 +91,7 @@ describe("the gateway's words", () => {
     assert.equal(gateway.bus.cursor, "user:42=5f.90");
   });
 
-  test("an error that answers nothing is received, or at least reported", async (t) => {
+  test("an error without a command goes to the listeners, or is reported", async (t) => {
     const reported = t.mock.method(console, "error", () => undefined);
     const gateway = await new FakeGateway().connected();
     gateway.newest.control("error", { code: "forbidden", message: "not yours" });
@@ -106,7 +106,7 @@ describe("the gateway's words", () => {
 });
 
 describe("resume", () => {
-  test("with the cursor as it stands, and what has been seen is not heard again", async () => {
+  test("sends the present cursor and does not deliver events again", async () => {
     const gateway = await new FakeGateway({ cursor: "user:42=5f.10" }).connected();
     const received: number[] = [];
     gateway.bus.on("a.b", (event) => received.push(event.offset));
@@ -120,10 +120,10 @@ describe("resume", () => {
     second.subscribed("user:42", 11);
     second.event(12);
     second.event(13);
-    assert.deepEqual(received, [11, 12, 12, 13], "the gateway set the cursor back, so 12 is asked for again");
+    assert.deepEqual(received, [11, 12, 12, 13], "the gateway lowered the cursor, so 12 is delivered again");
   });
 
-  test("from the held offset, without repeating what had overtaken", async () => {
+  test("starts at the held offset and does not repeat events that arrived early", async () => {
     const gateway = await new FakeGateway().connected();
     const received: number[] = [];
     gateway.bus.on("a.b", (event) => received.push(event.offset));
@@ -142,7 +142,7 @@ describe("resume", () => {
     assert.equal(gateway.bus.cursor, "user:42=5f.16");
   });
 
-  test("channels that no longer fit into a cursor have a gap", async () => {
+  test("channels that do not fit into the cursor have a gap", async () => {
     const gateway = await new FakeGateway().connected();
     const gaps: Gap[] = [];
     gateway.bus.on("gap", (gap) => gaps.push(gap));
@@ -155,7 +155,7 @@ describe("resume", () => {
   });
 });
 
-test("the commands are the golden ones", async () => {
+test("commands equal the golden commands", async () => {
   const frames = new Map(golden<{ name: string; parsed: unknown }>("commands").map(({ name, parsed }) => [name, parsed]));
   const gateway = await new FakeGateway({ token: () => "head.payload.signature" }).connected({ expires: 1_000, ping_ms: 500 });
   await gateway.clock.advance(800);

@@ -1,8 +1,8 @@
 import type { ClockAndRandom } from "../src/clock_and_random.js";
 
-/** Time that passes when told to, and chance that is given. */
+/** A clock that a test advances, and a random number that a test sets. */
 export class FakeClock implements ClockAndRandom {
-  /** What `random()` says. */
+  /** The result of `random()`. */
   nextRandom = 0.5;
   #now = 1_000_000;
   #timers: { at: number; call: () => void }[] = [];
@@ -21,7 +21,7 @@ export class FakeClock implements ClockAndRandom {
     return () => (this.#timers = this.#timers.filter((other) => other !== timer));
   }
 
-  /** How many timers are waiting: none may be left behind. */
+  /** The number of pending timers. */
   get timers(): number {
     return this.#timers.length;
   }
@@ -40,7 +40,7 @@ export class FakeClock implements ClockAndRandom {
   }
 }
 
-/** After everything that promises have set in motion. */
+/** Resolves after all promise callbacks that are pending now. */
 export function flushPromises(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }

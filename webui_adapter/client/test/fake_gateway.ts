@@ -6,7 +6,7 @@ import type { BusEvent, StatusChange, TransportName } from "../src/types.js";
 import type { Command } from "../src/protocol/messages.js";
 import { FakeClock, flushPromises } from "./fake_clock.js";
 
-/** One connection as the gateway sees it. */
+/** The gateway's side of one connection. */
 export class FakeConnection {
   readonly sent: Command[] = [];
   closedByClient = false;
@@ -55,7 +55,7 @@ export interface Events {
 
 type Settings = Partial<ConnectionSettings & { topics: readonly string[]; cursor: string }>;
 
-/** A bus, and the other ends of the connections that it opens. */
+/** A bus, and the gateway's side of its connections. */
 export class FakeGateway {
   readonly clock = new FakeClock();
   readonly connections: FakeConnection[] = [];
@@ -92,7 +92,7 @@ export class FakeGateway {
   /** The newest connection. */
   get newest(): FakeConnection {
     const connection = this.connections.at(-1);
-    if (!connection) throw new Error("nothing was opened");
+    if (!connection) throw new Error("cannot return the newest connection: the bus has opened none");
     return connection;
   }
 
@@ -110,17 +110,17 @@ export class FakeGateway {
     return this;
   }
 
-  /** Open and greeted. */
+  /** Opens the bus and sends `bus.hello`. */
   async connected(hello: object = {}): Promise<this> {
     await this.open();
     this.newest.hello(hello);
     return this;
   }
 
-  /** Waits out the back-off. */
+  /** Waits for the back-off delay. Returns the next connection. */
   async reconnected(): Promise<FakeConnection> {
     const { retryInMs } = this.lastChange ?? {};
-    if (retryInMs === undefined) throw new Error(`not waiting but ${this.status}`);
+    if (retryInMs === undefined) throw new Error(`cannot wait for a reconnect: the status is ${this.status}`);
     await this.clock.advance(retryInMs);
     return this.newest;
   }

@@ -1,6 +1,8 @@
 import { readFileSync } from "node:fs";
 
-/** The golden frames, which the Python tests read as well. From build/test/ at the time of running. */
+/**
+ * Golden cases, which the Python tests read too. The path starts at build/test/, where this runs.
+ */
 export function golden<Case>(file: string): Case[] {
   const url = new URL(`../../../../tests/wire/${file}.json`, import.meta.url);
   return JSON.parse(readFileSync(url, "utf8")) as Case[];

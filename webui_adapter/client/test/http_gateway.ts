@@ -10,7 +10,7 @@ export interface Request {
   readonly body: string;
 }
 
-/** A server of this test's own, which answers as told. */
+/** Starts an HTTP server that calls `answer` for each request and stops after the test. */
 export async function serve(t: TestContext, answer: (request: Request, response: ServerResponse) => void): Promise<{ prefix: URL; requests: Request[] }> {
   const requests: Request[] = [];
   const server = createServer((incoming, response) => {

@@ -1,4 +1,4 @@
-// Operations: asked for and stopped over the connection.
+// Operations: fetched and stopped by commands.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { BusError } from "../src/protocol/errors.js";
@@ -10,18 +10,18 @@ import { outcome } from "./promises.js";
 
 const OPERATION = goldenData("ok, with an operation")["operation"] as Operation;
 
-function goldenData(wanted: string): Record<string, unknown> {
-  const found = golden<{ name: string; frame: string }>("words").find(({ name }) => name === wanted);
+function goldenData(title: string): Record<string, unknown> {
+  const found = golden<{ name: string; frame: string }>("words").find(({ name }) => name === title);
   const frame = parseFrame(found?.frame ?? "");
   assert.ok(frame && isControlEvent(frame));
   return frame.data as Record<string, unknown>;
 }
 
-function goldenCommand(wanted: string): unknown {
-  return golden<{ name: string; parsed: unknown }>("commands").find(({ name }) => name === wanted)?.parsed;
+function goldenCommand(title: string): unknown {
+  return golden<{ name: string; parsed: unknown }>("commands").find(({ name }) => name === title)?.parsed;
 }
 
-describe("what goes out", () => {
+describe("commands", () => {
   const cases: [string, (bus: FakeGateway["bus"]) => Promise<unknown>][] = [
     ["operations", (bus) => bus.operations()],
     ["operations, few, of some states, of another user", (bus) => bus.operations({ limit: 5, state: ["queued", "running"], user: "43" })],
@@ -39,15 +39,15 @@ describe("what goes out", () => {
     });
   }
 
-  test("one state is as good as a list", async () => {
+  test("one state is sent as a list", async () => {
     const gateway = await new FakeGateway().connected();
     void gateway.bus.operations({ state: "lost" });
     assert.deepEqual(gateway.newest.sent, [{ do: "operations", state: ["lost"], ref: 1 }]);
   });
 });
 
-describe("what comes back", () => {
-  test("cancel resolves with the operation as it stands", async () => {
+describe("replies", () => {
+  test("cancel resolves with the operation", async () => {
     const gateway = await new FakeGateway().connected();
     const cancelled = gateway.bus.op(9).cancel();
     assert.equal(await outcome(cancelled), "pending");
@@ -55,7 +55,7 @@ describe("what comes back", () => {
     assert.deepEqual(await cancelled, OPERATION);
   });
 
-  test("info too, and a list is a list", async () => {
+  test("info resolves with an operation, operations with a list", async () => {
     const gateway = await new FakeGateway().connected();
     const info = gateway.bus.op(9).info();
     const list = gateway.bus.operations();
@@ -65,7 +65,7 @@ describe("what comes back", () => {
     assert.deepEqual((await list).map(({ id }) => id), ["9"]);
   });
 
-  test("a refusal rejects, with what the gateway says", async () => {
+  test("a refusal rejects with its details", async () => {
     const gateway = await new FakeGateway().connected();
     const errors: unknown[] = [];
     gateway.bus.on("error", (error) => errors.push(error));
@@ -75,12 +75,12 @@ describe("what comes back", () => {
     const missing = gateway.bus.op(9).info();
     gateway.newest.control("error", { ...goldenData("error, unknown operation"), ref: 2 });
     await assert.rejects(missing, (error: unknown) => error instanceof BusError && error.code === "unknown_operation" && error.field === "operation");
-    assert.deepEqual(errors, [], "the promise carries it");
+    assert.deepEqual(errors, [], "the promise carries the error");
   });
 });
 
 describe("without a connection", () => {
-  test("it is asked when there is one", async () => {
+  test("a command is sent when there is one", async () => {
     const gateway = new FakeGateway();
     const cancelled = gateway.bus.op(9).cancel();
     await gateway.connected();
@@ -90,7 +90,7 @@ describe("without a connection", () => {
   });
 
   for (const transport of ["websocket", "sse"] as const) {
-    test(`what is lost on its way is asked again, over ${transport}`, async () => {
+    test(`a command without a reply is sent again, over ${transport}`, async () => {
       const gateway = await new FakeGateway({ transport }).connected();
       const cancelled = gateway.bus.op(9).cancel();
       const list = gateway.bus.operations();
@@ -107,7 +107,7 @@ describe("without a connection", () => {
     });
   }
 
-  test("a closed bus asks nothing", async () => {
+  test("a closed bus rejects", async () => {
     const gateway = await new FakeGateway().connected();
     const cancelled = gateway.bus.op(9).cancel();
     gateway.bus.close();
@@ -116,7 +116,7 @@ describe("without a connection", () => {
   });
 });
 
-test("the events of the operation are heard as before", async () => {
+test("events of the operation are delivered", async () => {
   const gateway = await new FakeGateway().connected();
   const received: number[] = [];
   gateway.bus.op(9).on("a.b", ({ offset }) => received.push(offset));

@@ -11,7 +11,7 @@ export function isRefusal(code: string, more: object = {}) {
   };
 }
 
-/** What a promise has become, without waiting for it: "resolved", the code of its error, or "pending". */
+/** The present outcome of a promise: "resolved", the code of its error, or "pending". */
 export function outcome(promise: Promise<unknown>): Promise<string> {
   const settled = promise.then(() => "resolved", (error: unknown) => (error as BusError).code);
   return Promise.race([settled, flushPromises().then(() => "pending")]);

@@ -1,6 +1,6 @@
-// Random cases that can be repeated: the seed is part of the test's name.
+// Repeatable random numbers: a failed assertion names its seed.
 
-/** Mulberry32: numbers in [0, 1). */
+/** Numbers in [0, 1), by the Mulberry32 generator. */
 export function seededRandom(seed: number): () => number {
   return () => {
     seed = (seed + 0x6d2b79f5) | 0;
@@ -12,7 +12,7 @@ export function seededRandom(seed: number): () => number {
 
 export function pick<Item>(items: readonly Item[], random: () => number): Item {
   const item = items[Math.floor(random() * items.length)];
-  if (item === undefined) throw new RangeError("nothing to pick from");
+  if (item === undefined) throw new RangeError("cannot pick an item: the list is empty");
   return item;
 }
 

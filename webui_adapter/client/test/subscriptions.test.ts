@@ -7,7 +7,7 @@ import { isRefusal, outcome } from "./promises.js";
 describe("subscribe", () => {
   const AGREED = { topics: ["collection:7:x"], how: "snapshot" };
 
-  test("resolves with the gateway's word, and is kept over reconnects", async () => {
+  test("resolves with the reply, and stays over reconnects", async () => {
     const gateway = await new FakeGateway({ topics: ["collection:1:*"] }).connected();
     const agreed = gateway.bus.subscribe("collection:7:x");
     assert.deepEqual(gateway.newest.sent, [{ do: "subscribe", topic: "collection:7:x", ref: 1 }]);
@@ -21,7 +21,7 @@ describe("subscribe", () => {
     assert.deepEqual(second.sent, []);
   });
 
-  test("rejects with all that the gateway says, and is not asked for again", async () => {
+  test("rejects with the details of the refusal, and is not sent again", async () => {
     const gateway = await new FakeGateway().connected();
     const refusal = gateway.bus.subscribe("collection:7:x");
     gateway.newest.control("error", { ref: 1, code: "rate_limited", message: "slowly", retry_ms: 2_000, limit: 5, field: "topic" });
@@ -30,7 +30,7 @@ describe("subscribe", () => {
     assert.deepEqual((await gateway.reconnected()).handshake.topics, []);
   });
 
-  test("before the connection: sent once it is open", async () => {
+  test("before the connection: sent when it is open", async () => {
     const gateway = new FakeGateway();
     const agreed = gateway.bus.subscribe("collection:7:x");
     await gateway.open();
@@ -41,7 +41,7 @@ describe("subscribe", () => {
     await agreed;
   });
 
-  test("unanswered when the connection is lost: asked again on the next", async () => {
+  test("without a reply when the connection is lost: sent again over the next", async () => {
     const gateway = await new FakeGateway().connected();
     const agreed = gateway.bus.subscribe("collection:7:x");
     gateway.newest.close(1006);
@@ -51,7 +51,7 @@ describe("subscribe", () => {
     await agreed;
   });
 
-  test("from a position, which a lost connection resumes", async () => {
+  test("from a position: a lost connection resumes from it", async () => {
     const gateway = await new FakeGateway().connected();
     const agreed = gateway.bus.subscribe("collection:7:x", { from: "5f.3" });
     assert.deepEqual(gateway.newest.sent, [{ do: "subscribe", topic: "collection:7:x", from: "5f.3", ref: 1 }]);
@@ -63,14 +63,14 @@ describe("subscribe", () => {
     assert.deepEqual(gateway.newest.sent[1], { do: "subscribe", topic: "collection:7:x", from: "0", ref: 2 });
   });
 
-  test("what cannot be meant does not go out", async () => {
+  test("with an argument of the wrong form: rejected and not sent", async () => {
     const gateway = await new FakeGateway().connected();
     await assert.rejects(gateway.bus.subscribe("collection:7"), isRefusal("bad_topic", { field: "topic" }));
     await assert.rejects(gateway.bus.subscribe("collection:7:x", { from: "17" }), isRefusal("bad_command", { field: "from" }));
     assert.deepEqual(gateway.newest.sent, []);
   });
 
-  test("on a closed bus", async () => {
+  test("on a closed bus: rejected", async () => {
     const gateway = await new FakeGateway().connected();
     const open = gateway.bus.subscribe("collection:7:x");
     gateway.bus.close();
@@ -88,7 +88,7 @@ describe("unsubscribe", () => {
     return gateway;
   }
 
-  test("is not asked for again, and its channel has no place any more", async () => {
+  test("is not sent again, and its channel leaves the cursor", async () => {
     const gateway = await subscribed();
     const agreed = gateway.bus.unsubscribe("collection:7:x");
     assert.deepEqual(gateway.newest.sent[1], { do: "unsubscribe", topic: "collection:7:x", ref: 2 });
@@ -99,7 +99,7 @@ describe("unsubscribe", () => {
     assert.deepEqual((await gateway.reconnected()).handshake, { token: undefined, cursor: "", topics: [] });
   });
 
-  test("a channel that another pattern needs keeps its place", async () => {
+  test("a channel with another pattern stays in the cursor", async () => {
     const gateway = await subscribed();
     const another = gateway.bus.subscribe("collection:7:y");
     gateway.newest.subscribed("collection:7", 5, { topics: ["collection:7:x", "collection:7:y"], ref: 2 });
@@ -110,7 +110,7 @@ describe("unsubscribe", () => {
     assert.equal(gateway.bus.cursor, "collection:7=5f.5");
   });
 
-  test("unanswered when the connection is lost: done, as the next does not ask for it", async () => {
+  test("without a reply when the connection is lost: resolved, as the next does not subscribe", async () => {
     const gateway = await subscribed();
     const agreed = gateway.bus.unsubscribe("collection:7:x");
     gateway.newest.close(1006);
@@ -118,7 +118,7 @@ describe("unsubscribe", () => {
     assert.deepEqual((await gateway.reconnected()).handshake.topics, []);
   });
 
-  test("without a connection: done, and what was about to be asked is cancelled", async () => {
+  test("without a connection: resolved, and a pending subscription is cancelled", async () => {
     const gateway = new FakeGateway();
     const open = gateway.bus.subscribe("collection:7:x");
     const other = gateway.bus.subscribe("collection:7:y");
@@ -127,7 +127,7 @@ describe("unsubscribe", () => {
     assert.equal(await outcome(other), "pending");
   });
 
-  test("what every session starts with is declined in every session", async () => {
+  test("a default pattern is removed in every session", async () => {
     const gateway = await new FakeGateway().connected();
     const agreed = gateway.bus.unsubscribe("system:*");
     gateway.newest.control("ok", { ref: 1 });
@@ -142,7 +142,7 @@ describe("unsubscribe", () => {
   });
 });
 
-test("two patterns of a channel, answered at once", async () => {
+test("one reply can confirm two patterns of a channel", async () => {
   const gateway = await new FakeGateway().connected();
   const both = [gateway.bus.subscribe("collection:7:x"), gateway.bus.subscribe("collection:7:y")];
   gateway.newest.subscribed("collection:7", 3, { topics: ["collection:7:x", "collection:7:y"], ref: 1 });
@@ -150,7 +150,7 @@ test("two patterns of a channel, answered at once", async () => {
 });
 
 describe("over SSE", () => {
-  test("patterns not yet agreed on travel in the query", async () => {
+  test("the query carries pending patterns", async () => {
     const gateway = new FakeGateway({ transport: "sse" });
     const x = gateway.bus.subscribe("collection:7:x");
     const y = gateway.bus.subscribe("collection:8:y");
@@ -165,7 +165,7 @@ describe("over SSE", () => {
     await assert.rejects(y, isRefusal("forbidden"));
   });
 
-  test("an instance that does not hold the session: a new stream asks for it", async () => {
+  test("an instance without the session: a new stream carries the pattern", async () => {
     const gateway = await new FakeGateway({ transport: "sse" }).connected();
     const agreed = gateway.bus.subscribe("collection:7:x");
     assert.equal(gateway.newest.sent.length, 1);
@@ -177,7 +177,7 @@ describe("over SSE", () => {
     await agreed;
   });
 
-  test("a refusal comes as answer to the POST and in the stream: one rejection, no error", async (t) => {
+  test("a refusal in the response and in the stream: one rejection and no error", async (t) => {
     const reported = t.mock.method(console, "error", () => undefined);
     const gateway = await new FakeGateway({ transport: "sse" }).connected();
     const refusal = gateway.bus.subscribe("collection:7:x");
@@ -186,7 +186,7 @@ describe("over SSE", () => {
     assert.equal(reported.mock.callCount(), 0);
   });
 
-  test("asked for while the stream opens: sent as a command", async () => {
+  test("a pattern that is added while the stream opens is sent as a command", async () => {
     const gateway = await new FakeGateway({ transport: "sse" }).open();
     gateway.bus.subscribe("collection:7:x").catch(() => undefined);
     gateway.newest.hello();

@@ -7,7 +7,7 @@ for (const { name, code, action } of golden<{ name: string; code: number; action
   test(`${code}, ${name}: ${action}`, () => assert.equal(actionFor(code), action));
 }
 
-test("HTTP statuses of an SSE request", () => {
+test("HTTP statuses of an SSE request have an action", () => {
   const actions = [400, 401, 403, 404, 429, 500, 502, 503].map((status) => `${status} ${actionFor(status)}`);
   assert.deepEqual(actions, [
     "400 stop",
@@ -21,6 +21,6 @@ test("HTTP statuses of an SSE request", () => {
   ]);
 });
 
-test("codes that nobody has given a meaning: come back", () => {
+test("codes without a definition: reconnect", () => {
   for (const code of [1004, 1010, 1014, 1015, 3000, 4200, 4499, 4600, 4999]) assert.equal(actionFor(code), "reconnect");
 });

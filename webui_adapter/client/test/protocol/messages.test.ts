@@ -10,32 +10,32 @@ interface FrameCase {
 }
 
 describe("frames of the gateway", () => {
-  for (const [file, word] of [["events", false], ["words", true]] as const) {
+  for (const [file, control] of [["events", false], ["words", true]] as const) {
     for (const { name, frame, parsed } of golden<FrameCase>(file)) {
       test(`${file}: ${name}`, () => {
         const read = parseFrame(frame);
         assert.ok(read);
         assert.deepEqual(read, parsed);
-        assert.equal(isControlEvent(read), word);
+        assert.equal(isControlEvent(read), control);
       });
     }
   }
 });
 
-describe("no frames", () => {
+describe("text that is not a frame", () => {
   for (const text of ["", "{", "null", "17", '"text"', "[]", "{}", '{"type":7}', '{"type":"a.b"}', '{"topic":"user:42:x"}']) {
-    test(text || "nothing", () => assert.equal(parseFrame(text), undefined));
+    test(text || "empty", () => assert.equal(parseFrame(text), undefined));
   }
 });
 
-describe("golden cases hold together", () => {
+describe("golden cases are consistent", () => {
   test("a frame is one line", () => {
     for (const file of ["events", "words", "commands"]) {
       for (const { name, frame } of golden<FrameCase>(file)) assert.ok(!frame.includes("\n"), name);
     }
   });
 
-  test("a refused command has a code, an accepted one its members", () => {
+  test("a refused command has a code, an accepted one has members", () => {
     for (const { name, frame, parsed, error } of golden<FrameCase & { error: string | null }>("commands")) {
       assert.equal(parsed === null, error !== null, name);
       if (parsed) assert.deepEqual(JSON.parse(frame), parsed, name);

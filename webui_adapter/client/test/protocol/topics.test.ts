@@ -20,12 +20,12 @@ describe("matches", () => {
   }
 });
 
-test("the topic of an operation", () => {
+test("isOperationTopic accepts topics that end in operation:{id}", () => {
   assert.ok(isOperationTopic("user:42:operation:9", "9"));
   assert.ok(isOperationTopic("collection:7:documents:operation:9", "9"));
   assert.ok(isOperationTopic("system:operation:9", "9"));
   assert.ok(!isOperationTopic("user:42:operation:90", "9"));
   assert.ok(!isOperationTopic("user:42:operation:9:log", "9"));
   assert.ok(!isOperationTopic("user:42:reoperation:9", "9"));
-  assert.ok(!isOperationTopic("user:operation:9", "9"), "a user who is called operation");
+  assert.ok(!isOperationTopic("user:operation:9", "9"), "a user with the id operation");
 });

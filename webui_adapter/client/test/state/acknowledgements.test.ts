@@ -1,10 +1,10 @@
-// Events that must reach a person, and those that come without a place.
+// Acknowledged events, and local events without an offset.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { FakeGateway } from "../fake_gateway.js";
 import { flushPromises } from "../fake_clock.js";
 
-/** The ids of all `ack` commands on the newest connection. */
+/** The ids of each `ack` command on the newest connection. */
 function acknowledged(gateway: FakeGateway): string[][] {
   return gateway.newest.sent.flatMap((command) => (command.do === "ack" ? [[...command.ids]] : []));
 }
@@ -15,8 +15,8 @@ async function replyToLast(gateway: FakeGateway): Promise<void> {
   await flushPromises();
 }
 
-describe("events that must reach a person", () => {
-  test("are acknowledged after the listeners have returned, together", async () => {
+describe("an event with ack", () => {
+  test("is acknowledged after its listeners have returned, in one command with others", async () => {
     const gateway = await new FakeGateway().connected();
     const received: number[] = [];
     gateway.bus.on("a.b", ({ offset }) => received.push(offset));
@@ -31,7 +31,7 @@ describe("events that must reach a person", () => {
     assert.equal(acknowledged(gateway).length, 1);
   });
 
-  test("wait for what listeners have promised", async () => {
+  test("is acknowledged after the promises of its listeners have resolved", async () => {
     const gateway = await new FakeGateway().connected();
     let done: () => void = () => undefined;
     gateway.bus.on("a.b", () => new Promise<void>((resolve) => (done = resolve)));
@@ -44,7 +44,7 @@ describe("events that must reach a person", () => {
     assert.deepEqual(acknowledged(gateway), [["id-1"]]);
   });
 
-  test("come again where a listener failed, and are given again", async (t) => {
+  test("is delivered again after a listener failed", async (t) => {
     const reported = t.mock.method(console, "error", () => undefined);
     const gateway = await new FakeGateway().connected();
     let calls = 0;
@@ -64,7 +64,7 @@ describe("events that must reach a person", () => {
     assert.equal(reported.mock.callCount(), 2);
   });
 
-  test("that come again after all went well are acknowledged again and given to nobody", async () => {
+  test("that arrives again after success is acknowledged again and not delivered", async () => {
     const gateway = await new FakeGateway().connected();
     let calls = 0;
     gateway.bus.on("a.b", () => ++calls);
@@ -79,9 +79,9 @@ describe("events that must reach a person", () => {
     assert.equal(gateway.bus.cursor, "user:42=5f.5");
   });
 
-  test("that nobody listens to are not acknowledged", async () => {
+  test("without a listener is not acknowledged", async () => {
     const gateway = await new FakeGateway().connected();
-    gateway.bus.op(8).on("a.b", () => assert.fail("another operation's"));
+    gateway.bus.op(8).on("a.b", () => assert.fail("the event is of another operation"));
     gateway.newest.subscribed("user:42", 0);
     gateway.newest.event(1, { ack: true });
     await gateway.clock.advance(50);
@@ -93,7 +93,7 @@ describe("events that must reach a person", () => {
     assert.deepEqual([calls, acknowledged(gateway)], [1, [["id-1"]]]);
   });
 
-  test("below where the page began were handed over before; not in another life of the channel", async () => {
+  test("below the initial cursor is not delivered, except in another epoch", async () => {
     const gateway = await new FakeGateway({ cursor: "user:42=5f.10" }).connected();
     let calls = 0;
     gateway.bus.on("a.b", () => ++calls);
@@ -106,7 +106,7 @@ describe("events that must reach a person", () => {
     assert.equal(calls, 1);
   });
 
-  test("that were pending come first, out of order, and the rest follows once", async () => {
+  test("that was pending arrives first, out of order, and later events arrive once", async () => {
     const gateway = await new FakeGateway({ cursor: "user:42=5f.10" }).connected();
     const received: number[] = [];
     gateway.bus.on("a.b", ({ offset }) => received.push(offset));
@@ -123,7 +123,7 @@ describe("events that must reach a person", () => {
     assert.equal(gateway.bus.cursor, "user:42=5f.14");
   });
 
-  test("are acknowledged over the next connection where this one ended", async () => {
+  test("is acknowledged over the next connection if this one ended", async () => {
     const gateway = await new FakeGateway().connected();
     gateway.bus.on("a.b", () => undefined);
     gateway.newest.event(1, { ack: true });
@@ -136,10 +136,10 @@ describe("events that must reach a person", () => {
     await gateway.reconnected();
     gateway.newest.hello();
     await gateway.clock.advance(50);
-    assert.deepEqual(acknowledged(gateway), [["id-1"]], "nobody had answered");
+    assert.deepEqual(acknowledged(gateway), [["id-1"]], "the gateway had not replied");
   });
 
-  test("are acknowledged again when the gateway can write again", async () => {
+  test("is acknowledged again when the gateway can write again", async () => {
     const gateway = await new FakeGateway().connected();
     gateway.bus.on("a.b", () => undefined);
     gateway.newest.event(1, { ack: true });
@@ -155,7 +155,7 @@ describe("events that must reach a person", () => {
     assert.equal(acknowledged(gateway).length, 2);
   });
 
-  test("are said once while the answer is under way, and those that come meanwhile after it", async () => {
+  test("is acknowledged after the reply to the previous command", async () => {
     const gateway = await new FakeGateway().connected();
     gateway.bus.on("a.b", () => undefined);
     gateway.newest.subscribed("user:42", 0);
@@ -171,13 +171,13 @@ describe("events that must reach a person", () => {
     const { ref } = gateway.newest.sent.at(-1) ?? {};
     gateway.newest.control("error", { code: "bad_command", message: "", ref });
     await gateway.clock.advance(50);
-    assert.deepEqual(acknowledged(gateway).at(-1), ["id-4"], "not those again that were refused for good");
+    assert.deepEqual(acknowledged(gateway).at(-1), ["id-4"], "the ids of a final refusal are not sent again");
     await replyToLast(gateway);
     await gateway.clock.advance(5_000);
     assert.equal(acknowledged(gateway).length, 3);
   });
 
-  test("leave no timer behind", async () => {
+  test("leaves no timer when the bus closes", async () => {
     const gateway = await new FakeGateway().connected();
     gateway.bus.on("a.b", () => undefined);
     gateway.newest.event(1, { ack: true });
@@ -188,8 +188,8 @@ describe("events that must reach a person", () => {
   });
 });
 
-describe("news of the gateway's own process", () => {
-  test("come without a place, and not again when they have got one", async () => {
+describe("a local event", () => {
+  test("has no offset, and is not delivered again with its offset", async () => {
     const gateway = await new FakeGateway().connected();
     const received: [string, number][] = [];
     gateway.bus.on("a.b", ({ id, offset }) => received.push([id, offset]));
@@ -202,7 +202,7 @@ describe("news of the gateway's own process", () => {
     assert.equal(gateway.bus.cursor, "user:42=5f.5");
   });
 
-  test("are acknowledged when they have got their place", async () => {
+  test("is acknowledged when it arrives with its offset", async () => {
     const gateway = await new FakeGateway().connected();
     let calls = 0;
     gateway.bus.on("a.b", () => ++calls);

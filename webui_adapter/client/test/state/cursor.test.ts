@@ -11,24 +11,24 @@ interface CursorCase {
   readonly parsed: Record<string, { epoch: string | null; offset: number }> | null;
 }
 
-describe("the text form", () => {
+describe("the text of a cursor", () => {
   for (const { name, text, parsed } of golden<CursorCase>("cursors")) {
     test(name, () => {
       const places = parseCursor(text);
       if (!parsed) return assert.equal(places, undefined);
       const read = Object.fromEntries(Array.from(places ?? [], ([channel, { epoch, offset }]) => [channel, { epoch: epoch || null, offset }]));
       assert.deepEqual(read, parsed);
-      assert.equal(new Cursor(places).toString(), text, "and back");
+      assert.equal(new Cursor(places).toString(), text, "formats to the same text");
     });
   }
 
-  test("too long", () => {
+  test("is refused if it is too long", () => {
     const text = Array.from({ length: 200 }, (_, id) => `collection:${id}=5f3a9c01.${id}`).join();
     assert.ok(text.length > 4096);
     assert.equal(parseCursor(text), undefined);
   });
 
-  test("a position alone", () => {
+  test("a single position", () => {
     assert.deepEqual(parsePosition("5f.17"), { epoch: "5f", offset: 17 });
     assert.deepEqual(parsePosition("0"), { epoch: "", offset: 0 });
     for (const text of ["", "17", "5f", "5f.", ".17", "5f.017", "5f.1e3"]) assert.equal(parsePosition(text), undefined, text);
@@ -41,8 +41,8 @@ interface Sequence {
   readonly steps: readonly { readonly frame: string; readonly delivered: boolean; readonly cursor: string }[];
 }
 
-/** What the bus does with a frame, as far as the cursor is concerned. */
-function take(cursor: Cursor, text: string): boolean {
+/** Applies a frame to the cursor, as the bus does. Returns whether the event is delivered. */
+function applyFrame(cursor: Cursor, text: string): boolean {
   const frame = parseFrame(text);
   assert.ok(frame);
   if (!isControlEvent(frame)) return cursor.accept(frame.topic, frame.offset);
@@ -54,18 +54,18 @@ function take(cursor: Cursor, text: string): boolean {
   return false;
 }
 
-describe("what is delivered, and where it would resume", () => {
+describe("delivery and resume position", () => {
   for (const { name, start, steps } of golden<Sequence>("sequences")) {
     test(name, () => {
       const cursor = new Cursor(parseCursor(start));
       steps.forEach(({ frame, delivered, cursor: after }, step) => {
-        assert.equal(take(cursor, frame), delivered, `step ${step}: ${frame}`);
+        assert.equal(applyFrame(cursor, frame), delivered, `step ${step}: ${frame}`);
         assert.equal(cursor.toString(), after, `step ${step}: ${frame}`);
       });
     });
   }
 
-  test("words about a channel that nothing is known of change nothing", () => {
+  test("control events of an unknown channel change nothing", () => {
     const cursor = new Cursor();
     cursor.position({ channel: "user:42", epoch: "5f", offset: 9 });
     cursor.hold("user:42", 9);
@@ -74,54 +74,57 @@ describe("what is delivered, and where it would resume", () => {
     assert.ok(cursor.accept("user:42:x", 1));
   });
 
-  test("a channel that had no epoch is told one", () => {
+  test("a position sets the epoch of a channel without one", () => {
     const cursor = new Cursor(parseCursor("user:42=0"));
     cursor.position({ channel: "user:42", epoch: "5f", offset: 9 });
     assert.equal(cursor.toString(), "user:42=5f.9");
   });
 
-  test("a position in another epoch counts, though it is lower", () => {
+  test("a position in another epoch replaces a higher one", () => {
     const cursor = new Cursor(parseCursor("user:42=5f.90"));
     cursor.position({ channel: "user:42", epoch: "77", offset: 2 });
     assert.equal(cursor.toString(), "user:42=77.2");
   });
 
-  test("a further subscription does not end a hold", () => {
+  test("another subscription does not end a hold", () => {
     const cursor = new Cursor(parseCursor("user:42=5f.17"));
     cursor.hold("user:42", 17);
     assert.ok(cursor.accept("user:42:x", 25));
     cursor.subscribed({ channel: "user:42", epoch: "5f", offset: 17, how: "resumed" });
-    assert.ok(cursor.accept("user:42:y", 20), "overtaken, not seen");
-    assert.ok(!cursor.accept("user:42:x", 25), "seen");
+    assert.ok(cursor.accept("user:42:y", 20), "not received before");
+    assert.ok(!cursor.accept("user:42:x", 25), "received before");
     assert.equal(cursor.toString(), "user:42=5f.17");
   });
 });
 
 describe("length", () => {
-  test("a cursor that fits forgets nothing", () => {
+  test("a short cursor keeps all channels", () => {
     const cursor = new Cursor(parseCursor("user:42=5f.17,system=0"));
     assert.deepEqual(cursor.truncate(), []);
     assert.equal(cursor.toString(), "user:42=5f.17,system=0");
   });
 
-  test("one that does not forgets its newest channels, and says so", () => {
+  test("a long cursor removes and returns its newest channels", () => {
     const places = Array.from({ length: 300 }, (_, id) => [`collection:${id}`, { epoch: "5f3a9c01", offset: id }] as const);
     const cursor = new Cursor(places);
-    const forgotten = cursor.truncate();
+    const removed = cursor.truncate();
     assert.ok(cursor.toString().length <= 4096);
     const kept = parseCursor(cursor.toString());
     assert.ok(kept);
     assert.ok(kept.has("collection:0"));
-    assert.equal(kept.size + forgotten.length, 300);
-    assert.deepEqual(forgotten[0], { channel: "collection:299", epoch: "5f3a9c01", offset: 299 });
+    assert.equal(kept.size + removed.length, 300);
+    assert.deepEqual(removed[0], { channel: "collection:299", epoch: "5f3a9c01", offset: 299 });
   });
 });
 
-/** One channel, and a session on it that overtakes, loses its connection and resumes as the protocol allows. */
+/**
+ * A channel and a session that delivers out of order, disconnects and resumes as the protocol
+ * allows.
+ */
 class ChannelModel {
   readonly topics: string[] = [];
   #queue: number[] = [];
-  #handedOver = 0;
+  #deliveredUpTo = 0;
   #held = false;
 
   constructor(private readonly random: () => number) {}
@@ -131,34 +134,34 @@ class ChannelModel {
     this.#queue.push(this.topics.length);
   }
 
-  /** A new connection: everything above the cursor, in order. */
+  /** Opens a new connection, which delivers all events above the cursor in order. */
   resume(cursor: Cursor): void {
     const from = parseCursor(cursor.toString())?.get("user:42");
     assert.ok(from);
     cursor.reconnected();
     cursor.subscribed({ channel: "user:42", epoch: "5f", offset: from.offset, how: "resumed" });
     this.#held = false;
-    this.#handedOver = from.offset;
+    this.#deliveredUpTo = from.offset;
     this.#queue = this.topics.map((_, index) => index + 1).filter((offset) => offset > from.offset);
   }
 
-  /** Hands over one event; while held, any that is the first of its topic. */
+  /** Delivers one event. While held, it may be the first event of any topic. */
   deliver(cursor: Cursor): number | undefined {
     if (!this.#held && this.#queue.length > 1 && this.random() < 0.2) {
       this.#held = true;
-      cursor.hold("user:42", this.#handedOver);
+      cursor.hold("user:42", this.#deliveredUpTo);
     }
     const firsts = this.#queue.filter((offset, place) => this.#queue.findIndex((other) => this.topics[other - 1] === this.topics[offset - 1]) === place);
     const offset = this.#held ? firsts.length && pick(firsts, this.random) : this.#queue[0];
     if (!offset) return undefined;
     this.#queue = this.#queue.filter((other) => other !== offset);
-    const admitted = cursor.accept(this.topics[offset - 1] ?? "", offset);
-    this.#handedOver = (this.#queue[0] ?? this.topics.length + 1) - 1;
+    const accepted = cursor.accept(this.topics[offset - 1] ?? "", offset);
+    this.#deliveredUpTo = (this.#queue[0] ?? this.topics.length + 1) - 1;
     if (this.#held && !this.#queue.length) {
       this.#held = false;
-      cursor.release("user:42", this.#handedOver);
+      cursor.release("user:42", this.#deliveredUpTo);
     }
-    return admitted ? offset : undefined;
+    return accepted ? offset : undefined;
   }
 
   get idle(): boolean {
@@ -166,7 +169,7 @@ class ChannelModel {
   }
 }
 
-test("whatever overtakes and whenever the connection breaks: every event once, each topic in order", () => {
+test("random order and random disconnects: each event once, each topic in order", () => {
   for (const seed of SEEDS) {
     const random = seededRandom(seed);
     const cursor = new Cursor(parseCursor("user:42=5f.0"));

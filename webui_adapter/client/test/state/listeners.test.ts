@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Listeners } from "../../src/state/listeners.js";
 
-test("in the order of adding, until taken away", () => {
+test("listeners run in the order of adding, until they are removed", () => {
   const listeners = new Listeners();
   const received: string[] = [];
   const stop = listeners.add("a", (event: string) => received.push(`first ${event}`));
@@ -14,14 +14,14 @@ test("in the order of adding, until taken away", () => {
   assert.deepEqual(received, ["first 1", "second 1", "second 2"]);
 });
 
-test("nobody there", () => {
+test("a name without listeners", () => {
   const listeners = new Listeners();
   assert.ok(!listeners.call("a", 1));
   listeners.add("a", () => undefined)();
   assert.ok(!listeners.call("a", 1));
 });
 
-test("a listener that is added twice is called twice and taken away once", () => {
+test("a listener that is added twice runs twice and is removed once", () => {
   const listeners = new Listeners();
   let calls = 0;
   const listener = () => calls++;
@@ -34,10 +34,10 @@ test("a listener that is added twice is called twice and taken away once", () =>
   assert.equal(calls, 3);
 });
 
-test("one that throws is reported and disturbs no other", (t) => {
+test("the error of a listener is reported, and the others run", (t) => {
   const reported = t.mock.method(console, "error", () => undefined);
   const listeners = new Listeners();
-  const failure = new Error("the page's own");
+  const failure = new Error("a bug of the page");
   let calls = 0;
   listeners.add("a", () => {
     throw failure;
@@ -48,7 +48,7 @@ test("one that throws is reported and disturbs no other", (t) => {
   assert.deepEqual(reported.mock.calls[0]?.arguments, [failure]);
 });
 
-test("one that is added while an event is delivered hears the next one", () => {
+test("a listener that is added during a delivery receives the next event", () => {
   const listeners = new Listeners();
   const received: unknown[] = [];
   const stop = listeners.add("a", () => {
@@ -60,12 +60,12 @@ test("one that is added while an event is delivered hears the next one", () => {
   assert.deepEqual(received, [2]);
 });
 
-test("one that another has just taken away hears nothing more", () => {
+test("a listener that another one removed does not run", () => {
   const listeners = new Listeners();
   const received: string[] = [];
   listeners.add("a", () => stop());
-  const stop = listeners.add("a", () => received.push("after its end"));
-  listeners.add("a", () => received.push("the last"));
+  const stop = listeners.add("a", () => received.push("removed"));
+  listeners.add("a", () => received.push("last"));
   listeners.call("a", 1);
-  assert.deepEqual(received, ["the last"]);
+  assert.deepEqual(received, ["last"]);
 });

@@ -9,11 +9,11 @@ test("the bound doubles from 500 ms to 20 s", () => {
   assert.deepEqual(longest, [500, 1000, 2000, 4000, 8000, 16_000, 20_000, 20_000]);
 });
 
-test("full jitter begins at nothing", () => {
+test("the shortest delay is zero", () => {
   assert.equal(fullJitter(9, 0, DEFAULT_BACKOFF), 0);
 });
 
-test("it stays within its backoff, after however many failures", () => {
+test("the delay stays within its bounds after any number of failures", () => {
   for (const seed of SEEDS) {
     const random = seededRandom(seed);
     const backoff = { minMs: random() * 1000, maxMs: random() * 60_000 };

@@ -1,4 +1,4 @@
-// How the bus keeps its connection: states, back-off, tokens, transports.
+// States, back-off, heartbeat, drain and fallback of the connection.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { FakeGateway } from "../fake_gateway.js";
@@ -21,7 +21,7 @@ describe("states", () => {
     ]);
   });
 
-  test("waiting says for how long and why", async () => {
+  test("waiting has its duration and cause", async () => {
     const gateway = await new FakeGateway().connected();
     gateway.newest.close(1006, "gone");
     assert.deepEqual(gateway.lastChange, { status: "waiting", transport: "websocket", retryInMs: 250, code: 1006, reason: "gone" });
@@ -30,7 +30,7 @@ describe("states", () => {
     assert.equal(gateway.connections.length, 2);
   });
 
-  test("closed by the page: everything ends, once", async () => {
+  test("closed by the page: all timers and callbacks end", async () => {
     const gateway = await new FakeGateway().connected();
     gateway.bus.close();
     gateway.bus.close();
@@ -48,7 +48,7 @@ describe("states", () => {
   });
 
   for (const code of [4500, 4501, 4502, 1008]) {
-    test(`${code}: closed for good`, async () => {
+    test(`${code}: closed, without a reconnect`, async () => {
       const gateway = await new FakeGateway().connected();
       gateway.newest.close(code, "why");
       assert.deepEqual(gateway.lastChange, { status: "closed", transport: "websocket", code, reason: "why" });
@@ -58,7 +58,7 @@ describe("states", () => {
     });
   }
 
-  test("a listener may close the bus at any change", async () => {
+  test("a listener may close the bus at any status change", async () => {
     for (const change of ["connecting", "open", "waiting"]) {
       const gateway = new FakeGateway();
       gateway.bus.on("status", ({ status }) => {
@@ -75,7 +75,7 @@ describe("states", () => {
 });
 
 describe("back-off", () => {
-  test("doubles from failure to failure, up to its bound", async () => {
+  test("doubles with each failure, up to its bound", async () => {
     const gateway = await new FakeGateway({ transport: "websocket" }).open();
     const waits: unknown[] = [];
     for (let failure = 0; failure < 8; failure++) {
@@ -86,7 +86,7 @@ describe("back-off", () => {
     assert.deepEqual(waits, [250, 500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
   });
 
-  test("begins anew after a connection that held, not after a mere hello", async () => {
+  test("is reset by a stable connection, but not by a hello", async () => {
     const gateway = await new FakeGateway({ transport: "websocket" }).open();
     const waits: unknown[] = [];
     for (const heldMs of [0, 0, 4_999, 5_000, 0]) {
@@ -99,13 +99,13 @@ describe("back-off", () => {
     assert.deepEqual(waits, [250, 500, 1000, 250, 500]);
   });
 
-  test("the gateway may ask for more", async () => {
+  test("is at least the Retry-After of the gateway", async () => {
     const gateway = await new FakeGateway({ transport: "sse" }).open();
     gateway.newest.close(503, "HTTP 503", 7_000);
     assert.equal(gateway.lastChange?.retryInMs, 7_000);
   });
 
-  test("an attempt without a hello ends in time", async () => {
+  test("an attempt without a hello times out", async () => {
     const gateway = await new FakeGateway().open();
     await gateway.clock.advance(9_999);
     assert.equal(gateway.status, "connecting");
@@ -114,7 +114,7 @@ describe("back-off", () => {
     assert.ok(gateway.newest.closedByClient);
   });
 
-  test("words of an attempt that was given up are not heard", async () => {
+  test("frames of an abandoned attempt are ignored", async () => {
     const gateway = await new FakeGateway().open();
     const first = gateway.newest;
     await gateway.clock.advance(10_000);
@@ -123,7 +123,7 @@ describe("back-off", () => {
     assert.equal(gateway.status, "waiting");
   });
 
-  test("an address that the browser forbids is a failure like others", async () => {
+  test("a URL that the browser forbids is a failed attempt", async () => {
     const forbidden = () => {
       throw new DOMException("mixed content", "SecurityError");
     };
@@ -134,19 +134,19 @@ describe("back-off", () => {
 });
 
 describe("the page", () => {
-  test("online again, or shown again: no more waiting", async () => {
+  test("online or shown: reconnects immediately", async () => {
     const gateway = await new FakeGateway().connected();
     gateway.bus.reconnectNow();
-    assert.equal(gateway.connections.length, 1, "it was open");
+    assert.equal(gateway.connections.length, 1, "the connection was open");
     gateway.newest.close(1006);
     gateway.bus.reconnectNow();
     await flushPromises();
     assert.equal(gateway.connections.length, 2);
     await gateway.clock.advance(5_000);
-    assert.equal(gateway.connections.length, 2, "the wait is over once");
+    assert.equal(gateway.connections.length, 2, "only one timer reconnects");
   });
 
-  test("offline: waiting, though not for ever", async () => {
+  test("offline: waits, and still retries", async () => {
     const gateway = await new FakeGateway().connected();
     gateway.bus.offline();
     assert.ok(gateway.newest.closedByClient);
@@ -156,8 +156,8 @@ describe("the page", () => {
   });
 });
 
-describe("liveness", () => {
-  test("a silent WebSocket is asked, and left when it does not answer", async () => {
+describe("heartbeat", () => {
+  test("an idle WebSocket gets a ping, and is closed without a reply", async () => {
     const gateway = await new FakeGateway().connected({ ping_ms: 1_000 });
     await gateway.clock.advance(2_000);
     assert.deepEqual(gateway.newest.sent, [{ do: "ping" }]);
@@ -169,7 +169,7 @@ describe("liveness", () => {
     assert.equal(gateway.changes.find(({ status }) => status === "waiting")?.reason, "silence");
   });
 
-  test("a silent stream is left at once, as its comments are heard", async () => {
+  test("an idle stream is closed without a ping, as it has comments", async () => {
     const gateway = await new FakeGateway({ transport: "sse" }).connected({ ping_ms: 1_000 });
     for (let second = 0; second < 10; second++) {
       await gateway.clock.advance(1_000);
@@ -183,7 +183,7 @@ describe("liveness", () => {
 });
 
 describe("drain", () => {
-  test("events until the time has come, then another connection at once", async () => {
+  test("delivers events until its time, then reconnects immediately", async () => {
     const gateway = await new FakeGateway().connected();
     const first = gateway.newest;
     first.control("drain", { after_ms: 1_500 });
@@ -196,7 +196,7 @@ describe("drain", () => {
     assert.equal(gateway.status, "connecting");
   });
 
-  test("closed before its time: full jitter", async () => {
+  test("closed before its time: reconnects with full jitter", async () => {
     const gateway = await new FakeGateway().connected();
     gateway.newest.control("drain", { after_ms: 60_000 });
     gateway.newest.close(4000, "drain");
@@ -204,12 +204,12 @@ describe("drain", () => {
     await gateway.reconnected();
     gateway.newest.hello();
     await gateway.clock.advance(40_000);
-    assert.equal(gateway.connections.length, 2, "the drain of the first is forgotten");
+    assert.equal(gateway.connections.length, 2, "the drain timer of the first connection is cancelled");
   });
 });
 
 describe("fallback", () => {
-  test("SSE after WebSocket has not opened twice; its words count the same", async () => {
+  test("SSE follows two WebSocket failures and stays after a hello", async () => {
     const gateway = await new FakeGateway().open();
     gateway.newest.close(1006);
     (await gateway.reconnected()).close(1006);
@@ -221,7 +221,7 @@ describe("fallback", () => {
     assert.equal((await gateway.reconnected()).transport, "sse");
   });
 
-  test("a socket that opens and lets nothing through counts as closed", async () => {
+  test("a WebSocket without a hello counts as a failure", async () => {
     const gateway = await new FakeGateway().open();
     await gateway.clock.advance(10_000);
     await gateway.reconnected();
@@ -229,7 +229,7 @@ describe("fallback", () => {
     assert.equal((await gateway.reconnected()).transport, "sse");
   });
 
-  test("a gateway that refuses has been reached", async () => {
+  test("a refusal by the gateway is not a failure of the transport", async () => {
     const gateway = await new FakeGateway().open();
     for (let refusal = 0; refusal < 4; refusal++) {
       gateway.newest.close(4003);

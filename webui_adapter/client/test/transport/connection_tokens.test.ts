@@ -8,32 +8,32 @@ import { FakeGateway } from "../fake_gateway.js";
 const WITH_TOKEN = { token: () => "jwt" };
 
 describe("tokens", () => {
-  test("a fresh one for each connection, in the first message", async () => {
-    let asked = 0;
-    const gateway = await new FakeGateway({ token: () => `jwt-${++asked}`, topics: ["collection:7:*"], cursor: "user:42=5f.17" }).open();
+  test("each connection has a fresh token in its handshake", async () => {
+    let calls = 0;
+    const gateway = await new FakeGateway({ token: () => `jwt-${++calls}`, topics: ["collection:7:*"], cursor: "user:42=5f.17" }).open();
     assert.deepEqual(gateway.newest.handshake, { token: "jwt-1", cursor: "user:42=5f.17", topics: ["collection:7:*"] });
     gateway.newest.close(1006);
     assert.equal((await gateway.reconnected()).handshake.token, "jwt-2");
   });
 
-  test("renewed in place at four fifths of its life, by the gateway's clock", async () => {
-    let asked = 0;
-    const gateway = await new FakeGateway({ token: () => `jwt-${++asked}` }).open();
+  test("a token is refreshed at 80 % of its lifetime, by the gateway's clock", async () => {
+    let calls = 0;
+    const gateway = await new FakeGateway({ token: () => `jwt-${++calls}` }).open();
     gateway.newest.control("hello", { user: "42", ping_ms: 9e9, expires: 5_010_000 }, 5_000_000);
     await gateway.clock.advance(7_999);
-    assert.equal(asked, 1);
+    assert.equal(calls, 1);
     await gateway.clock.advance(1);
     await flushPromises();
     assert.deepEqual(gateway.newest.sent, [{ do: "auth", token: "jwt-2", ref: 1 }]);
     gateway.newest.control("ok", { ref: 1, expires: 5_108_000 }, 5_008_000);
     await gateway.clock.advance(79_999);
-    assert.equal(asked, 2);
+    assert.equal(calls, 2);
     await gateway.clock.advance(1);
-    assert.equal(asked, 3);
+    assert.equal(calls, 3);
     assert.equal(gateway.connections.length, 1);
   });
 
-  test("renewed at the same pace where the gateway does not say how long the new one lives", async () => {
+  test("an unknown lifetime is treated as equal to the previous one", async () => {
     const gateway = await new FakeGateway(WITH_TOKEN).connected({ ping_ms: 9e9, expires: 10_000 });
     await gateway.clock.advance(8_000);
     await flushPromises();
@@ -43,10 +43,10 @@ describe("tokens", () => {
     assert.equal(gateway.newest.sent.length, 2);
   });
 
-  test("once more, in what is left, when a renewal fails", async () => {
-    let asked = 0;
+  test("a failed refresh is repeated in the remaining time", async () => {
+    let calls = 0;
     const token = () => {
-      if (++asked === 2) throw new Error("the login is away");
+      if (++calls === 2) throw new Error("the login service is down");
       return "jwt";
     };
     const gateway = await new FakeGateway({ token }).connected({ ping_ms: 9e9, expires: 10_000 });
@@ -55,7 +55,7 @@ describe("tokens", () => {
     await gateway.clock.advance(8_000);
     await flushPromises();
     assert.equal(errors[0]?.code, "token");
-    assert.equal((errors[0].cause as Error).message, "the login is away");
+    assert.equal((errors[0].cause as Error).message, "the login service is down");
     await gateway.clock.advance(1_600);
     await flushPromises();
     assert.deepEqual(gateway.newest.sent, [{ do: "auth", token: "jwt", ref: 1 }]);
@@ -65,7 +65,7 @@ describe("tokens", () => {
     assert.equal(gateway.status, "open");
   });
 
-  test("SSE renews by a new request", async () => {
+  test("SSE refreshes by a new request", async () => {
     const gateway = await new FakeGateway({ ...WITH_TOKEN, transport: "sse" }).connected({ ping_ms: 9e9, expires: 10_000 });
     await gateway.clock.advance(8_000);
     assert.equal(gateway.connections.length, 2);
@@ -73,7 +73,7 @@ describe("tokens", () => {
     assert.ok(gateway.connections[0].closedByClient);
   });
 
-  test("expired: a fresh one at once, but then with back-off", async () => {
+  test("an expired token: one immediate reconnect, then back-off", async () => {
     const gateway = await new FakeGateway(WITH_TOKEN).connected();
     gateway.newest.close(4100);
     await flushPromises();
@@ -86,17 +86,17 @@ describe("tokens", () => {
     await gateway.clock.advance(5_000);
     gateway.newest.close(4100);
     await flushPromises();
-    assert.equal(gateway.connections.length, 4, "at once again, after a connection that held");
+    assert.equal(gateway.connections.length, 4, "immediate again after a stable connection");
   });
 
-  test("expired cookies: nothing to renew here, so back-off", async () => {
+  test("expired cookies: back-off, as there is no token to refresh", async () => {
     const gateway = await new FakeGateway().connected();
     gateway.newest.close(4100);
     assert.equal(gateway.lastChange?.retryInMs, 250);
   });
 
-  test("a token function that fails is an error and a failed attempt, no transport's fault", async () => {
-    const gateway = new FakeGateway({ token: () => Promise.reject(new Error("the login is away")) });
+  test("a failed token function is an error and a failed attempt of no transport", async () => {
+    const gateway = new FakeGateway({ token: () => Promise.reject(new Error("the login service is down")) });
     const errors: BusError[] = [];
     gateway.bus.on("error", (error) => errors.push(error));
     await gateway.open();
@@ -111,7 +111,7 @@ describe("tokens", () => {
     assert.equal(gateway.connections.length, 0);
   });
 
-  test("a token function that hangs does not hang the bus", async () => {
+  test("a token function that never resolves times out", async () => {
     const gateway = await new FakeGateway({ token: () => new Promise(() => undefined) }).open();
     await gateway.clock.advance(10_000);
     assert.equal(gateway.lastChange?.reason, "timeout");

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Fallback } from "../../src/transport/fallback.js";
 
-/** The next transports, each of which fails. */
+/** The next transports, if each attempt fails. */
 function failing(fallback: Fallback, times: number): string {
   return Array.from({ length: times }, () => {
     const transport = fallback.next();
@@ -11,18 +11,18 @@ function failing(fallback: Fallback, times: number): string {
   }).join("");
 }
 
-test("WebSocket twice, then SSE and WebSocket in turns", () => {
+test("WebSocket fails twice, then SSE and WebSocket alternate", () => {
   assert.equal(failing(new Fallback("auto"), 8), "wwswswsw");
 });
 
-test("more patience where WebSocket has opened before", () => {
+test("WebSocket fails six times if one has opened before", () => {
   const fallback = new Fallback("auto");
   fallback.next();
   fallback.succeeded("websocket");
   assert.equal(failing(fallback, 9), "wwwwwwsws");
 });
 
-test("SSE is kept once it works, and WebSocket probed now and then", () => {
+test("SSE stays when it works, and every fifth attempt tries WebSocket", () => {
   const fallback = new Fallback("auto");
   failing(fallback, 2);
   assert.equal(fallback.next(), "sse");
@@ -30,7 +30,7 @@ test("SSE is kept once it works, and WebSocket probed now and then", () => {
   assert.equal(failing(fallback, 10), "ssssw" + "ssssw");
 });
 
-test("a probe that works ends SSE", () => {
+test("a successful attempt with WebSocket ends SSE", () => {
   const fallback = new Fallback("auto");
   failing(fallback, 2);
   fallback.next();
@@ -41,7 +41,7 @@ test("a probe that works ends SSE", () => {
   assert.equal(failing(fallback, 6), "wwwwww");
 });
 
-test("a transport that was asked for is never left", () => {
+test("a transport that the page chose does not change", () => {
   assert.equal(failing(new Fallback("websocket"), 9), "wwwwwwwww");
   assert.equal(failing(new Fallback("sse"), 9), "sssssssss");
 });

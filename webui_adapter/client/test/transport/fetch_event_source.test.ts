@@ -1,4 +1,4 @@
-// Server-sent events against a real HTTP server.
+// Server-sent events from a real HTTP server.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import type { ServerResponse } from "node:http";
@@ -9,7 +9,7 @@ import { beginStream, serve, write } from "../http_gateway.js";
 
 const COOKIES: Handshake = { token: undefined, cursor: "", topics: [] };
 
-/** Notes what it is told, and can be waited on. */
+/** Records the events of a transport. Tests can wait for them. */
 class RecordingListener implements TransportListener {
   readonly frames: string[] = [];
   activityCount = 0;
@@ -33,7 +33,7 @@ class RecordingListener implements TransportListener {
 }
 
 describe("the request", () => {
-  test("with a token: in the head, and nothing of it in the address", async (t) => {
+  test("with a token: in a header and not in the URL", async (t) => {
     const { prefix, requests } = await serve(t, (_, response) => response.writeHead(204).end());
     const recorder = new RecordingListener();
     fetchEventSource(prefix)({ token: "a.b.c", cursor: "user:42=5f.17", topics: ["collection:7:*"] }, recorder);
@@ -44,7 +44,7 @@ describe("the request", () => {
     assert.equal(headers.authorization, "Bearer a.b.c");
   });
 
-  test("with cookies: no such header", async (t) => {
+  test("with cookies: no Authorization header", async (t) => {
     const { prefix, requests } = await serve(t, (_, response) => response.writeHead(204).end());
     const recorder = new RecordingListener();
     fetchEventSource(prefix)(COOKIES, recorder);
@@ -55,7 +55,7 @@ describe("the request", () => {
 });
 
 describe("the stream", () => {
-  test("frames come one by one, comments are signs of life", async (t) => {
+  test("delivers frames, and counts comments as activity", async (t) => {
     const { prefix } = await serve(t, (_, response) => {
       beginStream(response);
       write(response, "bus.hello", { data: { session: "s" } });
@@ -70,7 +70,7 @@ describe("the stream", () => {
     assert.ok(recorder.activityCount > 0);
   });
 
-  test("a character may be cut in two", async (t) => {
+  test("a character may be split between two chunks", async (t) => {
     const bytes = Buffer.from('data: {"type":"a.b","data":"😀"}\n\n');
     const cut = bytes.indexOf(0xf0) + 2;
     const { prefix } = await serve(t, (_, response) => {
@@ -83,7 +83,7 @@ describe("the stream", () => {
     assert.deepEqual(recorder.frames, ['{"type":"a.b","data":"😀"}']);
   });
 
-  test("bus.close says with which code it ends", async (t) => {
+  test("bus.close carries the close code", async (t) => {
     const { prefix } = await serve(t, (_, response) => {
       beginStream(response);
       write(response, "bus.close", { data: { code: 4501, reason: "replaced" } });
@@ -95,7 +95,7 @@ describe("the stream", () => {
     transport.close();
   });
 
-  test("leaving ends the request", async (t) => {
+  test("close() ends the request", async (t) => {
     const streams: ServerResponse[] = [];
     const { prefix } = await serve(t, (_, response) => {
       streams.push(response);
@@ -112,7 +112,7 @@ describe("the stream", () => {
   });
 });
 
-describe("no stream", () => {
+describe("a response without a stream", () => {
   for (const [status, headers, ...end] of [
     [401, {}, 401, "HTTP 401", 0],
     [403, {}, 403, "HTTP 403", 0],
@@ -129,7 +129,7 @@ describe("no stream", () => {
     });
   }
 
-  test("nobody there", async () => {
+  test("no server", async () => {
     const recorder = new RecordingListener();
     fetchEventSource(new URL("http://127.0.0.1:1/eventbus"))(COOKIES, recorder);
     assert.equal((await recorder.end)[0], 1006);
@@ -152,7 +152,7 @@ describe("commands", () => {
     return { recorder, transport, requests };
   }
 
-  test("go to the session, with the same token", async (t) => {
+  test("go to the session with the same token", async (t) => {
     const { recorder, transport, requests } = await sendCommand(t, 403, '{"type":"bus.error","data":{"code":"forbidden","message":"no"}}');
     await recorder.frameCount(2);
     const [, { method, url, headers, body } = assert.fail()] = requests;
@@ -165,20 +165,20 @@ describe("commands", () => {
   });
 
   for (const status of [404, 500, 503]) {
-    test(`${status}: the connection is of no use any more`, async (t) => {
+    test(`${status}: ends the connection`, async (t) => {
       const { recorder, transport } = await sendCommand(t, status, "");
       assert.deepEqual(await recorder.end, [1006, `command: HTTP ${status}`]);
       transport.close();
     });
   }
 
-  test("a refusal that nobody can read likewise", async (t) => {
+  test("a response that is not JSON: ends the connection", async (t) => {
     const { recorder, transport } = await sendCommand(t, 400, "<html>");
     assert.equal((await recorder.end)[0], 1006);
     transport.close();
   });
 
-  test("arrive in the order in which they were given: a browser's requests may overtake each other", async (t) => {
+  test("are sent one after the other, so that they arrive in order", async (t) => {
     const held: ServerResponse[] = [];
     const { prefix, requests } = await serve(t, ({ method, url }, response) => {
       if (url.pathname === "/later") response.end();
@@ -188,7 +188,7 @@ describe("commands", () => {
         write(response, "bus.hello", { data: { session: "s-1" } });
       }
     });
-    const asked = () => requests.filter(({ method }) => method === "POST").map(({ body }) => (JSON.parse(body) as { do: string }).do);
+    const commands = () => requests.filter(({ method }) => method === "POST").map(({ body }) => (JSON.parse(body) as { do: string }).do);
     const recorder = new RecordingListener();
     const transport = fetchEventSource(prefix)(COOKIES, recorder);
     await recorder.frameCount(1);
@@ -197,10 +197,10 @@ describe("commands", () => {
     transport.send({ do: "subscribe", topic: "user:42:a" });
     while (!held.length) await later();
     await later();
-    assert.deepEqual(asked(), ["unsubscribe"]);
+    assert.deepEqual(commands(), ["unsubscribe"]);
     held[0]?.writeHead(202).end();
     while (held.length < 2) await later();
-    assert.deepEqual(asked(), ["unsubscribe", "subscribe"]);
+    assert.deepEqual(commands(), ["unsubscribe", "subscribe"]);
     transport.close();
   });
 });

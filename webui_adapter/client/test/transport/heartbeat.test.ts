@@ -10,7 +10,7 @@ function startHeartbeat() {
   return { clock, calls, heartbeat };
 }
 
-test("silence is asked about, then taken for death", async () => {
+test("without activity: a probe, then a timeout", async () => {
   const { clock, calls } = startHeartbeat();
   await clock.advance(49_999);
   assert.deepEqual(calls, []);
@@ -21,19 +21,19 @@ test("silence is asked about, then taken for death", async () => {
   assert.equal(clock.timers, 0);
 });
 
-test("a sign of life puts the question off", async () => {
+test("activity postpones the probe", async () => {
   const { clock, calls, heartbeat } = startHeartbeat();
   for (let second = 0; second < 600; second++) {
     await clock.advance(1_000);
     heartbeat.activity();
   }
   assert.deepEqual(calls, []);
-  assert.equal(clock.timers, 1, "without a timer each");
+  assert.equal(clock.timers, 1, "activity starts no timer");
   await clock.advance(50_000);
   assert.deepEqual(calls, ["probe"]);
 });
 
-test("an answer to the question will do", async () => {
+test("a reply to the probe counts as activity", async () => {
   const { clock, calls, heartbeat } = startHeartbeat();
   await clock.advance(50_000);
   heartbeat.activity();

@@ -11,11 +11,11 @@ function parse(pieces: readonly string[]): SseEvent[] {
   return pieces.flatMap((piece) => parser.push(piece));
 }
 
-describe("whole", () => {
+describe("one chunk", () => {
   for (const { name, chunk, events } of CASES) test(name, () => assert.deepEqual(parse([chunk]), events));
 });
 
-describe("split at every place", () => {
+describe("two chunks, split at each position", () => {
   for (const { name, chunk, events } of CASES) {
     test(name, () => {
       for (let place = 0; place <= chunk.length; place++) {
@@ -25,11 +25,11 @@ describe("split at every place", () => {
   }
 });
 
-describe("in single characters", () => {
+describe("chunks of one character", () => {
   for (const { name, chunk, events } of CASES) test(name, () => assert.deepEqual(parse(chunk.split("")), events));
 });
 
-test("in random pieces", () => {
+test("chunks of random length", () => {
   for (const seed of SEEDS) {
     const random = seededRandom(seed);
     for (const { name, chunk, events } of CASES) {
@@ -44,7 +44,7 @@ test("in random pieces", () => {
   }
 });
 
-test("an event is out as soon as its empty line is there", () => {
+test("an event is complete at its empty line", () => {
   const parser = new SseParser();
   assert.deepEqual(parser.push("data: x\n"), []);
   assert.equal(parser.push("\n").length, 1);

@@ -5,30 +5,30 @@ import { FakeClock } from "../fake_clock.js";
 
 const never = (error: unknown): void => assert.fail(String(error));
 
-test("at four fifths of each token's life", async () => {
+test("refreshes at 80 % of each lifetime", async () => {
   const clock = new FakeClock();
   const times: number[] = [];
-  const lives = [20_000, undefined, 5_000];
+  const lifetimes = [20_000, undefined, 5_000];
   const start = clock.now();
   new TokenRefresh(clock, 10_000, () => {
     times.push(clock.now() - start);
-    return Promise.resolve(lives.shift());
+    return Promise.resolve(lifetimes.shift());
   }, never);
   await clock.advance(45_000);
   assert.deepEqual(times, [8_000, 24_000, 40_000, 44_000]);
 });
 
-test("failures come closer together until there is no time left", async () => {
+test("repeats a failed refresh in shorter intervals until the token expires", async () => {
   const clock = new FakeClock();
   const failures: unknown[] = [];
-  new TokenRefresh(clock, 10_000, () => Promise.reject(new Error("away")), (error) => failures.push(error));
+  new TokenRefresh(clock, 10_000, () => Promise.reject(new Error("down")), (error) => failures.push(error));
   await clock.advance(100_000);
   assert.equal(failures.length, 3);
   assert.equal(clock.timers, 0);
 });
 
-test("once stopped, neither a late answer nor a late failure counts", async () => {
-  for (const late of [() => Promise.resolve(10_000), () => Promise.reject(new Error("away"))]) {
+test("ignores late results after stop", async () => {
+  for (const late of [() => Promise.resolve(10_000), () => Promise.reject(new Error("down"))]) {
     const clock = new FakeClock();
     const refresh = new TokenRefresh(clock, 10_000, async () => {
       refresh.stop();
@@ -39,7 +39,7 @@ test("once stopped, neither a late answer nor a late failure counts", async () =
   }
 });
 
-test("a token that is about to end is not renewed", () => {
+test("does not refresh a token that expires immediately", () => {
   const clock = new FakeClock();
   new TokenRefresh(clock, 50, () => assert.fail(), never);
   assert.equal(clock.timers, 0);

@@ -1,4 +1,4 @@
-// The order of things on a WebSocket; the real one is tried in a real browser.
+// The messages of a WebSocket. The browser tests use a real one.
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { webSocketTransport } from "../../src/transport/websocket.js";
@@ -38,7 +38,7 @@ function opened(t: TestContext, token: string | undefined, cursor: string, topic
   return { transport, calls, socket: FakeSocket.last ?? assert.fail() };
 }
 
-test("with a token: all in the first message, nothing in the address", (t) => {
+test("with a token: the first message carries all, the URL nothing", (t) => {
   const cases = golden<{ name: string; parsed: unknown }>("commands");
   const { socket } = opened(t, "head.payload.signature", "user:42=5f3a9c01.17,system=0", ["collection:7:*"]);
   assert.equal(socket.url.href, "wss://app.example/eventbus/ws");
@@ -48,14 +48,14 @@ test("with a token: all in the first message, nothing in the address", (t) => {
   assert.deepEqual(socket.sent, [cases.find(({ name }) => name === "auth, first")?.parsed]);
 });
 
-test("with cookies: all in the address, no first message", (t) => {
+test("with cookies: the URL carries all, and there is no first message", (t) => {
   const { socket } = opened(t, undefined, "user:42=5f.17", ["collection:7:*"]);
   assert.equal(socket.url.search, "?cursor=user%3A42%3D5f.17&topic=collection%3A7%3A*");
   socket.onopen();
   assert.deepEqual(socket.sent, []);
 });
 
-test("frames, the end, and leaving", (t) => {
+test("frames, close by the gateway, close by the client", (t) => {
   const { socket, calls, transport } = opened(t, undefined, "", []);
   socket.onmessage({ data: "frame" });
   socket.onclose({ code: 4000, reason: "drain" });
