@@ -155,7 +155,7 @@ def _flood(users: int) -> _Flood:
                 waiting.append(bus.emit(names[number % users], OPERATION, _tick(number)))
                 if len(waiting) > _WAITING:
                     oldest = waiting.popleft()
-                    while oldest.fate == "waiting":
+                    while oldest.status == "waiting":
                         time.sleep(0.001)
             bus.flush(60)
 

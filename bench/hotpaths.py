@@ -138,7 +138,7 @@ def _emitting() -> Loop:
         with bus.diverted(builder, _StillFlusher(settings, bus.publisher), bus.broker):
             for n in range(EVENTS):
                 bus.emit(users[n % _USERS], OPERATION, HotTick(seq=n, at=_AT, pad=pad))
-            assert bus.flusher.depth == EVENTS
+            assert bus.outbox.depth == EVENTS
         return bus
 
     return loop
@@ -188,7 +188,7 @@ def _reader(hub: Hub, session: Session, user: str) -> Session:
     session.open(Principal(user, session.clock.wall() + 600, frozenset(), {}), "here")
     session.watch(Subscribe(f"{channel_name}:*", None), 0)
     channel = hub.join(channel_name, session)
-    reading = History(Position("e1", 0), 0, (), (), owed=False)
+    reading = History(Position("e1", 0), 0, (), (), has_pending=False)
     if not channel.live:
         hub.repair(channel, reading, 0)
     view = session.views[channel_name]

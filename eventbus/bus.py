@@ -36,7 +36,7 @@ __all__ = [
     "configure",
     "default_bus",
     "emit",
-    "standing_in",
+    "override_bus",
 ]
 
 
@@ -54,7 +54,7 @@ class Bus:
             broker = MemoryBroker(self.settings)
         self.broker = broker
         self._builder = EmissionBuilder(self.settings)
-        self.flusher = Outbox(self.settings, self.publisher)
+        self.outbox = Outbox(self.settings, self.publisher)
 
     def publisher(self) -> Publisher:
         """A new blocking publisher of this bus's transport."""
@@ -113,11 +113,11 @@ class Bus:
         """``announce`` for async code."""
         return await self.aput(self._build(_system_topic(topic), payload, id), strict=strict)
 
-    def mark(self, operation: OperationRef, mark: TaskTransition, *, label: str = "") -> None:
+    def record_transition(self, operation: OperationRef, mark: TaskTransition, *, label: str = "") -> None:
         """Count something that happened to a leaf of an operation, in order with the events of that operation."""
         words = partial(telling, label)
         channel = channel_of(operation.topic)
-        self.flusher.put(TransitionEntry(channel, operation.topic, operation.op, mark, words))
+        self.outbox.put(TransitionEntry(channel, operation.topic, operation.op, mark, words))
 
     def position(self, channel: str) -> Position:
         """Where a channel stands: the cursor of somebody who knows everything up to now. Blocks for a round trip.
@@ -133,21 +133,21 @@ class Bus:
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until what was emitted has reached Redis; False after ``timeout`` seconds (default: flush budget)."""
-        return self.flusher.flush(self.settings.flush_budget if timeout is None else timeout)
+        return self.outbox.flush(self.settings.flush_budget if timeout is None else timeout)
 
     def close(self) -> bool:
         """Flush within the budget and end the thread. A later ``emit`` starts it again."""
-        return self.flusher.close(self.settings.flush_budget)
+        return self.outbox.close(self.settings.flush_budget)
 
     @contextmanager
-    def diverted(self, builder: EmissionBuilder, flusher: Outbox, broker: MemoryBroker) -> Iterator[None]:
+    def diverted(self, builder: EmissionBuilder, outbox: Outbox, broker: MemoryBroker) -> Iterator[None]:
         """For a block, take another way than the usual one, which keeps what it holds: for tests."""
-        former = self._builder, self.flusher, self.broker
-        self._builder, self.flusher, self.broker = builder, flusher, broker
+        former = self._builder, self.outbox, self.broker
+        self._builder, self.outbox, self.broker = builder, outbox, broker
         try:
             yield
         finally:
-            self._builder, self.flusher, self.broker = former
+            self._builder, self.outbox, self.broker = former
 
     def emission(self, args: tuple[object, ...], id_: str | None) -> Emission:
         """Validate the arguments of ``emit`` and build what goes to Redis; raises as ``emit``."""
@@ -161,25 +161,25 @@ class Bus:
 
     def _build(self, topic: str, payload: object, id_: str | None) -> Emission:
         emission = self._builder.build(topic, payload, id_=id_)  # type: ignore[arg-type] # it checks, whatever comes
-        if emission.owed:
-            emission.receipt.watch = DeliveryConfirmation(self.publisher, emission.channel, emission.id)
+        if emission.ack_deadline:
+            emission.receipt.confirmation = DeliveryConfirmation(self.publisher, emission.channel, emission.id)
         return emission
 
     def put(self, emission: Emission, *, strict: bool = False) -> Receipt:
         """Queue an emission; ``strict``: and wait until Redis has it."""
         if strict:
-            self.flusher.put_strict(emission, self.settings.strict_timeout)
+            self.outbox.put_strict(emission, self.settings.strict_timeout)
         else:
-            self.flusher.put(emission)
+            self.outbox.put(emission)
         return emission.receipt
 
     async def aput(self, emission: Emission, *, strict: bool = False) -> Receipt:
         """Queue an emission and wait, within the flush budget, until Redis has it."""
         if strict:
-            await asyncio.to_thread(self.flusher.put_strict, emission, self.settings.strict_timeout)
+            await asyncio.to_thread(self.outbox.put_strict, emission, self.settings.strict_timeout)
         else:
-            self.flusher.put(emission)
-            await self.flusher.aflush(self.settings.flush_budget)
+            self.outbox.put(emission)
+            await self.outbox.aflush(self.settings.flush_budget)
         return emission.receipt
 
 
@@ -217,14 +217,14 @@ def _text(value: object, field: str) -> str:
 
 _lock = threading.Lock()
 _default: Bus | None = None
-_standing_in: Bus | None = None
+_override: Bus | None = None
 
 
 def default_bus() -> Bus:
     """The bus of this process, made on first use with settings from the environment."""
     global _default  # noqa: PLW0603 - emit() in a task has no other way to its process's one bus
-    if _standing_in is not None:
-        return _standing_in
+    if _override is not None:
+        return _override
     if _default is None:
         with _lock:
             if _default is None:
@@ -243,14 +243,14 @@ def configure(settings: BusSettings | None = None, *, bus: Bus | None = None) ->
 
 
 @contextmanager
-def standing_in(bus: Bus) -> Iterator[Bus]:
+def override_bus(bus: Bus) -> Iterator[Bus]:
     """For a block, ``bus`` is this process's bus, whatever ``configure`` says meanwhile: for tests. They nest."""
-    global _standing_in  # noqa: PLW0603 - see default_bus
-    former, _standing_in = _standing_in, bus
+    global _override  # noqa: PLW0603 - see default_bus
+    former, _override = _override, bus
     try:
         yield bus
     finally:
-        _standing_in = former
+        _override = former
 
 
 @overload

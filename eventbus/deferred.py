@@ -36,8 +36,8 @@ class DeferredEvent:
         return self._bus.put(emission)
 
     def drop(self, reason: str) -> None:
-        """It has not. Counted by reason in ``bus.flusher.dropped``."""
-        self._bus.flusher.give_up(self.emission, reason)
+        """It has not. Counted by reason in ``bus.outbox.dropped``."""
+        self._bus.outbox.give_up(self.emission, reason)
 
 
 def defer(args: tuple[object, ...], id_: str) -> DeferredEvent:

@@ -74,9 +74,9 @@ def eventbus_environment(eventbus_settings: BusSettings) -> dict[str, str]:
 @pytest.fixture
 def eventbus_bus(eventbus_settings: BusSettings) -> Iterator[Bus]:
     """A bus on the throw-away server, which is this process's bus during the test."""
-    from eventbus.bus import Bus, standing_in  # noqa: PLC0415 - see the package
+    from eventbus.bus import Bus, override_bus  # noqa: PLC0415 - see the package
 
     bus = Bus(eventbus_settings)
-    with standing_in(bus):
+    with override_bus(bus):
         yield bus
     bus.close()

@@ -130,7 +130,7 @@ class Installation:
 
     def _begin(self, **_: Any) -> None:
         # What a worker that was killed has left on disk is sent before this one has anything to say.
-        default_bus().flusher.start()
+        default_bus().outbox.start()
 
     def _shutdown(self, **_: Any) -> None:
         if self.keeper is not None:

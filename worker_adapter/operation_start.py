@@ -99,7 +99,7 @@ def _cursor(bus: Bus, channel: str) -> str:
 
 def _announce(bus: Bus, operation: OperationRef, label: str, canvas: Plan) -> None:
     bus.emit(*operation, OperationQueued(operation=operation.op, label=label, total=canvas.leaves))
-    bus.mark(operation, TaskTransition("plan", planned=canvas.leaves), label=label)
+    bus.record_transition(operation, TaskTransition("plan", planned=canvas.leaves), label=label)
     mark(operation, label, "published", _STARTER)
 
 

@@ -50,9 +50,9 @@ class _Bus:
     def wait(self, behind: int) -> None:
         while len(self._waiting) > behind:
             receipt = self._waiting.popleft()
-            while receipt.fate == "waiting":
+            while receipt.status == "waiting":
                 time.sleep(_POLL)
-            if receipt.fate != "published":
+            if receipt.status != "published":
                 raise RuntimeError(f"an event was not published: {receipt}, {receipt.reason}")
 
 

@@ -30,7 +30,7 @@ __all__ = [
     "Write",
 ]
 
-_OWED = attrgetter("owed")
+_ACK_DEADLINE = attrgetter("ack_deadline")
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class Write:
     @property
     def owing(self) -> bool:
         """Whether something of it has to be acknowledged."""
-        return any(map(_OWED, self.emissions))
+        return any(map(_ACK_DEADLINE, self.emissions))
 
 
 @dataclass(frozen=True, slots=True)

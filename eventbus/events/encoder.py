@@ -28,7 +28,7 @@ class Emission:
     """An event on its way to Redis.
 
     ``header`` is the routing header without the offset, ``tail`` the JSON without its first member, the offset.
-    ``expires`` is in milliseconds since 1970 (0: never), ``ttl`` in seconds. ``owed`` is set where a user has to
+    ``expires`` is in milliseconds since 1970 (0: never), ``ttl`` in seconds. ``ack_deadline`` is set where a user must
     acknowledge it: when that promise ends, in milliseconds since 1970. Such a one never expires on its way: what comes
     too late is to be found among the dead letters, and those are Redis'.
     """
@@ -43,7 +43,7 @@ class Emission:
     header: str
     tail: bytes
     receipt: Receipt
-    owed: int = 0
+    ack_deadline: int = 0
 
     @property
     def id(self) -> str:
@@ -98,9 +98,9 @@ class EmissionBuilder:
             key=key,
             ack=ack,
         )
-        owed = now // 1000 + int(ttl * 1000) if ack else 0
+        ack_deadline = now // 1000 + int(ttl * 1000) if ack else 0
         waits = 0 if ack else expires
-        return Emission(channel, topic, lane, policy.keep, key, waits, ttl, header, tail, receipt, owed)
+        return Emission(channel, topic, lane, policy.keep, key, waits, ttl, header, tail, receipt, ack_deadline)
 
     def _serialise(self, topic: str, payload: Event, policy: Policy, id_: str, now_ms: int) -> bytes:
         try:

@@ -18,14 +18,14 @@ __all__ = ["Entry", "TransitionEntry", "group"]
 class TransitionEntry:
     """A mark on its way to Redis: it keeps its place among the events of its operation.
 
-    ``words`` makes what is told of it; called in the outbox's thread, once for neighbouring marks.
+    ``stamp`` makes the stamp of the events that report it; called in the outbox's thread, once for neighbouring marks.
     """
 
     channel: str
     topic: str
     operation: str
-    mark: TaskTransition
-    words: Callable[[], EventStamp]
+    transition: TaskTransition
+    stamp: Callable[[], EventStamp]
     lane: int = 1
     keep: Keep = "log"
     key: str | None = None
@@ -61,6 +61,6 @@ def _alike(one: Entry, other: Entry) -> bool:
 def _request(run: Sequence[Entry]) -> Request:
     last = run[-1]
     if isinstance(last, TransitionEntry):
-        marks = [entry.mark for entry in run if isinstance(entry, TransitionEntry)]
-        return RecordTransitions(last.channel, last.operation, marks, last.words())
+        marks = [entry.transition for entry in run if isinstance(entry, TransitionEntry)]
+        return RecordTransitions(last.channel, last.operation, marks, last.stamp())
     return Write(last.channel, [entry for entry in run if isinstance(entry, Emission)])

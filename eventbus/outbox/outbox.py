@@ -55,7 +55,7 @@ class Outbox:
         self.dropped: Counter[str] = Counter()
         self.taps: list[Callable[[Emission], None]] = []
         self._begin()
-        _flushers.add(self)
+        _outboxes.add(self)
 
     def _begin(self) -> None:
         """Start empty: in a new process nothing of the parent's may be used, least of all its locks and its socket."""
@@ -88,7 +88,7 @@ class Outbox:
         return self._carrier.breaker.failures
 
     @property
-    def away(self) -> bool:
+    def redis_down(self) -> bool:
         """Whether Redis is known to be away: then nobody but the outbox's thread tries."""
         return self._carrier.breaker.open
 
@@ -156,7 +156,7 @@ class Outbox:
         finally:
             if self._carried_by is done:
                 self._leave(load)
-        return not self.away and done.wait(max(0.0, ends - time.monotonic())) and told[0]
+        return not self.redis_down and done.wait(max(0.0, ends - time.monotonic())) and told[0]
 
     async def aflush(self, timeout: float) -> bool:  # noqa: ASYNC109 - the same signature as flush
         """``flush`` for an event loop."""
@@ -176,7 +176,7 @@ class Outbox:
             if self._settles_at_once(tell):
                 return True
             self._press()
-        if self.away:
+        if self.redis_down:
             return False
         try:
             async with asyncio.timeout(timeout):
@@ -192,7 +192,7 @@ class Outbox:
             Refused: Redis or the outbox would not take it.
             RateLimited: it came too soon after others of its channel.
         """
-        if self.away:
+        if self.redis_down:
             raise Unavailable("Redis is away; nothing was sent")
         self.put(entry)
         settled = self.flush(timeout)
@@ -204,7 +204,7 @@ class Outbox:
                     else "it may have been sent; the same id again is safe"
                 )
                 raise Unavailable(f"Redis did not take the event within {timeout:g} s; {what}")
-            if not settled and isinstance(entry, Emission) and entry.receipt.fate == "spooled":
+            if not settled and isinstance(entry, Emission) and entry.receipt.status == "spooled":
                 # Others filled the memory meanwhile. It will be sent, but that is not what was asked for.
                 what = "it is on this host's disk, and goes out when Redis is back; the same id again is safe"
                 raise Unavailable(f"Redis did not take the event within {timeout:g} s; {what}")
@@ -361,12 +361,12 @@ class Outbox:
                 log.exception("a tap of the outbox failed")
 
 
-_flushers: weakref.WeakSet[Outbox] = weakref.WeakSet()
+_outboxes: weakref.WeakSet[Outbox] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    for flusher in list(_flushers):
-        flusher.after_fork()
+    for outbox in list(_outboxes):
+        outbox.after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)

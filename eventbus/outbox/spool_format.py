@@ -35,11 +35,11 @@ def frame(entry: Entry) -> bytes:
         tails = [entry.tail]
     else:
         facts = {
-            "mark": asdict(entry.mark),
+            "mark": asdict(entry.transition),
             "channel": entry.channel,
             "topic": entry.topic,
             "operation": entry.operation,
-            "told": asdict(entry.words()),
+            "told": asdict(entry.stamp()),
         }
         tails = []
     content = b"\n".join((json.dumps(facts, separators=(",", ":")).encode(), *tails))
@@ -84,10 +84,10 @@ def _facts(emission: Emission) -> list[object]:
         emission.ttl,
         emission.header,
         emission.id,
-        emission.owed,
+        emission.ack_deadline,
     ]
 
 
 def _emission(facts: list[Any], tail: bytes) -> Emission:
-    channel, topic, lane, keep, key, expires, ttl, header, id_, owed = facts
-    return Emission(channel, topic, lane, keep, key, expires, ttl, header, tail, Receipt(id_), owed)
+    channel, topic, lane, keep, key, expires, ttl, header, id_, ack_deadline = facts
+    return Emission(channel, topic, lane, keep, key, expires, ttl, header, tail, Receipt(id_), ack_deadline)

@@ -74,19 +74,19 @@ class DeliveryTracker:
             self._dropped["refused"] += 1
             self.log("refused", "an event was dropped: %s", answer)
             if isinstance(entry, Emission):
-                entry.receipt.fate, entry.receipt.reason = "dropped", str(answer)
+                entry.receipt.status, entry.receipt.reason = "dropped", str(answer)
             return
         self.flushed += 1
         if isinstance(entry, Emission):
             offset = answer.offsets[i]
             entry.receipt.offset = abs(offset)
-            entry.receipt.fate = "published" if offset > 0 else "duplicate"
+            entry.receipt.status = "published" if offset > 0 else "duplicate"
 
     def spooled(self, entry: Entry) -> None:
         """An entry is on disk."""
         self._outstanding.pop(entry, None)
         if isinstance(entry, Emission):
-            entry.receipt.fate = "spooled"
+            entry.receipt.status = "spooled"
 
     def withdraw(self, entry: Entry) -> None:
         """Its caller has taken it back."""
@@ -122,14 +122,14 @@ class DeliveryTracker:
         self._outstanding.pop(entry, None)
         self._dropped[reason] += 1
         if isinstance(entry, Emission):
-            entry.receipt.fate = "merged" if reason == "merged" else "dropped"
+            entry.receipt.status = "merged" if reason == "merged" else "dropped"
             entry.receipt.reason = reason
         if reason not in _BY_RULE:
             self.log(reason, "the outbox dropped %d events (%s)", self._dropped[reason], reason)
 
     def check(self, entry: Entry, rate: float) -> None:
         """For who asked for strictness. Raises RateLimited or Refused for an event that was given up."""
-        if not isinstance(entry, Emission) or entry.receipt.fate != "dropped":
+        if not isinstance(entry, Emission) or entry.receipt.status != "dropped":
             return
         receipt = entry.receipt
         if receipt.retry_after is not None:

@@ -29,7 +29,7 @@ class History:
         log: entries above the offset that was asked for, ascending.
         more: the log has more above these; they are a page of it.
         snapshot: latest record per conflation key, ascending by offset.
-        owed: whether the channel's user may be owed something.
+        has_pending: whether the channel's user may be owed something.
     """
 
     position: Position
@@ -37,7 +37,7 @@ class History:
     log: Sequence[LogEntry]
     snapshot: Sequence[Record]
     more: bool = False
-    owed: bool = True
+    has_pending: bool = True
 
 
 @dataclass(frozen=True, slots=True)

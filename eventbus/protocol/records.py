@@ -18,10 +18,10 @@ __all__ = [
     "Publication",
     "Record",
     "join_records",
-    "parse_again",
     "parse_publication",
     "parse_record",
     "parse_records",
+    "parse_redelivery",
     "read_record",
     "routing_header",
 ]
@@ -188,7 +188,7 @@ def parse_publication(payload: bytes) -> Publication:
     return Publication(epoch.decode(), before, records)
 
 
-def parse_again(payload: bytes) -> tuple[str, list[Record]] | None:
+def parse_redelivery(payload: bytes) -> tuple[str, list[Record]] | None:
     """Epoch and records of a publication that sends owed events once more; None for any other publication.
 
     Raises:

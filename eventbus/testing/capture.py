@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 
 from eventbus.backends.memory.adapters import MemoryBroker, MemoryPublisher, MemorySubscriber
-from eventbus.bus import Bus, default_bus, standing_in
+from eventbus.bus import Bus, default_bus, override_bus
 from eventbus.events.encoder import Emission, EmissionBuilder
 from eventbus.events.event import Event
 from eventbus.outbox.entries import Entry, group
@@ -45,7 +45,7 @@ def capture(*buses: Bus, settings: BusSettings | None = None) -> Iterator[Events
         for bus in (own, *buses):
             outbox = _Immediate(standing, ledger)
             stack.enter_context(bus.diverted(_CarryingBuilder(bus.settings), outbox, broker))
-        stack.enter_context(standing_in(own))
+        stack.enter_context(override_bus(own))
         yield Events(ledger.emitted, acked=lambda channel, id_: broker.ack(channel, [id_]))
 
 

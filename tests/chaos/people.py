@@ -123,4 +123,6 @@ class Emitter:
         return sum(map(len, self.receipts.values()))
 
     def acknowledged(self, user: str) -> list[str]:
-        return [receipt.id for receipt in self.receipts[user] if receipt.fate in {"published", "duplicate", "spooled"}]
+        return [
+            receipt.id for receipt in self.receipts[user] if receipt.status in {"published", "duplicate", "spooled"}
+        ]

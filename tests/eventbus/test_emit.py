@@ -71,7 +71,7 @@ async def test_a_malformed_name_is_refused_and_named(bus, call, field):
         call(bus)
     assert caught.value.field == field
     assert field in str(caught.value)
-    assert bus.flusher.depth == 0
+    assert bus.outbox.depth == 0
 
 
 @pytest.mark.parametrize("payload", [None, "text", {"text": "a"}, Note, 1])
@@ -101,7 +101,7 @@ async def test_an_event_over_the_limit_is_refused_with_size_and_limit(bus):
     assert caught.value.size > 1000
     receipt = bus.emit("42", "9", Note(text="x" * 500))
     assert bus.flush(5)
-    assert receipt.fate == "published"
+    assert receipt.status == "published"
 
 
 async def test_wrong_calls_say_how_it_is_done(bus):
@@ -126,8 +126,8 @@ async def test_a_receipt_tells_the_fate(bus):
     first = bus.emit("42", "9", Note(), id="same")
     again = bus.emit("42", "9", Note(), id="same")
     assert bus.flush(5)
-    assert (first.fate, first.offset) == ("published", 1)
-    assert (again.fate, again.offset) == ("duplicate", 1)
+    assert (first.status, first.offset) == ("published", 1)
+    assert (again.status, again.offset) == ("duplicate", 1)
     assert len((await everything(bus)).log) == 1
 
 

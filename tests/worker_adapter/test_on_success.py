@@ -78,8 +78,8 @@ def test_what_does_not_succeed_is_dropped_and_counted(app, bus, told, end, caplo
     with contextlib.suppress(KeyError):
         start_operation(bad.si(), user="ann")
     assert told() == [2]
-    assert bus.flusher.dropped["not_succeeded"] == 1
-    assert (receipts[0].fate, receipts[0].reason) == ("dropped", "not_succeeded")
+    assert bus.outbox.dropped["not_succeeded"] == 1
+    assert (receipts[0].status, receipts[0].reason) == ("dropped", "not_succeeded")
     assert "outbox dropped" not in caplog.text
 
 
@@ -104,7 +104,7 @@ def test_a_mistake_is_an_error_in_the_task(app, told):
 
 
 def test_outside_of_a_task_at_once(bus, told):
-    assert emit_on_success("ann", "op", a.Tick(n=1)).fate == "waiting"
+    assert emit_on_success("ann", "op", a.Tick(n=1)).status == "waiting"
     assert told() == [1]
     with pytest.raises(NoOperation):
         emit_on_success(a.Tick(n=2))
@@ -171,4 +171,4 @@ def test_a_thread_that_outlives_its_task_is_too_late_or_at_once(app, bus, told, 
         start_operation(task.si(), user="ann")
     late[0](a.Tick(n=1))
     assert told() == ([] if fails else [1])
-    assert bus.flusher.dropped["not_succeeded"] == int(fails)
+    assert bus.outbox.dropped["not_succeeded"] == int(fails)

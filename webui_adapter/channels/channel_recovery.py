@@ -155,7 +155,7 @@ class ChannelRecovery:
                 continue
             resumption = self._hub.repair(channel, history, int(self._clock.wall() * 1000))
             if self._letterbox is not None and resumption is not None:
-                self._letterbox.opened(channel.name, owed=history.owed)
+                self._letterbox.opened(channel.name, owed=history.has_pending)
             if resumption is not None and resumption.gap is not None:
                 for session in self._hub.sessions_of(channel):
                     session.interrupt(channel.name, resumption)

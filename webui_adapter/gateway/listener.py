@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from eventbus.errors import InvalidRecord
-from eventbus.protocol.records import parse_again, parse_publication
+from eventbus.protocol.records import parse_publication, parse_redelivery
 from webui_adapter.channels.channel_recovery import ChannelRecovery
 from webui_adapter.channels.hub import Hub
 from webui_adapter.channels.redelivery import RedeliveryScheduler
@@ -53,7 +53,7 @@ class SubscriptionListener:
     def received(self, channel: str, payload: bytes) -> None:
         """See ``Listener``."""
         try:
-            again = parse_again(payload)
+            again = parse_redelivery(payload)
             if again is not None:
                 self._hub.again(channel, *again)
                 return

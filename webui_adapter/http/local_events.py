@@ -77,7 +77,7 @@ def tapped(gateway: Gateway, bus: Bus | None) -> Iterator[None]:
         yield
         return
     tap = LocalEvents(gateway, asyncio.get_running_loop()).tap
-    taps = bus.flusher.taps
+    taps = bus.outbox.taps
     taps.append(tap)
     try:
         yield

@@ -126,7 +126,7 @@ class LeaseBootstep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery shi
         """How it stands here, from memory: nothing is asked."""
         bus = default_bus()
         return {
-            "outbox": {**outbox_facts(bus), "spool_bytes": bus.flusher.spool_bytes},
+            "outbox": {**outbox_facts(bus), "spool_bytes": bus.outbox.spool_bytes},
             "children": self.children,
             "leases": self.held,
             "cancelled": len(known),

@@ -120,7 +120,7 @@ def ask(bus: Bus, operation: OperationRef) -> bool:
     global _desk  # noqa: PLW0603 - one connection per process
     if operation in known:
         return True
-    if bus.broker is not None or bus.flusher.failures:
+    if bus.broker is not None or bus.outbox.failures:
         return False
     try:
         with _one_at_a_time:

@@ -100,7 +100,7 @@ class RunningTasks:
         for one in running:
             self._show(one, now)
         bus = default_bus()
-        if bus.broker is not None or bus.flusher.failures or now < self._ask_at:
+        if bus.broker is not None or bus.outbox.failures or now < self._ask_at:
             return
         self._ask(bus, {one.scope.operation for one in running if one.scope.operation is not None})
         self._report(bus, running, now)
@@ -143,14 +143,14 @@ class RunningTasks:
 
 def outbox_facts(bus: Bus) -> dict[str, object]:
     """How the outbox of this process is."""
-    flusher = bus.flusher
+    outbox = bus.outbox
     return {
-        "depth": flusher.depth,
-        "flushed": flusher.flushed,
-        "dropped": dict(flusher.dropped),
-        "spooled": dict(flusher.spooled),
-        "away": flusher.away,
-        "failures": flusher.failures,
+        "depth": outbox.depth,
+        "flushed": outbox.flushed,
+        "dropped": dict(outbox.dropped),
+        "spooled": dict(outbox.spooled),
+        "away": outbox.redis_down,
+        "failures": outbox.failures,
     }
 
 

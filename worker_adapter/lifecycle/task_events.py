@@ -38,13 +38,15 @@ def mark(operation: OperationRef, label: str, kind: TransitionKind, leaf: Leaf, 
     ``TaskTransition``.
     """
     hidden = leaf.hidden and kind != "failed"
-    default_bus().mark(operation, TaskTransition(kind, leaf.key, int(leaf.planned), hidden, lease), label=label)
+    default_bus().record_transition(
+        operation, TaskTransition(kind, leaf.key, int(leaf.planned), hidden, lease), label=label
+    )
 
 
 def mark_started(operation: OperationRef, label: str, leaf: Leaf, lease: int, late: bool, members: str) -> None:
     """Count that a leaf runs. ``lease``, ``late`` and ``members`` as in ``TaskTransition``."""
     begun = TaskTransition("started", leaf.key, int(leaf.planned), leaf.hidden, lease, late, members)
-    default_bus().mark(operation, begun, label=label)
+    default_bus().record_transition(operation, begun, label=label)
 
 
 def mark_failed(settings: WorkerSettings, operation: OperationRef, label: str, leaf: Leaf, event: TaskFailed) -> None:
@@ -52,7 +54,9 @@ def mark_failed(settings: WorkerSettings, operation: OperationRef, label: str, l
     members = ""
     if "failed" in settings.events:
         members = f"{about(event.task, event.name, event.retries)},{_members({'error': event.error})}"
-    default_bus().mark(operation, TaskTransition("failed", leaf.key, int(leaf.planned), about=members), label=label)
+    default_bus().record_transition(
+        operation, TaskTransition("failed", leaf.key, int(leaf.planned), about=members), label=label
+    )
 
 
 def about(task: str, name: str, retries: int) -> str:

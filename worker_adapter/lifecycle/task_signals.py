@@ -198,7 +198,7 @@ class Lifecycle:
     def _flush(self) -> None:
         bus = default_bus()
         # While Redis is known to be away, waiting would make every task as slow as the budget allows.
-        if self._settings.flush_budget and not bus.flusher.failures:
+        if self._settings.flush_budget and not bus.outbox.failures:
             bus.flush(self._settings.flush_budget)
 
 

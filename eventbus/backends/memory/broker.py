@@ -65,7 +65,7 @@ class MemoryBroker:
         with self._lock:
             channel = self._channels.get(name)
             if channel is None:
-                return History(Position("", 0), 0, (), (), owed=False)
+                return History(Position("", 0), 0, (), (), has_pending=False)
             log = [
                 LogEntry(previous, parse_record(*record.split(b"\n", 1)))
                 for offset, previous, record in channel.log
@@ -73,7 +73,7 @@ class MemoryBroker:
             ]
             states = [parse_record(*record.split(b"\n", 1)) for _, record in sorted(channel.snapshot.values())]
             owed = channel.lists is not None and bool(channel.lists.pending)
-            return History(channel.position, channel.logged, log, states, owed=owed)
+            return History(channel.position, channel.logged, log, states, has_pending=owed)
 
     def operations(self, name: str, limit: int, states: Sequence[OperationState]) -> list[OperationInfo]:
         """Do what ``list.lua`` would."""

@@ -72,8 +72,8 @@ class MemoryChannel:
             del self.log[: -self._settings.log_limit]
         elif emission.keep == "latest":
             self.snapshot[emission.key or ""] = (offset, record)
-        if emission.owed:
-            self.owing().owe(emission.id, offset, emission.lane, emission.owed, record, now_ms)
+        if emission.ack_deadline:
+            self.owing().owe(emission.id, offset, emission.lane, emission.ack_deadline, record, now_ms)
         self._ids[emission.id] = offset
         while len(self._ids) > self._settings.dedup_window:
             self._ids.popitem(last=False)

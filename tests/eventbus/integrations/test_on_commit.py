@@ -126,9 +126,9 @@ def test_after_the_commit_in_order_and_not_before(rows, told):
         with rows.block():
             rows.add(3)
         assert told() == []
-        assert receipts[0].fate == "waiting"
+        assert receipts[0].status == "waiting"
     assert told() == [1, 2, 3] == rows.all()
-    assert [receipt.fate for receipt in receipts] == ["published"] * 2
+    assert [receipt.status for receipt in receipts] == ["published"] * 2
 
 
 def test_nothing_after_a_rollback(rows, told):
@@ -158,7 +158,7 @@ def test_what_a_savepoint_undoes_is_not_told(rows, bus, told):
                 rows.add(6)
                 raise Rollback
     assert told() == [1, 5] == rows.all()
-    assert bus.flusher.dropped["rolled_back"] == (4 if isinstance(rows, SessionRows) else 0)
+    assert bus.outbox.dropped["rolled_back"] == (4 if isinstance(rows, SessionRows) else 0)
 
 
 def test_outside_of_a_transaction_at_once(rows, told):
@@ -236,8 +236,8 @@ def test_a_rolled_back_session_counts_what_it_drops(bus, told):
     rows.session.rollback()
     rows.add(2)
     rows.session.close()
-    assert bus.flusher.dropped == {"rolled_back": 2}
-    assert (lost.fate, lost.reason) == ("dropped", "rolled_back")
+    assert bus.outbox.dropped == {"rolled_back": 2}
+    assert (lost.status, lost.reason) == ("dropped", "rolled_back")
     assert told() == []
     rows.session.get_bind().dispose()
 

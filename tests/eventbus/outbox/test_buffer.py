@@ -127,8 +127,8 @@ def test_what_has_no_room_at_all_is_dropped_and_nothing_else(tmp_path):
     process = Process(tmp_path, size=2000)
     small = process.put("a", Step())
     large = process.put("a", Step(pad="x" * 3000))
-    assert (large.receipt.fate, large.receipt.reason) == ("dropped", "full")
-    assert small.receipt.fate == "spooled"
+    assert (large.receipt.status, large.receipt.reason) == ("dropped", "full")
+    assert small.receipt.status == "spooled"
     assert process.dropped == {"full": 1}
     process.drain()
     process.stock.end()

@@ -77,7 +77,7 @@ def silent(server) -> Iterator[None]:
 def test_who_flushes_sends_it(bus, settings):
     receipt = bus.emit("ann", "1", Item(n=1))
     assert bus.flush(5)
-    assert receipt.fate == "published"
+    assert receipt.status == "published"
     assert Watched.used_by == ["MainThread"]
     assert numbers(settings) == [0, 1]
 
@@ -96,7 +96,7 @@ def test_many_threads_flush_and_each_ones_order_is_kept(bus, settings):
     for thread in threads:
         thread.join()
     assert all(whole)
-    assert bus.flusher.depth == 0
+    assert bus.outbox.depth == 0
     for i in range(4):
         assert numbers(settings, f"u{i}") == list(range(100))
 
@@ -117,7 +117,7 @@ def test_a_silent_redis_is_waited_for_as_long_as_the_flush_may(own_redis):
         assert not bus.flush(0.2)
         bus.emit("ann", "1", Item(n=2))
     wait_until(lambda: bus.flush(1), "the outbox to empty", 20)
-    assert receipt.fate in ("published", "duplicate")
+    assert receipt.status in ("published", "duplicate")
     assert numbers(settings) == [0, 1, 2]
     bus.close()
 
@@ -128,7 +128,7 @@ def test_who_flushes_while_somebody_is_on_the_way_does_not_set_out_too(own_redis
         bus.emit("ann", "1", Item(n=1))
         first = threading.Thread(target=bus.flush, args=(0.5,))
         first.start()
-        wait_until(lambda: bus.flusher._stock.flying, "the first to be on its way")
+        wait_until(lambda: bus.outbox._stock.flying, "the first to be on its way")
         bus.emit("ann", "1", Item(n=2))
         assert not bus.flush(0.1)
         first.join()
@@ -165,7 +165,7 @@ def test_a_connection_that_the_server_has_closed_is_made_again_without_a_failure
     bus.emit("ann", "1", Item(n=1))
     assert bus.flush(5)
     assert Watched.used_by[-1] == "eventbus-outbox", "who flushes does not wait for a connection"
-    assert bus.flusher.failures == 0
+    assert bus.outbox.failures == 0
     assert numbers(settings) == [0, 1]
     bus.emit("ann", "1", Item(n=2))
     assert bus.flush(5)

@@ -22,16 +22,16 @@ from eventbus.protocol.topics import operation_topic
 from tests.conftest import wait_until
 
 
-class Item(Event, name="flusher.item"):
+class Item(Event, name="outbox.item"):
     n: int = 0
     pad: str = ""
 
 
-class Urgent(Event, name="flusher.urgent", lane="high"):
+class Urgent(Event, name="outbox.urgent", lane="high"):
     n: int = 0
 
 
-class Progress(Event, name="flusher.progress", keep="latest"):
+class Progress(Event, name="outbox.progress", keep="latest"):
     n: int = 0
 
 
@@ -86,11 +86,11 @@ async def test_what_cannot_be_sent_at_all_costs_the_others_nothing(bus_settings)
     builder = EmissionBuilder(bus_settings)
     entries = [builder.build(operation_topic(user, "9"), Item(n=1)) for user in ("ann", "bob", "cid")]
     entries[1].tail = "\ud800"  # nothing that emit lets pass
-    with bus.flusher._lock:
+    with bus.outbox._lock:
         for entry in entries:
-            bus.flusher.put(entry)
+            bus.outbox.put(entry)
     bus.flush(5)
-    assert [entry.receipt.fate for entry in entries] == ["published", "dropped", "published"]
+    assert [entry.receipt.status for entry in entries] == ["published", "dropped", "published"]
     bus.close()
 
 
@@ -118,17 +118,17 @@ async def test_states_merge_while_redis_is_away_and_the_log_waits_whole(own_redi
     assert bus.flush(5)
     own_redis.kill()
     first = bus.emit("42", "9", Item(n=1))
-    wait_until(lambda: bus.flusher.failures > 0, "the outbox to notice")
+    wait_until(lambda: bus.outbox.failures > 0, "the outbox to notice")
     receipts = [bus.emit("42", "9", Progress(n=n)) for n in range(50)]
     for n in range(2, 5):
         bus.emit("42", "9", Item(n=n))
     assert not bus.flush(0.05)
-    assert first.fate == "waiting"
+    assert first.status == "waiting"
     own_redis.start()
     wait_until(lambda: bus.flush(1), "the outbox to empty", 20)
-    assert [receipt.fate for receipt in receipts] == ["merged"] * 49 + ["published"]
+    assert [receipt.status for receipt in receipts] == ["merged"] * 49 + ["published"]
     assert [event["data"]["n"] for event in await logged(settings)] == [1, 2, 3, 4]
-    assert bus.flusher.dropped == {"merged": 49}
+    assert bus.outbox.dropped == {"merged": 49}
     bus.close()
 
 
@@ -143,7 +143,7 @@ def test_emit_does_not_wait_for_a_silent_redis(own_redis):
     # Not a measure of speed: one publish of redis-py's defaults would hold a task for a minute.
     assert time.monotonic() - began < 2.5
     wait_until(lambda: bus.flush(1), "the outbox to empty", 20)
-    assert bus.flusher.dropped == {}
+    assert bus.outbox.dropped == {}
     bus.close()
 
 
@@ -151,12 +151,12 @@ def test_a_full_outbox_drops_counted_and_tells_the_receipt():
     settings = BusSettings(redis_url="redis://127.0.0.1:1/0", outbox_events=10, flush_budget=0, spool=False)
     bus = Bus(settings)
     bus.emit("42", "9", Item())
-    wait_until(lambda: bus.flusher.failures > 0, "the outbox to notice")
+    wait_until(lambda: bus.outbox.failures > 0, "the outbox to notice")
     receipts = [bus.emit("42", "9", Item(n=n)) for n in range(15)]
-    dropped = [receipt for receipt in receipts if receipt.fate == "dropped"]
-    assert len(dropped) == bus.flusher.dropped["full"] == 5
+    dropped = [receipt for receipt in receipts if receipt.status == "dropped"]
+    assert len(dropped) == bus.outbox.dropped["full"] == 5
     assert {receipt.reason for receipt in dropped} == {"full"}
-    assert bus.flusher.depth <= 11
+    assert bus.outbox.depth <= 11
     bus.close()
 
 
@@ -194,14 +194,14 @@ class HeldBack:
 def test_batches_are_short_where_something_is_urgent(more, sizes):
     settings = BusSettings(redis_url="memory://", batch_events=100, spool=False)
     held, builder = HeldBack(settings), EmissionBuilder(settings)
-    flusher = Outbox(settings, lambda: held)
-    flusher.put(builder.build("user:42:operation:1", Item()))
+    outbox = Outbox(settings, lambda: held)
+    outbox.put(builder.build("user:42:operation:1", Item()))
     wait_until(lambda: held.sizes, "the first batch to be on its way")
     for n in range(199):
-        flusher.put(builder.build("user:42:operation:1", Item(n=n)))
-    flusher.put(builder.build("user:42:operation:2", more()))
+        outbox.put(builder.build("user:42:operation:1", Item(n=n)))
+    outbox.put(builder.build("user:42:operation:2", more()))
     held.gate.set()
-    assert flusher.close(10)
+    assert outbox.close(10)
     assert held.sizes == sizes
 
 
@@ -212,8 +212,8 @@ async def test_an_event_that_the_server_refuses_is_dropped_and_the_rest_goes_on(
     bad = bus.emit("bad", "9", Item())
     good = bus.emit("good", "9", Item())
     assert bus.flush(5)
-    assert (bad.fate, good.fate) == ("dropped", "published")
-    assert bus.flusher.dropped == {"refused": 1}
+    assert (bad.status, good.status) == ("dropped", "published")
+    assert bus.outbox.dropped == {"refused": 1}
 
 
 def test_flush_waits_for_what_was_there_and_not_for_what_comes(bus):
@@ -232,7 +232,7 @@ def test_flush_waits_for_what_was_there_and_not_for_what_comes(bus):
         for _ in range(20):
             receipt = bus.emit("42", "9", Item())
             assert bus.flush(5)
-            assert receipt.fate == "published"
+            assert receipt.status == "published"
     finally:
         stop.set()
         thread.join()
@@ -242,7 +242,7 @@ def test_a_process_that_ends_flushes_first(bus_settings, tmp_path):
     script = tmp_path / "once.py"
     script.write_text(
         "from eventbus import Event, emit\n"
-        "class Last(Event, name='flusher.last'):\n    n: int\n"
+        "class Last(Event, name='outbox.last'):\n    n: int\n"
         "for n in range(100): emit('42', '9', Last(n=n))\n"
     )
     environment = {
@@ -258,5 +258,5 @@ def test_a_process_that_ends_flushes_first(bus_settings, tmp_path):
 def test_urgent_events_do_not_linger(bus_settings):
     bus = Bus(bus_settings.model_copy(update={"linger": 30.0}))
     receipt = bus.emit("42", "9", Urgent())
-    wait_until(lambda: receipt.fate == "published", "the high lane to go out without lingering")
+    wait_until(lambda: receipt.status == "published", "the high lane to go out without lingering")
     bus.close()

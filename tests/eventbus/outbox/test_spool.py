@@ -81,13 +81,13 @@ async def logged(settings: BusSettings, user: str = "ann") -> list[int]:
 def away(bus: Bus, redis: RedisServer) -> None:
     redis.kill()
     bus.emit("ann", "1", Live(n=0))
-    wait_until(lambda: bus.flusher.away, "the breaker to open")
+    wait_until(lambda: bus.outbox.redis_down, "the breaker to open")
 
 
 async def test_more_than_memory_holds_comes_in_order(bus: Bus, settings: BusSettings, own_redis: RedisServer) -> None:
     away(bus, own_redis)
     receipts = [bus.emit("ann", "1", Step(n=n)) for n in range(1000)]
-    assert {receipt.fate for receipt in receipts} == {"spooled", "waiting"}
+    assert {receipt.status for receipt in receipts} == {"spooled", "waiting"}
     assert files(settings)
     own_redis.start()
     wait_until(lambda: bus.flush(1), "everything to go out")
@@ -119,7 +119,7 @@ async def test_an_idle_process_sends_it_too(settings: BusSettings, own_redis: Re
     first.close()
     own_redis.start()
     second = Bus(settings)
-    second.flusher.start()
+    second.outbox.start()
     wait_until(lambda: not files(settings), "the orphan to be drained")
     assert await logged(settings) == [1]
     second.close()
@@ -138,7 +138,7 @@ settings = BusSettings(redis_url=sys.argv[1], spool_dir=Path(sys.argv[2]), outbo
 bus = Bus(settings)
 for n in range(500):
     bus.emit("ann", "1", Step(n=n))
-print(bus.flusher.spooled["spooled"], flush=True)
+print(bus.outbox.spooled["spooled"], flush=True)
 sys.stdin.read()
 """
 
@@ -156,15 +156,15 @@ async def test_a_killed_process_leaves_what_was_on_disk(settings: BusSettings, o
     assert spooled >= 100
     own_redis.start()
     bus = Bus(settings)
-    bus.flusher.start()
-    wait_until(lambda: bus.flusher._stock._scanned > 0, "the look for orphans")
+    bus.outbox.start()
+    wait_until(lambda: bus.outbox._stock._scanned > 0, "the look for orphans")
     assert await logged(settings) == [], "its owner lives"
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
     assert process.stdin is not None
     process.stdin.close()
-    bus.flusher._stock._scanned = -1e9
+    bus.outbox._stock._scanned = -1e9
     bus.emit("bob", "1", Step(n=-1))
     wait_until(lambda: not files(settings), "the orphan to be drained")
     assert await logged(settings) == list(range(spooled))
@@ -181,10 +181,10 @@ async def test_a_damaged_tail_costs_only_itself(settings: BusSettings, own_redis
     os.truncate(left, left.stat().st_size - 7)
     own_redis.start()
     second = Bus(settings)
-    second.flusher.start()
+    second.outbox.start()
     wait_until(lambda: not files(settings), "the orphan to be drained")
     assert await logged(settings) == list(range(19))
-    assert second.flusher.spooled["damaged"] == 1
+    assert second.outbox.spooled["damaged"] == 1
     second.close()
 
 
@@ -195,15 +195,15 @@ def test_what_a_user_is_owed_and_expires_on_disk_is_a_dead_letter(
     away(first, own_redis)
     receipt = first.emit("ann", "1", PendingBatch(n=1))
     first.close()
-    assert receipt.fate == "spooled"
+    assert receipt.status == "spooled"
     over = time.time() + OWED_FOR.total_seconds()
     wait_until(lambda: time.time() > over, "its time to be over")
     own_redis.start()
     second = Bus(settings)
-    second.flusher.start()
+    second.outbox.start()
     wait_until(lambda: not files(settings), "the orphan to be drained")
     second.close()
-    assert not second.flusher.dropped.total()
+    assert not second.outbox.dropped.total()
     letters = Redis.from_url(own_redis.url)
     assert letters.hexists(Keys(settings.key_prefix).letters("user:ann")[0], receipt.id), "the sweeper buries it"
 
@@ -269,8 +269,8 @@ def test_the_disk_is_bounded_and_the_rest_is_counted(settings: BusSettings, own_
     receipts = [bus.emit("ann", "1", Step(n=n)) for n in range(500)]
     bus.close()
     assert sum(file.stat().st_size for file in files(settings)) <= 20_000
-    lost = sum(receipt.fate == "dropped" for receipt in receipts)
-    assert lost == bus.flusher.dropped["spool"] == bus.flusher.spooled["spool_full"] > 0
+    lost = sum(receipt.status == "dropped" for receipt in receipts)
+    assert lost == bus.outbox.dropped["spool"] == bus.outbox.spooled["spool_full"] > 0
 
 
 def test_a_folder_that_cannot_be_written_never_raises(settings: BusSettings, own_redis: RedisServer) -> None:
@@ -281,7 +281,7 @@ def test_a_folder_that_cannot_be_written_never_raises(settings: BusSettings, own
     for n in range(150):
         bus.emit("ann", "1", Step(n=n))
     bus.close()
-    assert bus.flusher.spooled["spool_failed"] > 0
+    assert bus.outbox.spooled["spool_failed"] > 0
 
 
 async def test_a_failure_does_not_wait_behind_the_spool_of_others(
@@ -309,12 +309,12 @@ async def test_what_is_urgent_is_not_put_behind_the_flood_that_fills_memory(
     bus = Bus(settings.model_copy(update={"batch_events": 20}))
     own_redis.kill()
     bus.emit("ann", "mixed", Step(n=0))
-    wait_until(lambda: bus.flusher.failures, "the first one to be on its way")
+    wait_until(lambda: bus.outbox.failures, "the first one to be on its way")
     bus.emit("ann", "mixed", Failure(n=1))
     receipts = [bus.emit("ann", "flood", Step(n=n)) for n in range(2, 90)]
     bus.emit("ann", "broken", Failure(n=1000))
     receipts += [bus.emit("ann", "flood", Step(n=n)) for n in range(90, 350)]
-    assert receipts[0].fate == "spooled"
+    assert receipts[0].status == "spooled"
     own_redis.start()
     wait_until(lambda: bus.flush(1), "all to be there")
     bus.close()
@@ -326,29 +326,29 @@ async def test_what_is_urgent_is_not_put_behind_the_flood_that_fills_memory(
 def test_nobody_waits_for_a_redis_that_is_known_to_be_away(bus: Bus, own_redis: RedisServer) -> None:
     away(bus, own_redis)
     bus.emit("ann", "1", Step(n=1))
-    tried = bus.flusher.failures
+    tried = bus.outbox.failures
     for _ in range(50):
         assert not bus.flush(60)
-    assert bus.flusher.failures - tried < 50, "a flush is no try"
+    assert bus.outbox.failures - tried < 50, "a flush is no try"
 
 
 def test_an_event_loop_that_ended_before_its_answer_came_does_no_harm(bus: Bus, own_redis: RedisServer) -> None:
-    assert bus.emit("ann", "1", Step(n=0), strict=True).fate == "published"
+    assert bus.emit("ann", "1", Step(n=0), strict=True).status == "published"
     assert own_redis.process is not None
     own_redis.process.send_signal(signal.SIGSTOP)
     try:
         receipt = asyncio.run(bus.aemit("ann", "1", Step(n=1)))
-        assert receipt.fate == "waiting"
+        assert receipt.status == "waiting"
     finally:
         own_redis.process.send_signal(signal.SIGCONT)
-    wait_until(lambda: receipt.fate == "published", "the answer")
-    assert bus.emit("ann", "1", Step(n=2), strict=True).fate == "published", "the thread goes on"
+    wait_until(lambda: receipt.status == "published", "the answer")
+    assert bus.emit("ann", "1", Step(n=2), strict=True).status == "published", "the thread goes on"
 
 
 async def test_async_code_does_not_wait_either(bus: Bus, own_redis: RedisServer) -> None:
     away(bus, own_redis)
     receipt = await bus.aemit("ann", "1", Step(n=1))
-    assert receipt.fate == "waiting"
+    assert receipt.status == "waiting"
 
 
 def test_taps_hear_what_is_emitted_while_redis_is_away(bus: Bus, own_redis: RedisServer) -> None:
@@ -357,7 +357,7 @@ def test_taps_hear_what_is_emitted_while_redis_is_away(bus: Bus, own_redis: Redi
     def broken(_: object) -> None:
         raise RuntimeError
 
-    bus.flusher.taps += [broken, lambda emission: heard.append(emission.id)]
+    bus.outbox.taps += [broken, lambda emission: heard.append(emission.id)]
     bus.emit("ann", "1", Step(n=0))
     assert bus.flush(5)
     away(bus, own_redis)
@@ -367,26 +367,26 @@ def test_taps_hear_what_is_emitted_while_redis_is_away(bus: Bus, own_redis: Redi
 
 
 def test_strict_returns_when_redis_has_it(bus: Bus) -> None:
-    assert bus.emit("ann", "1", Step(n=1), strict=True).fate == "published"
-    assert bus.emit("ann", "1", State(n=1), strict=True).fate == "published"
+    assert bus.emit("ann", "1", Step(n=1), strict=True).status == "published"
+    assert bus.emit("ann", "1", State(n=1), strict=True).status == "published"
 
 
 def test_strict_says_that_nothing_was_sent(bus: Bus, own_redis: RedisServer) -> None:
     away(bus, own_redis)
-    depth = bus.flusher.depth
+    depth = bus.outbox.depth
     with pytest.raises(Unavailable, match="nothing was sent"):
         bus.emit("ann", "1", Step(n=1), strict=True)
-    assert bus.flusher.depth == depth
+    assert bus.outbox.depth == depth
 
 
 def test_strict_in_time_or_taken_back(settings: BusSettings, own_redis: RedisServer) -> None:
     bus = Bus(settings.model_copy(update={"strict_timeout": 0.2, "socket_timeout": 1.0, "breaker_after": 60.0}))
-    assert bus.emit("ann", "1", Step(n=0), strict=True).fate == "published"
+    assert bus.emit("ann", "1", Step(n=0), strict=True).status == "published"
     assert own_redis.process is not None
     own_redis.process.send_signal(signal.SIGSTOP)
     try:
         bus.emit("ann", "1", Step(n=1))
-        wait_until(lambda: bus.flusher._stock.flying and not len(bus.flusher._stock), "the first to be on its way")
+        wait_until(lambda: bus.outbox._stock.flying and not len(bus.outbox._stock), "the first to be on its way")
         with pytest.raises(Unavailable, match="nothing was sent"):
             bus.emit("ann", "1", Step(n=2), strict=True)
     finally:
@@ -398,7 +398,7 @@ def test_strict_in_time_or_taken_back(settings: BusSettings, own_redis: RedisSer
 
 def test_strict_is_not_content_with_the_disk(settings: BusSettings, own_redis: RedisServer) -> None:
     bus = Bus(settings.model_copy(update={"strict_timeout": 1.0, "breaker_after": 60.0, "breaker_failures": 99}))
-    assert bus.emit("ann", "1", Step(n=0), strict=True).fate == "published"
+    assert bus.emit("ann", "1", Step(n=0), strict=True).status == "published"
     own_redis.kill()
     outcome: list[object] = []
 
@@ -410,10 +410,10 @@ def test_strict_is_not_content_with_the_disk(settings: BusSettings, own_redis: R
 
     thread = threading.Thread(target=strictly)
     thread.start()
-    wait_until(lambda: bus.flusher.depth, "the strict one to wait")
+    wait_until(lambda: bus.outbox.depth, "the strict one to wait")
     for n in range(2, 300):
         bus.emit("ann", "1", Step(n=n))
-    assert bus.flusher.spooled["spooled"]
+    assert bus.outbox.spooled["spooled"]
     thread.join()
     bus.close()
     assert isinstance(outcome[0], Unavailable), outcome
@@ -421,7 +421,7 @@ def test_strict_is_not_content_with_the_disk(settings: BusSettings, own_redis: R
 
 
 async def test_strict_for_async_code(bus: Bus, own_redis: RedisServer) -> None:
-    assert (await bus.aemit("ann", "1", Step(n=1), strict=True)).fate == "published"
+    assert (await bus.aemit("ann", "1", Step(n=1), strict=True)).status == "published"
     away(bus, own_redis)
     with pytest.raises(Unavailable):
         await bus.aemit("ann", "1", Step(n=1), strict=True)
@@ -432,8 +432,8 @@ def test_above_the_rate_the_last_state_comes_and_passing_news_is_refused(
 ) -> None:
     bus = Bus(settings.model_copy(update={"channel_rate": 5}))
     receipts = [bus.emit("ann", "1", State(n=n)) for n in range(50)]
-    wait_until(lambda: receipts[-1].fate == "published", "the trailing state, by itself")
-    assert sum(receipt.fate == "published" for receipt in receipts) <= 15
+    wait_until(lambda: receipts[-1].status == "published", "the trailing state, by itself")
+    assert sum(receipt.status == "published" for receipt in receipts) <= 15
     for n in range(20):
         bus.emit("bob", "1", Live(n=n))
     with pytest.raises(RateLimited) as caught:

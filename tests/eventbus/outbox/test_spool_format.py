@@ -31,7 +31,7 @@ def test_an_event_comes_back(text: str) -> None:
     after = unframe(frame(before))
     assert isinstance(after, Emission)
     assert after.id == before.id
-    same = ("channel", "topic", "lane", "keep", "key", "expires", "ttl", "header", "tail", "owed")
+    same = ("channel", "topic", "lane", "keep", "key", "expires", "ttl", "header", "tail", "ack_deadline")
     assert [getattr(after, name) for name in same] == [getattr(before, name) for name in same]
 
 
@@ -43,8 +43,13 @@ def test_a_mark_comes_back_with_its_words() -> None:
     )
     after = unframe(frame(mark))
     assert isinstance(after, TransitionEntry)
-    assert (after.channel, after.topic, after.operation, after.mark) == ("user:42", operation.topic, "9", mark.mark)
-    assert after.words() == words
+    assert (after.channel, after.topic, after.operation, after.transition) == (
+        "user:42",
+        operation.topic,
+        "9",
+        mark.transition,
+    )
+    assert after.stamp() == words
 
 
 def test_cut_anywhere_is_damaged() -> None:

@@ -66,7 +66,7 @@ def test_every_way_to_emit_is_captured_and_nothing_goes_out(away):
         "system:announcements",
         "user:ann:operation:op-2",
     ]
-    assert away.flusher.depth == 0
+    assert away.outbox.depth == 0
     assert default_bus() is away
 
 
@@ -75,8 +75,8 @@ def test_receipts_behave():
         receipts = [emit("ann", "1", State(done=n)) for n in range(3)]
         receipts.append(emit("bob", "1", State(done=0)))
         again = emit("ann", "2", State(done=9), id=receipts[1].id)
-    assert [(receipt.fate, receipt.offset) for receipt in receipts] == [("published", n) for n in (1, 2, 3, 1)]
-    assert (again.fate, again.offset) == ("duplicate", 2)
+    assert [(receipt.status, receipt.offset) for receipt in receipts] == [("published", n) for n in (1, 2, 3, 1)]
+    assert (again.status, again.offset) == ("duplicate", 2)
     assert [event.done for event in events.of(State)] == [0, 1, 2, 0]
     assert [emitted.id for emitted in events] == [receipt.id for receipt in receipts]
 
@@ -174,11 +174,11 @@ def test_marks_are_counted_as_in_redis_and_what_they_tell_is_captured():
     with capture() as events:
         bus = default_bus()
         ref = OperationRef("ann", "op-1")
-        bus.mark(ref, TaskTransition("plan", planned=1), label="Index")
-        bus.mark(ref, TaskTransition("published", "leaf", 1))
-        bus.mark(ref, TaskTransition("started", "leaf", 1), label="Index")
+        bus.record_transition(ref, TaskTransition("plan", planned=1), label="Index")
+        bus.record_transition(ref, TaskTransition("published", "leaf", 1))
+        bus.record_transition(ref, TaskTransition("started", "leaf", 1), label="Index")
         emit("ann", "op-1", State(done=1))
-        bus.mark(ref, TaskTransition("done", "leaf", 1), label="Index")
+        bus.record_transition(ref, TaskTransition("done", "leaf", 1), label="Index")
         assert bus.position("user:ann").offset == events[-1].offset
     events.in_order(OperationStarted, State(done=1), OperationSucceeded)
     assert events.one(OperationSucceeded, operation="op-1").done == 1

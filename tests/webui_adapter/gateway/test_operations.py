@@ -23,13 +23,13 @@ ADMIN = {"scope": "eventbus:admin"}
 def started(bus: Bus, user: str, op: str, *, runs: bool = True) -> None:
     """An operation of two tasks as workers tell of it: one done, and one that runs or waits."""
     ref = OperationRef(user, op)
-    bus.mark(ref, TaskTransition("plan", planned=2), label="Index")
+    bus.record_transition(ref, TaskTransition("plan", planned=2), label="Index")
     for leaf in "ab":
-        bus.mark(ref, TaskTransition("published", leaf, 1), label="Index")
-    bus.mark(ref, TaskTransition("done", "a", 1), label="Index")
+        bus.record_transition(ref, TaskTransition("published", leaf, 1), label="Index")
+    bus.record_transition(ref, TaskTransition("done", "a", 1), label="Index")
     if runs:
         about = '"task":"t-b","name":"shop.read","retries":0'
-        bus.mark(ref, TaskTransition("started", "b", 1, lease=60_000, about=about), label="Index")
+        bus.record_transition(ref, TaskTransition("started", "b", 1, lease=60_000, about=about), label="Index")
     assert bus.flush(10)
 
 

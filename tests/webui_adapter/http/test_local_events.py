@@ -101,7 +101,7 @@ async def test_what_a_site_emits_while_redis_is_away_is_shown_at_once_and_counts
                 keeping.kill()
                 await client.until(lambda p: p.said("bus.degraded"), "the word")
                 bus.emit(user, "op", Note(n=1))
-                wait_until(lambda: bus.flusher.away, "the outbox to know it, too")
+                wait_until(lambda: bus.outbox.redis_down, "the outbox to know it, too")
                 for n in (2, 3):
                     bus.emit(user, "op", Note(n=n))
                 bus.broadcast("open", Note(n=4))
@@ -124,7 +124,7 @@ async def test_what_a_site_emits_while_redis_is_away_is_shown_at_once_and_counts
     finally:
         site.stop()
         bus.close()
-    assert bus.flusher.taps == []
+    assert bus.outbox.taps == []
 
 
 def test_a_bus_that_leads_elsewhere_is_not_listened_to(bus_settings: BusSettings) -> None:
@@ -132,7 +132,7 @@ def test_a_bus_that_leads_elsewhere_is_not_listened_to(bus_settings: BusSettings
     site = Site(bus_settings, None)
     site.start()
     try:
-        assert default_bus().flusher.taps == []
+        assert default_bus().outbox.taps == []
     finally:
         site.stop()
 

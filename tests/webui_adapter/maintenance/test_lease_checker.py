@@ -38,9 +38,9 @@ class Worker:
 
     def start(self, ref: OperationRef, *, lease: float, late: bool = False) -> None:
         about = '"task":"t-a","name":"shop.read","retries":0'
-        self.bus.mark(ref, TaskTransition("plan", planned=1), label="Index")
-        self.bus.mark(ref, TaskTransition("published", "a", 1), label="Index")
-        self.bus.mark(
+        self.bus.record_transition(ref, TaskTransition("plan", planned=1), label="Index")
+        self.bus.record_transition(ref, TaskTransition("published", "a", 1), label="Index")
+        self.bus.record_transition(
             ref, TaskTransition("started", "a", 1, lease=int(lease * 1000), late=late, about=about), label="Index"
         )
         assert self.bus.flush(10)
@@ -110,7 +110,9 @@ def test_many_at_once(sweeper: GatewayProcess, worker: Worker, operations: Look)
     """More than are looked at in one question."""
     for n in range(130):
         about = '"task":"t-a","name":"shop.read","retries":0'
-        worker.bus.mark(OperationRef("ann", f"many{n}"), TaskTransition("started", "a", lease=1, about=about))
+        worker.bus.record_transition(
+            OperationRef("ann", f"many{n}"), TaskTransition("started", "a", lease=1, about=about)
+        )
     assert worker.bus.flush(10)
     wait_until(lambda: all(operations(f"many{n}").state == "failed" for n in range(130)), "all to have failed")
 

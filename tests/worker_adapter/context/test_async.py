@@ -41,14 +41,14 @@ async def test_an_endpoint_starts_an_operation_and_tells_of_it(redis_url):
     async def start():
         operation = await astart_operation(a.in_a_loop.si(n=1), user="endpoint")
         receipt = await aemit("endpoint", operation.id, a.TaskRequestInfo(what="endpoint", operation=operation.id))
-        return {"id": operation.id, "cursor": operation.cursor, "fate": receipt.fate, "offset": receipt.offset}
+        return {"id": operation.id, "cursor": operation.cursor, "status": receipt.status, "offset": receipt.offset}
 
     listening = await asyncio.to_thread(SubscriptionListener, redis_url, "endpoint")
     async with httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://test") as client:
         answer = (await client.post("/start")).json()
     events = await asyncio.to_thread(listening.until, lambda heard: any(e.type in END for e in heard))
     listening.close()
-    assert answer["fate"] == "published"
+    assert answer["status"] == "published"
     (mine,) = [e for e in events if e.data.get("what") == "endpoint"]
     assert mine.offset == answer["offset"]
     assert {e.data["operation"] for e in events if e.type.startswith("operation.")} == {answer["id"]}

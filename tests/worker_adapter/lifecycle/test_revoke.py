@@ -43,8 +43,8 @@ def prefix(redis_url):
     prefix = f"rv{uuid.uuid4().hex[:8]}"
     bus = Bus(BusSettings(redis_url=redis_url, key_prefix=prefix))
     for ref in (MINE, THEIRS):
-        bus.mark(ref, TaskTransition("plan", planned=1))
-        bus.mark(ref, TaskTransition("published", "a", 1))
+        bus.record_transition(ref, TaskTransition("plan", planned=1))
+        bus.record_transition(ref, TaskTransition("published", "a", 1))
     assert bus.flush(10)
     bus.close()
     return prefix

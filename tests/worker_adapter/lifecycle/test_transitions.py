@@ -20,7 +20,7 @@ def told(request, redis_url):
 
     def tell(*marks):
         for mark in marks:
-            bus.mark(OperationRef(user, "op"), mark)
+            bus.record_transition(OperationRef(user, "op"), mark)
             assert bus.flush(5)
         log = history(redis_url, user).log if bus.broker is None else bus.broker.read(f"user:{user}", 0).log
         said = [(entry.record.type, json.loads(entry.record.event)["data"]) for entry in log]

@@ -64,7 +64,7 @@ def _decode_read(reply: Reply) -> History:
     states = [read_record(record) for record in snapshot]
     states.sort(key=lambda record: record.offset)
     here = Position(epoch.decode(), int(offset))
-    return History(here, int(logged), entries, states, more=bool(more), owed=bool(owed))
+    return History(here, int(logged), entries, states, more=bool(more), has_pending=bool(owed))
 
 
 def _log_entry(id_: bytes, previous: bytes, record: bytes) -> LogEntry:
