@@ -52,7 +52,7 @@ chaos: setup client ## the faults of tests/chaos, long, with their figures
 soak: setup client ## 50,000 short tasks whose workers are killed at random, compared with the tasks' own ledger
 	SOAK_TASKS=$(or $(TASKS),50000) $(BIN)/python -m pytest tests/soak -q -n 0 --timeout 7200 $(ARGS)
 
-lint: setup client ## ruff, strict types, import contracts, TypeScript's own checks, generated files
+lint: setup client ## ruff, strict types, import contracts, TypeScript's checks, generated files, prose, the site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -61,6 +61,8 @@ lint: setup client ## ruff, strict types, import contracts, TypeScript's own che
 	$(CLIENT)/node_modules/.bin/tsc -p demo/static
 	$(BIN)/python -m eventbus schema demo.events --typescript -o demo/static/events.d.ts --check
 	$(BIN)/python docs/_generators --check
+	$(BIN)/python -m tests.docs.prose
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	node tests/layout/workflows.mjs
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*_*.yml
 	sh tests/lint-files.sh

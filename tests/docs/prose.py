@@ -1,8 +1,8 @@
 """Measures the sentences of the prose: ``python -m tests.docs.prose [PATH …]``.
 
-Without a path it reads README.md, CONTRIBUTING.md and docs/**/*.md except the generated pages. It counts the words of
-each sentence outside code blocks, tables and headings, prints the figures and the longest sentences of each file, and
-fails when a bound is exceeded.
+It counts the words of each sentence outside code blocks, tables and headings, and fails when a bound is exceeded. With
+a path it prints the figures and the longest sentences of each file. Without one it reads README.md, CONTRIBUTING.md and
+docs/**/*.md except the generated pages, and prints the sentences that are too long.
 """
 
 from __future__ import annotations
@@ -110,16 +110,18 @@ def main(arguments: list[str]) -> int:
             continue
         all_sentences += found
         median, p90, longest = figures([sentence.words for sentence in found])
-        print(f"{path}: {len(found)} sentences, median {median:g}, 90 % {p90}, longest {longest}")
+        if arguments:
+            print(f"{path}: {len(found)} sentences, median {median:g}, 90 % {p90}, longest {longest}")
         for sentence in sorted(found, key=lambda sentence: -sentence.words)[:SHOWN]:
-            if sentence.words > P90:
+            if sentence.words > (P90 if arguments else LONGEST):
                 print(f"  {path}:{sentence.line}: {sentence.words} words: {sentence.text}")
     if not all_sentences:
         return 0
     median, p90, longest = figures([sentence.words for sentence in all_sentences])
     bounds = f"(at most {MEDIAN}, {P90}, {LONGEST})"
     print(f"all: {len(all_sentences)} sentences, median {median:g}, 90 % {p90}, longest {longest} {bounds}")
-    print("\n".join(wrong))
+    for line in wrong:
+        print(line)
     return int(bool(wrong) or median > MEDIAN or p90 > P90 or longest > LONGEST)
 
 
