@@ -12,7 +12,7 @@ from celery.exceptions import InvalidTaskError
 
 from eventbus.bus import Bus, configure, default_bus
 from worker_adapter.lifecycle.main_process import MainProcessSignals
-from worker_adapter.lifecycle.task_signals import Lifecycle
+from worker_adapter.lifecycle.task_signals import TaskSignals
 from worker_adapter.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ __all__ = ["Installation", "install", "installation_of"]
 
 _PLACE: Final = "_eventbus_installation"
 # By name: it is imported in workers only.
-_KEEPER: Final = "worker_adapter.lifecycle.bootstep:LeaseBootstep"
+_BOOTSTEP: Final = "worker_adapter.lifecycle.bootstep:LeaseBootstep"
 
 
 class Installation:
@@ -39,15 +39,15 @@ class Installation:
     def __init__(self, app: Celery, settings: WorkerSettings) -> None:
         self.app = app
         self.settings = settings
-        self.witness = MainProcessSignals(settings)
-        self.keeper: LeaseBootstep | None = None
-        self._lifecycle = Lifecycle(settings)
+        self.main_process = MainProcessSignals(settings)
+        self.bootstep: LeaseBootstep | None = None
+        self._task_signals = TaskSignals(settings)
 
     def connect(self) -> None:
         """Begin to listen."""
         for signal, receiver in self._receivers():
             signal.connect(receiver, weak=False, dispatch_uid=self._uid)
-        self.app.steps["worker"].add(_KEEPER)
+        self.app.steps["worker"].add(_BOOTSTEP)
         # The command line looks there for what it may ask a worker.
         importlib.import_module("worker_adapter.lifecycle.remote_control")
 
@@ -57,7 +57,7 @@ class Installation:
             signal.disconnect(dispatch_uid=self._uid)
         if getattr(self.app, _PLACE, None) is self:
             setattr(self.app, _PLACE, None)
-            self.app.steps["worker"].discard(_KEEPER)
+            self.app.steps["worker"].discard(_BOOTSTEP)
 
     @property
     def _uid(self) -> str:
@@ -85,56 +85,56 @@ class Installation:
         self, headers: dict[str, Any] | None = None, properties: dict[str, Any] | None = None, **_: Any
     ) -> None:
         if headers is not None:
-            self._lifecycle.publishing(headers, properties if properties is not None else {})
+            self._task_signals.publishing(headers, properties if properties is not None else {})
 
     def _after_publish(self, sender: str, headers: dict[str, Any] | None = None, **_: Any) -> None:
         if headers is not None:
-            self._lifecycle.published(sender, headers)
+            self._task_signals.published(sender, headers)
 
     def _prerun(self, task: Any, task_id: str, **_: Any) -> None:
         if self._is_mine(task):
-            self._lifecycle.starting(task, task_id)
+            self._task_signals.starting(task, task_id)
 
     def _postrun(self, task: Any, state: str | None = None, retval: Any = None, **_: Any) -> None:
         if self._is_mine(task):
-            self._lifecycle.ended(task, state, retval)
+            self._task_signals.ended(task, state, retval)
 
     def _received(self, sender: Any, request: Any, **_: Any) -> None:
         if self._serves(sender.app):
-            self.witness.received(request)
+            self.main_process.received(request)
 
     def _failed(self, sender: Any, task_id: str, exception: object, **_: Any) -> None:
         if self._is_mine(sender) and _is_main():
-            self.witness.failed(sender, task_id, exception)
+            self.main_process.failed(sender, task_id, exception)
 
     def _unread(self, sender: Any, request: Any, exception: object, **_: Any) -> None:
         # Anything else comes after the end of a task that ran, and was told.
         if self._is_mine(sender) and isinstance(exception, InvalidTaskError) and request:
-            self.witness.refused(request, exception)
+            self.main_process.refused(request, exception)
 
     def _revoked(self, sender: Any, request: Any, terminated: bool, expired: bool, **_: Any) -> None:
         if self._is_mine(sender):
-            self.witness.revoked(sender, request, terminated=terminated, expired=expired)
+            self.main_process.revoked(sender, request, terminated=terminated, expired=expired)
 
     def _retried(self, sender: Any, request: Any, reason: Any = None, **_: Any) -> None:
         if self._is_mine(sender) and _is_main():
-            self.witness.retried(sender, request, reason)
+            self.main_process.retried(sender, request, reason)
 
     def _refused(self, sender: Any, message: Any, exc: object, **_: Any) -> None:
         if self._serves(sender.app):
-            self.witness.refused(message.headers, exc)
+            self.main_process.refused(message.headers, exc)
 
     def _shutting_down(self, how: str, **_: Any) -> None:
-        if how == "Cold" and self.keeper is not None:
-            self.keeper.tell_stopped()
+        if how == "Cold" and self.bootstep is not None:
+            self.bootstep.report_stopped()
 
     def _begin(self, **_: Any) -> None:
         # What a worker that was killed has left on disk is sent before this one has anything to say.
         default_bus().outbox.start()
 
     def _shutdown(self, **_: Any) -> None:
-        if self.keeper is not None:
-            self.keeper.end()
+        if self.bootstep is not None:
+            self.bootstep.end()
         default_bus().close()
 
     def _is_mine(self, task: Any) -> bool:
@@ -168,11 +168,11 @@ def install(app: Celery, *, settings: WorkerSettings | None = None, bus: Bus | N
     """
     if bus is not None:
         configure(bus=bus)
-    former = installation_of(app)
-    if former is not None:
+    previous = installation_of(app)
+    if previous is not None:
         if settings is None:
-            return former
-        former.disconnect()
+            return previous
+        previous.disconnect()
     installation = Installation(app, settings or WorkerSettings())
     setattr(app, _PLACE, installation)
     installation.connect()

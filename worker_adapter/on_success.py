@@ -9,7 +9,7 @@ from eventbus.deferred import defer
 from eventbus.events.event import Event
 from eventbus.events.receipt import Receipt
 from eventbus.protocol.ids import event_id
-from worker_adapter.context.task_context import TaskContext, current_scope
+from worker_adapter.context.task_context import TaskContext, current_context
 
 __all__ = ["emit_on_success"]
 
@@ -30,19 +30,19 @@ def emit_on_success(*args: object, id: str | None = None) -> Receipt:
         InvalidEmission, NoOperation: as ``emit``.
         TooManyDeferred: ``success_events`` of this task wait already.
     """
-    scope = current_scope.get()
-    if scope is None or not scope.task:
+    context = current_context.get()
+    if context is None or not context.task_id:
         return defer(args, event_id() if id is None else id).send()
-    deferred = defer(args, _id(scope, args) if id is None else id)
-    scope.announcements.keep(deferred)
+    deferred = defer(args, _id(context, args) if id is None else id)
+    context.deferred_events.add(deferred)
     return deferred.receipt
 
 
-def _id(scope: TaskContext, args: tuple[object, ...]) -> str:
+def _id(context: TaskContext, args: tuple[object, ...]) -> str:
     """The same for the n-th event of a class, however often the task is run."""
     class_ = type(args[-1]).__qualname__ if args else ""
-    number = scope.announcements.number(class_)
-    leaf = scope.task if scope.leaf is None else scope.leaf.key
-    op = "" if scope.operation is None else scope.operation.op
-    name = f"{op}\0{leaf}\0{class_}\0{number}\0announced"
+    next_number = context.deferred_events.next_number(class_)
+    key = context.task_id if context.key is None else context.key.value
+    op = "" if context.operation is None else context.operation.op
+    name = f"{op}\0{key}\0{class_}\0{next_number}\0announced"
     return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -17,10 +17,10 @@ from eventbus.protocol.cursor import format_cursor
 from eventbus.protocol.ids import event_id
 from eventbus.protocol.topics import check_id, user_channel
 from worker_adapter.context.canvas import Plan, plan
-from worker_adapter.context.headers import Leaf, operation_headers, sayable
-from worker_adapter.context.task_context import TaskContext, inside
+from worker_adapter.context.headers import TaskKey, encodable, operation_headers
+from worker_adapter.context.task_context import TaskContext, use_context
 from worker_adapter.installation import install
-from worker_adapter.lifecycle.task_events import mark
+from worker_adapter.lifecycle.task_events import record_transition
 from worker_adapter.settings import WorkerSettings
 
 __all__ = ["Operation", "astart_operation", "start_operation"]
@@ -28,7 +28,7 @@ __all__ = ["Operation", "astart_operation", "start_operation"]
 log = logging.getLogger(__name__)
 
 # Keeps the operation open while its tasks are being published, however fast the workers are.
-_STARTER: Final = Leaf("starter", planned=True, hidden=True)
+_STARTER: Final = TaskKey("starter", planned=True, internal=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def start_operation(flow: Signature, *, user: str, label: str = "", op: str | No
     if not isinstance(label, str):
         raise TypeError(f"label must be a string, not {type(label).__name__}; convert it with str()")
     settings = install(flow.app).settings
-    label = sayable(label[: settings.label_chars])
+    label = encodable(label[: settings.label_chars])
     canvas = plan(flow, operation_headers(operation, label))
     bus = default_bus()
     cursor = _cursor(bus, user_channel(user))
@@ -100,16 +100,16 @@ def _cursor(bus: Bus, channel: str) -> str:
 def _announce(bus: Bus, operation: OperationRef, label: str, canvas: Plan) -> None:
     bus.emit(*operation, OperationQueued(operation=operation.op, label=label, total=canvas.leaves))
     bus.record_transition(operation, TaskTransition("plan", planned=canvas.leaves), label=label)
-    mark(operation, label, "published", _STARTER)
+    record_transition(operation, label, "published", _STARTER)
 
 
 def _publish(canvas: Plan, operation: OperationRef, label: str, settings: WorkerSettings) -> Any:
-    published, scope = False, TaskContext(operation, label, settings)
+    published, context = False, TaskContext(operation, label, settings)
     try:
-        with inside(scope):
+        with use_context(context):
             result = canvas.flow.apply_async()
         published = True
         return result
     finally:
         # The error of an eager task is raised here as well; it has been counted where it was.
-        mark(operation, label, "done" if published or scope.failed else "failed", _STARTER)
+        record_transition(operation, label, "done" if published or context.failed else "failed", _STARTER)

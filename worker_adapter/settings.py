@@ -7,9 +7,9 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["TaskWord", "WorkerSettings"]
+__all__ = ["TaskEventKind", "WorkerSettings"]
 
-TaskWord = Literal["started", "succeeded", "retry", "failed", "revoked"]
+TaskEventKind = Literal["started", "succeeded", "retry", "failed", "revoked"]
 
 
 class WorkerSettings(BaseSettings):
@@ -39,7 +39,7 @@ class WorkerSettings(BaseSettings):
         2.0, ge=0, description="between two task-progress events for Flower, of one task; 0: none"
     )
     report_interval: float = Field(5.0, gt=0, description="between two words of a pool's process about its outbox")
-    events: frozenset[TaskWord] = Field(
+    events: frozenset[TaskEventKind] = Field(
         frozenset({"started", "succeeded", "retry", "failed", "revoked"}),
         description="task.* events to emit, as a JSON list; operation.* events do not depend on them",
     )

@@ -44,12 +44,12 @@ def eager(app: Celery, *, propagate: bool = True) -> Iterator[Celery]:
     """
     installed_before = installation_of(app)
     installation = install(app)
-    former = {name: app.conf[name] for name in ("task_always_eager", "task_eager_propagates")}
+    previous = {name: app.conf[name] for name in ("task_always_eager", "task_eager_propagates")}
     app.conf.update(task_always_eager=True, task_eager_propagates=propagate)
     try:
         yield app
     finally:
-        app.conf.update(former)
+        app.conf.update(previous)
         if installed_before is None:
             installation.disconnect()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from celery.app.task import Context
 
-from worker_adapter.context.headers import leaf_of
+from worker_adapter.context.headers import task_key_of
 
 __all__ = ["Kill", "Ledger", "Run"]
 
@@ -88,7 +88,7 @@ class Ledger:
     def began(self, op: str, request: Context, *, late: bool) -> str:
         """A task runs. Returns what to call this run."""
         run = f"{os.getpid()}-{time.monotonic_ns()}-{next(self._numbers)}"
-        leaf = leaf_of("", request.id, request.headers).key
+        leaf = task_key_of("", request.id, request.headers).value
         row = (run, op, request.id, late, request.retries, os.getpid(), time.time(), 0.0, "")
         row += (request.parent_id or "", leaf, request.chord is not None)
         self._run(f"INSERT INTO runs VALUES ({', '.join('?' * len(row))})", row)

@@ -21,8 +21,8 @@ from eventbus.operations.store import OperationInfo
 from tests.soak.ledger import Kill, Run
 
 __all__ = [
-    "Leaf",
     "Lost",
+    "TaskKey",
     "Truth",
     "after_the_end",
     "faults_of",
@@ -48,7 +48,7 @@ class Lost:
 
 
 @dataclass(frozen=True)
-class Leaf:
+class TaskKey:
     """One task of an operation, over all its runs.
 
     Attributes:
@@ -81,7 +81,7 @@ class Leaf:
 class Truth:
     """What the ledger knows of one operation: tasks by id, and how many were killed before they had written a line."""
 
-    leaves: Mapping[str, Leaf] = field(default_factory=dict)
+    leaves: Mapping[str, TaskKey] = field(default_factory=dict)
     unwritten: int = 0
 
     def count(self, outcome: str) -> int:
@@ -99,13 +99,13 @@ class Truth:
         named = sum(leaf.named for leaf in self.leaves.values())
         return named < planned and any(leaf.chord and leaf.cut and leaf.twice for leaf in self.leaves.values())
 
-    def forebears(self, leaf: Leaf) -> Iterator[Leaf]:
+    def forebears(self, leaf: TaskKey) -> Iterator[TaskKey]:
         """Who published it, who published that, and so on."""
         while (found := self.leaves.get(leaf.parent)) is not None:
             yield found
             leaf = found
 
-    def strays(self, leaf: Leaf) -> bool:
+    def strays(self, leaf: TaskKey) -> bool:
         """Whether it may begin after the end: its operation may not have heard that it was published."""
         return any(each.twice or each.given_up for each in self.forebears(leaf))
 
@@ -126,9 +126,9 @@ def _truth(tasks: Mapping[str, list[Run]], cut: set[Run], kills: Sequence[Kill],
     return Truth(leaves, len(given_up - set(tasks)))
 
 
-def _leaf(runs: Sequence[Run], cut: set[Run], *, given_up: bool) -> Leaf:
+def _leaf(runs: Sequence[Run], cut: set[Run], *, given_up: bool) -> TaskKey:
     first, outcomes = runs[0], {run.outcome for run in runs}
-    return Leaf(
+    return TaskKey(
         outcome=next((word for word in ("done", "failed", "stopped") if word in outcomes), ""),
         late=first.late,
         chord=first.chord,
@@ -163,7 +163,7 @@ def _cut(runs: Sequence[Run], kills: Iterable[Kill]) -> set[Run]:
     return found
 
 
-def unexplained(truth: Truth) -> list[Leaf]:
+def unexplained(truth: Truth) -> list[TaskKey]:
     """Tasks that ran twice without a kill that tells why. Only where no message is given back by hand, or by time."""
     twice = (leaf for leaf in truth.leaves.values() if leaf.twice)
     return [leaf for leaf in twice if not (leaf.cut or any(each.cut for each in truth.forebears(leaf)))]

@@ -12,7 +12,7 @@ from eventbus.operations.events import OperationRef
 from tests.worker_adapter import app as a
 from tests.worker_adapter.listening import END, SubscriptionListener
 from worker_adapter import WorkerSettings, emit_on_success, install, start_operation, with_task_context
-from worker_adapter.context.task_context import TaskContext, inside
+from worker_adapter.context.task_context import TaskContext, use_context
 
 
 @pytest.mark.usefixtures("application", "worker")
@@ -109,7 +109,7 @@ def test_outside_of_a_task_at_once(bus, told):
     with pytest.raises(NoOperation):
         emit_on_success(a.Tick(n=2))
     # Where an operation is being started, as in a handler of Celery's signals, no task will end either.
-    with inside(TaskContext(OperationRef("ann", "op"), "", WorkerSettings())):
+    with use_context(TaskContext(OperationRef("ann", "op"), "", WorkerSettings())):
         emit_on_success(a.Tick(n=3))
     assert told() == [1, 3]
 

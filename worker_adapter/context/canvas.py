@@ -14,7 +14,7 @@ from typing import Any, Final
 from celery import Celery
 from celery.canvas import Signature, chunks, maybe_signature, xmap, xstarmap
 
-from worker_adapter.context.headers import LEAF, planned_leaf
+from worker_adapter.context.headers import TASK_KEY, planned_key
 
 __all__ = ["Plan", "plan"]
 
@@ -67,7 +67,7 @@ class _Walk:
             copy.body = self.mark(copy.body, handed)
         else:
             self.leaves += 1
-            self._add(copy, handed, {LEAF: planned_leaf(self.leaves)})
+            self._add(copy, handed, {TASK_KEY: planned_key(self.leaves)})
         return copy
 
     def _copy(self, node: Any) -> Signature:

@@ -27,14 +27,14 @@ class DeferredEvents:
         self._classes: dict[str, int] = {}
         self._succeeded: bool | None = None
 
-    def number(self, class_: str) -> int:
+    def next_number(self, class_: str) -> int:
         """How many of a class have asked before this one."""
         with self._lock:
-            number = self._classes.get(class_, 0)
-            self._classes[class_] = number + 1
-            return number
+            next_number = self._classes.get(class_, 0)
+            self._classes[class_] = next_number + 1
+            return next_number
 
-    def keep(self, deferred: DeferredEvent) -> None:
+    def add(self, deferred: DeferredEvent) -> None:
         """Send it once the task has succeeded. Raises TooManyDeferred."""
         with self._lock:
             if self._succeeded is None:

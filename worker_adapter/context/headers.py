@@ -22,31 +22,31 @@ from eventbus.errors import InvalidName
 from eventbus.operations.events import STAMP, OperationRef
 
 __all__ = [
-    "HERE",
-    "LEAF",
-    "NEVER",
+    "ALREADY_EXPIRED",
     "OPERATION",
-    "Here",
-    "Leaf",
-    "leaf_of",
+    "TASK_KEY",
+    "WORKER_INFO",
+    "TaskKey",
+    "WorkerInfo",
+    "encodable",
     "operation_headers",
-    "planned_leaf",
-    "read_here",
+    "planned_key",
     "read_operation",
-    "sayable",
+    "read_worker_info",
     "stamp",
+    "task_key_of",
 ]
 
 USER: Final = "eventbus_user"
 OPERATION: Final = "eventbus_operation"
 LABEL: Final = "eventbus_label"
-LEAF: Final = "eventbus_leaf"
-HERE: Final = "eventbus_here"
+TASK_KEY: Final = "eventbus_leaf"
+WORKER_INFO: Final = "eventbus_here"
 
 MAX_LABEL: Final = 1_000
 """Characters that a label can have at most, whatever the settings say."""
 
-NEVER: Final = "1970-01-01T00:00:00+00:00"
+ALREADY_EXPIRED: Final = "1970-01-01T00:00:00+00:00"
 """When a message expires that is published for an operation which has been cancelled: no worker will run it."""
 
 _PLANNED: Final = "plan-"
@@ -55,21 +55,21 @@ _WORK: Final = frozenset({"celery.map", "celery.starmap", "celery.chunks"})
 
 
 @dataclass(frozen=True, slots=True)
-class Leaf:
+class TaskKey:
     """One task of an operation.
 
     Attributes:
-        key: its name within the operation, the same through retries and redelivery.
+        value: its name within the operation, the same through retries and redelivery.
         planned, hidden: as in ``eventbus.operations.state.TaskTransition``.
     """
 
-    key: str
+    value: str
     planned: bool
-    hidden: bool
+    internal: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
+class WorkerInfo:
     """What a worker's main process tells the one that runs a task.
 
     Attributes:
@@ -81,10 +81,10 @@ class Here:
     events: bool = False
 
 
-def read_here(headers: Mapping[str, Any] | None) -> Here:
+def read_worker_info(headers: Mapping[str, Any] | None) -> WorkerInfo:
     """What the main process said; nothing where there is none, as for an eager task."""
-    found = (headers or {}).get(HERE)
-    return Here(*found) if isinstance(found, (list, tuple)) else Here()
+    found = (headers or {}).get(WORKER_INFO)
+    return WorkerInfo(*found) if isinstance(found, (list, tuple)) else WorkerInfo()
 
 
 def stamp(headers: dict[str, Any], operation: OperationRef) -> None:
@@ -118,22 +118,24 @@ def read_operation(headers: Mapping[str, Any] | None) -> tuple[OperationRef, str
         return None
     # As start_operation makes it, whoever has published the message: one that cannot be written would take along what
     # goes to Redis with it.
-    return operation, sayable(label[:MAX_LABEL]) if isinstance(label, str) else ""
+    return operation, encodable(label[:MAX_LABEL]) if isinstance(label, str) else ""
 
 
-def sayable(text: str) -> str:
+def encodable(text: str) -> str:
     """The text as JSON and Redis can take it. Names of files that are not UTF-8 come as halves of surrogate pairs."""
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 
-def planned_leaf(number: int) -> str:
+def planned_key(number: int) -> str:
     """Value of the leaf header for a leaf that the canvas names at the start."""
     return f"{_PLANNED}{number}"
 
 
-def leaf_of(name: str, task_id: str, headers: Mapping[str, Any] | None) -> Leaf:
+def task_key_of(name: str, task_id: str, headers: Mapping[str, Any] | None) -> TaskKey:
     """Which leaf a message is. ``name`` is the task's name."""
-    key = (headers or {}).get(LEAF)
+    key = (headers or {}).get(TASK_KEY)
     if not isinstance(key, str):
         key = f"task-{task_id}"  # never published: an eager task
-    return Leaf(sayable(key), planned=key.startswith(_PLANNED), hidden=name.startswith("celery.") and name not in _WORK)
+    return TaskKey(
+        encodable(key), planned=key.startswith(_PLANNED), internal=name.startswith("celery.") and name not in _WORK
+    )

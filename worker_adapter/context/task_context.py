@@ -10,10 +10,10 @@ from typing import Final
 
 from eventbus.operations.events import OperationRef, current_operation
 from worker_adapter.context.deferred_events import DeferredEvents
-from worker_adapter.context.headers import Leaf
+from worker_adapter.context.headers import TaskKey
 from worker_adapter.settings import WorkerSettings
 
-__all__ = ["PreviousContext", "TaskContext", "current_scope", "enter", "inside", "leave"]
+__all__ = ["PreviousContext", "TaskContext", "attach", "current_context", "detach", "use_context"]
 
 
 @dataclass(slots=True, eq=False)
@@ -23,7 +23,7 @@ class TaskContext:
     Attributes:
         operation: None for a task that belongs to none.
         leaf: None where an operation is being started, or there is none.
-        task: the task's id, empty where an operation is being started.
+        task_id: the task's id, empty where an operation is being started.
         announcements: events that wait for the task's success.
         watched: a worker runs it, and asks whether it is to stop.
         failed: an eager task that was called here has failed, and was counted.
@@ -36,44 +36,44 @@ class TaskContext:
     operation: OperationRef | None
     label: str
     settings: WorkerSettings
-    leaf: Leaf | None = None
-    task: str = ""
-    watched: bool = False
+    key: TaskKey | None = None
+    task_id: str = ""
+    in_worker: bool = False
     failed: bool = False
-    follows: tuple[object, ...] = ()
-    handled: BaseException | None = None
-    again: bool = False
-    announcements: DeferredEvents = field(init=False)
-    on_failure: list[Callable[[], None]] = field(default_factory=list)
+    continuation: tuple[object, ...] = ()
+    handled_error: BaseException | None = None
+    retry_published: bool = False
+    deferred_events: DeferredEvents = field(init=False)
+    failure_callbacks: list[Callable[[], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.announcements = DeferredEvents(self.settings.success_events)
+        self.deferred_events = DeferredEvents(self.settings.success_events)
 
 
-current_scope: Final[ContextVar[TaskContext | None]] = ContextVar("eventbus_current_scope", default=None)
+current_context: Final[ContextVar[TaskContext | None]] = ContextVar("eventbus_current_scope", default=None)
 
 PreviousContext = tuple[TaskContext | None, OperationRef | None]
 
 
-def enter(scope: TaskContext) -> PreviousContext:
-    """Make this the current scope; return what ``leave`` puts back. They nest: an eager task runs within another."""
-    former = current_scope.get(), current_operation.get()
-    current_scope.set(scope)
-    current_operation.set(scope.operation)
-    return former
+def attach(context: TaskContext) -> PreviousContext:
+    """Make this the current scope; return what ``detach`` puts back. They nest: an eager task runs within another."""
+    previous = current_context.get(), current_operation.get()
+    current_context.set(context)
+    current_operation.set(context.operation)
+    return previous
 
 
-def leave(former: PreviousContext) -> None:
+def detach(previous: PreviousContext) -> None:
     """Put back what was current. By value: a token would be refused where another context runs the end of a task."""
-    current_scope.set(former[0])
-    current_operation.set(former[1])
+    current_context.set(previous[0])
+    current_operation.set(previous[1])
 
 
 @contextmanager
-def inside(scope: TaskContext) -> Iterator[None]:
-    """``enter`` and ``leave`` around a block."""
-    former = enter(scope)
+def use_context(context: TaskContext) -> Iterator[None]:
+    """``attach`` and ``detach`` around a block."""
+    previous = attach(context)
     try:
         yield
     finally:
-        leave(former)
+        detach(previous)

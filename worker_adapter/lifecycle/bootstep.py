@@ -27,7 +27,7 @@ from eventbus.errors import TransportError
 from eventbus.operations.events import STAMP, OperationRef
 from worker_adapter.installation import Installation, installation_of
 from worker_adapter.lifecycle import task_events
-from worker_adapter.lifecycle.cancellation import Stamps, known
+from worker_adapter.lifecycle.cancellation import RevokedStamps, known
 from worker_adapter.lifecycle.main_process import TaskRequestInfo
 from worker_adapter.lifecycle.running_tasks import outbox_facts
 
@@ -53,16 +53,16 @@ class LeaseBootstep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery shi
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
-        self.held = 0
-        self.trouble = ""
+        self.lease_count = 0
+        self.last_error = ""
         self.children: dict[str, dict[str, object]] = {}
         self._noticed: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
-        self._ending: dict[int, float] = {}
+        self._kill_at: dict[int, float] = {}
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
         self._installation: Installation | None = None
-        self._desk: Operations | None = None
-        self._outboxes: WorkerStatus | None = None
+        self._operations: Operations | None = None
+        self._worker_status: WorkerStatus | None = None
 
     def create(self, worker: Any) -> None:
         """Before the pool has its processes: what they are handed down is made now, whole."""
@@ -75,24 +75,27 @@ class LeaseBootstep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery shi
         if self._installation is None or bus.broker is not None:
             return
         self._worker = worker
-        self._installation.keeper = self
-        self._installation.witness.leasing = self._installation.settings.lease > 0
+        self._installation.bootstep = self
+        self._installation.main_process.leasing = self._installation.settings.lease > 0
         known.limit = self._installation.settings.cancelled_limit
-        known.fed = True
-        self._desk, self._outboxes = Operations(bus.settings), WorkerStatus(bus.settings)
-        self._guarded(self._hear)
-        self._overhear(worker.consumer)
-        self._thread = threading.Thread(target=self._run, name="eventbus-keeper", daemon=True)
+        known.kept_current = True
+        self._operations, self._worker_status = Operations(bus.settings), WorkerStatus(bus.settings)
+        self._call(self._update_cancelled)
+        self._watch_decode_errors(worker.consumer)
+        self._thread = threading.Thread(target=self._run, name="eventbus-leases", daemon=True)
         self._thread.start()
 
-    def _overhear(self, consumer: Any) -> None:
+    def _watch_decode_errors(self, consumer: Any) -> None:
         """Celery has no signal for a message that cannot be decoded."""
-        celerys, witness = consumer.on_decode_error, self._installation.witness if self._installation else None
+        celerys, main_process = (
+            consumer.on_decode_error,
+            self._installation.main_process if self._installation else None,
+        )
 
         def on_decode_error(message: Any, error: Exception) -> None:
             celerys(message, error)
-            if witness is not None:
-                witness.refused(message.headers, error)
+            if main_process is not None:
+                main_process.refused(message.headers, error)
 
         consumer.on_decode_error = on_decode_error
 
@@ -101,22 +104,22 @@ class LeaseBootstep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery shi
 
     def terminate(self, worker: Any) -> None:  # noqa: ARG002 - Celery's signature
         """A cold shutdown: say what becomes of the tasks that run, while there is somebody to say it."""
-        self.tell_stopped()
+        self.report_stopped()
         self.end()
 
-    def tell_stopped(self) -> None:
+    def report_stopped(self) -> None:
         """The worker gives its tasks up: those whose messages come again, and those for which that was it."""
-        if self._installation is not None and self._installation.keeper is self:
-            self._installation.witness.stopping(iter(_active()))
+        if self._installation is not None and self._installation.bootstep is self:
+            self._installation.main_process.stopping(iter(_active()))
             default_bus().flush()
 
     def end(self) -> None:
         """No more renewals; the thread ends by itself."""
         self._end.set()
-        known.fed = False
+        known.kept_current = False
         if self._installation is not None:
-            self._installation.witness.leasing = False
-            self._installation.keeper = None
+            self._installation.main_process.leasing = False
+            self._installation.bootstep = None
 
     def info(self, worker: Any) -> dict[str, Any]:  # noqa: ARG002 - Celery's signature
         """For ``inspect stats``."""
@@ -128,9 +131,9 @@ class LeaseBootstep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery shi
         return {
             "outbox": {**outbox_facts(bus), "spool_bytes": bus.outbox.spool_bytes},
             "children": self.children,
-            "leases": self.held,
+            "leases": self.lease_count,
             "cancelled": len(known),
-            "trouble": self.trouble,
+            "trouble": self.last_error,
         }
 
     # --- the thread ------------------------------------------------------------------------------------------
@@ -139,66 +142,66 @@ class LeaseBootstep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery shi
         assert self._installation is not None
         settings = self._installation.settings
         renew_at, look_at = float("-inf"), float("-inf")
-        while not self._end.wait(_PATIENCE if self.trouble else settings.cancel_poll):
-            if not self._guarded(self._hear):
+        while not self._end.wait(_PATIENCE if self.last_error else settings.cancel_poll):
+            if not self._call(self._update_cancelled):
                 self._enforce(settings.cancel_grace, settings.kill_grace)
                 continue
             self._enforce(settings.cancel_grace, settings.kill_grace)
-            if settings.lease and monotonic() >= renew_at and self._guarded(self._renew):
+            if settings.lease and monotonic() >= renew_at and self._call(self._renew):
                 renew_at = monotonic() + settings.lease / 3
-            if monotonic() >= look_at and self._guarded(self._look):
+            if monotonic() >= look_at and self._call(self._check):
                 look_at = monotonic() + settings.report_interval
 
-    def _guarded(self, work: Any) -> bool:
+    def _call(self, work: Any) -> bool:
         """Do something that asks Redis. Whether it went well; that it did not is said once."""
         try:
             work()
         except TransportError as error:
-            if not self.trouble:
+            if not self.last_error:
                 log.warning("leases are not renewed and nothing is heard of cancelled operations: %s", error)
-            self.trouble = str(error)
+            self.last_error = str(error)
             return False
         except Exception:
             # A bug in here must not end the thread: every lease of the worker would lapse.
-            log.exception("the keeper of leases failed")
+            log.exception("lease thread failed")
             return False
-        self.trouble = ""
+        self.last_error = ""
         return True
 
-    def _hear(self) -> None:
-        assert self._desk is not None
-        news = known.add(self._desk.cancelled(known.since))
+    def _update_cancelled(self) -> None:
+        assert self._operations is not None
+        news = known.add(self._operations.cancelled(known.since))
         revoked = worker_state.revoked_stamps.get(STAMP)
-        if news or (len(known) and not isinstance(revoked, Stamps)):
+        if news or (len(known) and not isinstance(revoked, RevokedStamps)):
             # Whoever revokes by this stamp through Celery has added to the list; a single value may stand there, too.
             others = [revoked] if isinstance(revoked, str) else revoked or ()
             worker_state.revoked_stamps[STAMP] = known.stamps(others)
 
     def _renew(self) -> None:
-        assert self._desk is not None
+        assert self._operations is not None
         assert self._installation is not None
         lease = self._installation.settings.lease
-        leased = [found for _, found in self._installation.witness.among(iter(_active()), leased=True)]
+        leased = [found for _, found in self._installation.main_process.of_operations(iter(_active()), leased=True)]
         running: defaultdict[OperationRef, dict[str, TaskRequestInfo]] = defaultdict(dict)
         for found in leased:
-            running[found.operation][found.leaf.key] = found
-        lost = self._desk.renew({ref: list(leaves) for ref, leaves in running.items()}, lease)
-        self.held = sum(map(len, running.values()))
+            running[found.operation][found.key.value] = found
+        lost = self._operations.renew({ref: list(leaves) for ref, leaves in running.items()}, lease)
+        self.lease_count = sum(map(len, running.values()))
         late = {request.id: bool(request.task.acks_late) for request in _active()}
         for ref, leaves in lost.items():
-            for found in (running[ref][leaf] for leaf in leaves):
+            for found in (running[ref][key] for key in leaves):
                 members = task_events.about(found.task, found.name, found.retries)
                 milliseconds = int(lease * 1000)
-                task_events.mark_started(
-                    ref, found.label, found.leaf, milliseconds, late.get(found.task, False), members
+                task_events.record_started(
+                    ref, found.label, found.key, milliseconds, late.get(found.task, False), members
                 )
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         """What the pool's processes say, and those of them forgotten that are gone."""
-        assert self._outboxes is not None
-        said = self._outboxes.of(self._worker.hostname)
+        assert self._worker_status is not None
+        said = self._worker_status.of(self._worker.hostname)
         gone = [process for process in said if not _is_alive(int(process))]
-        self._outboxes.drop(self._worker.hostname, gone)
+        self._worker_status.drop(self._worker.hostname, gone)
         self.children = {process: facts for process, facts in said.items() if process not in gone}
 
     # --- what does not stop by itself ------------------------------------------------------------------------
@@ -207,12 +210,12 @@ class LeaseBootstep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery shi
         assert self._installation is not None
         now = monotonic()
         if len(known):
-            for request, found in self._installation.witness.among(iter(_active()), leased=False):
+            for request, found in self._installation.main_process.of_operations(iter(_active()), leased=False):
                 if found.operation in known and now - self._noticed.setdefault(request, now) >= grace:
                     self._noticed[request] = float("inf")  # once
                     self._in_loop(partial(self._terminate, request, now + kill_grace))
-        for process in [process for process, due in self._ending.items() if now >= due]:
-            del self._ending[process]
+        for process in [process for process, due in self._kill_at.items() if now >= due]:
+            del self._kill_at[process]
             self._in_loop(partial(self._worker.pool.terminate_job, process, signal.SIGKILL))
 
     def _in_loop(self, call: Any) -> None:
@@ -232,7 +235,7 @@ class LeaseBootstep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery shi
         except NotImplementedError:
             return  # threads and solo: a thread cannot be stopped from outside
         if not pool.is_green:
-            self._ending[request.worker_pid] = kill_at
+            self._kill_at[request.worker_pid] = kill_at
 
 
 def _active() -> list[Any]:

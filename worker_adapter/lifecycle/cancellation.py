@@ -14,7 +14,7 @@ from eventbus.bus import Bus
 from eventbus.errors import TransportError
 from eventbus.operations.events import OperationRef, current_operation
 
-__all__ = ["Cancelled", "OperationCancelled", "Stamps", "ask", "check_cancelled", "known"]
+__all__ = ["CancelledOperations", "OperationCancelled", "RevokedStamps", "ask", "check_cancelled", "known"]
 
 # The clocks of those who press the button may differ: so much is read again each time.
 _SKEW_MS: Final = 600_000
@@ -34,7 +34,7 @@ class OperationCancelled(Ignore):  # type: ignore[misc] # Celery ships no types
         return f"operation {self.operation} was cancelled"
 
 
-class Stamps(list[str]):
+class RevokedStamps(list[str]):
     """Values of our stamp that are revoked, the newest last. A list, as Celery's remote control expects it; but with
     an ``in`` that does not look at all of them for each message.
     """
@@ -47,12 +47,12 @@ class Stamps(list[str]):
         return value in self._members
 
 
-class Cancelled:
+class CancelledOperations:
     """A bounded memory of cancelled operations, the newest last. Read from any thread, fed by one."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.fed = False
+        self.kept_current = False
         self._known: dict[OperationRef, int] = {}
         self._newest = 0
 
@@ -79,24 +79,24 @@ class Cancelled:
         self._known = known  # replaced, never changed: others are reading it
         return True
 
-    def stamps(self, others: Iterable[str] = ()) -> Stamps:
+    def stamps(self, others: Iterable[str] = ()) -> RevokedStamps:
         """The stamps of all of them, after ``others``; the newest ``limit``."""
         ours = [ref.stamp for ref in self._known]
-        return Stamps(list(dict.fromkeys([*others, *ours]))[-self.limit :])
+        return RevokedStamps(list(dict.fromkeys([*others, *ours]))[-self.limit :])
 
 
-known: Final = Cancelled(10_000)
+known: Final = CancelledOperations(10_000)
 """What this process knows."""
 
-_desk: Operations | None = None
+_operations: Operations | None = None
 _one_at_a_time = threading.Lock()
 
 
 def _forget() -> None:
     # Neither a connection nor a lock of the parent's is to be used.
-    global _desk, _one_at_a_time
-    _desk, _one_at_a_time = None, threading.Lock()
-    known.fed = False
+    global _operations, _one_at_a_time
+    _operations, _one_at_a_time = None, threading.Lock()
+    known.kept_current = False
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -117,16 +117,16 @@ def check_cancelled() -> None:
 
 def ask(bus: Bus, operation: OperationRef) -> bool:
     """Whether an operation is cancelled, by asking Redis if it is not known already. False while Redis is away."""
-    global _desk  # noqa: PLW0603 - one connection per process
+    global _operations  # noqa: PLW0603 - one connection per process
     if operation in known:
         return True
     if bus.broker is not None or bus.outbox.failures:
         return False
     try:
         with _one_at_a_time:
-            if _desk is None:
-                _desk = Operations(bus.settings)
-            found = _desk.cancelled_of([operation])
+            if _operations is None:
+                _operations = Operations(bus.settings)
+            found = _operations.cancelled_of([operation])
     except TransportError:
         return False  # said elsewhere; here it must not stop anything
     known.add((ref, 0) for ref in found)

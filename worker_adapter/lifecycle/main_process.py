@@ -27,8 +27,15 @@ from eventbus.operations.events import (
     TaskSucceeded,
 )
 from worker_adapter.context.error_text import error_text, of_retry
-from worker_adapter.context.headers import HERE, NEVER, Leaf, leaf_of, read_here, read_operation
-from worker_adapter.context.task_context import TaskContext, current_scope, inside
+from worker_adapter.context.headers import (
+    ALREADY_EXPIRED,
+    WORKER_INFO,
+    TaskKey,
+    read_operation,
+    read_worker_info,
+    task_key_of,
+)
+from worker_adapter.context.task_context import TaskContext, current_context, use_context
 from worker_adapter.lifecycle import task_events
 from worker_adapter.lifecycle.cancellation import known
 from worker_adapter.settings import WorkerSettings
@@ -40,15 +47,17 @@ _STOPPED: Final = "WorkerShutdown: the worker was stopped while it ran this task
 
 @dataclass(frozen=True, slots=True)
 class TaskRequestInfo:
-    """A task of an operation, as its message describes it. ``never``: published when its operation was cancelled."""
+    """A task of an operation, as its message describes it. ``cancelled_before_publish``: the operation
+    was cancelled before the message was published.
+    """
 
     operation: OperationRef
     label: str
-    leaf: Leaf
+    key: TaskKey
     task: str
     name: str
     retries: int
-    never: bool = False
+    cancelled_before_publish: bool = False
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -56,14 +65,18 @@ class TaskRequestInfo:
         return {"task": self.task, "name": self.name, "retries": self.retries}
 
 
-def seen(headers: Mapping[str, Any] | None, name: str, task_id: str, retries: int = 0) -> TaskRequestInfo | None:
+def request_info(
+    headers: Mapping[str, Any] | None, name: str, task_id: str, retries: int = 0
+) -> TaskRequestInfo | None:
     """The task whose message has these headers; None if it belongs to no operation."""
     found = read_operation(headers)
     if found is None or headers is None:
         return None
     retries = int(headers.get("retries") or retries or 0)
-    never = headers.get("expires") == NEVER
-    return TaskRequestInfo(*found, leaf_of(name, task_id, headers), task_id, name, retries, never)
+    cancelled_before_publish = headers.get("expires") == ALREADY_EXPIRED
+    return TaskRequestInfo(
+        *found, task_key_of(name, task_id, headers), task_id, name, retries, cancelled_before_publish
+    )
 
 
 class MainProcessSignals:
@@ -76,7 +89,7 @@ class MainProcessSignals:
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self._requests: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
-        self._told: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._reported_requests: weakref.WeakSet[Any] = weakref.WeakSet()
         self.leasing = False
 
     def received(self, request: Any) -> None:
@@ -86,21 +99,21 @@ class MainProcessSignals:
             return
         self._requests[request.id] = request
         # The pool calls what it finds on the request: see _ending. Weakly: a request goes when done.
-        request.on_failure = partial(_ending, weakref.ref(request), "on_failure", self)
-        request.on_timeout = partial(_ending, weakref.ref(request), "on_timeout", self)
+        request.on_failure = partial(_with_context, weakref.ref(request), "on_failure", self)
+        request.on_timeout = partial(_with_context, weakref.ref(request), "on_timeout", self)
         lease = int(self._settings.lease * 1000) if self.leasing else 0
         events = bool(request.eventer and request.eventer.enabled and request.task.send_events)
         # This very dict is handed to the process that runs the task.
-        headers[HERE] = [lease, events]
+        headers[WORKER_INFO] = [lease, events]
 
     def of(self, request: Any) -> TaskRequestInfo | None:
         """What is known of a request."""
-        return seen(request.request_dict, request.task.name, request.id)
+        return request_info(request.request_dict, request.task.name, request.id)
 
-    def among(self, requests: Iterator[Any], *, leased: bool) -> Iterator[tuple[Any, TaskRequestInfo]]:
+    def of_operations(self, requests: Iterator[Any], *, leased: bool) -> Iterator[tuple[Any, TaskRequestInfo]]:
         """Those of the requests that belong to operations; ``leased``: whose leases are this worker's to renew."""
         for request in requests:
-            if leased and not read_here(request.request_dict).lease:
+            if leased and not read_worker_info(request.request_dict).lease:
                 continue
             found = self.of(request)
             if found is not None:
@@ -116,12 +129,12 @@ class MainProcessSignals:
             return  # a hook has raised in a pool that shares this process
         request = self._requests.get(task_id)
         if request is not None:
-            self._told.add(request)
+            self._reported_requests.add(request)
         found = self._find(task, task_id, request)
         if found is None or getattr(request, "_already_revoked", False):
             return
         if isinstance(error, TimeLimitExceeded) and _comes_again_after(task):
-            task_events.mark(found.operation, found.label, "released", found.leaf)
+            task_events.record_transition(found.operation, found.label, "released", found.key)
             return
         self._fail(found, self._text(error))
 
@@ -131,12 +144,12 @@ class MainProcessSignals:
         if found is None:
             return
         reason: RevokedReason = "terminated" if terminated else "expired" if expired else "revoked"
-        if found.never or _is_cancelled(found.operation):
+        if found.cancelled_before_publish or _is_cancelled(found.operation):
             reason = "cancelled"
-        task_events.say(
-            self._settings, found.operation, found.leaf, "revoked", TaskRevoked(**found.facts, reason=reason)
+        task_events.emit_task_event(
+            self._settings, found.operation, found.key, "revoked", TaskRevoked(**found.facts, reason=reason)
         )
-        task_events.mark(found.operation, found.label, "revoked", found.leaf)
+        task_events.record_transition(found.operation, found.label, "revoked", found.key)
 
     def retried(self, task: Any, context: Any, reason: Any) -> None:
         """A task will be tried again, though nobody in it said so: its process is gone, or its worker is going."""
@@ -144,15 +157,17 @@ class MainProcessSignals:
             return
         request = self._requests.get(context.id)
         if request is not None:
-            self._told.add(request)
+            self._reported_requests.add(request)
         found = self._find(task, context.id, request, context)
         if found is None:
             return
         if reason is not None:
             error = self._text(getattr(reason, "exc", None) or reason)
-            task_events.say(self._settings, found.operation, found.leaf, "retry", TaskRetry(**found.facts, error=error))
+            task_events.emit_task_event(
+                self._settings, found.operation, found.key, "retry", TaskRetry(**found.facts, error=error)
+            )
         elif task.acks_late:
-            task_events.mark(found.operation, found.label, "released", found.leaf)
+            task_events.record_transition(found.operation, found.label, "released", found.key)
         else:
             # Celery says retry; but the message was acknowledged when the task began, and nobody sends another.
             self._fail_unless_ended(found, _STOPPED)
@@ -160,7 +175,7 @@ class MainProcessSignals:
     def refused(self, headers: Mapping[str, Any] | None, error: object) -> None:
         """A message names a task that this worker does not know, or cannot be read."""
         headers = headers or {}
-        found = seen(headers, str(headers.get("task")), str(headers.get("id")))
+        found = request_info(headers, str(headers.get("task")), str(headers.get("id")))
         if found is not None:
             name = "NotRegistered" if isinstance(error, KeyError) else type(error).__name__
             self._fail(found, f"{name}: {found.name}" if isinstance(error, KeyError) else self._text(error))
@@ -173,17 +188,17 @@ class MainProcessSignals:
             if found is None or getattr(request, "_already_revoked", False):
                 continue
             if request.task.acks_late:
-                task_events.mark(found.operation, found.label, "released", found.leaf)
+                task_events.record_transition(found.operation, found.label, "released", found.key)
             else:
                 self._fail_unless_ended(found, _STOPPED)
 
-    def ending(self, request: Any, how: str, *args: Any, **options: Any) -> Any:
+    def finish_request(self, request: Any, how: str, *args: Any, **options: Any) -> Any:
         """Let Celery deal with the end of a task. What it publishes thereby, error callbacks, is its operation's, too:
         those that the canvas names have our headers, those of what a task has started have not.
         """
         found = self.of(request)
         assert found is not None
-        with inside(TaskContext(found.operation, found.label, self._settings)):
+        with use_context(TaskContext(found.operation, found.label, self._settings)):
             outcome = getattr(type(request), how)(request, *args, **options)
         if how == "on_failure":
             self._after_failure(request, args[0])
@@ -194,7 +209,7 @@ class MainProcessSignals:
         acknowledged the message and told nobody; and the process may not have come to say so.
         """
         lost = isinstance(_error_of(exc_info), (WorkerLostError, SystemExit, KeyboardInterrupt))
-        if not lost or request in self._told or not _has_succeeded(request):
+        if not lost or request in self._reported_requests or not _has_succeeded(request):
             return
         found = self.of(request)
         if found is not None and request.chord:
@@ -203,24 +218,26 @@ class MainProcessSignals:
             self._fail_unless_ended(found, self._text(WorkerLostError()))
         elif found is not None:
             succeeded = TaskSucceeded(**found.facts)
-            task_events.say(self._settings, found.operation, found.leaf, "succeeded", succeeded)
-            task_events.mark(found.operation, found.label, "done", found.leaf)
+            task_events.emit_task_event(self._settings, found.operation, found.key, "succeeded", succeeded)
+            task_events.record_transition(found.operation, found.label, "done", found.key)
 
     def _fail(self, found: TaskRequestInfo, error: str) -> None:
-        task_events.say(self._settings, found.operation, found.leaf, "failed", TaskFailed(**found.facts, error=error))
-        task_events.mark(found.operation, found.label, "failed", found.leaf)
+        task_events.emit_task_event(
+            self._settings, found.operation, found.key, "failed", TaskFailed(**found.facts, error=error)
+        )
+        task_events.record_transition(found.operation, found.label, "failed", found.key)
 
     def _fail_unless_ended(self, found: TaskRequestInfo, error: str) -> None:
         """For what may have ended without this process having heard of it: it sleeps through a soft shutdown."""
         failed = TaskFailed(**found.facts, error=error)
-        task_events.mark_failed(self._settings, found.operation, found.label, found.leaf, failed)
+        task_events.record_failed(self._settings, found.operation, found.label, found.key, failed)
 
     def _find(self, task: Any, task_id: str, request: Any, context: Any = None) -> TaskRequestInfo | None:
         if request is not None:
             return self.of(request)
         if context is None:
             context = task.request_stack.top
-        return None if context is None else seen(context.headers, task.name, task_id, context.retries)
+        return None if context is None else request_info(context.headers, task.name, task_id, context.retries)
 
     def _text(self, error: object) -> str:
         if isinstance(error, WorkerLostError):
@@ -230,10 +247,10 @@ class MainProcessSignals:
         return error_text(error, self._settings.error_chars)
 
 
-def _ending(reference: Any, how: str, witness: MainProcessSignals, *args: Any, **options: Any) -> Any:
-    """A method of ``Request``, with what ``MainProcessSignals.ending`` has around it."""
+def _with_context(reference: Any, how: str, main_process: MainProcessSignals, *args: Any, **options: Any) -> Any:
+    """A method of ``Request``, with what ``MainProcessSignals.finish_request`` has around it."""
     request = reference()
-    return None if request is None else witness.ending(request, how, *args, **options)
+    return None if request is None else main_process.finish_request(request, how, *args, **options)
 
 
 def _error_of(exc_info: Any) -> object:
@@ -250,8 +267,8 @@ def _has_succeeded(request: Any) -> bool:
 
 
 def _runs_here(task_id: str) -> bool:
-    scope = current_scope.get()
-    return scope is not None and scope.task == task_id
+    context = current_context.get()
+    return context is not None and context.task_id == task_id
 
 
 def _is_cancelled(operation: OperationRef) -> bool:

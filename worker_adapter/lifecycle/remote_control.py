@@ -15,5 +15,5 @@ __all__ = ["eventbus"]
 def eventbus(state: Any, **_: Any) -> dict[str, Any]:
     """Outboxes, leases and cancelled operations of a worker; answered from memory."""
     installation = installation_of(state.app)
-    keeper = installation.keeper if installation is not None else None
-    return {} if keeper is None else keeper.facts()
+    bootstep = installation.bootstep if installation is not None else None
+    return {} if bootstep is None else bootstep.facts()

@@ -21,7 +21,7 @@ from eventbus.operations.events import OperationRef, TaskProgress
 from worker_adapter.context.task_context import TaskContext
 from worker_adapter.lifecycle.cancellation import check_cancelled, known
 
-__all__ = ["Running", "RunningTasks", "began", "ended", "heed", "outbox_facts"]
+__all__ = ["RunningTask", "RunningTasks", "began", "checkpoint", "ended", "outbox_facts"]
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +29,10 @@ _PATIENCE: Final = 5.0  # between two tries while Redis does not answer
 
 
 @dataclass(slots=True, eq=False)
-class Running:
+class RunningTask:
     """A task that runs here. ``shown``: whether the worker sends task events."""
 
-    scope: TaskContext
+    context: TaskContext
     task: Any
     hostname: str
     shown: bool = False
@@ -44,18 +44,18 @@ class RunningTasks:
     """Everything that runs in one process."""
 
     def __init__(self) -> None:
-        self._running: dict[int, Running] = {}
+        self._running: dict[int, RunningTask] = {}
         self._work = threading.Event()
         self._thread: threading.Thread | None = None
-        self._desk: Operations | None = None
-        self._outboxes: WorkerStatus | None = None
+        self._operations: Operations | None = None
+        self._worker_status: WorkerStatus | None = None
         self._hostname = ""
         self._reported = float("-inf")
         self._ask_at = float("-inf")
 
-    def began(self, running: Running) -> None:
+    def began(self, running: RunningTask) -> None:
         """A task begins."""
-        self._running[id(running.scope)] = running
+        self._running[id(running.context)] = running
         self._hostname = running.hostname
         if not self._work.is_set():
             self._work.set()
@@ -63,13 +63,13 @@ class RunningTasks:
             self._thread = threading.Thread(target=self._run, name="eventbus-watch", daemon=True)
             self._thread.start()
 
-    def ended(self, scope: TaskContext) -> None:
+    def ended(self, context: TaskContext) -> None:
         """It has ended."""
-        self._running.pop(id(scope), None)
+        self._running.pop(id(context), None)
 
-    def show(self, scope: TaskContext, word: TaskProgress) -> None:
+    def show(self, context: TaskContext, word: TaskProgress) -> None:
         """Have a progress shown in Flower, some time soon; the newest one counts."""
-        running = self._running.get(id(scope))
+        running = self._running.get(id(context))
         if running is not None and running.shown:
             running.progress = word
 
@@ -79,22 +79,22 @@ class RunningTasks:
         while True:
             self._work.wait()
             busy = list(self._running.values())
-            pause = busy[0].scope.settings.cancel_poll if busy else 0.5
+            pause = busy[0].context.settings.cancel_poll if busy else 0.5
             time.sleep(pause)
             if not self._running:
                 self._work.clear()
                 if self._running:  # it began in between
                     self._work.set()
             try:
-                self._look()
+                self._check()
             except TransportError as error:
                 self._ask_at = time.monotonic() + _PATIENCE
                 log.debug("not asked whether tasks are to stop: %s", error)
             except Exception:
                 # A bug in here must not end the thread: then nobody could stop anything here any more.
-                log.exception("the watch over running tasks failed")
+                log.exception("task thread failed")
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         running = list(self._running.values())
         now = time.monotonic()
         for one in running:
@@ -102,40 +102,40 @@ class RunningTasks:
         bus = default_bus()
         if bus.broker is not None or bus.outbox.failures or now < self._ask_at:
             return
-        self._ask(bus, {one.scope.operation for one in running if one.scope.operation is not None})
+        self._ask(bus, {one.context.operation for one in running if one.context.operation is not None})
         self._report(bus, running, now)
 
     def _ask(self, bus: Bus, operations: set[OperationRef]) -> None:
         """In a process where the worker's own bootstep runs, it knows already."""
         unknown = [operation for operation in operations if operation not in known]
-        if unknown and not known.fed:
-            if self._desk is None:
-                self._desk = Operations(bus.settings)
-            known.add((operation, 0) for operation in self._desk.cancelled_of(unknown))
+        if unknown and not known.kept_current:
+            if self._operations is None:
+                self._operations = Operations(bus.settings)
+            known.add((operation, 0) for operation in self._operations.cancelled_of(unknown))
 
-    def _report(self, bus: Bus, running: list[Running], now: float) -> None:
-        interval = running[0].scope.settings.report_interval if running else 5.0
-        if known.fed or not self._hostname or now - self._reported < interval:
+    def _report(self, bus: Bus, running: list[RunningTask], now: float) -> None:
+        interval = running[0].context.settings.report_interval if running else 5.0
+        if known.kept_current or not self._hostname or now - self._reported < interval:
             return
         self._reported = now
-        if self._outboxes is None:
-            self._outboxes = WorkerStatus(bus.settings)
-        self._outboxes.report(self._hostname, os.getpid(), outbox_facts(bus))
+        if self._worker_status is None:
+            self._worker_status = WorkerStatus(bus.settings)
+        self._worker_status.report(self._hostname, os.getpid(), outbox_facts(bus))
 
-    def _show(self, one: Running, now: float) -> None:
-        word, interval = one.progress, one.scope.settings.flower_interval
+    def _show(self, one: RunningTask, now: float) -> None:
+        word, interval = one.progress, one.context.settings.flower_interval
         if word is None or not interval or now - one.showed < interval:
             return
         one.progress, one.showed = None, now
         fields = word.model_dump(exclude={"task"}, exclude_none=True)
-        operation = one.scope.operation
+        operation = one.context.operation
         assert operation is not None
         # Flower's page of a task has no other place for what it does not know; the real result takes it in the end.
         total = f" of {word.total:g}" if word.total is not None else ""
         text = " ".join(part for part in (f"{word.done:g}{total}", word.stage, word.message) if part)
         dispatcher = one.task.app.events.default_dispatcher(hostname=one.hostname)
         with dispatcher as events:
-            if id(one.scope) in self._running:
+            if id(one.context) in self._running:
                 fields |= {"operation": operation.op, "user": operation.user}
                 shown = f"{text} (operation {operation.op})"
                 events.send("task-progress", uuid=word.task, retry=False, result=shown, **fields)
@@ -154,35 +154,35 @@ def outbox_facts(bus: Bus) -> dict[str, object]:
     }
 
 
-_watch = RunningTasks()
+_running_tasks = RunningTasks()
 
 
 def _after_fork() -> None:
-    global _watch  # noqa: PLW0603 - threads do not survive a fork
-    _watch = RunningTasks()
+    global _running_tasks  # noqa: PLW0603 - threads do not survive a fork
+    _running_tasks = RunningTasks()
 
 
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def began(running: Running) -> None:
+def began(running: RunningTask) -> None:
     """A task begins in this process."""
-    _watch.began(running)
+    _running_tasks.began(running)
 
 
-def ended(scope: TaskContext) -> None:
+def ended(context: TaskContext) -> None:
     """It has ended."""
-    _watch.ended(scope)
+    _running_tasks.ended(context)
 
 
-def heed(scope: TaskContext | None, word: TaskProgress) -> None:
+def checkpoint(context: TaskContext | None, word: TaskProgress) -> None:
     """A step is told: show it where it is to be shown, and stop here if somebody wants that.
 
     Raises:
         OperationCancelled: see ``check_cancelled``.
     """
-    if scope is None or not scope.watched:
+    if context is None or not context.in_worker:
         return
-    _watch.show(scope, word)
+    _running_tasks.show(context, word)
     if word.state == "running":
         check_cancelled()

@@ -10,52 +10,56 @@ from typing import Final
 from eventbus.bus import default_bus
 from eventbus.operations.events import OperationRef, TaskFailed, TaskRetry, TaskRevoked, TaskStarted, TaskSucceeded
 from eventbus.operations.state import TaskTransition, TransitionKind
-from worker_adapter.context.headers import Leaf
-from worker_adapter.settings import TaskWord, WorkerSettings
+from worker_adapter.context.headers import TaskKey
+from worker_adapter.settings import TaskEventKind, WorkerSettings
 
-__all__ = ["AboutTask", "about", "mark", "mark_failed", "mark_started", "say"]
+__all__ = ["TaskEvent", "about", "emit_task_event", "record_failed", "record_started", "record_transition"]
 
-AboutTask = TaskStarted | TaskSucceeded | TaskRetry | TaskFailed | TaskRevoked
+TaskEvent = TaskStarted | TaskSucceeded | TaskRetry | TaskFailed | TaskRevoked
 
 _NAME_CHARS: Final = 200
 # Made once: json.dumps makes one for each call that names separators.
 _encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def say(settings: WorkerSettings, operation: OperationRef, leaf: Leaf, word: TaskWord, event: AboutTask) -> None:
-    """Emit a ``task.*`` event, unless the settings keep it back. Of a hidden leaf only what went wrong."""
-    if word not in settings.events or (leaf.hidden and word != "failed"):
+def emit_task_event(
+    settings: WorkerSettings, operation: OperationRef, key: TaskKey, word: TaskEventKind, event: TaskEvent
+) -> None:
+    """Emit a ``task.*`` event, unless the settings keep it back. Of an internal task only what went wrong."""
+    if word not in settings.events or (key.internal and word != "failed"):
         return
     # Of a task that runs twice, since its worker died before the acknowledgement, one hears once; so does one of what
     # both the pool's process and the main process have seen.
-    name = f"{operation.op}\0{leaf.key}\0{event.retries}\0{word}"
+    name = f"{operation.op}\0{key.value}\0{event.retries}\0{word}"
     id_ = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     default_bus().emit(*operation, event, id=id_)
 
 
-def mark(operation: OperationRef, label: str, kind: TransitionKind, leaf: Leaf, lease: int = 0) -> None:
+def record_transition(operation: OperationRef, label: str, kind: TransitionKind, key: TaskKey, lease: int = 0) -> None:
     """Count something that happened to a leaf. A hidden leaf that fails shows: something did go wrong. ``lease`` as in
     ``TaskTransition``.
     """
-    hidden = leaf.hidden and kind != "failed"
+    hidden = key.internal and kind != "failed"
     default_bus().record_transition(
-        operation, TaskTransition(kind, leaf.key, int(leaf.planned), hidden, lease), label=label
+        operation, TaskTransition(kind, key.value, int(key.planned), hidden, lease), label=label
     )
 
 
-def mark_started(operation: OperationRef, label: str, leaf: Leaf, lease: int, late: bool, members: str) -> None:
+def record_started(operation: OperationRef, label: str, key: TaskKey, lease: int, late: bool, members: str) -> None:
     """Count that a leaf runs. ``lease``, ``late`` and ``members`` as in ``TaskTransition``."""
-    begun = TaskTransition("started", leaf.key, int(leaf.planned), leaf.hidden, lease, late, members)
+    begun = TaskTransition("started", key.value, int(key.planned), key.internal, lease, late, members)
     default_bus().record_transition(operation, begun, label=label)
 
 
-def mark_failed(settings: WorkerSettings, operation: OperationRef, label: str, leaf: Leaf, event: TaskFailed) -> None:
+def record_failed(
+    settings: WorkerSettings, operation: OperationRef, label: str, key: TaskKey, event: TaskFailed
+) -> None:
     """Count that a leaf has failed and say so, in one step, unless it had ended: for who cannot know whether it has."""
     members = ""
     if "failed" in settings.events:
         members = f"{about(event.task, event.name, event.retries)},{_members({'error': event.error})}"
     default_bus().record_transition(
-        operation, TaskTransition("failed", leaf.key, int(leaf.planned), about=members), label=label
+        operation, TaskTransition("failed", key.value, int(key.planned), about=members), label=label
     )
 
 

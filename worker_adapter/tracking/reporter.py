@@ -12,10 +12,10 @@ from celery.exceptions import Ignore, Retry, SoftTimeLimitExceeded
 
 from eventbus.bus import default_bus
 from eventbus.operations.events import OperationRef, TaskProgress, current_operation
-from worker_adapter.context.headers import sayable
-from worker_adapter.context.task_context import TaskContext, current_scope
+from worker_adapter.context.headers import encodable
+from worker_adapter.context.task_context import TaskContext, current_context
 from worker_adapter.lifecycle.cancellation import OperationCancelled
-from worker_adapter.lifecycle.running_tasks import heed
+from worker_adapter.lifecycle.running_tasks import checkpoint
 from worker_adapter.settings import WorkerSettings
 from worker_adapter.tracking.rate import RateEstimator
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 State = Literal["running", "done", "failed"]
 
-SILENT: Final = float("inf")
+NEVER_DUE: Final = float("inf")
 
 
 class ProgressReporter:
@@ -38,19 +38,19 @@ class ProgressReporter:
         settings: the bounds that hold here.
     """
 
-    __slots__ = ("_ended", "_operation", "_stage", "_task", "_telling", "next", "scope", "settings")
+    __slots__ = ("_ended", "_lock", "_operation", "_stage", "_task", "context", "next", "settings")
 
     def __init__(self, stage: str) -> None:
-        self.next = SILENT  # until it is begun within an operation
-        self.scope: TaskContext | None = None
+        self.next = NEVER_DUE  # until it is begun within an operation
+        self.context: TaskContext | None = None
         self._stage = stage
         self._ended = False
         self._operation: OperationRef | None = None
         # Of the same thread's again: a loop over track() may be left by the garbage collector, anywhere.
-        self._telling = threading.RLock()
+        self._lock = threading.RLock()
 
     @property
-    def heard(self) -> bool:
+    def is_active(self) -> bool:
         """Whether there is an operation to speak for."""
         return self._operation is not None
 
@@ -60,61 +60,61 @@ class ProgressReporter:
         if self._operation is None:
             return False
         self._ended = False
-        self.scope = current_scope.get()
-        self.settings = self.scope.settings if self.scope is not None else WorkerSettings()
-        self._task = (self.scope.task if self.scope is not None else "") or self._operation.op
+        self.context = current_context.get()
+        self.settings = self.context.settings if self.context is not None else WorkerSettings()
+        self._task = (self.context.task_id if self.context is not None else "") or self._operation.op
         return True
 
     def pace(self) -> RateEstimator:
         """A measure of a rate, by the settings here."""
         return RateEstimator(self.settings.progress_interval, self.settings.rate_window)
 
-    def tell(
-        self, state: State, measure: Callable[[float], dict[str, Any]], *, must: bool = False, last: bool = False
+    def report(
+        self, state: State, measure: Callable[[float], dict[str, Any]], *, force: bool = False, final: bool = False
     ) -> None:
         """Say how things are: ``measure`` returns the members of the word for a time.
 
-        Of several threads at which a word is due one says it. What ``must`` be said waits for its turn, and so does the
-        ``last`` word, which ends the bar.
+        Of several threads at which a word is due one says it. ``force`` and ``final`` wait for their turn;
+        ``final`` ends the bar.
         """
         operation = self._operation
-        if operation is None or not self._telling.acquire(blocking=must or last):
+        if operation is None or not self._lock.acquire(blocking=force or final):
             return
         try:
-            if last or not self._ended:
-                self._ended = last
-                word = self._say(operation, state, measure)
+            if final or not self._ended:
+                self._ended = final
+                event = self._say(operation, state, measure)
                 # A few times a second: what may raise out of a step. The end of a block raises nothing of its own.
-                if word is not None and not last:
-                    heed(self.scope, word)
+                if event is not None and not final:
+                    checkpoint(self.context, event)
         finally:
-            self._telling.release()
+            self._lock.release()
 
     def _say(
         self, operation: OperationRef, state: State, measure: Callable[[float], dict[str, Any]]
     ) -> TaskProgress | None:
         now = monotonic()
-        self.next = SILENT if self._ended else now + self.settings.progress_interval
+        self.next = NEVER_DUE if self._ended else now + self.settings.progress_interval
         try:
             members = measure(now)
-            members["message"] = sayable(members["message"])
-            word = TaskProgress(task=self._task, stage=sayable(self._stage), state=state, **members)
-            default_bus().emit(operation.user, operation.op, word)
+            members["message"] = encodable(members["message"])
+            event = TaskProgress(task=self._task, stage=encodable(self._stage), state=state, **members)
+            default_bus().emit(operation.user, operation.op, event)
         except SoftTimeLimitExceeded:
             raise
         except Exception:
             # A bar that cannot be drawn must not stop the work that it is about.
             log.exception("progress could not be told")
             return None
-        return word
+        return event
 
     def end(self, error: BaseException | None, measure: Callable[[float], dict[str, Any]]) -> None:
         """The last word, for a block that ``error`` has left."""
-        if isinstance(error, GeneratorExit) and self.scope is not None:
+        if isinstance(error, GeneratorExit) and self.context is not None:
             # A loop over track() was left. Python does not tell a generator whether by break or by an error; the end
             # of the task does.
-            self.scope.on_failure.append(lambda: self.tell("failed", measure, last=True))
-        self.tell(outcome(error), measure, last=True)
+            self.context.failure_callbacks.append(lambda: self.report("failed", measure, final=True))
+        self.report(outcome(error), measure, final=True)
 
 
 def outcome(error: BaseException | None) -> State:

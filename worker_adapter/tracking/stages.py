@@ -37,10 +37,10 @@ class _Tree:
         self.whole = whole
         self.shown: Stage | Stages | None = None
 
-    def show(self, part: Stage | Stages | None, *, must: bool = False) -> None:
-        """A word is due, and ``part`` is what runs; its beginning ``must`` be said."""
+    def show(self, part: Stage | Stages | None, *, force: bool = False) -> None:
+        """A word is due, and ``part`` is what runs; its beginning is sent with ``force``."""
         self.shown = part
-        self.bar.tell("running", self.whole.measure, must=must)
+        self.bar.report("running", self.whole.measure, force=force)
 
 
 class Stages:
@@ -104,9 +104,9 @@ class Stages:
             self._parent.enter(self._name, self)
         else:
             self._tree.bar.begin()
-        if self._tree.bar.heard:
+        if self._tree.bar.is_active:
             self._pace = self._tree.bar.pace()
-            self._tree.show(None if self._parent is None else self, must=True)
+            self._tree.show(None if self._parent is None else self, force=True)
         return self
 
     def __exit__(
@@ -159,7 +159,7 @@ class Stages:
         assert self._pace is not None
         with self._tree.lock:
             share, done = self.share, self._shares.done
-        rate = self._pace.say(now, done)
+        rate = self._pace.record(now, done)
         left = time_left(done, self._shares.total, rate)
         return {
             "done": done,
@@ -198,9 +198,9 @@ class Stage(Progress):
     def __enter__(self) -> Self:
         self._parent.enter(self._name, self)
         self.own()
-        if self._bar.heard:
-            self._pace = self._bar.pace()
-            self._tree.show(self, must=True)
+        if self._reporter.is_active:
+            self._pace = self._reporter.pace()
+            self._tree.show(self, force=True)
         return self
 
     def __exit__(
@@ -209,7 +209,7 @@ class Stage(Progress):
         self._finished = completed(error)
         self._parent.leave(self._name, self, error)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         self._tree.show(self)
 
     def described(self, now: float) -> TaskPart:

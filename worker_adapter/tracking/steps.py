@@ -32,14 +32,14 @@ class Progress:
         total: steps that there are, None where nobody knows.
     """
 
-    __slots__ = ("_bar", "_lock", "_message", "_others", "_own", "_owner", "_pace", "_unit", "total")
+    __slots__ = ("_lock", "_message", "_others", "_own", "_owner", "_pace", "_reporter", "_unit", "total")
 
     def __init__(self, bar: ProgressReporter, total: float | None, unit: str, message: str) -> None:
         self.total = total
         self._own: float = 0
         self._others: float = 0
         self._owner = get_ident()
-        self._bar = bar
+        self._reporter = bar
         self._unit = unit
         self._message = message
         self._pace: RateEstimator | None = None
@@ -53,9 +53,9 @@ class Progress:
 
     def __enter__(self) -> Self:
         self.own()
-        if self._bar.begin():
-            self._pace = self._bar.pace()
-            self._tell()
+        if self._reporter.begin():
+            self._pace = self._reporter.pace()
+            self._report()
         return self
 
     def own(self) -> None:
@@ -66,7 +66,7 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.end(error, self.measure)
+        self._reporter.end(error, self.measure)
 
     def step(self, n: float = 1, message: str | None = None) -> None:
         """``n`` more are done. Costs well below a microsecond while no word is due."""
@@ -77,8 +77,8 @@ class Progress:
                 self._others += n
         if message is not None:
             self._message = message
-        if monotonic() >= self._bar.next:
-            self._tell()
+        if monotonic() >= self._reporter.next:
+            self._report()
 
     def set(self, done: float, total: float | None = None) -> None:
         """So many are done by now; ``total``, where given, replaces the former one."""
@@ -89,18 +89,18 @@ class Progress:
                 self._others = done - self._own
         if total is not None:
             self.total = total
-        if monotonic() >= self._bar.next:
-            self._tell()
+        if monotonic() >= self._reporter.next:
+            self._report()
 
-    def _tell(self) -> None:
-        self._bar.tell("running", self.measure)
+    def _report(self) -> None:
+        self._reporter.report("running", self.measure)
 
     def measure(self, now: float) -> dict[str, Any]:
         """The members that count, as they stand."""
         assert self._pace is not None
         # A step of NaN spoils the count for good; the page is told all the same that the block has ended.
         done, total = known(self.done) or 0, known(self.total)
-        rate = self._pace.say(now, done)
+        rate = self._pace.record(now, done)
         return {
             "done": done,
             "total": total,
@@ -108,7 +108,7 @@ class Progress:
             "rate": rate,
             "left": time_left(done, total, rate),
             "unit": self._unit,
-            "message": self._message[: self._bar.settings.message_chars],
+            "message": self._message[: self._reporter.settings.message_chars],
         }
 
 

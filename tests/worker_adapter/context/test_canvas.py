@@ -8,7 +8,7 @@ from celery.canvas import Signature, xmap
 
 from tests.worker_adapter import app as a
 from worker_adapter.context.canvas import plan
-from worker_adapter.context.headers import leaf_of, read_operation
+from worker_adapter.context.headers import read_operation, task_key_of
 
 OURS = {"eventbus_user": "ann", "eventbus_operation": "op"}
 
@@ -37,8 +37,8 @@ def test_each_leaf_has_a_name_of_its_own_that_survives_json():
     planned = plan(flow, OURS)
     headers = list(leaves(json.loads(json.dumps(planned.flow))))
     assert planned.leaves == len(headers) == 8
-    assert len({leaf_of("step", "id", each).key for each in headers}) == 8
-    assert all(leaf_of("step", "id", each).planned for each in headers)
+    assert len({task_key_of("step", "id", each).value for each in headers}) == 8
+    assert all(task_key_of("step", "id", each).planned for each in headers)
     assert all(OURS.items() <= each.items() for each in headers)
     assert sum("mine" in each for each in headers) == 1
 
@@ -64,11 +64,11 @@ def test_a_canvas_may_be_the_dict_that_it_was_sent_as():
 
 
 @pytest.mark.parametrize(
-    ("name", "hidden"),
+    ("name", "internal"),
     [("celery.chord_unlock", True), ("celery.accumulate", True), ("celery.starmap", False), ("app.celery.task", False)],
 )
-def test_celerys_own_tasks_are_hidden(name, hidden):
-    assert leaf_of(name, "id", {}).hidden is hidden
+def test_celerys_own_tasks_are_internal(name, internal):
+    assert task_key_of(name, "id", {}).internal is internal
 
 
 @pytest.mark.parametrize(
@@ -84,4 +84,4 @@ def test_what_others_write_into_headers_can_be_told():
     assert operation == ("ann", "1")
     assert label.startswith("a?b")
     assert len(label) == 1_000
-    assert leaf_of("step", "id", {"eventbus_leaf": "k\udcff"}).key == "k?"
+    assert task_key_of("step", "id", {"eventbus_leaf": "k\udcff"}).value == "k?"

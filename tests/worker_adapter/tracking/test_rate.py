@@ -12,42 +12,42 @@ counts = st.lists(st.integers(0, 1000), min_size=60, max_size=60)
 
 @given(pauses)
 def test_at_most_one_word_per_interval_and_at_least_one_when_due(waits):
-    pace, now, said = RateEstimator(1.0, 5.0), 0.0, []
+    estimator, now, said = RateEstimator(1.0, 5.0), 0.0, []
     for wait in waits:
         now += wait
-        due = pace.due(now)
+        due = estimator.due(now)
         assert due == (not said or now - said[-1] >= 1.0)
         if due:
-            pace.say(now, 0)
+            estimator.record(now, 0)
             said.append(now)
     assert len(said) <= now + 1
 
 
 @given(pauses, counts)
 def test_the_rate_lies_between_the_slowest_and_the_fastest_stretch(waits, steps):
-    pace, now, done = RateEstimator(1.0, 5.0), 0.0, 0
-    assert pace.say(now, done) is None
+    estimator, now, done = RateEstimator(1.0, 5.0), 0.0, 0
+    assert estimator.record(now, done) is None
     stretches = []
     for wait, more in zip(waits, steps, strict=False):
         now, done = now + wait + 1 / 16, done + more
         stretches.append(more / (wait + 1 / 16))
-        rate = pace.say(now, done)
+        rate = estimator.record(now, done)
         assert min(stretches) - 1e-9 <= rate <= max(stretches) + 1e-9
 
 
 @given(st.integers(1, 50))
 def test_the_rate_forgets_what_is_older_than_the_window(fast):
-    pace = RateEstimator(1.0, 5.0)
+    estimator = RateEstimator(1.0, 5.0)
     for second in range(10):
-        pace.say(second, second * 1000)
+        estimator.record(second, second * 1000)
     for second in range(10, 20):
-        rate = pace.say(second, 9000 + (second - 9) * fast)
+        rate = estimator.record(second, 9000 + (second - 9) * fast)
     assert rate == fast
 
 
 def test_a_count_that_falls_begins_anew():
-    pace = RateEstimator(1.0, 5.0)
-    pace.say(0, 0)
-    assert pace.say(1, 10) == 10
-    assert pace.say(2, 0) is None
-    assert pace.say(3, 5) == 5
+    estimator = RateEstimator(1.0, 5.0)
+    estimator.record(0, 0)
+    assert estimator.record(1, 10) == 10
+    assert estimator.record(2, 0) is None
+    assert estimator.record(3, 5) == 5
