@@ -17,7 +17,7 @@ from eventbus.errors import InvalidName, InvalidPayload, NoOperation
 from eventbus.events.encoder import Emission, EmissionBuilder
 from eventbus.events.event import Event
 from eventbus.events.receipt import Receipt
-from eventbus.operations.changes import telling
+from eventbus.operations.changes import event_stamp
 from eventbus.operations.events import OperationRef, current_operation
 from eventbus.operations.state import TaskTransition
 from eventbus.outbox.confirmation import DeliveryConfirmation
@@ -115,7 +115,7 @@ class Bus:
 
     def record_transition(self, operation: OperationRef, mark: TaskTransition, *, label: str = "") -> None:
         """Count something that happened to a leaf of an operation, in order with the events of that operation."""
-        words = partial(telling, label)
+        words = partial(event_stamp, label)
         channel = channel_of(operation.topic)
         self.outbox.put(TransitionEntry(channel, operation.topic, operation.op, mark, words))
 

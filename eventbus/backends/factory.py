@@ -19,7 +19,7 @@ from eventbus.backends.redis.subscriber import RedisSubscriber
 from eventbus.operations.store import OperationStore
 from eventbus.settings import BusSettings
 
-__all__ = ["connect", "connect_letters", "connect_operations", "connect_probe"]
+__all__ = ["connect", "connect_operation_store", "connect_pending_store", "connect_probe"]
 
 
 def connect(
@@ -31,7 +31,7 @@ def connect(
     return RedisSubscriber(settings), RedisReader(settings, most_waiting=history_calls)
 
 
-def connect_letters(
+def connect_pending_store(
     settings: BusSettings, reader: Reader, *, broker: MemoryBroker | None = None
 ) -> PendingStore | None:
     """What users are owed, through the reader's connections; None for a reader that is none of ours."""
@@ -40,7 +40,7 @@ def connect_letters(
     return RedisPendingStore(settings, reader) if isinstance(reader, RedisReader) else None
 
 
-def connect_operations(
+def connect_operation_store(
     settings: BusSettings, reader: Reader, *, broker: MemoryBroker | None = None
 ) -> OperationStore | None:
     """Where operations are written down, through the reader's connections; None for a reader that is none of ours."""

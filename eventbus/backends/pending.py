@@ -10,7 +10,15 @@ from eventbus.backends.dead_letters import DeathReason
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.records import Record
 
-__all__ = ["DeliveryStatus", "PendingBatch", "PendingStore", "RedeliveryResult", "Sweep", "Totals", "read_standing"]
+__all__ = [
+    "DeliveryStatus",
+    "PendingBatch",
+    "PendingStore",
+    "RedeliveryResult",
+    "Sweep",
+    "Totals",
+    "read_delivery_status",
+]
 
 
 DeliveryStatus = Literal["pending", "acked", "dead", "unknown"]
@@ -36,7 +44,7 @@ class RedeliveryResult:
     """Answer to "send these again": when each is due next (ms since 1970; 0: it is pending no more); how many died."""
 
     next_ms: Sequence[int]
-    buried: int
+    dead_lettered: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +57,18 @@ class Sweep:
         released: dead letters that nobody decided about in time.
         pending, dead: how many are left.
         oldest_pending, oldest_dead: since when.
-        look: when to look again; 0: nothing is left.
+        next_check: when to look again; 0: nothing is left.
         pending_change, dead_change: since the last sweep.
     """
 
     fenced: bool
-    buried: int
+    dead_lettered: int
     released: int
     pending: int
     oldest_pending: int
     dead: int
     oldest_dead: int
-    look: int
+    next_check: int
     pending_change: int
     dead_change: int
 
@@ -74,7 +82,7 @@ class Totals:
     oldest_dead: int
 
 
-def read_standing(*, acked: bool, dead: bytes | None, pending: bool) -> tuple[DeliveryStatus, str]:
+def read_delivery_status(*, acked: bool, dead: bytes | None, pending: bool) -> tuple[DeliveryStatus, str]:
     """What has become of an event, and why it died if it did."""
     if acked:
         return "acked", ""
@@ -86,7 +94,7 @@ def read_standing(*, acked: bool, dead: bytes | None, pending: bool) -> tuple[De
 class PendingStore(Protocol):
     """Where the lists are kept, from an event loop. Every method raises Unavailable or Refused."""
 
-    async def owed(self, channel: str) -> PendingBatch:
+    async def fetch(self, channel: str) -> PendingBatch:
         """What a user is owed. What was owed in another life of the channel is published again by it."""
 
     async def ack(self, channel: str, ids: Sequence[str]) -> int:
@@ -95,8 +103,8 @@ class PendingStore(Protocol):
     async def ack_upto(self, channel: str, position: Position) -> int:
         """A browser has everything up to there. Returns how many were pending."""
 
-    async def again(self, channel: str, ids: Sequence[str]) -> RedeliveryResult:
+    async def redeliver(self, channel: str, ids: Sequence[str]) -> RedeliveryResult:
         """Send once more what is due; what was sent too often dies."""
 
-    async def bury(self, channel: str, id: str, reason: DeathReason, content: bytes) -> bool:
+    async def dead_letter(self, channel: str, id: str, reason: DeathReason, content: bytes) -> bool:
         """Keep what cannot be delivered. False: it was there already."""

@@ -41,7 +41,7 @@ class Write:
     emissions: Sequence[Emission]
 
     @property
-    def owing(self) -> bool:
+    def needs_ack(self) -> bool:
         """Whether something of it has to be acknowledged."""
         return any(map(_ACK_DEADLINE, self.emissions))
 
@@ -52,8 +52,8 @@ class RecordTransitions:
 
     channel: str
     operation: str
-    marks: Sequence[TaskTransition]
-    telling: EventStamp
+    transitions: Sequence[TaskTransition]
+    stamp: EventStamp
 
 
 Request = Write | RecordTransitions
@@ -93,7 +93,7 @@ class Publisher(Protocol):
     def position(self, channel: str) -> Position:
         """Where the channel stands. Raises Unavailable or Refused."""
 
-    def standing(self, channel: str, id_: str) -> tuple[DeliveryStatus, str]:
+    def delivery_status(self, channel: str, id_: str) -> tuple[DeliveryStatus, str]:
         """What has become of an event that the user is owed, and why it died if it did. Raises Unavailable, Refused."""
 
     def close(self) -> None:
@@ -132,8 +132,8 @@ class Reader(Protocol):
 class Probe(Protocol):
     """Asking a server how it is, on a connection of its own."""
 
-    async def beat(self, text: str, instance: str) -> str | None:
-        """Publish ``text`` for the listeners' ``probed``, and write a little. Why writes are refused, or None.
+    async def publish_canary(self, text: str, instance: str) -> str | None:
+        """Publish ``text`` for the listeners' ``canary_received``, and write a little. Why writes are refused, or None.
 
         Raises:
             Unavailable, Refused: it could not even be published.
@@ -152,7 +152,7 @@ class Listener(Protocol):
     def turn_ended(self) -> None:
         """All publications of one socket read have been handed over."""
 
-    def probed(self, text: str) -> None:
+    def canary_received(self, text: str) -> None:
         """A probe arrived, this instance's or another's; everything published before it has."""
 
     def lost(self, reason: str) -> None:

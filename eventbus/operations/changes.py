@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from eventbus.protocol.ids import event_id
 
-__all__ = ["EventStamp", "telling"]
+__all__ = ["EventStamp", "event_stamp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,6 @@ class EventStamp:
     label: str
 
 
-def telling(label: str) -> EventStamp:
+def event_stamp(label: str) -> EventStamp:
     """What an operation's changes are told with, as of now."""
     return EventStamp(event_id(), time.time_ns() // 1000, label)

@@ -64,7 +64,7 @@ class TaskTransition:
             that is not the leaf's end (a retry, a message given back); ``joined`` is done, and a chord waits for it;
             ``ignored`` is done, and what the canvas has after it may not come; ``revoked`` ends a leaf that is not to
             run.
-        leaf: the leaf's key; the same leaf is counted once.
+        task: the task's key; the same leaf is counted once.
         planned: whether the canvas named this leaf at the start: 1 or 0.
         hidden: not counted in the total.
         lease: of ``started``: milliseconds within which its worker will be heard of again; 0: nobody watches. Of
@@ -75,12 +75,12 @@ class TaskTransition:
     """
 
     kind: TransitionKind
-    leaf: str = ""
+    task: str = ""
     planned: int = 0
-    hidden: bool = False
+    internal: bool = False
     lease: int = 0
-    late: bool = False
-    about: str = ""
+    acks_late: bool = False
+    task_json: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,23 +124,23 @@ class OperationStateMachine:
     started: int = 0
     heard: int = 0
     ended: int = 0
-    leaves: dict[str, str] = field(default_factory=dict)
+    tasks: dict[str, str] = field(default_factory=dict)
     leases: dict[str, int] = field(default_factory=dict)
-    about: dict[str, str] = field(default_factory=dict)
+    task_json: dict[str, str] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
     def counts(self) -> Counts:
         """The numbers a page sees."""
         return Counts(self.state, self.done, self.failed, max(self.planned + self.dynamic, self.done + self.failed))
 
-    def advance(self, marks: Sequence[TaskTransition], now: int = 0) -> list[tuple[OperationEvent, Counts]]:
+    def apply(self, transitions: Sequence[TaskTransition], now: int = 0) -> list[tuple[OperationEvent, Counts]]:
         """Take marks in; return what is to be told, in order, each with the numbers of its moment."""
         if self.state in ENDED:
             return []
         before = self.counts()
-        for mark in marks:
-            self._take(mark, now)
-        begun = any(mark.kind in _RUNNING and not mark.hidden for mark in marks)
+        for transition in transitions:
+            self._take(transition, now)
+        begun = any(transition.kind in _RUNNING and not transition.internal for transition in transitions)
         return self._settle(before, now, begun=begun)
 
     def cancel(self, now: int) -> list[tuple[OperationEvent, Counts]]:
@@ -151,108 +151,108 @@ class OperationStateMachine:
         self.cancelled = self.cancelled or now
         return self._settle(before, now)
 
-    def lapse(self, now: int, patience: int) -> list[tuple[OperationEvent, Counts]]:
+    def expire_leases(self, now: int, patience: int) -> list[tuple[OperationEvent, Counts]]:
         """Look at the leases. A lost leaf that has not come again within ``patience`` milliseconds has failed."""
         if self.state in ENDED:
             return []
         before, missing = self.counts(), False
-        for leaf in sorted((leaf for leaf, until in self.leases.items() if until <= now), key=self.leases.__getitem__):
-            if leaf == _AWAITED:
+        for task in sorted((task for task, until in self.leases.items() if until <= now), key=self.leases.__getitem__):
+            if task == _AWAITED:
                 missing = True
-            elif self.leaves[leaf] == "R":
-                self.leaves[leaf] = "l"
+            elif self.tasks[task] == "R":
+                self.tasks[task] = "l"
                 self.running -= 1
                 self.lost += 1
-                self.leases[leaf] = now + patience
+                self.leases[task] = now + patience
             else:
-                about = self.about.get(leaf, "")
-                self._end(TaskTransition("failed", leaf, about=about and f"{about},{_GONE}"))
+                task_json = self.task_json.get(task, "")
+                self._end(TaskTransition("failed", task, task_json=task_json and f"{task_json},{_GONE}"))
         return self._settle(before, now, missing=missing)
 
     @property
-    def look(self) -> int:
+    def next_check(self) -> int:
         """When to look at the leases next; 0: there are none."""
         return min(self.leases.values(), default=0)
 
     # --- what a mark does ------------------------------------------------------------------------------------
 
-    def _take(self, mark: TaskTransition, now: int) -> None:
-        match mark.kind:
+    def _take(self, transition: TaskTransition, now: int) -> None:
+        match transition.kind:
             case "plan":
-                self.planned = mark.planned
+                self.planned = transition.planned
             case "published":
-                self._publish(mark)
+                self._publish(transition)
             case "started":
-                self._publish(mark)
-                self._start(mark, now)
+                self._publish(transition)
+                self._start(transition, now)
             case "released":
-                self._release(mark.leaf)
+                self._release(transition.task)
             case _:
-                self._end(mark)
+                self._end(transition)
 
-    def _publish(self, mark: TaskTransition) -> None:
-        known = self.leaves.get(mark.leaf)
+    def _publish(self, transition: TaskTransition) -> None:
+        known = self.tasks.get(transition.task)
         if known == "e":
-            self.leaves[mark.leaf] = "b"
+            self.tasks[transition.task] = "b"
             self.early -= 1
             self.opened = True
         elif known is None:
-            self.leaves[mark.leaf] = "p"
+            self.tasks[transition.task] = "p"
             self.open += 1
             self.opened = True
-            self._count_dynamic(mark)
+            self._count_dynamic(transition)
 
-    def _start(self, mark: TaskTransition, now: int) -> None:
-        known = self.leaves[mark.leaf]
+    def _start(self, transition: TaskTransition, now: int) -> None:
+        known = self.tasks[transition.task]
         if known == "b":
             return
         self.running += known in "pl"
         self.lost -= known == "l"
-        self.leaves[mark.leaf] = "R" if mark.late else "r"
-        self.about[mark.leaf] = mark.about
-        self.leases.pop(mark.leaf, None)
-        if mark.lease:
-            self.leases[mark.leaf] = now + mark.lease
+        self.tasks[transition.task] = "R" if transition.acks_late else "r"
+        self.task_json[transition.task] = transition.task_json
+        self.leases.pop(transition.task, None)
+        if transition.lease:
+            self.leases[transition.task] = now + transition.lease
 
-    def _release(self, leaf: str) -> None:
-        known = self.leaves.get(leaf)
+    def _release(self, task: str) -> None:
+        known = self.tasks.get(task)
         if known in ("r", "R", "l"):
-            self._stop(leaf, known)
-            self.leaves[leaf] = "p"
+            self._stop(task, known)
+            self.tasks[task] = "p"
 
-    def _stop(self, leaf: str, known: str) -> None:
+    def _stop(self, task: str, known: str) -> None:
         self.running -= known in "rR"
         self.lost -= known == "l"
-        self.leases.pop(leaf, None)
-        self.about.pop(leaf, None)
+        self.leases.pop(task, None)
+        self.task_json.pop(task, None)
 
-    def _end(self, mark: TaskTransition) -> None:
-        known = self.leaves.get(mark.leaf)
+    def _end(self, transition: TaskTransition) -> None:
+        known = self.tasks.get(transition.task)
         if known in ("e", "b"):
             return
-        if mark.kind == "failed" and mark.about:
-            self.failures.append(mark.about)
+        if transition.kind == "failed" and transition.task_json:
+            self.failures.append(transition.task_json)
         if known is None:
-            self.leaves[mark.leaf] = "e"
+            self.tasks[transition.task] = "e"
             self.early += 1
-            self._count_dynamic(mark)
+            self._count_dynamic(transition)
         else:
-            self._stop(mark.leaf, known)
-            self.leaves[mark.leaf] = "b"
+            self._stop(transition.task, known)
+            self.tasks[transition.task] = "b"
             self.open -= 1
-        if mark.hidden:
+        if transition.internal:
             return
-        if mark.kind in _DONE:
+        if transition.kind in _DONE:
             self.done += 1
-            self.ignored = self.ignored or mark.kind == "ignored"
-            if mark.kind == "joined":
-                self.awaits = max(self.awaits, mark.lease)
-        elif mark.kind == "failed" or not self.cancelled:
+            self.ignored = self.ignored or transition.kind == "ignored"
+            if transition.kind == "joined":
+                self.awaits = max(self.awaits, transition.lease)
+        elif transition.kind == "failed" or not self.cancelled:
             # What a person has cancelled has not failed; what expired, or was revoked for another reason, has.
             self.failed += 1
 
-    def _count_dynamic(self, mark: TaskTransition) -> None:
-        if not mark.planned and not mark.hidden:
+    def _count_dynamic(self, transition: TaskTransition) -> None:
+        if not transition.planned and not transition.internal:
             self.dynamic += 1
 
     # --- what follows ----------------------------------------------------------------------------------------

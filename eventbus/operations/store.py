@@ -85,10 +85,10 @@ def read_info(
 
 
 def _running(value: str) -> RunningTask | None:
-    letter, _, about = value.partition(" ")
-    if not about:
+    letter, _, task_json = value.partition(" ")
+    if not task_json:
         return None
-    facts = json.loads(f"{{{about}}}")
+    facts = json.loads(f"{{{task_json}}}")
     return RunningTask(facts["task"], facts["name"], facts["retries"], lost=letter == "l")
 
 

@@ -52,7 +52,7 @@ class DeliveryConfirmation:
 
     def _acknowledged(self, publisher: Publisher) -> bool:
         try:
-            standing, reason = publisher.standing(self._channel, self._id)
+            standing, reason = publisher.delivery_status(self._channel, self._id)
         except Unavailable:
             return False  # nothing is known; it may be when Redis is back
         if standing == "dead":

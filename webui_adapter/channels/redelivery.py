@@ -84,7 +84,7 @@ class RedeliveryScheduler:
 
     async def fetch(self, channel: str) -> PendingBatch:
         """What the user is owed. Raises Unavailable, Refused, InvalidRecord."""
-        owed = await self._letters.owed(channel)
+        owed = await self._letters.fetch(channel)
         due = self._clock.now() + self._ack_timeout
         known = self._known(channel)
         for record in owed.records:
@@ -168,7 +168,7 @@ class RedeliveryScheduler:
             if not ids.isdisjoint(self._owed.get(channel, ())):
                 continue
             try:
-                owed = await self._letters.owed(channel)
+                owed = await self._letters.fetch(channel)
             except (TransportError, InvalidRecord) as error:
                 log.info("what else is owed on %s cannot be read yet: %s", channel, error)
                 continue
@@ -197,7 +197,7 @@ class RedeliveryScheduler:
                     known.update((id_, now + _RETRY_MS / 1000) for id_ in ids if id_ in known)
 
     async def _ask(self, channel: str, ids: Sequence[str]) -> None:
-        answer = await self._letters.again(channel, ids)
+        answer = await self._letters.redeliver(channel, ids)
         wall, now = self._clock.wall() * 1000, self._clock.now()
         known = self._owed.get(channel, {})
         for id_, next_ms in zip(ids, answer.next_ms, strict=True):
@@ -208,9 +208,9 @@ class RedeliveryScheduler:
                 known[id_] = now + max(_TICK, (next_ms - wall) / 1000)
             else:
                 del known[id_]
-        if answer.buried:
-            self._counters["dead.given_up"] += answer.buried
-            log.warning("%d events of %s were given up on: nobody acknowledged them", answer.buried, channel)
+        if answer.dead_lettered:
+            self._counters["dead.given_up"] += answer.dead_lettered
+            log.warning("%d events of %s were given up on: nobody acknowledged them", answer.dead_lettered, channel)
 
 
 def _read_only(reason: str, command: Ack) -> CommandRefused:

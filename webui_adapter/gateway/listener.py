@@ -94,6 +94,6 @@ class SubscriptionListener:
         """See ``Listener``."""
         self._watch.restored()
 
-    def probed(self, text: str) -> None:
+    def canary_received(self, text: str) -> None:
         """See ``Listener``."""
-        self._watch.probed(text)
+        self._watch.canary_received(text)

@@ -100,7 +100,7 @@ class RedisMonitor:
         self._soon.set()
         self._subscribed.set()
 
-    def probed(self, text: str) -> None:
+    def canary_received(self, text: str) -> None:
         """See ``Listener``."""
         back = self._waiting.get(text)
         if back is not None and not back.done():
@@ -161,7 +161,7 @@ class RedisMonitor:
         text = f"{self._instance} {secrets.token_hex(8)}"
         back = self._waiting[text] = asyncio.get_running_loop().create_future()
         try:
-            refused = await probe.beat(text, self._instance)
+            refused = await probe.publish_canary(text, self._instance)
             for patience in (self._settings.probe_timeout, _ONE_MORE_LOOK):
                 if not back.done():
                     await asyncio.wait([back], timeout=patience)

@@ -10,7 +10,7 @@ from typing import Final
 from fastapi import APIRouter, FastAPI, Request, Response, WebSocket
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse
 
-from eventbus.backends.factory import connect, connect_letters, connect_operations, connect_probe
+from eventbus.backends.factory import connect, connect_operation_store, connect_pending_store, connect_probe
 from eventbus.backends.memory.adapters import MemoryBroker
 from eventbus.bus import Bus, default_bus
 from eventbus.outbox.spool import spool_folder
@@ -89,11 +89,11 @@ def make_gateway(
         subscriber,
         reader,
         authoriser or load_authoriser(settings.authoriser),
-        letters=connect_letters(bus_settings, reader, broker=broker),
+        letters=connect_pending_store(bus_settings, reader, broker=broker),
         ack_timeout=bus_settings.ack_timeout,
         spill=spill,
         probe=connect_probe(bus_settings, broker=broker),
-        operations=connect_operations(bus_settings, reader, broker=broker),
+        operations=connect_operation_store(bus_settings, reader, broker=broker),
     )
 
 

@@ -106,6 +106,6 @@ class DeadLetterWriter:
             self._spill.put_back()
 
     async def _bury(self, corpse: Undeliverable) -> None:
-        if await self._letters.bury(corpse.channel, corpse.id, corpse.reason, corpse.content):
+        if await self._letters.dead_letter(corpse.channel, corpse.id, corpse.reason, corpse.content):
             self._counters[f"dead.{corpse.reason}"] += 1
             log.warning("an event of %s was buried: %s, id %s", corpse.channel, corpse.reason, corpse.id)

@@ -63,12 +63,12 @@ class LeaseChecker:
 
     async def _look(self, member: str) -> None:
         try:
-            found = await self._operations.lapse(member)
+            found = await self._operations.expire_leases(member)
         except Refused as error:
             # It is looked at again when its claim is over, and stands in nobody's way until then.
             log.warning("the leases of %s cannot be looked at: %s", member, error)
             return
-        if found.taken:
-            self._counters["lost.tasks"] += found.taken
-            log.info("%d tasks of %s have lost their worker", found.taken, member)
+        if found.expired:
+            self._counters["lost.tasks"] += found.expired
+            log.info("%d tasks of %s have lost their worker", found.expired, member)
         self._counters["lost.operations"] += found.lost

@@ -80,7 +80,7 @@ class Sweeper:
             if swept.fenced:
                 self.sweeping = False
                 return
-            self._counters["dead.expired"] += swept.buried
+            self._counters["dead.expired"] += swept.dead_lettered
             self._counters["dead.released"] += swept.released
-            if swept.buried:
-                log.warning("%d events of %s were given up on: their time was over", swept.buried, channel)
+            if swept.dead_lettered:
+                log.warning("%d events of %s were given up on: their time was over", swept.dead_lettered, channel)

@@ -59,7 +59,7 @@ def record_failed(
     if "failed" in settings.events:
         members = f"{about(event.task, event.name, event.retries)},{_members({'error': event.error})}"
     default_bus().record_transition(
-        operation, TaskTransition("failed", key.value, int(key.planned), about=members), label=label
+        operation, TaskTransition("failed", key.value, int(key.planned), task_json=members), label=label
     )
 
 

@@ -44,9 +44,9 @@ class MemoryPublisher:
         """See ``Publisher``."""
         return self._broker.read(channel, None).position
 
-    def standing(self, channel: str, id_: str) -> tuple[DeliveryStatus, str]:
+    def delivery_status(self, channel: str, id_: str) -> tuple[DeliveryStatus, str]:
         """See ``Publisher``."""
-        return self._broker.standing(channel, id_)
+        return self._broker.delivery_status(channel, id_)
 
     def close(self) -> None:
         """See ``Publisher``."""
@@ -88,9 +88,9 @@ class MemoryPendingStore:
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
 
-    async def owed(self, channel: str) -> PendingBatch:
+    async def fetch(self, channel: str) -> PendingBatch:
         """See ``PendingStore``."""
-        return self._broker.owed(channel)
+        return self._broker.fetch(channel)
 
     async def ack(self, channel: str, ids: Sequence[str]) -> int:
         """See ``PendingStore``."""
@@ -100,13 +100,13 @@ class MemoryPendingStore:
         """See ``PendingStore``."""
         return self._broker.ack_upto(channel, position)
 
-    async def again(self, channel: str, ids: Sequence[str]) -> RedeliveryResult:
+    async def redeliver(self, channel: str, ids: Sequence[str]) -> RedeliveryResult:
         """See ``PendingStore``."""
-        return self._broker.again(channel, ids)
+        return self._broker.redeliver(channel, ids)
 
-    async def bury(self, channel: str, id: str, reason: DeathReason, content: bytes) -> bool:
+    async def dead_letter(self, channel: str, id: str, reason: DeathReason, content: bytes) -> bool:
         """See ``PendingStore``."""
-        return self._broker.bury(channel, id, reason, content)
+        return self._broker.dead_letter(channel, id, reason, content)
 
 
 class MemoryOperations:

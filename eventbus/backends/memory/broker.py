@@ -12,9 +12,9 @@ from typing import Protocol
 
 from eventbus.backends.memory.channel import MemoryChannel
 from eventbus.backends.memory.operations import describe, newest
-from eventbus.backends.pending import DeliveryStatus, PendingBatch, RedeliveryResult, read_standing
+from eventbus.backends.pending import DeliveryStatus, PendingBatch, RedeliveryResult, read_delivery_status
 from eventbus.backends.ports import Published, Request, Write
-from eventbus.operations.changes import telling
+from eventbus.operations.changes import event_stamp
 from eventbus.operations.state import OperationState, OperationStateMachine
 from eventbus.operations.store import OperationInfo
 from eventbus.protocol.cursor import BEGINNING, Position
@@ -52,10 +52,10 @@ class MemoryBroker:
                 offsets = [channel.append(emission, records, now_ms) for emission in request.emissions]
             else:
                 offsets = []
-                tally = channel.operations.setdefault(request.operation, OperationStateMachine())
-                words = tally.advance(request.marks, now_ms)
-                channel.tell(request.operation, request.telling, words, records, now_ms)
-                counts = tally.counts()
+                machine = channel.operations.setdefault(request.operation, OperationStateMachine())
+                words = machine.apply(request.transitions, now_ms)
+                channel.tell(request.operation, request.stamp, words, records, now_ms)
+                counts = machine.counts()
             pruned = channel.prune()
             receivers = self._deliver(request.channel, channel, before, records)
             return Published(channel.position, offsets, receivers, pruned, counts)
@@ -102,16 +102,16 @@ class MemoryBroker:
             records: list[bytes] = []
             now_ms = _now_ms()
             words = channel.operations[op].cancel(now_ms)
-            channel.tell(op, telling(""), words, records, now_ms)
+            channel.tell(op, event_stamp(""), words, records, now_ms)
             self._deliver(name, channel, before, records)
 
-    def owed(self, name: str) -> PendingBatch:
+    def fetch(self, name: str) -> PendingBatch:
         """Do what ``fetch.lua`` would."""
         with self._lock:
             channel = self._channels.get(name)
             if channel is None or channel.lists is None:
                 return PendingBatch(BEGINNING if channel is None else channel.position, (), more=False)
-            records = [parse_record(*record.split(b"\n", 1)) for record in channel.lists.drain(_now_ms())]
+            records = [parse_record(*record.split(b"\n", 1)) for record in channel.lists.fetch(_now_ms())]
             return PendingBatch(channel.position, records, more=False)
 
     def ack(self, name: str, ids: Sequence[str]) -> int:
@@ -128,23 +128,23 @@ class MemoryBroker:
                 return 0
             return channel.lists.ack_upto(position.offset)
 
-    def again(self, name: str, ids: Sequence[str]) -> RedeliveryResult:
+    def redeliver(self, name: str, ids: Sequence[str]) -> RedeliveryResult:
         """Do what ``redeliver.lua`` would."""
         with self._lock:
             channel = self._channels.get(name)
             if channel is None or channel.lists is None:
                 return RedeliveryResult([0] * len(ids), 0)
-            due, records, buried = channel.lists.again(ids, _now_ms())
+            due, records, dead_lettered = channel.lists.redeliver(ids, _now_ms())
             if records:
                 payload = b"\n".join((b"again " + channel.epoch.encode(), *records))
                 for ear in list(self._listening.get(name, ())):
                     ear.deliver(name, payload)
-            return RedeliveryResult(due, buried)
+            return RedeliveryResult(due, dead_lettered)
 
-    def bury(self, name: str, id_: str, reason: str, content: bytes) -> bool:
+    def dead_letter(self, name: str, id_: str, reason: str, content: bytes) -> bool:
         """Do what ``dead_letter.lua`` would."""
         with self._lock:
-            return self._channel(name).owing().bury(id_, reason, content)
+            return self._channel(name).pending_lists().dead_letter(id_, reason, content)
 
     def dead(self, name: str) -> dict[str, str]:
         """Ids of the dead letters of a channel, with the reason: for tests."""
@@ -153,14 +153,14 @@ class MemoryBroker:
             dead = {} if channel is None or channel.lists is None else channel.lists.dead
             return {id_: reason for id_, (reason, _) in dead.items()}
 
-    def standing(self, name: str, id_: str) -> tuple[DeliveryStatus, str]:
+    def delivery_status(self, name: str, id_: str) -> tuple[DeliveryStatus, str]:
         """What has become of an event that is owed."""
         with self._lock:
             channel = self._channels.get(name)
             if channel is None or channel.lists is None:
                 return "unknown", ""
             dead = channel.lists.dead.get(id_)
-            return read_standing(
+            return read_delivery_status(
                 acked=id_ in channel.lists.acked,
                 dead=None if dead is None else dead[0].encode(),
                 pending=id_ in channel.lists.pending,

@@ -7,7 +7,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from eventbus.backends.memory.pending import Lists
+from eventbus.backends.memory.pending import PendingLists
 from eventbus.events.encoder import Emission
 from eventbus.events.receipt import Receipt
 from eventbus.operations.changes import EventStamp
@@ -45,17 +45,17 @@ class MemoryChannel:
         self.snapshot: dict[str, tuple[int, bytes]] = {}
         self.operations: dict[str, OperationStateMachine] = {}
         self.labels: dict[str, str] = {}
-        self.lists: Lists | None = None
+        self.lists: PendingLists | None = None
 
     @property
     def position(self) -> Position:
         """Epoch and offset."""
         return Position(self.epoch, self.offset)
 
-    def owing(self) -> Lists:
+    def pending_lists(self) -> PendingLists:
         """Its lists, from now on."""
         if self.lists is None:
-            self.lists = Lists(self._settings)
+            self.lists = PendingLists(self._settings)
         return self.lists
 
     def append(self, emission: Emission, records: list[bytes], now_ms: int) -> int:
@@ -73,7 +73,7 @@ class MemoryChannel:
         elif emission.keep == "latest":
             self.snapshot[emission.key or ""] = (offset, record)
         if emission.ack_deadline:
-            self.owing().owe(emission.id, offset, emission.lane, emission.ack_deadline, record, now_ms)
+            self.pending_lists().owe(emission.id, offset, emission.lane, emission.ack_deadline, record, now_ms)
         self._ids[emission.id] = offset
         while len(self._ids) > self._settings.dedup_window:
             self._ids.popitem(last=False)
@@ -83,20 +83,20 @@ class MemoryChannel:
     def tell(
         self,
         operation: str,
-        telling: EventStamp,
+        stamp: EventStamp,
         words: Sequence[tuple[OperationEvent, Counts]],
         records: list[bytes],
         now_ms: int,
     ) -> None:
         """Append what ``_operation.lua`` says of changes."""
-        self.labels[operation] = telling.label or self.labels.get(operation, "")
-        tally = self.operations[operation]
+        self.labels[operation] = stamp.label or self.labels.get(operation, "")
+        machine = self.operations[operation]
         topic = f"{self._name}:operation:{operation}"
-        facts: list[tuple[str, str]] = [("task.failed", members) for members in tally.failures]
-        tally.failures.clear()
+        facts: list[tuple[str, str]] = [("task.failed", members) for members in machine.failures]
+        machine.failures.clear()
         facts += [(f"operation.{word}", _counted(operation, self.labels[operation], counts)) for word, counts in words]
         for number, (type_, data) in enumerate(facts, 1):
-            self.append(_word(type_, topic, telling, number, data), records, now_ms)
+            self.append(_word(type_, topic, stamp, number, data), records, now_ms)
 
     def prune(self) -> int:
         """Let the oldest states go if there are too many; how many went."""
@@ -115,15 +115,15 @@ def _counted(operation: str, label: str, counts: Counts) -> str:
     return json.dumps({**facts, **numbers}, ensure_ascii=False, separators=(",", ":"))[1:-1]
 
 
-def _word(type_: str, topic: str, telling: EventStamp, number: int, data: str) -> Emission:
+def _word(type_: str, topic: str, stamp: EventStamp, number: int, data: str) -> Emission:
     """An event that tells a change, as ``_operation.lua`` writes it."""
     keep: Keep = "latest" if type_ == "operation.progress" else "log"
     lane = lane_number("high" if type_ in _URGENT else "normal")
     key = f"{topic}/{type_}" if keep == "latest" else None
     header = routing_header(
-        lane=lane, keep=keep, expires_ms=0, emitted_us=telling.emitted, type_=type_, topic=topic, key=key
+        lane=lane, keep=keep, expires_ms=0, emitted_us=stamp.emitted, type_=type_, topic=topic, key=key
     )
-    id_ = f"{telling.id}.{number}"
-    time_ = telling.emitted // 1000
+    id_ = f"{stamp.id}.{number}"
+    time_ = stamp.emitted // 1000
     tail = f'"id":"{id_}","type":"{type_}","topic":"{topic}","time":{time_},"data":{{{data}}}}}'.encode()
     return Emission(channel_of(topic), topic, lane, keep, key, 0, 0.0, header, tail, Receipt(id_))

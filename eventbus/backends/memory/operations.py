@@ -11,39 +11,39 @@ __all__ = ["describe", "newest"]
 
 
 def describe(
-    channel: str, operation: str, tally: OperationStateMachine, label: str, running_shown: int
+    channel: str, operation: str, machine: OperationStateMachine, label: str, running_shown: int
 ) -> OperationInfo:
     """One operation and what runs of it."""
-    leaves = sorted(tally.leases, key=tally.leases.__getitem__)[:running_shown]
-    running = {leaf: f"{tally.leaves.get(leaf, '')} {tally.about.get(leaf, '')}" for leaf in leaves}
-    info = read_info(channel, operation, _fields(tally, label), running)
+    tasks = sorted(machine.leases, key=machine.leases.__getitem__)[:running_shown]
+    running = {task: f"{machine.tasks.get(task, '')} {machine.task_json.get(task, '')}" for task in tasks}
+    info = read_info(channel, operation, _fields(machine, label), running)
     assert info is not None
     return info
 
 
 def newest(
     channel: str,
-    tallies: Mapping[str, OperationStateMachine],
+    machines: Mapping[str, OperationStateMachine],
     labels: Mapping[str, str],
     limit: int,
     states: Sequence[OperationState],
 ) -> list[OperationInfo]:
-    """Those that fit, the newest first. ``tallies`` stand in the order in which they were first heard of."""
-    fitting = [operation for operation, tally in tallies.items() if not states or tally.state in states]
-    return [describe(channel, op, tallies[op], labels.get(op, ""), 0) for op in fitting[: -limit - 1 : -1]]
+    """Those that fit, the newest first. ``machines`` stand in the order in which they were first heard of."""
+    fitting = [operation for operation, machine in machines.items() if not states or machine.state in states]
+    return [describe(channel, op, machines[op], labels.get(op, ""), 0) for op in fitting[: -limit - 1 : -1]]
 
 
-def _fields(tally: OperationStateMachine, label: str) -> dict[str, str]:
+def _fields(machine: OperationStateMachine, label: str) -> dict[str, str]:
     """As the hash of an operation."""
     numbers = {
-        "planned": tally.planned,
-        "dynamic": tally.dynamic,
-        "done": tally.done,
-        "failed": tally.failed,
-        "queued": tally.queued,
-        "started": tally.started,
-        "heard": tally.heard,
-        "ended": tally.ended,
-        "cancelled": tally.cancelled,
+        "planned": machine.planned,
+        "dynamic": machine.dynamic,
+        "done": machine.done,
+        "failed": machine.failed,
+        "queued": machine.queued,
+        "started": machine.started,
+        "heard": machine.heard,
+        "ended": machine.ended,
+        "cancelled": machine.cancelled,
     }
-    return {"state": tally.state, "label": label, **{name: str(number) for name, number in numbers.items()}}
+    return {"state": machine.state, "label": label, **{name: str(number) for name, number in numbers.items()}}

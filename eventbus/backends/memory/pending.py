@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from eventbus.flow.priority_queue import WEIGHTS
 from eventbus.settings import BusSettings
 
-__all__ = ["Entry", "Lists"]
+__all__ = ["Entry", "PendingLists"]
 
 _ACKED_LIMIT = 1_000
 _LONGEST_PAUSE_MS = 3_600_000
@@ -26,7 +26,7 @@ class Entry:
     attempts: int = 0
 
 
-class Lists:
+class PendingLists:
     """What the user of one channel is owed, and what was given up on (id -> reason and what is left of it)."""
 
     def __init__(self, settings: BusSettings) -> None:
@@ -41,7 +41,7 @@ class Lists:
         self.pending[id_] = Entry(offset, lane, record, expires, due)
         same = [id_ for id_, entry in self.pending.items() if entry.lane == lane]
         if len(same) > self._settings.pending_limit:
-            self.bury(same[0], "full")
+            self.dead_letter(same[0], "full")
 
     def ack(self, ids: Sequence[str]) -> int:
         """How many of them were pending."""
@@ -55,17 +55,17 @@ class Lists:
         """How many were pending up to there."""
         return self.ack([id_ for id_, entry in self.pending.items() if entry.offset <= offset])
 
-    def drain(self, now_ms: int) -> Iterator[bytes]:
+    def fetch(self, now_ms: int) -> Iterator[bytes]:
         """Records in the order in which they are to be handed over."""
         for id_ in [id_ for id_, entry in self.pending.items() if entry.expires <= now_ms]:
-            self.bury(id_, "expired")
+            self.dead_letter(id_, "expired")
         lanes = [[entry.record for entry in self.pending.values() if entry.lane == lane] for lane in range(3)]
         while any(lanes):
             for lane, weight in zip(lanes, WEIGHTS, strict=True):
                 yield from lane[:weight]
                 del lane[:weight]
 
-    def again(self, ids: Sequence[str], now_ms: int) -> tuple[list[int], list[bytes], int]:
+    def redeliver(self, ids: Sequence[str], now_ms: int) -> tuple[list[int], list[bytes], int]:
         """When each is due next (0: no more), what is to be sent once more, and how many died."""
         due: list[int] = []
         records: list[bytes] = []
@@ -74,7 +74,7 @@ class Lists:
             entry = self.pending.get(id_)
             if entry is not None and entry.next <= now_ms:
                 if entry.expires <= now_ms or entry.attempts >= self._settings.ack_attempts:
-                    self.bury(id_, "expired" if entry.expires <= now_ms else "attempts")
+                    self.dead_letter(id_, "expired" if entry.expires <= now_ms else "attempts")
                     entry = None
                 else:
                     entry.attempts += 1
@@ -84,7 +84,7 @@ class Lists:
             due.append(0 if entry is None else entry.next)
         return due, records, len(self.dead) - before
 
-    def bury(self, id_: str, reason: str, content: bytes | None = None) -> bool:
+    def dead_letter(self, id_: str, reason: str, content: bytes | None = None) -> bool:
         """Move an entry to the dead, or put there what never was an event. False: it is there already."""
         if id_ in self.dead:
             return False

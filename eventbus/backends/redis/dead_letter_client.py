@@ -97,7 +97,7 @@ class DeadLetters:
     def show(self, channel: str, id_: str) -> DeadLetter:
         """One letter. Raises NoDeadLetter."""
         channel = _checked(channel)
-        dead = self._keys.letters(channel)[4]
+        dead = self._keys.pending(channel)[4]
         (entry,) = self._redis.execute(("HGET", dead, check_id(id_, "id")))
         if entry is None:
             raise NoDeadLetter(channel, id_)
@@ -186,13 +186,13 @@ class DeadLetters:
             ((cursor, found),) = self._redis.execute(("ZSCAN", self._keys.index, cursor, "COUNT", _CHANNELS_AT_ONCE))
             names = sorted({name.decode() for name in found[::2]})
             if names:
-                sizes = self._redis.execute(*(("HLEN", self._keys.letters(name)[4]) for name in names))
+                sizes = self._redis.execute(*(("HLEN", self._keys.pending(name)[4]) for name in names))
                 yield from (name for name, size in zip(names, sizes, strict=True) if size)
             if cursor in {b"0", 0}:
                 return
 
     def _of(self, channel: str) -> Iterator[DeadLetter]:
-        *_, dead, at, _ = self._keys.letters(channel)
+        *_, dead, at, _ = self._keys.pending(channel)
         start = 0
         while True:
             (ids,) = self._redis.execute(("ZRANGE", at, start, start + _LETTERS_AT_ONCE - 1))

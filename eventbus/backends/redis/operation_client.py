@@ -11,7 +11,7 @@ from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.backends.redis.scripts import operations
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.clock import now_ms
-from eventbus.operations.changes import telling
+from eventbus.operations.changes import event_stamp
 from eventbus.operations.events import OperationRef
 from eventbus.operations.state import OperationState
 from eventbus.operations.store import OperationInfo
@@ -61,7 +61,7 @@ class Operations:
             return known
         # Workers are told first: an operation that says so must not go on.
         self._redis.execute(*operations.tell_cancelled(self._settings, self._keys, channel, op, now_ms()))
-        self._redis.run(operations.cancel(self._settings, self._keys, channel, op, telling("")))
+        self._redis.run(operations.cancel(self._settings, self._keys, channel, op, event_stamp("")))
         return self.get(user, op)
 
     # --- a worker's ------------------------------------------------------------------------------------------
@@ -87,16 +87,16 @@ class Operations:
             return {}
         until = now_ms() + int(lease * 1000)
         commands, answers = [operations.index_lives(self._settings, self._keys)], []
-        for ref, leaves in running.items():
+        for ref, tasks in running.items():
             channel = user_channel(ref.user)
-            commands += operations.renew(self._keys, channel, ref.op, leaves, until, self._life(ref.user))
+            commands += operations.renew(self._keys, channel, ref.op, tasks, until, self._life(ref.user))
             answers.append(len(commands) - 1)
         replies = self._redis.execute(*commands)
         lost = {
-            ref: [leaf for leaf, is_ in zip(leaves, replies[at], strict=True) if is_ is not None and is_[:1] == b"l"]
-            for at, (ref, leaves) in zip(answers, running.items(), strict=True)
+            ref: [task for task, is_ in zip(tasks, replies[at], strict=True) if is_ is not None and is_[:1] == b"l"]
+            for at, (ref, tasks) in zip(answers, running.items(), strict=True)
         }
-        return {ref: leaves for ref, leaves in lost.items() if leaves}
+        return {ref: tasks for ref, tasks in lost.items() if tasks}
 
     def _life(self, user: str) -> int:
         return math.ceil(self._settings.channel_ttl(user_channel(user)) * 1.125)

@@ -10,7 +10,7 @@ from eventbus.backends.redis.scripts import operations
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.clock import now_ms
 from eventbus.errors import InvalidName
-from eventbus.operations.changes import telling
+from eventbus.operations.changes import event_stamp
 from eventbus.operations.state import OperationState
 from eventbus.operations.store import OperationInfo
 from eventbus.protocol.topics import check_id, user_channel
@@ -47,7 +47,7 @@ class RedisOperations:
             return known
         for command in operations.tell_cancelled(self._settings, self._keys, channel, op, now_ms()):
             await self._reader.execute(*command)
-        await self._reader.run(operations.cancel(self._settings, self._keys, channel, op, telling("")))
+        await self._reader.run(operations.cancel(self._settings, self._keys, channel, op, event_stamp("")))
         return await self.get(user, op)
 
     # --- the sweeper's ---------------------------------------------------------------------------------------
@@ -57,7 +57,7 @@ class RedisOperations:
         found = await self._reader.execute("ZRANGEBYSCORE", self._keys.leases, "-inf", now_ms(), "LIMIT", 0, limit)
         return [member.decode() for member in found]
 
-    async def lapse(self, member: str) -> operations.Lapse:
+    async def expire_leases(self, member: str) -> operations.LeaseExpiry:
         """Look at the leases of one operation, and note when to look again."""
         channel, _, op = member.rpartition(" ")
         claim = now_ms() + _CLAIM_MS
@@ -67,9 +67,9 @@ class RedisOperations:
             check_id(op, "op")
             check_id(user if kind == "user" else None, "user")
         except InvalidName:
-            found = operations.Lapse(None, 0)  # not ours; taken out
+            found = operations.LeaseExpiry(None, 0)  # not ours; taken out
         else:
-            call = operations.lapse(self._settings, self._keys, channel, op, telling(""))
+            call = operations.expire_leases(self._settings, self._keys, channel, op, event_stamp(""))
             found = await self._reader.run(call)
-        await self._reader.run(operations.look(self._keys, member, claim, found, now_ms()))
+        await self._reader.run(operations.reschedule_check(self._keys, member, claim, found, now_ms()))
         return found

@@ -17,7 +17,7 @@ from eventbus.settings import BusSettings
 __all__ = ["RedisPendingStore"]
 
 # What a connection is given of its user's lists at once; the rest follows as what is due again.
-DRAIN_BYTES = 1_048_576
+FETCH_BYTES = 1_048_576
 # For how long a sweeper has a channel to itself; and how often each channel is looked at.
 CLAIM_MS = 600_000
 
@@ -30,9 +30,9 @@ class RedisPendingStore:
         self._keys = Keys(settings.key_prefix)
         self._reader = reader
 
-    async def owed(self, channel: str) -> PendingBatch:
+    async def fetch(self, channel: str) -> PendingBatch:
         """See ``PendingStore``."""
-        return await self._reader.run(pending.drain(self._settings, self._keys, channel, DRAIN_BYTES))
+        return await self._reader.run(pending.fetch(self._settings, self._keys, channel, FETCH_BYTES))
 
     async def ack(self, channel: str, ids: Sequence[str]) -> int:
         """See ``PendingStore``."""
@@ -44,19 +44,19 @@ class RedisPendingStore:
         acked = await self._reader.run(pending.ack_upto(self._settings, self._keys, channel, position))
         return len(acked)
 
-    async def again(self, channel: str, ids: Sequence[str]) -> RedeliveryResult:
+    async def redeliver(self, channel: str, ids: Sequence[str]) -> RedeliveryResult:
         """See ``PendingStore``."""
-        due = await self._reader.run(pending.again(self._settings, self._keys, channel, ids))
-        if due.buried:
+        due = await self._reader.run(pending.redeliver(self._settings, self._keys, channel, ids))
+        if due.dead_lettered:
             # The sweeper is to see it soon, for whoever looks at the figures.
             await self._reader.execute("ZADD", self._keys.index, "LT", now_ms(), channel)
         return due
 
-    async def bury(self, channel: str, id: str, reason: DeathReason, content: bytes) -> bool:
+    async def dead_letter(self, channel: str, id: str, reason: DeathReason, content: bytes) -> bool:
         """See ``PendingStore``."""
         index = pending.noted(self._settings, self._keys, (channel,), now_ms())
         await asyncio.gather(*(self._reader.execute(*command) for command in index))
-        return await self._reader.run(pending.bury(self._settings, self._keys, channel, id, reason, content))
+        return await self._reader.run(pending.dead_letter(self._settings, self._keys, channel, id, reason, content))
 
     # --- the sweeper's ---------------------------------------------------------------------------------------
 
@@ -95,7 +95,7 @@ class RedisPendingStore:
         await self._reader.execute("ZADD", self._keys.index, "XX", claim, channel)
         swept = await self._reader.run(pending.sweep(self._settings, self._keys, channel, fence))
         if not swept.fenced:
-            await self._reader.run(pending.settle(self._settings, self._keys, channel, claim, swept))
+            await self._reader.run(pending.reschedule_sweep(self._settings, self._keys, channel, claim, swept))
         return swept
 
     async def totals(self) -> Totals:

@@ -37,10 +37,10 @@ class RedisProbe:
         )
         self._client = redis.asyncio.Redis(connection_pool=pool)
 
-    async def beat(self, text: str, instance: str) -> str | None:
+    async def publish_canary(self, text: str, instance: str) -> str | None:
         """See ``Probe``. A server without memory refuses to write, and goes on publishing."""
         pipeline = self._client.pipeline(transaction=False)
-        pipeline.publish(self._keys.echo, text)
+        pipeline.publish(self._keys.canary, text)
         pipeline.set(self._keys.probe(instance), text, px=_LIFE_MS)
         try:
             published, written = await pipeline.execute(raise_on_error=False)

@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 import redis
 
-from eventbus.backends.pending import DeliveryStatus, read_standing
+from eventbus.backends.pending import DeliveryStatus, read_delivery_status
 from eventbus.backends.ports import Published, Request, Write
 from eventbus.backends.redis.connections.blocking import BlockingConnection
 from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.scripts.channel import publish, read
 from eventbus.backends.redis.scripts.keys import Keys
-from eventbus.backends.redis.scripts.operation_batches import Run, lease_of, marks_of, operation_of, runs, tell
+from eventbus.backends.redis.scripts.operation_batches import Run, lease_of, operation_of, runs, tell, transitions_of
 from eventbus.backends.redis.scripts.operations import index_lives
 from eventbus.backends.redis.scripts.pending import noted
 from eventbus.backends.redis.scripts.script import Call, Script, fresh_epoch
@@ -72,18 +72,18 @@ class RedisPublisher:
         epoch = fresh_epoch()
         told = runs(requests)
         calls: list[Call[list[Published]]] = []
-        owing = {request.channel for request in requests if isinstance(request, Write) and request.owing}
+        needs_ack = {request.channel for request in requests if isinstance(request, Write) and request.needs_ack}
         leased: dict[str, int] = {}
         for run in told:
-            marks = marks_of(run)
-            calls.append(self._call(run, marks, epoch))
-            lease = lease_of(marks)
+            transitions = transitions_of(run)
+            calls.append(self._call(run, transitions, epoch))
+            lease = lease_of(transitions)
             if lease:
                 member = f"{run[0].channel} {operation_of(run)}"
                 leased[member] = min(lease, leased.get(member, lease))
         before: list[Command] = []
-        if owing:
-            before += noted(self._settings, self._keys, owing, time.time_ns() // 1_000_000)
+        if needs_ack:
+            before += noted(self._settings, self._keys, needs_ack, time.time_ns() // 1_000_000)
         if leased:
             before += self._leased(leased)
         answers: list[Published | Exception] = []
@@ -103,20 +103,20 @@ class RedisPublisher:
         """See ``Publisher``."""
         return self.run(read(self._keys, channel, None)).position
 
-    def standing(self, channel: str, id_: str) -> tuple[DeliveryStatus, str]:
+    def delivery_status(self, channel: str, id_: str) -> tuple[DeliveryStatus, str]:
         """See ``Publisher``."""
-        pending, *_, dead, _, acked = self._keys.letters(channel)
+        pending, *_, dead, _, acked = self._keys.pending(channel)
         when, entry, waits = self.execute(("ZSCORE", acked, id_), ("HGET", dead, id_), ("HEXISTS", pending, id_))
-        return read_standing(acked=when is not None, dead=entry, pending=bool(waits))
+        return read_delivery_status(acked=when is not None, dead=entry, pending=bool(waits))
 
     def close(self) -> None:
         """See ``Publisher``."""
         self._line.close()
 
-    def _call(self, run: Run, marks: Sequence[TaskTransition], epoch: str) -> Call[list[Published]]:
+    def _call(self, run: Run, transitions: Sequence[TaskTransition], epoch: str) -> Call[list[Published]]:
         if len(run) == 1 and isinstance(run[0], Write):
             return publish(self._settings, self._keys, run[0], epoch).then(lambda published: [published])
-        return tell(self._settings, self._keys, run, marks, epoch)
+        return tell(self._settings, self._keys, run, transitions, epoch)
 
     def _leased(self, leases: Mapping[str, int]) -> Sequence[Command]:
         """Note the operations of which something will run, before it does, for the same reason.

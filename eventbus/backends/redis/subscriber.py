@@ -142,7 +142,7 @@ class RedisSubscriber:
     def __init__(self, settings: BusSettings) -> None:
         self._settings = settings
         self._keys = Keys(settings.key_prefix)
-        self._echo = self._keys.echo.encode()
+        self._echo = self._keys.canary.encode()
         self._listener: Listener | None = None
         self._wanted: set[str] = set()
         self._connection: _Connection | None = None
@@ -226,14 +226,14 @@ class RedisSubscriber:
                 if isinstance(reply, hiredis.ReplyError):
                     raise Unavailable(f"Redis answered: {reply}")
                 # One channel is always subscribed: it keeps the connection in subscriber mode and serves as probe.
-                wanted = (self._keys.echo, *map(self._keys.live, self._wanted))
+                wanted = (self._keys.canary, *map(self._keys.live, self._wanted))
                 await asyncio.gather(*connection.subscribe(*wanted))
         except BaseException:
             connection.abort("setting up failed")
             raise
         self._connection = connection
         # A channel may have been asked for, or given up, while the others were being acknowledged.
-        now_wanted = {self._keys.echo, *map(self._keys.live, self._wanted)}
+        now_wanted = {self._keys.canary, *map(self._keys.live, self._wanted)}
         connection.subscribe(*(now_wanted - set(wanted)))
         given_up = set(wanted) - now_wanted
         if given_up:
@@ -268,7 +268,7 @@ class RedisSubscriber:
     def _message(self, live: bytes, payload: bytes) -> None:
         assert self._listener is not None
         if live == self._echo:
-            self._listener.probed(payload.decode(errors="replace"))
+            self._listener.canary_received(payload.decode(errors="replace"))
         else:
             self._listener.received(self._keys.channel_of_live(live), payload)
 

@@ -43,7 +43,7 @@ class Heard:
     def turn_ended(self) -> None:
         self.turns += 1
 
-    def probed(self, text) -> None:
+    def canary_received(self, text) -> None:
         self.probes.append(text)
 
     def lost(self, _) -> None:

@@ -40,7 +40,7 @@ def dead(bus_settings: BusSettings) -> DeadLetters:
 
 async def test_found_shown_and_counted(post: Post, dead: DeadLetters) -> None:
     first, second, _ = post.emit(Ordinary(n=1), Ordinary(n=2), Ordinary(n=3))
-    await post.letters.bury("collection:7", "garbage", "undecodable", b"\xff\x00?")
+    await post.letters.dead_letter("collection:7", "garbage", "undecodable", b"\xff\x00?")
     assert [letter.id for letter in dead.find(DeadLetterFilter(channel="ann"))] == [first, second]
     assert dead.count() == {"full": 2, "undecodable": 1}
     (letter,) = dead.find(DeadLetterFilter(reason="undecodable"))
@@ -66,7 +66,7 @@ async def test_requeued_once_with_a_place_of_its_own(post: Post, dead: DeadLette
     chosen = DeadLetterFilter(ids=frozenset({first}), channel="ann")
     assert dead.requeue(chosen, by="eve").requeued == 1
     assert dead.requeue(chosen, by="eve").requeued == 0, "twice is as good as once"
-    owed = await post.letters.owed("user:ann")
+    owed = await post.letters.fetch("user:ann")
     assert [(record.id, record.offset) for record in owed.records] == [(first, 3)]
     assert owed.records[0].event.startswith(b'{"offset":3,"id":"')
     history = await post.reader.read("user:ann", 2)
@@ -79,7 +79,7 @@ async def test_requeued_once_with_a_place_of_its_own(post: Post, dead: DeadLette
 
 
 async def test_what_is_no_event_cannot_be_requeued(post: Post, dead: DeadLetters) -> None:
-    await post.letters.bury("user:ann", "garbage", "undecodable", b"?")
+    await post.letters.dead_letter("user:ann", "garbage", "undecodable", b"?")
     done = dead.requeue(DeadLetterFilter(ids=frozenset({"garbage"})), by="eve")
     assert (done.requeued, done.unreadable) == (0, 1)
     assert dead.show("ann", "garbage").readable == "?"
@@ -101,7 +101,9 @@ async def test_the_figures_follow_a_decision_soon(post: Post, dead: DeadLetters)
 
 @pytest.mark.parametrize("words", ["x ack 0 0 t user:ann -", "n some 0 0 t user:ann -", "n latest 0 0 t user:ann"])
 async def test_what_is_nearly_an_event_harms_nobody(post: Post, dead: DeadLetters, words: str) -> None:
-    await post.letters.bury("user:ann", "strange", "undecodable", f'5 {words}\n{{"offset":5,"id":"strange"}}'.encode())
+    await post.letters.dead_letter(
+        "user:ann", "strange", "undecodable", f'5 {words}\n{{"offset":5,"id":"strange"}}'.encode()
+    )
     done = dead.requeue(DeadLetterFilter(ids=frozenset({"strange"})), by="eve")
     assert (done.requeued, done.unreadable) == (0, 1)
     assert dead.show("ann", "strange").reason == "undecodable", "it is still there"
@@ -143,7 +145,7 @@ async def test_an_entry_of_somebody_else_hides_nothing_and_can_be_purged(
     post: Post, dead: DeadLetters, bus_settings: BusSettings, redis_server: RedisServer
 ) -> None:
     first, _ = post.emit(Ordinary(n=1), Ordinary(n=2))
-    *_, letters, at, _ = Keys(bus_settings.key_prefix).letters("user:ann")
+    *_, letters, at, _ = Keys(bus_settings.key_prefix).pending("user:ann")
     redis_server.client.hset(letters, "odd", b"rubbish\xff")
     redis_server.client.zadd(at, {"odd": 1})
     assert [letter.id for letter in dead.find(DeadLetterFilter(channel="ann"))] == ["odd", first]

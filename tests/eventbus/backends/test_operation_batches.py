@@ -15,9 +15,9 @@ from eventbus.backends.ports import RecordTransitions, Write
 from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.scripts.keys import Keys
-from eventbus.backends.redis.scripts.operation_batches import lease_of, marks_of, runs
+from eventbus.backends.redis.scripts.operation_batches import lease_of, runs, transitions_of
 from eventbus.events.encoder import EmissionBuilder
-from eventbus.operations.changes import telling
+from eventbus.operations.changes import event_stamp
 from eventbus.operations.state import TaskTransition
 
 TOPIC = "user:ann:operation:1"
@@ -48,24 +48,24 @@ def write(*events, ids=()):
     return Write("user:ann", emissions)
 
 
-def advance(*marks, op="1"):
-    return RecordTransitions("user:ann", op, marks, telling("a label"))
+def record(*transitions, op="1"):
+    return RecordTransitions("user:ann", op, transitions, event_stamp("a label"))
 
 
-STARTED = TaskTransition("started", "a", 1, lease=30_000, about='"task":"a"')
+STARTED = TaskTransition("started", "a", 1, lease=30_000, task_json='"task":"a"')
 DONE = TaskTransition("done", "a", 1)
 
 
 @pytest.mark.parametrize(
     ("requests", "lengths"),
     [
-        ([write(Live()), advance(STARTED), write(Live()), advance(DONE)], [4]),
+        ([write(Live()), record(STARTED), write(Live()), record(DONE)], [4]),
         ([write(Live())], [1]),
-        ([advance(STARTED), advance(DONE, op="2")], [1, 1]),
-        ([advance(STARTED), write(Live()), advance(DONE, op="2")], [2, 1]),
-        ([write(PendingBatch()), advance(STARTED), write(Kept())], [1, 2]),
-        ([write(*[Kept()] * 15), advance(STARTED), write(Kept())], [2, 1]),
-        ([write(*[Kept()] * 40), advance(STARTED)], [1, 1]),
+        ([record(STARTED), record(DONE, op="2")], [1, 1]),
+        ([record(STARTED), write(Live()), record(DONE, op="2")], [2, 1]),
+        ([write(PendingBatch()), record(STARTED), write(Kept())], [1, 2]),
+        ([write(*[Kept()] * 15), record(STARTED), write(Kept())], [2, 1]),
+        ([write(*[Kept()] * 40), record(STARTED)], [1, 1]),
     ],
 )
 def test_what_goes_together(requests, lengths):
@@ -75,13 +75,13 @@ def test_what_goes_together(requests, lengths):
 
 
 def test_what_begins_and_ends_at_once_needs_no_lease():
-    other = TaskTransition("started", "b", 1, lease=20_000, about='"task":"b"')
-    marks = marks_of([advance(STARTED, other), write(Live()), advance(DONE)])
-    assert marks == [TaskTransition("started", "a", 1), other, DONE]
-    assert lease_of(marks) == 20_000
-    assert lease_of(marks_of([advance(STARTED), write(Live()), advance(DONE)])) == 0
+    other = TaskTransition("started", "b", 1, lease=20_000, task_json='"task":"b"')
+    transitions = transitions_of([record(STARTED, other), write(Live()), record(DONE)])
+    assert transitions == [TaskTransition("started", "a", 1), other, DONE]
+    assert lease_of(transitions) == 20_000
+    assert lease_of(transitions_of([record(STARTED), write(Live()), record(DONE)])) == 0
     # The other way round it runs again.
-    assert lease_of(marks_of([advance(TaskTransition("released", "a")), write(Live()), advance(STARTED)])) == 30_000
+    assert lease_of(transitions_of([record(TaskTransition("released", "a")), write(Live()), record(STARTED)])) == 30_000
 
 
 @pytest.fixture
@@ -94,23 +94,23 @@ def publisher(bus_settings):
 def test_no_operation_is_looked_after_for_a_short_task(bus_settings, publisher, redis_server):
     leases = Keys(bus_settings.key_prefix).leases
     publisher.publish(
-        [advance(TaskTransition("plan", planned=2)), write(Live()), advance(STARTED), write(Live()), advance(DONE)]
+        [record(TaskTransition("plan", planned=2)), write(Live()), record(STARTED), write(Live()), record(DONE)]
     )
     assert not redis_server.client.exists(leases)
-    publisher.publish([advance(TaskTransition("started", "b", 1, lease=30_000))])
+    publisher.publish([record(TaskTransition("started", "b", 1, lease=30_000))])
     assert redis_server.client.zrange(leases, 0, -1) == [b"user:ann 1"]
 
 
 def test_an_event_whose_id_is_known_is_told_once_among_marks_too(publisher):
     (first,) = publisher.publish([write(Kept(), ids=("known",))])
     again = write(Kept(), Kept(), ids=("known", "new"))
-    _, second, _ = publisher.publish([advance(STARTED), again, advance(DONE)])
+    _, second, _ = publisher.publish([record(STARTED), again, record(DONE)])
     assert first.offsets == [1]
     assert second.offsets[0] == -1
     assert second.offsets[1] > 1
 
 
-marks = st.builds(
+transitions = st.builds(
     TaskTransition,
     st.sampled_from(["published", "started", "released", "done", "joined", "ignored", "failed", "revoked"]),
     st.sampled_from("abc"),
@@ -124,14 +124,14 @@ events = st.sampled_from([Kept, State, Live])
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.lists(marks, min_size=1, max_size=3) | st.lists(events, min_size=1, max_size=2), max_size=8))
+@given(st.lists(st.lists(transitions, min_size=1, max_size=3) | st.lists(events, min_size=1, max_size=2), max_size=8))
 def test_together_is_as_one_after_the_other(bus_settings, batches):
     seen = []
     for together in (True, False):
         own = bus_settings.model_copy(update={"key_prefix": f"t{uuid.uuid4().hex[:10]}"})
         publisher = RedisPublisher(own)
         requests = [
-            advance(*batch) if isinstance(batch[0], TaskTransition) else write(*(kind(n=i) for kind in batch))
+            record(*batch) if isinstance(batch[0], TaskTransition) else write(*(kind(n=i) for kind in batch))
             for i, batch in enumerate(batches)
         ]
         for part in [requests] if together else [[request] for request in requests]:
@@ -149,9 +149,7 @@ async def _everything(own, publisher):
         await reader.aclose()
     told = [json.loads(record.event) for record in (*(entry.record for entry in history.log), *history.snapshot)]
     names = Keys(own.key_prefix).operation("user:ann", "1")
-    counts, leaves, leases = publisher.execute(
-        ("HGETALL", names[0]), ("HGETALL", names[1]), ("ZRANGE", names[2], 0, -1)
-    )
+    counts, tasks, leases = publisher.execute(("HGETALL", names[0]), ("HGETALL", names[1]), ("ZRANGE", names[2], 0, -1))
     times = {b"queued", b"started", b"heard", b"until", b"ended"}
     pairs = {counts[i]: counts[i + 1] for i in range(0, len(counts), 2) if counts[i] not in times}
-    return [(e["offset"], e["type"], e["data"]) for e in told], pairs, sorted(leaves), leases
+    return [(e["offset"], e["type"], e["data"]) for e in told], pairs, sorted(tasks), leases

@@ -17,15 +17,15 @@ from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.scripts import operations as calls
 from eventbus.backends.redis.scripts.keys import Keys
-from eventbus.operations.changes import telling
+from eventbus.operations.changes import event_stamp
 from eventbus.operations.events import OperationRef
 from eventbus.operations.state import ENDED, OperationStateMachine, TaskTransition
 
 REF = OperationRef("42", "9")
 
 
-def advance(ends, *marks):
-    (published,) = ends.publisher.publish([RecordTransitions("user:42", REF.op, marks, telling("a label"))])
+def record(ends, *transitions):
+    (published,) = ends.publisher.publish([RecordTransitions("user:42", REF.op, transitions, event_stamp("a label"))])
     return published.counts
 
 
@@ -37,17 +37,17 @@ async def told(reader):
 
 
 async def test_an_operation_from_plan_to_end(ends):
-    advance(ends, TaskTransition("plan", planned=2), TaskTransition("published", "starter", hidden=True))
-    advance(
+    record(ends, TaskTransition("plan", planned=2), TaskTransition("published", "starter", internal=True))
+    record(
         ends,
         TaskTransition("published", "a", 1),
         TaskTransition("published", "b", 1),
-        TaskTransition("done", "starter", hidden=True),
+        TaskTransition("done", "starter", internal=True),
     )
     assert await told(ends.reader) == [("operation.progress", _data("queued", 0, 0, 2))]
-    advance(ends, TaskTransition("started", "a", 1))
-    assert advance(ends, TaskTransition("done", "a", 1)).done == 1
-    counts = advance(ends, TaskTransition("done", "b", 1))
+    record(ends, TaskTransition("started", "a", 1))
+    assert record(ends, TaskTransition("done", "a", 1)).done == 1
+    counts = record(ends, TaskTransition("done", "b", 1))
     assert (counts.state, counts.done, counts.total) == ("succeeded", 2, 2)
     assert await told(ends.reader) == [
         ("operation.started", _data("running", 0, 0, 2)),
@@ -57,103 +57,103 @@ async def test_an_operation_from_plan_to_end(ends):
 
 
 async def test_dynamic_leaves_raise_the_total_and_hidden_ones_do_not(ends):
-    advance(
+    record(
         ends, TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), TaskTransition("published", "x")
     )
-    assert advance(ends, TaskTransition("published", "celery.unlock", hidden=True)).total == 2
-    advance(ends, TaskTransition("done", "a", 1), TaskTransition("done", "x"))
-    counts = advance(ends, TaskTransition("done", "celery.unlock", hidden=True))
+    assert record(ends, TaskTransition("published", "celery.unlock", internal=True)).total == 2
+    record(ends, TaskTransition("done", "a", 1), TaskTransition("done", "x"))
+    counts = record(ends, TaskTransition("done", "celery.unlock", internal=True))
     assert (counts.state, counts.done, counts.total) == ("succeeded", 2, 2)
 
 
 async def test_a_leaf_counts_once_however_often_it_is_told(ends):
-    advance(
+    record(
         ends,
         TaskTransition("plan", planned=2),
         TaskTransition("published", "a", 1),
         TaskTransition("published", "b", 1),
     )
     for _ in range(3):
-        counts = advance(
+        counts = record(
             ends, TaskTransition("published", "a", 1), TaskTransition("done", "a", 1), TaskTransition("failed", "a", 1)
         )
     assert (counts.done, counts.failed, counts.state) == (1, 0, "running")
 
 
 async def test_a_failure_is_told_with_its_mark_unless_the_leaf_had_ended(ends):
-    advance(
+    record(
         ends,
         TaskTransition("plan", planned=3),
         TaskTransition("published", "a", 1),
         TaskTransition("published", "b", 1),
         TaskTransition("done", "b", 1),
     )
-    about = '"task":"t","name":"n","retries":0,"error":"WorkerLost: \u00e4"'
-    for leaf in ("a", "a", "b"):
-        counts = advance(ends, TaskTransition("failed", leaf, 1, about=about))
+    task_json = '"task":"t","name":"n","retries":0,"error":"WorkerLost: \u00e4"'
+    for task in ("a", "a", "b"):
+        counts = record(ends, TaskTransition("failed", task, 1, task_json=task_json))
     assert (counts.state, counts.done, counts.failed) == ("failed", 1, 1)
     said = [data for type_, data in await told(ends.reader) if type_ == "task.failed"]
     assert said == [{"task": "t", "name": "n", "retries": 0, "error": "WorkerLost: ä"}]
 
 
 async def test_an_end_that_is_heard_of_before_its_publication_ends_nothing(ends):
-    assert advance(ends, TaskTransition("done", "a", 1)).state == "running"
-    assert advance(ends, TaskTransition("published", "a", 1)).state == "succeeded"
+    assert record(ends, TaskTransition("done", "a", 1)).state == "running"
+    assert record(ends, TaskTransition("published", "a", 1)).state == "succeeded"
 
 
 async def test_a_failed_leaf_fails_the_operation_when_all_has_ended(ends):
-    advance(
+    record(
         ends,
         TaskTransition("plan", planned=3),
         TaskTransition("published", "a", 1),
         TaskTransition("published", "b", 1),
     )
-    assert advance(ends, TaskTransition("failed", "a", 1)).state == "running"
-    counts = advance(ends, TaskTransition("done", "b", 1))
+    assert record(ends, TaskTransition("failed", "a", 1)).state == "running"
+    counts = record(ends, TaskTransition("done", "b", 1))
     assert (counts.state, counts.done, counts.failed, counts.total) == ("failed", 1, 1, 3)
     assert (await told(ends.reader))[-1] == ("operation.failed", _data("failed", 1, 1, 3))
-    assert advance(ends, TaskTransition("done", "late", 1)).state == "failed"
+    assert record(ends, TaskTransition("done", "late", 1)).state == "failed"
 
 
 async def test_a_chords_body_is_awaited_though_all_that_was_heard_of_has_ended(real):
-    real.advance(TaskTransition("plan", planned=2), start("a", late=True))
+    real.record(TaskTransition("plan", planned=2), start("a", acks_late=True))
     # The message came twice: the second run ends while the first one is about to publish the body.
-    real.advance(start("a", late=True))
-    counts = real.advance(joined("a"))
+    real.record(start("a", acks_late=True))
+    counts = real.record(joined("a"))
     assert (counts.state, counts.done, counts.total) == ("running", 1, 2)
-    real.advance(TaskTransition("published", "body", 1), joined("a"))
-    assert real.lapse().look == 0, "it is heard of"
-    counts = real.advance(start("body"), TaskTransition("done", "body", 1))
+    real.record(TaskTransition("published", "body", 1), joined("a"))
+    assert real.expire_leases().next_check == 0, "it is heard of"
+    counts = real.record(start("body"), TaskTransition("done", "body", 1))
     assert (counts.state, counts.done, counts.total) == ("succeeded", 2, 2)
     assert await words(real) == ["started", "succeeded"]
 
 
 async def test_an_awaited_body_that_does_not_come_is_a_failure(real):
     gateway = RedisOperations(real.settings, real.reader)
-    real.advance(TaskTransition("plan", planned=2), start("a"), joined("a"))
-    look = real.lapse().look
+    real.record(TaskTransition("plan", planned=2), start("a"), joined("a"))
+    next_check = real.expire_leases().next_check
     assert real.desk.get("42", "9").tasks == ()
-    real.advance(joined("a"))
-    assert real.lapse().look == look, "it is not awaited for ever"
+    real.record(joined("a"))
+    assert real.expire_leases().next_check == next_check, "it is not awaited for ever"
     real.age("")
-    assert (await gateway.lapse("user:42 9")).counts.state == "failed"
+    assert (await gateway.expire_leases("user:42 9")).counts.state == "failed"
     assert await words(real) == ["started", "failed"]
 
 
 @pytest.mark.parametrize("kinds", [["done"], ["joined", "ignored"]])
 async def test_what_is_left_out_is_not_awaited(real, kinds):
-    real.advance(TaskTransition("plan", planned=3), *(start(f"a{i}") for i in range(len(kinds))))
-    counts = real.advance(*(TaskTransition(kind, f"a{i}", 1, lease=60_000) for i, kind in enumerate(kinds)))
+    real.record(TaskTransition("plan", planned=3), *(start(f"a{i}") for i in range(len(kinds))))
+    counts = real.record(*(TaskTransition(kind, f"a{i}", 1, lease=60_000) for i, kind in enumerate(kinds)))
     assert (counts.state, counts.done, counts.total) == ("succeeded", len(kinds), len(kinds))
 
 
 async def test_nothing_is_awaited_where_nobody_watches(real):
-    real.advance(TaskTransition("plan", planned=2), start("a", lease=0))
-    assert real.advance(TaskTransition("joined", "a", 1)).state == "succeeded"
+    real.record(TaskTransition("plan", planned=2), start("a", lease=0))
+    assert real.record(TaskTransition("joined", "a", 1)).state == "succeeded"
 
 
 async def test_what_awaits_can_be_cancelled(real):
-    real.advance(TaskTransition("plan", planned=2), start("a"), joined("a"))
+    real.record(TaskTransition("plan", planned=2), start("a"), joined("a"))
     assert real.cancel().state == "cancelled"
 
 
@@ -161,13 +161,13 @@ def _data(state, done, failed, total):
     return {"operation": "9", "label": "a label", "state": state, "done": done, "failed": failed, "total": total}
 
 
-def joined(leaf):
-    return TaskTransition("joined", leaf, 1, lease=60_000)
+def joined(task):
+    return TaskTransition("joined", task, 1, lease=60_000)
 
 
-def start(leaf, planned=1, lease=60_000, late=False):
-    about = f'"task":"t-{leaf}","name":"shop.{leaf}","retries":0'
-    return TaskTransition("started", leaf, planned, lease=lease, late=late, about=about)
+def start(task, planned=1, lease=60_000, acks_late=False):
+    task_json = f'"task":"t-{task}","name":"shop.{task}","retries":0'
+    return TaskTransition("started", task, planned, lease=lease, acks_late=acks_late, task_json=task_json)
 
 
 class Redis:
@@ -178,19 +178,19 @@ class Redis:
         self.end, self.reader = RedisPublisher(settings), RedisReader(settings)
         self.desk = Operations(settings)
 
-    def advance(self, *marks):
-        (published,) = self.end.publish([RecordTransitions("user:42", REF.op, marks, telling("a label"))])
+    def record(self, *transitions):
+        (published,) = self.end.publish([RecordTransitions("user:42", REF.op, transitions, event_stamp("a label"))])
         return published.counts
 
     def cancel(self):
-        return self.end.run(calls.cancel(self.settings, self.keys, "user:42", REF.op, telling("")))
+        return self.end.run(calls.cancel(self.settings, self.keys, "user:42", REF.op, event_stamp("")))
 
-    def age(self, leaf):
+    def age(self, task):
         """As if a lease's time had come."""
-        self.end.execute(("ZADD", self.keys.operation("user:42", REF.op)[2], "XX", 1, leaf))
+        self.end.execute(("ZADD", self.keys.operation("user:42", REF.op)[2], "XX", 1, task))
 
-    def lapse(self):
-        return self.end.run(calls.lapse(self.settings, self.keys, "user:42", REF.op, telling("")))
+    def expire_leases(self):
+        return self.end.run(calls.expire_leases(self.settings, self.keys, "user:42", REF.op, event_stamp("")))
 
     async def told(self):
         return await told(self.reader)
@@ -213,7 +213,7 @@ async def words(real):
 
 
 async def test_cancelled_while_queued_it_ends_at_once(real):
-    real.advance(
+    real.record(
         TaskTransition("plan", planned=2), TaskTransition("published", "a", 1), TaskTransition("published", "b", 1)
     )
     counts = real.cancel()
@@ -223,39 +223,39 @@ async def test_cancelled_while_queued_it_ends_at_once(real):
 
 
 async def test_cancelled_while_it_runs_it_ends_when_nothing_runs_any_more(real):
-    real.advance(TaskTransition("plan", planned=3), *(TaskTransition("published", leaf, 1) for leaf in "abc"))
-    real.advance(start("a"), start("b"))
+    real.record(TaskTransition("plan", planned=3), *(TaskTransition("published", task, 1) for task in "abc"))
+    real.record(start("a"), start("b"))
     assert real.cancel().state == "cancelling"
-    assert real.advance(TaskTransition("revoked", "c", 1)).failed == 0, "what a person has cancelled has not failed"
-    assert real.advance(TaskTransition("done", "a", 1)).state == "cancelling"
-    counts = real.advance(TaskTransition("revoked", "b", 1))
+    assert real.record(TaskTransition("revoked", "c", 1)).failed == 0, "what a person has cancelled has not failed"
+    assert real.record(TaskTransition("done", "a", 1)).state == "cancelling"
+    counts = real.record(TaskTransition("revoked", "b", 1))
     assert (counts.state, counts.done, counts.failed) == ("cancelled", 1, 0)
     assert await words(real) == ["started", "cancelling", "cancelled"]
 
 
 async def test_it_was_too_late_to_cancel(real):
-    real.advance(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), start("a"))
+    real.record(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), start("a"))
     real.cancel()
-    assert real.advance(TaskTransition("done", "a", 1)).state == "succeeded"
+    assert real.record(TaskTransition("done", "a", 1)).state == "succeeded"
     assert real.cancel().state == "succeeded"
 
 
 async def test_what_expires_or_is_revoked_by_others_has_failed(real):
-    real.advance(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1))
-    counts = real.advance(TaskTransition("revoked", "a", 1))
+    real.record(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1))
+    counts = real.record(TaskTransition("revoked", "a", 1))
     assert (counts.state, counts.failed) == ("failed", 1)
 
 
 async def test_a_lost_worker_whose_message_will_not_come_again(real):
-    real.advance(
+    real.record(
         TaskTransition("plan", planned=2), TaskTransition("published", "a", 1), TaskTransition("published", "b", 1)
     )
-    real.advance(start("a"), start("b"))
-    assert real.lapse().counts.state == "running"
+    real.record(start("a"), start("b"))
+    assert real.expire_leases().counts.state == "running"
     real.age("a")
-    found = real.lapse()
+    found = real.expire_leases()
     assert (found.counts.state, found.counts.failed) == ("running", 1)
-    assert found.look > 1_000_000_000_000, "b's lease"
+    assert found.next_check > 1_000_000_000_000, "b's lease"
     failed = {
         "task": "t-a",
         "name": "shop.a",
@@ -263,50 +263,50 @@ async def test_a_lost_worker_whose_message_will_not_come_again(real):
         "error": "WorkerLost: the worker that ran this task is gone",
     }
     assert ("task.failed", failed) in await real.told()
-    assert real.advance(TaskTransition("done", "b", 1)).state == "failed"
-    assert real.lapse().look == 0
+    assert real.record(TaskTransition("done", "b", 1)).state == "failed"
+    assert real.expire_leases().next_check == 0
 
 
 async def test_a_lost_worker_whose_message_comes_again(real):
-    real.advance(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), start("a", late=True))
+    real.record(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), start("a", acks_late=True))
     real.age("a")
-    assert real.lapse().counts.state == "lost"
+    assert real.expire_leases().counts.state == "lost"
     assert [(task.name, task.lost) for task in real.desk.get("42", "9").tasks] == [("shop.a", True)]
-    assert real.advance(start("a", late=True)).state == "running"
-    assert real.advance(TaskTransition("done", "a", 1)).state == "succeeded"
+    assert real.record(start("a", acks_late=True)).state == "running"
+    assert real.record(TaskTransition("done", "a", 1)).state == "succeeded"
     assert await words(real) == ["started", "lost", "resumed", "succeeded"]
 
 
 async def test_what_is_lost_for_too_long_has_failed(real):
-    real.advance(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), start("a", late=True))
+    real.record(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), start("a", acks_late=True))
     for state in ("lost", "failed"):
         real.age("a")
-        assert real.lapse().counts.state == state
+        assert real.expire_leases().counts.state == state
 
 
 async def test_a_lease_that_is_renewed_does_not_lapse(real):
-    real.advance(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), start("a", lease=1))
+    real.record(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), start("a", lease=1))
     assert real.desk.renew({REF: ["a", "never heard of"]}, 60) == {}
-    assert real.lapse().counts.state == "running"
-    real.advance(TaskTransition("released", "a", 1))
+    assert real.expire_leases().counts.state == "running"
+    real.record(TaskTransition("released", "a", 1))
     assert real.desk.renew({REF: ["a"]}, 62) == {}, "it waits for its next try"
 
 
 async def test_a_lease_that_is_renewed_too_late(real):
-    real.advance(
-        TaskTransition("plan", planned=2), start("a", late=True), start("b"), TaskTransition("published", "c", 1)
+    real.record(
+        TaskTransition("plan", planned=2), start("a", acks_late=True), start("b"), TaskTransition("published", "c", 1)
     )
     real.age("a")
     real.age("b")
-    assert real.lapse().counts.state == "lost"
+    assert real.expire_leases().counts.state == "lost"
     # Of b its message would not have come again: it has failed, and nothing can be done about it.
     assert real.desk.renew({REF: ["a", "b"]}, 60) == {REF: ["a"]}
-    assert real.advance(start("a", late=True)).state == "running"
+    assert real.record(start("a", acks_late=True)).state == "running"
 
 
 async def test_which_of_some_operations_are_cancelled(real):
     other = OperationRef("42", "other")
-    real.advance(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1))
+    real.record(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1))
     assert real.desk.cancelled_of([REF, other]) == set()
     real.desk.cancel(*REF)
     assert real.desk.cancelled_of([REF, other]) == {REF}
@@ -314,8 +314,8 @@ async def test_which_of_some_operations_are_cancelled(real):
 
 async def test_operations_are_listed_the_newest_first(real):
     for op in ("first", "second", "third"):
-        marks = [TaskTransition("plan", planned=1), TaskTransition("published", "a", 1)]
-        real.end.publish([RecordTransitions("user:42", op, marks, telling(f'the "{op}"/ä'))])
+        transitions = [TaskTransition("plan", planned=1), TaskTransition("published", "a", 1)]
+        real.end.publish([RecordTransitions("user:42", op, transitions, event_stamp(f'the "{op}"/ä'))])
     real.desk.cancel("42", "second")
     found = real.desk.of("42")
     assert [(info.id, info.state) for info in found] == [
@@ -334,7 +334,7 @@ async def test_operations_are_listed_the_newest_first(real):
 
 
 async def test_workers_are_not_told_of_what_has_ended_by_itself(real):
-    real.advance(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), TaskTransition("done", "a", 1))
+    real.record(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), TaskTransition("done", "a", 1))
     assert real.desk.cancel("42", REF.op).state == "succeeded"
     assert (await RedisOperations(real.settings, real.reader).cancel("42", REF.op)).state == "succeeded"
     assert real.desk.cancelled(0) == []
@@ -344,92 +344,92 @@ async def test_the_list_is_bounded(real):
     small = real.settings.model_copy(update={"operations_limit": 2})
     end = RedisPublisher(small)
     for op in "abc":
-        end.publish([RecordTransitions("user:42", op, [TaskTransition("plan", planned=1)], telling(""))])
+        end.publish([RecordTransitions("user:42", op, [TaskTransition("plan", planned=1)], event_stamp(""))])
     end.close()
     assert [info.id for info in real.desk.of("42")] == ["c", "b"]
 
 
 async def test_the_index_of_leases_knows_what_runs(real):
     gateway = RedisOperations(real.settings, real.reader)
-    real.advance(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), start("a"))
+    real.record(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), start("a"))
     assert await gateway.due(10) == [], "not yet"
     real.end.execute(("ZADD", real.keys.leases, 1, "user:42 9"))
     assert await gateway.due(10) == ["user:42 9"]
     real.age("a")
-    found = await gateway.lapse("user:42 9")
+    found = await gateway.expire_leases("user:42 9")
     assert found.counts is not None
     assert found.counts.state == "failed"
     assert await gateway.due(10) == []
-    assert (found.taken, found.lost) == (1, False)
+    assert (found.expired, found.lost) == (1, False)
     assert real.end.execute(("ZCARD", real.keys.leases)) == [0], "it has ended"
 
 
 async def test_the_index_keeps_what_may_still_start(real):
     gateway = RedisOperations(real.settings, real.reader)
-    real.advance(
+    real.record(
         TaskTransition("plan", planned=2),
         TaskTransition("published", "a", 1),
-        start("a", late=True),
+        start("a", acks_late=True),
         TaskTransition("published", "b", 1),
     )
     real.age("a")
-    found = await gateway.lapse("user:42 9")
-    assert (found.taken, found.lost) == (1, True)
-    again = await gateway.lapse("user:42 9")
-    assert (again.taken, again.lost, again.counts.state) == (0, False, "lost"), "told once"
-    real.advance(TaskTransition("done", "a", 1))
-    assert (await gateway.lapse("user:42 9")).look == 0
+    found = await gateway.expire_leases("user:42 9")
+    assert (found.expired, found.lost) == (1, True)
+    again = await gateway.expire_leases("user:42 9")
+    assert (again.expired, again.lost, again.counts.state) == (0, False, "lost"), "told once"
+    real.record(TaskTransition("done", "a", 1))
+    assert (await gateway.expire_leases("user:42 9")).next_check == 0
     (score,) = real.end.execute(("ZSCORE", real.keys.leases, "user:42 9"))
     assert score is not None, "b may be about to start"
-    real.advance(start("b", lease=1))
+    real.record(start("b", lease=1))
     (lower,) = real.end.execute(("ZSCORE", real.keys.leases, "user:42 9"))
     assert float(lower) < float(score)
-    real.advance(TaskTransition("done", "b", 1))
-    await gateway.lapse("user:42 9")
+    real.record(TaskTransition("done", "b", 1))
+    await gateway.expire_leases("user:42 9")
     assert real.end.execute(("ZCARD", real.keys.leases)) == [0]
 
 
 async def test_a_lease_whose_leaf_was_evicted_is_not_looked_at_for_ever(real):
-    real.advance(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), start("a"))
+    real.record(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), start("a"))
     real.end.execute(("DEL", real.keys.operation("user:42", REF.op)[1]))
     real.age("a")
-    found = real.lapse()
-    assert (found.counts.state, found.taken, found.look) == ("running", 0, 0)
+    found = real.expire_leases()
+    assert (found.counts.state, found.expired, found.next_check) == ("running", 0, 0)
 
 
 async def test_what_is_not_an_operation_is_taken_out(real):
     gateway = RedisOperations(real.settings, real.reader)
     for member in ("what is this", "user:42 never", "user:a:b 7", "collection:7 9", "x"):
         real.end.execute(("ZADD", real.keys.leases, 1, member), ("EXPIRE", real.keys.leases, 60))
-        assert (await gateway.lapse(member)).counts is None
+        assert (await gateway.expire_leases(member)).counts is None
     assert await gateway.due(10) == []
 
 
-leaves = st.sampled_from(["a", "b", "c", "h"])
+tasks = st.sampled_from(["a", "b", "c", "h"])
 kinds = ["plan", "published", "published", "started", "started", "released", "done", "joined", "joined", "ignored"]
-marks = st.builds(
-    lambda kind, leaf, planned, late: (
+transitions = st.builds(
+    lambda kind, task, planned, acks_late: (
         TaskTransition(
             kind,
-            leaf,
-            1 if leaf in "ab" else 0,
-            hidden=leaf == "h",
+            task,
+            1 if task in "ab" else 0,
+            internal=task == "h",
             lease=60_000 if kind in ("started", "joined") else 0,
-            late=late,
-            about=f'"task":"{leaf}","name":"n","retries":0' if kind == "started" else "",
+            acks_late=acks_late,
+            task_json=f'"task":"{task}","name":"n","retries":0' if kind == "started" else "",
         )
         if kind != "plan"
         else TaskTransition("plan", planned=planned)
     ),
     st.sampled_from([*kinds, "failed", "revoked"]),
-    leaves,
+    tasks,
     st.integers(0, 3),
     st.booleans(),
 )
 steps = st.one_of(
-    st.lists(marks, min_size=1, max_size=4),
+    st.lists(transitions, min_size=1, max_size=4),
     st.just("cancel"),
-    st.one_of(leaves, st.just("")).map(lambda leaf: ("lapse", leaf)),
+    st.one_of(tasks, st.just("")).map(lambda task: ("lapse", task)),
 )
 
 
@@ -437,28 +437,28 @@ steps = st.one_of(
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_lua_and_python_count_alike(bus_settings, batches):
     real = Redis(bus_settings.model_copy(update={"key_prefix": f"t{uuid.uuid4().hex[:10]}"}))
-    tally, ended, said = OperationStateMachine(), False, []
+    machine, ended, said = OperationStateMachine(), False, []
     for step in batches:
         if step == "cancel":
             counts = real.cancel()
-            said += [] if counts is None else tally.cancel(5)
+            said += [] if counts is None else machine.cancel(5)
         elif isinstance(step, tuple):
             real.age(step[1])
-            counts = real.lapse().counts
-            if step[1] in tally.leases:
-                tally.leases[step[1]] = 1
-            said += [] if counts is None else tally.lapse(5, 60_000)
+            counts = real.expire_leases().counts
+            if step[1] in machine.leases:
+                machine.leases[step[1]] = 1
+            said += [] if counts is None else machine.expire_leases(5, 60_000)
         else:
-            counts = real.advance(*step)
-            said += tally.advance(step, 5)
-        assert counts in (None, tally.counts())
+            counts = real.record(*step)
+            said += machine.apply(step, 5)
+        assert counts in (None, machine.counts())
         if counts is not None:
             assert counts.done + counts.failed <= counts.total
             assert not ended or counts.state in ENDED
             ended = counts.state in ENDED
             assert counts.state != "succeeded" or counts.done == counts.total
-        assert tally.running == sum(letter in "rR" for letter in tally.leaves.values())
-        assert tally.lost == sum(letter == "l" for letter in tally.leaves.values())
+        assert machine.running == sum(letter in "rR" for letter in machine.tasks.values())
+        assert machine.lost == sum(letter == "l" for letter in machine.tasks.values())
     expected = [(f"operation.{word}", _data(c.state, c.done, c.failed, c.total)) for word, c in said]
     progress = [fact for fact in expected if fact[0] == "operation.progress"][-1:]
     lasting = [fact for fact in expected if fact[0] != "operation.progress"]
@@ -476,6 +476,6 @@ async def test_in_the_process_it_is_told_alike(bus_settings, real):
         [start("a")],
         [TaskTransition("failed", "a", 1)],
     ):
-        publisher.publish([RecordTransitions("user:42", REF.op, batch, telling("a label"))])
-        real.advance(*batch)
+        publisher.publish([RecordTransitions("user:42", REF.op, batch, event_stamp("a label"))])
+        real.record(*batch)
     assert await told(MemoryReader(broker)) == await real.told()

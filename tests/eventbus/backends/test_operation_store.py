@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from eventbus import InvalidName
-from eventbus.backends.factory import connect_operations
+from eventbus.backends.factory import connect_operation_store
 from eventbus.backends.memory.adapters import MemoryReader
 from eventbus.backends.ports import RecordTransitions
-from eventbus.operations.changes import telling
+from eventbus.operations.changes import event_stamp
 from eventbus.operations.state import TaskTransition
 from eventbus.operations.store import OperationStore, RunningTask
 from tests.eventbus.conftest import Ends
@@ -20,19 +20,21 @@ from tests.eventbus.conftest import Ends
 @pytest.fixture
 def book(ends: Ends) -> OperationStore:
     broker = ends.reader._broker if isinstance(ends.reader, MemoryReader) else None
-    made = connect_operations(ends.settings, ends.reader, broker=broker)
+    made = connect_operation_store(ends.settings, ends.reader, broker=broker)
     assert made is not None
     return made
 
 
-def advance(ends: Ends, op: str, *marks: TaskTransition, user: str = "42") -> None:
-    (published,) = ends.publisher.publish([RecordTransitions(f"user:{user}", op, marks, telling(f"label of {op}"))])
+def record(ends: Ends, op: str, *transitions: TaskTransition, user: str = "42") -> None:
+    (published,) = ends.publisher.publish(
+        [RecordTransitions(f"user:{user}", op, transitions, event_stamp(f"label of {op}"))]
+    )
     assert not isinstance(published, Exception)
 
 
 def queue(ends: Ends, *ops: str, user: str = "42") -> None:
     for op in ops:
-        advance(
+        record(
             ends,
             op,
             TaskTransition("plan", planned=2),
@@ -42,8 +44,10 @@ def queue(ends: Ends, *ops: str, user: str = "42") -> None:
         )
 
 
-def start(leaf: str) -> TaskTransition:
-    return TaskTransition("started", leaf, 1, lease=60_000, about=f'"task":"t-{leaf}","name":"shop.{leaf}","retries":0')
+def start(task: str) -> TaskTransition:
+    return TaskTransition(
+        "started", task, 1, lease=60_000, task_json=f'"task":"t-{task}","name":"shop.{task}","retries":0'
+    )
 
 
 async def said(ends: Ends) -> list[str]:
@@ -53,7 +57,7 @@ async def said(ends: Ends) -> list[str]:
 async def test_listed_the_newest_first_by_state_and_of_one_user(ends: Ends, book: OperationStore) -> None:
     queue(ends, "first", "second", "third")
     queue(ends, "another", user="43")
-    advance(ends, "second", start("a"))
+    record(ends, "second", start("a"))
     found = await book.of("42", 50)
     assert [(info.id, info.state, info.label) for info in found] == [
         ("third", "queued", "label of third"),
@@ -68,7 +72,7 @@ async def test_listed_the_newest_first_by_state_and_of_one_user(ends: Ends, book
 
 async def test_described_with_what_runs(ends: Ends, book: OperationStore) -> None:
     queue(ends, "9")
-    advance(ends, "9", start("a"), TaskTransition("done", "b", 1))
+    record(ends, "9", start("a"), TaskTransition("done", "b", 1))
     info = await book.get("42", "9")
     assert info is not None
     assert (info.user, info.id, info.state, info.done, info.failed, info.total) == ("42", "9", "running", 1, 0, 2)
@@ -93,11 +97,11 @@ async def test_cancelled_while_queued(ends: Ends, book: OperationStore) -> None:
 
 async def test_cancelled_while_it_runs(ends: Ends, book: OperationStore) -> None:
     queue(ends, "9")
-    advance(ends, "9", start("a"))
+    record(ends, "9", start("a"))
     info = await book.cancel("42", "9")
     assert info is not None
     assert (info.state, [task.name for task in info.tasks]) == ("cancelling", ["shop.a"])
-    advance(ends, "9", TaskTransition("revoked", "a", 1))
+    record(ends, "9", TaskTransition("revoked", "a", 1))
     info = await book.get("42", "9")
     assert info is not None
     assert (info.state, info.failed, info.tasks) == ("cancelled", 0, ())
@@ -105,7 +109,7 @@ async def test_cancelled_while_it_runs(ends: Ends, book: OperationStore) -> None
 
 
 async def test_too_late_to_cancel(ends: Ends, book: OperationStore) -> None:
-    advance(
+    record(
         ends,
         "9",
         TaskTransition("plan", planned=1),

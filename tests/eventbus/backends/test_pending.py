@@ -61,11 +61,11 @@ class Post:
         return [emission.id for emission in emissions]
 
     def dead(self) -> dict[str, str]:
-        entries = self.redis.hgetall(self.keys.letters(USER)[4])
+        entries = self.redis.hgetall(self.keys.pending(USER)[4])
         return {id_.decode(): parse_dead(USER, id_.decode(), entry).reason for id_, entry in entries.items()}
 
     def pending(self) -> set[str]:
-        names = self.keys.letters(USER)
+        names = self.keys.pending(USER)
         ids = {id_.decode() for id_ in self.redis.hkeys(names[0])}
         in_lanes = [id_.decode() for lane in names[1:4] for id_ in self.redis.zrange(lane, 0, -1)]
         assert sorted(in_lanes) == sorted(ids), "entries and lanes say the same"
@@ -95,7 +95,7 @@ async def _post(settings: BusSettings, url: str) -> AsyncIterator[Post]:
 
 async def test_owed_in_lane_order_by_weight(post: Post) -> None:
     post.emit(*(Minor(n=n) for n in range(3)), *(Ordinary(n=n) for n in range(6)), *(Urgent(n=n) for n in range(18)))
-    owed = await post.letters.owed(USER)
+    owed = await post.letters.fetch(USER)
     kinds = [record.type.removeprefix("letters.") for record in owed.records]
     assert kinds == [*["urgent"] * 16, *["ordinary"] * 4, "minor", *["urgent"] * 2, *["ordinary"] * 2, "minor", "minor"]
     assert owed.position.offset == 27
@@ -107,12 +107,12 @@ async def test_acknowledged_by_id_is_owed_no_more(post: Post) -> None:
     first, second = post.emit(Ordinary(n=1), Ordinary(n=2))
     assert await post.letters.ack(USER, [first, "never-heard-of"]) == 1
     assert await post.letters.ack(USER, [first]) == 0, "once"
-    assert [record.id for record in (await post.letters.owed(USER)).records] == [second]
+    assert [record.id for record in (await post.letters.fetch(USER)).records] == [second]
 
 
 async def test_acknowledged_by_position_of_this_life_only(post: Post) -> None:
     _, _, third = post.emit(Urgent(), Minor(), Ordinary())
-    here = (await post.letters.owed(USER)).position
+    here = (await post.letters.fetch(USER)).position
     assert await post.letters.ack_upto(USER, here.__class__("beef", here.offset)) == 0
     assert await post.letters.ack_upto(USER, here.__class__(here.epoch, 2)) == 2
     assert post.pending() == {third}
@@ -121,7 +121,7 @@ async def test_acknowledged_by_position_of_this_life_only(post: Post) -> None:
 async def test_a_known_id_is_owed_once(post: Post) -> None:
     post.emit(Ordinary(n=1), id_="same")
     post.emit(Ordinary(n=1), id_="same")
-    assert len((await post.letters.owed(USER)).records) == 1
+    assert len((await post.letters.fetch(USER)).records) == 1
     await post.letters.ack(USER, ["same"])
     post.emit(Ordinary(n=1), id_="same")
     assert post.pending() == set(), "what was acknowledged is not owed again"
@@ -140,32 +140,32 @@ async def test_sent_again_then_given_up(strict_post: Post) -> None:
     while (message := listener.get_message(timeout=5)) and message["type"] != "subscribe":
         pass
     sent = 0
-    buried = 0
+    dead_lettered = 0
     for _ in range(1000):
-        answer = await strict_post.letters.again(USER, [id_])
-        buried += answer.buried
+        answer = await strict_post.letters.redeliver(USER, [id_])
+        dead_lettered += answer.dead_lettered
         if answer.next_ms == [0]:
             break
     while message := listener.get_message(timeout=0.2):
         assert message["data"].startswith(b"again ")
         sent += 1
     assert sent == 2
-    assert buried == 1
+    assert dead_lettered == 1
     assert strict_post.dead() == {id_: "attempts"}
     assert strict_post.pending() == set()
 
 
 async def test_not_sent_again_before_it_is_due(post: Post) -> None:
     (id_,) = post.emit(Ordinary())
-    first = await post.letters.again(USER, [id_])
-    assert (await post.letters.again(USER, [id_])).next_ms == first.next_ms
+    first = await post.letters.redeliver(USER, [id_])
+    assert (await post.letters.redeliver(USER, [id_])).next_ms == first.next_ms
     assert first.next_ms[0] > 0
 
 
 async def test_what_was_owed_in_another_life_is_of_this_one(post: Post) -> None:
     before = post.emit(Ordinary(n=1), Urgent(n=2))
     post.redis.delete(post.keys.channel(USER)[0])
-    owed = await post.letters.owed(USER)
+    owed = await post.letters.fetch(USER)
     assert [record.id for record in owed.records] == [before[1], before[0]]
     assert [record.offset for record in owed.records] == [1, 2]
     assert owed.position.offset == 2
@@ -177,15 +177,15 @@ async def test_what_was_owed_in_another_life_is_of_this_one(post: Post) -> None:
 
 async def test_lists_live_as_long_as_what_is_in_them(strict_post: Post) -> None:
     post, week = strict_post, timedelta(days=7).total_seconds()
-    channel, (pending, *_) = post.keys.channel(USER), post.keys.letters(USER)
+    channel, (pending, *_) = post.keys.channel(USER), post.keys.pending(USER)
     post.emit(Lasting())
     assert post.redis.ttl(pending) >= week
     post.redis.delete(*channel)  # evicted, say
-    assert len((await post.letters.owed(USER)).records) == 1
+    assert len((await post.letters.fetch(USER)).records) == 1
     assert post.redis.ttl(pending) >= week - 1, "published again in another life"
     post.emit(*(Lasting(n=n) for n in range(3)))
     (id_,) = post.dead()
-    post.redis.delete(*channel, *post.keys.letters(USER)[:4])
+    post.redis.delete(*channel, *post.keys.pending(USER)[:4])
     await post.reader.run(pending_calls.requeue(post.settings, post.keys, USER, [id_]))
     assert post.pending() == {id_}
     assert post.redis.ttl(pending) >= week, "requeued"
@@ -196,14 +196,14 @@ async def test_expired_dies_in_a_sweep(post: Post) -> None:
     (lasting,) = post.emit(Ordinary())
     fence = await post.letters.lease("one", 30)
     assert fence is not None
-    names = post.keys.letters(USER)
+    names = post.keys.pending(USER)
     # An hour later, as far as this entry is concerned.
     entry = post.redis.hget(names[0], brief)
     words, record = entry.split(b"\n", 1)
     epoch, lane, attempts, first, due, _, requeues = words.split()
     post.redis.hset(names[0], brief, b" ".join((epoch, lane, attempts, first, due, b"1", requeues)) + b"\n" + record)
     swept = await post.letters.sweep(USER, fence)
-    assert (swept.buried, swept.pending, swept.dead) == (1, 1, 1)
+    assert (swept.dead_lettered, swept.pending, swept.dead) == (1, 1, 1)
     assert post.dead() == {brief: "expired"}
     assert post.pending() == {lasting}
     totals = await post.letters.totals()
@@ -245,22 +245,22 @@ async def test_the_index_forgets_a_channel_when_nothing_is_left(post: Post) -> N
     fence = await post.letters.lease("one", 30)
     assert fence is not None
     assert post.redis.zrange(post.keys.index, 0, -1) == [USER.encode()]
-    assert (await post.letters.sweep(USER, fence)).look > 0
+    assert (await post.letters.sweep(USER, fence)).next_check > 0
     await post.letters.ack(USER, [id_])
-    assert (await post.letters.sweep(USER, fence)).look == 0
+    assert (await post.letters.sweep(USER, fence)).next_check == 0
     assert post.redis.zrange(post.keys.index, 0, -1) == []
     assert (await post.letters.totals()).pending == 0
 
 
 async def test_buried_once_whoever_finds_it(post: Post) -> None:
-    assert await post.letters.bury(USER, "deadbeef", "undecodable", b"\xff\x00 what \n is this")
-    assert not await post.letters.bury(USER, "deadbeef", "undecodable", b"\xff\x00 what \n is this")
+    assert await post.letters.dead_letter(USER, "deadbeef", "undecodable", b"\xff\x00 what \n is this")
+    assert not await post.letters.dead_letter(USER, "deadbeef", "undecodable", b"\xff\x00 what \n is this")
     assert post.dead() == {"deadbeef": "undecodable"}
 
 
 async def test_the_dead_are_bounded(strict_post: Post) -> None:
     for n in range(6):
-        await strict_post.letters.bury(USER, f"d{n}", "undecodable", b"?")
+        await strict_post.letters.dead_letter(USER, f"d{n}", "undecodable", b"?")
     assert len(strict_post.dead()) == 4
 
 
@@ -274,9 +274,9 @@ def test_a_promise_to_a_person_is_not_broadcast(bus_settings: BusSettings) -> No
 async def test_a_list_whose_entries_were_evicted_refuses_nobody(bus_settings: BusSettings, redis_url: str) -> None:
     post = Post(bus_settings.model_copy(update={"pending_limit": 2}), redis_url)
     post.emit(Ordinary(n=1), Ordinary(n=2))
-    post.redis.delete(post.keys.letters(USER)[0])
+    post.redis.delete(post.keys.pending(USER)[0])
     (third,) = post.emit(Ordinary(n=3))
-    owed = await post.letters.owed(USER)
+    owed = await post.letters.fetch(USER)
     assert [record.id for record in owed.records] == [third]
     assert post.pending() == {third}, "what is not there has left the lanes"
     post.publisher.close()

@@ -100,7 +100,7 @@ class Lists(RuleBasedStateMachine):
     def send_again(self, data: st.DataObject) -> None:
         id_ = data.draw(st.sampled_from(self.waiting))
         self._rewrite(id_, due=b"1")
-        self.loop.run_until_complete(self.post.letters.again(USER, [id_]))
+        self.loop.run_until_complete(self.post.letters.redeliver(USER, [id_]))
         if self.attempts[id_] == 2:
             self._forget(id_)
             self.dead.add(id_)
@@ -117,7 +117,7 @@ class Lists(RuleBasedStateMachine):
         swept = self.loop.run_until_complete(self.post.letters.sweep(USER, fence))
         self._forget(id_)
         self.dead.add(id_)
-        assert (swept.buried, swept.pending, swept.dead) == (1, len(self.waiting), len(self.dead))
+        assert (swept.dead_lettered, swept.pending, swept.dead) == (1, len(self.waiting), len(self.dead))
 
     @precondition(lambda self: self.dead)
     @rule(data=st.data())
@@ -141,20 +141,20 @@ class Lists(RuleBasedStateMachine):
 
     @rule()
     def drain(self) -> None:
-        owed = self.loop.run_until_complete(self.post.letters.owed(USER))
+        owed = self.loop.run_until_complete(self.post.letters.fetch(USER))
         assert sorted(record.id for record in owed.records) == sorted(self.waiting)
         for number, lane in enumerate(("high", "normal", "low")):
             assert [record.id for record in owed.records if record.lane == number] == self.pending[lane]
 
     def _lane_of_dead(self, id_: str) -> str:
-        entry = self.post.redis.hget(self.post.keys.letters(USER)[4], id_)
+        entry = self.post.redis.hget(self.post.keys.pending(USER)[4], id_)
         record = parse_dead(USER, id_, entry).record
         assert record is not None
         return ("high", "normal", "low")[record.lane]
 
     def _rewrite(self, id_: str, due: bytes | None = None, expires: bytes | None = None) -> None:
         """As if time had passed."""
-        name = self.post.keys.letters(USER)[0]
+        name = self.post.keys.pending(USER)[0]
         words, record = self.post.redis.hget(name, id_).split(b"\n", 1)
         epoch, lane, attempts, first, old_due, old_expires, requeues = words.split()
         new = (epoch, lane, attempts, first, due or old_due, expires or old_expires, requeues)
@@ -166,7 +166,7 @@ class Lists(RuleBasedStateMachine):
             return
         assert self.post.pending() == set(self.waiting)
         assert set(self.post.dead()) == self.dead
-        acked = {id_.decode() for id_ in self.post.redis.zrange(self.post.keys.letters(USER)[6], 0, -1)}
+        acked = {id_.decode() for id_ in self.post.redis.zrange(self.post.keys.pending(USER)[6], 0, -1)}
         assert acked >= self.acked - set(self.waiting) - self.dead
         everywhere = [*self.waiting, *self.dead, *self.purged, *self.acked]
         assert set(everywhere) == set(self.known)
@@ -176,7 +176,7 @@ class Lists(RuleBasedStateMachine):
     def no_key_lives_for_ever(self) -> None:
         if hasattr(self, "post"):
             keys = self.post.keys
-            names = (*keys.channel(USER), *keys.letters(USER), keys.swept(USER), keys.index, keys.totals, keys.oldest)
+            names = (*keys.channel(USER), *keys.pending(USER), keys.swept(USER), keys.index, keys.totals, keys.oldest)
             assert -1 not in [self.post.redis.ttl(name) for name in names]
 
 

@@ -33,7 +33,7 @@ class Heard:
     def turn_ended(self) -> None:
         pass
 
-    def probed(self, text) -> None:
+    def canary_received(self, text) -> None:
         self.probes.append(text)
 
     def lost(self, reason) -> None:
@@ -121,18 +121,18 @@ async def test_the_connection_can_be_given_up_from_here_and_all_is_subscribed_ag
 async def test_a_probe_comes_back_and_says_whether_writes_are_taken(heard, own_redis: RedisServer):
     _, listener, settings = heard
     probe = connect_probe(settings)
-    assert await probe.beat("one 1", "one") is None
+    assert await probe.publish_canary("one 1", "one") is None
     await until(lambda: listener.probes == ["one 1"], "the probe")
     assert 0 < own_redis.client.pttl("eb:probe:one") <= 60_000
     own_redis.client.config_set("maxmemory", 1)
-    assert await probe.beat("one 2", "one") == "it is out of memory"
+    assert await probe.publish_canary("one 2", "one") == "it is out of memory"
     await until(lambda: listener.probes == ["one 1", "one 2"], "the probe, all the same")
     own_redis.client.config_set("maxmemory", 0)
     own_redis.client.replicaof("127.0.0.1", 1)
-    assert await probe.beat("one 3", "one") == "it is a replica"
+    assert await probe.publish_canary("one 3", "one") == "it is a replica"
     own_redis.client.replicaof("NO", "ONE")
-    assert await probe.beat("one 4", "one") is None
+    assert await probe.publish_canary("one 4", "one") is None
     own_redis.kill()
     with pytest.raises(Unavailable):
-        await probe.beat("one 5", "one")
+        await probe.publish_canary("one 5", "one")
     await probe.aclose()

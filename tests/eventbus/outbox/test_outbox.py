@@ -183,8 +183,8 @@ class HeldBack:
     def position(self, channel):
         return self.publisher.position(channel)
 
-    def standing(self, channel, id_):
-        return self.publisher.standing(channel, id_)
+    def delivery_status(self, channel, id_):
+        return self.publisher.delivery_status(channel, id_)
 
     def close(self) -> None:
         pass

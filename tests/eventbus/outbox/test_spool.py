@@ -205,7 +205,7 @@ def test_what_a_user_is_owed_and_expires_on_disk_is_a_dead_letter(
     second.close()
     assert not second.outbox.dropped.total()
     letters = Redis.from_url(own_redis.url)
-    assert letters.hexists(Keys(settings.key_prefix).letters("user:ann")[0], receipt.id), "the sweeper buries it"
+    assert letters.hexists(Keys(settings.key_prefix).pending("user:ann")[0], receipt.id), "the sweeper buries it"
 
 
 def test_one_drainer_at_a_time(settings: BusSettings, own_redis: RedisServer) -> None:

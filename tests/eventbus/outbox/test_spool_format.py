@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from eventbus import BusSettings, Event
 from eventbus.events.encoder import Emission, EmissionBuilder
-from eventbus.operations.changes import telling
+from eventbus.operations.changes import event_stamp
 from eventbus.operations.events import OperationRef
 from eventbus.operations.state import TaskTransition
 from eventbus.outbox.entries import TransitionEntry
@@ -37,9 +37,9 @@ def test_an_event_comes_back(text: str) -> None:
 
 def test_a_mark_comes_back_with_its_words() -> None:
     operation = OperationRef("42", "9")
-    words = telling("label")
+    words = event_stamp("label")
     mark = TransitionEntry(
-        "user:42", operation.topic, "9", TaskTransition("done", "leaf", 1, hidden=False), lambda: words
+        "user:42", operation.topic, "9", TaskTransition("done", "leaf", 1, internal=False), lambda: words
     )
     after = unframe(frame(mark))
     assert isinstance(after, TransitionEntry)

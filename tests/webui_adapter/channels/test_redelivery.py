@@ -47,7 +47,7 @@ class Lists:
     def __init__(self, url: str, prefix: str, user: str) -> None:
         self._redis = redis.Redis.from_url(url)
         self._channel = f"user:{user}"
-        self._names = Keys(prefix).letters(self._channel)
+        self._names = Keys(prefix).pending(self._channel)
 
     @property
     def pending(self) -> int:
@@ -171,9 +171,9 @@ async def test_what_cannot_be_sent_again_on_one_channel_does_not_hold_up_the_oth
     for user in receipts:
         await letterbox.fetch(f"user:{user}")
     client, keys = redis.Redis.from_url(redis_url), Keys(settings.key_prefix)
-    client.set(keys.letters("user:ann")[0], "no hash", ex=60)
+    client.set(keys.pending("user:ann")[0], "no hash", ex=60)
     await letterbox._send_due()
-    entry = client.hget(keys.letters("user:bob")[0], receipts["bob"].id)
+    entry = client.hget(keys.pending("user:bob")[0], receipts["bob"].id)
     assert entry.split()[2] == b"1", "attempts"
     await reader.aclose()
     bus.close()

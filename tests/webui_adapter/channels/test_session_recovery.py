@@ -877,7 +877,7 @@ async def test_close_codes_of_a_peers_own_invention_are_counted_as_one() -> None
 async def test_who_is_owed_nothing_is_not_asked_about() -> None:
     async with world(ack_timeout=5) as own:
         asked: list[str] = []
-        own.broker.owed = asked.append  # type: ignore[assignment]
+        own.broker.fetch = asked.append  # type: ignore[assignment]
         own.publish(Note(n=1))
         line = own.connect(f"{USER}=0")
         await own.settled(line)
@@ -932,9 +932,9 @@ class HeldLetters(MemoryPendingStore):
         self.open = asyncio.Event()
         self.open.set()
 
-    async def owed(self, channel: str) -> PendingBatch:
+    async def fetch(self, channel: str) -> PendingBatch:
         self.asked += 1
-        owed = await super().owed(channel)
+        owed = await super().fetch(channel)
         await self.open.wait()
         return owed
 

@@ -197,7 +197,7 @@ class Graves:
         self.error: TransportError | None = None
         self.ids: list[str] = []
 
-    async def bury(self, channel: str, id: str, reason: str, content: bytes) -> bool:
+    async def dead_letter(self, channel: str, id: str, reason: str, content: bytes) -> bool:
         if self.error is not None:
             raise self.error
         self.ids.append(id)
@@ -235,13 +235,13 @@ async def test_what_redis_will_never_take_does_not_hold_up_the_others(
 ) -> None:
     keys, reader = Keys(bus_settings.key_prefix), RedisReader(bus_settings)
     counters, spill = Counter[str](), DeadLetterFile(tmp_path, 10_000)
-    redis_server.client.set(keys.letters("user:broken")[4], "no hash", ex=60)
+    redis_server.client.set(keys.pending("user:broken")[4], "no hash", ex=60)
     undertaker = DeadLetterWriter(RedisPendingStore(bus_settings, reader), spill, 10, 0.01, counters)
     running = asyncio.create_task(undertaker.run())
     undertaker.take([replace(corpse(1), channel="user:broken"), corpse(2)])
-    dead = keys.letters(corpse(2).channel)[4]
+    dead = keys.pending(corpse(2).channel)[4]
     await eventually(lambda: redis_server.client.hexists(dead, corpse(2).id), "the other one's grave")
-    redis_server.client.delete(keys.letters("user:broken")[4])
+    redis_server.client.delete(keys.pending("user:broken")[4])
     await eventually(lambda: counters["dead.undecodable"] == 2, "the first one, which was kept")
     running.cancel()
     await reader.aclose()

@@ -29,7 +29,7 @@ def started(bus: Bus, user: str, op: str, *, runs: bool = True) -> None:
     bus.record_transition(ref, TaskTransition("done", "a", 1), label="Index")
     if runs:
         about = '"task":"t-b","name":"shop.read","retries":0'
-        bus.record_transition(ref, TaskTransition("started", "b", 1, lease=60_000, about=about), label="Index")
+        bus.record_transition(ref, TaskTransition("started", "b", 1, lease=60_000, task_json=about), label="Index")
     assert bus.flush(10)
 
 

@@ -189,13 +189,13 @@ class Echo:
         self.error: Exception | None = None
         self.beats = 0
 
-    async def beat(self, text: str, instance: str) -> str | None:
+    async def publish_canary(self, text: str, instance: str) -> str | None:
         self.beats += 1
         assert text.startswith(f"{instance} ")
         if self.error is not None:
             raise self.error
         if not self._own.subscriber.deaf:
-            asyncio.get_running_loop().call_soon(self._own.gateway.listening.probed, text)
+            asyncio.get_running_loop().call_soon(self._own.gateway.listening.canary_received, text)
         return None
 
     async def aclose(self) -> None:

@@ -68,7 +68,7 @@ def test_purged(ask: Ask, user: str, buried: str, redis_url: str, key_prefix: st
     assert ask("POST", "/purge", json={"channel": user}).json() == {"purged": 1}
     dead = DeadLetters(BusSettings(redis_url=redis_url, key_prefix=key_prefix))
     assert dead.find(DeadLetterFilter(channel=user)) == []
-    assert redis.Redis.from_url(redis_url).hlen(Keys(key_prefix).letters(f"user:{user}")[0]) == 1, "what waits stays"
+    assert redis.Redis.from_url(redis_url).hlen(Keys(key_prefix).pending(f"user:{user}")[0]) == 1, "what waits stays"
 
 
 @pytest.mark.parametrize("scope", [None, "eventbus:administrator", ["other"], 7])

@@ -41,7 +41,9 @@ class Worker:
         self.bus.record_transition(ref, TaskTransition("plan", planned=1), label="Index")
         self.bus.record_transition(ref, TaskTransition("published", "a", 1), label="Index")
         self.bus.record_transition(
-            ref, TaskTransition("started", "a", 1, lease=int(lease * 1000), late=late, about=about), label="Index"
+            ref,
+            TaskTransition("started", "a", 1, lease=int(lease * 1000), acks_late=late, task_json=about),
+            label="Index",
         )
         assert self.bus.flush(10)
 
@@ -111,7 +113,7 @@ def test_many_at_once(sweeper: GatewayProcess, worker: Worker, operations: Look)
     for n in range(130):
         about = '"task":"t-a","name":"shop.read","retries":0'
         worker.bus.record_transition(
-            OperationRef("ann", f"many{n}"), TaskTransition("started", "a", lease=1, about=about)
+            OperationRef("ann", f"many{n}"), TaskTransition("started", "a", lease=1, task_json=about)
         )
     assert worker.bus.flush(10)
     wait_until(lambda: all(operations(f"many{n}").state == "failed" for n in range(130)), "all to have failed")

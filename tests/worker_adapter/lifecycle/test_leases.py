@@ -78,7 +78,7 @@ class World:
             reader = RedisReader(self.settings)
             book = RedisOperations(self.settings, reader)
             try:
-                return await book.lapse(f"user:{self.user} {self.id}")
+                return await book.expire_leases(f"user:{self.user} {self.id}")
             finally:
                 await reader.aclose()
 

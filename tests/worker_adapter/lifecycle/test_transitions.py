@@ -9,7 +9,7 @@ from eventbus.operations.events import OperationRef
 from eventbus.operations.state import TaskTransition
 from tests.worker_adapter.listening import history
 
-STARTER = TaskTransition("published", "starter", planned=1, hidden=True)
+STARTER = TaskTransition("published", "starter", planned=1, internal=True)
 
 
 @pytest.fixture(params=["redis", "memory"])
@@ -35,7 +35,7 @@ def test_what_has_started_has_been_published(told):
     said = told(
         STARTER,
         TaskTransition("started", "a"),
-        TaskTransition("done", "starter", hidden=True),
+        TaskTransition("done", "starter", internal=True),
         TaskTransition("done", "a"),
     )
     assert said == [("started", 0, 0, 1), ("succeeded", 1, 0, 1)]
@@ -46,9 +46,9 @@ def test_a_hidden_leaf_is_not_the_beginning(told):
         TaskTransition("plan", planned=1),
         STARTER,
         TaskTransition("published", "a", planned=1),
-        TaskTransition("done", "starter", planned=1, hidden=True),
-        TaskTransition("started", "unlock", hidden=True),
-        TaskTransition("done", "unlock", hidden=True),
+        TaskTransition("done", "starter", planned=1, internal=True),
+        TaskTransition("started", "unlock", internal=True),
+        TaskTransition("done", "unlock", internal=True),
     )
     assert queued == []
     assert told(TaskTransition("started", "a", planned=1)) == [("started", 0, 0, 1)]

@@ -8,7 +8,7 @@ from typing import cast
 
 from eventbus.backends.ports import Published, Write
 from eventbus.backends.redis.scripts.keys import Keys
-from eventbus.backends.redis.scripts.script import Call, Reply, channel_script, letter_options, options, script
+from eventbus.backends.redis.scripts.script import Call, Reply, channel_script, options, pending_options, script
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.history import History, LogEntry, Page
 from eventbus.protocol.records import read_record
@@ -23,9 +23,9 @@ def publish(settings: BusSettings, keys: Keys, write: Write, epoch: str | None =
     args = options(keys, write.channel, life, epoch)
     names: tuple[str, ...] = keys.channel(write.channel)
     verbs: tuple[str, ...] = ("channel/publish",)
-    if write.owing:
-        args += letter_options(settings, write.channel)
-        names += keys.letters(write.channel)
+    if write.needs_ack:
+        args += pending_options(settings, write.channel)
+        names += keys.pending(write.channel)
         verbs = ("pending/_pending", "channel/publish")
     for emission in write.emissions:
         args += (emission.receipt.id, emission.header, emission.tail)
@@ -52,7 +52,7 @@ def read(keys: Keys, channel: str, after: int | None, page: Page | None = None) 
     """``read.lua``: log above ``after`` (None: none; a page of it, where one is named), snapshot and position."""
     state, log, snapshot, _ = keys.channel(channel)
     limits = (0, 0) if page is None else (page.entries, page.bytes)
-    names = (state, log, snapshot, keys.letters(channel)[0])
+    names = (state, log, snapshot, keys.pending(channel)[0])
     return Call(script("channel/read"), names, (-1 if after is None else after, *limits), _decode_read)
 
 

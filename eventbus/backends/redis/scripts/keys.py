@@ -43,7 +43,7 @@ class Keys:
         """What the processes of a worker say of their outboxes."""
         return f"{self.prefix}:outbox:{worker}"
 
-    def letters(self, channel: str) -> tuple[str, ...]:
+    def pending(self, channel: str) -> tuple[str, ...]:
         """Pending, its three lanes, dead, dead:at and acked: KEYS[5..11] of ``_pending.lua``."""
         stem = f"{self.prefix}:{{{channel}}}:"
         pending, dead = f"{stem}pending", f"{stem}dead"
@@ -74,7 +74,7 @@ class Keys:
         return f"{self.prefix}:sweeper", f"{self.prefix}:sweeper:fence"
 
     @property
-    def echo(self) -> str:
+    def canary(self) -> str:
         """The pub/sub channel through which each instance hears its own probe."""
         return f"{self.prefix}:probe"
 

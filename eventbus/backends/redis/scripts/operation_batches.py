@@ -7,17 +7,18 @@ them; and what begins and ends within one call needs no lease.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final, cast
 
 from eventbus.backends.ports import Published, RecordTransitions, Request
 from eventbus.backends.redis.scripts.keys import Keys
-from eventbus.backends.redis.scripts.operations import advance, decode_counts
+from eventbus.backends.redis.scripts.operations import decode_counts, record_transitions
 from eventbus.backends.redis.scripts.script import Call
 from eventbus.operations.state import TaskTransition
 from eventbus.protocol.cursor import Position
 from eventbus.settings import BusSettings
 
-__all__ = ["Run", "lease_of", "marks_of", "operation_of", "runs", "tell"]
+__all__ = ["Run", "lease_of", "operation_of", "runs", "tell", "transitions_of"]
 
 Run = list[Request]
 
@@ -53,8 +54,8 @@ def runs(requests: Sequence[Request]) -> list[Run]:
 def _size(request: Request) -> int:
     """Entries; of events that have to be acknowledged more than fit beside anything else."""
     if isinstance(request, RecordTransitions):
-        return len(request.marks)
-    return _MOST if request.owing else len(request.emissions)
+        return len(request.transitions)
+    return _MOST if request.needs_ack else len(request.emissions)
 
 
 def operation_of(run: Run) -> str:
@@ -62,30 +63,32 @@ def operation_of(run: Run) -> str:
     return next((request.operation for request in run if isinstance(request, RecordTransitions)), "")
 
 
-def marks_of(run: Run) -> list[TaskTransition]:
+def transitions_of(run: Run) -> list[TaskTransition]:
     """A run's marks: what a leaf that ends among them had begun with is without what is only for one that runs on."""
-    marks = [mark for request in run if isinstance(request, RecordTransitions) for mark in request.marks]
-    return _brief(marks) if len(marks) > 1 else marks
+    transitions = [
+        transition for request in run if isinstance(request, RecordTransitions) for transition in request.transitions
+    ]
+    return _brief(transitions) if len(transitions) > 1 else transitions
 
 
-def lease_of(marks: Sequence[TaskTransition]) -> int:
+def lease_of(transitions: Sequence[TaskTransition]) -> int:
     """Milliseconds until something has to be looked at once all of them have been counted; 0: nothing has."""
-    return min((mark.lease for mark in marks if mark.lease), default=0)
+    return min((transition.lease for transition in transitions if transition.lease), default=0)
 
 
 def tell(
     settings: BusSettings, keys: Keys, run: Run, counted: Sequence[TaskTransition], epoch: str
 ) -> Call[list[Published]]:
-    """``record.lua``: marks of one operation, as ``marks_of`` has them, and events of its channel. ``epoch`` is a
+    """``record.lua``: marks of one operation, as ``transitions_of`` has them, and events of its channel. ``epoch`` is a
     fresh one.
     """
     last = next(request for request in reversed(run) if isinstance(request, RecordTransitions))
-    marks = iter(counted)
+    transitions = iter(counted)
     items: list[TaskTransition | tuple[str, str, bytes]] = []
     life = settings.channel_ttl(last.channel)
     for request in run:
         if isinstance(request, RecordTransitions):
-            items += [next(marks) for _ in request.marks]
+            items += [next(transitions) for _ in request.transitions]
         else:
             items += [(one.receipt.id, one.header, one.tail) for one in request.emissions]
             life = max(life, *(one.ttl for one in request.emissions))
@@ -101,17 +104,18 @@ def tell(
                 found.append(Published(here, [next(offsets) for _ in request.emissions], receivers, pruned))
         return found
 
-    return advance(settings, keys, last, items, life, epoch, decode)
+    return record_transitions(settings, keys, last, items, life, epoch, decode)
 
 
-def _brief(marks: Sequence[TaskTransition]) -> list[TaskTransition]:
+def _brief(transitions: Sequence[TaskTransition]) -> list[TaskTransition]:
     over: set[str] = set()
     found = []
-    for mark in reversed(marks):
-        if mark.kind in _OVER:
-            over.add(mark.leaf)
-        elif mark.kind == "started" and mark.leaf in over:
-            mark = TaskTransition("started", mark.leaf, mark.planned, mark.hidden, 0, mark.late)  # noqa: PLW2901
-        found.append(mark)
+    for transition in reversed(transitions):
+        if transition.kind in _OVER:
+            over.add(transition.task)
+        elif transition.kind == "started" and transition.task in over:
+            found.append(replace(transition, lease=0, task_json=""))
+            continue
+        found.append(transition)
     found.reverse()
     return found

@@ -17,18 +17,18 @@ from eventbus.operations.store import OperationInfo, read_info
 from eventbus.settings import BusSettings
 
 __all__ = [
-    "Lapse",
-    "advance",
+    "LeaseExpiry",
     "cancel",
     "cancelled_of",
     "cancelled_since",
     "decode_counts",
     "describe",
+    "expire_leases",
     "index_lives",
-    "lapse",
     "list_operations",
-    "look",
+    "record_transitions",
     "renew",
+    "reschedule_check",
     "tell_cancelled",
 ]
 
@@ -40,28 +40,28 @@ _IDLE_MS = 300_000
 
 
 @dataclass(frozen=True, slots=True)
-class Lapse:
+class LeaseExpiry:
     """What a look at the leases found.
 
     Attributes:
         counts: of the operation afterwards; None: there is none.
-        look: when to look again (milliseconds since 1970; 0: nothing of it runs).
-        taken: tasks that have been taken for lost, or have failed, since their lease had lapsed.
+        next_check: when to look again (milliseconds since 1970; 0: nothing of it runs).
+        expired: tasks that have been taken for lost, or have failed, since their lease had lapsed.
         lost: whether the operation is lost by it.
     """
 
     counts: Counts | None
-    look: int
-    taken: int = 0
+    next_check: int
+    expired: int = 0
     lost: bool = False
 
 
 def _call_options(
-    settings: BusSettings, keys: Keys, channel: str, operation: str, telling: EventStamp, epoch: str | None = None
+    settings: BusSettings, keys: Keys, channel: str, operation: str, stamp: EventStamp, epoch: str | None = None
 ) -> list[Argument]:
     args = options(keys, channel, settings.channel_ttl(channel), epoch)
     topic = f"{channel}:operation:{operation}"
-    args += (telling.id, telling.emitted, topic, operation, telling.label, settings.operations_limit)
+    args += (stamp.id, stamp.emitted, topic, operation, stamp.label, settings.operations_limit)
     return args
 
 
@@ -69,7 +69,7 @@ def _names(keys: Keys, channel: str, operation: str) -> tuple[str, ...]:
     return (*keys.channel(channel), *keys.operation(channel, operation), keys.operations(channel))
 
 
-def advance(
+def record_transitions(
     settings: BusSettings,
     keys: Keys,
     request: RecordTransitions,
@@ -79,33 +79,43 @@ def advance(
     decode: Callable[[Any], R],
 ) -> Call[R]:
     """``record.lua``: marks of the operation of ``request``, and events (id, header, tail). ``epoch``: a fresh one."""
-    args = _call_options(settings, keys, request.channel, request.operation, request.telling, epoch)
+    args = _call_options(settings, keys, request.channel, request.operation, request.stamp, epoch)
     args[2] = math.ceil(life)
     for item in items:
         if isinstance(item, TaskTransition):
-            args += (item.kind, item.leaf, item.planned, int(item.hidden), item.lease, int(item.late), item.about)
+            args += (
+                item.kind,
+                item.task,
+                item.planned,
+                int(item.internal),
+                item.lease,
+                int(item.acks_late),
+                item.task_json,
+            )
         else:
             args += ("event", *item)
     names = _names(keys, request.channel, request.operation)
     return Call(channel_script(settings, "operations/_operation", "operations/record"), names, args, decode)
 
 
-def cancel(settings: BusSettings, keys: Keys, channel: str, operation: str, telling: EventStamp) -> Call[Counts | None]:
+def cancel(settings: BusSettings, keys: Keys, channel: str, operation: str, stamp: EventStamp) -> Call[Counts | None]:
     """``cancel.lua``: the counts afterwards; None: there is no such operation."""
-    args = _call_options(settings, keys, channel, operation, telling)
+    args = _call_options(settings, keys, channel, operation, stamp)
     names = _names(keys, channel, operation)
     return Call(channel_script(settings, "operations/_operation", "operations/cancel"), names, args, decode_counts)
 
 
-def lapse(settings: BusSettings, keys: Keys, channel: str, operation: str, telling: EventStamp) -> Call[Lapse]:
+def expire_leases(
+    settings: BusSettings, keys: Keys, channel: str, operation: str, stamp: EventStamp
+) -> Call[LeaseExpiry]:
     """``expire_leases.lua``: look at the leases of one operation."""
-    args = _call_options(settings, keys, channel, operation, telling)
+    args = _call_options(settings, keys, channel, operation, stamp)
     args += (int(settings.lost_patience.total_seconds() * 1000), _LAPSED_AT_ONCE, _GONE)
     return Call(
         channel_script(settings, "operations/_operation", "operations/expire_leases"),
         _names(keys, channel, operation),
         args,
-        _decode_lapse,
+        _decode_expiry,
     )
 
 
@@ -115,19 +125,19 @@ def decode_counts(reply: Any) -> Counts | None:
     return Counts(cast("OperationState", state.decode()), done, failed, total) if state else None
 
 
-def _decode_lapse(reply: Any) -> Lapse:
+def _decode_expiry(reply: Any) -> LeaseExpiry:
     *_, look_at, taken, lost = cast("list[Any]", reply)
-    return Lapse(decode_counts(reply), int(float(look_at)), taken, lost == 1)
+    return LeaseExpiry(decode_counts(reply), int(float(look_at)), taken, lost == 1)
 
 
-def look(keys: Keys, member: str, claim: int, found: Lapse, now_ms: int) -> Call[int]:
+def reschedule_check(keys: Keys, member: str, claim: int, found: LeaseExpiry, now_ms: int) -> Call[int]:
     """``reschedule_check.lua``: when to look at an operation's leases again, into the index.
 
     One of which nothing runs stays there until it has ended: another start may have been noted between claim and look,
     without having begun by then.
     """
     over = found.counts is None or found.counts.state in ENDED
-    again = 0 if over else found.look or now_ms + _IDLE_MS
+    again = 0 if over else found.next_check or now_ms + _IDLE_MS
     return Call(script("operations/reschedule_check"), (keys.leases,), (member, claim, again), int)
 
 
@@ -181,17 +191,17 @@ def cancelled_of(keys: Keys, members: Sequence[tuple[str, str]]) -> Command:
     return ("ZMSCORE", keys.cancelled, *(f"{channel} {operation}" for channel, operation in members))
 
 
-def renew(keys: Keys, channel: str, operation: str, leaves: Sequence[str], until_ms: int, life: int) -> list[Command]:
+def renew(keys: Keys, channel: str, operation: str, tasks: Sequence[str], until_ms: int, life: int) -> list[Command]:
     """Commands that renew leases, and let the operation's keys live for ``life`` seconds more, however long the task
     says nothing. The last one's answer is what the leaves are.
     """
-    counts, tasks, leases = keys.operation(channel, operation)
-    scores = [part for leaf in leaves for part in (until_ms, leaf)]
-    every = (counts, tasks, leases, keys.operations(channel))
+    counts, states, leases = keys.operation(channel, operation)
+    scores = [part for task in tasks for part in (until_ms, task)]
+    every = (counts, states, leases, keys.operations(channel))
     return [
         ("ZADD", leases, "XX", "GT", *scores),
         *(("EXPIRE", name, life) for name in every),
-        ("HMGET", tasks, *leaves),
+        ("HMGET", states, *tasks),
     ]
 
 

@@ -10,7 +10,7 @@ from eventbus.backends.dead_letters import DeathReason
 from eventbus.backends.pending import PendingBatch, RedeliveryResult, Sweep
 from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.scripts.keys import Keys
-from eventbus.backends.redis.scripts.script import Argument, Call, channel_script, letter_options, options, script
+from eventbus.backends.redis.scripts.script import Argument, Call, channel_script, options, pending_options, script
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.records import read_record
 from eventbus.settings import BusSettings
@@ -19,13 +19,13 @@ __all__ = [
     "INDEX_GRACE_MS",
     "ack",
     "ack_upto",
-    "again",
-    "bury",
-    "drain",
+    "dead_letter",
+    "fetch",
     "noted",
     "purge",
+    "redeliver",
     "requeue",
-    "settle",
+    "reschedule_sweep",
     "sweep",
 ]
 
@@ -45,11 +45,11 @@ def _alone(
     *more_keys: str,
 ) -> Call[R]:
     """A verb that leaves the channel itself untouched."""
-    names = (*keys.channel(channel), *keys.letters(channel), *more_keys)
+    names = (*keys.channel(channel), *keys.pending(channel), *more_keys)
     return Call(
         script("pending/_standalone", "pending/_pending", f"pending/{verb}"),
         names,
-        (*letter_options(settings, channel), *args),
+        (*pending_options(settings, channel), *args),
         decode,
     )
 
@@ -58,17 +58,17 @@ def _with_channel(
     verb: str, settings: BusSettings, keys: Keys, channel: str, args: Sequence[Argument], decode: Callable[[Any], R]
 ) -> Call[R]:
     """A verb that may append to the channel."""
-    names = (*keys.channel(channel), *keys.letters(channel))
-    all_options = (*options(keys, channel, settings.channel_ttl(channel)), *letter_options(settings, channel))
+    names = (*keys.channel(channel), *keys.pending(channel))
+    all_options = (*options(keys, channel, settings.channel_ttl(channel)), *pending_options(settings, channel))
     return Call(channel_script(settings, "pending/_pending", f"pending/{verb}"), names, (*all_options, *args), decode)
 
 
-def drain(settings: BusSettings, keys: Keys, channel: str, limit_bytes: int) -> Call[PendingBatch]:
+def fetch(settings: BusSettings, keys: Keys, channel: str, limit_bytes: int) -> Call[PendingBatch]:
     """``fetch.lua``: what a user is owed, about ``limit_bytes`` of it at most."""
-    return _with_channel("fetch", settings, keys, channel, (limit_bytes,), _decode_owed)
+    return _with_channel("fetch", settings, keys, channel, (limit_bytes,), _decode_batch)
 
 
-def _decode_owed(reply: Any) -> PendingBatch:
+def _decode_batch(reply: Any) -> PendingBatch:
     epoch, end, more, *records = cast("list[Any]", reply)
     parsed = [read_record(record) for record in records]
     return PendingBatch(Position(epoch.decode(), int(end)), parsed, bool(more))
@@ -88,15 +88,15 @@ def _decode_ids(reply: Any) -> list[str]:
     return [id_.decode() for id_ in cast("list[bytes]", reply)]
 
 
-def again(settings: BusSettings, keys: Keys, channel: str, ids: Sequence[str]) -> Call[RedeliveryResult]:
+def redeliver(settings: BusSettings, keys: Keys, channel: str, ids: Sequence[str]) -> Call[RedeliveryResult]:
     """``redeliver.lua``: send once more what is due."""
     sharded = 0
     return _alone("redeliver", settings, keys, channel, (keys.live(channel), sharded, *ids), _decode_due)
 
 
 def _decode_due(reply: Any) -> RedeliveryResult:
-    buried, *due = cast("list[Any]", reply)
-    return RedeliveryResult([int(moment) for moment in due], buried)
+    dead_lettered, *due = cast("list[Any]", reply)
+    return RedeliveryResult([int(moment) for moment in due], dead_lettered)
 
 
 def sweep(settings: BusSettings, keys: Keys, channel: str, fence: int) -> Call[Sweep]:
@@ -109,10 +109,10 @@ def _decode_sweep(reply: Any) -> Sweep:
     return Sweep(bool(fenced), *numbers)
 
 
-def settle(settings: BusSettings, keys: Keys, channel: str, claim: int, swept: Sweep) -> Call[int]:
+def reschedule_sweep(settings: BusSettings, keys: Keys, channel: str, claim: int, swept: Sweep) -> Call[int]:
     """``reschedule_sweep.lua``: what a sweep found, into the index and the totals."""
     life = math.ceil(settings.dead_ttl.total_seconds() * 1.125)
-    found = (swept.look, swept.pending_change, swept.dead_change, swept.oldest_dead)
+    found = (swept.next_check, swept.pending_change, swept.dead_change, swept.oldest_dead)
     return Call(
         script("pending/reschedule_sweep"), (keys.index, keys.totals, keys.oldest), (channel, claim, *found, life), int
     )
@@ -129,7 +129,9 @@ def noted(settings: BusSettings, keys: Keys, channels: Iterable[str], now_ms: in
     return [*(("ZADD", keys.index, "LT", soon, channel) for channel in channels), ("EXPIRE", keys.index, life)]
 
 
-def bury(settings: BusSettings, keys: Keys, channel: str, id_: str, reason: DeathReason, content: bytes) -> Call[bool]:
+def dead_letter(
+    settings: BusSettings, keys: Keys, channel: str, id_: str, reason: DeathReason, content: bytes
+) -> Call[bool]:
     """``dead_letter.lua``: what cannot be delivered at all; False if it was there already."""
     return _alone("dead_letter", settings, keys, channel, (id_, reason, content), bool)
 

@@ -18,7 +18,7 @@ from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.settings import BusSettings
 
-__all__ = ["Argument", "Call", "Script", "channel_script", "fresh_epoch", "letter_options", "options", "script"]
+__all__ = ["Argument", "Call", "Script", "channel_script", "fresh_epoch", "options", "pending_options", "script"]
 
 R = TypeVar("R")
 S = TypeVar("S")
@@ -117,7 +117,7 @@ def options(keys: Keys, channel: str, life: float, epoch: str | None = None) -> 
     return [keys.live(channel), epoch or fresh_epoch(), math.ceil(life)]
 
 
-def letter_options(settings: BusSettings, channel: str) -> tuple[int, ...]:
+def pending_options(settings: BusSettings, channel: str) -> tuple[int, ...]:
     """What ``_pending.lua`` reads of ARGV."""
     return (
         settings.pending_limit,
