@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 _NOTHING = frozenset({"None", "NoReturn", "Never", ""})
-_UNDOCUMENTED_ARGUMENTS = frozenset({"self", "cls", "_"})
 _DESCRIBED = frozenset({"BaseSettings", "Protocol", "Enum", "IntEnum", "StrEnum", "Flag", "IntFlag", "TypedDict"})
 
 
@@ -48,7 +47,7 @@ def section(docstring: str, *titles: str) -> str:
 def arguments(function: Function) -> list[str]:
     taken = function.args
     listed = [*taken.posonlyargs, *taken.args, *taken.kwonlyargs, *filter(None, (taken.vararg, taken.kwarg))]
-    return [argument.arg for argument in listed if not argument.arg.startswith(tuple(_UNDOCUMENTED_ARGUMENTS))]
+    return [argument.arg for argument in listed if argument.arg not in ("self", "cls") and argument.arg[0] != "_"]
 
 
 def own(function: Function) -> Iterator[ast.AST]:
