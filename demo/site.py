@@ -12,7 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
-from demo.library import Library, Unavailable
+from demo.indexing_service import Library, Unavailable
 from demo.settings import CLIENT, DemoSettings, demo_settings
 from demo.sources import Refused, uploaded_files
 from demo.visitors import COOKIE_SECONDS, TOKEN_SECONDS, Visitors

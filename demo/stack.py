@@ -16,9 +16,9 @@ from typing import Final, Self
 import redis
 from celery import Celery
 
-from demo.outage import give_back
+from demo.fault_injection import give_back
 from demo.processes import Child, NotRunning, Program, answers, end_all, require_free
-from demo.redisserver import broker_url, forget, pings, server_program
+from demo.redis_server import broker_url, forget, pings, server_program
 from demo.settings import CLIENT
 from demo.visitors import GATEWAY
 

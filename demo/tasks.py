@@ -46,7 +46,7 @@ def make_app(settings: DemoSettings) -> Celery:
         # the same.
         task_acks_late=True,
         # In workers only: what lets them be killed.
-        imports=("demo.outage",),
+        imports=("demo.fault_injection",),
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
     )

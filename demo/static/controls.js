@@ -1,7 +1,7 @@
 // What one can do to an operation that runs: stop it, or kill the worker under it.
-import { Choose } from "./choose.js";
-import { element, write } from "./element.js";
-import { killWorker, SiteError } from "./site.js";
+import { Choose } from "./source_picker.js";
+import { element, write } from "./dom.js";
+import { killWorker, SiteError } from "./site_api.js";
 
 export class Controls {
   #kill = element("kill-worker", HTMLButtonElement);
@@ -14,7 +14,7 @@ export class Controls {
     this.#kill.addEventListener("click", () => void this.#killed());
   }
 
-  /** @param {import("./site.js").Login} login */
+  /** @param {import("./site_api.js").Login} login */
   allow({ trouble }) {
     this.#kill.hidden = element("kill-note").hidden = !trouble;
   }

@@ -1,17 +1,17 @@
 // The page: one connection to the bus, at most one operation.
 import { connect } from "/client.js";
-import { Choose } from "./choose.js";
-import { Connection } from "./connection.js";
+import { Choose } from "./source_picker.js";
+import { Connection } from "./connection_status.js";
 import { Controls } from "./controls.js";
-import { element } from "./element.js";
-import { Operation } from "./operation.js";
-import { Others } from "./others.js";
+import { element } from "./dom.js";
+import { Operation } from "./operation_state.js";
+import { Others } from "./operation_list.js";
 import { Search } from "./search.js";
-import { login, operationState, SiteError } from "./site.js";
-import { View } from "./view.js";
+import { login, operationState, SiteError } from "./site_api.js";
+import { View } from "./operation_view.js";
 
 /** @typedef {import("./events.js").Events} Events */
-/** @typedef {import("./site.js").Started} Started */
+/** @typedef {import("./site_api.js").Started} Started */
 
 // A handful of visitors may come back faster than the default, which thinks of thousands.
 const BACKOFF = { minMs: 250, maxMs: 3000 };

@@ -1,6 +1,6 @@
 // The search box, open as soon as there is an index.
-import { count, element, make, write } from "./element.js";
-import { search } from "./site.js";
+import { count, element, make, write } from "./dom.js";
+import { search } from "./site_api.js";
 
 const PAUSE_MS = 120;
 // Stand around a word that was found.
@@ -63,7 +63,7 @@ export class Search {
     }
   }
 
-  /** @param {import("./site.js").Found["hits"]} hits */
+  /** @param {import("./site_api.js").Found["hits"]} hits */
   #show(hits) {
     this.#results.replaceChildren(...hits.map(result));
     this.#scroll.scrollTop = 0;

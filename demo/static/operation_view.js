@@ -1,8 +1,8 @@
 // An operation on the page. However many events come, the page is drawn at most once per frame.
-import { count, element, figure, make, write } from "./element.js";
+import { count, element, figure, make, write } from "./dom.js";
 
-/** @typedef {import("./operation.js").Operation} Operation */
-/** @typedef {import("./operation.js").Document} Document */
+/** @typedef {import("./operation_state.js").Operation} Operation */
+/** @typedef {import("./operation_state.js").Document} Document */
 
 const ROWS = 2;
 const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
@@ -208,7 +208,7 @@ function row({ document, state, words, reason, offset }) {
   return item;
 }
 
-/** @param {import("./operation.js").Happening} happening */
+/** @param {import("./operation_state.js").Happening} happening */
 function happening({ word, time, text }) {
   const item = make("li", "", "");
   item.dataset.word = word;

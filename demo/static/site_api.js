@@ -15,7 +15,7 @@
 
 /** @typedef {{operation: string, cursor: string, label: string, total: number}} Started */
 /** @typedef {{total: number, hits: {document: string, snippet: string}[]}} Found */
-/** @typedef {import("./operation.js").State} State */
+/** @typedef {import("./operation_state.js").State} State */
 
 /** The site refused, or could not be reached; the message is for the person. `status` is 0 where nobody answered. */
 export class SiteError extends Error {

@@ -1,5 +1,5 @@
 // All operations of this visitor, as the bus knows them: also those that this page was not there for.
-import { count, element, figure, make, write } from "./element.js";
+import { count, element, figure, make, write } from "./dom.js";
 
 /** @typedef {import("/client.js").Operation} Operation */
 /** @typedef {import("/client.js").AnyEvent<import("./events.js").Events>} AnyEvent */

@@ -12,8 +12,8 @@ from uuid import uuid4
 from kombu.exceptions import OperationalError
 from starlette.datastructures import UploadFile
 
+from demo.fault_injection import kill_worker
 from demo.index import search_index
-from demo.outage import kill_worker
 from demo.settings import DemoSettings
 from demo.sources import Refused, installed_text, poisoned_text, save_uploads
 from demo.store import Operation, Source

@@ -1,5 +1,5 @@
 // How the connection is, in plain words. Short troubles are not worth a word.
-import { element, write } from "./element.js";
+import { element, write } from "./dom.js";
 
 /** @typedef {import("/client.js").StatusChange} StatusChange */
 

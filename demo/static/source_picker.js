@@ -1,9 +1,9 @@
 // Choosing what to index: files, by dialog or by drop, or the text that is on this machine.
-import { count, element, write } from "./element.js";
-import { indexFiles, indexInstalled, indexPoisoned, SiteError } from "./site.js";
+import { count, element, write } from "./dom.js";
+import { indexFiles, indexInstalled, indexPoisoned, SiteError } from "./site_api.js";
 
-/** @typedef {import("./site.js").Login} Login */
-/** @typedef {import("./site.js").Started} Started */
+/** @typedef {import("./site_api.js").Login} Login */
+/** @typedef {import("./site_api.js").Started} Started */
 
 const MEGABYTE = 1024 * 1024;
 
