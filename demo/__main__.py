@@ -22,11 +22,11 @@ __all__ = ["main"]
 cli = typer.Typer(add_completion=False)
 out = Console(highlight=False)
 
-_LOOK: Final = 0.2  # seconds between two looks at the children
-_CAN_MISS: Final = {"gateway", "Flower"}
+_POLL_SECONDS: Final = 0.2  # seconds between two looks at the children
+_OPTIONAL: Final = {"gateway", "Flower"}
 _WORKER: Final = "Celery worker"
 # Seconds until a killed worker is started again: the page is to have said that it is gone.
-_GONE: Final = LEASE + 3
+_RESTART_DELAY: Final = LEASE + 3
 
 
 @cli.command()
@@ -54,28 +54,28 @@ class Demo:
     def run(self) -> int:
         """Start, wait, end. Returns the exit code."""
         for signal_ in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(signal_, self._asked_to_end)
+            signal.signal(signal_, self._on_signal)
         try:
             with self._stack:
                 out.print("Starting …", style="dim")
                 self._stack.start()
-                self._say_what_is_where()
-                self._watch()
+                self._print_addresses()
+                self._supervise()
                 out.print("\nEnding …", style="dim")
         except Interrupted:
             pass
         except NotRunning as error:
-            _complain(error)
+            _print_error(error)
             return 1
         return 0
 
-    def _asked_to_end(self, *_: object) -> None:
+    def _on_signal(self, *_: object) -> None:
         # The second time there is no more patience.
         if self._stack.stop.is_set():
             self._stack.kill_all()
         self._stack.stop.set()
 
-    def _say_what_is_where(self) -> None:
+    def _print_addresses(self) -> None:
         stack, ports = self._stack, self._stack.ports
         table = Table(box=None, show_header=False, padding=(0, 2))
         table.add_row("[bold]The page[/]", f"[bold cyan]{stack.url}[/]")
@@ -87,7 +87,7 @@ class Demo:
         out.print(table)
         out.print("\n[bold]g[/] and Enter stops the gateway, and starts it again.  [bold]Ctrl-C[/] ends all of it.\n")
 
-    def _watch(self) -> None:
+    def _supervise(self) -> None:
         """Until somebody wants the end, or something ends that nothing works without."""
         away = set[str]()
         again = float("inf")
@@ -98,31 +98,31 @@ class Demo:
                     away.discard(name)
                 elif name not in away:
                     away.add(name)
-                    self._ended(name)
-                    again = time.monotonic() + _GONE if name == _WORKER else again
+                    self._on_ended(name)
+                    again = time.monotonic() + _RESTART_DELAY if name == _WORKER else again
             if time.monotonic() >= again:
                 again = float("inf")
                 self._stack.start_worker()
                 out.print("The Celery worker is back.", style="green")
             if listening:
-                listening = self._obey()
+                listening = self._read_command()
             else:
-                self._stack.stop.wait(_LOOK)
+                self._stack.stop.wait(_POLL_SECONDS)
 
-    def _ended(self, name: str) -> None:
+    def _on_ended(self, name: str) -> None:
         child = self._stack.children[name]
         killed = name == _WORKER and child.killed
-        if name not in _CAN_MISS and not killed:
+        if name not in _OPTIONAL and not killed:
             raise NotRunning(f"the {name} has {child.ended}", child.last_lines())
         hint = "; g and Enter starts it again" if name == "gateway" else ""
         if killed:
-            hint = f"; it is started again in {_GONE:.0f} s"
+            hint = f"; it is started again in {_RESTART_DELAY:.0f} s"
         out.print(f"The {name} has {child.ended}{hint}.", style="yellow")
 
-    def _obey(self) -> bool:
+    def _read_command(self) -> bool:
         """Wait a moment for a line from the terminal. False when no more will come."""
         try:
-            readable, _, _ = select.select([sys.stdin], [], [], _LOOK)
+            readable, _, _ = select.select([sys.stdin], [], [], _POLL_SECONDS)
             # A job in the background is stopped for reading from its terminal.
             if not readable or (sys.stdin.isatty() and os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp()):
                 return True
@@ -141,7 +141,7 @@ class Demo:
             self._stack.stop_gateway()
 
 
-def _complain(error: NotRunning) -> None:
+def _print_error(error: NotRunning) -> None:
     complaint = Console(stderr=True, highlight=False)
     complaint.print(f"demo: {escape(str(error))}", style="bold red", soft_wrap=True)
     for line in error.log:

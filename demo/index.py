@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Draft", "Found", "Hit", "draft_index", "search_index"]
+__all__ = ["Hit", "IndexWriter", "SearchResult", "search_index", "write_index"]
 
 MAX_QUERY: Final = 200
 MAX_HITS: Final = 30
@@ -34,14 +34,14 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """``total`` passages hold the words; ``hits`` are the best of them."""
 
     total: int
     hits: tuple[Hit, ...]
 
 
-class Draft:
+class IndexWriter:
     """An index that is being written."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -61,7 +61,7 @@ class Draft:
 
 
 @contextlib.contextmanager
-def draft_index(path: Path) -> Iterator[Draft]:
+def write_index(path: Path) -> Iterator[IndexWriter]:
     """An index, under another name until the block has ended: whoever finds the file finds the whole index, also if a
     worker died.
     """
@@ -70,15 +70,15 @@ def draft_index(path: Path) -> Iterator[Draft]:
         draft = Path(directory) / "draft.sqlite"
         with contextlib.closing(sqlite3.connect(draft)) as connection:
             connection.executescript(_SCHEMA)
-            yield Draft(connection)
+            yield IndexWriter(connection)
         draft.replace(path)
 
 
-def search_index(path: Path, query: str) -> Found:
+def search_index(path: Path, query: str) -> SearchResult:
     """Passages that hold all words of the query, the last one also as the beginning of a word."""
     expression = _expression(query)
     if not expression:
-        return Found(0, ())
+        return SearchResult(0, ())
     with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
         (total,) = connection.execute("SELECT count(*) FROM passages WHERE passages MATCH ?", (expression,)).fetchone()
         rows = connection.execute(
@@ -86,7 +86,7 @@ def search_index(path: Path, query: str) -> Found:
             "ORDER BY rank LIMIT ?",
             (*MARKS, expression, MAX_HITS),
         ).fetchall()
-    return Found(int(total), tuple(Hit(document, snippet) for document, snippet in rows))
+    return SearchResult(int(total), tuple(Hit(document, snippet) for document, snippet in rows))
 
 
 def _expression(query: str) -> str:

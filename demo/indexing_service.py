@@ -15,15 +15,15 @@ from starlette.datastructures import UploadFile
 from demo.fault_injection import kill_worker
 from demo.index import search_index
 from demo.settings import DemoSettings
-from demo.sources import Refused, installed_text, poisoned_text, save_uploads
+from demo.sources import UploadRefused, installed_text, poisoned_text, save_uploads
 from demo.store import Operation, Source
-from demo.tasks import Shape, app, in_batches, index_path, indexing, one_each, store_of
+from demo.tasks import TaskFactory, app, batch_tasks, index_path, indexing, single_tasks, store_of
 from eventbus.backends.redis.operation_client import Operations
 from eventbus.errors import TransportError
 from eventbus.operations.state import OperationState
 from worker_adapter import start_operation
 
-__all__ = ["Library", "Unavailable"]
+__all__ = ["IndexingService", "Unavailable"]
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Unavailable(RuntimeError):
     """The work cannot be handed out now."""
 
 
-class Library:
+class IndexingService:
     """Every visitor's operations and indexes. What does not belong to who asks is not there for them."""
 
     def __init__(self, settings: DemoSettings) -> None:
@@ -55,26 +55,26 @@ class Library:
     def index_installed(self, user: str) -> dict[str, Any]:
         """Start to index it."""
         sources = self.installed()
-        flow = in_batches(len(sources), self._settings.batch)
+        flow = batch_tasks(len(sources), self._settings.batch)
         return self._start(uuid4().hex, user, "The text on this machine", sources, flow)
 
     def index_poisoned(self, user: str) -> dict[str, Any]:
         """Start to index a few documents, and in their midst a file that kills the process that reads it."""
         operation = uuid4().hex
         sources = poisoned_text(self.installed(), self._settings.data / "uploads" / operation)
-        return self._start(operation, user, "A file that kills its worker", sources, one_each(len(sources)))
+        return self._start(operation, user, "A file that kills its worker", sources, single_tasks(len(sources)))
 
     def index_uploads(self, user: str, files: Sequence[UploadFile]) -> dict[str, Any]:
-        """Start to index what a visitor has sent. Raises Refused."""
+        """Start to index what a visitor has sent. Raises UploadRefused."""
         operation = uuid4().hex
         directory = self._settings.data / "uploads" / operation
         try:
             sources = save_uploads(files, directory, self._settings)
-        except Refused:
+        except UploadRefused:
             shutil.rmtree(directory, ignore_errors=True)
             raise
         label = sources[0].name if len(sources) == 1 else f"{len(sources)} files of yours"
-        return self._start(operation, user, label, sources, one_each(len(sources)))
+        return self._start(operation, user, label, sources, single_tasks(len(sources)))
 
     def operation(self, operation: str, user: str) -> dict[str, Any] | None:
         """State, cursor and the documents that are done."""
@@ -110,7 +110,9 @@ class Library:
             known = None
         return found.state if known is None else _STATES.get(known.state, found.state)
 
-    def _start(self, operation: str, user: str, label: str, sources: Sequence[Source], shape: Shape) -> dict[str, Any]:
+    def _start(
+        self, operation: str, user: str, label: str, sources: Sequence[Source], shape: TaskFactory
+    ) -> dict[str, Any]:
         self._store.add(operation, user, label, sources)
         flow = indexing(operation, shape)
         try:

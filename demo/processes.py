@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Child", "Interrupted", "NotRunning", "Program", "answers", "end_all", "free_port", "require_free"]
+__all__ = ["Child", "Interrupted", "NotRunning", "Program", "end_all", "free_port", "require_free", "responds"]
 
 _POLL: Final = 0.05
 _LOG_LINES: Final = 12
@@ -157,7 +157,7 @@ def require_free(port: int, what: str, option: str) -> None:
             raise NotRunning(message) from error
 
 
-def answers(url: str) -> bool:
+def responds(url: str) -> bool:
     """Whether an address answers with success."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

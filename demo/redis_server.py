@@ -10,7 +10,7 @@ import redis
 
 from demo.processes import NotRunning, Program, free_port
 
-__all__ = ["broker_url", "forget", "pings", "server_program"]
+__all__ = ["broker_url", "delete_keys", "pings", "server_program"]
 
 
 def server_program(directory: Path, port: int | None = None) -> tuple[Program, str]:
@@ -54,7 +54,7 @@ def broker_url(url: str) -> str:
     return urlunsplit(parts._replace(path=f"/{(int(number) + 1) % 16 if number.isdigit() else 1}"))
 
 
-def forget(url: str, prefix: str) -> None:
+def delete_keys(url: str, prefix: str) -> None:
     """Delete what a run has left in a server that is not ours."""
     with redis.Redis.from_url(url, socket_connect_timeout=1, socket_timeout=2) as client:
         for key in client.scan_iter(match=f"{prefix}:*", count=500):

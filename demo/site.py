@@ -12,9 +12,9 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
-from demo.indexing_service import Library, Unavailable
+from demo.indexing_service import IndexingService, Unavailable
 from demo.settings import CLIENT, DemoSettings, demo_settings
-from demo.sources import Refused, uploaded_files
+from demo.sources import UploadRefused, uploaded_files
 from demo.visitors import COOKIE_SECONDS, TOKEN_SECONDS, Visitors
 
 __all__ = ["create_app"]
@@ -30,7 +30,7 @@ class Site:
     def __init__(self, settings: DemoSettings) -> None:
         self.settings = settings
         self.visitors = Visitors(settings.secret.get_secret_value())
-        self.library = Library(settings)
+        self.library = IndexingService(settings)
 
     def gateway(self, request: Request) -> str:
         """The gateway's address as seen by the browser: the site's host, whatever name it was called by."""
@@ -41,7 +41,7 @@ class Site:
         port = self.settings.flower_port
         return str(request.base_url.replace(port=port, path="")) if port else ""
 
-    def may_trouble(self, request: Request) -> bool:
+    def may_kill_worker(self, request: Request) -> bool:
         """Whether who asks may kill the worker: on this machine, under this machine's own name, in a demo's stack."""
         client = ipaddress.ip_address(request.client.host) if request.client else None
         near = client is not None and client.is_loopback and request.url.hostname in _LOOPBACK
@@ -65,13 +65,13 @@ def site_of(request: Request) -> Site:
     return site
 
 
-TheSite = Annotated[Site, Depends(site_of)]
+SiteDependency = Annotated[Site, Depends(site_of)]
 VisitorCookie = Annotated[str | None, Cookie(alias="demo_visitor")]
 
 
-def visitor(site: TheSite, cookie: VisitorCookie = None) -> str:
+def visitor(site: SiteDependency, cookie: VisitorCookie = None) -> str:
     """Who asks. Raises HTTPException where that is nobody whom this run of the demo knows."""
-    user = site.visitors.of_cookie(cookie)
+    user = site.visitors.user_of_cookie(cookie)
     if user is None:
         raise HTTPException(401, "nobody is logged in; POST /login first")
     return user
@@ -80,9 +80,9 @@ def visitor(site: TheSite, cookie: VisitorCookie = None) -> str:
 Visitor = Annotated[str, Depends(visitor)]
 
 
-def near(request: Request, site: TheSite) -> None:
+def require_local(request: Request, site: SiteDependency) -> None:
     """Raises HTTPException where who asks may not kill anything."""
-    if not site.may_trouble(request):
+    if not site.may_kill_worker(request):
         raise HTTPException(403, "only a page on the demo's own machine may do that")
 
 
@@ -99,9 +99,9 @@ def healthz() -> dict[str, bool]:
     return {"ok": True}
 
 
-def login(request: Request, site: TheSite, cookie: VisitorCookie = None) -> Response:
+def login(request: Request, site: SiteDependency, cookie: VisitorCookie = None) -> Response:
     """A fresh token for the gateway; for a browser that is here for the first time a user as well."""
-    user = site.visitors.of_cookie(cookie) or site.visitors.new()
+    user = site.visitors.user_of_cookie(cookie) or site.visitors.new()
     settings = site.settings
     response = JSONResponse(
         {
@@ -110,7 +110,7 @@ def login(request: Request, site: TheSite, cookie: VisitorCookie = None) -> Resp
             "expires_in": TOKEN_SECONDS,
             "gateway": site.gateway(request),
             "flower": site.flower(request),
-            "trouble": site.may_trouble(request),
+            "trouble": site.may_kill_worker(request),
             "installed": len(site.library.installed()),
             "max_files": settings.max_files,
             "max_file_bytes": settings.max_file_bytes,
@@ -125,18 +125,18 @@ def login(request: Request, site: TheSite, cookie: VisitorCookie = None) -> Resp
     return response
 
 
-async def index(request: Request, site: TheSite, user: Visitor, source: str = "upload") -> dict[str, Any]:
+async def index(request: Request, site: SiteDependency, user: Visitor, source: str = "upload") -> dict[str, Any]:
     """Start indexing; answer with the operation and the cursor from which the page misses nothing."""
     if source == "installed":
         return await run_in_threadpool(site.library.index_installed, user)
     if source == "poisoned":
-        near(request, site)
+        require_local(request, site)
         return await run_in_threadpool(site.library.index_poisoned, user)
     async with uploaded_files(request, site.settings) as files:
         return await run_in_threadpool(site.library.index_uploads, user, files)
 
 
-def operation(operation: str, site: TheSite, user: Visitor) -> dict[str, Any]:
+def operation(operation: str, site: SiteDependency, user: Visitor) -> dict[str, Any]:
     """What is known of an operation: for a page that has missed something, or opens it for the first time."""
     found = site.library.operation(operation, user)
     if found is None:
@@ -144,14 +144,14 @@ def operation(operation: str, site: TheSite, user: Visitor) -> dict[str, Any]:
     return found
 
 
-def kill(site: TheSite, user: Visitor) -> dict[str, bool]:  # noqa: ARG001 - somebody has to be logged in
+def kill(site: SiteDependency, user: Visitor) -> dict[str, bool]:  # noqa: ARG001 - somebody has to be logged in
     """Kill the worker with all its processes. Raises Unavailable where there is none just now."""
     site.library.kill_worker()
     return {"killed": True}
 
 
 def search(
-    operation: str, site: TheSite, user: Visitor, q: Annotated[str, Query(max_length=200)] = ""
+    operation: str, site: SiteDependency, user: Visitor, q: Annotated[str, Query(max_length=200)] = ""
 ) -> dict[str, Any]:
     """Passages that hold the words."""
     found = site.library.search(operation, user, q)
@@ -162,7 +162,7 @@ def search(
 
 async def refused(_: Request, error: Exception) -> Response:
     """Over a limit, which the message names."""
-    return JSONResponse({"detail": str(error)}, error.status if isinstance(error, Refused) else 503)
+    return JSONResponse({"detail": str(error)}, error.status if isinstance(error, UploadRefused) else 503)
 
 
 def create_app(settings: DemoSettings | None = None) -> FastAPI:
@@ -177,8 +177,8 @@ def create_app(settings: DemoSettings | None = None) -> FastAPI:
     app.post("/index")(index)
     app.get("/operations/{operation}")(operation)
     app.get("/search")(search)
-    app.post("/worker/kill", dependencies=[Depends(near)])(kill)
-    app.exception_handler(Refused)(refused)
+    app.post("/worker/kill", dependencies=[Depends(require_local)])(kill)
+    app.exception_handler(UploadRefused)(refused)
     app.exception_handler(Unavailable)(refused)
     app.mount("/static", StaticFiles(directory=_PAGE))
     return app

@@ -17,20 +17,20 @@ from starlette.requests import Request
 from demo.settings import DemoSettings
 from demo.store import Source
 
-__all__ = ["POISON", "Refused", "installed_text", "poisoned_text", "save_uploads", "uploaded_files"]
+__all__ = ["POISON", "UploadRefused", "installed_text", "poisoned_text", "save_uploads", "uploaded_files"]
 
 POISON: Final = "a file that kills its worker.txt"
-_BESIDE_POISON: Final = 8
+_HARMLESS_DOCUMENTS: Final = 8
 
 MAX_NAME: Final = 120
 # Boundaries, headers and names of the parts of an upload, per file.
-_ENVELOPE: Final = 2048
+_FORM_OVERHEAD: Final = 2048
 _SUFFIXES: Final = {".md", ".rst", ".txt"}
 # Text, but nothing that anybody would look for: lists of modules, data of tests.
-_DULL: Final = {"top_level.txt", "entry_points.txt", "SOURCES.txt", "requires.txt", "tests", "test"}
+_SKIPPED_NAMES: Final = {"top_level.txt", "entry_points.txt", "SOURCES.txt", "requires.txt", "tests", "test"}
 
 
-class Refused(ValueError):
+class UploadRefused(ValueError):
     """What was uploaded is over a limit, or nothing. The message names the limit; ``status`` is HTTP's."""
 
     def __init__(self, message: str, status: int = 413) -> None:
@@ -50,11 +50,11 @@ def _installed() -> Iterator[tuple[str, Path]]:
         for file in distribution.files or ():
             path = Path(str(file.locate()))
             if _is_prose(file) and path.is_file():
-                yield _clean(str(file).replace(".dist-info/", "/")), path
+                yield _display_name(str(file).replace(".dist-info/", "/")), path
 
 
 def _is_prose(file: PurePosixPath) -> bool:
-    if file.name in _DULL or _DULL.intersection(file.parts):
+    if file.name in _SKIPPED_NAMES or _SKIPPED_NAMES.intersection(file.parts):
         return False
     return file.suffix.lower() in _SUFFIXES or file.name == "METADATA" or file.stem.upper() == "README"
 
@@ -64,8 +64,8 @@ def poisoned_text(harmless: Sequence[Source], directory: Path) -> list[Source]:
     directory.mkdir(parents=True)
     path = directory / "0"
     path.write_text("Whoever reads this is killed.\n")
-    half = _BESIDE_POISON // 2
-    return [*harmless[:half], Source(POISON, path, kills=True), *harmless[half:_BESIDE_POISON]]
+    half = _HARMLESS_DOCUMENTS // 2
+    return [*harmless[:half], Source(POISON, path, kills=True), *harmless[half:_HARMLESS_DOCUMENTS]]
 
 
 @asynccontextmanager
@@ -73,17 +73,17 @@ async def uploaded_files(request: Request, settings: DemoSettings) -> AsyncItera
     """The files of a form, as long as the block lasts. The size is judged before anything is read.
 
     Raises:
-        Refused: over the limit of the whole upload or of the number of files, or no length given.
+        UploadRefused: over the limit of the whole upload or of the number of files, or no length given.
     """
     length = request.headers.get("content-length", "")
     if not length.isdigit():
-        raise Refused("an upload needs a Content-Length", 411)
-    if int(length) > settings.max_upload_bytes + settings.max_files * _ENVELOPE:
-        raise Refused(f"the upload has {int(length):,} bytes; the limit is {settings.max_upload_bytes:,}")
+        raise UploadRefused("an upload needs a Content-Length", 411)
+    if int(length) > settings.max_upload_bytes + settings.max_files * _FORM_OVERHEAD:
+        raise UploadRefused(f"the upload has {int(length):,} bytes; the limit is {settings.max_upload_bytes:,}")
     try:
         form = await request.form(max_files=settings.max_files, max_fields=1)
     except HTTPException as error:
-        raise Refused(f"not a form with at most {settings.max_files} files: {error.detail}", 400) from error
+        raise UploadRefused(f"not a form with at most {settings.max_files} files: {error.detail}", 400) from error
     try:
         yield [part for part in form.getlist("files") if isinstance(part, UploadFile)]
     finally:
@@ -94,16 +94,18 @@ def save_uploads(files: Sequence[UploadFile], directory: Path, settings: DemoSet
     """Keep what was uploaded, under names of our own choice: a visitor's never becomes a path.
 
     Raises:
-        Refused: no file, or one that is too large.
+        UploadRefused: no file, or one that is too large.
     """
     if not files:
-        raise Refused("no file was chosen", 422)
+        raise UploadRefused("no file was chosen", 422)
     directory.mkdir(parents=True)
     sources: dict[str, Source] = {}
     for number, file in enumerate(files):
-        name = _unlike(sources, _clean(file.filename or f"file {number + 1}"))
+        name = _unique_name(sources, _display_name(file.filename or f"file {number + 1}"))
         if file.size is not None and file.size > settings.max_file_bytes:
-            raise Refused(f"{name} has {file.size:,} bytes; the limit for one file is {settings.max_file_bytes:,}")
+            raise UploadRefused(
+                f"{name} has {file.size:,} bytes; the limit for one file is {settings.max_file_bytes:,}"
+            )
         path = directory / str(number)
         with path.open("wb") as kept:
             shutil.copyfileobj(file.file, kept)
@@ -111,14 +113,14 @@ def save_uploads(files: Sequence[UploadFile], directory: Path, settings: DemoSet
     return list(sources.values())
 
 
-def _clean(name: str) -> str:
+def _display_name(name: str) -> str:
     """A name that can be shown: printable, without a way up, cut at the front where it is long."""
     parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..", ".")]
     shown = "".join(character for character in "/".join(parts) if character.isprintable()) or "unnamed"
     return shown if len(shown) <= MAX_NAME else f"…{shown[1 - MAX_NAME :]}"
 
 
-def _unlike(taken: dict[str, Source], name: str) -> str:
+def _unique_name(taken: dict[str, Source], name: str) -> str:
     number, unlike = 2, name
     while unlike in taken:
         unlike = f"{name} ({number})"

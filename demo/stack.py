@@ -16,9 +16,9 @@ from typing import Final, Self
 import redis
 from celery import Celery
 
-from demo.fault_injection import give_back
-from demo.processes import Child, NotRunning, Program, answers, end_all, require_free
-from demo.redis_server import broker_url, forget, pings, server_program
+from demo.fault_injection import requeue_unacknowledged
+from demo.processes import Child, NotRunning, Program, end_all, require_free, responds
+from demo.redis_server import broker_url, delete_keys, pings, server_program
 from demo.settings import CLIENT
 from demo.visitors import GATEWAY
 
@@ -61,7 +61,7 @@ class Stack:
         self.redis_url = redis_url
         self.prefix = f"demo-{secrets.token_hex(4)}"
         # Becomes true when the server that was given has answered: then there may be something of ours in it.
-        self._foreign = False
+        self._given_redis = False
         self._extra = environment or {}
 
     def __enter__(self) -> Self:
@@ -74,8 +74,8 @@ class Stack:
         end_all(self.children.values())
         if server is not None:
             server.end(grace=2)
-        elif self._foreign:
-            self._forget()
+        elif self._given_redis:
+            self._delete_keys()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def start(self) -> None:
@@ -84,7 +84,7 @@ class Stack:
             raise NotRunning("the browser client is not built; run make client")
         self.ports.require_free()
         self._start_redis()
-        self._environment = self._told()
+        self._environment = self._child_environment()
         programs = [self._worker(), self._gateway(), self._site()]
         if self.ports.flower is not None:
             programs.append(self._flower(self.ports.flower))
@@ -102,7 +102,7 @@ class Stack:
     def start_worker(self) -> None:
         """Start the worker again, which was killed. What it had begun comes again."""
         self.children["Celery worker"].end(grace=0)
-        give_back(self.broker, self.prefix)
+        requeue_unacknowledged(self.broker, self.prefix)
         self._run(self._worker())
         self.children["Celery worker"].wait_ready(self.stop)
 
@@ -136,7 +136,7 @@ class Stack:
         if self.redis_url:
             if not pings(self.redis_url):
                 raise NotRunning("EVENTBUS_REDIS_URL names a Redis that does not answer")
-            self._foreign = True
+            self._given_redis = True
             return
         program, self.redis_url = server_program(self.directory)
         self._run(program)
@@ -146,7 +146,7 @@ class Stack:
         name = program.name
         self.children[name] = Child(program, self.directory / f"{name.lower().replace(' ', '-')}.log", ROOT)
 
-    def _told(self) -> dict[str, str]:
+    def _child_environment(self) -> dict[str, str]:
         secret = secrets.token_urlsafe(32)
         site = self.ports.site
         data = self.directory / "data"
@@ -184,7 +184,7 @@ class Stack:
 
     def _python(self, name: str, *arguments: str, ready: str = "") -> Program:
         argv = [sys.executable, "-m", *arguments]
-        return Program(name, argv, (lambda: answers(ready)) if ready else self._worker_answers, self._environment)
+        return Program(name, argv, (lambda: responds(ready)) if ready else self._worker_is_ready, self._environment)
 
     def _gateway(self) -> Program:
         ready = f"http://127.0.0.1:{self.ports.gateway}/readyz"
@@ -209,16 +209,16 @@ class Stack:
     def _worker_name(self) -> str:
         return f"{self.prefix}@localhost"
 
-    def _worker_answers(self) -> bool:
+    def _worker_is_ready(self) -> bool:
         keys = {"global_keyprefix": f"{self.prefix}:"}
         with Celery(broker=self.broker, set_as_current=False) as app:
             app.conf.broker_transport_options = keys
             found = app.control.ping(destination=[self._worker_name], timeout=0.5, limit=1)
         return bool(found)
 
-    def _forget(self) -> None:
+    def _delete_keys(self) -> None:
         for url in (self.redis_url, self.broker):
             try:
-                forget(url, self.prefix)
+                delete_keys(url, self.prefix)
             except redis.RedisError as error:
                 sys.stderr.write(f"demo: keys {self.prefix}:* stay in {self.redis_shown}: {error}\n")

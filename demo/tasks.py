@@ -18,7 +18,7 @@ from celery.canvas import Signature
 from celery.exceptions import WorkerLostError
 
 from demo.events import BatchProgress, DocumentFailed, DocumentIndexed, IndexReady
-from demo.index import draft_index
+from demo.index import write_index
 from demo.settings import DemoSettings, demo_settings
 from demo.store import Source, Store
 from demo.text import NotText, Text, read_text
@@ -26,10 +26,10 @@ from eventbus import emit
 from eventbus.bus import default_bus
 from worker_adapter import check_cancelled, install, stages
 
-__all__ = ["Shape", "app", "in_batches", "index_path", "indexing", "one_each", "store_of"]
+__all__ = ["TaskFactory", "app", "batch_tasks", "index_path", "indexing", "single_tasks", "store_of"]
 
 # How much less a document takes to be written into the index than to be read.
-_QUICKER: Final = 20
+_WRITE_SPEEDUP: Final = 20
 
 
 def make_app(settings: DemoSettings) -> Celery:
@@ -75,23 +75,23 @@ def index_path(settings: DemoSettings, operation: str) -> Path:
     return settings.data / "indexes" / f"{operation}.sqlite"
 
 
-Shape = Callable[[str], list[Signature]]
+TaskFactory = Callable[[str], list[Signature]]
 """The tasks that read the documents of an operation."""
 
 
-def indexing(operation: str, shape: Shape) -> Signature:
+def indexing(operation: str, shape: TaskFactory) -> Signature:
     """The canvas for an operation."""
     return chord(shape(operation), write.s(operation))
 
 
-def in_batches(documents: int, size: int) -> Shape:
+def batch_tasks(documents: int, size: int) -> TaskFactory:
     """So many documents in tasks of ``size``: for those that are known to be harmless, and are many."""
     numbers = range(documents)
     cut = [list(numbers[start : start + size]) for start in range(0, documents, size)]
     return lambda operation: [index_batch.s(operation, number, members) for number, members in enumerate(cut, 1)]
 
 
-def one_each(documents: int) -> Shape:
+def single_tasks(documents: int) -> TaskFactory:
     """Each document in a task of its own: whatever one does to its process, it does to itself alone."""
     return lambda operation: [_file(operation, number) for number in range(documents)]
 
@@ -179,8 +179,8 @@ def write(done: list[BatchDone], operation: str) -> None:
     with stages(collect=1, index=17, terms=2, stage="index") as parts:
         with parts.stage("collect"):
             passages = store.passages(operation)
-        with draft_index(index_path(settings, operation)) as draft:
-            draft.add(_paced(parts.track("index", passages, unit="passages"), settings.pace / _QUICKER))
+        with write_index(index_path(settings, operation)) as draft:
+            draft.add(_with_pauses(parts.track("index", passages, unit="passages"), settings.pace / _WRITE_SPEEDUP))
             with parts.stage("terms"):
                 terms = draft.terms()
     store.ended(operation, "ready", terms)
@@ -196,7 +196,7 @@ def write(done: list[BatchDone], operation: str) -> None:
     )
 
 
-def _paced(passages: Iterable[tuple[str, str]], pause: float) -> Iterator[tuple[str, str]]:
+def _with_pauses(passages: Iterable[tuple[str, str]], pause: float) -> Iterator[tuple[str, str]]:
     """With a pause for each document."""
     former = ""
     for document, text in passages:

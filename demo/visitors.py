@@ -34,7 +34,7 @@ class Visitors:
         """What opens the gateway. Short-lived: the page asks for another in time."""
         return self._sign(user, GATEWAY, TOKEN_SECONDS)
 
-    def of_cookie(self, cookie: str | None) -> str | None:
+    def user_of_cookie(self, cookie: str | None) -> str | None:
         """The user of a cookie; None without one, or with one of another run of the demo."""
         try:
             claims: dict[str, Any] = jwt.decode(

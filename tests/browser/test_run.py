@@ -16,7 +16,7 @@ import httpx
 import pytest
 import redis
 
-from demo.processes import answers, free_port
+from demo.processes import free_port, responds
 from tests.conftest import RedisServer, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -113,10 +113,10 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, runs: list[Run], own_redis
     assert len(family) >= 6, family  # worker with two children, gateway, site, Flower
     run.type("g\n")
     run.says("g and Enter starts it again")
-    assert not answers(f"http://127.0.0.1:{run.gateway}/healthz")
+    assert not responds(f"http://127.0.0.1:{run.gateway}/healthz")
     run.type("g\n")
     run.says("is back")
-    assert answers(f"http://127.0.0.1:{run.gateway}/readyz")
+    assert responds(f"http://127.0.0.1:{run.gateway}/readyz")
     run.process.send_signal(signal.SIGINT)
     assert run.ends(0) == ""
     wait_until(lambda: not [pid for pid in family if alive(pid)], "all processes to be gone", 2)
