@@ -1,1 +1,1 @@
-"""A small Semantik: documents are indexed by Celery, and the page sees each of them as it is done."""
+"""A small example site: Celery indexes documents, and the page shows each one when it is done."""

@@ -1,4 +1,4 @@
-"""What the worker tells the page. Each class says by itself how its events are to be delivered."""
+"""Events from the worker to the page. Each class declares how its events are delivered."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["BatchProgress", "DocumentFailed", "DocumentIndexed", "IndexReady"]
 
 
 class DocumentIndexed(Event, name="document.indexed"):
-    """A document has been read, split and tokenised. Kept in the log: the page's list must lack none."""
+    """A document is indexed. The log keeps these events, because the page lists every document."""
 
     document: str
     passages: int
@@ -20,16 +20,16 @@ class DocumentIndexed(Event, name="document.indexed"):
 
 
 class DocumentFailed(Event, name="document.failed", lane="high"):
-    """A document could not be read. Urgent, and kept like the rest of the list."""
+    """A document could not be read. Urgent; the log keeps these events too."""
 
     document: str
     reason: str
 
 
 class BatchProgress(Event, name="batch.progress", lane="low", keep="latest", key="batch", ttl=timedelta(minutes=10)):
-    """How far one task is, and what it reads now. Only the newest per batch matters, and that one a reload gets too.
+    """The progress of one task. The bus keeps the newest event per batch, also for a reloaded page.
 
-    ``task`` is Celery's id, by which Flower and ``task.failed`` call it.
+    ``task`` is the id of the Celery task, as in Flower and in ``task.failed``.
     """
 
     batch: int
@@ -40,7 +40,7 @@ class BatchProgress(Event, name="batch.progress", lane="low", keep="latest", key
 
 
 class IndexReady(Event, name="index.ready", lane="high"):
-    """The full-text index can be searched."""
+    """The full-text index is ready for searches."""
 
     documents: int
     failed: int

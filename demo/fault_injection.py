@@ -1,4 +1,4 @@
-"""A worker that is killed on request, like one whose machine has lost its power, and what it had begun."""
+"""Kills the worker on request, as a power failure would, and requeues its unfinished messages."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from kombu.connection import Connection
 __all__ = ["kill_worker", "requeue_unacknowledged"]
 
 _COMMAND: Final = "demo_die"
-# Seconds. The answer leaves before the worker does.
+# Seconds between the reply and the kill.
 _REPLY_TIME: Final = 0.2
 _REPLY_TIMEOUT: Final = 2.0
 
 
 @control_command(name=_COMMAND)  # type: ignore[untyped-decorator] # Celery has no types
 def kill_this_worker(_: Any) -> dict[str, str]:
-    """In the worker: kill the main process and its children, all at once. Nobody but the worker itself names a process
-    to be killed, so it can be no other's.
+    """Kill the worker's main process and its children. Runs in the worker.
+
+    The worker kills only its own process group, so a request cannot name another process.
     """
     group = os.getpgrp()
     if group != os.getpid():
-        return {"error": "this worker has no process group of its own"}
+        return {"error": "cannot kill the worker: it shares its process group with other processes"}
     timer = threading.Timer(_REPLY_TIME, os.killpg, (group, signal.SIGKILL))
     timer.daemon = True
     timer.start()
@@ -34,16 +35,16 @@ def kill_this_worker(_: Any) -> dict[str, str]:
 
 
 def kill_worker(app: Celery) -> bool:
-    """Have the workers of this application killed. Whether one has said that it will be."""
+    """Ask the workers of this application to kill themselves. Returns whether one confirmed it."""
     answers = app.control.broadcast(_COMMAND, reply=True, timeout=_REPLY_TIMEOUT, limit=1)
-    return any("ok" in said for answer in answers or () for said in answer.values())
+    return any("ok" in reply for answer in answers or () for reply in answer.values())
 
 
 def requeue_unacknowledged(broker: str, prefix: str) -> None:
-    """Put the messages that a dead worker has not acknowledged back into their queues.
+    """Requeue the messages that a killed worker has not acknowledged.
 
-    A Redis broker does so itself, after its visibility timeout: an hour, since it cannot know that nobody works on them
-    any more. Whoever has waited for the worker's process to end knows.
+    Celery's Redis transport does this after its visibility timeout, one hour by default. The demo need not wait: it
+    has seen the worker's process end.
     """
     options = {"global_keyprefix": f"{prefix}:", "visibility_timeout": 0}
     with Connection(broker, transport_options=options) as connection:

@@ -1,4 +1,4 @@
-"""The full-text index of one operation: a SQLite file of its own, written whole or not at all."""
+"""The full-text index of one operation: one SQLite file, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Hit", "IndexWriter", "SearchResult", "search_index", "write_index"]
 
 MAX_QUERY: Final = 200
 MAX_HITS: Final = 30
-# Stand around a found word in a snippet. Documents are read without control characters, so they cannot be forged.
+# Delimit a found word in a snippet. ``read_text`` removes control characters, so a document has none.
 MARKS: Final = ("\x02", "\x03")
 _WORD = re.compile(r"\w+")
 
@@ -27,7 +27,7 @@ CREATE VIRTUAL TABLE terms USING fts5vocab(passages, row);
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A passage; the words that were found stand between ``MARKS``."""
+    """A passage. The snippet has ``MARKS`` around the words of the query that were found."""
 
     document: str
     snippet: str
@@ -35,25 +35,25 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """``total`` passages hold the words; ``hits`` are the best of them."""
+    """``total`` passages contain the words of the query. ``hits`` are the best of them."""
 
     total: int
     hits: tuple[Hit, ...]
 
 
 class IndexWriter:
-    """An index that is being written."""
+    """Writes an index."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def add(self, passages: Iterable[tuple[str, str]]) -> None:
-        """Index pairs of document and passage."""
+        """Add pairs of document name and passage."""
         with self._connection:
             self._connection.executemany("INSERT INTO passages VALUES (?, ?)", passages)
 
     def terms(self) -> int:
-        """Put it in order, and count how many different terms there are."""
+        """Optimise the index and return its number of distinct terms."""
         with self._connection:
             self._connection.execute("INSERT INTO passages(passages) VALUES ('optimize')")
         (terms,) = self._connection.execute("SELECT count(*) FROM terms").fetchone()
@@ -62,20 +62,21 @@ class IndexWriter:
 
 @contextlib.contextmanager
 def write_index(path: Path) -> Iterator[IndexWriter]:
-    """An index, under another name until the block has ended: whoever finds the file finds the whole index, also if a
-    worker died.
+    """Create an index in a temporary file and rename it at the end of the block.
+
+    A file at ``path`` is therefore complete, even if a worker was killed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as directory:
-        draft = Path(directory) / "draft.sqlite"
-        with contextlib.closing(sqlite3.connect(draft)) as connection:
+        temporary = Path(directory) / "index.sqlite"
+        with contextlib.closing(sqlite3.connect(temporary)) as connection:
             connection.executescript(_SCHEMA)
             yield IndexWriter(connection)
-        draft.replace(path)
+        temporary.replace(path)
 
 
 def search_index(path: Path, query: str) -> SearchResult:
-    """Passages that hold all words of the query, the last one also as the beginning of a word."""
+    """Find passages that contain all terms of the query. The last term also matches as a prefix."""
     expression = _expression(query)
     if not expression:
         return SearchResult(0, ())
@@ -90,6 +91,6 @@ def search_index(path: Path, query: str) -> SearchResult:
 
 
 def _expression(query: str) -> str:
-    # Quoted words only: whatever FTS5 would take for syntax is no part of a word.
-    words = [f'"{word}"' for word in _WORD.findall(query[:MAX_QUERY])]
-    return f"{' '.join(words)} *" if words else ""
+    # Quoted terms only: the query cannot contain FTS5 syntax.
+    terms = [f'"{term}"' for term in _WORD.findall(query[:MAX_QUERY])]
+    return f"{' '.join(terms)} *" if terms else ""

@@ -1,4 +1,4 @@
-"""What the site can do: start indexing, say how it stands, search. No HTTP here."""
+"""The operations of the site without HTTP: start indexing, return its state, search."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["IndexingService", "Unavailable"]
 
 log = logging.getLogger(__name__)
 
-# Of an operation that has no index yet: what the page calls the bus' states.
+# States of an operation without an index: from the bus's name to the page's.
 _STATES: Final[Mapping[OperationState, str]] = {
     "lost": "lost",
     "cancelling": "stopping",
@@ -37,11 +37,11 @@ _STATES: Final[Mapping[OperationState, str]] = {
 
 
 class Unavailable(RuntimeError):
-    """The work cannot be handed out now."""
+    """The site cannot do this now. The message asks the user to try again."""
 
 
 class IndexingService:
-    """Every visitor's operations and indexes. What does not belong to who asks is not there for them."""
+    """Operations and indexes of all visitors. A visitor can access their own only."""
 
     def __init__(self, settings: DemoSettings) -> None:
         self._settings = settings
@@ -49,23 +49,23 @@ class IndexingService:
         self._store.create()
 
     def installed(self) -> Sequence[Source]:
-        """The text that is on this machine."""
+        """Return the documents that are installed on this machine."""
         return installed_text(self._settings.limit)
 
     def index_installed(self, user: str) -> dict[str, Any]:
-        """Start to index it."""
+        """Start indexing the installed documents."""
         sources = self.installed()
-        flow = batch_tasks(len(sources), self._settings.batch)
-        return self._start(uuid4().hex, user, "The text on this machine", sources, flow)
+        tasks = batch_tasks(len(sources), self._settings.batch)
+        return self._start(uuid4().hex, user, "The text on this machine", sources, tasks)
 
     def index_poisoned(self, user: str) -> dict[str, Any]:
-        """Start to index a few documents, and in their midst a file that kills the process that reads it."""
+        """Start indexing a few documents and one file that kills the process that reads it."""
         operation = uuid4().hex
         sources = poisoned_text(self.installed(), self._settings.data / "uploads" / operation)
         return self._start(operation, user, "A file that kills its worker", sources, single_tasks(len(sources)))
 
     def index_uploads(self, user: str, files: Sequence[UploadFile]) -> dict[str, Any]:
-        """Start to index what a visitor has sent. Raises UploadRefused."""
+        """Start indexing uploaded files. Raises UploadRefused."""
         operation = uuid4().hex
         directory = self._settings.data / "uploads" / operation
         try:
@@ -73,11 +73,11 @@ class IndexingService:
         except UploadRefused:
             shutil.rmtree(directory, ignore_errors=True)
             raise
-        label = sources[0].name if len(sources) == 1 else f"{len(sources)} files of yours"
+        label = sources[0].name if len(sources) == 1 else f"{len(sources)} uploaded files"
         return self._start(operation, user, label, sources, single_tasks(len(sources)))
 
     def operation(self, operation: str, user: str) -> dict[str, Any] | None:
-        """State, cursor and the documents that are done."""
+        """Return state, cursor and the finished documents, or None if the visitor has no such operation."""
         found = self._store.operation(operation, user)
         if found is None:
             return None
@@ -87,7 +87,7 @@ class IndexingService:
         return {"operation": operation, **answer, "documents": documents}
 
     def search(self, operation: str, user: str, query: str) -> dict[str, Any] | None:
-        """Passages that hold the words; None where there is no index for this visitor."""
+        """Search an index. Returns None if the visitor has no such index."""
         found = self._store.operation(operation, user)
         path = index_path(self._settings, operation)
         if found is None or not path.exists():
@@ -95,12 +95,12 @@ class IndexingService:
         return asdict(search_index(path, query))
 
     def kill_worker(self) -> None:
-        """Have the worker killed, with all its processes. Raises Unavailable where there is none."""
+        """Kill the worker with all its processes. Raises Unavailable if none runs."""
         if not kill_worker(app):
-            raise Unavailable("there is no worker to kill just now; the demo starts it again after some seconds")
+            raise Unavailable("no worker is running now; the demo starts it again after some seconds")
 
     def _state(self, found: Operation) -> str:
-        """Nobody is left to write down that an operation was cancelled, or has lost its worker: the bus knows."""
+        """Ask the bus for the state: a killed or cancelled task cannot write it to the database."""
         if found.state == "ready":
             return found.state
         try:
@@ -111,16 +111,16 @@ class IndexingService:
         return found.state if known is None else _STATES.get(known.state, found.state)
 
     def _start(
-        self, operation: str, user: str, label: str, sources: Sequence[Source], shape: TaskFactory
+        self, operation: str, user: str, label: str, sources: Sequence[Source], tasks: TaskFactory
     ) -> dict[str, Any]:
         self._store.add(operation, user, label, sources)
-        flow = indexing(operation, shape)
+        flow = indexing(operation, tasks)
         try:
-            # The cursor is from before the first event, so a page that connects with it misses nothing.
+            # The cursor precedes the first event, so a page that connects with it receives all events.
             started = start_operation(flow, user=user, label=label, op=operation)
         except (OperationalError, OSError) as error:
             self._store.ended(operation, "failed")
-            log.warning("an operation cannot be started: %s", error)
-            raise Unavailable("the workers' queue cannot be reached; try again in a moment") from error
+            log.warning("cannot start an operation: %s", error)
+            raise Unavailable("the task queue is unreachable; try again in a moment") from error
         self._store.started(operation, started.cursor)
         return {"operation": operation, "cursor": started.cursor, "label": label, "total": len(sources)}

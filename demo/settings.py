@@ -1,4 +1,4 @@
-"""What the demo's processes share, by environment ``DEMO_<NAME>``. ``python -m demo`` sets it all."""
+"""Settings of the demo's processes: environment variables ``DEMO_<NAME>``. ``python -m demo`` sets them."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ CLIENT: Final = Path(__file__).parent.parent / "webui_adapter" / "client" / "dis
 
 
 class DemoSettings(BaseSettings):
-    """Times are seconds, sizes bytes."""
+    """Times are in seconds, sizes in bytes."""
 
     model_config = SettingsConfigDict(env_prefix="DEMO_", frozen=True, extra="ignore")
 
     data: Path = Field(description="directory of the database, the indexes and the uploads")
-    secret: SecretStr = Field(description="signs visitors' cookies and the tokens for the gateway")
+    secret: SecretStr = Field(description="key that signs the cookies of visitors and the tokens for the gateway")
     broker: str = Field("redis://127.0.0.1:6379/1", description="Celery's broker and result backend")
-    prefix: str = Field("eventbus-demo", description="first part of Celery's keys in that Redis")
-    gateway_port: int = Field(8001, description="where the gateway listens, on the site's own host name")
-    gateway: str = Field("", description="the gateway's whole address, if it is another")
+    prefix: str = Field("eventbus-demo", description="prefix of Celery's keys in that Redis")
+    gateway_port: int = Field(8001, description="port of the gateway, on the site's host")
+    gateway: str = Field("", description="URL of the gateway; empty: the site's host and gateway_port")
 
-    flower_port: int = Field(0, description="where Flower listens, on the site's own host name; 0: nowhere")
-    trouble: bool = Field(False, description="let pages kill the worker; asked from the loopback only, all the same")
+    flower_port: int = Field(0, description="port of Flower, on the site's host; 0: no Flower")
+    trouble: bool = Field(False, description="allow pages on the loopback interface to kill the worker")
 
-    pace: float = Field(0.0, ge=0, le=60, description="a document takes at least so long: something to watch")
-    limit: int = Field(600, ge=1, le=5000, description="documents taken from the installed packages")
-    batch: int = Field(8, ge=1, le=100, description="documents in one task; uploaded files have one each")
+    pace: float = Field(0.0, ge=0, le=60, description="minimum duration of a document")
+    limit: int = Field(600, ge=1, le=5000, description="largest number of documents from the installed packages")
+    batch: int = Field(8, ge=1, le=100, description="documents in one task; an uploaded file has its own task")
 
-    max_files: int = Field(500, ge=1, description="files in one upload")
-    max_file_bytes: int = Field(5 * 1_048_576, ge=1, description="one file")
-    max_upload_bytes: int = Field(50 * 1_048_576, ge=1, description="one upload")
+    max_files: int = Field(500, ge=1, description="largest number of files in one upload")
+    max_file_bytes: int = Field(5 * 1_048_576, ge=1, description="largest size of one file")
+    max_upload_bytes: int = Field(50 * 1_048_576, ge=1, description="largest size of one upload")
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The site: the page, a login without a name, and the endpoints that an application of this kind has."""
+"""The site: the page, an anonymous login, and the endpoints of an indexing application."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ _LOOPBACK: Final = {"127.0.0.1", "localhost", "::1"}
 
 
 class Site:
-    """The endpoints and what they share."""
+    """The objects that the endpoints share."""
 
     def __init__(self, settings: DemoSettings) -> None:
         self.settings = settings
         self.visitors = Visitors(settings.secret.get_secret_value())
-        self.library = IndexingService(settings)
+        self.service = IndexingService(settings)
 
     def gateway(self, request: Request) -> str:
-        """The gateway's address as seen by the browser: the site's host, whatever name it was called by."""
+        """Return the gateway's URL for the browser: the host name of this request, the gateway's port."""
         return self.settings.gateway or str(request.base_url.replace(port=self.settings.gateway_port, path="/eventbus"))
 
     def flower(self, request: Request) -> str:
-        """Flower's address as seen by the browser; empty where there is none."""
+        """Return Flower's URL for the browser, or an empty string without Flower."""
         port = self.settings.flower_port
         return str(request.base_url.replace(port=port, path="")) if port else ""
 
     def may_kill_worker(self, request: Request) -> bool:
-        """Whether who asks may kill the worker: on this machine, under this machine's own name, in a demo's stack."""
+        """Whether this request may kill the worker: from the loopback interface, with a loopback host name."""
         client = ipaddress.ip_address(request.client.host) if request.client else None
-        near = client is not None and client.is_loopback and request.url.hostname in _LOOPBACK
-        return self.settings.trouble and near
+        local = client is not None and client.is_loopback and request.url.hostname in _LOOPBACK
+        return self.settings.trouble and local
 
     async def protect(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        """Headers that let the page load nothing foreign, and talk to the site and the gateway only."""
+        """Add headers that restrict the page to this site and the gateway."""
         response = await call_next(request)
         gateway = self.gateway(request)
         connect = f"'self' {gateway}/ {gateway.replace('http', 'ws', 1)}/"
@@ -60,7 +60,7 @@ class Site:
 
 
 def site_of(request: Request) -> Site:
-    """The site that a request came to."""
+    """Return the site of a request."""
     site: Site = request.app.state.site
     return site
 
@@ -70,10 +70,10 @@ VisitorCookie = Annotated[str | None, Cookie(alias="demo_visitor")]
 
 
 def visitor(site: SiteDependency, cookie: VisitorCookie = None) -> str:
-    """Who asks. Raises HTTPException where that is nobody whom this run of the demo knows."""
+    """Return the user of the request. Raises HTTPException without a valid cookie of this run."""
     user = site.visitors.user_of_cookie(cookie)
     if user is None:
-        raise HTTPException(401, "nobody is logged in; POST /login first")
+        raise HTTPException(401, "not logged in; POST /login first")
     return user
 
 
@@ -81,9 +81,9 @@ Visitor = Annotated[str, Depends(visitor)]
 
 
 def require_local(request: Request, site: SiteDependency) -> None:
-    """Raises HTTPException where who asks may not kill anything."""
+    """Raises HTTPException if the request may not kill the worker."""
     if not site.may_kill_worker(request):
-        raise HTTPException(403, "only a page on the demo's own machine may do that")
+        raise HTTPException(403, "only a page on the machine of the demo may do this")
 
 
 def page() -> Response:
@@ -91,7 +91,7 @@ def page() -> Response:
 
 
 def client() -> Response:
-    """The bus' client, from the site: a page that is reloaded while the gateway is away starts all the same."""
+    """Serve the browser client. From the site, a reloaded page also starts while the gateway is down."""
     return FileResponse(CLIENT, media_type="text/javascript", headers=_FRESH)
 
 
@@ -100,7 +100,7 @@ def healthz() -> dict[str, bool]:
 
 
 def login(request: Request, site: SiteDependency, cookie: VisitorCookie = None) -> Response:
-    """A fresh token for the gateway; for a browser that is here for the first time a user as well."""
+    """Return a fresh token for the gateway. A browser without a cookie becomes a new user."""
     user = site.visitors.user_of_cookie(cookie) or site.visitors.new()
     settings = site.settings
     response = JSONResponse(
@@ -111,14 +111,14 @@ def login(request: Request, site: SiteDependency, cookie: VisitorCookie = None) 
             "gateway": site.gateway(request),
             "flower": site.flower(request),
             "trouble": site.may_kill_worker(request),
-            "installed": len(site.library.installed()),
+            "installed": len(site.service.installed()),
             "max_files": settings.max_files,
             "max_file_bytes": settings.max_file_bytes,
             "max_upload_bytes": settings.max_upload_bytes,
         },
         headers={"Cache-Control": "no-store"},
     )
-    # Lax keeps other sites' forms from starting work in this visitor's name.
+    # With Lax, a form on another site cannot start tasks as this visitor.
     response.set_cookie(
         "demo_visitor", site.visitors.cookie(user), max_age=COOKIE_SECONDS, httponly=True, samesite="lax"
     )
@@ -126,47 +126,47 @@ def login(request: Request, site: SiteDependency, cookie: VisitorCookie = None) 
 
 
 async def index(request: Request, site: SiteDependency, user: Visitor, source: str = "upload") -> dict[str, Any]:
-    """Start indexing; answer with the operation and the cursor from which the page misses nothing."""
+    """Start indexing. Returns the operation and a cursor that precedes its first event."""
     if source == "installed":
-        return await run_in_threadpool(site.library.index_installed, user)
+        return await run_in_threadpool(site.service.index_installed, user)
     if source == "poisoned":
         require_local(request, site)
-        return await run_in_threadpool(site.library.index_poisoned, user)
+        return await run_in_threadpool(site.service.index_poisoned, user)
     async with uploaded_files(request, site.settings) as files:
-        return await run_in_threadpool(site.library.index_uploads, user, files)
+        return await run_in_threadpool(site.service.index_uploads, user, files)
 
 
 def operation(operation: str, site: SiteDependency, user: Visitor) -> dict[str, Any]:
-    """What is known of an operation: for a page that has missed something, or opens it for the first time."""
-    found = site.library.operation(operation, user)
+    """Return the state of an operation, for a page that has lost events or opens it for the first time."""
+    found = site.service.operation(operation, user)
     if found is None:
-        raise HTTPException(404, "no such operation of yours")
+        raise HTTPException(404, "you have no such operation")
     return found
 
 
-def kill(site: SiteDependency, user: Visitor) -> dict[str, bool]:  # noqa: ARG001 - somebody has to be logged in
-    """Kill the worker with all its processes. Raises Unavailable where there is none just now."""
-    site.library.kill_worker()
+def kill(site: SiteDependency, user: Visitor) -> dict[str, bool]:  # noqa: ARG001 - requires a login
+    """Kill the worker with all its processes. Raises Unavailable if none runs."""
+    site.service.kill_worker()
     return {"killed": True}
 
 
 def search(
     operation: str, site: SiteDependency, user: Visitor, q: Annotated[str, Query(max_length=200)] = ""
 ) -> dict[str, Any]:
-    """Passages that hold the words."""
-    found = site.library.search(operation, user, q)
+    """Search the passages of an index."""
+    found = site.service.search(operation, user, q)
     if found is None:
-        raise HTTPException(404, "no index of yours under this name, or not yet")
+        raise HTTPException(404, "you have no such index, or it is not ready")
     return found
 
 
 async def refused(_: Request, error: Exception) -> Response:
-    """Over a limit, which the message names."""
+    """Convert an error to a response with its message."""
     return JSONResponse({"detail": str(error)}, error.status if isinstance(error, UploadRefused) else 503)
 
 
 def create_app(settings: DemoSettings | None = None) -> FastAPI:
-    """The application, for ``uvicorn --factory demo.site:create_app``."""
+    """Return the application, for ``uvicorn --factory demo.site:create_app``."""
     app = FastAPI(title="Event bus demo", docs_url=None, redoc_url=None, openapi_url=None)
     site = app.state.site = Site(settings or demo_settings())
     app.middleware("http")(site.protect)

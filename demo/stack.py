@@ -1,4 +1,4 @@
-"""All of the demo: which processes there are, and what each is told about the others."""
+"""The processes of the demo and the environment of each."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from demo.visitors import GATEWAY
 __all__ = ["LEASE", "Ports", "Stack"]
 
 ROOT: Final = Path(__file__).parent.parent
-# Seconds within which a running task's worker is heard of; the gateway looks twice a second.
+# Seconds of a task's lease. The gateway checks leases twice a second.
 LEASE: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """``flower`` None: without Flower."""
+    """The ports of the demo. ``flower=None`` means no Flower."""
 
     site: int = 8000
     gateway: int = 8001
     flower: int | None = 5555
 
     def require_free(self) -> None:
-        """Raises NotRunning, before anything is started."""
+        """Check all ports before any process starts. Raises NotRunning."""
         require_free(self.site, "the site", "--port")
         require_free(self.gateway, "the gateway", "--gateway-port")
         if self.flower is not None:
@@ -46,21 +46,27 @@ class Ports:
 
 
 class Stack:
-    """Everything that one run consists of. A context manager: whatever happens, nothing is left behind.
+    """All processes, files and keys of one run. As a context manager it removes them at the end.
 
     Attributes:
-        stop: set to make ``start`` give up.
-        children: by name, those that were started.
+        stop: set this event to abort ``start``.
+        children: the started processes by name.
     """
 
     def __init__(self, ports: Ports, *, redis_url: str = "", environment: Mapping[str, str] | None = None) -> None:
-        """``redis_url``: a server that is there; without it one of our own. ``environment`` is for all children."""
+        """Prepare a run.
+
+        Args:
+            ports: the ports to listen on.
+            redis_url: an existing server. Empty: the stack starts one.
+            environment: additional variables for all child processes.
+        """
         self.ports = ports
         self.stop = threading.Event()
         self.children: dict[str, Child] = {}
         self.redis_url = redis_url
         self.prefix = f"demo-{secrets.token_hex(4)}"
-        # Becomes true when the server that was given has answered: then there may be something of ours in it.
+        # True after the existing server has answered: it may then have keys of this run.
         self._given_redis = False
         self._extra = environment or {}
 
@@ -69,7 +75,7 @@ class Stack:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # The server last: the others still have something to say to it.
+        # The server stops last, because the others use it until they end.
         server = self.children.pop("Redis", None)
         end_all(self.children.values())
         if server is not None:
@@ -79,9 +85,9 @@ class Stack:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def start(self) -> None:
-        """Start everything and wait until it is ready. Raises NotRunning, Interrupted."""
+        """Start all processes and wait until they are ready. Raises NotRunning, Interrupted."""
         if not CLIENT.is_file():
-            raise NotRunning("the browser client is not built; run make client")
+            raise NotRunning("cannot start the site: the browser client is not built; run make client")
         self.ports.require_free()
         self._start_redis()
         self._environment = self._child_environment()
@@ -100,42 +106,42 @@ class Stack:
         self.children["gateway"].wait_ready(self.stop)
 
     def start_worker(self) -> None:
-        """Start the worker again, which was killed. What it had begun comes again."""
+        """Start the killed worker again. Its unfinished tasks run again."""
         self.children["Celery worker"].end(grace=0)
         requeue_unacknowledged(self.broker, self.prefix)
         self._run(self._worker())
         self.children["Celery worker"].wait_ready(self.stop)
 
     def stop_gateway(self, signal_: signal.Signals = signal.SIGTERM) -> None:
-        """Stop the gateway; everything else goes on."""
+        """Stop only the gateway."""
         child = self.children["gateway"]
         child.send(signal_)
         child.end()
 
     def kill_all(self) -> None:
-        """Without asking."""
+        """Kill all processes."""
         for child in list(self.children.values()):
             child.kill()
 
     @property
     def url(self) -> str:
-        """Of the page."""
+        """The URL of the page."""
         return f"http://127.0.0.1:{self.ports.site}/"
 
     @property
     def broker(self) -> str:
-        """Celery's database of the server."""
+        """The URL of Celery's database."""
         return broker_url(self.redis_url)
 
     @property
     def redis_shown(self) -> str:
-        """Address of the server, without a password."""
+        """The address of the Redis server without its password."""
         return self.redis_url.rpartition("@")[2] or self.redis_url
 
     def _start_redis(self) -> None:
         if self.redis_url:
             if not pings(self.redis_url):
-                raise NotRunning("EVENTBUS_REDIS_URL names a Redis that does not answer")
+                raise NotRunning("cannot reach the Redis server of EVENTBUS_REDIS_URL")
             self._given_redis = True
             return
         program, self.redis_url = server_program(self.directory)
@@ -160,9 +166,9 @@ class Stack:
             "DEMO_PREFIX": self.prefix,
             "DEMO_GATEWAY_PORT": str(self.ports.gateway),
             "DEMO_FLOWER_PORT": str(self.ports.flower or 0),
-            # The site listens on the loopback, and the worker is this run's own.
+            # The site listens on the loopback interface, and the worker belongs to this run.
             "DEMO_TROUBLE": "1",
-            # A person waits for what takes half a minute by default: that a dead worker is noticed.
+            # The default detects a dead worker after half a minute, which is long for a demo.
             "EVENTBUS_WORKER_LEASE": str(LEASE),
             "EVENTBUS_WORKER_CANCEL_POLL": "0.2",
             "WEBUI_SWEEP_INTERVAL": "0.5",
@@ -171,13 +177,13 @@ class Stack:
             "WEBUI_PORT": str(self.ports.gateway),
             "WEBUI_JWT_SECRET": secret,
             "WEBUI_JWT_AUDIENCE": GATEWAY,
-            # Exactly these two: a page from elsewhere gets no connection.
+            # The gateway refuses connections from pages of other origins.
             "WEBUI_ALLOWED_ORIGINS": f"http://127.0.0.1:{site},http://localhost:{site}",
-            # A handful of pages may all be sent away at once.
+            # A demo has few pages, so they may all reconnect at the same time.
             "WEBUI_DRAIN_SPREAD": "0.2",
             "WEBUI_SHUTDOWN_GRACE": "2",
             "PYTHONUNBUFFERED": "1",
-            # A process that is killed does not clear its files away.
+            # A killed process does not remove its temporary files.
             "TMPDIR": str(self.directory),
             **self._extra,
         }
@@ -200,7 +206,7 @@ class Stack:
         return self._python("Celery worker", "celery", "--app", "demo.tasks", *arguments)
 
     def _flower(self, port: int) -> Program:
-        # It asks nobody who they are: for this machine only.
+        # Flower has no authentication, so it listens on the loopback interface.
         arguments = ("flower", "--address=127.0.0.1", f"--port={port}")
         ready = f"http://127.0.0.1:{port}/healthcheck"
         return self._python("Flower", "celery", "--app", "demo.tasks", *arguments, ready=ready)
@@ -221,4 +227,4 @@ class Stack:
             try:
                 delete_keys(url, self.prefix)
             except redis.RedisError as error:
-                sys.stderr.write(f"demo: keys {self.prefix}:* stay in {self.redis_shown}: {error}\n")
+                sys.stderr.write(f"demo: cannot delete keys {self.prefix}:* of {self.redis_shown}: {error}\n")

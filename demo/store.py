@@ -1,4 +1,4 @@
-"""The application's own database: what became of each document, for a page that has lost the thread."""
+"""The database of the application: the result of each document, for a page that has lost events."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ CREATE TABLE IF NOT EXISTS passages (
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file to index, under the name that the page shows; names of one operation differ.
+    """A file to index. ``name`` is unique within an operation; the page shows it.
 
-    ``kills``: its task is to kill the process that reads it, as a file would that a parser crashes on.
+    ``kills``: the file kills the process that reads it, as a file that crashes a parser would.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """``cursor``: the user's channel before the operation's first event. ``state`` is about the index."""
+    """An operation. ``cursor`` precedes its first event. ``state`` is the state of the index."""
 
     id: str
     user: str
@@ -57,7 +57,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document that is done, well or not."""
+    """A document that is indexed or has failed."""
 
     document: str
     state: Literal["indexed", "failed"]
@@ -68,38 +68,38 @@ class Document:
 
 
 class Store:
-    """Written by the worker's processes and by the site at once; SQLite's write-ahead log keeps them apart."""
+    """The database. Worker processes and the site write to it concurrently, so it uses a write-ahead log."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def create(self) -> None:
-        """Make the tables."""
+        """Create the tables."""
         with self._open() as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(_SCHEMA)
 
     def add(self, operation: str, user: str, label: str, sources: Sequence[Source]) -> None:
-        """Note an operation before it starts."""
+        """Store an operation before it starts."""
         with self._open() as connection:
             connection.execute("INSERT INTO operations (id, user, label) VALUES (?, ?, ?)", (operation, user, label))
             connection.executemany(
                 "INSERT INTO documents (operation, number, name, path, kills) VALUES (?, ?, ?, ?, ?)",
-                [(operation, number, one.name, str(one.path), one.kills) for number, one in enumerate(sources)],
+                [(operation, number, item.name, str(item.path), item.kills) for number, item in enumerate(sources)],
             )
 
     def started(self, operation: str, cursor: str) -> None:
-        """Note where the page has to begin to read."""
+        """Store the cursor that the page connects with."""
         with self._open() as connection:
             connection.execute("UPDATE operations SET cursor = ? WHERE id = ?", (cursor, operation))
 
     def ended(self, operation: str, state: Literal["ready", "failed"], terms: int = 0) -> None:
-        """Note the end. The passages stay: should the task run again, it has to find them."""
+        """Store the end. The passages stay, because a repeated task reads them again."""
         with self._open() as connection:
             connection.execute("UPDATE operations SET state = ?, terms = ? WHERE id = ?", (state, terms, operation))
 
     def source(self, operation: str, number: int) -> Source:
-        """A document by its number."""
+        """Return a document by its number."""
         with self._open() as connection:
             row = connection.execute(
                 "SELECT name, path, kills FROM documents WHERE operation = ? AND number = ?", (operation, number)
@@ -107,7 +107,7 @@ class Store:
         return Source(row[0], Path(row[1]), bool(row[2]))
 
     def indexed(self, operation: str, number: int, text: Text) -> None:
-        """A document is done. A task that runs again writes the same again."""
+        """Store the text of an indexed document. A repeated call writes the same rows."""
         with self._open() as connection:
             connection.execute(
                 "UPDATE documents SET state = 'indexed', finished = ?, passages = ?, words = ?, bytes = ? "
@@ -120,7 +120,7 @@ class Store:
             )
 
     def failed(self, operation: str, number: int, reason: str) -> None:
-        """A document could not be read."""
+        """Store that a document could not be read."""
         with self._open() as connection:
             connection.execute(
                 "UPDATE documents SET state = 'failed', finished = ?, reason = ? "
@@ -129,7 +129,7 @@ class Store:
             )
 
     def passages(self, operation: str) -> list[tuple[str, str]]:
-        """All passages with their documents' names, in the order of the documents."""
+        """Return all passages with the names of their documents, in the order of the documents."""
         with self._open() as connection:
             return connection.execute(
                 "SELECT documents.name, passages.text FROM passages JOIN documents USING (operation, number) "
@@ -138,7 +138,7 @@ class Store:
             ).fetchall()
 
     def operation(self, operation: str, user: str) -> Operation | None:
-        """An operation, for its owner only."""
+        """Return an operation of this user, or None."""
         with self._open() as connection:
             row = connection.execute(
                 "SELECT id, user, label, cursor, state, terms, "
@@ -149,7 +149,7 @@ class Store:
         return None if row is None else Operation(*row)
 
     def documents(self, operation: str) -> list[Document]:
-        """Documents that are done, in the order in which they were."""
+        """Return the finished documents in the order of their completion."""
         with self._open() as connection:
             rows = connection.execute(
                 "SELECT name, state, passages, words, bytes, reason FROM documents "
@@ -161,7 +161,7 @@ class Store:
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         with contextlib.closing(sqlite3.connect(self._path, timeout=10)) as connection:
-            # After a power cut the demo begins anew anyway; so no waiting for the disk at every document.
+            # The demo does not survive a power failure, so it need not wait for the disk.
             connection.execute("PRAGMA synchronous = OFF")
             with connection:
                 yield connection

@@ -1,6 +1,6 @@
-"""The work: a chord of tasks that read documents, and a body that writes the index.
+"""The Celery tasks: a chord whose header reads documents and whose body writes the index.
 
-Nothing here mentions users, channels or Redis: the operation travels with the tasks, and ``emit`` finds it.
+The tasks name no user, channel or Redis: the message headers carry the operation, and ``emit`` uses it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from worker_adapter import check_cancelled, install, stages
 
 __all__ = ["TaskFactory", "app", "batch_tasks", "index_path", "indexing", "single_tasks", "store_of"]
 
-# How much less a document takes to be written into the index than to be read.
+# Writing a document to the index is this many times faster than reading it.
 _WRITE_SPEEDUP: Final = 20
 
 
 def make_app(settings: DemoSettings) -> Celery:
-    """The Celery application. Broker and results are in the bus' own Redis, in another database."""
+    """Return the Celery application. Broker and results use the Redis of the bus, in another database."""
     app = Celery("demo", broker=settings.broker, backend=settings.broker)
     keys = {"global_keyprefix": f"{settings.prefix}:"}
     app.conf.update(
@@ -42,10 +42,9 @@ def make_app(settings: DemoSettings) -> Celery:
         result_backend_transport_options=keys,
         broker_connection_retry_on_startup=True,
         result_expires=3600,
-        # What a worker had begun that is gone as a whole comes again; documents and events of it are counted once all
-        # the same.
+        # Unfinished tasks of a killed worker run again. Their documents and events still count once.
         task_acks_late=True,
-        # In workers only: what lets them be killed.
+        # Only workers import this module. It lets the page kill them.
         imports=("demo.fault_injection",),
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
@@ -58,7 +57,7 @@ install(app)
 
 
 class BatchDone(TypedDict):
-    """What a batch hands to the chord's body."""
+    """The result of a batch, for the chord's body."""
 
     indexed: int
     failed: int
@@ -66,33 +65,33 @@ class BatchDone(TypedDict):
 
 
 def store_of(settings: DemoSettings) -> Store:
-    """The application's database."""
+    """Return the database of the application."""
     return Store(settings.data / "site.sqlite")
 
 
 def index_path(settings: DemoSettings, operation: str) -> Path:
-    """Where the index of an operation is, once it is ready."""
+    """Return the path of the index of an operation. The file exists when the index is ready."""
     return settings.data / "indexes" / f"{operation}.sqlite"
 
 
 TaskFactory = Callable[[str], list[Signature]]
-"""The tasks that read the documents of an operation."""
+"""Creates the tasks that read the documents of an operation."""
 
 
-def indexing(operation: str, shape: TaskFactory) -> Signature:
-    """The canvas for an operation."""
-    return chord(shape(operation), write.s(operation))
+def indexing(operation: str, tasks: TaskFactory) -> Signature:
+    """Return the canvas of an operation."""
+    return chord(tasks(operation), write.s(operation))
 
 
 def batch_tasks(documents: int, size: int) -> TaskFactory:
-    """So many documents in tasks of ``size``: for those that are known to be harmless, and are many."""
+    """Read documents in batches of ``size``. For many documents that are known to be harmless."""
     numbers = range(documents)
-    cut = [list(numbers[start : start + size]) for start in range(0, documents, size)]
-    return lambda operation: [index_batch.s(operation, number, members) for number, members in enumerate(cut, 1)]
+    batches = [list(numbers[start : start + size]) for start in range(0, documents, size)]
+    return lambda operation: [index_batch.s(operation, number, members) for number, members in enumerate(batches, 1)]
 
 
 def single_tasks(documents: int) -> TaskFactory:
-    """Each document in a task of its own: whatever one does to its process, it does to itself alone."""
+    """Read each document in a separate task. A document that kills its process fails alone."""
     return lambda operation: [_file(operation, number) for number in range(documents)]
 
 
@@ -102,23 +101,23 @@ def _file(operation: str, number: int) -> Signature:
     return index_file.s(operation, number).set(task_id=task).on_error(lost)
 
 
-# A batch whose process was killed runs again: by whatever it was killed, it was not these files.
+# The files of a batch are harmless, so a batch whose process was killed runs again.
 @app.task(name="demo.index_batch", bind=True, reject_on_worker_lost=True)  # type: ignore[untyped-decorator] # no types
 def index_batch(self: Task, operation: str, batch: int, numbers: Sequence[int]) -> BatchDone:
-    """Read, split and tokenise some documents. One that fails is told of, and the next one's turn comes."""
+    """Read, split and tokenise some documents. A document that fails does not stop the others."""
     return _read(self.request.id, operation, batch, numbers)
 
 
-# Run again, a file that has killed its process would kill the next one, and so on. The default: it has failed.
+# A file that killed its process would kill the next one too, so the task does not run again. It fails.
 @app.task(name="demo.index_file", bind=True, reject_on_worker_lost=False)  # type: ignore[untyped-decorator]
 def index_file(self: Task, operation: str, number: int) -> BatchDone:
-    """The same for a document of which nobody knows what it does."""
+    """Read, split and tokenise one document that may be harmful."""
     return _read(self.request.id, operation, number + 1, [number])
 
 
 @app.task(name="demo.file_lost")  # type: ignore[untyped-decorator]
 def file_lost(*, operation: str, number: int, task: str) -> None:
-    """The task of a document has failed, and could not say so itself."""
+    """Report the failure of a document whose process was killed."""
     error = app.AsyncResult(task).result
     killed = isinstance(error, WorkerLostError)
     reason = "killed the process that read it" if killed else f"could not be read: {type(error).__name__}"
@@ -131,7 +130,7 @@ def file_lost(*, operation: str, number: int, task: str) -> None:
 def _read(task: str, operation: str, batch: int, numbers: Sequence[int]) -> BatchDone:
     done = BatchDone(indexed=0, failed=0, words=0)
     for position, number in enumerate(numbers):
-        # What is done stays; what is not begun is left.
+        # A cancelled task keeps its finished documents and starts no others.
         check_cancelled()
         source = store_of(demo_settings()).source(operation, number)
         emit(BatchProgress(batch=batch, task=task, document=source.name, done=position, total=len(numbers)))
@@ -146,14 +145,14 @@ def _read(task: str, operation: str, batch: int, numbers: Sequence[int]) -> Batc
 
 
 def _index(operation: str, number: int, source: Source) -> Text | None:
-    """One document: into the database first, then to the page, so that whoever was told can also ask."""
+    """Index one document. The database has it before the event, so the page can fetch it."""
     settings = demo_settings()
     store = store_of(settings)
-    began = time.perf_counter()
-    # An id of our own: if the batch has to run again, the page hears of the document once.
+    start = time.perf_counter()
+    # A fixed id deduplicates the event if the batch runs again.
     event = f"{operation}-{number}"
     if source.kills:
-        # A parser that crashes has worked for a while, so its progress has left.
+        # A parser crashes after some time, so its progress event has been sent.
         default_bus().flush()
         os.kill(os.getpid(), signal.SIGKILL)
     try:
@@ -162,20 +161,20 @@ def _index(operation: str, number: int, source: Source) -> Text | None:
         store.failed(operation, number, str(error))
         emit(DocumentFailed(document=source.name, reason=str(error)), id=event)
         return None
-    time.sleep(max(0.0, settings.pace - (time.perf_counter() - began)))
+    time.sleep(max(0.0, settings.pace - (time.perf_counter() - start)))
     store.indexed(operation, number, text)
     facts = {"passages": len(text.passages), "words": text.words, "bytes": text.size}
-    took = round((time.perf_counter() - began) * 1000, 1)
+    took = round((time.perf_counter() - start) * 1000, 1)
     emit(DocumentIndexed(document=source.name, milliseconds=took, **facts), id=event)
     return text
 
 
 @app.task(name="demo.write_index")  # type: ignore[untyped-decorator]
 def write(done: list[BatchDone], operation: str) -> None:
-    """Write the full-text index from what the batches have left in the database."""
+    """Write the full-text index from the passages in the database."""
     settings = demo_settings()
     store = store_of(settings)
-    # Weights are about how long they take beside each other.
+    # The weights are proportional to the durations of the stages.
     with stages(collect=1, index=17, terms=2, stage="index") as parts:
         with parts.stage("collect"):
             passages = store.passages(operation)
@@ -197,10 +196,10 @@ def write(done: list[BatchDone], operation: str) -> None:
 
 
 def _with_pauses(passages: Iterable[tuple[str, str]], pause: float) -> Iterator[tuple[str, str]]:
-    """With a pause for each document."""
-    former = ""
+    """Yield the passages with a pause before each document."""
+    previous = ""
     for document, text in passages:
-        if document != former:
+        if document != previous:
             time.sleep(pause)
-        former = document
+        previous = document
         yield document, text

@@ -1,4 +1,4 @@
-"""Reading, splitting and tokenising one document."""
+"""Reads, splits and tokenises one document."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Final
 
 __all__ = ["NotText", "Text", "read_text"]
 
-PASSAGE_WORDS: Final = 80
+PASSAGE_TOKENS: Final = 80
 _WORD = re.compile(r"\w+")
 _RULE = re.compile(r"[\W_]{3,}")  # a line drawn with characters, or the frame of a table
 _PARAGRAPH = re.compile(r"\n\s*\n")
-# What no reader sees and some displays obey; tab and line feed stay.
+# Control characters, except tab and line feed.
 _CONTROL = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127])
 
 
 class NotText(ValueError):
-    """The file cannot be read as text. The message is for the person who uploaded it."""
+    """The file is not text. The page shows the message next to the file name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A document, ready to be indexed."""
+    """The text of a document, split into passages."""
 
     passages: tuple[str, ...]
     words: int
@@ -34,7 +34,7 @@ def read_text(path: Path, limit: int) -> Text:
     """Read a file of at most ``limit`` bytes.
 
     Raises:
-        NotText: not UTF-8, with NUL bytes, too large, or not readable.
+        NotText: the file is not UTF-8, has NUL bytes, is too large, or is not readable.
     """
     try:
         with path.open("rb") as file:
@@ -54,16 +54,16 @@ def read_text(path: Path, limit: int) -> Text:
 
 
 def _split(text: str) -> list[str]:
-    """Paragraphs, short ones joined and long ones cut, so that a passage is something one can read in a result."""
+    """Split the text into passages of a size that fits a search result."""
     passages: list[str] = []
     gathered: list[str] = []
     for paragraph in _PARAGRAPH.split(text.replace("\r\n", "\n")):
-        words = [word for word in paragraph.split() if not _RULE.fullmatch(word)]
-        while words:
-            room = PASSAGE_WORDS - len(gathered)
-            gathered += words[:room]
-            words = words[room:]
-            if len(gathered) >= PASSAGE_WORDS:
+        tokens = [token for token in paragraph.split() if not _RULE.fullmatch(token)]
+        while tokens:
+            room = PASSAGE_TOKENS - len(gathered)
+            gathered += tokens[:room]
+            tokens = tokens[room:]
+            if len(gathered) >= PASSAGE_TOKENS:
                 passages.append(" ".join(gathered))
                 gathered = []
     if gathered:

@@ -1,4 +1,4 @@
-"""Who is who in the demo: every browser gets a user of its own, without asking for a name."""
+"""Authentication of the demo: each browser is an anonymous user."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ _SITE: Final = "demo-site"
 
 
 class Visitors:
-    """Signs a cookie for the site and tokens for the gateway. ``aud`` keeps one from being taken for the other."""
+    """Signs cookies for the site and tokens for the gateway. The claim ``aud`` separates the two."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
 
     def new(self) -> str:
-        """A user that nobody was before."""
+        """Return a new user id."""
         return f"visitor-{secrets.token_hex(8)}"
 
     def cookie(self, user: str) -> str:
-        """What a browser keeps, to be the same visitor tomorrow."""
+        """Return the cookie that identifies the browser at later visits."""
         return self._sign(user, _SITE, COOKIE_SECONDS)
 
     def token(self, user: str) -> str:
-        """What opens the gateway. Short-lived: the page asks for another in time."""
+        """Return a token for the gateway. It is short-lived; the page fetches a new one before it expires."""
         return self._sign(user, GATEWAY, TOKEN_SECONDS)
 
     def user_of_cookie(self, cookie: str | None) -> str | None:
-        """The user of a cookie; None without one, or with one of another run of the demo."""
+        """Return the user of a cookie, or None if it is missing or of another run of the demo."""
         try:
             claims: dict[str, Any] = jwt.decode(
                 cookie or "", self._secret, ["HS256"], audience=_SITE, options={"require": ["exp", "sub"]}

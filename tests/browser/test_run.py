@@ -112,10 +112,10 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, runs: list[Run], own_redis
     family = run.descendants()
     assert len(family) >= 6, family  # worker with two children, gateway, site, Flower
     run.type("g\n")
-    run.says("g and Enter starts it again")
+    run.says("press g and Enter to start it again")
     assert not responds(f"http://127.0.0.1:{run.gateway}/healthz")
     run.type("g\n")
-    run.says("is back")
+    run.says("runs again")
     assert responds(f"http://127.0.0.1:{run.gateway}/readyz")
     run.process.send_signal(signal.SIGINT)
     assert run.ends(0) == ""
@@ -133,7 +133,7 @@ def test_what_nothing_works_without_takes_the_rest_with_it(tmp_path: Path, runs:
     family = run.descendants()
     site = next(pid for pid, args in family.items() if "demo.site" in args)
     os.kill(site, signal.SIGKILL)
-    assert run.ends(1).startswith("demo: the site has ended by SIGKILL\n")
+    assert run.ends(1).startswith("demo: the site ended by SIGKILL\n")
     wait_until(lambda: not [pid for pid in family if alive(pid)], "all processes to be gone", 2)
     assert run.left() == []
 
@@ -145,8 +145,8 @@ def test_a_worker_that_is_killed_is_started_again(tmp_path: Path, runs: list[Run
     with httpx.Client(base_url=f"http://127.0.0.1:{run.port}", trust_env=False) as client:
         client.post("/login").raise_for_status()
         client.post("/worker/kill").raise_for_status()
-    run.says("The Celery worker has ended by SIGKILL; it is started again in 6 s.")
-    run.says("The Celery worker is back.")
+    run.says("The Celery worker ended by SIGKILL; the demo starts it again in 6 s.")
+    run.says("The Celery worker runs again.")
     index_something(run)
     run.process.send_signal(signal.SIGINT)
     assert run.ends(0) == ""
@@ -174,7 +174,7 @@ def test_a_server_that_does_not_come_up(tmp_path: Path, runs: list[Run]) -> None
     (tools / "redis-server").chmod(0o755)
     run = Run(tmp_path / "run", PATH=f"{tools}:{os.environ['PATH']}")
     runs.append(run)
-    assert run.ends(1) == "demo: Redis ended with exit code 3 while it was starting\n  no memory for so much\n"
+    assert run.ends(1) == "demo: cannot start Redis: it ended with exit code 3\n  no memory for so much\n"
     assert run.left() == []
 
 
@@ -182,7 +182,7 @@ def test_a_redis_that_is_named_but_not_there(tmp_path: Path, runs: list[Run]) ->
     run = Run(tmp_path / "run", EVENTBUS_REDIS_URL=f"redis://:secret@127.0.0.1:{free_port()}/0")
     runs.append(run)
     complaint = run.ends(1)
-    assert complaint == "demo: EVENTBUS_REDIS_URL names a Redis that does not answer\n"
+    assert complaint == "demo: cannot reach the Redis server of EVENTBUS_REDIS_URL\n"
     assert run.left() == []
 
 

@@ -128,7 +128,7 @@ async def test_a_worker_that_is_killed_is_lost_then_resumed_then_all_is_done(vis
     assert await visit.documents() == done
     await expect(visit.page.locator("#batches li")).to_have_count(0)
     await visit.page.click("#kill-worker")
-    await expect(visit.page.locator("#problem")).to_contain_text("there is no worker to kill just now")
+    await expect(visit.page.locator("#problem")).to_contain_text("no worker is running now")
     await asyncio.to_thread(stack.start_worker)
     await expect(visit.page.locator('#happened [data-word="resumed"]')).to_be_visible(timeout=SECONDS * 1000)
     await visit.is_ready()
