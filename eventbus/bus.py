@@ -21,7 +21,8 @@ from eventbus.operations.changes import event_stamp
 from eventbus.operations.events import OperationRef, current_operation
 from eventbus.operations.state import TaskTransition
 from eventbus.outbox.confirmation import DeliveryConfirmation
-from eventbus.outbox.outbox import Outbox, TransitionEntry
+from eventbus.outbox.entries import TransitionEntry
+from eventbus.outbox.outbox import Outbox
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.topics import broadcast_topic, channel_of, operation_topic, system_topic
 from eventbus.settings import BusSettings

@@ -1,1 +1,1 @@
-"""The worker's send buffer: batching thread, spool, delivery status of receipts."""
+"""The send buffer of a process: batching thread, spool, delivery status of receipts."""

@@ -1,4 +1,4 @@
-"""Everything of a process that waits to be sent: in memory, held back by a rate, on disk. No thread and no lock."""
+"""Everything of a process that waits to be sent: in memory, held by a rate limit, on disk. No thread and no lock."""
 
 from __future__ import annotations
 
@@ -9,233 +9,280 @@ from itertools import islice
 from typing import Final
 
 from eventbus.backends.ports import Published
+from eventbus.clock import now_ms
 from eventbus.flow.priority_queue import ConflatingPriorityQueue, Dropped
 from eventbus.flow.rate_limiter import ChannelRateLimiter
 from eventbus.outbox.entries import Entry
+from eventbus.outbox.in_flight import InFlight
 from eventbus.outbox.spool import Spool
 from eventbus.outbox.tracker import DeliveryTracker
 from eventbus.settings import BusSettings
 
 __all__ = ["SendBuffer"]
 
-# A part of memory that is moved to the disk at once: the lock is held meanwhile, some 5 us for each entry.
+# This fraction of memory moves to the disk in one step. The lock is held meanwhile: about 5 us for each entry.
 _PARTS: Final = 8
 
 
 class SendBuffer:
-    """Of one outbox' thread. Whoever calls holds its lock.
+    """The entries of one outbox. The caller holds the outbox's lock.
 
     Attributes:
-        settlement: what became of all that came in.
-        throttle, spool: what is held back, and what is on disk; no spool where the settings want none.
-        flying: what has been taken to be sent, and is not settled; None where that stands in the spool as well.
+        tracker: what happened to each entry.
+        rate_limiter: entries that are held by the rate of their channel.
+        spool: entries on disk; None where the settings switch it off.
+        in_flight: entries that are being sent.
+
+    Args:
+        settings: limits.
+        dropped: counts dropped entries by reason.
     """
 
     def __init__(self, settings: BusSettings, dropped: Counter[str]) -> None:
         self._settings = settings
         self._dropped = dropped
-        self._outbox: ConflatingPriorityQueue[Entry] = ConflatingPriorityQueue(
+        self._queue: ConflatingPriorityQueue[Entry] = ConflatingPriorityQueue(
             settings.outbox_events, settings.outbox_bytes, settings.turn_events
         )
-        self.throttle: ChannelRateLimiter[Entry] = ChannelRateLimiter(settings.channel_rate)
-        self.settlement = DeliveryTracker(dropped, self.on_disk)
+        self.rate_limiter: ChannelRateLimiter[Entry] = ChannelRateLimiter(settings.channel_rate)
+        self.tracker = DeliveryTracker(dropped, self.has_spooled)
         self.spool = Spool(settings) if settings.spool else None
-        self.flying: list[Entry] | None = []
+        self.in_flight = InFlight()
         self._scanned = -settings.spool_scan
 
     def __len__(self) -> int:
-        return len(self._outbox)
+        return len(self._queue)
 
     @property
     def ready(self) -> bool:
         """Whether there is anything to send now."""
-        return bool(self._outbox) or self.spool_waiting
+        return bool(self._queue) or self.spool_waiting
 
     @property
     def spool_waiting(self) -> bool:
-        """Whether something waits on disk: it goes first."""
+        """Whether entries wait on disk: they go first."""
         return self.spool is not None and self.spool.waiting
 
-    def on_disk(self) -> bool:
-        """Whether something of this process waits on disk."""
+    def has_spooled(self) -> bool:
+        """Return whether entries of this process wait on disk."""
         return self.spool is not None and self.spool.own_waiting
 
     def is_empty(self) -> bool:
-        """Whether nothing waits, wherever."""
-        return not self.settlement.depth and not self.throttle.holding and not self.on_disk()
+        """Return whether nothing of this process waits anywhere."""
+        return not self.tracker.depth and not self.rate_limiter.holding and not self.has_spooled()
 
     # --- in --------------------------------------------------------------------------------------------------
 
     def put(self, entry: Entry) -> None:
-        """Take an event or mark in."""
-        self.settlement.expect(entry)
-        if entry.keep != "log" and self.throttle.rate:
-            self._throttled(entry)
-            return
-        if self.throttle.holding:
-            self.queue(self.throttle.release(entry.channel, entry.topic))
-        self._push(entry, _now_ms())
+        """Add an entry.
 
-    def queue(self, entries: Sequence[Entry]) -> None:
-        """What was held back may go."""
+        Args:
+            entry: an event or a transition.
+        """
+        self.tracker.add(entry)
+        if entry.keep != "log" and self.rate_limiter.rate:
+            self._put_limited(entry)
+            return
+        if self.rate_limiter.holding:
+            self._queue_released(self.rate_limiter.release(entry.channel, entry.topic))
+        self._push(entry, now_ms())
+
+    def _queue_released(self, entries: Sequence[Entry]) -> None:
+        """Queue what the rate limiter no longer holds."""
         if entries:
-            now = _now_ms()
+            now = now_ms()
             for entry in entries:
                 self._push(entry, now)
 
     def _push(self, entry: Entry, now: int) -> None:
-        dropped = self._outbox.push(entry, now)
+        dropped = self._queue.push(entry, now)
         if dropped:
             self._make_room(entry, dropped)
 
     def _make_room(self, entry: Entry, dropped: Sequence[Dropped[Entry]]) -> None:
-        """Note what the outbox dropped; if that is the entry itself, move something to the disk and try again."""
+        """Record what the queue dropped. If it refused the entry itself, move a part to the disk and try again."""
         while dropped and dropped[-1].reason == "full" and self._spill_part(entry):
-            dropped = [*dropped[:-1], *self._outbox.push(entry, _now_ms())]
-        self.settlement.drop(dropped)
+            dropped = [*dropped[:-1], *self._queue.push(entry, now_ms())]
+        self.tracker.drop(dropped)
 
-    def _throttled(self, entry: Entry) -> None:
+    def _put_limited(self, entry: Entry) -> None:
         now = time.monotonic()
-        goes, older = self.throttle.admit(entry, now)
-        if older is not None:
-            self.settlement.drop_one(older, "merged")
-        if goes:
-            self._push(entry, _now_ms())
+        admitted, replaced = self.rate_limiter.admit(entry, now)
+        if replaced is not None:
+            self.tracker.drop_one(replaced, "merged")
+        if admitted:
+            self._push(entry, now_ms())
         elif entry.key is None:
-            self.settlement.limit(entry, self.throttle.rate, self.throttle.retry_after(entry.channel, now))
-        elif self.settlement.depth > self._settings.outbox_events:
-            # With a key of its own each, what is held back would grow without bound: the outbox knows what to shed.
-            self.queue(self.throttle.release_all())
+            self.tracker.limit(entry, self.rate_limiter.rate, self.rate_limiter.retry_after(entry.channel, now))
+        elif self.tracker.depth > self._settings.outbox_events:
+            # Held entries with a key each would grow without bound. The queue has a bound and knows what to drop.
+            self._queue_released(self.rate_limiter.release_all())
 
     def withdraw(self, entry: Entry) -> bool:
-        """Take an entry back, if it has not been taken to be sent."""
-        taken_back = bool(self._outbox.remove(lambda item: item is entry))
-        if taken_back:
-            self.settlement.withdraw(entry)
-        return taken_back
+        """Remove an entry, if it is not in flight.
+
+        Args:
+            entry: as it was put.
+
+        Returns:
+            Whether it was removed.
+        """
+        removed = bool(self._queue.remove(lambda item: item is entry))
+        if removed:
+            self.tracker.withdraw(entry)
+        return removed
 
     def _spill_part(self, newcomer: Entry) -> bool:
-        """Move the oldest part of what must not be lost to the disk: not all at once, since whoever emits waits for it.
+        """Move the oldest part of what must not be lost to the disk. A part only, since the caller of ``emit`` waits.
 
-        What is urgent and has nothing there stays: on disk it would wait behind the very flood that has filled memory.
+        Urgent entries of a topic that has nothing on disk stay: on disk they would wait behind the flood that has
+        filled memory.
 
         Returns whether there is more room now.
         """
         spool = self.spool
         if spool is None:
             return False
-        flying = self.flying or []
-        oldest = list(islice(self._lasting(newcomer), max(1, len(self._outbox) // _PARTS)))
-        urgent = _urgent_topics([*flying, *oldest], spool.holds)
-        self.flying = [entry for entry in flying if entry.topic in urgent] or None
+        in_flight = self.in_flight.entries
+        oldest = list(islice(self._lasting(newcomer), max(1, len(self._queue) // _PARTS)))
+        urgent = _urgent_topics([*in_flight, *oldest], spool.holds)
+        self.in_flight.moved_to_disk([entry for entry in in_flight if entry.topic in urgent])
         going = [entry for entry in oldest if entry.topic not in urgent]
-        self._outbox.unload(going)
-        moved = [*(entry for entry in flying if entry.topic not in urgent), *going]
-        self._keep(spool, moved)
+        self._queue.unload(going)
+        moved = [*(entry for entry in in_flight if entry.topic not in urgent), *going]
+        self._write(spool, moved)
         return bool(moved)
 
     def end(self) -> None:
-        """Move to the disk what must not be lost; the rest, or all if there is no disk, is given up."""
+        """Move to the disk what must not be lost and drop the rest. Without a disk, drop everything."""
         if self.spool is None:
-            self.settlement.drop_all("ended")
+            self.tracker.drop_all("ended")
             return
-        flying = self.flying or []
-        self._keep(self.spool, [*flying, *self._lasting()])
-        self.flying = None
-        for entry in self._outbox.remove(lambda _: True):
-            if self.settlement.waits(entry):
-                self.settlement.drop_one(entry, "shed")
+        self._write(self.spool, [*self.in_flight.entries, *self._lasting()])
+        self.in_flight.moved_to_disk([])
+        for entry in self._queue.remove(lambda _: True):
+            if self.tracker.is_open(entry):
+                self.tracker.drop_one(entry, "shed")
         self.spool.close()
 
     def _lasting(self, newcomer: Entry | None = None) -> Iterator[Entry]:
-        """What must not be lost and waits in memory, the oldest first."""
-        flying = set(map(id, self.flying or ()))
-        for entry in self.settlement.open():
-            if entry.keep == "log" and id(entry) not in flying and entry is not newcomer:
+        """Entries that must not be lost and wait in memory, the oldest first."""
+        in_flight = set(map(id, self.in_flight.entries))
+        for entry in self.tracker.open_entries():
+            if entry.keep == "log" and id(entry) not in in_flight and entry is not newcomer:
                 yield entry
 
-    def _keep(self, spool: Spool, entries: Sequence[Entry]) -> None:
+    def _write(self, spool: Spool, entries: Sequence[Entry]) -> None:
         lasting = [entry for entry in entries if entry.keep == "log"]
         kept = spool.append(lasting)
         for entry in lasting[:kept]:
-            self.settlement.spooled(entry)
+            self.tracker.spooled(entry)
         for entry in (*lasting[kept:], *(entry for entry in entries if entry.keep != "log")):
-            self.settlement.drop_one(entry, "shed" if entry.keep != "log" else "spool")
+            self.tracker.drop_one(entry, "shed" if entry.keep != "log" else "spool")
 
     # --- out -------------------------------------------------------------------------------------------------
 
     def take(self, limit: int) -> tuple[list[Entry], int]:
-        """Take out what is to be sent next, ``limit`` entries of memory and of the disk at most; and how many of them
-        stand in the spool.
+        """Take out what to send next.
+
+        Args:
+            limit: entries from memory, and entries from the disk, at most.
+
+        Returns:
+            The entries in order, and how many of them are on disk as well.
         """
         if self.spool is not None and self.spool.waiting:
-            return self._from_spool(self.spool, limit)
-        batch, expired = self._outbox.pop(limit, self._settings.batch_bytes, _now_ms())
+            return self._take_from_spool(self.spool, limit)
+        batch, expired = self._queue.pop(limit, self._settings.batch_bytes, now_ms())
         if expired:
-            self.settlement.drop(expired)
-        self.flying = batch
+            self.tracker.drop(expired)
+        self.in_flight.take(batch)
         return batch, 0
 
-    def _from_spool(self, spool: Spool, limit: int) -> tuple[list[Entry], int]:
-        """What is on disk goes first, in order; beside it what is urgent and of a topic that has nothing there."""
-        now = _now_ms()
+    def _take_from_spool(self, spool: Spool, limit: int) -> tuple[list[Entry], int]:
+        """Take from the disk first, in order; with it the urgent entries of topics that have nothing there."""
+        now = now_ms()
         old = spool.take(limit)
         alive = [entry for entry in old if not 0 < entry.expires <= now]
         self._dropped["expired"] += len(old) - len(alive)
-        urgent, expired = self._outbox.pop_urgent(limit, spool.holds, now)
-        self.settlement.drop(expired)
-        self.flying = urgent
+        urgent, expired = self._queue.pop_urgent(limit, spool.holds, now)
+        self.tracker.drop(expired)
+        self.in_flight.take(urgent)
         return [*alive, *urgent], len(old)
 
     def settle(self, members: Sequence[Sequence[Entry]], answers: Sequence[Published | Exception]) -> None:
-        """Note what became of each entry, and tell those who wait for it."""
-        self.settlement.settle(members, answers)
-        if self.flying and not self.settlement.depth:
-            self.flying = []
-        elif self.flying:
-            settled = {id(entry) for entries in members for entry in entries}
-            self.flying = [entry for entry in self.flying if id(entry) not in settled]
+        """Record what happened to entries and notify those who wait for them.
+
+        Args:
+            members: entries of each request.
+            answers: to the requests.
+        """
+        self.tracker.settle(members, answers)
+        in_flight = self.in_flight
+        if in_flight.entries:
+            if self.tracker.depth:
+                settled = {id(entry) for entries in members for entry in entries}
+                in_flight.entries = [entry for entry in in_flight.entries if id(entry) not in settled]
+            else:
+                in_flight.entries = []
 
     def settle_spool(self, taken: int, *, whole: bool) -> None:
-        """So many that were taken from the disk have been sent; or, not ``whole``, are to be sent again."""
+        """Record that entries from the disk were sent, or have to be sent again.
+
+        Args:
+            taken: number of entries.
+            whole: whether all of them were sent.
+        """
         if taken and self.spool is not None:
             if whole:
                 self.spool.done()
-                self.settlement.tell_waiters()
+                self.tracker.notify_waiters()
             else:
                 self.spool.put_back()
+
+    def settles_now(self, settled: Callable[[bool], None]) -> bool:
+        """Release held entries, and have ``settled`` called once everything that waits now is settled.
+
+        Args:
+            settled: called with True; with False when Redis becomes unreachable.
+
+        Returns:
+            Whether nothing waits: then it is not called.
+        """
+        if self.rate_limiter.holding:
+            self._queue_released(self.rate_limiter.release_all())
+        if not self.tracker.depth and not self.has_spooled():
+            return True
+        self.tracker.call_when_settled(settled)
+        return False
 
     # --- time ------------------------------------------------------------------------------------------------
 
     def patience(self) -> float | None:
-        """Seconds for which nothing has to be looked at, while nothing comes in."""
-        held = self.throttle.next_due(time.monotonic())
+        """Return the seconds until something is due without a new entry; None: nothing is."""
+        held = self.rate_limiter.next_due(time.monotonic())
         scan = self._settings.spool_scan if self.spool is not None else None
         return min((pause for pause in (held, scan) if pause is not None), default=None)
 
     def release_due(self) -> None:
-        """What was held back may go by now."""
-        if self.throttle.holding:
-            self.queue(self.throttle.due(time.monotonic()))
+        """Queue held entries whose time has come."""
+        if self.rate_limiter.holding:
+            self._queue_released(self.rate_limiter.due(time.monotonic()))
 
     @property
     def scan_due(self) -> bool:
-        """Whether it is time to look for what processes that are gone have left on the disk."""
+        """Whether it is time to look for what ended processes left on disk."""
         return self.spool is not None and time.monotonic() - self._scanned >= self._settings.spool_scan
 
     def scan(self) -> None:
-        """Look for it if it is time. Needs no lock."""
+        """Look for spools of ended processes, if it is time. Needs no lock."""
         if self.spool is not None and self.scan_due:
             self._scanned = time.monotonic()
             self.spool.look_for_orphans()
 
 
 def _urgent_topics(part: Sequence[Entry], on_disk: Callable[[str], bool]) -> set[str]:
-    """Topics of which there is only what is urgent, and nothing on the disk; none if they are most of it."""
+    """Topics that have urgent entries only, and nothing on disk; none if they are most of the part."""
     others = {entry.topic for entry in part if entry.lane > 0}
     urgent = {entry.topic for entry in part if entry.topic not in others and not on_disk(entry.topic)}
     return urgent if 2 * sum(entry.topic in urgent for entry in part) < len(part) else set()
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

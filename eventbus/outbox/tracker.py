@@ -1,4 +1,4 @@
-"""What became of what was put into the outbox: fates, counts, and who waits for them. No lock of its own."""
+"""What happened to the entries of an outbox: receipts, counts, and callers that wait. It has no lock of its own."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ __all__ = ["DeliveryTracker"]
 
 _log = logging.getLogger(__name__)
 
-# Counted, and nothing to be warned of: it was superseded, or it has not come true.
+# Counted without a warning: a newer state replaced it, or its task failed, or its transaction was rolled back.
 _BY_RULE = frozenset({"merged", "not_succeeded", "rolled_back"})
 _LOG_EVERY = 10.0  # seconds between two log lines about the same kind of loss
 
 
 class DeliveryTracker:
-    """Of one outbox.
+    """The open entries of one outbox, and the outcome of the others.
 
     Attributes:
-        flushed: how many reached Redis.
+        flushed: number of entries that reached Redis.
+
+    Args:
+        dropped: counts dropped entries by reason.
+        has_spooled: returns whether entries of this process wait on disk. Waiters are not notified meanwhile.
     """
 
-    def __init__(self, dropped: Counter[str], on_disk: Callable[[], bool]) -> None:
-        """``on_disk`` says whether something of this process waits there: then nobody is told that all is settled."""
+    def __init__(self, dropped: Counter[str], has_spooled: Callable[[], bool]) -> None:
         self._dropped = dropped
-        self._on_disk = on_disk
-        self._outstanding: dict[Entry, int] = {}
+        self._has_spooled = has_spooled
+        self._open: dict[Entry, int] = {}
         self._tickets = 0
         self._waiters: list[tuple[int, Callable[[bool], None]]] = []
         self._logged: dict[str, float] = {}
@@ -41,35 +44,53 @@ class DeliveryTracker:
 
     @property
     def depth(self) -> int:
-        """Entries whose fate is open."""
-        return len(self._outstanding)
+        """Number of open entries."""
+        return len(self._open)
 
-    def expect(self, entry: Entry) -> None:
-        """An entry has come."""
+    def add(self, entry: Entry) -> None:
+        """Open an entry.
+
+        Args:
+            entry: a new entry.
+        """
         self._tickets += 1
-        self._outstanding[entry] = self._tickets
+        self._open[entry] = self._tickets
 
-    def waits(self, entry: Entry) -> bool:
-        """Whether an entry's fate is open."""
-        return entry in self._outstanding
+    def is_open(self, entry: Entry) -> bool:
+        """Return whether the outcome of an entry is unknown.
 
-    def open(self) -> Iterator[Entry]:
-        """Entries whose fate is open, in the order in which they came."""
-        return iter(self._outstanding)
+        Args:
+            entry: an entry.
+        """
+        return entry in self._open
 
-    def call_when_settled(self, tell: Callable[[bool], None]) -> None:
-        """``tell`` is called with True once all that has come by now is settled; with False if Redis is away."""
-        self._waiters.append((self._tickets, tell))
+    def open_entries(self) -> Iterator[Entry]:
+        """Return the open entries in the order in which they were added."""
+        return iter(self._open)
+
+    def call_when_settled(self, settled: Callable[[bool], None]) -> None:
+        """Register a waiter.
+
+        Args:
+            settled: called with True once everything that is open now is settled; with False when Redis becomes
+                unreachable.
+        """
+        self._waiters.append((self._tickets, settled))
 
     def settle(self, members: Sequence[Sequence[Entry]], answers: Sequence[Published | Exception]) -> None:
-        """Redis has answered."""
+        """Record the answers of Redis.
+
+        Args:
+            members: entries of each request.
+            answers: to the requests.
+        """
         for entries, answer in zip(members, answers, strict=True):
             for i, entry in enumerate(entries):
-                self._outstanding.pop(entry, None)
-                self._note(entry, i, answer)
-        self.tell_waiters()
+                self._open.pop(entry, None)
+                self._record(entry, i, answer)
+        self.notify_waiters()
 
-    def _note(self, entry: Entry, i: int, answer: Published | Exception) -> None:
+    def _record(self, entry: Entry, i: int, answer: Published | Exception) -> None:
         if isinstance(answer, Exception):
             self._dropped["refused"] += 1
             self.log("refused", "an event was dropped: %s", answer)
@@ -83,43 +104,70 @@ class DeliveryTracker:
             entry.receipt.status = "published" if offset > 0 else "duplicate"
 
     def spooled(self, entry: Entry) -> None:
-        """An entry is on disk."""
-        self._outstanding.pop(entry, None)
+        """Record that an entry is on disk.
+
+        Args:
+            entry: an open entry.
+        """
+        self._open.pop(entry, None)
         if isinstance(entry, Emission):
             entry.receipt.status = "spooled"
 
     def withdraw(self, entry: Entry) -> None:
-        """Its caller has taken it back."""
-        self._outstanding.pop(entry, None)
-        self.tell_waiters()
+        """Forget an entry that its caller withdrew.
+
+        Args:
+            entry: an open entry.
+        """
+        self._open.pop(entry, None)
+        self.notify_waiters()
 
     def drop(self, dropped: Iterable[Dropped[Entry]]) -> None:
-        """The outbox gave entries up, for its reasons."""
+        """Record entries that the queue dropped.
+
+        Args:
+            dropped: entries and reasons.
+        """
         for drop in dropped:
             self._drop(drop.item, drop.reason)
-        self.tell_waiters()
+        self.notify_waiters()
 
     def drop_one(self, entry: Entry, reason: str) -> None:
-        """One entry is given up."""
+        """Record a dropped entry.
+
+        Args:
+            entry: an entry.
+            reason: key of the counter.
+        """
         self._drop(entry, reason)
-        self.tell_waiters()
+        self.notify_waiters()
 
     def drop_all(self, reason: str) -> None:
-        """Everything whose fate is open is given up."""
-        for entry in list(self._outstanding):
+        """Drop every open entry.
+
+        Args:
+            reason: key of the counter.
+        """
+        for entry in list(self._open):
             self._drop(entry, reason)
-        self.tell_waiters()
+        self.notify_waiters()
 
     def limit(self, entry: Entry, rate: float, retry_after: float) -> None:
-        """An entry came too soon after others of its channel."""
+        """Drop an entry because its channel is over its rate.
+
+        Args:
+            entry: an open entry.
+            rate: events per second that are allowed.
+            retry_after: seconds until the channel takes another event.
+        """
         self._drop(entry, "rate")
         if isinstance(entry, Emission):
             entry.receipt.reason = f"more than {rate:g} events a second on {entry.channel}"
             entry.receipt.retry_after = retry_after
-        self.tell_waiters()
+        self.notify_waiters()
 
     def _drop(self, entry: Entry, reason: str) -> None:
-        self._outstanding.pop(entry, None)
+        self._open.pop(entry, None)
         self._dropped[reason] += 1
         if isinstance(entry, Emission):
             entry.receipt.status = "merged" if reason == "merged" else "dropped"
@@ -128,7 +176,16 @@ class DeliveryTracker:
             self.log(reason, "the outbox dropped %d events (%s)", self._dropped[reason], reason)
 
     def check(self, entry: Entry, rate: float) -> None:
-        """For who asked for strictness. Raises RateLimited or Refused for an event that was given up."""
+        """Raise if an entry was dropped.
+
+        Args:
+            entry: an entry that was put with ``strict``.
+            rate: events per second that its channel may have.
+
+        Raises:
+            RateLimited: the channel is over its rate.
+            Refused: Redis or the outbox refused it.
+        """
         if not isinstance(entry, Emission) or entry.receipt.status != "dropped":
             return
         receipt = entry.receipt
@@ -136,25 +193,31 @@ class DeliveryTracker:
             raise RateLimited(f"nothing was sent: {receipt.reason}", limit=rate, retry_after=receipt.retry_after)
         raise Refused(f"the event was dropped: {receipt.reason}")
 
-    def tell_waiters(self) -> None:
-        """Call those whose entries are settled."""
-        if not self._waiters or self._on_disk():
+    def notify_waiters(self) -> None:
+        """Call the waiters whose entries are settled."""
+        if not self._waiters or self._has_spooled():
             return
-        oldest = next(iter(self._outstanding.values()), self._tickets + 1)
-        ready = [tell for ticket, tell in self._waiters if ticket < oldest]
+        oldest = next(iter(self._open.values()), self._tickets + 1)
+        ready = [settled for ticket, settled in self._waiters if ticket < oldest]
         if ready:
             self._waiters = [waiter for waiter in self._waiters if waiter[0] >= oldest]
-            for tell in ready:
-                tell(True)
+            for settled in ready:
+                settled(True)
 
     def release_waiters(self) -> None:
-        """There is nothing to wait for any more: Redis is away."""
+        """Call every waiter with False: Redis is down, so that waiting is pointless."""
         waiters, self._waiters = self._waiters, []
-        for _, tell in waiters:
-            tell(False)
+        for _, settled in waiters:
+            settled(False)
 
     def log(self, kind: str, message: str, *facts: object) -> None:
-        """Warn, but not about the same kind again and again."""
+        """Log a warning, at most one of a kind in ten seconds.
+
+        Args:
+            kind: what the warning is about.
+            message: a format.
+            *facts: its arguments.
+        """
         now = time.monotonic()
         if now - self._logged.get(kind, -_LOG_EVERY) >= _LOG_EVERY:
             self._logged[kind] = now

@@ -75,13 +75,13 @@ class _Ledger(MemorySubscriber):
         self._entry: Entry | None = None
         self.emitted: list[CapturedEvent[Event]] = []
 
-    def carry_out(self, entry: Entry, settlement: DeliveryTracker) -> None:
-        """Publish an entry, write down what comes of it, and note its fate."""
+    def carry_out(self, entry: Entry, tracker: DeliveryTracker) -> None:
+        """Publish an entry, write down what comes of it, and settle its receipt."""
         with self._lock:
             self._entry = entry
             self._written.listen(entry.channel, self, on=True)
             requests, members = group([entry])
-            settlement.settle(members, self._publisher.publish(requests))
+            tracker.settle(members, self._publisher.publish(requests))
 
     def deliver(self, channel: str, payload: bytes) -> None:  # noqa: ARG002 - each record names its topic
         """Called by the broker."""
@@ -96,16 +96,16 @@ class _Immediate(Outbox):
     def __init__(self, settings: BusSettings, ledger: _Ledger) -> None:
         super().__init__(settings, lambda: MemoryPublisher(MemoryBroker(settings)))
         self._ledger = ledger
-        self._fates = DeliveryTracker(Counter(), lambda: False)
+        self._tracker = DeliveryTracker(Counter(), lambda: False)
 
     @property
     def flushed(self) -> int:
         """How many were carried out."""
-        return self._fates.flushed
+        return self._tracker.flushed
 
     def start(self) -> None:
         """There is no thread to start."""
 
     def put(self, entry: Entry) -> None:
         """See ``Outbox``."""
-        self._ledger.carry_out(entry, self._fates)
+        self._ledger.carry_out(entry, self._tracker)

@@ -128,7 +128,7 @@ def test_who_flushes_while_somebody_is_on_the_way_does_not_set_out_too(own_redis
         bus.emit("ann", "1", Item(n=1))
         first = threading.Thread(target=bus.flush, args=(0.5,))
         first.start()
-        wait_until(lambda: bus.outbox._stock.flying, "the first to be on its way")
+        wait_until(lambda: bus.outbox._buffer.in_flight.entries, "the first to be on its way")
         bus.emit("ann", "1", Item(n=2))
         assert not bus.flush(0.1)
         first.join()

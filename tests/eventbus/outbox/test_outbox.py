@@ -86,7 +86,7 @@ async def test_what_cannot_be_sent_at_all_costs_the_others_nothing(bus_settings)
     builder = EmissionBuilder(bus_settings)
     entries = [builder.build(operation_topic(user, "9"), Item(n=1)) for user in ("ann", "bob", "cid")]
     entries[1].tail = "\ud800"  # nothing that emit lets pass
-    with bus.outbox._lock:
+    with bus.outbox._thread.lock:
         for entry in entries:
             bus.outbox.put(entry)
     bus.flush(5)

@@ -157,14 +157,14 @@ async def test_a_killed_process_leaves_what_was_on_disk(settings: BusSettings, o
     own_redis.start()
     bus = Bus(settings)
     bus.outbox.start()
-    wait_until(lambda: bus.outbox._stock._scanned > 0, "the look for orphans")
+    wait_until(lambda: bus.outbox._buffer._scanned > 0, "the look for orphans")
     assert await logged(settings) == [], "its owner lives"
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
     assert process.stdin is not None
     process.stdin.close()
-    bus.outbox._stock._scanned = -1e9
+    bus.outbox._buffer._scanned = -1e9
     bus.emit("bob", "1", Step(n=-1))
     wait_until(lambda: not files(settings), "the orphan to be drained")
     assert await logged(settings) == list(range(spooled))
@@ -386,7 +386,9 @@ def test_strict_in_time_or_taken_back(settings: BusSettings, own_redis: RedisSer
     own_redis.process.send_signal(signal.SIGSTOP)
     try:
         bus.emit("ann", "1", Step(n=1))
-        wait_until(lambda: bus.outbox._stock.flying and not len(bus.outbox._stock), "the first to be on its way")
+        wait_until(
+            lambda: bus.outbox._buffer.in_flight.entries and not len(bus.outbox._buffer), "the first to be on its way"
+        )
         with pytest.raises(Unavailable, match="nothing was sent"):
             bus.emit("ann", "1", Step(n=2), strict=True)
     finally:
