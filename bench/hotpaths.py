@@ -187,14 +187,14 @@ def _reader(hub: Hub, session: Session, user: str) -> Session:
     """The session reads its user's channel and is up to date."""
     channel_name = f"user:{user}"
     session.open(Principal(user, session.clock.wall() + 600, frozenset(), {}), "here")
-    session.watch(Subscribe(f"{channel_name}:*", None), 0)
+    session.add(Subscribe(f"{channel_name}:*", None), 0)
     channel = hub.join(channel_name, session)
     reading = History(Position("e1", 0), 0, (), (), has_pending=False)
     if not channel.live:
-        hub.repair(channel, reading, 0)
-    view = session.views[channel_name]
-    session.replay(channel_name, resume(view.since, reading, view.replaying, 0), None)
-    hub.settle(channel_name, session)
+        hub.recover(channel, reading, 0)
+    subscription = session.channels[channel_name]
+    session.replay(channel_name, resume(subscription.since, reading, subscription.buffered_live, 0), None)
+    hub.mark_live(channel_name, session)
     session.out.clear()
     return session
 

@@ -56,10 +56,10 @@ def settings(**given: Any) -> GatewaySettings:
     return GatewaySettings(jwt_secret="0123456789abcdef", **given)
 
 
-def new_session(hub: Hub | None = None, framing: Encoder = FRAMES, user: str | None = "42", **given: Any) -> Session:
+def new_session(hub: Hub | None = None, encoder: Encoder = FRAMES, user: str | None = "42", **given: Any) -> Session:
     """A session, open for a user unless that is None."""
     clock = ManualClock()
-    session = Session("s-1", settings(**given), framing, (hub or Hub()).dirty, Counter(), clock)
+    session = Session("s-1", settings(**given), encoder, (hub or Hub()).dirty, Counter(), clock)
     if user is not None:
         session.open(Principal(user, clock.wall() + 600, frozenset(), {}), "here")
         session.out.clear()
@@ -144,7 +144,7 @@ def join(hub: Hub, session: Session, topic: str = f"{USER}:*", since: Position |
     """What ``SessionRecovery.subscribe`` does before it reads."""
     name = channel_of(topic)
     known = hub.channels.get(name)
-    session.watch(Subscribe(topic, since), known.offset if known else 0)
+    session.add(Subscribe(topic, since), known.offset if known else 0)
     return hub.join(name, session)
 
 
@@ -152,13 +152,15 @@ def settle(hub: Hub, session: Session, channel: Channel, reading: History | None
     """What ``SessionRecovery`` does with a reading: for a channel on repair, then for the session."""
     reading = reading if reading is not None else history(channel.offset)
     if not channel.live:
-        assert hub.repair(channel, reading, 0) is not None
-    view = session.views[channel.name]
+        assert hub.recover(channel, reading, 0) is not None
+    subscription = session.channels[channel.name]
     kept = None
-    if view.settled:
-        kept = resume(Position(reading.position.epoch, view.delivered), reading, view.replaying, 0)
-    session.replay(channel.name, resume(view.since, reading, view.replaying, 0), kept)
-    hub.settle(channel.name, session)
+    if subscription.recovered_topics:
+        kept = resume(
+            Position(reading.position.epoch, subscription.delivered_offset), reading, subscription.buffered_live, 0
+        )
+    session.replay(channel.name, resume(subscription.since, reading, subscription.buffered_live, 0), kept)
+    hub.mark_live(channel.name, session)
 
 
 def heard(session: Session, page: Page) -> None:

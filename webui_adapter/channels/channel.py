@@ -18,12 +18,12 @@ class Channel:
             fields, since a position is asked for rarely and made for each publication.
         history: the reading that opened it, as long as nothing has happened since: newcomers need no other.
         buffered: publications that wait for a repair; None while the channel is live.
-        waiting: events in them.
+        buffered_events: events in them.
         whole: sessions that read all of it and are up to date.
         partial: sessions that read some topics, or are being brought up to date.
     """
 
-    __slots__ = ("buffered", "epoch", "history", "name", "offset", "partial", "waiting", "whole")
+    __slots__ = ("buffered", "buffered_events", "epoch", "history", "name", "offset", "partial", "whole")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -31,7 +31,7 @@ class Channel:
         self.offset = 0
         self.history: History | None = None
         self.buffered: list[Publication] | None = []
-        self.waiting = 0
+        self.buffered_events = 0
         self.whole: dict[Session, None] = {}
         self.partial: dict[Session, None] = {}
 
@@ -50,6 +50,6 @@ class Channel:
         self.epoch, self.offset = position
 
     @property
-    def deserted(self) -> bool:
+    def unused(self) -> bool:
         """Whether nobody reads it."""
         return not self.whole and not self.partial

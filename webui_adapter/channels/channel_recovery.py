@@ -13,12 +13,12 @@ from eventbus.errors import InvalidRecord, TransportError
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.history import History
 from webui_adapter.channels.channel import Channel
-from webui_adapter.channels.history_reader import NO_PAST, HistoryRange, HistoryReader
+from webui_adapter.channels.history_reader import SNAPSHOT_ONLY, HistoryRange, HistoryReader
 from webui_adapter.channels.hub import Hub
 from webui_adapter.channels.redelivery import RedeliveryScheduler
 from webui_adapter.clock import Clock
 
-__all__ = ["PAUSE_MAX", "ChannelRecovery", "Newcomers"]
+__all__ = ["PAUSE_MAX", "ChannelRecovery", "WaitingSessions"]
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +28,13 @@ PAUSE_MAX: Final = 2.0
 _REPAIRED_WITHIN = 10.0
 
 
-class Newcomers(Protocol):
+class WaitingSessions(Protocol):
     """Those who came while their channel was on repair."""
 
-    def first_extent(self, channel: Channel) -> HistoryRange:
+    def first_range(self, channel: Channel) -> HistoryRange:
         """How far back to read a channel that is new here."""
 
-    def serve(self, channel: Channel, history: History | None, read: HistoryRange) -> None:
+    def channel_recovered(self, channel: Channel, history: History | None, read: HistoryRange) -> None:
         """The channel is live: from the reading that has brought it there, where that is what they need."""
 
 
@@ -49,36 +49,36 @@ class ChannelRecovery:
         self,
         hub: Hub,
         subscriber: Subscriber,
-        readings: HistoryReader,
+        history_reader: HistoryReader,
         clock: Clock,
-        newcomers: Newcomers,
+        waiting_sessions: WaitingSessions,
         changed: Callable[[], None],
-        letterbox: RedeliveryScheduler | None,
+        redelivery: RedeliveryScheduler | None,
     ) -> None:
         self._hub = hub
         self._subscriber = subscriber
-        self._readings = readings
+        self._history_reader = history_reader
         self._clock = clock
-        self._newcomers = newcomers
+        self._waiting_sessions = waiting_sessions
         self._changed = changed
-        self._letterbox = letterbox
+        self._redelivery = redelivery
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._doubted: set[str] = set()
-        self.losses = 0
+        self.disconnects = 0
 
     def suspend_all(self) -> None:
         """The subscription is broken: nothing is live until it has been read."""
-        self.losses += 1
+        self.disconnects += 1
         for channel in self._hub.channels.values():
             self._hub.suspend(channel)
 
-    def repair_all(self) -> None:
+    def recover_all(self) -> None:
         """The subscription is back: read what every channel has missed."""
         self.suspend_all()
         for channel in list(self._hub.channels.values()):
-            self.repair(channel)
+            self.recover(channel)
 
-    def repair(self, channel: Channel) -> None:
+    def recover(self, channel: Channel) -> None:
         """Begin to bring a channel up to date, unless that is under way."""
         name = channel.name
         if name not in self._under_way:
@@ -86,19 +86,19 @@ class ChannelRecovery:
             self._under_way[name] = task
             task.add_done_callback(lambda done: self._repair_ended(name, done))
 
-    def mend(self, channel: Channel, found: Position) -> None:
+    def resync(self, channel: Channel, found: Position) -> None:
         """Redis has another position for a channel than we do, and nothing is on its way that explains it."""
         log.info("channel %s has position %s in Redis, %s here", channel.name, found, channel.position)
         if found.epoch:
             # Whatever the reason, maybe the server no longer counts us among those who listen.
             self._doubted.add(channel.name)
             self._hub.suspend(channel)
-            self.repair(channel)
+            self.recover(channel)
         else:
-            self._hub.forgotten(channel)
+            self._hub.channel_expired(channel)
             self._changed()
 
-    async def repaired(self) -> None:
+    async def wait_until_recovered(self) -> None:
         """Wait until the channels that are on repair now are up to date; not for ever, one may be past repair."""
         if self._under_way:
             await asyncio.wait(list(self._under_way.values()), timeout=_REPAIRED_WITHIN)
@@ -108,16 +108,16 @@ class ChannelRecovery:
         for task in self._under_way.values():
             task.cancel()
 
-    def abandon(self, name: str) -> None:
+    def forget(self, name: str) -> None:
         """Nobody reads the channel any more."""
         self._doubted.discard(name)
-        repair = self._under_way.pop(name, None)
-        if repair is not None:
-            repair.cancel()
+        recover = self._under_way.pop(name, None)
+        if recover is not None:
+            recover.cancel()
 
-    async def live_again(self, channel: Channel) -> None:
+    async def wait_until_live(self, channel: Channel) -> None:
         """Wait until a channel's repair has come to an end; it may not be live then, or not for long."""
-        self.repair(channel)
+        self.recover(channel)
         await asyncio.wait([self._under_way[channel.name]])
         if not channel.live and self._hub.channels.get(channel.name) is channel:
             await asyncio.sleep(random.uniform(0, PAUSE_MAX))  # noqa: S311 - spreads retries
@@ -131,33 +131,33 @@ class ChannelRecovery:
         if task.exception() is not None:
             log.error("repair of %s failed", name, exc_info=task.exception())
         elif channel is not None and not channel.live:
-            self.repair(channel)  # it fell ill again between the task's last step and this
+            self.recover(channel)  # it fell ill again between the task's last step and this
 
     async def _repair(self, channel: Channel) -> None:
         pause = _PAUSE_MIN
-        history, read = None, NO_PAST
+        history, read = None, SNAPSHOT_ONLY
         while not channel.live:
-            losses = self.losses
+            disconnects = self.disconnects
             try:
                 if channel.position is None or channel.name in self._doubted:
                     await self._subscriber.subscribe(channel.name)
                     self._doubted.discard(channel.name)
                 # What it has missed; or, if it is new here, as far back as its first reader needs it.
                 known = channel.position is not None
-                read = HistoryRange(channel.offset, None) if known else self._newcomers.first_extent(channel)
-                history = await self._readings.anew(channel.name, read)
+                read = HistoryRange(channel.offset, None) if known else self._waiting_sessions.first_range(channel)
+                history = await self._history_reader.read(channel.name, read)
             except (TransportError, InvalidRecord) as error:
                 log.info("channel %s cannot be read yet: %s", channel.name, error)
                 await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads retries
                 pause = min(pause * 2, PAUSE_MAX)
                 continue
-            if losses != self.losses:
+            if disconnects != self.disconnects:
                 continue
-            resumption = self._hub.repair(channel, history, int(self._clock.wall() * 1000))
-            if self._letterbox is not None and resumption is not None:
-                self._letterbox.opened(channel.name, owed=history.has_pending)
+            resumption = self._hub.recover(channel, history, int(self._clock.wall() * 1000))
+            if self._redelivery is not None and resumption is not None:
+                self._redelivery.channel_read(channel.name, pending=history.has_pending)
             if resumption is not None and resumption.gap is not None:
                 for session in self._hub.sessions_of(channel):
-                    session.interrupt(channel.name, resumption)
-        self._newcomers.serve(channel, history, read)
+                    session.restart_after_gap(channel.name, resumption)
+        self._waiting_sessions.channel_recovered(channel, history, read)
         self._changed()

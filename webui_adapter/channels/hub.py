@@ -39,16 +39,16 @@ class Hub:
 
     def __init__(
         self,
-        sieve: RecordValidator | None = None,
+        validator: RecordValidator | None = None,
         buffer_limit: int = 10_000,
     ) -> None:
         """``buffer_limit``: events of a channel that wait for its repair."""
-        self.sieve = sieve or RecordValidator(1_048_576, Counter())
+        self.validator = validator or RecordValidator(1_048_576, Counter())
         self.channels: dict[str, Channel] = {}
         self.dirty: list[Output] = []
         self.behind: list[tuple[Session, str]] = []
         self.routed: list[tuple[int, int]] = []
-        self.owing: list[tuple[str, Record]] = []
+        self.unacknowledged: list[tuple[str, Record]] = []
         self.deliveries = 0
         self.events = 0
         self._buffer_limit = buffer_limit
@@ -62,13 +62,13 @@ class Hub:
         channel.partial[session] = None
         return channel
 
-    def settle(self, name: str, session: Session) -> None:
+    def mark_live(self, name: str, session: Session) -> None:
         """The session has had its history: from now on it takes what comes."""
         channel = self.channels.get(name)
-        view = session.views.get(name)
-        if channel is None or view is None or session not in channel.partial:
+        subscription = session.channels.get(name)
+        if channel is None or subscription is None or session not in channel.partial:
             return
-        if view.whole and view.bringing is None and view.skip_to <= channel.offset:
+        if subscription.whole and subscription.recovering is None and subscription.live_after <= channel.offset:
             del channel.partial[session]
             channel.whole[session] = None
 
@@ -79,9 +79,9 @@ class Hub:
             return None
         channel.whole.pop(session, None)
         channel.partial.pop(session, None)
-        return channel if channel.deserted else None
+        return channel if channel.unused else None
 
-    def drop(self, channel: Channel) -> None:
+    def remove(self, channel: Channel) -> None:
         """Forget a channel that nobody reads."""
         self.channels.pop(channel.name, None)
 
@@ -110,23 +110,23 @@ class Hub:
         self._buffer(channel, publication)
         return False
 
-    def again(self, name: str, epoch: str, records: Sequence[Record]) -> None:
+    def redeliver(self, name: str, epoch: str, records: Sequence[Record]) -> None:
         """Hand on what was published before and not acknowledged: it moves nobody's position."""
         channel = self.channels.get(name)
         if channel is None or not channel.live or channel.position is None or channel.position.epoch != epoch:
             return
-        carried = self.sieve.carried(name, records)
-        deliveries = [Delivery(name, record) for record in carried if record.offset <= channel.offset]
+        deliverable = self.validator.deliverable(name, records)
+        deliveries = [Delivery(name, record) for record in deliverable if record.offset <= channel.offset]
         for session in self.sessions_of(channel):
-            session.take_again(deliveries)
+            session.redeliver(deliveries)
 
     def suspend(self, channel: Channel) -> None:
         """Put a channel on repair: what was published meanwhile may not have come."""
         if channel.buffered is None:
             channel.buffered = []
-            channel.waiting = 0
+            channel.buffered_events = 0
 
-    def repair(self, channel: Channel, history: History, now_ms: int) -> Resumption | None:
+    def recover(self, channel: Channel, history: History, now_ms: int) -> Resumption | None:
         """Bring a channel up to date from a reading of it; None if another, newer reading is needed.
 
         Without a gap, what was missing goes the ordinary way and nobody notices. With one, the sessions are to be told:
@@ -143,7 +143,7 @@ class Hub:
         if reborn or (resumption.gap is not None and resumption.gap.reason == "hole"):
             # The next reading begins after these came, so it has them, or they are gone for good.
             buffered.clear()
-            channel.waiting = 0
+            channel.buffered_events = 0
             return None
         before = channel.position
         channel.buffered = None
@@ -163,13 +163,13 @@ class Hub:
                 self._hand_on(channel, resumption.records)
         return resumption
 
-    def forgotten(self, channel: Channel) -> None:
+    def channel_expired(self, channel: Channel) -> None:
         """Redis no longer knows this channel, which is live here: its keys have expired, or all data are lost.
 
         Nothing was missed: its next event is the first one of a new life.
         """
         for session in self.sessions_of(channel):
-            session.forget_past(channel.name)
+            session.end_epoch(channel.name)
         channel.position = BEGINNING
         channel.history = History(BEGINNING, 0, (), ())
 
@@ -179,16 +179,16 @@ class Hub:
 
     def _buffer(self, channel: Channel, publication: Publication) -> None:
         assert channel.buffered is not None
-        channel.waiting += len(publication.records)
-        if channel.waiting > self._buffer_limit:
+        channel.buffered_events += len(publication.records)
+        if channel.buffered_events > self._buffer_limit:
             # What is let go is in the log; that it is missing here shows by the one that stays.
             channel.buffered.clear()
-            channel.waiting = len(publication.records)
+            channel.buffered_events = len(publication.records)
         channel.buffered.append(publication)
 
     def _adopt(self, channel: Channel, epoch: str) -> None:
         for session in self.sessions_of(channel):
-            session.adopt(channel.name, epoch)
+            session.begin_epoch(channel.name, epoch)
 
     def _route(self, channel: Channel, records: Sequence[Record]) -> None:
         if records:
@@ -197,13 +197,13 @@ class Hub:
             self._hand_on(channel, records)
 
     def _hand_on(self, channel: Channel, records: Sequence[Record]) -> None:
-        records = self.sieve.carried(channel.name, records)
+        records = self.validator.deliverable(channel.name, records)
         if not records:
             return
         batch = Batch(channel.name, records)
         count = len(records)
         for session in channel.whole:
-            session.take(batch)
+            session.deliver(batch)
         each, rest = len(channel.whole), 0
         if channel.partial:
             # Who reads in part takes some of a batch: which ones is not worth counting, how many is.
@@ -215,13 +215,13 @@ class Hub:
             self.routed.append((record.emitted, each + (rest > 0)))
             rest -= 1
             if record.ack:
-                self.owing.append((channel.name, record))
+                self.unacknowledged.append((channel.name, record))
 
     def _hand_on_partial(self, channel: Channel, batch: Batch) -> int:
         taken = 0
         for session in list(channel.partial):
-            taken += session.take_some(batch)
-            self.settle(channel.name, session)
+            taken += session.deliver_filtered(batch)
+            self.mark_live(channel.name, session)
         return taken
 
 

@@ -36,7 +36,7 @@ class RedeliveryScheduler:
 
     def __init__(
         self,
-        letters: PendingStore,
+        pending_store: PendingStore,
         clock: Clock,
         ack_timeout: float,
         counters: Counter[str],
@@ -44,7 +44,7 @@ class RedeliveryScheduler:
         spawn: Callable[[Coroutine[object, object, None]], None],
         changed: Callable[[], None],
     ) -> None:
-        self._letters = letters
+        self._pending_store = pending_store
         self._clock = clock
         self._ack_timeout = ack_timeout
         self._counters = counters
@@ -62,15 +62,15 @@ class RedeliveryScheduler:
 
     # --- giving ----------------------------------------------------------------------------------------------
 
-    def empty(self, channel: str) -> bool:
+    def has_none(self, channel: str) -> bool:
         """Whether it is known that the user of this channel is owed nothing."""
         return self._owed.get(channel) == {} and channel not in self._parts
 
-    def opened(self, channel: str, *, owed: bool) -> None:
+    def channel_read(self, channel: str, *, pending: bool) -> None:
         """The channel has been read, and whether its user is owed something: most are not, which spares a question."""
-        if not owed:
+        if not pending:
             self._known(channel)  # it was heard of before the reading
-        elif self.empty(channel):
+        elif self.has_none(channel):
             # It came while nobody heard, and maybe no log has it any more: what is asked about is sent again.
             self.forget(channel)
             self._spawn(self._learn(channel))
@@ -84,7 +84,7 @@ class RedeliveryScheduler:
 
     async def fetch(self, channel: str) -> PendingBatch:
         """What the user is owed. Raises Unavailable, Refused, InvalidRecord."""
-        owed = await self._letters.fetch(channel)
+        owed = await self._pending_store.fetch(channel)
         due = self._clock.now() + self._ack_timeout
         known = self._known(channel)
         for record in owed.records:
@@ -104,7 +104,7 @@ class RedeliveryScheduler:
         self._owing.add(channel)  # the next round lets go what has none
         return self._owed.setdefault(channel, self._early.pop(channel, {}))
 
-    def heard(self, channel: str, record: Record) -> None:
+    def track(self, channel: str, record: Record) -> None:
         """An event that is owed has just gone to the sessions of this channel."""
         known = self._owed.get(channel)
         if known is None:
@@ -135,9 +135,9 @@ class RedeliveryScheduler:
         channel = f"user:{session.principal.user}"
         try:
             if command.upto is None:
-                acked = await self._letters.ack(channel, command.ids)
+                acked = await self._pending_store.ack(channel, command.ids)
             else:
-                acked = await self._letters.ack_upto(channel, command.upto)
+                acked = await self._pending_store.ack_upto(channel, command.upto)
         except TransportError as error:
             session.refuse(_read_only(str(error), command))
         else:
@@ -168,7 +168,7 @@ class RedeliveryScheduler:
             if not ids.isdisjoint(self._owed.get(channel, ())):
                 continue
             try:
-                owed = await self._letters.fetch(channel)
+                owed = await self._pending_store.fetch(channel)
             except (TransportError, InvalidRecord) as error:
                 log.info("what else is owed on %s cannot be read yet: %s", channel, error)
                 continue
@@ -197,7 +197,7 @@ class RedeliveryScheduler:
                     known.update((id_, now + _RETRY_MS / 1000) for id_ in ids if id_ in known)
 
     async def _ask(self, channel: str, ids: Sequence[str]) -> None:
-        answer = await self._letters.redeliver(channel, ids)
+        answer = await self._pending_store.redeliver(channel, ids)
         wall, now = self._clock.wall() * 1000, self._clock.now()
         known = self._owed.get(channel, {})
         for id_, next_ms in zip(ids, answer.next_ms, strict=True):

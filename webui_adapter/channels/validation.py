@@ -17,9 +17,9 @@ from eventbus.protocol.history import History, LogEntry
 from eventbus.protocol.records import Record
 from eventbus.protocol.topics import check_id
 
-__all__ = ["BURIED_BYTES", "RecordValidator", "Undeliverable"]
+__all__ = ["DEAD_LETTER_BYTES", "RecordValidator", "Undeliverable"]
 
-BURIED_BYTES: Final = 65_536
+DEAD_LETTER_BYTES: Final = 65_536
 _REMEMBERED: Final = 1_000
 
 
@@ -51,9 +51,9 @@ class RecordValidator:
         self._shapes: dict[str, type[BaseModel] | None] = {}
         # A history is read again and again; what is wrong with it is told once.
         self._known: OrderedDict[str, None] = OrderedDict()
-        self.condemned: list[Undeliverable] = []
+        self.rejected: list[Undeliverable] = []
 
-    def carried(self, channel: str, records: Sequence[Record]) -> Sequence[Record]:
+    def deliverable(self, channel: str, records: Sequence[Record]) -> Sequence[Record]:
         """Those that can be delivered; the very same sequence where all can."""
         limit, every = self._limit, self._registry is not None
         for record in records:
@@ -64,17 +64,17 @@ class RecordValidator:
         # Void ones were condemned before.
         return [record for record in records if record.event and self._passes(channel, record)]
 
-    def history(self, channel: str, history: History) -> History:
+    def filter_history(self, channel: str, history: History) -> History:
         """A reading in which the others have become void: they keep their place, so that nothing looks missing."""
         records = [*(entry.record for entry in history.log), *history.snapshot]
-        carried = self.carried(channel, records)
-        if len(carried) == len(records):
+        deliverable = self.deliverable(channel, records)
+        if len(deliverable) == len(records):
             return history
-        good = set(map(id, carried))
+        good = set(map(id, deliverable))
         log = [e if id(e.record) in good else LogEntry(e.previous, e.record.void()) for e in history.log]
         return replace(history, log=log, snapshot=[record for record in history.snapshot if id(record) in good])
 
-    def unreadable(self, channel: str, payload: bytes) -> None:
+    def reject_unreadable(self, channel: str, payload: bytes) -> None:
         """Condemn a publication that is none."""
         self._condemn(channel, _id_of_bytes(payload), "undecodable", payload)
 
@@ -122,8 +122,8 @@ class RecordValidator:
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
         # A part of a record must not be taken for one by who requeues it.
-        kept = content if len(content) <= BURIED_BYTES else b"cut off: " + content[:BURIED_BYTES]
-        self.condemned.append(Undeliverable(channel, id_, reason, kept))
+        kept = content if len(content) <= DEAD_LETTER_BYTES else b"cut off: " + content[:DEAD_LETTER_BYTES]
+        self.rejected.append(Undeliverable(channel, id_, reason, kept))
 
 
 def _is_id(text: str) -> bool:

@@ -35,7 +35,7 @@ class Authentication:
         admission: ConnectionLimits,
         rates: CommandRateLimiters,
         subscribing: SubscribeHandler,
-        watch: RedisMonitor,
+        redis_monitor: RedisMonitor,
         timer: SessionDeadlines,
         clock: Clock,
         counters: Counter[str],
@@ -46,7 +46,7 @@ class Authentication:
         self._admission = admission
         self._rates = rates
         self._subscribing = subscribing
-        self._watch = watch
+        self._redis_monitor = redis_monitor
         self._timer = timer
         self._clock = clock
         self._counters = counters
@@ -61,8 +61,8 @@ class Authentication:
         self._rates.entered(session.rate, principal.user, now)
         session.next_ping = now + random.uniform(0, self._settings.heartbeat_interval)  # noqa: S311 - spreads
         self._timer.look_at(session, min(session.next_ping, session.expires))
-        if self._watch.condition.worst:
-            session.say("bus.degraded", {"reason": self._watch.condition.worst})
+        if self._redis_monitor.health.most_severe:
+            session.send("bus.degraded", {"reason": self._redis_monitor.health.most_severe})
         for pattern in dict.fromkeys((*session.default_topics(), *topics)):
             self._subscribing.subscribe(session, Subscribe(pattern, cursor.get(channel_of(pattern))))
 

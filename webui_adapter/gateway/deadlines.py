@@ -69,7 +69,7 @@ class SessionDeadlines:
             self._changed()
 
     def _tick(self, session: Session, now: float) -> None:
-        line = session.line
+        line = session.transport
         if session.state is State.CLOSED or line is None:
             return
         if session.close_code is not None and now >= session.closing_since + self._close_timeout:
@@ -81,7 +81,7 @@ class SessionDeadlines:
         self._wheel.put(session, due)
         if ping:
             line.ping()
-            for name in session.narrow():
+            for name in session.partial_channels():
                 channel = self._hub.channels.get(name)
                 if channel is not None and channel.live and channel.position is not None:
-                    session.tell_position(name, channel.position)
+                    session.send_position(name, channel.position)

@@ -46,7 +46,7 @@ class Drain:
             if session.state is State.OPEN:
                 session.enter(State.LEAVING)
                 after = int(random.uniform(0, spread) * 1000)  # noqa: S311 - spreads reconnects
-                session.say("bus.drain", {"after_ms": after})
+                session.send("bus.drain", {"after_ms": after})
         self._flush()
 
     async def leave(self) -> None:

@@ -85,7 +85,7 @@ class Gateway:
         *,
         letters: PendingStore | None = None,
         ack_timeout: float = 10.0,
-        spill: DeadLetterFile | None = None,
+        dead_letter_file: DeadLetterFile | None = None,
         probe: Probe | None = None,
         operations: OperationStore | None = None,
     ) -> None:
@@ -106,31 +106,46 @@ class Gateway:
         self._tasks = Tasks()
         spawn = self._tasks.spawn
         self.departure = Drain(settings, self.sessions, spawn, flush)
-        self.upkeep = Maintenance(settings, self.instance, letters, operations, spill, clock, counters)
-        self._letterbox: RedeliveryScheduler | None = None
+        self.maintenance = Maintenance(settings, self.instance, letters, operations, dead_letter_file, clock, counters)
+        self._redelivery: RedeliveryScheduler | None = None
         if letters is not None:
-            self._letterbox = RedeliveryScheduler(
+            self._redelivery = RedeliveryScheduler(
                 letters, clock, ack_timeout, counters, lambda: self.read_only, spawn, flush
             )
         self.operations: OperationService | None = None
         if operations is not None:
             self.operations = OperationService(
-                operations, self.tokens, counters, lambda: self.read_only, spawn, flush, self.upkeep.control
+                operations, self.tokens, counters, lambda: self.read_only, spawn, flush, self.maintenance.broker_control
             )
-        self._readings = HistoryReader(reader, hub.sieve)
-        self._catchup = SessionRecovery(
-            hub, subscriber, self._readings, clock, spawn, self._turn_ended, self._letterbox
+        self._history_reader = HistoryReader(reader, hub.validator)
+        self._session_recovery = SessionRecovery(
+            hub, subscriber, self._history_reader, clock, spawn, self._turn_ended, self._redelivery
         )
-        repairs = self._catchup.repairs
-        self.watch = RedisMonitor(
-            settings, self.instance, repairs, subscriber, probe, counters, self._tell, lambda: hub.events, spawn
+        channel_recovery = self._session_recovery.channel_recovery
+        self.redis_monitor = RedisMonitor(
+            settings,
+            self.instance,
+            channel_recovery,
+            subscriber,
+            probe,
+            counters,
+            self._tell,
+            lambda: hub.events,
+            spawn,
         )
-        self._quiet = IdleChannelCheck(settings, hub, reader, repairs, self.watch, counters)
+        self._idle_check = IdleChannelCheck(settings, hub, reader, channel_recovery, self.redis_monitor, counters)
         self.listening = SubscriptionListener(
-            hub, repairs, self.watch, self._letterbox, self.upkeep.undertaker, clock, counters, flush
+            hub,
+            channel_recovery,
+            self.redis_monitor,
+            self._redelivery,
+            self.maintenance.dead_letter_writer,
+            clock,
+            counters,
+            flush,
         )
         self._timer = SessionDeadlines(hub, clock, settings.close_timeout, self.disconnect, flush)
-        self._subscribing = SubscribeHandler(settings, authoriser, self._catchup, spawn, flush)
+        self._subscribing = SubscribeHandler(settings, authoriser, self._session_recovery, spawn, flush)
         self._authentication = Authentication(
             settings,
             self.instance,
@@ -138,7 +153,7 @@ class Gateway:
             self.admission,
             self.rates,
             self._subscribing,
-            self.watch,
+            self.redis_monitor,
             self._timer,
             clock,
             counters,
@@ -149,32 +164,32 @@ class Gateway:
     async def start(self) -> None:
         """Connect to Redis in the background and start the timer."""
         self._tasks.spawn(self._timer.run())
-        self._tasks.spawn(self.watch.run())
-        self._tasks.spawn(self._quiet.run())
-        if self._letterbox is not None:
-            self._tasks.spawn(self._letterbox.run())
-        self.upkeep.start(self._tasks.spawn)
+        self._tasks.spawn(self.redis_monitor.run())
+        self._tasks.spawn(self._idle_check.run())
+        if self._redelivery is not None:
+            self._tasks.spawn(self._redelivery.run())
+        self.maintenance.start(self._tasks.spawn)
         await self._subscriber.start(self.listening)
 
     async def aclose(self) -> None:
         """End all sessions, tasks and connections."""
         self.departure.dismiss()
-        self._catchup.repairs.cancel()
-        self._readings.cancel()
+        self._session_recovery.channel_recovery.cancel()
+        self._history_reader.cancel()
         self._tasks.cancel()
         await self._subscriber.aclose()
-        await self.watch.aclose()
+        await self.redis_monitor.aclose()
         await self._reader.aclose()
 
     @property
     def degraded(self) -> str | None:
         """What is wrong with Redis, or None. Pages are told."""
-        return self.watch.condition.worst
+        return self.redis_monitor.health.most_severe
 
     @property
     def read_only(self) -> str | None:
         """Why commands that write are refused, or None."""
-        return self.watch.condition.read_only
+        return self.redis_monitor.health.read_only
 
     @property
     def not_ready(self) -> str | None:
@@ -183,12 +198,12 @@ class Gateway:
 
     # --- sessions --------------------------------------------------------------------------------------------
 
-    def connect(self, framing: Encoder) -> Session:
+    def connect(self, encoder: Encoder) -> Session:
         """A new session; the caller has asked ``admission.full`` and calls ``attach_line`` next."""
         session = Session(
             secrets.token_urlsafe(12),
             self.settings,
-            framing,
+            encoder,
             self.hub.dirty,
             self.counters,
             self.clock,
@@ -202,7 +217,7 @@ class Gateway:
 
     def attach_line(self, session: Session, line: Transport) -> None:
         """From now on ``line`` writes what the session has to say."""
-        session.line = line
+        session.transport = line
         self._timer.look_at(session, self.clock.now() + self.settings.auth_deadline)
 
     def disconnect(self, session: Session, code: int) -> None:
@@ -215,11 +230,11 @@ class Gateway:
         self.sessions.pop(session.id, None)
         if not self.sessions:
             self.departure.emptied()
-        session.line = None
+        session.transport = None
         self._timer.forget(session)
-        for name in list(session.views):
-            self._catchup.leave(name, session)
-        session.asked.clear()
+        for name in list(session.channels):
+            self._session_recovery.leave(name, session)
+        session.awaiting_authorisation.clear()
         self.admission.left(session)
         self.rates.left(session.rate)
         self.admission.connections -= 1
@@ -243,7 +258,7 @@ class Gateway:
             case Subscribe():
                 self._subscribing.subscribe(session, command)
             case Unsubscribe():
-                self._catchup.unsubscribe(session, command.topic)
+                self._session_recovery.unsubscribe(session, command.topic)
                 session.answer(command.ref)
             case Ack():
                 self._ack(session, command)
@@ -260,29 +275,29 @@ class Gateway:
             self.operations.handle(session, command)
 
     def _ack(self, session: Session, command: Ack) -> None:
-        if self._letterbox is None:
+        if self._redelivery is None:
             session.answer(command.ref, acked=0)
         else:
-            self._letterbox.ack(session, command)
+            self._redelivery.ack(session, command)
 
     # --- the event loop's side -------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Write everything that sessions have to say: one write for each, whatever the number of events."""
         if self.hub.behind:
-            self._catchup.read_behind()
+            self._session_recovery.recover_behind()
         dirty = self.hub.dirty
         while dirty:
             # What a line does may make other sessions dirty; they come in the next round.
             turn, dirty[:] = dirty[:], ()
-            for outlet in turn:
-                line = outlet.line
+            for output in turn:
+                line = output.transport
                 if line is None:
-                    outlet.out.clear()
+                    output.out.clear()
                     continue
                 line.flush()
-                if outlet.close_code is not None and isinstance(outlet, Session) and outlet.state is not State.CLOSED:
-                    self._timer.closing(outlet)
+                if output.close_code is not None and isinstance(output, Session) and output.state is not State.CLOSED:
+                    self._timer.closing(output)
 
     def _turn_ended(self) -> None:
         self.listening.turn_ended()
@@ -292,7 +307,7 @@ class Gateway:
         for session in self.sessions.values():
             if session.state in (State.OPEN, State.LEAVING):
                 if trouble is None:
-                    session.say("bus.restored", {})
+                    session.send("bus.restored", {})
                 else:
-                    session.say("bus.degraded", {"reason": trouble})
+                    session.send("bus.degraded", {"reason": trouble})
         self.flush()

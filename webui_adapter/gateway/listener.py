@@ -31,21 +31,21 @@ class SubscriptionListener:
     def __init__(
         self,
         hub: Hub,
-        repairs: ChannelRecovery,
-        watch: RedisMonitor,
-        letterbox: RedeliveryScheduler | None,
-        undertaker: DeadLetterWriter | None,
+        channel_recovery: ChannelRecovery,
+        redis_monitor: RedisMonitor,
+        redelivery: RedeliveryScheduler | None,
+        dead_letter_writer: DeadLetterWriter | None,
         clock: Clock,
         counters: Counter[str],
         flush: Callable[[], None],
     ) -> None:
         self.latency = LatencyHistogram()
         self._hub = hub
-        self._sieve = hub.sieve
-        self._repairs = repairs
-        self._watch = watch
-        self._letterbox = letterbox
-        self._undertaker = undertaker
+        self._validator = hub.validator
+        self._channel_recovery = channel_recovery
+        self._redis_monitor = redis_monitor
+        self._redelivery = redelivery
+        self._dead_letter_writer = dead_letter_writer
         self._clock = clock
         self._counters = counters
         self._flush = flush
@@ -55,32 +55,32 @@ class SubscriptionListener:
         try:
             again = parse_redelivery(payload)
             if again is not None:
-                self._hub.again(channel, *again)
+                self._hub.redeliver(channel, *again)
                 return
             publication = parse_publication(payload)
         except InvalidRecord as error:
             self._counters["drop.undecodable"] += 1
             log.warning("a publication on %s cannot be read: %s", channel, error)
-            self._sieve.unreadable(channel, payload)
+            self._validator.reject_unreadable(channel, payload)
             return
         if not self._hub.receive(channel, publication):
             self._counters["hole"] += 1
-            self._repairs.repair(self._hub.channels[channel])
+            self._channel_recovery.recover(self._hub.channels[channel])
 
     def turn_ended(self) -> None:
         """See ``Listener``."""
         self._flush()
-        if self._sieve.condemned:
-            if self._undertaker is not None:
-                self._undertaker.take(self._sieve.condemned)
-            self._sieve.condemned.clear()
-        owing = self._hub.owing
-        if owing:
-            if self._letterbox is not None:
-                for channel, record in owing:
+        if self._validator.rejected:
+            if self._dead_letter_writer is not None:
+                self._dead_letter_writer.add(self._validator.rejected)
+            self._validator.rejected.clear()
+        unacknowledged = self._hub.unacknowledged
+        if unacknowledged:
+            if self._redelivery is not None:
+                for channel, record in unacknowledged:
                     if channel in self._hub.channels:  # or its last reader has gone since
-                        self._letterbox.heard(channel, record)
-            owing.clear()
+                        self._redelivery.track(channel, record)
+            unacknowledged.clear()
         routed = self._hub.routed
         if routed:
             self.latency.observe_since(self._clock.wall(), routed)
@@ -88,12 +88,12 @@ class SubscriptionListener:
 
     def lost(self, reason: str) -> None:
         """See ``Listener``."""
-        self._watch.lost(reason)
+        self._redis_monitor.lost(reason)
 
     def restored(self) -> None:
         """See ``Listener``."""
-        self._watch.restored()
+        self._redis_monitor.restored()
 
     def canary_received(self, text: str) -> None:
         """See ``Listener``."""
-        self._watch.canary_received(text)
+        self._redis_monitor.canary_received(text)

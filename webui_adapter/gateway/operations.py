@@ -112,7 +112,7 @@ class OperationService:
             # Else it had ended by itself before.
             self._counters["cancelled"] += 1
             if self._control is not None:
-                self._control.stop(OperationRef(user, op))
+                self._control.revoke(OperationRef(user, op))
         return facts
 
     async def _ask(self, question: Callable[[], Awaitable[T]], code: str = "unavailable") -> T:

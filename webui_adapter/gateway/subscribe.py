@@ -31,13 +31,13 @@ class SubscribeHandler:
         self,
         settings: GatewaySettings,
         authoriser: Authoriser,
-        catchup: SessionRecovery,
+        session_recovery: SessionRecovery,
         spawn: Callable[[Coroutine[object, object, None]], None],
         changed: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._authoriser = authoriser
-        self._catchup = catchup
+        self._session_recovery = session_recovery
         self._spawn = spawn
         self._changed = changed
 
@@ -56,18 +56,18 @@ class SubscribeHandler:
             session.refuse(error)
             return
         if kind == "collection":
-            session.asked.append(command)
+            session.awaiting_authorisation.append(command)
             self._spawn(self._subscribe_if_allowed(session, command, id_))
         else:
-            self._catchup.subscribe(session, command)
+            self._session_recovery.subscribe(session, command)
 
     async def _subscribe_if_allowed(self, session: Session, command: Subscribe, collection: str) -> None:
         allowed = await self._allowed(session, collection)
-        if not any(asked is command for asked in session.asked):
+        if not any(asked is command for asked in session.awaiting_authorisation):
             return  # taken back meanwhile, or the session has ended
-        session.asked = [asked for asked in session.asked if asked is not command]
+        session.awaiting_authorisation = [asked for asked in session.awaiting_authorisation if asked is not command]
         if allowed:
-            self._catchup.subscribe(session, command)
+            self._session_recovery.subscribe(session, command)
         else:
             message = f"collection {collection} is not open to this user"
             session.refuse(CommandRefused("forbidden", message, field="topic", topic=command.topic, ref=command.ref))

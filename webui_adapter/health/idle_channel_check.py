@@ -32,14 +32,14 @@ class IdleChannelCheck:
         settings: GatewaySettings,
         hub: Hub,
         reader: Reader,
-        repairs: ChannelRecovery,
+        channel_recovery: ChannelRecovery,
         watch: RedisMonitor,
         counters: Counter[str],
     ) -> None:
         self._settings = settings
         self._hub = hub
         self._reader = reader
-        self._repairs = repairs
+        self._channel_recovery = channel_recovery
         self._watch = watch
         self._counters = counters
         self._before: dict[str, Position] = {}
@@ -53,14 +53,14 @@ class IdleChannelCheck:
             await asyncio.sleep(max(0.0, interval * random.uniform(0.9, 1.1) - took))  # noqa: S311
             begun = now()
             try:
-                await self.look(within=interval / 2)
+                await self.check(within=interval / 2)
             except TransportError as error:
                 log.info("quiet channels cannot be checked: %s", error)
             except Exception:
                 log.exception("the check of quiet channels failed")
             took = now() - begun
 
-    async def look(self, within: float = 0.0) -> None:
+    async def check(self, within: float = 0.0) -> None:
         """Check the channels that are where they were the last time.
 
         ``within``: seconds over which many channels are spread. Even to look at a hundred thousand of them takes so
@@ -94,4 +94,4 @@ class IdleChannelCheck:
             # One that has gone on meanwhile shows its holes by itself.
             if channel is not None and channel.live and channel.position == batch[name]:
                 self._counters["check.missed"] += 1
-                self._repairs.mend(channel, found[name])
+                self._channel_recovery.resync(channel, found[name])

@@ -27,12 +27,12 @@ log = logging.getLogger(__name__)
 
 _STARTING = "not connected to Redis yet"
 _LOST = "the gateway has lost Redis"
-_DEAF = "events are published but do not arrive"
+_NOT_RECEIVING = "events are published but do not arrive"
 _UNREACHABLE = "Redis does not answer"
 _REFUSES = "Redis refuses writes: "
 _ONE_MORE_LOOK = 0.01  # seconds: a loop that was busy has not looked yet whether something came
 _FAILURES_MAX = 16
-_UNWELL = (Degradation.DEAF, Degradation.LOST, Degradation.UNREACHABLE)
+_UNWELL = (Degradation.NOT_RECEIVING, Degradation.LOST, Degradation.UNREACHABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,37 +46,37 @@ class _Echo:
 class RedisMonitor:
     """Works for one gateway.
 
-    ``tell`` tells pages what has changed, ``arrivals`` counts events that have come, ``spawn`` runs a coroutine.
+    ``on_change`` tells pages what has changed, ``arrivals`` counts events that have come, ``spawn`` runs a coroutine.
 
     Attributes:
-        condition: what is wrong.
+        health: what is wrong.
     """
 
     def __init__(
         self,
         settings: GatewaySettings,
         instance: str,
-        repairs: ChannelRecovery,
+        channel_recovery: ChannelRecovery,
         subscriber: Subscriber,
         probe: Probe | None,
         counters: Counter[str],
-        tell: Callable[[str | None], None],
+        on_change: Callable[[str | None], None],
         arrivals: Callable[[], int],
         spawn: Callable[[Coroutine[object, object, None]], None],
     ) -> None:
         """Without a probe (a broker in this process), to be subscribed is to be well."""
         self._settings = settings
         self._instance = instance
-        self._repairs = repairs
+        self._channel_recovery = channel_recovery
         self._subscriber = subscriber
         self._probe = probe
         self._counters = counters
         self._arrivals = arrivals
         self._spawn = spawn
-        self.condition = HealthStatus(tell, {Degradation.LOST: _STARTING})
+        self.health = HealthStatus(on_change, {Degradation.LOST: _STARTING})
         self._subscribed = asyncio.Event()
         self._soon = asyncio.Event()
-        self._losses = 0
+        self._disconnects = 0
         self._undelivered = 0
         self._unreachable = 0
         self._waiting: dict[str, asyncio.Future[None]] = {}
@@ -85,16 +85,16 @@ class RedisMonitor:
 
     def lost(self, reason: str) -> None:
         """See ``Listener``."""
-        self._losses += 1
+        self._disconnects += 1
         self._subscribed.clear()
         self._counters["redis.lost"] += 1
         log.warning("Redis is lost: %s; the sessions stay", reason)
-        self._repairs.suspend_all()
-        self.condition.begin(Degradation.LOST, _LOST)
+        self._channel_recovery.suspend_all()
+        self.health.begin(Degradation.LOST, _LOST)
 
     def restored(self) -> None:
         """See ``Listener``. That it is subscribed is not said to anybody before a probe has proved it."""
-        self._repairs.repair_all()
+        self._channel_recovery.recover_all()
         if self._probe is None:
             self._spawn(self._heard())
         self._soon.set()
@@ -127,12 +127,12 @@ class RedisMonitor:
         if self._probe is None:
             await asyncio.sleep(0)
             return True
-        losses = self._losses
+        disconnects = self._disconnects
         try:
             echo = await self._echo(self._probe)
         except TransportError:
             return False
-        return echo.heard and losses == self._losses
+        return echo.heard and disconnects == self._disconnects
 
     async def aclose(self) -> None:
         """Give up connections."""
@@ -140,14 +140,14 @@ class RedisMonitor:
             await self._probe.aclose()
 
     async def _look(self, probe: Probe) -> None:
-        losses, arrivals = self._losses, self._arrivals()
+        disconnects, arrivals = self._disconnects, self._arrivals()
         try:
             echo = await self._echo(probe)
         except TransportError as error:
-            if losses == self._losses:
+            if disconnects == self._disconnects:
                 self._not_reached(error)
             return
-        if losses != self._losses:
+        if disconnects != self._disconnects:
             return  # it may have gone with the connection: nothing can be concluded
         self._unreachable = 0
         self._take_writes(echo.refused)
@@ -174,26 +174,26 @@ class RedisMonitor:
     async def _heard(self) -> None:
         """All is well, as soon as what was missed has been read, unless Redis is lost again by then."""
         self._undelivered = 0
-        if not any(trouble in self.condition for trouble in _UNWELL):
+        if not any(trouble in self.health for trouble in _UNWELL):
             return
-        losses = self._losses
-        if Degradation.DEAF in self.condition:
-            self._repairs.repair_all()
-        await self._repairs.repaired()
-        if losses == self._losses:
+        disconnects = self._disconnects
+        if Degradation.NOT_RECEIVING in self.health:
+            self._channel_recovery.recover_all()
+        await self._channel_recovery.wait_until_recovered()
+        if disconnects == self._disconnects:
             log.info("Redis is subscribed, and what is published arrives")
-            self.condition.end(*_UNWELL)
+            self.health.end(*_UNWELL)
 
     def _not_heard(self, *, silent: bool) -> None:
         """Connected, and deaf. Another connection may help; one that is merely behind would lose its place by it."""
         self._undelivered += 1
         self._counters["probe.undelivered"] += 1
-        self.condition.begin(Degradation.DEAF, _DEAF)
+        self.health.begin(Degradation.NOT_RECEIVING, _NOT_RECEIVING)
         failures = self._undelivered
         # Ever more rarely: each reconnection reads what every channel has missed.
         again = failures & (failures - 1) == 0 or failures % _FAILURES_MAX == 0
         if again and (silent or failures > 1):
-            self._subscriber.reconnect(_DEAF)
+            self._subscriber.reconnect(_NOT_RECEIVING)
 
     def _not_reached(self, error: TransportError) -> None:
         self._unreachable += 1
@@ -201,11 +201,11 @@ class RedisMonitor:
         log.warning("the probe could not be published: %s", error)
         # Once may be a connection that the server had ended while nobody used it.
         if self._unreachable > 1:
-            self.condition.begin(Degradation.UNREACHABLE, _UNREACHABLE)
+            self.health.begin(Degradation.UNREACHABLE, _UNREACHABLE)
 
     def _take_writes(self, refused: str | None) -> None:
         if refused is None:
-            self.condition.end(Degradation.READ_ONLY)
+            self.health.end(Degradation.READ_ONLY)
             return
         self._counters["probe.refused"] += 1
-        self.condition.begin(Degradation.READ_ONLY, f"{_REFUSES}{refused}")
+        self.health.begin(Degradation.READ_ONLY, f"{_REFUSES}{refused}")

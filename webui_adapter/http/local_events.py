@@ -60,14 +60,16 @@ class LocalEvents:
             return
         type_ = emission.header.split(" ", 5)[4]
         for session in gateway.hub.sessions_of(channel):
-            if _wants(session, emission) and not session.interject(type_, event):
+            if _wants(session, emission) and not session.send_local(type_, event):
                 gateway.counters["drop.local_slow"] += 1
 
 
 def _wants(session: Session, emission: Emission) -> bool:
     """Whether it has subscribed to the topic, or waits only for Redis to be."""
-    view = session.views[emission.channel]
-    return view.wants(emission.topic) or any(matches(asked.topic, emission.topic) for asked in view.waiting)
+    subscription = session.channels[emission.channel]
+    return subscription.covers(emission.topic) or any(
+        matches(asked.topic, emission.topic) for asked in subscription.queued_commands
+    )
 
 
 @contextlib.contextmanager

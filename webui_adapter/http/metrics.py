@@ -62,7 +62,7 @@ class _GatewayCollector(Collector):
 
     def _gauges(self) -> Iterator[Metric]:
         gateway = self._gateway
-        backlogs = [s.backlog for s in gateway.sessions.values() if s.backlog is not None]
+        backlogs = [s.send_queue for s in gateway.sessions.values() if s.send_queue is not None]
         values = {
             "eventbus_connections": ("Open connections", len(gateway.sessions)),
             "eventbus_channels": ("Channels that somebody reads here", len(gateway.hub.channels)),
@@ -74,11 +74,11 @@ class _GatewayCollector(Collector):
             yield GaugeMetricFamily(name, text, value=value)
         degraded = GaugeMetricFamily("eventbus_degraded", "1 for what is wrong with Redis", labels=["reason"])
         for trouble in Degradation:
-            degraded.add_metric([trouble.name.lower()], int(trouble in gateway.watch.condition))
+            degraded.add_metric([trouble.label], int(trouble in gateway.redis_monitor.health))
         yield degraded
 
     def _letters(self) -> Iterator[Metric]:
-        sweeper = self._gateway.upkeep.sweeper
+        sweeper = self._gateway.maintenance.sweeper
         if sweeper is None:
             return
         yield GaugeMetricFamily("eventbus_sweeper", "1 if this instance holds the lease", value=int(sweeper.sweeping))

@@ -83,7 +83,9 @@ def make_gateway(
     settings = settings or GatewaySettings()
     bus_settings = bus_settings or BusSettings()
     subscriber, reader = connect(bus_settings, broker=broker, history_calls=settings.history_calls)
-    spill = None if broker is not None else DeadLetterFile(spool_folder(bus_settings), settings.dead_spill_bytes)
+    dead_letter_file = (
+        None if broker is not None else DeadLetterFile(spool_folder(bus_settings), settings.dead_spill_bytes)
+    )
     return Gateway(
         settings,
         subscriber,
@@ -91,7 +93,7 @@ def make_gateway(
         authoriser or load_authoriser(settings.authoriser),
         letters=connect_pending_store(bus_settings, reader, broker=broker),
         ack_timeout=bus_settings.ack_timeout,
-        spill=spill,
+        dead_letter_file=dead_letter_file,
         probe=connect_probe(bus_settings, broker=broker),
         operations=connect_operation_store(bus_settings, reader, broker=broker),
     )

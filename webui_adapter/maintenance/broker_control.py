@@ -52,7 +52,7 @@ class BrokerControl:
         self._wanted = asyncio.Event()
         self._counters = counters
 
-    def stop(self, operation: OperationRef) -> None:
+    def revoke(self, operation: OperationRef) -> None:
         """Begin to tell workers, once. Neither blocks nor raises; what is one too many is counted and not told."""
         if operation in self._told or operation in self._waiting:
             return
@@ -74,9 +74,9 @@ class BrokerControl:
                     self._told[operation] = None
                 for oldest in list(self._told)[:-_REMEMBERED]:
                     del self._told[oldest]
-                await self._tell(told)
+                await self._on_change(told)
 
-    async def _tell(self, operations: Sequence[OperationRef]) -> None:
+    async def _on_change(self, operations: Sequence[OperationRef]) -> None:
         work = asyncio.create_task(asyncio.to_thread(self._cast, [operation.stamp for operation in operations]))
         # Connecting, opening a channel and sending are a step each.
         done, _ = await asyncio.wait([work], timeout=3 * self._timeout)

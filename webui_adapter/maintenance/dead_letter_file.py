@@ -37,7 +37,7 @@ class DeadLetterFile:
         self._limit = limit
         self._lock: int | None = None
 
-    def append(self, corpses: Sequence[Undeliverable]) -> int:
+    def append(self, undeliverables: Sequence[Undeliverable]) -> int:
         """Keep these, in order; how many found room. A disk that fails has none."""
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -46,16 +46,16 @@ class DeadLetterFile:
             log.error("dead letters cannot be kept in %s: %s", self._folder, error)  # noqa: TRY400 - no bug of ours
             return 0
         try:
-            return self._write(descriptor, corpses)
+            return self._write(descriptor, undeliverables)
         except OSError as error:
             log.error("dead letters cannot be kept in %s: %s", self._folder, error)  # noqa: TRY400 - no bug of ours
             return 0
         finally:
             os.close(descriptor)
 
-    def take(self) -> tuple[list[Undeliverable], int] | None:
+    def claim(self) -> tuple[list[Undeliverable], int] | None:
         """What waits, oldest first, and how many lines could not be read; None if there is nothing, or another process
-        is at it. ``done`` or ``put_back`` must follow.
+        is at it. ``commit`` or ``release`` must follow.
         """
         if not (self._file.exists() or self._moving.exists()):
             return None
@@ -69,15 +69,15 @@ class DeadLetterFile:
             os.close(lock)
             return None
         self._lock = lock
-        corpses = [corpse for corpse in map(_parse, lines) if corpse is not None]
-        return corpses, len(lines) - len(corpses)
+        undeliverables = [undeliverable for undeliverable in map(_parse, lines) if undeliverable is not None]
+        return undeliverables, len(lines) - len(undeliverables)
 
-    def done(self) -> None:
+    def commit(self) -> None:
         """All that was taken is in Redis."""
         self._moving.unlink(missing_ok=True)
-        self.put_back()
+        self.release()
 
-    def put_back(self) -> None:
+    def release(self) -> None:
         """Not all of it is; it waits on."""
         if self._lock is not None:
             os.close(self._lock)
@@ -96,16 +96,16 @@ class DeadLetterFile:
             os.close(descriptor)
         raise OSError(f"{self._file} is renamed again and again")
 
-    def _write(self, descriptor: int, corpses: Sequence[Undeliverable]) -> int:
+    def _write(self, descriptor: int, undeliverables: Sequence[Undeliverable]) -> int:
         size = os.fstat(descriptor).st_size
-        for kept, corpse in enumerate(corpses):
-            facts = {**asdict(corpse), "content": base64.b64encode(corpse.content).decode()}
+        for kept, undeliverable in enumerate(undeliverables):
+            facts = {**asdict(undeliverable), "content": base64.b64encode(undeliverable.content).decode()}
             line = json.dumps(facts).encode() + b"\n"
             if size + len(line) > self._limit:
                 return kept
             # A line that was cut short, by a full disk, ends here: the next one is whole.
             size += os.write(descriptor, line if kept or not size else b"\n" + line)
-        return len(corpses)
+        return len(undeliverables)
 
     def _rename(self) -> None:
         descriptor = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)

@@ -26,21 +26,26 @@ class DeadLetterWriter:
     """
 
     def __init__(
-        self, letters: PendingStore, spill: DeadLetterFile | None, limit: int, interval: float, counters: Counter[str]
+        self,
+        pending_store: PendingStore,
+        dead_letter_file: DeadLetterFile | None,
+        limit: int,
+        interval: float,
+        counters: Counter[str],
     ) -> None:
-        self._letters = letters
-        self._spill = spill
+        self._pending_store = pending_store
+        self._dead_letter_file = dead_letter_file
         self._limit = limit
         self._interval = interval
         self._counters = counters
         self._waiting: deque[Undeliverable] = deque()
         self._come = asyncio.Event()
 
-    def take(self, corpses: Iterable[Undeliverable]) -> None:
+    def add(self, undeliverables: Iterable[Undeliverable]) -> None:
         """Note what is to be buried. Never blocks."""
-        for corpse in corpses:
+        for undeliverable in undeliverables:
             if len(self._waiting) < self._limit:
-                self._waiting.append(corpse)
+                self._waiting.append(undeliverable)
             else:
                 self._counters["drop.dead_waiting"] += 1
         self._come.set()
@@ -62,9 +67,9 @@ class DeadLetterWriter:
     async def _bury_waiting(self) -> bool:
         """Whether Redis took all of it."""
         while self._waiting:
-            corpse = self._waiting[0]
+            undeliverable = self._waiting[0]
             try:
-                await self._bury(corpse)
+                await self._bury(undeliverable)
             except TransportError as error:
                 log.warning("%d dead letters wait on disk: %s", len(self._waiting), error)
                 await self._keep_on_disk()
@@ -73,39 +78,47 @@ class DeadLetterWriter:
         return True
 
     async def _keep_on_disk(self) -> None:
-        corpses = list(self._waiting)
+        undeliverables = list(self._waiting)
         self._waiting.clear()
-        kept = 0 if self._spill is None else await asyncio.to_thread(self._spill.append, corpses)
-        self._counters["drop.spill_full"] += len(corpses) - kept
+        kept = (
+            0
+            if self._dead_letter_file is None
+            else await asyncio.to_thread(self._dead_letter_file.append, undeliverables)
+        )
+        self._counters["drop.spill_full"] += len(undeliverables) - kept
 
     async def _bury_spilled(self) -> None:
-        if self._spill is None:
+        if self._dead_letter_file is None:
             return
-        taken = await asyncio.to_thread(self._spill.take)
+        taken = await asyncio.to_thread(self._dead_letter_file.claim)
         if taken is None:
             return
-        corpses, damaged = taken
+        undeliverables, damaged = taken
         refused: list[Undeliverable] = []
         try:
-            for corpse in corpses:
+            for undeliverable in undeliverables:
                 try:
-                    await self._bury(corpse)
+                    await self._bury(undeliverable)
                 except Refused as error:
                     # Its channel's trouble, maybe for good: it goes to the end, and holds up nobody else's.
-                    log.warning("a dead letter of %s stays on disk: %s", corpse.channel, error)
-                    refused.append(corpse)
+                    log.warning("a dead letter of %s stays on disk: %s", undeliverable.channel, error)
+                    refused.append(undeliverable)
         except TransportError as error:
-            log.info("%d dead letters stay on disk: %s", len(corpses), error)
+            log.info("%d dead letters stay on disk: %s", len(undeliverables), error)
         else:
             if refused:
-                kept = await asyncio.to_thread(self._spill.append, refused)
+                kept = await asyncio.to_thread(self._dead_letter_file.append, refused)
                 self._counters["drop.spill_full"] += len(refused) - kept
-            await asyncio.to_thread(self._spill.done)
+            await asyncio.to_thread(self._dead_letter_file.commit)
             self._counters["drop.spill_damaged"] += damaged
         finally:
-            self._spill.put_back()
+            self._dead_letter_file.release()
 
-    async def _bury(self, corpse: Undeliverable) -> None:
-        if await self._letters.dead_letter(corpse.channel, corpse.id, corpse.reason, corpse.content):
-            self._counters[f"dead.{corpse.reason}"] += 1
-            log.warning("an event of %s was buried: %s, id %s", corpse.channel, corpse.reason, corpse.id)
+    async def _bury(self, undeliverable: Undeliverable) -> None:
+        if await self._pending_store.dead_letter(
+            undeliverable.channel, undeliverable.id, undeliverable.reason, undeliverable.content
+        ):
+            self._counters[f"dead.{undeliverable.reason}"] += 1
+            log.warning(
+                "an event of %s was buried: %s, id %s", undeliverable.channel, undeliverable.reason, undeliverable.id
+            )

@@ -19,12 +19,12 @@ class GracePeriod:
         self._gap = gap
         self._since, self._last = math.inf, -math.inf
 
-    def reached(self, now: float) -> None:
+    def redis_reached(self, now: float) -> None:
         """Redis has just been reached. Backwards is a gap, too: a clock that was set does not say how long it took."""
         if not 0 <= now - self._last <= self._gap:
             self._since = now
         self._last = now
 
-    def over(self, now: float) -> bool:
+    def is_over(self, now: float) -> bool:
         """Whether whoever could renew has had the time to."""
         return now - self._since >= self._length

@@ -36,13 +36,13 @@ class LeaseChecker:
         self._counters = counters
         self._grace = GracePeriod(grace, max(grace / _MISSED, 2 * interval))
 
-    def reached(self) -> None:
+    def redis_reached(self) -> None:
         """Redis has answered, and takes writes."""
-        self._grace.reached(self._clock.wall())
+        self._grace.redis_reached(self._clock.wall())
 
-    async def turn(self) -> None:
+    async def run_once(self) -> None:
         """One round. Raises Unavailable or Refused."""
-        if not self._grace.over(self._clock.wall()):
+        if not self._grace.is_over(self._clock.wall()):
             return
         before = self._counters["lost.tasks"]
         try:

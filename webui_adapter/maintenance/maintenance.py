@@ -26,33 +26,35 @@ class Maintenance:
     Attributes:
         sweeper: gives up on what has expired; None where there is nothing to sweep.
         undertaker: buries what can be delivered to nobody; None where there is no place for it.
-        control: tells the broker of what is cancelled; None where its address is not set.
+        broker_control: tells the broker of what is cancelled; None where its address is not set.
     """
 
     def __init__(
         self,
         settings: GatewaySettings,
         instance: str,
-        letters: PendingStore | None,
+        pending_store: PendingStore | None,
         operations: OperationStore | None,
-        spill: DeadLetterFile | None,
+        dead_letter_file: DeadLetterFile | None,
         clock: Clock,
         counters: Counter[str],
     ) -> None:
         interval = settings.sweep_interval
-        self.undertaker: DeadLetterWriter | None = None
-        if letters is not None:
-            self.undertaker = DeadLetterWriter(letters, spill, settings.dead_waiting, interval, counters)
+        self.dead_letter_writer: DeadLetterWriter | None = None
+        if pending_store is not None:
+            self.dead_letter_writer = DeadLetterWriter(
+                pending_store, dead_letter_file, settings.dead_waiting, interval, counters
+            )
         leases: LeaseChecker | None = None
         if isinstance(operations, RedisOperations):
             leases = LeaseChecker(operations, clock, settings.lease_grace, interval, counters)
         self.sweeper: Sweeper | None = None
-        if isinstance(letters, RedisPendingStore):
-            self.sweeper = Sweeper(letters, instance, interval, settings.sweep_lease, counters, leases)
-        self.control = None if settings.broker_url is None else BrokerControl(settings, counters)
+        if isinstance(pending_store, RedisPendingStore):
+            self.sweeper = Sweeper(pending_store, instance, interval, settings.sweep_lease, counters, leases)
+        self.broker_control = None if settings.broker_url is None else BrokerControl(settings, counters)
 
     def start(self, spawn: Callable[[Coroutine[object, object, None]], None]) -> None:
         """Begin with all of it."""
-        for part in (self.sweeper, self.control, self.undertaker):
+        for part in (self.sweeper, self.broker_control, self.dead_letter_writer):
             if part is not None:
                 spawn(part.run())

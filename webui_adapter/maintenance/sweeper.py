@@ -31,14 +31,14 @@ class Sweeper:
 
     def __init__(
         self,
-        letters: RedisPendingStore,
+        pending_store: RedisPendingStore,
         instance: str,
         interval: float,
         lease: float,
         counters: Counter[str],
         leases: LeaseChecker | None = None,
     ) -> None:
-        self._letters = letters
+        self._pending_store = pending_store
         self._instance = instance
         self._interval = interval
         self._lease = lease
@@ -51,7 +51,7 @@ class Sweeper:
         """Sweep as long as the gateway lives."""
         while True:
             try:
-                await self.turn()
+                await self.run_once()
             except TransportError as error:
                 self.sweeping = False
                 log.info("no sweep: %s", error)
@@ -61,22 +61,22 @@ class Sweeper:
                 log.exception("the sweep failed")
             await asyncio.sleep(self._interval)
 
-    async def turn(self) -> None:
+    async def run_once(self) -> None:
         """One round. Raises Unavailable or Refused."""
-        fence = await self._letters.lease(self._instance, self._lease)
+        fence = await self._pending_store.lease(self._instance, self._lease)
         self.sweeping = fence is not None
         if self._leases is not None:
             # Also while another instance sweeps: whoever takes over has to know since when workers could renew.
-            self._leases.reached()
+            self._leases.redis_reached()
             if self.sweeping:
-                await self._leases.turn()
+                await self._leases.run_once()
         if fence is not None:
             await self._sweep(fence)
-        self.totals = await self._letters.totals()
+        self.totals = await self._pending_store.totals()
 
     async def _sweep(self, fence: int) -> None:
-        for channel in await self._letters.due(_AT_ONCE):
-            swept = await self._letters.sweep(channel, fence)
+        for channel in await self._pending_store.due(_AT_ONCE):
+            swept = await self._pending_store.sweep(channel, fence)
             if swept.fenced:
                 self.sweeping = False
                 return

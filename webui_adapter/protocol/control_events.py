@@ -7,13 +7,13 @@ from collections.abc import Mapping
 
 from pydantic_core import PydanticSerializationError, to_json
 
-__all__ = ["word"]
+__all__ = ["control_event"]
 
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def word(type_: str, data: Mapping[str, object], time_ms: int) -> bytes:
+def control_event(type_: str, data: Mapping[str, object], time_ms: int) -> bytes:
     """One of the gateway's own events (``bus.…``), as JSON."""
     said = {"type": type_, "time": time_ms, "data": data}
     try:

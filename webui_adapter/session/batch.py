@@ -50,18 +50,18 @@ class Delivery:
 class Batch:
     """Events of one channel that arrived together, ascending by offset.
 
-    ``joined`` is all frames in one piece: what a session that keeps up gets, whatever their number. Most batches are
+    ``frames`` is all frames in one piece: what a session that keeps up gets, whatever their number. Most batches are
     for such sessions only; so the single deliveries are made when the first one asks who does not keep up.
     """
 
-    __slots__ = ("_deliveries", "_records", "channel", "joined")
+    __slots__ = ("_deliveries", "_records", "channel", "frames")
 
     def __init__(self, channel: str, records: Sequence[Record]) -> None:
         self.channel = channel
         if len(records) == 1:
-            self.joined = text_frame(records[0].event)
+            self.frames = text_frame(records[0].event)
         else:
-            self.joined = b"".join([text_frame(record.event) for record in records])
+            self.frames = b"".join([text_frame(record.event) for record in records])
         self._records = records
         self._deliveries: list[Delivery] | None = None
 

@@ -18,70 +18,70 @@ class ChannelSubscription:
 
     Attributes:
         patterns: as subscribed; together they decide which topics are seen.
-        settled: those of them whose past has been handed over, up to ``delivered``.
+        settled: those of them whose past has been handed over, up to ``delivered_offset``.
         bringing: the subscription that is being brought up to date; None once that is over.
-        kept: bytes of ``replaying``.
+        buffered_bytes: bytes of ``buffered_live``.
         replaying: live events that came meanwhile.
-        waiting: subscriptions of this channel that come after that.
+        queued_commands: subscriptions of this channel that come after that.
         skip_to: live events up to this offset were in the history already.
         position: where the session is in this channel, as far as it was told; None before.
-        drained: whether what the user is owed has been read.
-        owed: what that was, until it is handed over.
+        drained: whether what the user is pending has been read.
+        pending: what that was, until it is handed over.
         requested: where it asked to resume; that stays its cursor until the replay begins.
     """
 
     __slots__ = (
-        "bringing",
-        "delivered",
-        "drained",
-        "kept",
-        "owed",
+        "buffered_bytes",
+        "buffered_live",
+        "delivered_offset",
+        "live_after",
         "patterns",
+        "pending",
+        "pending_fetched",
         "position",
-        "replaying",
-        "requested",
-        "settled",
-        "skip_to",
-        "waiting",
+        "queued_commands",
+        "recovered_topics",
+        "recovering",
+        "requested_position",
         "whole",
     )
 
     def __init__(self) -> None:
         self.patterns: dict[str, None] = {}
-        self.settled: tuple[str, ...] = ()
-        self.delivered = 0
-        self.bringing: Subscribe | None = None
-        self.replaying: list[Record] = []
-        self.kept = 0
-        self.waiting: list[Subscribe] = []
-        self.skip_to = 0
+        self.recovered_topics: tuple[str, ...] = ()
+        self.delivered_offset = 0
+        self.recovering: Subscribe | None = None
+        self.buffered_live: list[Record] = []
+        self.buffered_bytes = 0
+        self.queued_commands: list[Subscribe] = []
+        self.live_after = 0
         self.position: Position | None = None
-        self.requested: Position | None = None
-        self.drained = False
-        self.owed: PendingBatch | None = None
+        self.requested_position: Position | None = None
+        self.pending_fetched = False
+        self.pending: PendingBatch | None = None
         self.whole = False
 
     @property
     def since(self) -> Position | None:
         """From where the subscription that is being brought wants its past."""
-        return None if self.bringing is None else self.bringing.since
+        return None if self.recovering is None else self.recovering.since
 
-    def wants(self, topic: str) -> bool:
+    def covers(self, topic: str) -> bool:
         """Whether some pattern covers the topic."""
         return self.whole or covered(self.patterns, topic)
 
     @property
     def after(self) -> int | None:
         """Above which offset its log has to be read; None: not at all."""
-        here = [self.delivered] if self.settled else []
+        here = [self.delivered_offset] if self.recovered_topics else []
         return min([*here, self.since.offset] if self.since is not None else here, default=None)
 
-    def is_for(self, command: Subscribe, record: Record) -> bool:
+    def needs(self, command: Subscribe, record: Record) -> bool:
         """Whether a subscription brings this event: not what an earlier one has brought, unless it asks for it."""
         if command.topic not in self.patterns:
             return False  # given up meanwhile
         return matches(command.topic, record.topic) and (
-            command.since is not None or not covered(self.settled, record.topic)
+            command.since is not None or not covered(self.recovered_topics, record.topic)
         )
 
 

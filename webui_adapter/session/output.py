@@ -25,14 +25,14 @@ __all__ = ["Encoder", "Output", "Transport"]
 class Encoder(Protocol):
     """How events become bytes of one kind of line.
 
-    ``shared``: the frames of ``Batch`` are what this line takes. ``pongs``: its pings are answered.
+    ``shares_frames``: the frames of ``Batch`` are what this line takes. ``answers_pings``: its pings are answered.
     """
 
-    shared: bool
-    pongs: bool
+    shares_frames: bool
+    answers_pings: bool
 
-    def event(self, outlet: Output, delivery: Delivery) -> bytes: ...
-    def word(self, outlet: Output, type_: str, data: Mapping[str, object]) -> bytes: ...
+    def event(self, output: Output, delivery: Delivery) -> bytes: ...
+    def control(self, output: Output, type_: str, data: Mapping[str, object]) -> bytes: ...
     def local(self, type_: str, event: bytes) -> bytes: ...
 
 
@@ -54,46 +54,46 @@ class Output(ABC):
 
     __slots__ = (
         "__weakref__",
-        "backlog",
-        "blocked",
         "clock",
         "close_code",
         "close_reason",
         "closing_since",
         "counters",
         "dirty",
-        "framing",
-        "holds",
-        "line",
+        "encoder",
+        "held_offsets",
+        "idle_callbacks",
         "out",
+        "paused",
+        "paused_since",
+        "send_queue",
         "settings",
         "state",
-        "stuck_since",
-        "when_idle",
+        "transport",
     )
 
     def __init__(
         self,
         settings: GatewaySettings,
-        framing: Encoder,
+        encoder: Encoder,
         dirty: list[Output],
         counters: Counter[str],
         clock: Clock,
     ) -> None:
         self.settings = settings
-        self.framing = framing
+        self.encoder = encoder
         self.dirty = dirty
         self.counters = counters
         self.clock = clock
         self.state = State.WAITING
         # Its end of the connection, from the moment there is one until it is gone. Not looked up: it is the hot path.
-        self.line: Transport | None = None
+        self.transport: Transport | None = None
         self.out: list[bytes] = []
-        self.backlog: SendQueue | None = None
-        self.holds: dict[str, int] = {}
-        self.when_idle: list[Callable[[], None]] = []
-        self.blocked = False
-        self.stuck_since = 0.0
+        self.send_queue: SendQueue | None = None
+        self.held_offsets: dict[str, int] = {}
+        self.idle_callbacks: list[Callable[[], None]] = []
+        self.paused = False
+        self.paused_since = 0.0
         self.close_code: CloseCode | None = None
         self.close_reason = ""
         self.closing_since = 0.0
@@ -114,7 +114,7 @@ class Output(ABC):
             raise AssertionError(f"a session cannot go from {self.state.name} to {state.name}")
         self.state = state
         if state is State.CLOSED:
-            callbacks, self.when_idle = self.when_idle, []
+            callbacks, self.idle_callbacks = self.idle_callbacks, []
             for callback in callbacks:
                 callback()
 
@@ -127,55 +127,55 @@ class Output(ABC):
             if not self.out:
                 self.dirty.append(self)
 
-    def say(self, type_: str, data: Mapping[str, object]) -> None:
+    def send(self, type_: str, data: Mapping[str, object]) -> None:
         """One of the gateway's own words. It does not queue behind events: it is about the connection."""
         if self.state is not State.CLOSED:
-            self._write(self.framing.word(self, type_, data))
+            self._write(self.encoder.control(self, type_, data))
 
-    def interject(self, type_: str, event: bytes) -> bool:
+    def send_local(self, type_: str, event: bytes) -> bool:
         """An event without a place in its channel. A browser that is behind goes without: it will come again."""
         if not self.idle or self.state not in (State.OPEN, State.LEAVING):
             return False
-        self._write(self.framing.local(type_, event))
+        self._write(self.encoder.local(type_, event))
         return True
 
     # --- events ----------------------------------------------------------------------------------------------
 
-    def take(self, batch: Batch) -> None:
+    def deliver(self, batch: Batch) -> None:
         """Events of a channel that this session reads whole. The hot path: keep it an append."""
-        if self.blocked or self.backlog is not None or not self.framing.shared:
+        if self.paused or self.send_queue is not None or not self.encoder.shares_frames:
             for delivery in batch.deliveries:
-                self._deliver(delivery)
+                self._deliver_one(delivery)
             return
         out = self.out
         if not out:
             self.dirty.append(self)
-        out.append(batch.joined)
+        out.append(batch.frames)
 
-    def _deliver(self, delivery: Delivery) -> None:
-        if self.blocked or self.backlog is not None:
+    def _deliver_one(self, delivery: Delivery) -> None:
+        if self.paused or self.send_queue is not None:
             self._queue(delivery)
             return
         self._advance(delivery)
-        self._write(self.framing.event(self, delivery))
+        self._write(self.encoder.event(self, delivery))
 
     def _queue(self, delivery: Delivery) -> None:
         if self.is_behind(delivery.channel):
             return  # it will be read from the log
-        if self.backlog is None:
-            self.backlog = SendQueue(self.settings.backlog_events, self.settings.backlog_bytes)
-        for drop in self.backlog.push(delivery, int(self.clock.wall() * 1000)):
+        if self.send_queue is None:
+            self.send_queue = SendQueue(self.settings.backlog_events, self.settings.backlog_bytes)
+        for drop in self.send_queue.push(delivery, int(self.clock.wall() * 1000)):
             self.counters[f"drop.{drop.reason}"] += 1
             # Of what is kept the page would never learn; if it comes back it gets it from log or snapshot.
             if drop.reason in ("full", "shed") and drop.item.keep != "nothing":
-                self.fall_behind(drop.item.channel, drop.item.record.offset)
+                self.overflow(drop.item.channel, drop.item.record.offset)
 
     @abstractmethod
     def is_behind(self, channel: str) -> bool:
         """Whether events of this channel are not to be kept, since they will be read."""
 
     @abstractmethod
-    def fall_behind(self, channel: str, offset: int) -> None:
+    def overflow(self, channel: str, offset: int) -> None:
         """What waits of this channel, and this offset, does not fit into memory: it will be read from the log."""
 
     def _write(self, data: bytes) -> None:
@@ -185,53 +185,53 @@ class Output(ABC):
 
     # --- flow ------------------------------------------------------------------------------------------------
 
-    def block(self) -> None:
+    def pause_writing(self) -> None:
         """The socket takes no more for now."""
-        if not self.blocked:
-            self.blocked = True
-            self.stuck_since = self.clock.now()
+        if not self.paused:
+            self.paused = True
+            self.paused_since = self.clock.now()
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits for the line: the moment for a replay."""
-        return not self.blocked and self.backlog is None
+        return not self.paused and self.send_queue is None
 
     def call_when_idle(self, callback: Callable[[], None]) -> None:
         """Call back at once or in the first idle moment; at the latest when the session ends."""
         if self.idle or self.state is State.CLOSED:
             callback()
         else:
-            self.when_idle.append(callback)
+            self.idle_callbacks.append(callback)
 
-    def waits(self, channel: str) -> bool:
+    def has_queued(self, channel: str) -> bool:
         """Whether the backlog has something of this channel."""
-        return self.backlog is not None and channel in self.backlog
+        return self.send_queue is not None and channel in self.send_queue
 
-    def unblock(self, limit_bytes: int) -> None:
+    def resume_writing(self, limit_bytes: int) -> None:
         """The socket takes again: move about ``limit_bytes`` of what waits to ``out``."""
-        self.blocked = False
-        if self.backlog is not None:
-            self._serve(self.backlog, limit_bytes)
-        while self.when_idle and self.backlog is None and not self.out:
-            self.when_idle.pop(0)()
+        self.paused = False
+        if self.send_queue is not None:
+            self._serve(self.send_queue, limit_bytes)
+        while self.idle_callbacks and self.send_queue is None and not self.out:
+            self.idle_callbacks.pop(0)()
 
-    def _serve(self, backlog: SendQueue, limit_bytes: int) -> None:
-        steps, dropped = backlog.pop(limit_bytes, int(self.clock.wall() * 1000))
+    def _serve(self, send_queue: SendQueue, limit_bytes: int) -> None:
+        steps, dropped = send_queue.pop(limit_bytes, int(self.clock.wall() * 1000))
         for drop in dropped:
             self.counters[f"drop.{drop.reason}"] += 1
         for step in steps:
             self._step(step)
-        if not len(backlog):
-            self.backlog = None
+        if not len(send_queue):
+            self.send_queue = None
 
     def _step(self, step: Step) -> None:
         match step:
             case Delivery():
                 self._advance(step)
-                self._write(self.framing.event(self, step))
+                self._write(self.encoder.event(self, step))
             case OrderHeld(channel, offset):
-                self.holds[channel] = offset
-                self.say("bus.hold", {"channel": channel, "offset": offset})
+                self.held_offsets[channel] = offset
+                self.send("bus.hold", {"channel": channel, "offset": offset})
             case OrderRestored(channel, offset):
-                self.holds.pop(channel, None)
-                self.say("bus.release", {"channel": channel, "offset": offset})
+                self.held_offsets.pop(channel, None)
+                self.send("bus.release", {"channel": channel, "offset": offset})

@@ -44,14 +44,14 @@ class Session(Subscriptions):
         self,
         id_: str,
         settings: GatewaySettings,
-        framing: Encoder,
+        encoder: Encoder,
         dirty: list[Output],
         counters: Counter[str],
         clock: Clock,
         behind: list[tuple[Session, str]] | None = None,
     ) -> None:
         """``behind`` takes note of channels that have to be read again; whoever looks at it begins to."""
-        super().__init__(settings, framing, dirty, counters, clock)
+        super().__init__(settings, encoder, dirty, counters, clock)
         self.id = id_
         self.behind = [] if behind is None else behind
         self.principal: Principal | None = None
@@ -71,7 +71,7 @@ class Session(Subscriptions):
         """The token is good: greet."""
         self.enter(State.OPEN)
         self.renew(principal)
-        self.say(
+        self.send(
             "bus.hello",
             {
                 "session": self.id,
@@ -119,7 +119,7 @@ class Session(Subscriptions):
     def refuse(self, error: CommandRefused) -> None:
         """Answer a command with ``bus.error``; one who never gets the form right is closed."""
         self.counters[f"refused.{error.code}"] += 1
-        self.say("bus.error", error.data())
+        self.send("bus.error", error.data())
         if error.code in _MALFORMED:
             self.bad_commands += 1
         if self.bad_commands >= self.settings.max_bad_commands:
@@ -129,13 +129,13 @@ class Session(Subscriptions):
 
     def answer(self, ref: str | float | None, **facts: object) -> None:
         """``bus.ok``."""
-        self.say("bus.ok", facts if ref is None else {"ref": ref, **facts})
+        self.send("bus.ok", facts if ref is None else {"ref": ref, **facts})
 
     # --- events ----------------------------------------------------------------------------------------------
 
-    def fall_behind(self, channel: str, offset: int) -> None:
+    def overflow(self, channel: str, offset: int) -> None:
         """See ``Output``."""
-        if self.set_back(channel, offset):
+        if self.rewind(channel, offset):
             self.behind.append((self, channel))
 
     # --- time ------------------------------------------------------------------------------------------------
@@ -152,17 +152,17 @@ class Session(Subscriptions):
             return now + settings.heartbeat_interval, False
         if now >= self.expires:
             self.close(CloseCode.TOKEN_EXPIRED, "the token has expired")
-        if self.blocked and now - self.stuck_since >= settings.stuck_after:
+        if self.paused and now - self.paused_since >= settings.stuck_after:
             self.close(CloseCode.TOO_SLOW, "nothing was taken for too long; resume with the cursor")
         if self.pinged and now - self.pinged >= settings.heartbeat_timeout:
             self.close(CloseCode.NO_PONG, "no pong in time")
         ping = not self.pinged and now >= self.next_ping
         if ping:
             self.next_ping = now + settings.heartbeat_interval
-            if self.framing.pongs:
+            if self.encoder.answers_pings:
                 self.pinged = now
         pong_due = self.pinged + settings.heartbeat_timeout if self.pinged else self.next_ping
-        stuck_due = (self.stuck_since if self.blocked else now) + settings.stuck_after
+        stuck_due = (self.paused_since if self.paused else now) + settings.stuck_after
         return min(self.expires, self.next_ping, pong_due, stuck_due), ping
 
     def pong(self) -> None:

@@ -10,8 +10,10 @@ __all__ = ["send_what_waits"]
 
 def send_what_waits(session: Session, line: Transport, limit_bytes: int) -> None:
     """The socket takes again: the backlog goes out piece by piece, as long as it does."""
-    session.unblock(limit_bytes)
+    session.resume_writing(limit_bytes)
     line.flush()
-    while not session.blocked and session.close_code is None and (session.backlog is not None or session.when_idle):
-        session.unblock(limit_bytes)
+    while (
+        not session.paused and session.close_code is None and (session.send_queue is not None or session.idle_callbacks)
+    ):
+        session.resume_writing(limit_bytes)
         line.flush()

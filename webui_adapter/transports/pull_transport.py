@@ -41,10 +41,10 @@ class PullTransport:
     async def next(self) -> list[bytes]:
         """What to send now; waits until there is something, or the session is to be closed (then maybe nothing)."""
         session = self._session
-        session.unblock(self._write_high)
+        session.resume_writing(self._write_high)
         while not session.out and session.close_code is None:
             self._wake.clear()
             await self._wake.wait()
         out, session.out = session.out, []
-        session.block()
+        session.pause_writing()
         return out

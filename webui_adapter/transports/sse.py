@@ -14,7 +14,7 @@ from eventbus.errors import InvalidCursor, InvalidName
 from eventbus.protocol.cursor import Cursor, parse_cursor
 from webui_adapter.access.tokens import token_of
 from webui_adapter.gateway.gateway import Gateway
-from webui_adapter.protocol.control_events import word
+from webui_adapter.protocol.control_events import control_event
 from webui_adapter.protocol.server_sent_events import sse_comment, sse_event
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
@@ -91,7 +91,7 @@ async def _stream(gateway: Gateway, session: Session, line: PullTransport) -> As
             yield b"".join(out)
         if session.close_code is not None:
             said = {"code": int(session.close_code), "reason": session.close_reason}
-            yield sse_event("bus.close", word("bus.close", said, int(gateway.clock.wall() * 1000)), None)
+            yield sse_event("bus.close", control_event("bus.close", said, int(gateway.clock.wall() * 1000)), None)
             return
 
 

@@ -56,7 +56,7 @@ class PushTransport:
 
     def paused(self) -> None:
         """See ``Owner``."""
-        self._session.block()
+        self._session.pause_writing()
 
     def resumed(self) -> None:
         """See ``Owner``."""

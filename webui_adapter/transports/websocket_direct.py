@@ -171,7 +171,7 @@ class DirectConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """See ``asyncio.Protocol``."""
         if self._session is not None:
-            self._session.block()
+            self._session.pause_writing()
 
     def resume_writing(self) -> None:
         """See ``asyncio.Protocol``."""

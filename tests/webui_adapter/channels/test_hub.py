@@ -67,7 +67,7 @@ def test_a_hole_puts_the_channel_on_repair_and_what_was_missing_comes_in_order()
     assert not channel.live
     assert hub.receive(USER, publication(5, record(6)))
     assert told(session) == []
-    resumption = hub.repair(channel, history(5, record(4), record(5)), 0)
+    resumption = hub.recover(channel, history(5, record(4), record(5)), 0)
     assert resumption is not None
     assert resumption.gap is None
     assert told(session) == [("event", 4), ("event", 5), ("event", 6)]
@@ -77,7 +77,7 @@ def test_a_hole_puts_the_channel_on_repair_and_what_was_missing_comes_in_order()
 def test_a_publication_that_a_repair_has_overtaken_is_not_repeated() -> None:
     hub, channel, session = live(3)
     hub.suspend(channel)
-    hub.repair(channel, history(6, *(record(i) for i in range(1, 7))), 0)
+    hub.recover(channel, history(6, *(record(i) for i in range(1, 7))), 0)
     assert told(session) == [("event", 4), ("event", 5), ("event", 6)]
     assert hub.receive(USER, publication(3, record(4), record(5)))
     assert hub.receive(USER, publication(5, record(6), record(7)))
@@ -87,9 +87,9 @@ def test_a_publication_that_a_repair_has_overtaken_is_not_repeated() -> None:
 def test_a_reading_that_does_not_join_up_wants_a_newer_one() -> None:
     hub, channel, session = live(3)
     assert not hub.receive(USER, publication(6, record(7)))
-    assert hub.repair(channel, history(5, record(4), record(5)), 0) is None
+    assert hub.recover(channel, history(5, record(4), record(5)), 0) is None
     assert not channel.live
-    assert hub.repair(channel, history(7, *(record(i) for i in range(4, 8))), 0) is not None
+    assert hub.recover(channel, history(7, *(record(i) for i in range(4, 8))), 0) is not None
     assert [offset for _, offset in told(session)] == [4, 5, 6, 7]
 
 
@@ -97,11 +97,11 @@ def test_a_hole_beyond_the_log_is_a_gap_and_then_the_present() -> None:
     hub, channel, session = live(3)
     hub.receive(USER, publication(9, record(10)))
     state = record(8, keep="latest")
-    resumption = hub.repair(channel, history(10, record(9), record(10), snapshot=(state,), whole=False), 0)
+    resumption = hub.recover(channel, history(10, record(9), record(10), snapshot=(state,), whole=False), 0)
     assert resumption is not None
     assert resumption.gap is not None
     for reader in hub.sessions_of(channel):
-        reader.interrupt(USER, resumption)
+        reader.restart_after_gap(USER, resumption)
     assert told(session) == [("gap", "trimmed"), ("subscribed", ("gap", "e1", 3)), ("event", 8), ("position", 10)]
     assert hub.receive(USER, publication(10, record(11)))
     assert told(session) == [("event", 11)]
@@ -120,15 +120,15 @@ def test_the_buffer_of_a_repair_is_bounded() -> None:
     channel = hub.channels[USER]
     assert channel.buffered is not None
     assert 0 < sum(len(waiting.records) for waiting in channel.buffered) <= 10
-    assert hub.repair(channel, history(50, *(record(i) for i in range(4, 51))), 0) is None, "the rest was let go"
-    assert hub.repair(channel, history(100, *(record(i) for i in range(4, 101))), 0) is not None
+    assert hub.recover(channel, history(50, *(record(i) for i in range(4, 51))), 0) is None, "the rest was let go"
+    assert hub.recover(channel, history(100, *(record(i) for i in range(4, 101))), 0) is not None
 
 
 def test_an_event_that_is_too_large_is_dropped_and_counted_and_nothing_else_is() -> None:
     hub = Hub(RecordValidator(1024, counters := Counter()))
     session = new_session(hub)
     channel = join(hub, session, since=Position("", 0))
-    settle(hub, session, channel, hub.sieve.history(USER, history(2, record(1, pad=2000), record(2))))
+    settle(hub, session, channel, hub.validator.filter_history(USER, history(2, record(1, pad=2000), record(2))))
     hub.receive(USER, publication(2, record(3, pad=2000), record(4)))
     hub.receive(USER, publication(4, record(5, pad=2000)))
     hub.receive(USER, publication(5, record(6)))
@@ -152,7 +152,7 @@ def test_a_first_event_between_the_reading_and_the_repair_is_not_lost() -> None:
     session = new_session(hub)
     channel = join(hub, session)
     assert hub.receive(USER, publication(0, record(1)))
-    assert hub.repair(channel, history(0), 0) is None, "the reading is older than the event"
+    assert hub.recover(channel, history(0), 0) is None, "the reading is older than the event"
     settle(hub, session, channel, history(1, record(1)))
     assert channel.position == Position("e1", 1)
 
@@ -162,14 +162,14 @@ def test_a_publication_that_redis_has_lost_since_does_not_block_the_repair() -> 
     session = new_session(hub)
     channel = join(hub, session)
     hub.receive(USER, publication(0, record(1)))
-    assert hub.repair(channel, history(0), 0) is None
-    assert hub.repair(channel, history(0), 0) is not None, "a second reading that is empty tells the truth"
+    assert hub.recover(channel, history(0), 0) is None
+    assert hub.recover(channel, history(0), 0) is not None, "a second reading that is empty tells the truth"
 
 
 def test_an_empty_channel_whose_first_event_was_lost_on_the_way_gets_its_epoch_by_the_repair() -> None:
     hub, channel, session = live(0)
     assert not hub.receive(USER, publication(1, record(2)))
-    hub.repair(channel, history(2, record(1), record(2)), 0)
+    hub.recover(channel, history(2, record(1), record(2)), 0)
     assert told(session) == [("subscribed", ("resumed", "e1", 0)), ("event", 1), ("event", 2)]
 
 
@@ -183,16 +183,16 @@ def test_another_epoch_while_listening_is_a_new_life_without_a_gap() -> None:
 def test_another_epoch_whose_beginning_was_missed_is_a_gap() -> None:
     hub, channel, session = live(3)
     assert not hub.receive(USER, publication(1, record(2), epoch="e2"))
-    resumption = hub.repair(channel, history(2, record(1), record(2), epoch="e2"), 0)
+    resumption = hub.recover(channel, history(2, record(1), record(2), epoch="e2"), 0)
     assert resumption is not None
     assert resumption.gap is not None
-    session.interrupt(USER, resumption)
+    session.restart_after_gap(USER, resumption)
     assert told(session) == [("gap", "epoch"), ("subscribed", ("gap", "e2", 0)), ("position", 2)]
 
 
 def test_a_channel_that_redis_has_forgotten_begins_anew_with_its_next_event() -> None:
     hub, channel, session = live(3)
-    hub.forgotten(channel)
+    hub.channel_expired(channel)
     assert told(session) == []
     assert hub.receive(USER, publication(0, record(1), epoch="e2"))
     assert told(session) == [("subscribed", ("resumed", "e2", 0)), ("event", 1)]
@@ -200,7 +200,7 @@ def test_a_channel_that_redis_has_forgotten_begins_anew_with_its_next_event() ->
 
 def test_a_slow_reader_of_a_channel_that_begins_anew_comes_back_for_it() -> None:
     hub, _, session = live(3)
-    session.block()
+    session.pause_writing()
     hub.receive(USER, publication(3, record(4)))
     hub.receive(USER, publication(0, record(1), epoch="e2"))
     assert session.close_code == 4001, "what waits is of another life, and would be taken for this one"
@@ -240,7 +240,7 @@ def test_a_history_that_is_ahead_of_what_is_live_is_not_repeated() -> None:
 def test_a_second_pattern_brings_its_state_and_costs_the_first_nothing(buffer: int) -> None:
     hub, channel, session = live(3, ONE, backlog_events=buffer)
     join(hub, session, TWO)
-    assert session.views[USER].after == 3, "the reading has to show what comes for the first one meanwhile"
+    assert session.channels[USER].after == 3, "the reading has to show what comes for the first one meanwhile"
     hub.receive(USER, publication(3, record(4, ONE), record(5, TWO), record(6, ONE)))
     states = (record(1, ONE, "latest"), record(2, TWO, "latest"))
     reading = history(5, *(record(i) for i in (1, 3)), record(4, ONE), record(5, TWO), snapshot=states)
@@ -273,14 +273,14 @@ def test_a_new_life_while_a_second_pattern_is_brought() -> None:
 def test_a_channel_that_redis_has_forgotten_while_a_second_pattern_is_brought() -> None:
     hub, channel, session = live(3, ONE)
     join(hub, session, TWO)
-    hub.forgotten(channel)
+    hub.channel_expired(channel)
     assert session.close_code is None
     settle(hub, session, channel, history(0))
     assert told(session) == [("subscribed", ("snapshot", "", 0)), ("position", 0)]
     hub, channel, session = live(3, ONE)
     join(hub, session, TWO)
     hub.receive(USER, publication(3, record(4, ONE)))
-    hub.forgotten(channel)
+    hub.channel_expired(channel)
     assert session.close_code == 4001, "what came meanwhile cannot be handed over any more"
 
 
@@ -302,7 +302,7 @@ def test_an_explicit_place_brings_again_what_a_wider_pattern_has_passed() -> Non
 
 def test_a_pattern_that_was_given_up_brings_its_state_when_it_comes_back() -> None:
     hub, channel, session = live(3, ONE, TWO)
-    session.unwatch(ONE)
+    session.remove(ONE)
     state = record(4, ONE, "latest")
     hub.receive(USER, publication(3, state))
     assert told(session) == []
@@ -313,11 +313,11 @@ def test_a_pattern_that_was_given_up_brings_its_state_when_it_comes_back() -> No
 
 def test_what_waits_of_a_channel_goes_with_its_subscription() -> None:
     hub, _, session = live(3, ONE)
-    session.block()
+    session.pause_writing()
     hub.receive(USER, publication(3, record(4, ONE)))
     hub.leave(USER, session)
-    assert session.unwatch(ONE) is not None
-    session.unblock(1000)
+    assert session.remove(ONE) is not None
+    session.resume_writing(1000)
     assert told(session) == []
     assert session.counters["drop.unsubscribed"] == 1
 
@@ -327,9 +327,9 @@ def test_a_gap_while_a_second_pattern_is_brought_is_told_to_the_first() -> None:
     join(hub, session, TWO)
     hub.suspend(channel)
     reading = history(2, record(1, ONE), record(2, TWO), epoch="e2", snapshot=(record(1, ONE, "latest"),))
-    resumption = hub.repair(channel, reading, 0)
+    resumption = hub.recover(channel, reading, 0)
     assert resumption is not None
-    session.interrupt(USER, resumption)
+    session.restart_after_gap(USER, resumption)
     assert told(session) == [("gap", "epoch"), ("subscribed", ("gap", "e2", 0)), ("event", 1), ("position", 2)]
     settle(hub, session, channel, reading)
     assert told(session) == [("subscribed", ("snapshot", "e2", 0)), ("position", 2)]
@@ -337,19 +337,19 @@ def test_a_gap_while_a_second_pattern_is_brought_is_told_to_the_first() -> None:
 
 def test_a_gap_ends_what_waited_and_the_hold() -> None:
     hub, channel, session = live(3, ONE, TWO)
-    session.block()
+    session.pause_writing()
     hub.receive(USER, publication(3, record(4, ONE, lane=2), record(5, TWO, lane=0), record(6, ONE, lane=2)))
-    session.unblock(1)
-    session.block()
+    session.resume_writing(1)
+    session.pause_writing()
     assert told(session) == [("hold", 3), ("event", 5)]
     hub.suspend(channel)
-    resumption = hub.repair(channel, history(1, record(1), epoch="e2"), 0)
+    resumption = hub.recover(channel, history(1, record(1), epoch="e2"), 0)
     assert resumption is not None
-    session.interrupt(USER, resumption)
+    session.restart_after_gap(USER, resumption)
     assert [kind for kind, _ in told(session)] == ["release", "gap", "subscribed", "position"]
-    session.unblock(1000)
+    session.resume_writing(1000)
     assert told(session) == []
-    assert session.backlog is None
+    assert session.send_queue is None
     assert session.counters["drop.gap"] == 2
 
 
@@ -359,9 +359,9 @@ def test_what_is_buffered_for_a_replay_is_bounded_and_shows_as_a_hole() -> None:
     join(hub, late)
     for i in range(4, 20):
         hub.receive(USER, publication(i - 1, record(i)))
-    replaying = late.views[USER].replaying
-    assert len(replaying) <= 5
-    old = resume(None, history(10, record(1)), replaying, 0)
+    buffered_live = late.channels[USER].buffered_live
+    assert len(buffered_live) <= 5
+    old = resume(None, history(10, record(1)), buffered_live, 0)
     assert old.gap is not None
     assert old.gap.reason == "hole"
 
@@ -371,7 +371,7 @@ def test_what_is_buffered_for_a_replay_is_bounded_and_shows_as_a_hole() -> None:
 
 def test_the_cursor_of_a_session() -> None:
     hub = Hub()
-    session = new_session(hub, framing=EVENT_STREAM)
+    session = new_session(hub, encoder=EVENT_STREAM)
     assert session.cursor() == {}
     join(hub, session, f"{USER}:*", Position("e1", 7))
     assert session.cursor() == {USER: Position("e1", 7)}, "asked for and not yet brought: that is where it is"
@@ -381,27 +381,27 @@ def test_the_cursor_of_a_session() -> None:
     assert session.cursor()["system"] == Position("", 0), "an empty channel has one: before its first event"
     settle(hub, session, hub.channels[USER], history(9, record(8), record(9)))
     assert session.cursor()[USER] == Position("e1", 9)
-    session.block()
+    session.pause_writing()
     hub.receive(USER, publication(9, record(10, ONE, lane=2), record(11, TWO, lane=0)))
     assert session.cursor()[USER] == Position("e1", 9)
-    session.unblock(1)
+    session.resume_writing(1)
     assert session.cursor()[USER] == Position("e1", 9), "on hold: what is safe"
-    session.unblock(1000)
+    session.resume_writing(1000)
     assert session.cursor()[USER] == Position("e1", 11)
 
 
 def test_a_position_is_told_only_as_news_and_never_past_what_waits() -> None:
     hub, channel, session = live(3, ONE)
-    assert session.narrow() == [USER]
+    assert session.partial_channels() == [USER]
     hub.receive(USER, publication(3, record(4, TWO)))
     assert channel.position is not None
-    session.tell_position(USER, channel.position)
-    session.tell_position(USER, channel.position)
-    session.tell_position(USER, Position("e2", 90))
+    session.send_position(USER, channel.position)
+    session.send_position(USER, channel.position)
+    session.send_position(USER, Position("e2", 90))
     assert told(session) == [("position", 4)]
-    session.block()
+    session.pause_writing()
     hub.receive(USER, publication(4, record(5, ONE), record(6, TWO)))
-    session.tell_position(USER, Position("e1", 6))
+    session.send_position(USER, Position("e1", 6))
     assert told(session) == []
 
 
@@ -424,7 +424,7 @@ def test_the_whole_channels_way_and_the_partial_one_say_the_same(  # noqa: C901 
 ) -> None:
     """One reads everything by ``*``; one by all its patterns; one over SSE: whatever blocks when, all see the same."""
     hub = Hub()
-    readers = [new_session(hub), new_session(hub), new_session(hub, framing=EVENT_STREAM)]
+    readers = [new_session(hub), new_session(hub), new_session(hub, encoder=EVENT_STREAM)]
     wanted = [(f"{USER}:*",), (ONE, TWO), (f"{USER}:*",)]
     for reader, topics in zip(readers, wanted, strict=True):
         for topic in topics:
@@ -438,16 +438,16 @@ def test_the_whole_channels_way_and_the_partial_one_say_the_same(  # noqa: C901 
         records = [record(offset + i, topic, keep, lane) for i, (topic, keep, lane) in enumerate(batch, 1)]
         hub.receive(USER, publication(offset, *records))
         offset += len(batch)
-        match data.draw(st.sampled_from(["block", "unblock", "nothing"])):
+        match data.draw(st.sampled_from(["block", "resume_writing", "nothing"])):
             case "block":
                 for reader in readers:
-                    reader.block()
-            case "unblock":
+                    reader.pause_writing()
+            case "resume_writing":
                 for reader in readers:
-                    reader.unblock(300)
+                    reader.resume_writing(300)
     for reader in readers:
-        while reader.backlog is not None:
-            reader.unblock(300)
+        while reader.send_queue is not None:
+            reader.resume_writing(300)
     assert {session in hub.channels[USER].whole for session in readers[::2]} == {True}
     assert readers[1] in hub.channels[USER].partial
     whole, partial = (frames_of(reader) for reader in readers[:2])
@@ -498,7 +498,7 @@ def _lossy(data: st.DataObject, hub: Hub, channel: Channel, log: list[Record], s
             continue
         if not hub.receive(USER, publication(batch[0].offset - 1, *batch)) or not channel.live:
             reading = log[: data.draw(st.integers(sent - len(batch), len(log)))]
-            while hub.repair(channel, history(len(reading), *reading), 0) is None:
+            while hub.recover(channel, history(len(reading), *reading), 0) is None:
                 reading = log
             return max(sent, 0)
     return sent
@@ -516,7 +516,7 @@ def test_a_page_gets_each_event_once_in_order_whatever_is_lost_on_the_way(count:
     while sent < len(log):
         sent = _lossy(data, hub, channel, log, sent)
     hub.suspend(channel)
-    assert hub.repair(channel, history(count, *log), 0) is not None
+    assert hub.recover(channel, history(count, *log), 0) is not None
     heard(session, page)
     offsets = [event["offset"] for event in page.events]
     assert offsets == list(range(1, count + 1))
@@ -527,10 +527,10 @@ def test_a_page_gets_each_event_once_in_order_whatever_is_lost_on_the_way(count:
 Check = Callable[[Session], None]
 
 
-@pytest.mark.parametrize("framing", ["whole", "partial"])
-def test_a_publication_in_the_middle_of_a_flush_is_not_lost(framing: str) -> None:
+@pytest.mark.parametrize("encoder", ["whole", "partial"])
+def test_a_publication_in_the_middle_of_a_flush_is_not_lost(encoder: str) -> None:
     """A line's flush makes the hub hand on more: it comes with the next write, not twice and not never."""
-    hub, _, session = live(3, *((ONE, TWO) if framing == "partial" else ()))
+    hub, _, session = live(3, *((ONE, TWO) if encoder == "partial" else ()))
     hub.receive(USER, publication(3, record(4, ONE)))
     taken = list(session.out)
     session.out.clear()
@@ -546,29 +546,29 @@ def test_a_replay_asks_for_an_idle_moment() -> None:
     calls: list[int] = []
     session.call_when_idle(lambda: calls.append(1))
     assert calls == [1]
-    session.block()
+    session.pause_writing()
     session.call_when_idle(lambda: calls.append(2))
     session.call_when_idle(lambda: calls.append(3))
     assert calls == [1]
-    session.unblock(1000)
+    session.resume_writing(1000)
     assert calls == [1, 2, 3]
 
 
 def test_an_idle_moment_lasts_until_something_is_written() -> None:
     _, _, session = live(3)
     calls: list[int] = []
-    session.block()
-    session.call_when_idle(lambda: session.say("bus.ok", {}))
+    session.pause_writing()
+    session.call_when_idle(lambda: session.send("bus.ok", {}))
     session.call_when_idle(lambda: calls.append(2))
-    session.unblock(1000)
+    session.resume_writing(1000)
     assert calls == []
     session.out.clear()
-    session.unblock(1000)
+    session.resume_writing(1000)
     assert calls == [2]
 
 
 def test_commands_of_one_view_are_told_apart() -> None:
-    view = new_session().watch(Subscribe(ONE, None, "a"), 0)
-    assert view.since is None
-    assert view.bringing is not None
-    assert view.bringing.ref == "a"
+    subscription = new_session().add(Subscribe(ONE, None, "a"), 0)
+    assert subscription.since is None
+    assert subscription.recovering is not None
+    assert subscription.recovering.ref == "a"

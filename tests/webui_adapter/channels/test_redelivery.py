@@ -165,14 +165,14 @@ async def test_what_cannot_be_sent_again_on_one_channel_does_not_hold_up_the_oth
     bus, reader = Bus(settings), RedisReader(settings)
     receipts = {user: bus.emit(user, "1", Promise(n=1)) for user in ("ann", "bob")}
     assert bus.flush(5)
-    letterbox = RedeliveryScheduler(
+    redelivery = RedeliveryScheduler(
         RedisPendingStore(settings, reader), SystemClock(), 0.0, Counter(), lambda: None, lambda _: None, lambda: None
     )
     for user in receipts:
-        await letterbox.fetch(f"user:{user}")
+        await redelivery.fetch(f"user:{user}")
     client, keys = redis.Redis.from_url(redis_url), Keys(settings.key_prefix)
     client.set(keys.pending("user:ann")[0], "no hash", ex=60)
-    await letterbox._send_due()
+    await redelivery._send_due()
     entry = client.hget(keys.pending("user:bob")[0], receipts["bob"].id)
     assert entry.split()[2] == b"1", "attempts"
     await reader.aclose()

@@ -128,10 +128,10 @@ class PageLine:
 
     def resume(self) -> None:
         """As a socket that takes again."""
-        self.session.unblock(1_000_000)
+        self.session.resume_writing(1_000_000)
         self.flush()
-        while self.session.when_idle:
-            self.session.unblock(1_000_000)
+        while self.session.idle_callbacks:
+            self.session.resume_writing(1_000_000)
             self.flush()
 
 
@@ -175,7 +175,9 @@ class World:
     async def settled(self, line: PageLine, *channels: str) -> None:
         for channel in channels or (USER, "system"):
             await eventually(lambda name=channel: name in line.page.tracks, f"{channel} of {line.page.words}")
-        await eventually(lambda: not any(v.bringing for v in line.session.views.values()), "the end of all replays")
+        await eventually(
+            lambda: not any(v.recovering for v in line.session.channels.values()), "the end of all replays"
+        )
 
 
 @contextlib.asynccontextmanager
@@ -340,10 +342,10 @@ async def test_a_deserted_channel_is_not_subscribed_to_again() -> None:
         own.reader.error = Unavailable("away")
         line = own.connect()
         await eventually(lambda: own.reader.reads, "the first try")
-        repair = own.gateway._catchup.repairs._under_way[USER]
+        recover = own.gateway._session_recovery.channel_recovery._under_way[USER]
         own.gateway.disconnect(line.session, 1006)
         await turns()
-        assert repair.cancelled()
+        assert recover.cancelled()
         assert own.subscriber.asked[-2:] == [("unsubscribe", USER), ("unsubscribe", "system")]
 
 
@@ -394,15 +396,15 @@ async def test_a_pattern_that_waits_has_its_turn_when_the_one_before_is_given_up
         await own.settled(line)
         own.reader.hold()
         line.tell("subscribe", "collection:7:a", ref=1)
-        await eventually(lambda: "collection:7" in line.session.views, "the first one to begin")
+        await eventually(lambda: "collection:7" in line.session.channels, "the first one to begin")
         line.tell("subscribe", "collection:7:b", ref=2)
         line.tell("subscribe", "collection:7:c", ref=3)
-        await eventually(lambda: len(line.session.views["collection:7"].waiting) == 2, "the others to wait")
+        await eventually(lambda: len(line.session.channels["collection:7"].queued_commands) == 2, "the others to wait")
         line.tell("unsubscribe", "collection:7:c")
         line.tell("unsubscribe", "collection:7:a")
         own.reader.let_go()
         await own.settled(line, "collection:7")
-        assert list(line.session.views["collection:7"].patterns) == ["collection:7:b"]
+        assert list(line.session.channels["collection:7"].patterns) == ["collection:7:b"]
         own.publish(Note(n=1), topic="collection:7:b")
         own.publish(Note(n=2), topic="collection:7:c")
         own.publish(Note(n=3), topic="collection:7:b")
@@ -431,7 +433,7 @@ async def test_a_session_that_ends_while_it_is_brought_up_to_date_leaves_nothing
     async with world() as own:
         own.reader.hold()
         lines = [own.connect() for _ in range(5)]
-        lines[0].session.block()
+        lines[0].session.pause_writing()
         await turns()
         for line in lines:
             own.gateway.disconnect(line.session, 1006)
@@ -440,11 +442,11 @@ async def test_a_session_that_ends_while_it_is_brought_up_to_date_leaves_nothing
         gateway = own.gateway
         assert not gateway.sessions
         assert not gateway.hub.channels
-        assert all(line.session.line is None for line in lines)
-        assert not gateway._catchup._newcomers
+        assert all(line.session.transport is None for line in lines)
+        assert not gateway._session_recovery._waiting_sessions
         assert not gateway._timer._wheel._where
-        assert not gateway._readings._under_way
-        assert not gateway._catchup.repairs._under_way
+        assert not gateway._history_reader._under_way
+        assert not gateway._session_recovery.channel_recovery._under_way
         assert gateway.admission.connections == 0
         assert not gateway.admission._of_user
         assert not own.broker._listening[USER]
@@ -457,7 +459,7 @@ async def test_who_does_not_read_gets_no_history_and_holds_no_memory() -> None:
         own.publish(*(Note(n=i, pad="x" * 500) for i in range(200)))
         line = own.connect()
         await own.settled(line)
-        line.session.block()
+        line.session.pause_writing()
         before = own.reader.reads
         for i in range(30):
             line.tell("subscribe", ONE, **{"from": "0"}, ref=i)
@@ -480,7 +482,7 @@ async def test_a_replay_waits_for_what_waits() -> None:
         line.tell("unsubscribe", "user:ann:*")
         line.tell("subscribe", ONE)
         await own.settled(line)
-        line.session.block()
+        line.session.pause_writing()
         own.publish(*(Note(n=i) for i in range(3)))
         await turns()
         line.tell("subscribe", TWO)
@@ -572,13 +574,13 @@ async def test_a_line_that_is_pulled_from_gives_a_slow_page_piece_by_piece() -> 
         line = own.connect()
         await own.settled(line)
         pull = PullTransport(line.session, 5000)
-        line.session.block()
+        line.session.pause_writing()
         own.publish(*(Note(n=n, pad="x" * 900) for n in range(20)))
         await turns()
         sizes = []
-        while line.session.backlog is not None:
+        while line.session.send_queue is not None:
             sizes.append(sum(map(len, await pull.next())))
-            assert line.session.blocked, "until it is asked again"
+            assert line.session.paused, "until it is asked again"
         assert len(sizes) >= 4
         assert max(sizes) < 7000
 
@@ -956,18 +958,18 @@ async def test_what_comes_between_the_question_what_is_owed_and_the_reading_is_n
 
 async def test_what_comes_while_it_is_asked_what_is_owed_is_known_to_be_owed() -> None:
     async with world(ack_timeout=60) as own:
-        letterbox = RedeliveryScheduler(
+        redelivery = RedeliveryScheduler(
             own.letters, own.gateway.clock, 60, Counter(), lambda: None, _no_tasks, lambda: None
         )
         own.letters.open.clear()
-        asking = asyncio.create_task(letterbox.fetch(USER))
+        asking = asyncio.create_task(redelivery.fetch(USER))
         await eventually(lambda: own.letters.asked, "the question")
         own.publish(Promise(n=1))
         [entry] = (await own.reader.read(USER, 0)).log
-        letterbox.heard(USER, entry.record)
+        redelivery.track(USER, entry.record)
         own.letters.open.set()
         assert not (await asking).records
-        assert not letterbox.empty(USER)
+        assert not redelivery.has_none(USER)
 
 
 def _no_tasks(_: Coroutine[object, object, None]) -> None:

@@ -30,14 +30,14 @@ from tests.webui_adapter.channels.test_redelivery import Lists
 from tests.webui_adapter.events import Note, Promise
 from tests.webui_adapter.gateways import GatewayProcess, eventually, page, running
 from tests.webui_adapter.parts import USER, history, record
-from webui_adapter.channels.validation import BURIED_BYTES, RecordValidator, Undeliverable
+from webui_adapter.channels.validation import DEAD_LETTER_BYTES, RecordValidator, Undeliverable
 from webui_adapter.maintenance.dead_letter_file import DeadLetterFile
 from webui_adapter.maintenance.dead_letter_writer import DeadLetterWriter
 
 # --- the sieve -----------------------------------------------------------------------------------------------
 
 
-def sieve(limit: int = 500, *, check: bool = False) -> RecordValidator:
+def validator(limit: int = 500, *, check: bool = False) -> RecordValidator:
     return RecordValidator(limit, Counter(), registry if check else None)
 
 
@@ -48,39 +48,39 @@ def note(data: str, type_: str = "gw.note", id_: str = "i1") -> Record:
 
 def test_what_is_well_costs_no_copy() -> None:
     records = [record(1), record(2)]
-    assert sieve().carried(USER, records) is records
+    assert validator().deliverable(USER, records) is records
     whole = history(2, *records)
-    assert sieve().history(USER, whole) is whole
+    assert validator().filter_history(USER, whole) is whole
 
 
 def test_each_is_condemned_once_however_often_it_is_read() -> None:
-    strict = sieve()
+    strict = validator()
     large = note(json.dumps({"n": 1, "pad": "x" * 600}))
     for _ in range(3):
-        assert list(strict.carried(USER, [large, record(2)])) != [large]
-    assert [(corpse.id, corpse.reason) for corpse in strict.condemned] == [("i1", "too_large")]
-    assert strict.condemned[0].content == large.line
-    assert parse_record(*strict.condemned[0].content.split(b"\n", 1)).event == large.event
+        assert list(strict.deliverable(USER, [large, record(2)])) != [large]
+    assert [(undeliverable.id, undeliverable.reason) for undeliverable in strict.rejected] == [("i1", "too_large")]
+    assert strict.rejected[0].content == large.line
+    assert parse_record(*strict.rejected[0].content.split(b"\n", 1)).event == large.event
 
 
 @pytest.mark.parametrize("id_", ["a b/c", "\x1b[2J", "*", "ü", "x" * 200])
 def test_it_gets_an_id_that_a_person_can_name(id_: str) -> None:
-    small = sieve(20)
-    assert small.carried("user:ann", [note('{"n":1}', id_=id_)]) == []
-    (corpse,) = small.condemned
-    assert check_id(corpse.id, "id") == corpse.id
+    small = validator(20)
+    assert small.deliverable("user:ann", [note('{"n":1}', id_=id_)]) == []
+    (undeliverable,) = small.rejected
+    assert check_id(undeliverable.id, "id") == undeliverable.id
 
 
 def test_a_part_of_a_record_is_not_taken_for_one() -> None:
-    strict = sieve()
-    strict.carried(USER, [note(json.dumps({"n": 1, "pad": "x" * BURIED_BYTES}))])
-    assert strict.condemned[0].content.startswith(b"cut off: ")
-    assert len(strict.condemned[0].content) <= BURIED_BYTES + 10
+    strict = validator()
+    strict.deliverable(USER, [note(json.dumps({"n": 1, "pad": "x" * DEAD_LETTER_BYTES}))])
+    assert strict.rejected[0].content.startswith(b"cut off: ")
+    assert len(strict.rejected[0].content) <= DEAD_LETTER_BYTES + 10
 
 
 def test_in_a_history_it_keeps_its_place() -> None:
     whole = history(3, record(1), record(2, pad=900), record(3))
-    strained = sieve().history(USER, whole)
+    strained = validator().filter_history(USER, whole)
     assert [(entry.previous, entry.record.offset, bool(entry.record.event)) for entry in strained.log] == [
         (0, 1, True),
         (1, 2, False),
@@ -89,15 +89,17 @@ def test_in_a_history_it_keeps_its_place() -> None:
 
 
 def test_what_cannot_be_read_is_kept_as_it_is() -> None:
-    strict = sieve()
+    strict = validator()
     unreadable = read_record(b"\xff no header", 7)
     assert (unreadable.offset, unreadable.topic) == (7, "")
-    strict.history(USER, History(history(7).position, 7, [LogEntry(0, unreadable)], []))
-    assert [(corpse.reason, corpse.content) for corpse in strict.condemned] == [("undecodable", b"\xff no header")]
+    strict.filter_history(USER, History(history(7).position, 7, [LogEntry(0, unreadable)], []))
+    assert [(undeliverable.reason, undeliverable.content) for undeliverable in strict.rejected] == [
+        ("undecodable", b"\xff no header")
+    ]
 
 
 def test_against_the_classes() -> None:
-    strict = sieve(check=True)
+    strict = validator(check=True)
     good = note('{"n":1,"pad":""}')
     bad = [
         note('{"n":"one"}', id_="wrong"),
@@ -105,8 +107,8 @@ def test_against_the_classes() -> None:
         note("{", id_="json"),
         note('{"n":1}', "gw.stranger", id_="stranger"),
     ]
-    assert list(strict.carried(USER, [*bad[:2], good, *bad[2:]])) == [good]
-    assert {corpse.id: corpse.reason for corpse in strict.condemned} == {
+    assert list(strict.deliverable(USER, [*bad[:2], good, *bad[2:]])) == [good]
+    assert {undeliverable.id: undeliverable.reason for undeliverable in strict.rejected} == {
         "wrong": "invalid",
         "more": "invalid",
         "json": "invalid",
@@ -117,52 +119,54 @@ def test_against_the_classes() -> None:
 # --- the disk ------------------------------------------------------------------------------------------------
 
 
-def corpse(n: int, size: int = 10) -> Undeliverable:
+def undeliverable(n: int, size: int = 10) -> Undeliverable:
     return Undeliverable(USER, f"c{n}", "undecodable", b"\xff" * size)
 
 
 def test_the_spill_gives_back_what_it_took(tmp_path: Path) -> None:
-    spill = DeadLetterFile(tmp_path / "new", 10_000)
-    assert spill.take() is None
-    assert spill.append([corpse(1), corpse(2)]) == 2
-    assert spill.append([corpse(3)]) == 1
-    assert spill.take() == ([corpse(1), corpse(2), corpse(3)], 0)
-    spill.put_back()
-    assert spill.append([corpse(4)]) == 1
-    assert spill.take() == ([corpse(1), corpse(2), corpse(3)], 0), "what is on its way goes first"
-    spill.done()
-    assert spill.take() == ([corpse(4)], 0)
-    spill.done()
-    assert spill.take() is None
+    dead_letter_file = DeadLetterFile(tmp_path / "new", 10_000)
+    assert dead_letter_file.claim() is None
+    assert dead_letter_file.append([undeliverable(1), undeliverable(2)]) == 2
+    assert dead_letter_file.append([undeliverable(3)]) == 1
+    assert dead_letter_file.claim() == ([undeliverable(1), undeliverable(2), undeliverable(3)], 0)
+    dead_letter_file.release()
+    assert dead_letter_file.append([undeliverable(4)]) == 1
+    assert dead_letter_file.claim() == ([undeliverable(1), undeliverable(2), undeliverable(3)], 0), (
+        "what is on its way goes first"
+    )
+    dead_letter_file.commit()
+    assert dead_letter_file.claim() == ([undeliverable(4)], 0)
+    dead_letter_file.commit()
+    assert dead_letter_file.claim() is None
 
 
 def test_the_spill_is_bounded(tmp_path: Path) -> None:
-    assert DeadLetterFile(tmp_path, 1000).append([corpse(n, 200) for n in range(10)]) == 2
+    assert DeadLetterFile(tmp_path, 1000).append([undeliverable(n, 200) for n in range(10)]) == 2
 
 
 def test_a_line_cut_short_costs_itself_only(tmp_path: Path) -> None:
-    spill = DeadLetterFile(tmp_path, 10_000)
-    spill.append([corpse(1)])
+    dead_letter_file = DeadLetterFile(tmp_path, 10_000)
+    dead_letter_file.append([undeliverable(1)])
     with (tmp_path / "dead-letters.jsonl").open("ab") as file:
         file.write(b'{"channel": "user:1", "id')
-    spill.append([corpse(2)])
-    assert spill.take() == ([corpse(1), corpse(2)], 1)
+    dead_letter_file.append([undeliverable(2)])
+    assert dead_letter_file.claim() == ([undeliverable(1), undeliverable(2)], 1)
 
 
 def test_one_at_a_time_moves_it(tmp_path: Path) -> None:
     one, other = DeadLetterFile(tmp_path, 10_000), DeadLetterFile(tmp_path, 10_000)
-    one.append([corpse(1)])
-    assert one.take() is not None
-    assert other.take() is None
-    one.put_back()
-    assert other.take() == ([corpse(1)], 0)
-    other.done()
+    one.append([undeliverable(1)])
+    assert one.claim() is not None
+    assert other.claim() is None
+    one.release()
+    assert other.claim() == ([undeliverable(1)], 0)
+    other.commit()
 
 
 def test_nothing_is_written_to_a_file_that_is_being_moved(tmp_path: Path) -> None:
     """The writer has opened the file, and another renames it before the writer has its lock."""
-    spill = DeadLetterFile(tmp_path, 10_000)
-    spill.append([corpse(1)])
+    dead_letter_file = DeadLetterFile(tmp_path, 10_000)
+    dead_letter_file.append([undeliverable(1)])
     file = tmp_path / "dead-letters.jsonl"
     real = fcntl.flock
 
@@ -174,17 +178,17 @@ def test_nothing_is_written_to_a_file_that_is_being_moved(tmp_path: Path) -> Non
     moved: list[Path] = []
     try:
         fcntl.flock = flock
-        assert spill.append([corpse(2)]) == 1
+        assert dead_letter_file.append([undeliverable(2)]) == 1
     finally:
         fcntl.flock = real
-    assert spill.take() == ([corpse(1)], 0)
-    spill.done()
-    assert spill.take() == ([corpse(2)], 0)
+    assert dead_letter_file.claim() == ([undeliverable(1)], 0)
+    dead_letter_file.commit()
+    assert dead_letter_file.claim() == ([undeliverable(2)], 0)
 
 
 def test_a_disk_that_fails_has_no_room(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    assert DeadLetterFile(tmp_path / "file" / "below", 1000).append([corpse(1)]) == 0
+    assert DeadLetterFile(tmp_path / "file" / "below", 1000).append([undeliverable(1)]) == 0
 
 
 # --- the undertaker ------------------------------------------------------------------------------------------
@@ -205,12 +209,12 @@ class Graves:
 
 
 async def test_what_redis_refuses_waits_on_disk(tmp_path: Path) -> None:
-    graves, counters, spill = Graves(), Counter[str](), DeadLetterFile(tmp_path, 10_000)
-    undertaker = DeadLetterWriter(graves, spill, 3, 0.01, counters)  # type: ignore[arg-type] # as much of Letters as it uses
+    graves, counters, dead_letter_file = Graves(), Counter[str](), DeadLetterFile(tmp_path, 10_000)
+    dead_letter_writer = DeadLetterWriter(graves, dead_letter_file, 3, 0.01, counters)  # type: ignore[arg-type] # as much of Letters as it uses
     graves.error = Refused("OOM")
-    undertaker.take([corpse(n) for n in range(5)])
+    dead_letter_writer.add([undeliverable(n) for n in range(5)])
     assert counters["drop.dead_waiting"] == 2
-    running = asyncio.create_task(undertaker.run())
+    running = asyncio.create_task(dead_letter_writer.run())
 
     def on_disk() -> int:
         count = 0
@@ -220,7 +224,7 @@ async def test_what_redis_refuses_waits_on_disk(tmp_path: Path) -> None:
         return count
 
     await eventually(lambda: on_disk() == 3, "the file")
-    undertaker.take([corpse(9)])
+    dead_letter_writer.add([undeliverable(9)])
     await eventually(lambda: on_disk() == 4, "the fourth")
     graves.error = None
     await eventually(lambda: len(graves.ids) == 4, "the graves")
@@ -234,13 +238,13 @@ async def test_what_redis_will_never_take_does_not_hold_up_the_others(
     tmp_path: Path, bus_settings: BusSettings, redis_server: RedisServer
 ) -> None:
     keys, reader = Keys(bus_settings.key_prefix), RedisReader(bus_settings)
-    counters, spill = Counter[str](), DeadLetterFile(tmp_path, 10_000)
+    counters, dead_letter_file = Counter[str](), DeadLetterFile(tmp_path, 10_000)
     redis_server.client.set(keys.pending("user:broken")[4], "no hash", ex=60)
-    undertaker = DeadLetterWriter(RedisPendingStore(bus_settings, reader), spill, 10, 0.01, counters)
-    running = asyncio.create_task(undertaker.run())
-    undertaker.take([replace(corpse(1), channel="user:broken"), corpse(2)])
-    dead = keys.pending(corpse(2).channel)[4]
-    await eventually(lambda: redis_server.client.hexists(dead, corpse(2).id), "the other one's grave")
+    dead_letter_writer = DeadLetterWriter(RedisPendingStore(bus_settings, reader), dead_letter_file, 10, 0.01, counters)
+    running = asyncio.create_task(dead_letter_writer.run())
+    dead_letter_writer.add([replace(undeliverable(1), channel="user:broken"), undeliverable(2)])
+    dead = keys.pending(undeliverable(2).channel)[4]
+    await eventually(lambda: redis_server.client.hexists(dead, undeliverable(2).id), "the other one's grave")
     redis_server.client.delete(keys.pending("user:broken")[4])
     await eventually(lambda: counters["dead.undecodable"] == 2, "the first one, which was kept")
     running.cancel()

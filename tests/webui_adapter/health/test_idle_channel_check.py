@@ -18,8 +18,8 @@ from webui_adapter.health.status import Degradation, HealthStatus
 
 async def looked(own: World) -> None:
     """The first look notes where the channels are, the second one compares."""
-    await own.gateway._quiet.look()
-    await own.gateway._quiet.look()
+    await own.gateway._idle_check.check()
+    await own.gateway._idle_check.check()
 
 
 async def test_only_what_was_quiet_since_the_last_look_is_compared() -> None:
@@ -27,16 +27,16 @@ async def test_only_what_was_quiet_since_the_last_look_is_compared() -> None:
         line = own.connect()
         await own.settled(line)
         counters = own.gateway.counters
-        await own.gateway._quiet.look()
+        await own.gateway._idle_check.check()
         assert counters["check.channels"] == 0
-        await own.gateway._quiet.look()
+        await own.gateway._idle_check.check()
         assert counters["check.channels"] == 2
         own.publish(Note(n=1))
         await eventually(lambda: line.page.got("gw.note") == [1], "the event")
-        await own.gateway._quiet.look()
+        await own.gateway._idle_check.check()
         assert counters["check.channels"] == 3, "the user's has had something"
         own.gateway.listening.lost("a test")
-        await own.gateway._quiet.look()
+        await own.gateway._idle_check.check()
         assert counters["check.channels"] == 3, "nothing is live"
 
 
@@ -73,8 +73,8 @@ async def test_many_batches_leave_the_loop_to_others_in_between() -> None:
             return await positions(channels)
 
         own.reader.positions = timed
-        await own.gateway._quiet.look()
-        await own.gateway._quiet.look(within=0.06)
+        await own.gateway._idle_check.check()
+        await own.gateway._idle_check.check(within=0.06)
         assert [later - earlier >= 0.019 for earlier, later in itertools.pairwise(times)] == [True, True]
 
 
@@ -83,9 +83,9 @@ async def test_what_is_on_its_way_is_not_taken_for_lost() -> None:
     async with world() as own:
         line = own.connect()
         await own.settled(line)
-        await own.gateway._quiet.look()
+        await own.gateway._idle_check.check()
         own.publish(Note(n=1))
-        await own.gateway._quiet.look()
+        await own.gateway._idle_check.check()
         assert own.gateway.counters["check.channels"] == 2
         await eventually(lambda: line.page.got("gw.note") == [1], "the event")
         assert own.gateway.counters["check.missed"] == 0
@@ -99,7 +99,7 @@ async def test_a_channel_that_goes_on_while_it_is_compared_is_left_alone() -> No
         own.subscriber.deaf = True
         own.publish(Note(n=1))
         own.subscriber.deaf = False
-        await own.gateway._quiet.look()
+        await own.gateway._idle_check.check()
         positions = own.reader.positions
 
         async def slow(channels):
@@ -109,7 +109,7 @@ async def test_a_channel_that_goes_on_while_it_is_compared_is_left_alone() -> No
             return found
 
         own.reader.positions = slow
-        await own.gateway._quiet.look()
+        await own.gateway._idle_check.check()
         await eventually(lambda: line.page.got("gw.note") == [1, 2], "both")
         assert (own.gateway.counters["hole"], own.gateway.counters["check.missed"]) == (1, 0)
 
@@ -151,7 +151,7 @@ async def test_a_channel_that_is_given_up_while_it_is_compared() -> None:
         await own.settled(line)
         own.subscriber.deaf = True
         own.publish(Note(n=1))
-        await own.gateway._quiet.look()
+        await own.gateway._idle_check.check()
         positions = own.reader.positions
 
         async def slow(channels):
@@ -160,7 +160,7 @@ async def test_a_channel_that_is_given_up_while_it_is_compared() -> None:
             return found
 
         own.reader.positions = slow
-        await own.gateway._quiet.look()
+        await own.gateway._idle_check.check()
         assert own.gateway.hub.channels == {}
         assert not own.broker._listening[USER]
 
@@ -206,7 +206,7 @@ class Echo:
 async def probed_world(*, deaf: bool = False, probe_timeout: float = 0.05) -> AsyncIterator[tuple[World, Echo]]:
     own = World(probe_interval=0.02, probe_timeout=probe_timeout)
     echo = Echo(own)
-    own.gateway.watch._probe = echo
+    own.gateway.redis_monitor._probe = echo
     own.subscriber.deaf = deaf
     await own.gateway.start()
     try:
@@ -281,16 +281,16 @@ def test_pages_hear_of_the_gravest_reason_and_of_the_end_of_the_last() -> None:
     assert told == ["full", "lost"]
     condition.end(Degradation.READ_ONLY)
     condition.end(Degradation.LOST)
-    condition.end(Degradation.DEAF, Degradation.UNREACHABLE)
+    condition.end(Degradation.NOT_RECEIVING, Degradation.UNREACHABLE)
     assert told == ["full", "lost", "silent", None]
 
 
 def test_what_is_only_deaf_can_be_written_to() -> None:
     condition = HealthStatus(lambda _: None)
-    condition.begin(Degradation.DEAF, "deaf")
-    assert (condition.worst, condition.read_only) == ("deaf", None)
+    condition.begin(Degradation.NOT_RECEIVING, "deaf")
+    assert (condition.most_severe, condition.read_only) == ("deaf", None)
     condition.begin(Degradation.READ_ONLY, "full")
-    assert (condition.worst, condition.read_only) == ("deaf", "full")
+    assert (condition.most_severe, condition.read_only) == ("deaf", "full")
     condition.begin(Degradation.LOST, "lost")
     assert condition.read_only == "lost"
     condition.end(*Degradation)

@@ -16,7 +16,7 @@ from tests.webui_adapter.events import Blip, Note
 from tests.webui_adapter.gateways import GatewayProcess, page, running
 from tests.webui_adapter.redis_proxy import Proxy, proxied
 
-DEAF = "events are published but do not arrive"
+NOT_RECEIVING = "events are published but do not arrive"
 LOST = "the gateway has lost Redis"
 
 
@@ -86,12 +86,12 @@ async def test_what_is_published_and_does_not_arrive_is_not_healthy(
     lost, before = watchful.metrics()["eventbus_redis_lost_total"], _undelivered(watchful)
     async with page(watchful, user) as client:
         line.swallow = b""
-        await client.until(lambda p: {"reason": DEAF} in p.said("bus.degraded"), "the word")
+        await client.until(lambda p: {"reason": NOT_RECEIVING} in p.said("bus.degraded"), "the word")
         response = watchful.get("/readyz")
-        assert (response.status_code, response.json()["reason"]) == (503, DEAF)
+        assert (response.status_code, response.json()["reason"]) == (503, NOT_RECEIVING)
         assert "deaf" in degraded(watchful)
         wait_until(lambda: watchful.metrics()["eventbus_redis_lost_total"] > lost, "a new connection to be tried")
-        assert reason(watchful) == DEAF, "whatever was tried: nothing arrives"
+        assert reason(watchful) == NOT_RECEIVING, "whatever was tried: nothing arrives"
         assert client.page.said("bus.restored") == []
         wait_until(lambda: _undelivered(watchful) >= before + 5, "nothing to be tried for a while")
         worker.emit(user, "op", Note(n=1))
@@ -101,7 +101,7 @@ async def test_what_is_published_and_does_not_arrive_is_not_healthy(
         assert client.page.got("gw.note") == [1], "what was missed has been read by then"
         assert [word["type"] for word in client.page.words if word["type"] == "bus.restored"] == ["bus.restored"]
         assert client.page.said("bus.gap") == []
-        assert {data["reason"] for data in client.page.said("bus.degraded")} == {DEAF}
+        assert {data["reason"] for data in client.page.said("bus.degraded")} == {NOT_RECEIVING}
     assert degraded(watchful) == set()
     wait_until(lambda: watchful.get("/readyz").status_code == 200, "readiness")
 
@@ -220,7 +220,7 @@ async def test_restored_is_said_when_the_last_reason_is_gone(
         server.client.config_set("maxmemory", "1")
         try:
             wait_until(lambda: {"deaf", "read_only"} <= degraded(watchful), "both to be noticed")
-            assert reason(watchful) == DEAF, "the graver one"
+            assert reason(watchful) == NOT_RECEIVING, "the graver one"
             line.swallow = None
             await client.until(lambda p: p.words[-1]["data"].get("reason", "").startswith("Redis refuses"), "the other")
             assert client.page.said("bus.restored") == []
@@ -255,7 +255,7 @@ async def test_a_server_that_comes_back_deaf_was_never_well(tmp_path: Path, serv
         gateway = GatewayProcess(tmp_path, line.url, probe_interval=0.2, probe_timeout=0.3)
         gateway.start()
         try:
-            wait_until(lambda: _said(gateway) == DEAF, "the gateway to know", 30)
+            wait_until(lambda: _said(gateway) == NOT_RECEIVING, "the gateway to know", 30)
             line.swallow = None
             gateway.wait_ready()
         finally:

@@ -180,7 +180,7 @@ async def test_who_is_slow_or_reads_another_topic_gets_none(gateway: Gateway) ->
     slow, narrow = new_session(gateway.hub), new_session(gateway.hub)
     join(gateway.hub, slow)
     join(gateway.hub, narrow, f"{USER}:operation:9")
-    slow.block()
+    slow.pause_writing()
     local = LocalEvents(gateway, asyncio.get_running_loop())
     bus = Bus(BusSettings(redis_url="memory://"))
     local.tap(bus.emission(("42", "op", Note(n=1)), None))
@@ -190,7 +190,7 @@ async def test_who_is_slow_or_reads_another_topic_gets_none(gateway: Gateway) ->
     local.tap(bus.emission(("42", "9", Note(n=1)), None))
     await turn()
     assert len(narrow.out) == 1
-    narrow.views[USER].waiting.append(Subscribe(f"{USER}:operation:later", None))
+    narrow.channels[USER].queued_commands.append(Subscribe(f"{USER}:operation:later", None))
     local.tap(bus.emission(("42", "later", Note(n=1)), None))
     await turn()
     assert len(narrow.out) == 2, "what it has asked for is held up by Redis only"

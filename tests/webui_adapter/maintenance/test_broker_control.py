@@ -15,9 +15,9 @@ def test_what_is_one_too_many_is_dropped_and_counted() -> None:
     counters: Counter[str] = Counter()
     control = BrokerControl(settings(broker_url="redis://127.0.0.1:1/0"), counters)
     for n in range(1002):
-        control.stop(OperationRef("ann", str(n)))
+        control.revoke(OperationRef("ann", str(n)))
     assert counters["revoke.dropped"] == 2
-    control.stop(OperationRef("ann", "0"))
+    control.revoke(OperationRef("ann", "0"))
     assert counters["revoke.dropped"] == 2, "that one waits already"
     assert not counters["revoke.failed"], "nothing was tried yet"
 

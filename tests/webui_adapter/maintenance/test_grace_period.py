@@ -9,8 +9,8 @@ from webui_adapter.maintenance.grace_period import GracePeriod
 
 def run(grace: GracePeriod, *moments: float) -> bool:
     for moment in moments:
-        grace.reached(moment)
-    return grace.over(moments[-1])
+        grace.redis_reached(moment)
+    return grace.is_over(moments[-1])
 
 
 def every(step: float, start: float, end: float) -> list[float]:
@@ -36,4 +36,4 @@ def test_a_long_gap_or_a_clock_that_was_set_begins_anew(back: float) -> None:
 
 
 def test_nobody_was_reached_yet() -> None:
-    assert not GracePeriod(30, 10).over(1000)
+    assert not GracePeriod(30, 10).is_over(1000)

@@ -188,14 +188,14 @@ async def test_whoever_takes_over_has_counted_the_grace_already(bus_settings: Bu
     worker.start(OperationRef("ann", "9"), lease=0.001)
     worker.close()
     for _ in range(6):
-        await one.turn()
-        await two.turn()
+        await one.run_once()
+        await two.run_once()
         clock.at += 5
     assert (one.sweeping, two.sweeping, counters["lost.tasks"]) == (True, False, 0)
     await reader.execute("DEL", f"{bus_settings.key_prefix}:sweeper")
-    await two.turn()
+    await two.run_once()
     assert (two.sweeping, counters["lost.tasks"]) == (True, 1), "it could have renewed for 30 seconds"
-    await one.turn()
+    await one.run_once()
     assert not one.sweeping
     await reader.aclose()
 

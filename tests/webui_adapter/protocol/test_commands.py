@@ -342,7 +342,7 @@ def test_a_reader_that_takes_nothing_is_closed_in_time() -> None:
     assert isinstance(clock, ManualClock)
     due, _ = session.tick(1001)
     clock.at = 1002
-    session.block()
+    session.pause_writing()
     assert due <= 1032, "nobody would look before it is late"
     due, _ = session.tick(due)
     session.tick(due)

@@ -17,7 +17,7 @@ from eventbus.protocol.records import parse_publication
 from eventbus.protocol.topics import check_id, check_topic
 from tests.webui_adapter.parts import EVENT_STREAM, new_session, payloads_of, record
 from webui_adapter.protocol.close_codes import CloseCode
-from webui_adapter.protocol.control_events import word
+from webui_adapter.protocol.control_events import control_event
 from webui_adapter.protocol.server_sent_events import sse_comment, sse_event
 from webui_adapter.protocol.websocket_frames import PING, text_frame
 from webui_adapter.session.batch import Batch, Delivery
@@ -48,7 +48,7 @@ def test_a_ping_is_an_empty_control_frame() -> None:
 @pytest.mark.parametrize("case", golden("words"), ids=by_name)
 def test_golden_words(case: dict[str, Any]) -> None:
     parsed = case["parsed"]
-    assert word(parsed["type"], parsed["data"], parsed["time"]) == case["frame"].encode()
+    assert control_event(parsed["type"], parsed["data"], parsed["time"]) == case["frame"].encode()
 
 
 @pytest.mark.parametrize("case", golden("publications"), ids=by_name)
@@ -56,7 +56,7 @@ def test_a_publication_becomes_its_events_untouched(case: dict[str, Any]) -> Non
     publication = parse_publication(case["publication"].encode())
     batch = Batch("user:42", publication.records)
     wanted = [parsed["event"].encode() for parsed in case["parsed"]["records"]]
-    assert payloads_of(batch.joined) == wanted
+    assert payloads_of(batch.frames) == wanted
     assert [delivery.record.event for delivery in batch.deliveries] == wanted
 
 
@@ -87,17 +87,19 @@ def test_golden_streams_are_of_our_writing(case: dict[str, Any]) -> None:
 
 
 def test_words_that_are_a_place_to_resume_from_have_an_id() -> None:
-    session = new_session(framing=EVENT_STREAM)
-    assert b"id:" not in EVENT_STREAM.word(session, "bus.position", {})
+    session = new_session(encoder=EVENT_STREAM)
+    assert b"id:" not in EVENT_STREAM.control_event(session, "bus.position", {})
     from tests.webui_adapter.parts import history, join, settle  # noqa: PLC0415 - read next to its use
     from webui_adapter.channels.hub import Hub  # noqa: PLC0415
 
     hub = Hub()
     channel = join(hub, session)
     settle(hub, session, channel, history(3, record(3)))
-    assert EVENT_STREAM.word(session, "bus.position", {}).startswith(b"id: user:42=e1.3\nevent: bus.position\n")
+    assert EVENT_STREAM.control_event(session, "bus.position", {}).startswith(
+        b"id: user:42=e1.3\nevent: bus.position\n"
+    )
     assert EVENT_STREAM.event(session, Delivery("user:42", record(3))).startswith(b"id: user:42=e1.3\nevent: a.b\n")
-    assert EVENT_STREAM.word(session, "bus.hello", {}).startswith(b"event: bus.hello\n")
+    assert EVENT_STREAM.control_event(session, "bus.hello", {}).startswith(b"event: bus.hello\n")
 
 
 def test_a_cursor_that_could_not_be_read_back_is_left_out() -> None:
@@ -122,7 +124,7 @@ def test_nothing_that_passes_the_grammar_breaks_a_line(text: str) -> None:
 
 @given(st.text())
 def test_data_is_one_line_whatever_is_in_it(text: str) -> None:
-    data = word("bus.error", {"message": text}, 1)
+    data = control_event("bus.error", {"message": text}, 1)
     stream = sse_event("bus.error", data, None)
     assert stream.count(b"\n") == 3
     assert b"\r" not in stream

@@ -69,7 +69,7 @@ def delivery(offset: int, push: Push, now: int) -> Delivery:
 def test_nothing_is_lost_but_by_the_rule_of_its_kind(  # noqa: C901 - a model in one piece
     ops: list[Push | Pop], limit: int, limit_bytes: int
 ) -> None:
-    backlog = SendQueue(limit, limit_bytes)
+    send_queue = SendQueue(limit, limit_bytes)
     offset, now = 0, NOW
     waiting: dict[int, Delivery] = {}
     handed: list[Delivery] = []
@@ -85,7 +85,7 @@ def test_nothing_is_lost_but_by_the_rule_of_its_kind(  # noqa: C901 - a model in
                 case "shed":
                     assert kind != "log"
                 case "full":
-                    assert len(backlog) > 0 or drop.item.size > limit_bytes
+                    assert len(send_queue) > 0 or drop.item.size > limit_bytes
             waiting.pop(drop.item.record.offset, None)
 
     for op in ops:
@@ -94,21 +94,21 @@ def test_nothing_is_lost_but_by_the_rule_of_its_kind(  # noqa: C901 - a model in
             offset += 1
             item = delivery(offset, op, now)
             waiting[offset] = item
-            gone(backlog.push(item, now))
+            gone(send_queue.push(item, now))
         else:
-            before = len(backlog)
-            served, drops = backlog.pop(op.limit, now)
+            before = len(send_queue)
+            served, drops = send_queue.pop(op.limit, now)
             gone(drops)
             events = [step for step in served if isinstance(step, Delivery)]
             assert bool(events) or not before or drops
             for event in events:
                 del waiting[event.record.offset]
             handed += events
-        assert len(backlog) == len(waiting) <= limit
+        assert len(send_queue) == len(waiting) <= limit
         assert sum(item.size for item in waiting.values()) <= limit_bytes
         states = Counter(item.key for item in waiting.values() if item.keep == "latest")
         assert all(count == 1 for count in states.values()), "at most one latest per key"
-        assert (USER in backlog) == bool(waiting)
+        assert (USER in send_queue) == bool(waiting)
     for topic in TOPICS:
         offsets = [event.record.offset for event in handed if event.topic == topic]
         assert offsets == sorted(offsets), "order within a topic"
@@ -117,7 +117,7 @@ def test_nothing_is_lost_but_by_the_rule_of_its_kind(  # noqa: C901 - a model in
 @given(steps)
 def test_hold_and_release_stand_where_they_must(ops: list[Push | Pop]) -> None:
     """Without a hold the order is the channel's; a hold names what is safe; after a release nothing waits."""
-    backlog = SendQueue(1000, 1_000_000)
+    send_queue = SendQueue(1000, 1_000_000)
     offset, now = 0, NOW
     held, highest = False, 0
     waiting: set[int] = set()
@@ -125,10 +125,10 @@ def test_hold_and_release_stand_where_they_must(ops: list[Push | Pop]) -> None:
         if isinstance(op, Push):
             offset += 1
             waiting.add(offset)
-            for drop in backlog.push(delivery(offset, op, now), now):
+            for drop in send_queue.push(delivery(offset, op, now), now):
                 waiting.discard(drop.item.record.offset)
             continue
-        served, drops = backlog.pop(op.limit, now)
+        served, drops = send_queue.pop(op.limit, now)
         waiting -= {drop.item.record.offset for drop in drops}
         for step in served:
             match step:
@@ -150,12 +150,14 @@ def test_hold_and_release_stand_where_they_must(ops: list[Push | Pop]) -> None:
 
 
 @given(
-    st.lists(st.lists(pushes, min_size=1, max_size=5) | st.sampled_from(["block", "unblock"]), max_size=30),
+    st.lists(st.lists(pushes, min_size=1, max_size=5) | st.sampled_from(["block", "resume_writing"]), max_size=30),
     st.sampled_from([4, 1000]),
     st.data(),
 )
 @example(
-    [[Push(0, "log", 2, 0, 0)], "block", [Push(0, "log", 2, 0, 0), Push(1, "log", 0, 0, 0)], "unblock"], 1000, None
+    [[Push(0, "log", 2, 0, 0)], "block", [Push(0, "log", 2, 0, 0), Push(1, "log", 0, 0, 0)], "resume_writing"],
+    1000,
+    None,
 )
 @settings(max_examples=200)
 def test_a_page_that_is_cut_off_anywhere_ends_with_every_log_event_once(  # noqa: C901, PLR0915 - a life in one piece
@@ -176,16 +178,16 @@ def test_a_page_that_is_cut_off_anywhere_ends_with_every_log_event_once(  # noqa
 
     for op in ops:
         if op == "block":
-            session.block()
-        elif op == "unblock":
-            session.unblock(400)
+            session.pause_writing()
+        elif op == "resume_writing":
+            session.resume_writing(400)
             flush()
         else:
             now = int(clock.wall() * 1000)
             records = [delivery(len(published) + i, push, now).record for i, push in enumerate(op, 1)]
             hub.receive(USER, publication(len(published), *records))
             published += records
-            if not session.blocked:
+            if not session.paused:
                 flush()
         clock.at += 0.001
         if session.close_code is not None or session.behind:
@@ -235,13 +237,13 @@ def test_a_full_backlog_is_read_from_the_log_unless_nobody_would_miss_it(keep: K
     session = new_session(hub, backlog_events=3)
     channel = join(hub, session)
     settle(hub, session, channel, history(0))
-    session.block()
+    session.pause_writing()
     hub.receive(USER, publication(0, *(record(i) for i in range(1, 4))))
     assert session.close_code is None
     hub.receive(USER, publication(3, record(4, keep=keep)))
     assert session.close_code is None
     assert session.behind == ([(session, USER)] if reads else [])
-    assert session.views[USER].since == (Position(session.views[USER].position.epoch, 0) if reads else None)
+    assert session.channels[USER].since == (Position(session.channels[USER].position.epoch, 0) if reads else None)
     assert session.counters["drop.full"] == 1
 
 
@@ -251,7 +253,7 @@ def test_a_state_that_had_to_make_room_is_not_just_forgotten() -> None:
     session = new_session(hub, backlog_events=2)
     channel = join(hub, session)
     settle(hub, session, channel, history(0))
-    session.block()
+    session.pause_writing()
     hub.receive(USER, publication(0, record(1, keep="latest"), record(2), record(3)))
     assert session.counters["drop.shed"] == 1
     assert session.behind == [(session, USER)]
@@ -262,13 +264,13 @@ def test_the_urgent_overtakes_and_takes_its_topic_along() -> None:
     session = new_session(hub)
     channel = join(hub, session)
     settle(hub, session, channel, history(0))
-    session.block()
+    session.pause_writing()
     told(session)
     low, other = TOPICS[0], TOPICS[1]
     hub.receive(
         USER, publication(0, *(record(i, low, lane=2) for i in range(1, 6)), record(6, other), record(7, other, lane=0))
     )
-    session.unblock(100_000)
+    session.resume_writing(100_000)
     assert told(session) == [
         ("subscribed", ("resumed", "e1", 0)),
         ("hold", 0),
@@ -286,11 +288,11 @@ def test_memory_of_a_page_that_never_reads_is_bounded() -> None:
     settle(hub, session, channel, history(0))
     hub.receive(USER, publication(0, record(1)))
     told(session)
-    session.block()
+    session.pause_writing()
     for i in range(1, 5000):
         hub.receive(USER, publication(i, record(i + 1, keep="nothing", pad=100)))
     assert session.close_code is None
-    assert session.backlog is not None
-    assert session.backlog._outbox.bytes <= 100_000
+    assert session.send_queue is not None
+    assert session.send_queue._outbox.bytes <= 100_000
     assert not session.out
-    assert len(session.backlog._waiting[USER].offsets) == len(session.backlog)
+    assert len(session.send_queue._waiting[USER].offsets) == len(session.send_queue)
