@@ -81,7 +81,7 @@ def start_operation(flow: Signature, *, user: str, label: str = "", op: str | No
         # A worker that was faster than these marks could end the operation before it began.
         bus.flush()
     result = _publish(canvas, operation, label, settings)
-    return Operation(operation.op, user, label, canvas.leaves, cursor, result)
+    return Operation(operation.op, user, label, canvas.tasks, cursor, result)
 
 
 async def astart_operation(flow: Signature, *, user: str, label: str = "", op: str | None = None) -> Operation:
@@ -98,8 +98,8 @@ def _cursor(bus: Bus, channel: str) -> str:
 
 
 def _announce(bus: Bus, operation: OperationRef, label: str, canvas: Plan) -> None:
-    bus.emit(*operation, OperationQueued(operation=operation.op, label=label, total=canvas.leaves))
-    bus.record_transition(operation, TaskTransition("plan", planned=canvas.leaves), label=label)
+    bus.emit(*operation, OperationQueued(operation=operation.op, label=label, total=canvas.tasks))
+    bus.record_transition(operation, TaskTransition("plan", planned=canvas.tasks), label=label)
     record_transition(operation, label, "published", _STARTER)
 
 

@@ -1,1 +1,1 @@
-"""What travels with a message, and which task runs in this process."""
+"""Headers that travel with a message, and the task that runs in this process."""

@@ -1,8 +1,8 @@
-"""A canvas made ready to travel: every leaf of it counted, and marked in its own signature.
+"""Plan of a canvas: the number of its tasks, and a key for each of them.
 
-The marks lie in the options of each signature, where they survive whatever Celery does with it: a chain's rest
-travels as data within messages, a chord's body within every task of its header, and some of them are published by the
-worker's main process, where no task is current that they could be copied from.
+The headers are written into the options of each signature. There they survive everything that Celery does with a
+canvas: the rest of a chain travels as data within messages, and so does the body of a chord. The worker's main process
+publishes some of these signatures. It runs no task from which the headers could be inherited.
 """
 
 from __future__ import annotations
@@ -23,64 +23,76 @@ _NONE: Final[Mapping[str, Any]] = {}
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``flow`` is a marked copy of a canvas, ``leaves`` the number of tasks that it will publish by itself."""
+    """A canvas that is ready to be published.
+
+    Attributes:
+        flow: a copy of the canvas with headers on each task.
+        tasks: the number of tasks that the canvas publishes.
+    """
 
     flow: Signature
-    leaves: int
+    tasks: int
 
 
 def plan(flow: Signature, headers: Mapping[str, str]) -> Plan:
-    """Copy a canvas with ``headers`` on all of its leaves, and on each a mark that says that it was planned.
+    """Copy a canvas and write headers and a key into each of its tasks.
 
-    Counted are tasks and callbacks (``link``); not error callbacks, which run only if something fails, and not
-    Celery's own tasks. A group given as a generator is consumed. The canvas that was given stays as it is.
+    Tasks and callbacks (``link``) are counted. Error callbacks are not, because they run only after a failure. Celery's
+    own tasks are not counted either.
+
+    Args:
+        flow: the canvas; it is not changed. A generator in a group is consumed.
+        headers: headers of every task.
+
+    Returns:
+        The copy and the number of its tasks.
     """
     walk = _Walk(flow.app, headers)
-    # This group is what chunks() publishes, and it drops its own options on the way.
-    return Plan(walk.mark(flow.group() if isinstance(flow, chunks) else flow), walk.leaves)
+    # chunks() publishes this group. The group would lose the options of chunks() on the way.
+    return Plan(walk.plan(flow.group() if isinstance(flow, chunks) else flow), walk.tasks)
 
 
 class _Walk:
     def __init__(self, app: Celery, headers: Mapping[str, str]) -> None:
         self._app = app
         self._headers = headers
-        self.leaves = 0
+        self.tasks = 0
 
-    def mark(self, node: Any, handed: Mapping[str, Any] = _NONE) -> Signature:
-        """A marked copy of a signature, or of the dict that one becomes in a message.
+    def plan(self, node: Any, inherited: Mapping[str, Any] = _NONE) -> Signature:
+        """Return a copy, with headers, of a signature or of the dict that one becomes in a message.
 
-        ``handed`` are headers of the container. Celery lets them replace those of the tasks that the container
-        publishes, the marks with them; so they are taken from the container and given to those tasks beforehand.
+        ``inherited`` are headers of the container. Celery lets them replace the headers of the tasks that the container
+        publishes, our keys included. So they are taken from the container and written into those tasks.
         """
         copy = self._copy(node)
         kind = copy.get("subtask_type")
         if kind in ("chain", "group", "chord"):
-            handed = {**(copy.options.pop("headers", None) or _NONE), **handed}
+            inherited = {**(copy.options.pop("headers", None) or _NONE), **inherited}
         if kind == "chain":
-            copy.tasks = [self.mark(task, _NONE if i else handed) for i, task in enumerate(copy.tasks)]
+            copy.tasks = [self.plan(task, _NONE if i else inherited) for i, task in enumerate(copy.tasks)]
         elif kind == "group":
-            copy.tasks = [self.mark(task, handed) for task in copy.tasks]
+            copy.tasks = [self.plan(task, inherited) for task in copy.tasks]
         elif kind == "chord":
             header = copy.tasks
             whole = isinstance(header, Signature)
-            copy.tasks = self.mark(header, handed) if whole else [self.mark(task, handed) for task in header]
-            copy.body = self.mark(copy.body, handed)
+            copy.tasks = self.plan(header, inherited) if whole else [self.plan(task, inherited) for task in header]
+            copy.body = self.plan(copy.body, inherited)
         else:
-            self.leaves += 1
-            self._add(copy, handed, {TASK_KEY: planned_key(self.leaves)})
+            self.tasks += 1
+            self._add(copy, inherited, {TASK_KEY: planned_key(self.tasks)})
         return copy
 
     def _copy(self, node: Any) -> Signature:
         copy = maybe_signature(node, app=self._app).clone()
         if isinstance(node, (xmap, xstarmap)):
-            # clone() makes a plain signature of it, which would be routed by Celery's name and not by the task's.
+            # clone() returns a plain signature, which Celery would route by its own task name.
             copy = type(node).from_dict(copy, app=node.app)
         for kind in ("link", "link_error"):
             found = copy.options.get(kind)
             if found:
                 several = found if isinstance(found, (list, tuple)) else [found]
-                mark = self.mark if kind == "link" else self._errback
-                copy.options[kind] = [mark(callback) for callback in several]
+                plan_callback = self.plan if kind == "link" else self._errback
+                copy.options[kind] = [plan_callback(callback) for callback in several]
         return copy
 
     def _errback(self, node: Any) -> Signature:
@@ -88,5 +100,5 @@ class _Walk:
         self._add(copy, _NONE, _NONE)
         return copy
 
-    def _add(self, copy: Signature, handed: Mapping[str, Any], own: Mapping[str, str]) -> None:
-        copy.options["headers"] = {**(copy.options.get("headers") or _NONE), **handed, **self._headers, **own}
+    def _add(self, copy: Signature, inherited: Mapping[str, Any], own: Mapping[str, str]) -> None:
+        copy.options["headers"] = {**(copy.options.get("headers") or _NONE), **inherited, **self._headers, **own}

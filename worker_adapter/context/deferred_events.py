@@ -1,4 +1,4 @@
-"""Events of one task that wait for its success."""
+"""Events of one task that are sent if the task succeeds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ _REASON = "not_succeeded"
 
 
 class DeferredEvents:
-    """A bounded list, and then the answer to what comes too late for it: a thread may outlive its task."""
+    """A bounded list of events. Thread-safe.
+
+    A thread may outlive its task. After the task's end each new event is sent or dropped immediately.
+
+    Args:
+        limit: largest number of events.
+    """
 
     __slots__ = ("_classes", "_limit", "_lock", "_succeeded", "_waiting")
 
@@ -28,14 +34,28 @@ class DeferredEvents:
         self._succeeded: bool | None = None
 
     def next_number(self, class_: str) -> int:
-        """How many of a class have asked before this one."""
+        """Count the events of a class.
+
+        Args:
+            class_: name of the event class.
+
+        Returns:
+            How many events of the class were numbered before this one.
+        """
         with self._lock:
-            next_number = self._classes.get(class_, 0)
-            self._classes[class_] = next_number + 1
-            return next_number
+            number = self._classes.get(class_, 0)
+            self._classes[class_] = number + 1
+            return number
 
     def add(self, deferred: DeferredEvent) -> None:
-        """Send it once the task has succeeded. Raises TooManyDeferred."""
+        """Send an event once the task has succeeded.
+
+        Args:
+            deferred: the event.
+
+        Raises:
+            TooManyDeferred: the list is full.
+        """
         with self._lock:
             if self._succeeded is None:
                 if len(self._waiting) >= self._limit:
@@ -49,7 +69,11 @@ class DeferredEvents:
         self._settle(deferred)
 
     def settle(self, *, succeeded: bool) -> None:
-        """The task has ended: send them in order, or drop them."""
+        """Send the events in order, or drop them. Called when the task has ended.
+
+        Args:
+            succeeded: whether the task has succeeded.
+        """
         with self._lock:
             self._succeeded = succeeded
             waiting, self._waiting = self._waiting, []
@@ -63,6 +87,6 @@ class DeferredEvents:
         try:
             deferred.send()
         except Exception:
-            # It was good when it was kept; somebody has changed what it holds. The others are.
-            log.exception("an event that waited for a task's success could not be built")
+            # It was valid when it was added, so the application has changed it since. The other events are still sent.
+            log.exception("cannot build an event that waited for its task to succeed")
             deferred.drop("changed")

@@ -1,15 +1,18 @@
-"""What travels with a message, and what a task is to its operation.
+"""Headers of an operation's messages, and the key of a task within its operation.
 
-Four headers. User, operation and label go along to everything that is published on behalf of an operation. The fourth
-says which leaf of the operation the message is: the canvas' own leaves get it in their signatures when the operation
-is started (``plan-3``), everything else when it is published (a fresh id). Only a retry keeps it, because Celery
-sends a retry with the headers of the request; so it is never inherited by what a task starts.
+Every message of an operation has these headers:
 
-A task's id would not do: the last task of a replacement inherits the id of the task that it replaces.
+``eventbus_user``, ``eventbus_operation``, ``eventbus_label``
+    The operation. Each message that a task of the operation publishes inherits them.
+``eventbus_leaf``
+    The key of the task. ``start_operation`` writes the keys of the canvas into its signatures (``plan-3``). All other
+    messages get a new key when they are published. Only a retry keeps its key, because Celery sends a retry with the
+    headers of the request. A task id cannot be the key: the last task of a replacement inherits the id of the task
+    that it replaces.
 
-The operation also is a stamp of the message, in Celery's sense, so that a worker discards what it has received of an
-operation that was cancelled. A fifth header never travels: the worker's main process puts it into the request for the
-process of its pool that will run it.
+The operation is also a stamp of the message in Celery's sense. With it a worker discards the messages of a cancelled
+operation that it has received. A fifth header, ``eventbus_here``, never travels: the worker's main process puts it into
+the request for the pool's process.
 """
 
 from __future__ import annotations
@@ -44,23 +47,24 @@ TASK_KEY: Final = "eventbus_leaf"
 WORKER_INFO: Final = "eventbus_here"
 
 MAX_LABEL: Final = 1_000
-"""Characters that a label can have at most, whatever the settings say."""
+"""Largest number of characters of a label, whatever the settings allow."""
 
 ALREADY_EXPIRED: Final = "1970-01-01T00:00:00+00:00"
-"""When a message expires that is published for an operation which has been cancelled: no worker will run it."""
+"""Expiry of a message that is published for a cancelled operation. No worker runs such a message."""
 
 _PLANNED: Final = "plan-"
-# Celery's own tasks do its bookkeeping, except for these: what they run is the application's work.
-_WORK: Final = frozenset({"celery.map", "celery.starmap", "celery.chunks"})
+# Celery's own tasks do its bookkeeping. These three run the application's code.
+_APPLICATION_WORK: Final = frozenset({"celery.map", "celery.starmap", "celery.chunks"})
 
 
 @dataclass(frozen=True, slots=True)
 class TaskKey:
-    """One task of an operation.
+    """Identity of one task of an operation.
 
     Attributes:
-        value: its name within the operation, the same through retries and redelivery.
-        planned, hidden: as in ``eventbus.operations.state.TaskTransition``.
+        value: the key, unique within the operation. Retries and redelivered messages keep it.
+        planned: whether the canvas named the task at the start.
+        internal: whether it is a task of Celery or of this package that is not counted.
     """
 
     value: str
@@ -70,11 +74,11 @@ class TaskKey:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """What a worker's main process tells the one that runs a task.
+    """Facts that a worker's main process passes to the process that runs a task.
 
     Attributes:
-        lease: milliseconds for which a mark counts that the task runs; 0: nobody renews it.
-        events: whether the worker sends task events.
+        lease: milliseconds for which the worker guarantees that the task runs; 0: no worker renews the lease.
+        events: whether the worker sends task events (``celery worker -E``).
     """
 
     lease: int = 0
@@ -82,13 +86,25 @@ class WorkerInfo:
 
 
 def read_worker_info(headers: Mapping[str, Any] | None) -> WorkerInfo:
-    """What the main process said; nothing where there is none, as for an eager task."""
+    """Read the facts of the worker's main process.
+
+    Args:
+        headers: of the request; None for a task without any.
+
+    Returns:
+        The facts, or the defaults for an eager task.
+    """
     found = (headers or {}).get(WORKER_INFO)
     return WorkerInfo(*found) if isinstance(found, (list, tuple)) else WorkerInfo()
 
 
 def stamp(headers: dict[str, Any], operation: OperationRef) -> None:
-    """Stamp a message, beside the stamps that it has. Lists and dicts of Celery's own are left alone."""
+    """Add the operation's stamp to a message.
+
+    Args:
+        headers: of the message. Its lists and dicts may belong to Celery, so they are replaced and not changed.
+        operation: the operation of the message.
+    """
     names = list(headers.get("stamped_headers") or ())
     if STAMP not in names:
         names.append(STAMP)
@@ -97,7 +113,12 @@ def stamp(headers: dict[str, Any], operation: OperationRef) -> None:
 
 
 def operation_headers(operation: OperationRef, label: str) -> dict[str, str]:
-    """Headers that say on whose behalf a message is published."""
+    """Return the headers that name an operation.
+
+    Args:
+        operation: the operation.
+        label: its label; an empty one is left out.
+    """
     headers = {USER: operation.user, OPERATION: operation.op}
     if label:
         headers[LABEL] = label
@@ -105,7 +126,14 @@ def operation_headers(operation: OperationRef, label: str) -> dict[str, str]:
 
 
 def read_operation(headers: Mapping[str, Any] | None) -> tuple[OperationRef, str] | None:
-    """Operation and label of a message, or None for one that belongs to none, or to one that cannot be."""
+    """Read the operation and its label from the headers of a message.
+
+    Args:
+        headers: of the message; None for a message without any.
+
+    Returns:
+        Operation and label. None if the message names no operation, or one with an invalid name.
+    """
     if not headers:
         return None
     user, op, label = headers.get(USER), headers.get(OPERATION), headers.get(LABEL)
@@ -113,29 +141,43 @@ def read_operation(headers: Mapping[str, Any] | None) -> tuple[OperationRef, str
         return None
     operation = OperationRef(user, op)
     try:
-        operation.topic  # noqa: B018 - remembered, and needed soon
+        operation.topic  # noqa: B018 - validates the names; the topic is cached and needed soon
     except InvalidName:
         return None
-    # As start_operation makes it, whoever has published the message: one that cannot be written would take along what
-    # goes to Redis with it.
+    # Another program may have written the label. One that cannot be encoded would fail a whole batch to Redis.
     return operation, encodable(label[:MAX_LABEL]) if isinstance(label, str) else ""
 
 
 def encodable(text: str) -> str:
-    """The text as JSON and Redis can take it. Names of files that are not UTF-8 come as halves of surrogate pairs."""
+    """Return the text with each lone surrogate replaced by ``?``.
+
+    JSON and Redis accept no lone surrogates. File names that are not UTF-8 contain them.
+
+    Args:
+        text: any text.
+    """
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def planned_key(number: int) -> str:
-    """Value of the leaf header for a leaf that the canvas names at the start."""
+    """Return the key of a task that the canvas names.
+
+    Args:
+        number: the position of the task in the canvas, from 1.
+    """
     return f"{_PLANNED}{number}"
 
 
 def task_key_of(name: str, task_id: str, headers: Mapping[str, Any] | None) -> TaskKey:
-    """Which leaf a message is. ``name`` is the task's name."""
+    """Return the key of the task of a message.
+
+    Args:
+        name: the task's name.
+        task_id: the task's id, used for an eager task, which was never published.
+        headers: of the message.
+    """
     key = (headers or {}).get(TASK_KEY)
     if not isinstance(key, str):
-        key = f"task-{task_id}"  # never published: an eager task
-    return TaskKey(
-        encodable(key), planned=key.startswith(_PLANNED), internal=name.startswith("celery.") and name not in _WORK
-    )
+        key = f"task-{task_id}"
+    internal = name.startswith("celery.") and name not in _APPLICATION_WORK
+    return TaskKey(encodable(key), planned=key.startswith(_PLANNED), internal=internal)

@@ -1,4 +1,7 @@
-"""On whose behalf the code runs here and now: set around a task, and around the start of an operation."""
+"""Task context: the task and the operation for which the code runs.
+
+It is set while a task runs and while an operation is started.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,19 @@ class TaskContext:
     """A running task, or the start of an operation.
 
     Attributes:
-        operation: None for a task that belongs to none.
-        leaf: None where an operation is being started, or there is none.
-        task_id: the task's id, empty where an operation is being started.
-        announcements: events that wait for the task's success.
-        watched: a worker runs it, and asks whether it is to stop.
-        failed: an eager task that was called here has failed, and was counted.
-        follows: what the canvas has after the task, as it came: the chain's rest, callbacks, the chord.
-        handled: the exception that was being handled where the task began: an eager one may run in an ``except``.
-        again: its next try has been published.
-        on_failure: called if the task fails, for what could not know by itself how it ended.
+        operation: None for a task that belongs to no operation.
+        label: the operation's label, or empty.
+        settings: the bounds of the installation.
+        key: the task's key. None during the start of an operation and without an operation.
+        task_id: the task's id; empty during the start of an operation.
+        in_worker: whether a worker runs the task. Such a task checks for cancellation.
+        failed: an eager task that this code called has failed and was counted.
+        continuation: the rest of the chain, the callbacks and the chord that came with the message.
+        handled_error: the exception that was being handled when the task began. An eager task may start in an
+            ``except`` block.
+        retry_published: the task has published its next try.
+        failure_callbacks: called if the task fails.
+        deferred_events: events that are sent if the task succeeds.
     """
 
     operation: OperationRef | None
@@ -43,20 +49,27 @@ class TaskContext:
     continuation: tuple[object, ...] = ()
     handled_error: BaseException | None = None
     retry_published: bool = False
-    deferred_events: DeferredEvents = field(init=False)
     failure_callbacks: list[Callable[[], None]] = field(default_factory=list)
+    deferred_events: DeferredEvents = field(init=False)
 
     def __post_init__(self) -> None:
         self.deferred_events = DeferredEvents(self.settings.success_events)
 
 
-current_context: Final[ContextVar[TaskContext | None]] = ContextVar("eventbus_current_scope", default=None)
+current_context: Final[ContextVar[TaskContext | None]] = ContextVar("eventbus_current_context", default=None)
 
 PreviousContext = tuple[TaskContext | None, OperationRef | None]
 
 
 def attach(context: TaskContext) -> PreviousContext:
-    """Make this the current scope; return what ``detach`` puts back. They nest: an eager task runs within another."""
+    """Make a context the current one. Contexts nest: an eager task runs within another task.
+
+    Args:
+        context: the new context.
+
+    Returns:
+        The contexts that ``detach`` restores.
+    """
     previous = current_context.get(), current_operation.get()
     current_context.set(context)
     current_operation.set(context.operation)
@@ -64,14 +77,27 @@ def attach(context: TaskContext) -> PreviousContext:
 
 
 def detach(previous: PreviousContext) -> None:
-    """Put back what was current. By value: a token would be refused where another context runs the end of a task."""
+    """Restore the contexts that ``attach`` returned.
+
+    ``ContextVar.reset`` is no option: Celery may run the end of a task in another context than its start.
+
+    Args:
+        previous: the return value of ``attach``.
+    """
     current_context.set(previous[0])
     current_operation.set(previous[1])
 
 
 @contextmanager
 def use_context(context: TaskContext) -> Iterator[None]:
-    """``attach`` and ``detach`` around a block."""
+    """``attach`` and ``detach`` around a block.
+
+    Args:
+        context: the context of the block.
+
+    Yields:
+        Nothing.
+    """
     previous = attach(context)
     try:
         yield

@@ -1,4 +1,4 @@
-"""``with_task_context``: threads do not inherit on whose behalf the code runs; what is carried does."""
+"""``with_task_context``: threads that emit events and report progress for the task that started them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,26 @@ T = TypeVar("T")
 
 
 def with_task_context(function: Callable[P, T]) -> Callable[P, T]:
-    """Bind a function to the task, operation and other context variables of here, for a thread that calls it.
+    """Bind a function to the current task, its operation and all other context variables.
 
         with ThreadPoolExecutor() as pool:
             list(pool.map(with_task_context(read), pages))
         Thread(target=with_task_context(watch)).start()
 
-    Each call has a copy of its own, so any number of threads may call it at the same time; what one sets, none of the
-    others sees.
+    Each call runs in a separate copy of the context. Any number of threads may call the function at the same time. A
+    context variable that one call sets is not visible to the others.
+
+    Args:
+        function: the function that a thread will call.
+
+    Returns:
+        A function with the same signature.
     """
     context = copy_context()
 
     @wraps(function)
-    def carried(*args: P.args, **kwargs: P.kwargs) -> T:
-        # A context can be entered by one thread at a time.
+    def bound(*args: P.args, **kwargs: P.kwargs) -> T:
+        # Two threads cannot enter the same context at the same time.
         return context.copy().run(function, *args, **kwargs)
 
-    return carried
+    return bound

@@ -26,7 +26,7 @@ from eventbus.operations.events import (
     TaskRevoked,
     TaskSucceeded,
 )
-from worker_adapter.context.error_text import error_text, of_retry
+from worker_adapter.context.error_text import caused_by_retry, error_text
 from worker_adapter.context.headers import (
     ALREADY_EXPIRED,
     WORKER_INFO,
@@ -125,7 +125,7 @@ class MainProcessSignals:
         """A task's result is a failure, by Celery's word."""
         if _runs_here(task_id):
             return  # its own end tells more
-        if isinstance(error, BaseException) and of_retry(error):
+        if isinstance(error, BaseException) and caused_by_retry(error):
             return  # a hook has raised in a pool that shares this process
         request = self._requests.get(task_id)
         if request is not None:

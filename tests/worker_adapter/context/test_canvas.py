@@ -13,19 +13,19 @@ from worker_adapter.context.headers import read_operation, task_key_of
 OURS = {"eventbus_user": "ann", "eventbus_operation": "op"}
 
 
-def leaves(node):
+def headers_of(node):
     """Headers of every task below, as a message would carry them."""
     for link in node["options"].get("link", []):
-        yield from leaves(link)
+        yield from headers_of(link)
     match node["subtask_type"]:
         case "chain" | "group":
             for task in node["kwargs"]["tasks"]:
-                yield from leaves(task)
+                yield from headers_of(task)
         case "chord":
             header = node["kwargs"]["header"]
             for task in header["kwargs"]["tasks"] if isinstance(header, dict) else header:
-                yield from leaves(task)
-            yield from leaves(node["kwargs"]["body"])
+                yield from headers_of(task)
+            yield from headers_of(node["kwargs"]["body"])
         case _:
             yield node["options"]["headers"]
 
@@ -35,8 +35,8 @@ def test_each_leaf_has_a_name_of_its_own_that_survives_json():
     first.link(chain(a.step.s(), a.step.s()))
     flow = chain(first, group(a.step.s(), chord([a.step.s(), a.step.s()], a.collect.s())), a.collect.s())
     planned = plan(flow, OURS)
-    headers = list(leaves(json.loads(json.dumps(planned.flow))))
-    assert planned.leaves == len(headers) == 8
+    headers = list(headers_of(json.loads(json.dumps(planned.flow))))
+    assert planned.tasks == len(headers) == 8
     assert len({task_key_of("step", "id", each).value for each in headers}) == 8
     assert all(task_key_of("step", "id", each).planned for each in headers)
     assert all(OURS.items() <= each.items() for each in headers)
@@ -48,7 +48,7 @@ def test_headers_of_a_container_reach_the_tasks_that_it_publishes():
     flow = chain(*flow.tasks).set(headers={"of": "chain"})
     planned = plan(flow, OURS).flow
     assert "headers" not in planned.options
-    assert [each.get("of") for each in leaves(json.loads(json.dumps(planned)))] == ["chain", None, "group", "group"]
+    assert [each.get("of") for each in headers_of(json.loads(json.dumps(planned)))] == ["chain", None, "group", "group"]
 
 
 def test_map_is_still_routed_by_its_task():
@@ -58,7 +58,7 @@ def test_map_is_still_routed_by_its_task():
 def test_a_canvas_may_be_the_dict_that_it_was_sent_as():
     flow = chain(a.step.s(), a.step.s())
     flow.tasks[1] = json.loads(json.dumps(group(a.step.s(), a.step.s())))
-    assert plan(flow, OURS).leaves == 3
+    assert plan(flow, OURS).tasks == 3
     assert isinstance(flow.tasks[1], dict)
     assert not isinstance(flow.tasks[1], Signature)
 
