@@ -7,7 +7,8 @@ from worker_adapter.on_success import emit_on_success
 from worker_adapter.operation_start import Operation, astart_operation, start_operation
 from worker_adapter.settings import WorkerSettings
 from worker_adapter.tracking.files import TrackedFile, track_file
-from worker_adapter.tracking.stages import Stage, Stages, stages
+from worker_adapter.tracking.stage import Stage
+from worker_adapter.tracking.stages import Stages, stages
 from worker_adapter.tracking.steps import Progress, atrack, progress, track
 
 __all__ = [

@@ -1,1 +1,1 @@
-"""Progress: loops, files, stages, and how full the bar is."""
+"""Progress reports of loops, files and stages."""

@@ -1,4 +1,4 @@
-"""How full a bar is, and how long it will take. Pure arithmetic, the only place where a share is computed."""
+"""Fractions of a progress and its remaining time. Pure: the only place that computes ``share`` and ``left``."""
 
 from __future__ import annotations
 
@@ -7,16 +7,25 @@ from collections.abc import Mapping
 
 from eventbus.errors import InvalidStage
 
-__all__ = ["WeightedProgress", "known", "share_of", "time_left"]
+__all__ = ["WeightedProgress", "finite", "fraction_of", "time_left"]
 
 
-def known(count: float | None) -> float | None:
-    """A count that a page can be told; None for what is no number, or has no end."""
+def finite(count: float | None) -> float | None:
+    """Return a count that JSON can express; None for infinity and for what is not a number.
+
+    Args:
+        count: a number of steps.
+    """
     return count if count is not None and math.isfinite(count) else None
 
 
-def share_of(done: float, total: float | None) -> float | None:
-    """``done`` as a part of ``total``, from 0 to 1; None where nobody knows the total. Of nothing all is done."""
+def fraction_of(done: float, total: float | None) -> float | None:
+    """Return ``done / total``, limited to 0 to 1.
+
+    Args:
+        done: steps so far.
+        total: all steps. None is unknown, and so is the fraction. With 0 steps the fraction is 1.
+    """
     if total is None:
         return None
     if total <= 0:
@@ -25,7 +34,13 @@ def share_of(done: float, total: float | None) -> float | None:
 
 
 def time_left(done: float, total: float | None, rate: float | None) -> float | None:
-    """Seconds until ``total`` at ``rate`` steps a second; None where that cannot be said. Never below 0."""
+    """Return the seconds until the end, at least 0; None if they are unknown.
+
+    Args:
+        done: steps so far.
+        total: all steps, if known.
+        rate: steps per second, if known.
+    """
     if total is None:
         return None
     if done >= total:
@@ -37,54 +52,68 @@ def time_left(done: float, total: float | None, rate: float | None) -> float | N
 
 
 class WeightedProgress:
-    """A whole made of weighted parts.
+    """Progress of a whole that is made of weighted stages.
 
-    A part's share only rises: a bar that walks back is believed by nobody, so a total that grows makes it stand still.
-    Sums are exact (``fsum``), so the whole is never above its total, and equals it when it is finished, not before.
+    The fraction of a stage only rises, since users distrust a progress bar that moves back. A growing total makes it
+    pause. Sums are exact (``fsum``): the whole equals its total when it is finished, and never before.
+
+    Args:
+        weights: weight of each stage by its name, above 0 and finite.
 
     Attributes:
         total: the sum of the weights.
     """
 
-    __slots__ = ("_finished", "_share", "_weight", "total")
+    __slots__ = ("_finished", "_fractions", "_weights", "total")
 
     def __init__(self, weights: Mapping[str, float]) -> None:
-        """Raises InvalidStage for no parts at all, and for a weight that is not above 0 or not finite."""
         for name, weight in weights.items():
             if not (weight > 0 and math.isfinite(weight)):
                 raise InvalidStage(f"the weight of stage {name!r} is {weight!r}; give a number above 0", stage=name)
         if not weights:
             raise InvalidStage("a whole needs at least one stage: stages(read=1, store=2)", stage="")
-        self._weight = dict(weights)
-        self._share = dict.fromkeys(weights, 0.0)
+        self._weights = dict(weights)
+        self._fractions = dict.fromkeys(weights, 0.0)
         self._finished = False
         self.total = math.fsum(weights.values())
 
     def check(self, name: str) -> None:
-        """Raise InvalidStage for a name that is none of the parts."""
-        if name not in self._weight:
+        """Check that a stage exists.
+
+        Args:
+            name: name of the stage.
+
+        Raises:
+            InvalidStage: there is no such stage.
+        """
+        if name not in self._weights:
             raise InvalidStage(
-                f"there is no stage {name!r}; stages() was given {', '.join(map(repr, self._weight))}", stage=name
+                f"there is no stage {name!r}; stages() was given {', '.join(map(repr, self._weights))}", stage=name
             )
 
-    def fill(self, name: str, share: float | None) -> None:
-        """A part is so full, from 0 to 1; None changes nothing."""
-        if share is not None:
-            self._share[name] = max(self._share[name], share)
+    def fill(self, name: str, fraction: float | None) -> None:
+        """Raise the fraction of a stage.
+
+        Args:
+            name: name of the stage.
+            fraction: from 0 to 1; None, or less than before, changes nothing.
+        """
+        if fraction is not None:
+            self._fractions[name] = max(self._fractions[name], fraction)
 
     def finish(self) -> None:
-        """All of it is done, parts that never began too."""
+        """Complete the whole, with stages that never began."""
         self._finished = True
 
     @property
     def done(self) -> float:
-        """The whole's count: below ``total`` until it is finished, then exactly that."""
+        """Weighted count: below ``total`` until the whole is finished, then exactly ``total``."""
         if self._finished:
             return self.total
-        sum_ = math.fsum(weight * self._share[name] for name, weight in self._weight.items())
+        sum_ = math.fsum(weight * self._fractions[name] for name, weight in self._weights.items())
         return min(sum_, math.nextafter(self.total, 0.0))
 
     @property
-    def share(self) -> float:
-        """``done`` as a part of ``total``."""
+    def fraction(self) -> float:
+        """``done / total``."""
         return self.done / self.total

@@ -1,4 +1,4 @@
-"""When to speak of progress, and how fast it goes. Pure: time is an argument."""
+"""Rate of a progress, and the time of its next event. Pure: time is an argument."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ __all__ = ["RateEstimator"]
 
 
 class RateEstimator:
-    """Lets through one word per ``interval`` seconds and knows the rate over the last ``window`` seconds.
+    """Allows one event per ``interval`` and estimates the rate over the last ``window``.
+
+    Args:
+        interval: seconds between two events.
+        window: seconds over which the rate is estimated.
 
     Attributes:
-        next: the time from which on the next word is due; public, so that a step which is not due costs one
-        comparison.
+        next: time of the next event. Public, so that a step that reports nothing costs one comparison.
     """
 
     __slots__ = ("_interval", "_samples", "_window", "next")
@@ -24,19 +27,28 @@ class RateEstimator:
         self.next = float("-inf")
 
     def due(self, now: float) -> bool:
-        """Whether a word may be said at ``now``."""
+        """Return whether an event is due.
+
+        Args:
+            now: seconds of a monotonic clock.
+        """
         return now >= self.next
 
     def record(self, now: float, done: float) -> float | None:
-        """Note that ``done`` steps are told at ``now``. Returns steps per second; None until two moments are known.
+        """Record the count of an event. A smaller count than before, as of a new loop, restarts the estimate.
 
-        A count that falls, as of a stage that begins again, forgets what was before.
+        Args:
+            now: seconds of a monotonic clock.
+            done: steps that the event reports.
+
+        Returns:
+            Steps per second; None for the first event.
         """
         self.next = now + self._interval
         samples = self._samples
         if samples and (done < samples[-1][1] or now < samples[-1][0]):
             samples.clear()
-        # One moment at or before the window's edge stays, so that slow work has a rate too.
+        # One sample at or before the window's start is kept, so that slow work has a rate too.
         while len(samples) > 1 and samples[1][0] <= now - self._window:
             samples.popleft()
         rate = (done - samples[0][1]) / (now - samples[0][0]) if samples and now > samples[0][0] else None

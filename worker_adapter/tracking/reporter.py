@@ -1,4 +1,4 @@
-"""A bar on somebody's page: on whose behalf it speaks, when, and that its words stay in order."""
+"""Progress reporter: emits the ``task.progress`` events of one progress, in order and for the running operation."""
 
 from __future__ import annotations
 
@@ -29,33 +29,39 @@ NEVER_DUE: Final = float("inf")
 
 
 class ProgressReporter:
-    """One conflation key of ``task.progress``. Nothing in it raises for the bus' sake.
+    """Emits ``task.progress`` under one conflation key. It raises no error of the bus.
+
+    Args:
+        stage: name that distinguishes several progresses of one task.
 
     Attributes:
-        next: the time from which on the next word is due; public, so that a step which is not due costs one
-            comparison.
-        scope: the task that it belongs to; None outside of every task.
-        settings: the bounds that hold here.
+        next: time of the next event. Public, so that a step that reports nothing costs one comparison.
+        context: the task of the progress; None outside of every task.
+        settings: the bounds of the installation.
     """
 
     __slots__ = ("_ended", "_lock", "_operation", "_stage", "_task", "context", "next", "settings")
 
     def __init__(self, stage: str) -> None:
-        self.next = NEVER_DUE  # until it is begun within an operation
+        self.next = NEVER_DUE  # until it begins within an operation
         self.context: TaskContext | None = None
         self._stage = stage
         self._ended = False
         self._operation: OperationRef | None = None
-        # Of the same thread's again: a loop over track() may be left by the garbage collector, anywhere.
+        # Reentrant: the garbage collector may end a loop over track() in the middle of a report of the same thread.
         self._lock = threading.RLock()
 
     @property
     def is_active(self) -> bool:
-        """Whether there is an operation to speak for."""
+        """Whether an operation receives the events."""
         return self._operation is not None
 
     def begin(self) -> bool:
-        """Belong to the operation that runs here. False, and silence, if there is none."""
+        """Report for the current operation.
+
+        Returns:
+            False if there is no operation. Then nothing is emitted.
+        """
         self._operation = current_operation.get()
         if self._operation is None:
             return False
@@ -65,17 +71,22 @@ class ProgressReporter:
         self._task = (self.context.task_id if self.context is not None else "") or self._operation.op
         return True
 
-    def pace(self) -> RateEstimator:
-        """A measure of a rate, by the settings here."""
+    def new_rate(self) -> RateEstimator:
+        """Return a rate estimator with the settings of this reporter."""
         return RateEstimator(self.settings.progress_interval, self.settings.rate_window)
 
     def report(
         self, state: State, measure: Callable[[float], dict[str, Any]], *, force: bool = False, final: bool = False
     ) -> None:
-        """Say how things are: ``measure`` returns the members of the word for a time.
+        """Emit an event.
 
-        Of several threads at which a word is due one says it. ``force`` and ``final`` wait for their turn;
-        ``final`` ends the bar.
+        If an event is due in several threads, one of them emits it.
+
+        Args:
+            state: state of the progress.
+            measure: returns the members of the event for a time.
+            force: wait for another thread that is reporting, instead of leaving the event to it.
+            final: as ``force``; no event follows.
         """
         operation = self._operation
         if operation is None or not self._lock.acquire(blocking=force or final):
@@ -83,14 +94,14 @@ class ProgressReporter:
         try:
             if final or not self._ended:
                 self._ended = final
-                event = self._say(operation, state, measure)
-                # A few times a second: what may raise out of a step. The end of a block raises nothing of its own.
+                event = self._emit(operation, state, measure)
+                # A step may raise OperationCancelled here. The end of a block raises nothing new.
                 if event is not None and not final:
                     checkpoint(self.context, event)
         finally:
             self._lock.release()
 
-    def _say(
+    def _emit(
         self, operation: OperationRef, state: State, measure: Callable[[float], dict[str, Any]]
     ) -> TaskProgress | None:
         now = monotonic()
@@ -103,22 +114,31 @@ class ProgressReporter:
         except SoftTimeLimitExceeded:
             raise
         except Exception:
-            # A bar that cannot be drawn must not stop the work that it is about.
-            log.exception("progress could not be told")
+            # A report that fails must not stop the work that it is about.
+            log.exception("cannot report progress of operation %s", operation.op)
             return None
         return event
 
     def end(self, error: BaseException | None, measure: Callable[[float], dict[str, Any]]) -> None:
-        """The last word, for a block that ``error`` has left."""
+        """Emit the last event of a block.
+
+        Args:
+            error: the exception that left the block, if any.
+            measure: returns the members of the event for a time.
+        """
         if isinstance(error, GeneratorExit) and self.context is not None:
-            # A loop over track() was left. Python does not tell a generator whether by break or by an error; the end
-            # of the task does.
+            # Python closes the generator of track() after a break and after an exception alike. The end of the task
+            # shows which of them it was.
             self.context.failure_callbacks.append(lambda: self.report("failed", measure, final=True))
         self.report(outcome(error), measure, final=True)
 
 
 def outcome(error: BaseException | None) -> State:
-    """What a block that ``error`` leaves has come to. A retry goes on."""
+    """Return the final state of a block. A retry leaves the progress running.
+
+    Args:
+        error: the exception that left the block, if any.
+    """
     if isinstance(error, OperationCancelled):
         return "failed"
     if error is None or isinstance(error, (GeneratorExit, Ignore)):

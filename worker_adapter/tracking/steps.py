@@ -1,7 +1,7 @@
-"""``progress`` and ``track``: how far a loop is, told a few times a second.
+"""``progress`` and ``track``: report how far a loop is, a few times a second.
 
-They find the running operation by themselves, so they work in any function that a task calls. Outside of every
-operation, in a test or on the command line, they count and say nothing.
+Both find the running operation by themselves, so they work in any function that a task calls. Outside of every
+operation, for example in a test, they count and emit nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from worker_adapter.tracking.fractions import known, share_of, time_left
+from worker_adapter.tracking.fractions import finite, fraction_of, time_left
 from worker_adapter.tracking.rate import RateEstimator
 from worker_adapter.tracking.reporter import ProgressReporter
 
@@ -23,27 +23,33 @@ T = TypeVar("T")
 
 
 class Progress:
-    """What ``progress`` returns: a context manager. Several threads may step it at the same time.
+    """Progress of a block; ``progress`` returns it. Several threads may step it at the same time.
 
-    The thread that has entered it counts by itself, all others together under a lock: a lock for everybody would treble
-    the price of a step, and ``+=`` from several threads would lose some.
+    The thread that entered the block counts without a lock. All other threads count together under a lock. A lock for
+    all threads would treble the cost of a step.
+
+    Args:
+        reporter: emits the events.
+        total: number of steps, None if unknown.
+        unit: name of a step, for example ``bytes``.
+        message: text that the page shows.
 
     Attributes:
-        total: steps that there are, None where nobody knows.
+        total: number of steps, None if unknown.
     """
 
-    __slots__ = ("_lock", "_message", "_others", "_own", "_owner", "_pace", "_reporter", "_unit", "total")
+    __slots__ = ("_lock", "_message", "_others", "_own", "_owner", "_rate", "_reporter", "_unit", "total")
 
-    def __init__(self, bar: ProgressReporter, total: float | None, unit: str, message: str) -> None:
+    def __init__(self, reporter: ProgressReporter, total: float | None, unit: str, message: str) -> None:
         self.total = total
         self._own: float = 0
         self._others: float = 0
         self._owner = get_ident()
-        self._reporter = bar
+        self._reporter = reporter
         self._unit = unit
         self._message = message
-        self._pace: RateEstimator | None = None
-        # Of the same thread's again, as the lock in Bar.
+        self._rate: RateEstimator | None = None
+        # Reentrant for the same reason as the lock of ProgressReporter.
         self._lock = RLock()
 
     @property
@@ -54,12 +60,12 @@ class Progress:
     def __enter__(self) -> Self:
         self.own()
         if self._reporter.begin():
-            self._pace = self._reporter.pace()
+            self._rate = self._reporter.new_rate()
             self._report()
         return self
 
     def own(self) -> None:
-        """This thread is the one that counts without a lock."""
+        """Make the current thread the one that counts without a lock."""
         with self._lock:
             self._own, self._others, self._owner = self.done, 0, get_ident()
 
@@ -69,7 +75,15 @@ class Progress:
         self._reporter.end(error, self.measure)
 
     def step(self, n: float = 1, message: str | None = None) -> None:
-        """``n`` more are done. Costs well below a microsecond while no word is due."""
+        """Count steps. While no event is due, a call costs well below a microsecond.
+
+        Args:
+            n: number of steps.
+            message: replaces the text that the page shows.
+
+        Raises:
+            OperationCancelled: the operation was cancelled.
+        """
         if get_ident() == self._owner:
             self._own += n
         else:
@@ -81,7 +95,15 @@ class Progress:
             self._report()
 
     def set(self, done: float, total: float | None = None) -> None:
-        """So many are done by now; ``total``, where given, replaces the former one."""
+        """Set the count.
+
+        Args:
+            done: steps so far.
+            total: replaces the number of steps; None keeps it.
+
+        Raises:
+            OperationCancelled: the operation was cancelled.
+        """
         with self._lock:
             if get_ident() == self._owner:
                 self._own, self._others = done, 0
@@ -96,15 +118,19 @@ class Progress:
         self._reporter.report("running", self.measure)
 
     def measure(self, now: float) -> dict[str, Any]:
-        """The members that count, as they stand."""
-        assert self._pace is not None
-        # A step of NaN spoils the count for good; the page is told all the same that the block has ended.
-        done, total = known(self.done) or 0, known(self.total)
-        rate = self._pace.record(now, done)
+        """Return the members of an event that depend on the count.
+
+        Args:
+            now: seconds of a monotonic clock.
+        """
+        assert self._rate is not None
+        # A step of NaN spoils the count for good. The end of the block is reported all the same.
+        done, total = finite(self.done) or 0, finite(self.total)
+        rate = self._rate.record(now, done)
         return {
             "done": done,
             "total": total,
-            "share": share_of(done, total),
+            "share": fraction_of(done, total),
             "rate": rate,
             "left": time_left(done, total, rate),
             "unit": self._unit,
@@ -113,16 +139,24 @@ class Progress:
 
 
 def progress(total: float | None = None, *, stage: str = "", unit: str = "", message: str = "") -> Progress:
-    """Steps of the running task, as a block.
+    """Report the steps of a block of the running task.
 
         with progress(total=len(pages), stage="reading") as steps:
             for page in pages:
                 read(page)
                 steps.step()
 
-    Emits ``task.progress`` at the beginning, then at most once per ``progress_interval``, and at the end always:
-    ``done``, or ``failed`` if an exception leaves the block. ``stage`` tells several progresses of one task apart;
-    ``unit`` says what is counted, ``bytes`` for instance. Outside of every operation it only counts.
+    The block emits ``task.progress`` when it begins, then at most once per ``EVENTBUS_WORKER_PROGRESS_INTERVAL``, and
+    always when it ends: ``done``, or ``failed`` if an exception leaves it. Outside of every operation it only counts.
+
+    Args:
+        total: number of steps, None if unknown.
+        stage: name that distinguishes several progresses of one task.
+        unit: name of a step, for example ``bytes``.
+        message: text that the page shows.
+
+    Returns:
+        A context manager whose value counts the steps.
     """
     return Progress(ProgressReporter(stage), total, unit, message)
 
@@ -135,8 +169,18 @@ def track(
         for page in track(pages, stage="reading"):
             read(page)
 
-    ``total`` is taken from the iterable's length where it has one. An item counts when the loop asks for the next. A
-    loop that is left early ends ``done`` where it was, and ``failed`` if the task then fails.
+    An item counts when the loop requests the next one. After ``break`` the progress ends ``done`` at its last count.
+    It changes to ``failed`` if the task then fails.
+
+    Args:
+        iterable: the items.
+        total: number of items; by default the length of the iterable, if it has one.
+        stage: as in ``progress``.
+        unit: as in ``progress``.
+        message: as in ``progress``.
+
+    Returns:
+        An iterator over the items.
     """
     return iterate(iterable, progress(length(iterable, total), stage=stage, unit=unit, message=message))
 
@@ -144,7 +188,18 @@ def track(
 async def atrack(
     iterable: AsyncIterable[T], total: float | None = None, *, stage: str = "", unit: str = "", message: str = ""
 ) -> AsyncIterator[T]:
-    """``track`` for ``async for``."""
+    """``track`` for ``async for``.
+
+    Args:
+        iterable: the items.
+        total: number of items, None if unknown.
+        stage: as in ``progress``.
+        unit: as in ``progress``.
+        message: as in ``progress``.
+
+    Yields:
+        The items.
+    """
     with progress(total, stage=stage, unit=unit, message=message) as steps:
         async for item in iterable:
             yield item
@@ -152,7 +207,12 @@ async def atrack(
 
 
 def length(iterable: Iterable[object], total: float | None) -> float | None:
-    """``total``, or what the iterable says of its length."""
+    """Return ``total``, or the length of the iterable if it has one.
+
+    Args:
+        iterable: the items.
+        total: number of items, if the caller knows it.
+    """
     if total is not None:
         return total
     hint = operator.length_hint(iterable, -1)
@@ -160,7 +220,15 @@ def length(iterable: Iterable[object], total: float | None) -> float | None:
 
 
 def iterate(iterable: Iterable[T], counted: Progress) -> Iterator[T]:
-    """The items, each a step of ``counted``, which lasts as long as the loop."""
+    """Iterate with one step per item.
+
+    Args:
+        iterable: the items.
+        counted: the progress; the loop enters and leaves it.
+
+    Yields:
+        The items.
+    """
     with counted as steps:
         for item in iterable:
             yield item

@@ -1,4 +1,4 @@
-"""How full a bar is, for any weights, counts and errors."""
+"""Fraction of a progress that is done, for any weights, counts and errors."""
 
 import contextlib
 import math
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from eventbus import InvalidStage
 from worker_adapter import stages
-from worker_adapter.tracking.fractions import WeightedProgress, share_of, time_left
+from worker_adapter.tracking.fractions import WeightedProgress, fraction_of, time_left
 
 counts = st.floats(-1e12, 1e12)
 totals = st.none() | st.floats(-10, 1e12)
@@ -18,8 +18,8 @@ weights = st.dictionaries(st.text(max_size=5), st.floats(1e-6, 1e6), min_size=1,
 
 
 @given(counts, totals)
-def test_a_share_lies_between_nothing_and_all(done, total):
-    share = share_of(done, total)
+def test_a_fraction_is_between_0_and_1(done, total):
+    share = fraction_of(done, total)
     assert (share is None) == (total is None)
     if share is not None:
         assert 0 <= share <= 1
@@ -27,7 +27,7 @@ def test_a_share_lies_between_nothing_and_all(done, total):
 
 
 @given(counts, totals, rates)
-def test_what_is_left_is_never_negative_and_nothing_at_the_end(done, total, rate):
+def test_time_left_is_never_negative_and_0_at_the_end(done, total, rate):
     left = time_left(done, total, rate)
     if total is None:
         assert left is None
@@ -39,32 +39,32 @@ def test_what_is_left_is_never_negative_and_nothing_at_the_end(done, total, rate
         assert left is None or (left > 0 and math.isfinite(left))
 
 
-def test_what_would_take_for_ever_is_not_known():
+def test_an_infinite_time_left_is_unknown():
     assert time_left(0, 1e12, 5e-324) is None
 
 
 @given(weights, st.data())
-def test_a_whole_only_rises_and_is_full_exactly_at_its_end(parts, data):
-    whole, former = WeightedProgress(parts), 0.0
+def test_a_whole_only_rises_and_is_complete_exactly_at_its_end(parts, data):
+    whole, previous = WeightedProgress(parts), 0.0
     names = st.sampled_from(sorted(parts))
     for name, share in data.draw(st.lists(st.tuples(names, st.none() | st.floats(0, 1)), max_size=30)):
         whole.fill(name, share)
-        assert former <= whole.done < whole.total
-        former = whole.done
+        assert previous <= whole.done < whole.total
+        previous = whole.done
     for name in parts:
         whole.fill(name, 1.0)
-    assert former <= whole.done < whole.total
+    assert previous <= whole.done < whole.total
     whole.finish()
     assert whole.done == whole.total == math.fsum(parts.values())
-    assert whole.share == 1
+    assert whole.fraction == 1
 
 
 class _Stop(Exception):
     """Leaves a stage, or all of them."""
 
 
-# What is done in one stage: (name, total, steps, whether it fails), or (name, weights, the same within it, fails).
-_leaves = st.tuples(
+# One stage: (name, total, steps, whether it fails), or (name, weights, the same within it, fails).
+_steps = st.tuples(
     st.sampled_from("abc"),
     st.none() | st.integers(0, 20),
     st.lists(st.tuples(st.booleans(), st.integers(0, 10)), max_size=5),
@@ -72,8 +72,8 @@ _leaves = st.tuples(
 )
 _three = st.fixed_dictionaries(dict.fromkeys("abc", st.floats(0.1, 10)))
 _acts = st.recursive(
-    st.lists(_leaves, max_size=5),
-    lambda inner: st.lists(_leaves | st.tuples(st.sampled_from("abc"), _three, inner, st.booleans()), max_size=5),
+    st.lists(_steps, max_size=5),
+    lambda inner: st.lists(_steps | st.tuples(st.sampled_from("abc"), _three, inner, st.booleans()), max_size=5),
     max_leaves=20,
 )
 
@@ -114,7 +114,7 @@ def test_stages_within_stages_with_errors_anywhere(given_weights, acts, fails):
     assert parts.share == (seen[-1] if fails else 1)
 
 
-def test_a_finished_stage_fills_its_share_exactly_and_a_failed_one_stays():
+def test_a_finished_stage_is_complete_and_a_failed_one_keeps_its_fraction():
     with stages(read=1, embed=8, store=1) as parts:
         with parts.stage("read"):
             assert parts.share == 0
@@ -136,7 +136,7 @@ def test_a_finished_stage_fills_its_share_exactly_and_a_failed_one_stays():
     assert parts.share == 1
 
 
-def test_what_cannot_be_is_refused_where_it_is():
+def test_invalid_stages_are_refused():
     for bad in ({"read": 0}, {"read": -1}, {"read": math.inf}, {"read": math.nan}, {}):
         with pytest.raises(InvalidStage):
             stages(bad)

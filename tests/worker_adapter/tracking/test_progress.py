@@ -33,7 +33,7 @@ def test_in_a_worker(redis_url, fails):
         assert len(counts) < 20
 
 
-def test_the_last_word_is_always_said(states):
+def test_the_last_event_is_always_emitted(states):
     with progress(3, stage="a") as steps:
         for _ in range(3):
             steps.step()
@@ -58,7 +58,7 @@ def test_the_last_word_is_always_said(states):
 
 
 @pytest.mark.parametrize("odd", [float("nan"), float("inf")])
-def test_a_total_that_is_no_number_is_unknown_and_the_end_is_told(states, odd):
+def test_a_total_that_is_not_finite_is_unknown_and_the_end_is_reported(states, odd):
     with progress(odd, stage="total") as steps:
         steps.step()
     with progress(2, stage="step") as steps:
@@ -70,17 +70,17 @@ def test_a_total_that_is_no_number_is_unknown_and_the_end_is_told(states, odd):
     assert seen == {"total": (1, None, "done"), "step": (0, 2, "done"), "stages": (2, 2, "done")}
 
 
-def test_what_cannot_be_told_does_not_stop_the_work(states, caplog):
+def test_a_report_that_fails_does_not_stop_the_work(states, caplog):
     with progress("a few", message="x" * 10_000) as steps:
         steps.step()
-    assert "could not be told" in caplog.text
+    assert "cannot report progress" in caplog.text
     assert states() == {}
     with progress(1, message="x" * 10_000, stage="long"):
         pass
     assert len(states()["long"]["message"]) == 200
 
 
-def test_a_file_whose_name_is_not_utf_8_is_told(states):
+def test_a_file_name_that_is_not_utf_8_is_reported(states):
     name = os.fsdecode(b"gr\xfc\xdfe.txt")
     with progress(1, stage=name) as steps:
         steps.step(message=name)
@@ -89,7 +89,7 @@ def test_a_file_whose_name_is_not_utf_8_is_told(states):
 
 
 @pytest.mark.usefixtures("states")
-def test_a_soft_time_limit_that_strikes_while_a_word_is_said_is_not_lost():
+def test_a_soft_time_limit_during_a_report_is_raised():
     class Struck(str):
         __slots__ = ()
 
@@ -100,7 +100,7 @@ def test_a_soft_time_limit_that_strikes_while_a_word_is_said_is_not_lost():
         progress(1, message=Struck("page")).__enter__()
 
 
-def test_outside_of_every_operation_it_only_counts():
+def test_outside_of_every_operation_progress_only_counts():
     with progress(2) as steps:
         steps.step()
         steps.set(2)
@@ -109,6 +109,6 @@ def test_outside_of_every_operation_it_only_counts():
 
 
 @pytest.mark.usefixtures("states")
-def test_a_step_that_is_not_due_costs_next_to_nothing():
+def test_a_step_that_reports_nothing_is_cheap():
     with progress(10) as steps:
         assert min(timeit.repeat(steps.step, number=10_000, repeat=5)) / 10_000 < 1e-6

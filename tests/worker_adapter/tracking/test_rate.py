@@ -1,4 +1,4 @@
-"""When progress speaks, for any times and counts whatever."""
+"""Time of the next progress event and estimated rate, for any times and counts."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +11,7 @@ counts = st.lists(st.integers(0, 1000), min_size=60, max_size=60)
 
 
 @given(pauses)
-def test_at_most_one_word_per_interval_and_at_least_one_when_due(waits):
+def test_at_most_one_event_per_interval_and_one_when_it_is_due(waits):
     estimator, now, said = RateEstimator(1.0, 5.0), 0.0, []
     for wait in waits:
         now += wait

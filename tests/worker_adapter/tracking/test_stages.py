@@ -1,4 +1,4 @@
-"""``stages``, bytes and time left, as a page hears of them."""
+"""``stages``, bytes and time left, as a page receives them."""
 
 import contextlib
 import io
@@ -17,8 +17,8 @@ def always_due(monkeypatch):
     monkeypatch.setenv("EVENTBUS_WORKER_PROGRESS_INTERVAL", "1e-9")
 
 
-def numbers(word):
-    return {name: word[name] for name in ("done", "total", "share", "state")}
+def numbers(event):
+    return {name: event[name] for name in ("done", "total", "share", "state")}
 
 
 @pytest.mark.usefixtures("application", "worker")
@@ -47,33 +47,33 @@ def test_in_a_worker(redis_url, fails):
 
 
 @pytest.mark.usefixtures("always_due")
-def test_one_word_holds_the_bar_and_the_stage_that_runs(states):
+def test_one_event_has_the_whole_and_the_running_stage(states):
     with stages(read=1, embed=8, store=1, stage="index", message="a book") as parts:
         assert numbers(states()["index"]) == {"done": 0, "total": 10, "share": 0, "state": "running"}
         assert states()["index"]["part"] is None
         with parts.stage("read", total=4, unit="pages") as steps:
             steps.step(2, "page 2")
-        word = states()["index"]
-        assert (word["done"], word["share"], word["message"]) == (0.5, 0.05, "a book")
-        part = word["part"]
+        event = states()["index"]
+        assert (event["done"], event["share"], event["message"]) == (0.5, 0.05, "a book")
+        part = event["part"]
         assert (part["name"], part["done"], part["total"], part["share"]) == ("read", 2, 4, 0.5)
         assert (part["unit"], part["message"]) == ("pages", "page 2")
         with parts.stages("embed", split=1, encode=3) as inner:
             part = states()["index"]["part"]
             assert (part["name"], part["done"], part["total"]) == ("embed", 0, 4)
             with inner.stage("encode"):
-                word = states()["index"]
-                assert (word["done"], word["part"]["name"]) == (1, "embed/encode")
-                assert (word["part"]["total"], word["part"]["share"], word["part"]["left"]) == (None, None, None)
+                event = states()["index"]
+                assert (event["done"], event["part"]["name"]) == (1, "embed/encode")
+                assert (event["part"]["total"], event["part"]["share"], event["part"]["left"]) == (None, None, None)
     with parts.stage("store") as too_late:
         too_late.step()
-    word = states()["index"]
-    assert numbers(word) == {"done": 10, "total": 10, "share": 1, "state": "done"}
-    assert (word["part"], word["left"]) == (None, 0)
+    event = states()["index"]
+    assert numbers(event) == {"done": 10, "total": 10, "share": 1, "state": "done"}
+    assert (event["part"], event["left"]) == (None, 0)
 
 
-def test_the_beginning_of_a_stage_is_told_at_once(states):
-    """A stage without steps would else run for an hour under the name of the one before it."""
+def test_the_begin_of_a_stage_is_reported_immediately(states):
+    """Otherwise a stage without steps would run for an hour under the name of the stage before it."""
     with stages(read=1, store=1) as parts:
         with parts.stage("read"):
             pass
@@ -82,7 +82,7 @@ def test_the_beginning_of_a_stage_is_told_at_once(states):
             assert states()[""]["share"] == 0.5
 
 
-def test_a_loop_that_is_left_is_over_when_the_next_stage_begins(states):
+def test_a_loop_that_ended_early_is_complete_when_the_next_stage_begins(states):
     with stages(read=1, store=1) as parts:
         for _ in parts.track("read", range(10)):
             break
@@ -136,16 +136,16 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_file_counts_its_bytes_however_it_is_read(states, book, way):
+def test_a_file_counts_its_bytes_in_every_way_of_reading(states, book, way):
     whole = book.read_bytes()
     with track_file(book, stage="read") as file:
         assert WAYS[way](file) == whole
-    word = states()["read"]
-    assert (word["done"], word["total"], word["unit"]) == (len(whole), len(whole), "bytes")
-    assert numbers(word)["state"] == "done"
+    event = states()["read"]
+    assert (event["done"], event["total"], event["unit"]) == (len(whole), len(whole), "bytes")
+    assert numbers(event)["state"] == "done"
 
 
-def test_whose_file_it_is_who_closes_it(states, book):
+def test_the_owner_of_a_file_closes_it(states, book):
     with book.open("rb") as mine:
         mine.read(1000)
         with track_file(mine) as file:
