@@ -154,15 +154,18 @@ class SendBuffer:
         return bool(moved)
 
     def end(self) -> None:
-        """Move to the disk what must not be lost and drop the rest. Without a disk, drop everything."""
+        """Move to the disk what must not be lost, and drop the rest. Without a disk, drop everything.
+
+        The disk has the order of ``put``, whatever was in flight.
+        """
+        self._queue.remove(lambda _: True)
+        self.rate_limiter.release_all()
+        self.in_flight.moved_to_disk([])
+        self._scanned = -self._settings.spool_scan  # a thread that starts again sends this first
         if self.spool is None:
             self.tracker.drop_all("ended")
             return
-        self._write(self.spool, [*self.in_flight.entries, *self._lasting()])
-        self.in_flight.moved_to_disk([])
-        for entry in self._queue.remove(lambda _: True):
-            if self.tracker.is_open(entry):
-                self.tracker.drop_one(entry, "shed")
+        self._write(self.spool, list(self.tracker.open_entries()))
         self.spool.close()
 
     def _lasting(self, newcomer: Entry | None = None) -> Iterator[Entry]:

@@ -161,24 +161,38 @@ class SenderThread:
         self._thread.start()
 
     def _run(self) -> None:
-        while True:
+        going_on = True
+        while going_on and self._continues():
             self.buffer.scan()
             with self.lock:
                 batch = self._locked_gather()
-            if batch is None:
-                break
-            if batch.requests or batch.from_spool:
-                self._send(batch)
-        self.sender.close()
+            going_on = batch is not None and self._send(batch)
+        with self.lock:
+            if self._thread in (None, threading.current_thread()):
+                self.sender.close()
+            self.lock.notify()
 
-    def _send(self, batch: InFlightBatch) -> None:
-        """Send a batch until it is settled, on disk, or the outbox closes."""
+    def _continues(self) -> bool:
+        """False for a thread that ``stop`` did not wait for: the next entry has started another one."""
+        with self.lock:
+            return self.sender.closing or self._thread is threading.current_thread()
+
+    def _send(self, batch: InFlightBatch) -> bool:
+        """Send a batch until it is settled, on disk, or the outbox closes.
+
+        Returns whether to go on. A batch that failed while the outbox closes is the last one: a later batch would
+        take its place in flight, and reach the disk before it.
+        """
+        if not (batch.requests or batch.from_spool):
+            return True
         self.sender.send(batch)
         with self.lock:
             self._turn = None
             self.buffer.settle_spool(batch.from_spool, whole=not batch.requests)
-            if not (batch.requests and self.sender.closing):
-                self.buffer.in_flight.clear()
+            if batch.requests and self.sender.closing:
+                return False
+            self.buffer.in_flight.clear()
+            return True
 
     def _locked_gather(self) -> InFlightBatch | None:
         """Wait for something to send. Returns None at the end, and an empty batch where there is nothing yet."""
