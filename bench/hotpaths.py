@@ -39,8 +39,8 @@ from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.protocol.websocket_frames import text_frame
 from webui_adapter.session.session import Session
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.transports.access import Admitted
-from webui_adapter.transports.encoders import FRAMES
+from webui_adapter.transports.access import AcceptedHandshake
+from webui_adapter.transports.encoders import FRAME_ENCODER
 from webui_adapter.transports.websocket_direct import DirectConnection
 
 __all__ = ["CALIBRATION", "EVENTS", "PATHS", "HotTick", "loops"]
@@ -201,7 +201,7 @@ def _reader(hub: Hub, session: Session, user: str) -> Session:
 
 def _handing_on() -> Loop:
     hub, settings = Hub(), GatewaySettings(jwt_secret="0" * 32)
-    made = [Session(f"s-{n}", settings, FRAMES, hub.dirty, Counter(), _StillClock()) for n in range(_SESSIONS)]
+    made = [Session(f"s-{n}", settings, FRAME_ENCODER, hub.dirty, Counter(), _StillClock()) for n in range(_SESSIONS)]
     sessions = [_reader(hub, session, "u00000") for session in made]
     publications = [parse_publication(payload) for payload in _publications()]
     lives = count(1)
@@ -226,7 +226,7 @@ def _one_by_one() -> Loop:
     gateway = Gateway(settings, MemorySubscriber(broker), MemoryReader(broker), by_claim, _StillClock())
     transports = [_StillTransport() for _ in range(_USERS)]
     for transport in transports:
-        DirectConnection(gateway, transport, set()).begin(Admitted(None, {}, (), None), b"", b"")
+        DirectConnection(gateway, transport, set()).begin(AcceptedHandshake(None, {}, (), None), b"", b"")
     for n, session in enumerate(gateway.sessions.values()):
         _reader(gateway.hub, session, user_name(n))
     gateway.flush()
@@ -240,9 +240,9 @@ def _one_by_one() -> Loop:
     def loop() -> object:
         epoch, before = b"e%d " % next(lives), gateway.hub.deliveries  # a new life of the channels begins at 0 again
         for n, (live, rest) in enumerate(said, 1):
-            gateway.listening.received(keys.channel_of_live(live), epoch + rest)
+            gateway.listener.received(keys.channel_of_live(live), epoch + rest)
             if n % _IN_A_TURN == 0:
-                gateway.listening.turn_ended()
+                gateway.listener.turn_ended()
         assert gateway.hub.deliveries - before == EVENTS
         assert all(transport.written for transport in transports)
         return gateway

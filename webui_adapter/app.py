@@ -18,9 +18,9 @@ from eventbus.settings import BusSettings
 from webui_adapter.errors import NotConfigured
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.http.router import make_gateway, routes
-from webui_adapter.logging_config import configure_logs
+from webui_adapter.logging_config import configure_logging
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.transports.protocol_switch import make_doorway
+from webui_adapter.transports.protocol_switch import make_protocol_switch
 
 __all__ = ["create_app", "serve"]
 
@@ -48,14 +48,14 @@ def _application(gateway: Gateway, bus_settings: BusSettings | None = None) -> F
 
 def serve(settings: GatewaySettings) -> None:
     """Run until SIGTERM or SIGINT."""
-    configure_logs(settings.log_level)
+    configure_logging(settings.log_level)
     gateway = _load(settings)
     config = uvicorn.Config(
         _application(gateway),
         host=settings.host,
         port=settings.port,
         # Annotated as a class; called as a factory.
-        http=cast("type[asyncio.Protocol]", make_doorway(gateway)),
+        http=cast("type[asyncio.Protocol]", make_protocol_switch(gateway)),
         ws="webui_adapter.uvicorn:WebSocketProtocol",
         ws_max_size=settings.max_command_size,
         ws_per_message_deflate=False,
@@ -90,7 +90,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let the sessions go first: uvicorn would close its port, so that nobody hears "not ready", and then all."""
-        leaving = asyncio.create_task(self._gateway.departure.leave())
+        leaving = asyncio.create_task(self._gateway.drain.run())
         while not leaving.done() and not self.force_exit:
             await asyncio.wait([leaving], timeout=0.1)
         if self.force_exit:

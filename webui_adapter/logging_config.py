@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-__all__ = ["configure_logs", "redact"]
+__all__ = ["configure_logging", "redact"]
 
 # A JWT is three base64url parts; everything after the carriers' names goes as well.
 _SECRETS = re.compile(
@@ -30,7 +30,7 @@ def _redact_all(_: object, __: str, event: MutableMapping[str, Any]) -> MutableM
     return event
 
 
-def configure_logs(level: str) -> None:
+def configure_logging(level: str) -> None:
     """Send all logging to standard error: one JSON object per line (JSON escapes control characters)."""
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,

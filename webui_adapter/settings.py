@@ -114,7 +114,7 @@ class GatewaySettings(BaseSettings):
         return values
 
     @model_validator(mode="after")
-    def _a_key(self) -> GatewaySettings:
+    def _require_key(self) -> GatewaySettings:
         if self.jwt_algorithm.startswith("HS"):
             if self.jwt_secret is None or len(self.jwt_secret.get_secret_value()) < 16:
                 raise ValueError(

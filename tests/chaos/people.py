@@ -38,7 +38,7 @@ class Watcher:
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._watch())
-        await eventually(lambda: len(self.page.said("bus.position")) >= 2, f"{self.user} to be there", 20)
+        await eventually(lambda: len(self.page.data_of("bus.position")) >= 2, f"{self.user} to be there", 20)
         return self
 
     async def __aexit__(
@@ -80,7 +80,7 @@ class Watcher:
                     self.back_at = time.monotonic()
                     async for text in connection:
                         known = len(self.page.events)
-                        self.page.hear(text)
+                        self.page.receive(text)
                         now = time.time()
                         self.delays += [(e["type"], now - e["time"] / 1000) for e in self.page.events[known:]]
             except (OSError, WebSocketException, TimeoutError):

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import pytest
 
 from tests.chaos.oracle import judge
-from tests.webui_adapter.page import Page, Track
+from tests.webui_adapter.page import ChannelPosition, Page
 
 
 def page_of(events: Sequence[tuple[str, int]]) -> Page:
     page = Page()
-    page.tracks["user:1"] = Track("e", 0)
+    page.positions["user:1"] = ChannelPosition("e", 0)
     for id_, n in events:
         page.events.append({"id": id_, "type": "gw.note", "topic": "user:1:operation:1", "data": {"n": n}})
     return page
@@ -35,13 +35,13 @@ def test_a_broken_promise(events: list[tuple[str, int]]) -> None:
 def test_lost_and_declared() -> None:
     page = page_of([("a", 1)])
     gap = {"channel": "user:1", "epoch": "e", "offset": 2, "reason": "trimmed"}
-    page.hear(json.dumps({"type": "bus.gap", "time": 0, "data": gap}))
+    page.receive(json.dumps({"type": "bus.gap", "time": 0, "data": gap}))
     assert judge(["a", "b"], page).holds
 
 
 def test_one_gap_does_not_excuse_two_losses() -> None:
     page = page_of([("b", 2), ("d", 4)])
     gap = {"channel": "user:1", "epoch": "e", "offset": 2, "reason": "trimmed"}
-    page.hear(json.dumps({"type": "bus.gap", "time": 0, "data": gap}))
+    page.receive(json.dumps({"type": "bus.gap", "time": 0, "data": gap}))
     assert judge(["a", "b", "d"], page).holds
     assert not judge(["a", "b", "c", "d"], page).holds

@@ -52,7 +52,7 @@ async def test_02_gap_beyond_the_log(
     assert short.flush(10)
     async with page(gateway, "ann", model):
         assert model.gaps == 1
-        assert model.tracks["user:ann"].offset == 1001
+        assert model.positions["user:ann"].offset == 1001
     report(missed=1000, told=model.gaps)
     short.close()
 
@@ -90,7 +90,7 @@ async def test_17_a_poison_event(redis: RedisServer, report: Report, tmp_path: P
             chosen = DeadLetterFilter(ids=frozenset({receipt.id}))
             assert [dead.requeue(chosen, by="test").requeued for _ in range(3)] == [1, 0, 0]
             await first.until(lambda page: len(page.unacked) == 5, "the requeued one, once")
-            assert (await first.ask(do="ack", ids=[receipt.id]))["data"]["acked"] == 1
+            assert (await first.request(do="ack", ids=[receipt.id]))["data"]["acked"] == 1
         assert dead.find() == []
         report(dead_letters=1, requeued_of_three_tries=1)
         bus.close()

@@ -17,7 +17,7 @@ USERS = ("ann", "bob", "eve")
 
 
 def said(watcher: Watcher, word: str, times: int = 1) -> bool:
-    return len(watcher.page.said(word)) >= times
+    return len(watcher.page.data_of(word)) >= times
 
 
 async def emitted(emitter: Emitter, number: float) -> None:
@@ -43,7 +43,7 @@ async def test_03_lost_its_data(
         last = emitter.receipts["ann"][-1].id
         await eventually(lambda: ann.page.events[-1]["id"] == last, "what came after the gap")
         await settled(emitter, ann, gaps=ann.page.gaps)
-        assert [word["reason"] for word in ann.page.said("bus.gap")] == ["epoch"]
+        assert [word["reason"] for word in ann.page.data_of("bus.gap")] == ["epoch"]
 
 
 async def test_04_killed_and_restarted(
@@ -122,6 +122,6 @@ async def test_12_out_of_memory(redis: RedisServer, gateway: GatewayProcess, bus
             await emitted(emitter, 300)
             redis.client.config_set("maxmemory", "0")
             await eventually(lambda: said(ann, "bus.restored"), "the page to be told", 20)
-        reasons = {data["reason"] for data in ann.page.said("bus.degraded")}
+        reasons = {data["reason"] for data in ann.page.data_of("bus.degraded")}
         await settled(emitter, ann, said=sorted(reasons))
         assert ann.page.gaps == 0

@@ -43,12 +43,12 @@ class Page:
     @property
     def instances(self) -> list[str]:
         """The gateways that said hello, in order."""
-        return [data["instance"] for data in self._rules.said("bus.hello")]
+        return [data["instance"] for data in self._rules.data_of("bus.hello")]
 
     @property
     def hows(self) -> list[tuple[str, str]]:
         """How each channel was taken up, in order."""
-        return [(data["channel"], data["how"]) for data in self._rules.said("bus.subscribed")]
+        return [(data["channel"], data["how"]) for data in self._rules.data_of("bus.subscribed")]
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._follow())
@@ -113,7 +113,7 @@ class Page:
         closing: list[asyncio.Task[None]] = []
         self._keep_cookie(line)
         async for text in line:
-            frame = self._rules.hear(text)
+            frame = self._rules.receive(text)
             if frame["type"] == "bus.drain":
                 after = frame["data"]["after_ms"] / 1000
                 leaving = asyncio.get_running_loop().call_later(

@@ -94,5 +94,5 @@ async def test_what_the_gateway_refused_is_said_too(eventbus_bus, eventbus_conne
         with pytest.raises(AssertionError) as caught:
             await page.event(Indexed, 0.05)
     *_, before, said = str(caught.value).splitlines()
-    assert before == "the gateway said:"
+    assert before == "the gateway sent:"
     assert said.startswith('  bus.error: {"code": "forbidden"')

@@ -94,7 +94,7 @@ async def page(
     model = cursor if isinstance(cursor, Page) else Page(cursor)
     headers = {"Authorization": f"Bearer {token(user, **claims)}"}
     query = httpx.QueryParams([("cursor", model.cursor), *(("topic", topic) for topic in topics)])
-    del model.words[:]
+    del model.control_events[:]
     async with connect(
         f"{gateway.ws}?{query}", additional_headers=headers, compression=None, max_size=None, ping_interval=None
     ) as connection:

@@ -1,5 +1,5 @@
 """The protocol's rules for clients, as these tests name them."""
 
-from webui_adapter.testing.page import Frame, Page, Track
+from webui_adapter.testing.page import ChannelPosition, Frame, Page
 
-__all__ = ["Frame", "Page", "Track"]
+__all__ = ["ChannelPosition", "Frame", "Page"]

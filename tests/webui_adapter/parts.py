@@ -20,13 +20,13 @@ from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.session.output import Encoder
 from webui_adapter.session.session import Session
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.transports.encoders import FRAMES, TEXTS
-from webui_adapter.transports.encoders import FRAMING as EVENT_STREAM
+from webui_adapter.transports.encoders import FRAME_ENCODER, TEXT_ENCODER
+from webui_adapter.transports.encoders import SSE_ENCODER as EVENT_STREAM
 
 __all__ = [
     "EVENT_STREAM",
-    "FRAMES",
-    "TEXTS",
+    "FRAME_ENCODER",
+    "TEXT_ENCODER",
     "ManualClock",
     "frames_of",
     "history",
@@ -56,7 +56,9 @@ def settings(**given: Any) -> GatewaySettings:
     return GatewaySettings(jwt_secret="0123456789abcdef", **given)
 
 
-def new_session(hub: Hub | None = None, encoder: Encoder = FRAMES, user: str | None = "42", **given: Any) -> Session:
+def new_session(
+    hub: Hub | None = None, encoder: Encoder = FRAME_ENCODER, user: str | None = "42", **given: Any
+) -> Session:
     """A session, open for a user unless that is None."""
     clock = ManualClock()
     session = Session("s-1", settings(**given), encoder, (hub or Hub()).dirty, Counter(), clock)
@@ -166,5 +168,5 @@ def settle(hub: Hub, session: Session, channel: Channel, reading: History | None
 def heard(session: Session, page: Page) -> None:
     """Let a page hear what the session has to say."""
     for payload in payloads_of(b"".join(session.out)):
-        page.hear(payload)
+        page.receive(payload)
     session.out.clear()

@@ -118,7 +118,7 @@ class CommandRateLimiters:
         self._instance = TokenBucket(settings.instance_rate_limit, now)
         self._users: dict[str, UserRate] = {}
         # Of those who ask over HTTP and have no session here.
-        self._visitors: dict[str, TokenBucket] = {}
+        self._sessionless: dict[str, TokenBucket] = {}
 
     def __len__(self) -> int:
         return len(self._users)
@@ -127,15 +127,15 @@ class CommandRateLimiters:
         """A connection counts towards the instance's rate, whoever it is."""
         rate.instance = self._instance
 
-    def entered(self, rate: CommandRateLimiter, user: str, now: float) -> None:
+    def authenticated(self, rate: CommandRateLimiter, user: str, now: float) -> None:
         """From now on it counts towards its user's, too."""
         if user not in self._users:
-            known = self._visitors.pop(user, None) or TokenBucket(self._settings.user_rate_limit, now)
+            known = self._sessionless.pop(user, None) or TokenBucket(self._settings.user_rate_limit, now)
             self._users[user] = UserRate(user, known)
         rate.user = self._users[user]
         rate.user.sessions += 1
 
-    def left(self, rate: CommandRateLimiter) -> None:
+    def disconnected(self, rate: CommandRateLimiter) -> None:
         """The connection is gone."""
         of_user, rate.user = rate.user, None
         if of_user is not None:
@@ -143,7 +143,7 @@ class CommandRateLimiters:
             if not of_user.sessions:
                 del self._users[of_user.user]
 
-    def visited(self, user: str, now: float) -> None:
+    def requested(self, user: str, now: float) -> None:
         """A request over HTTP: within the user's rate, sessions or none, and the instance's.
 
         Raises:
@@ -156,9 +156,9 @@ class CommandRateLimiters:
     def _rate_of(self, user: str, now: float) -> TokenBucket:
         if user in self._users:
             return self._users[user].rate
-        if user not in self._visitors:
-            if len(self._visitors) >= _VISITORS:
+        if user not in self._sessionless:
+            if len(self._sessionless) >= _VISITORS:
                 # What the instance's rate lets through in the second that a rate needs to be full bounds the rest.
-                self._visitors = {name: rate for name, rate in self._visitors.items() if not rate.full(now)}
-            self._visitors[user] = TokenBucket(self._settings.user_rate_limit, now)
-        return self._visitors[user]
+                self._sessionless = {name: rate for name, rate in self._sessionless.items() if not rate.full(now)}
+            self._sessionless[user] = TokenBucket(self._settings.user_rate_limit, now)
+        return self._sessionless[user]

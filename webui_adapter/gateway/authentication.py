@@ -32,39 +32,39 @@ class Authentication:
         settings: GatewaySettings,
         instance: str,
         tokens: TokenChecker,
-        admission: ConnectionLimits,
-        rates: CommandRateLimiters,
-        subscribing: SubscribeHandler,
+        connection_limits: ConnectionLimits,
+        rate_limiters: CommandRateLimiters,
+        subscribe_handler: SubscribeHandler,
         redis_monitor: RedisMonitor,
-        timer: SessionDeadlines,
+        deadlines: SessionDeadlines,
         clock: Clock,
         counters: Counter[str],
     ) -> None:
         self._settings = settings
         self._instance = instance
         self._tokens = tokens
-        self._admission = admission
-        self._rates = rates
-        self._subscribing = subscribing
+        self._connection_limits = connection_limits
+        self._rate_limiters = rate_limiters
+        self._subscribe_handler = subscribe_handler
         self._redis_monitor = redis_monitor
-        self._timer = timer
+        self._deadlines = deadlines
         self._clock = clock
         self._counters = counters
 
-    def enter(self, session: Session, token: str, cursor: Cursor, topics: Iterable[str]) -> None:
+    def authenticate(self, session: Session, token: str, cursor: Cursor, topics: Iterable[str]) -> None:
         """Check the token; open the session and begin what it reads, or ask for the connection's end."""
         principal = self._admitted(session, token)
         if principal is None:
             return
         now = self._clock.now()
         session.open(principal, self._instance)
-        self._rates.entered(session.rate, principal.user, now)
+        self._rate_limiters.authenticated(session.rate, principal.user, now)
         session.next_ping = now + random.uniform(0, self._settings.heartbeat_interval)  # noqa: S311 - spreads
-        self._timer.look_at(session, min(session.next_ping, session.expires))
+        self._deadlines.schedule(session, min(session.next_ping, session.expires))
         if self._redis_monitor.health.most_severe:
             session.send("bus.degraded", {"reason": self._redis_monitor.health.most_severe})
         for pattern in dict.fromkeys((*session.default_topics(), *topics)):
-            self._subscribing.subscribe(session, Subscribe(pattern, cursor.get(channel_of(pattern))))
+            self._subscribe_handler.subscribe(session, Subscribe(pattern, cursor.get(channel_of(pattern))))
 
     def _admitted(self, session: Session, token: str) -> Principal | None:
         try:
@@ -73,7 +73,7 @@ class Authentication:
             self._counters["auth.expired" if error.expired else "auth.refused"] += 1
             session.close(CloseCode.TOKEN_EXPIRED if error.expired else CloseCode.TOKEN_REFUSED, str(error))
             return None
-        too_many, replaced = self._admission.enter(session, principal.user)
+        too_many, replaced = self._connection_limits.add(session, principal.user)
         if too_many:
             limit = self._settings.max_connections_per_user
             session.close(CloseCode.TOO_MANY_CONNECTIONS, f"this user has {limit} connections, the limit")
@@ -96,5 +96,5 @@ class Authentication:
             return
         session.renew(principal)
         # The new end may be earlier than the moment that the old one was to be looked at.
-        self._timer.look_at(session, self._clock.now())
+        self._deadlines.schedule(session, self._clock.now())
         session.answer(command.ref, expires=int(principal.expires * 1000))

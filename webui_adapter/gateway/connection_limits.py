@@ -25,7 +25,7 @@ class ConnectionLimits:
         """Whether the instance takes no more: asked before a handshake is answered."""
         return self.connections >= self._settings.max_total_connections
 
-    def enter(self, session: Session, user: str) -> tuple[bool, Session | None]:
+    def add(self, session: Session, user: str) -> tuple[bool, Session | None]:
         """Count a session under its user. Returns whether it is one too many, and the oldest where that is to go."""
         of_user = self._of_user.setdefault(user, {})
         replaced = None
@@ -37,7 +37,7 @@ class ConnectionLimits:
         of_user[session] = None
         return False, replaced
 
-    def left(self, session: Session) -> None:
+    def disconnected(self, session: Session) -> None:
         """The connection is gone."""
         if session.principal is None:
             return

@@ -23,7 +23,7 @@ _TICK: Final = 0.25
 class SessionDeadlines:
     """Works for one gateway.
 
-    ``gone`` hears of a session that was cut off, with its close code; ``changed`` is called when sessions have
+    ``on_cut`` hears of a session that was cut off, with its close code; ``changed`` is called when sessions have
     something to write.
     """
 
@@ -32,26 +32,26 @@ class SessionDeadlines:
         hub: Hub,
         clock: Clock,
         close_timeout: float,
-        gone: Callable[[Session, int], None],
+        on_cut: Callable[[Session, int], None],
         changed: Callable[[], None],
     ) -> None:
         """``close_timeout``: seconds that a peer has to take its end."""
         self._hub = hub
         self._clock = clock
         self._close_timeout = close_timeout
-        self._gone = gone
+        self._on_cut = on_cut
         self._changed = changed
         self._wheel: TimerWheel[Session] = TimerWheel(clock.now(), _TICK)
 
-    def look_at(self, session: Session, due: float) -> None:
+    def schedule(self, session: Session, due: float) -> None:
         """Look at the session when that moment has come; instead of when it was to be looked at before."""
         self._wheel.put(session, due)
 
-    def closing(self, session: Session) -> None:
+    def schedule_close(self, session: Session) -> None:
         """The session has been told to go: look whether it went."""
         self._wheel.put(session, session.closing_since + self._close_timeout)
 
-    def forget(self, session: Session) -> None:
+    def cancel(self, session: Session) -> None:
         """The session has ended."""
         self._wheel.remove(session)
 
@@ -75,7 +75,7 @@ class SessionDeadlines:
         if session.close_code is not None and now >= session.closing_since + self._close_timeout:
             # The peer takes nothing, not even its end.
             line.cut()
-            self._gone(session, session.close_code)
+            self._on_cut(session, session.close_code)
             return
         due, ping = session.tick(now)
         self._wheel.put(session, due)

@@ -31,16 +31,16 @@ class Drain:
         spawn: Callable[[Coroutine[object, object, None]], None],
         flush: Callable[[], None],
     ) -> None:
-        self.begun = False
+        self.started = False
         self._settings = settings
         self._sessions = sessions
         self._spawn = spawn
         self._flush = flush
         self._empty = asyncio.Event()
 
-    def drain(self) -> None:
+    def _notify_sessions(self) -> None:
         """Tell the sessions to leave, each at its own moment within the setting's time."""
-        self.begun = True
+        self.started = True
         spread = self._settings.drain_spread
         for session in list(self._sessions.values()):
             if session.state is State.OPEN:
@@ -49,28 +49,28 @@ class Drain:
                 session.send("bus.drain", {"after_ms": after})
         self._flush()
 
-    async def leave(self) -> None:
+    async def run(self) -> None:
         """Be gone without a loss: tell the sessions, give them time to go elsewhere, close those that stay."""
-        self.drain()
+        self._notify_sessions()
         if self._sessions:
             self._empty.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), self._settings.drain_spread + self._settings.shutdown_grace)
-        self.dismiss()
+        self.close_all()
 
-    def leave_soon(self) -> None:
+    def start(self) -> None:
         """Begin to leave: the server says that it is leaving, maybe once for each connection."""
-        if not self.begun:
-            self.begun = True
-            self._spawn(self.leave())
+        if not self.started:
+            self.started = True
+            self._spawn(self.run())
 
-    def dismiss(self) -> None:
+    def close_all(self) -> None:
         """Close all sessions: they come back elsewhere."""
-        self.begun = True
+        self.started = True
         for session in list(self._sessions.values()):
             session.close(CloseCode.DRAIN, "the gateway is leaving")
         self._flush()
 
-    def emptied(self) -> None:
+    def on_empty(self) -> None:
         """The last session has gone."""
         self._empty.set()

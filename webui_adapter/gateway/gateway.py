@@ -68,11 +68,11 @@ class Gateway:
         sessions: by id.
         counters: what happened how often; ``metrics.py`` knows the names.
         hub: the channels.
-        listening: what the subscriber hears.
+        listener: what the subscriber hears.
         watch: what is wrong with Redis.
         upkeep: what it does for all instances.
         operations: who asks for operations or stops them is served here; None: this gateway knows of none.
-        departure: how it leaves, and whether it does.
+        drain: how it leaves, and whether it does.
     """
 
     def __init__(
@@ -96,8 +96,8 @@ class Gateway:
             RecordValidator(settings.max_message_size, self.counters, registry if settings.check_events else None)
         )
         self.tokens = TokenChecker(settings)
-        self.admission = ConnectionLimits(settings)
-        self.rates = CommandRateLimiters(settings, self.clock.now())
+        self.connection_limits = ConnectionLimits(settings)
+        self.rate_limiters = CommandRateLimiters(settings, self.clock.now())
         self.instance = settings.instance or f"{socket.gethostname()}-{os.getpid()}"
         self.sessions: dict[str, Session] = {}
         self._subscriber = subscriber
@@ -105,7 +105,7 @@ class Gateway:
         clock, hub, counters, flush = self.clock, self.hub, self.counters, self.flush
         self._tasks = Tasks()
         spawn = self._tasks.spawn
-        self.departure = Drain(settings, self.sessions, spawn, flush)
+        self.drain = Drain(settings, self.sessions, spawn, flush)
         self.maintenance = Maintenance(settings, self.instance, letters, operations, dead_letter_file, clock, counters)
         self._redelivery: RedeliveryScheduler | None = None
         if letters is not None:
@@ -129,12 +129,12 @@ class Gateway:
             subscriber,
             probe,
             counters,
-            self._tell,
+            self._notify_sessions,
             lambda: hub.events,
             spawn,
         )
         self._idle_check = IdleChannelCheck(settings, hub, reader, channel_recovery, self.redis_monitor, counters)
-        self.listening = SubscriptionListener(
+        self.listener = SubscriptionListener(
             hub,
             channel_recovery,
             self.redis_monitor,
@@ -144,17 +144,17 @@ class Gateway:
             counters,
             flush,
         )
-        self._timer = SessionDeadlines(hub, clock, settings.close_timeout, self.disconnect, flush)
-        self._subscribing = SubscribeHandler(settings, authoriser, self._session_recovery, spawn, flush)
+        self._deadlines = SessionDeadlines(hub, clock, settings.close_timeout, self.disconnect, flush)
+        self._subscribe_handler = SubscribeHandler(settings, authoriser, self._session_recovery, spawn, flush)
         self._authentication = Authentication(
             settings,
             self.instance,
             self.tokens,
-            self.admission,
-            self.rates,
-            self._subscribing,
+            self.connection_limits,
+            self.rate_limiters,
+            self._subscribe_handler,
             self.redis_monitor,
-            self._timer,
+            self._deadlines,
             clock,
             counters,
         )
@@ -163,17 +163,17 @@ class Gateway:
 
     async def start(self) -> None:
         """Connect to Redis in the background and start the timer."""
-        self._tasks.spawn(self._timer.run())
+        self._tasks.spawn(self._deadlines.run())
         self._tasks.spawn(self.redis_monitor.run())
         self._tasks.spawn(self._idle_check.run())
         if self._redelivery is not None:
             self._tasks.spawn(self._redelivery.run())
         self.maintenance.start(self._tasks.spawn)
-        await self._subscriber.start(self.listening)
+        await self._subscriber.start(self.listener)
 
     async def aclose(self) -> None:
         """End all sessions, tasks and connections."""
-        self.departure.dismiss()
+        self.drain.close_all()
         self._session_recovery.channel_recovery.cancel()
         self._history_reader.cancel()
         self._tasks.cancel()
@@ -194,12 +194,12 @@ class Gateway:
     @property
     def not_ready(self) -> str | None:
         """Why this instance should get no new connections, or None."""
-        return "leaving" if self.departure.begun else self.degraded
+        return "leaving" if self.drain.started else self.degraded
 
     # --- sessions --------------------------------------------------------------------------------------------
 
     def connect(self, encoder: Encoder) -> Session:
-        """A new session; the caller has asked ``admission.full`` and calls ``attach_line`` next."""
+        """A new session; the caller has asked ``connection_limits.full`` and calls ``attach_transport`` next."""
         session = Session(
             secrets.token_urlsafe(12),
             self.settings,
@@ -210,15 +210,15 @@ class Gateway:
             self.hub.behind,
         )
         self.sessions[session.id] = session
-        self.rates.connected(session.rate)
-        self.admission.connections += 1
+        self.rate_limiters.connected(session.rate)
+        self.connection_limits.connections += 1
         self.counters["connect"] += 1
         return session
 
-    def attach_line(self, session: Session, line: Transport) -> None:
+    def attach_transport(self, session: Session, line: Transport) -> None:
         """From now on ``line`` writes what the session has to say."""
         session.transport = line
-        self._timer.look_at(session, self.clock.now() + self.settings.auth_deadline)
+        self._deadlines.schedule(session, self.clock.now() + self.settings.auth_deadline)
 
     def disconnect(self, session: Session, code: int) -> None:
         """The connection is gone."""
@@ -229,22 +229,22 @@ class Gateway:
         self.counters[f"disconnect.{int(said) if said in _CODES else 'other'}"] += 1
         self.sessions.pop(session.id, None)
         if not self.sessions:
-            self.departure.emptied()
+            self.drain.on_empty()
         session.transport = None
-        self._timer.forget(session)
+        self._deadlines.cancel(session)
         for name in list(session.channels):
             self._session_recovery.leave(name, session)
         session.awaiting_authorisation.clear()
-        self.admission.left(session)
-        self.rates.left(session.rate)
-        self.admission.connections -= 1
+        self.connection_limits.disconnected(session)
+        self.rate_limiters.disconnected(session.rate)
+        self.connection_limits.connections -= 1
 
     def authenticate(self, session: Session, token: str, cursor: Cursor, topics: Iterable[str]) -> None:
         """Check the token; open the session and begin what it reads, or ask for the connection's end."""
-        if self.departure.begun:
+        if self.drain.started:
             session.close(CloseCode.DRAIN, "the gateway is leaving")
             return
-        self._authentication.enter(session, token, cursor, topics)
+        self._authentication.authenticate(session, token, cursor, topics)
 
     def handle(self, session: Session, command: Command) -> None:
         """Carry a command out, or begin to."""
@@ -256,7 +256,7 @@ class Gateway:
             case Auth():
                 self._authentication.refresh(session, command)
             case Subscribe():
-                self._subscribing.subscribe(session, command)
+                self._subscribe_handler.subscribe(session, command)
             case Unsubscribe():
                 self._session_recovery.unsubscribe(session, command.topic)
                 session.answer(command.ref)
@@ -297,12 +297,12 @@ class Gateway:
                     continue
                 line.flush()
                 if output.close_code is not None and isinstance(output, Session) and output.state is not State.CLOSED:
-                    self._timer.closing(output)
+                    self._deadlines.schedule_close(output)
 
     def _turn_ended(self) -> None:
-        self.listening.turn_ended()
+        self.listener.turn_ended()
 
-    def _tell(self, trouble: str | None) -> None:
+    def _notify_sessions(self, trouble: str | None) -> None:
         """Say what is wrong with Redis, or that nothing is any more."""
         for session in self.sessions.values():
             if session.state in (State.OPEN, State.LEAVING):

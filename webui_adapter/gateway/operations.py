@@ -40,7 +40,7 @@ class OperationService:
 
     def __init__(
         self,
-        book: OperationStore,
+        store: OperationStore,
         tokens: TokenChecker,
         counters: Counter[str],
         read_only: Callable[[], str | None],
@@ -48,14 +48,14 @@ class OperationService:
         changed: Callable[[], None],
         control: BrokerControl | None = None,
     ) -> None:
-        self._book = book
+        self._store = store
         self._tokens = tokens
         self._counters = counters
         self._read_only = read_only
         self._spawn = spawn
         self._changed = changed
         self._control = control
-        self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._slots = asyncio.Semaphore(_AT_ONCE)
         self._waiting = 0
 
     def handle(self, session: Session, command: OperationCommand) -> None:
@@ -65,7 +65,7 @@ class OperationService:
     async def _handle(self, session: Session, command: OperationCommand) -> None:
         assert session.principal is not None
         try:
-            facts = await self.carry_out(session.principal, command)
+            facts = await self.execute(session.principal, command)
         except CommandRefused as error:
             error.ref = command.ref
             session.refuse(error)
@@ -73,23 +73,23 @@ class OperationService:
             session.answer(command.ref, **facts)
         self._changed()
 
-    async def carry_out(self, principal: Principal, command: OperationCommand) -> Facts:
+    async def execute(self, principal: Principal, command: OperationCommand) -> Facts:
         """Do what is asked.
 
         Raises:
             CommandRefused: ``forbidden``, ``bad_command``, ``unknown_operation``, ``read_only`` or ``unavailable``.
         """
-        user = self._whose(principal, command.user)
+        user = self._target_user(principal, command.user)
         match command:
             case ListOperations():
                 return await self._list(user, command.limit, command.states)
             case ShowOperation():
-                self._counters["asked.show"] += 1
-                return _one(command.operation, await self._ask(lambda: self._book.get(user, command.operation)))
+                self._counters["operation_request.show"] += 1
+                return _one(command.operation, await self._call(lambda: self._store.get(user, command.operation)))
             case Cancel():
                 return await self._cancel(user, command.operation)
 
-    def _whose(self, principal: Principal, user: str | None) -> str:
+    def _target_user(self, principal: Principal, user: str | None) -> str:
         if user is None or user == principal.user:
             return principal.user
         if not self._tokens.is_admin(principal):
@@ -97,16 +97,16 @@ class OperationService:
         return user
 
     async def _list(self, user: str, limit: int, states: Sequence[OperationState]) -> Facts:
-        self._counters["asked.list"] += 1
-        found = await self._ask(lambda: self._book.of(user, limit, states))
+        self._counters["operation_request.list"] += 1
+        found = await self._call(lambda: self._store.of(user, limit, states))
         return {"operations": [_facts(info) for info in found]}
 
     async def _cancel(self, user: str, op: str) -> Facts:
-        self._counters["asked.cancel"] += 1
+        self._counters["operation_request.cancel"] += 1
         reason = self._read_only()
         if reason is not None:
             raise _not_now("read_only", f"nothing can be written now: {reason}")
-        info = await self._ask(lambda: self._book.cancel(user, op), "read_only")
+        info = await self._call(lambda: self._store.cancel(user, op), "read_only")
         facts = _one(op, info)
         if info is not None and info.cancelled:
             # Else it had ended by itself before.
@@ -115,25 +115,25 @@ class OperationService:
                 self._control.revoke(OperationRef(user, op))
         return facts
 
-    async def _ask(self, question: Callable[[], Awaitable[T]], code: str = "unavailable") -> T:
-        await self._take_turn(code)
+    async def _call(self, call: Callable[[], Awaitable[T]], code: str = "unavailable") -> T:
+        await self._acquire_slot(code)
         try:
-            return await question()
+            return await call()
         except TransportError as error:
             raise _not_now(code, f"Redis did not answer: {error}") from error
         except InvalidName as error:
             field = "user" if error.field == "user" else "operation"
             raise CommandRefused("bad_command", str(error), field=field) from None
         finally:
-            self._turn.release()
+            self._slots.release()
 
-    async def _take_turn(self, code: str) -> None:
+    async def _acquire_slot(self, code: str) -> None:
         if self._waiting >= _WAITING:
             raise _not_now(code, "too many others ask; try again")
         self._waiting += 1
         try:
             async with asyncio.timeout(_PATIENCE):
-                await self._turn.acquire()
+                await self._slots.acquire()
         except TimeoutError:
             raise _not_now(code, "too many others ask; try again") from None
         finally:

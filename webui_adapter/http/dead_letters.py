@@ -18,9 +18,9 @@ from eventbus.settings import BusSettings
 from webui_adapter.access.tokens import Principal
 from webui_adapter.errors import CommandRefused
 from webui_adapter.gateway.gateway import Gateway
-from webui_adapter.transports.access import body_of, principal_of, refusal
+from webui_adapter.transports.access import principal_of, read_body, refusal
 
-__all__ = ["admin_routes"]
+__all__ = ["dead_letter_routes"]
 
 T = TypeVar("T")
 
@@ -55,17 +55,17 @@ class Decision(Choice):
     all: Literal[True] | None = None
 
 
-def admin_routes(gateway: Gateway, bus_settings: BusSettings) -> APIRouter:
+def dead_letter_routes(gateway: Gateway, bus_settings: BusSettings) -> APIRouter:
     """Routes under ``{prefix}/admin``."""
     router = APIRouter(prefix=f"{gateway.settings.prefix}/admin/dead-letters")
-    desk = _Desk(gateway, bus_settings)
+    service = _DeadLetterService(gateway, bus_settings)
 
     @router.get("")
     async def list_(request: Request) -> Response:
         def work(dead: DeadLetters, _: str, choice: Choice) -> object:
             return {"letters": [_facts(letter) for letter in dead.find(choice.chosen, limit=choice.limit)]}
 
-        return await desk.serve(request, _of_query, work)
+        return await service.serve(request, _of_query, work)
 
     @router.get("/{channel}/{id}")
     async def show(request: Request, channel: str, id: str) -> Response:
@@ -73,7 +73,7 @@ def admin_routes(gateway: Gateway, bus_settings: BusSettings) -> APIRouter:
             letter = dead.show(channel, id)
             return {**_facts(letter), "content": letter.readable}
 
-        return await desk.serve(request, _nothing, work)
+        return await service.serve(request, _nothing, work)
 
     @router.post("/requeue")
     async def requeue(request: Request) -> Response:
@@ -81,14 +81,14 @@ def admin_routes(gateway: Gateway, bus_settings: BusSettings) -> APIRouter:
             done = dead.requeue(decision.chosen, by=by, limit=decision.limit)
             return {"requeued": done.requeued, "unreadable": done.unreadable, "left": done.left}
 
-        return await desk.serve(request, desk.of_body, work)
+        return await service.serve(request, service.of_body, work)
 
     @router.post("/purge")
     async def purge(request: Request) -> Response:
         def work(dead: DeadLetters, by: str, decision: Decision) -> object:
             return {"purged": dead.purge(decision.chosen, by=by, limit=decision.limit)}
 
-        return await desk.serve(request, desk.of_body, work)
+        return await service.serve(request, service.of_body, work)
 
     return router
 
@@ -111,7 +111,7 @@ class _Wrong:
         return JSONResponse({k: v for k, v in facts.items() if v is not None}, self.status, headers)
 
 
-class _Desk:
+class _DeadLetterService:
     """One connection to Redis for all admins, in a thread: nobody's events wait for what they ask."""
 
     def __init__(self, gateway: Gateway, bus_settings: BusSettings) -> None:
@@ -122,7 +122,7 @@ class _Desk:
     async def of_body(self, request: Request) -> Decision:
         """Raises ValidationError, or CommandRefused where it is too large; no more than that is read."""
         limit = self._gateway.settings.max_command_size
-        body = await body_of(request, limit)
+        body = await read_body(request, limit)
         if body is None:
             raise CommandRefused("too_large", f"a request has at most {limit} bytes", limit=limit)
         return Decision.model_validate_json(body)

@@ -16,7 +16,7 @@ from eventbus.protocol.topics import matches
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.session.session import Session
 
-__all__ = ["LocalEvents", "tapped"]
+__all__ = ["LocalEvents", "local_events_shown"]
 
 
 class LocalEvents:
@@ -73,7 +73,7 @@ def _wants(session: Session, emission: Emission) -> bool:
 
 
 @contextlib.contextmanager
-def tapped(gateway: Gateway, bus: Bus | None) -> Iterator[None]:
+def local_events_shown(gateway: Gateway, bus: Bus | None) -> Iterator[None]:
     """While this lasts, what ``bus`` cannot send at once is shown to this gateway's sessions. In the gateway's loop."""
     if bus is None:
         yield

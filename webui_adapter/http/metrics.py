@@ -22,7 +22,7 @@ _COUNTED = {
     "refused": ("eventbus_refused", "Commands and connections refused, by reason", "reason"),
     "dead": ("eventbus_dead_lettered", "Events given up on, by what this instance did to them", "reason"),
     "probe": ("eventbus_probe_failures", "Probes of Redis that failed, by how", "how"),
-    "asked": ("eventbus_operation_requests", "Operations listed, shown or cancelled, over the line or HTTP", "what"),
+    "operation_request": ("eventbus_operation_requests", "Requests to list, show or cancel operations", "what"),
     "revoke": ("eventbus_revokes", "Cancelled operations that workers were told of over the broker, by outcome", "how"),
     "auth": ("eventbus_auth_failures", "Tokens not accepted", "reason"),
 }
@@ -52,7 +52,7 @@ class _GatewayCollector(Collector):
         hub = self._gateway.hub
         yield CounterMetricFamily("eventbus_deliveries", "Events handed to sessions", value=hub.deliveries)
         yield CounterMetricFamily("eventbus_events", "Events received from Redis", value=hub.events)
-        latency = self._gateway.listening.latency
+        latency = self._gateway.listener.latency
         yield HistogramMetricFamily(
             "eventbus_delivery_latency_seconds",
             "From emit to the gateway's socket, per delivery",

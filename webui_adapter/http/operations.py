@@ -57,11 +57,11 @@ async def _serve(gateway: Gateway, request: Request, op: str | None) -> Response
     principal = principal_of(gateway, request)
     headers = {"Cache-Control": "no-store", **cors(gateway, request)}
     try:
-        gateway.rates.visited(principal.user, gateway.clock.now())
-        desk = gateway.operations
-        if desk is None:
+        gateway.rate_limiters.requested(principal.user, gateway.clock.now())
+        service = gateway.operations
+        if service is None:
             raise CommandRefused("unavailable", "this gateway knows of no operations")
-        return JSONResponse(await desk.carry_out(principal, _command(request, op)), headers=headers)
+        return JSONResponse(await service.execute(principal, _command(request, op)), headers=headers)
     except CommandRefused as error:
         gateway.counters[f"refused.{error.code}"] += 1
         if error.retry_ms is not None:

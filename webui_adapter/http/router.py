@@ -17,8 +17,8 @@ from eventbus.outbox.spool import spool_folder
 from eventbus.settings import BusSettings
 from webui_adapter.access.authoriser import Authoriser, load_authoriser
 from webui_adapter.gateway.gateway import Gateway
-from webui_adapter.http.dead_letters import admin_routes
-from webui_adapter.http.local_events import tapped
+from webui_adapter.http.dead_letters import dead_letter_routes
+from webui_adapter.http.local_events import local_events_shown
 from webui_adapter.http.metrics import Metrics
 from webui_adapter.http.operations import operation_routes
 from webui_adapter.maintenance.dead_letter_file import DeadLetterFile
@@ -59,13 +59,13 @@ def gateway_router(
 
     def own_bus() -> Bus | None:
         # Asked for when the application starts: by then it has called configure(), if it does.
-        return bus or (None if broker is not None else _bus_beside(bus_settings))
+        return bus or (None if broker is not None else _matching_default_bus(bus_settings))
 
     admin = None if broker is not None else bus_settings
     return routes(gateway, probes=probes, bus=own_bus, admin=admin)
 
 
-def _bus_beside(settings: BusSettings) -> Bus | None:
+def _matching_default_bus(settings: BusSettings) -> Bus | None:
     """The process's bus, if it leads to where the gateway reads."""
     bus = default_bus()
     here = (bus.settings.redis_url, bus.settings.key_prefix)
@@ -116,7 +116,7 @@ def routes(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await gateway.start()
         try:
-            with tapped(gateway, bus()):
+            with local_events_shown(gateway, bus()):
                 yield
         finally:
             await gateway.aclose()
@@ -127,7 +127,7 @@ def routes(
     _add_streams(router, gateway)
     router.include_router(operation_routes(gateway), include_in_schema=False)
     if admin is not None and not admin.redis_url.startswith("memory:"):
-        router.include_router(admin_routes(gateway, admin), include_in_schema=False)
+        router.include_router(dead_letter_routes(gateway, admin), include_in_schema=False)
     # The last one: it takes whatever else stands under the prefix, which may be empty.
     _add_client(router, gateway.settings.prefix)
     return router

@@ -5,8 +5,8 @@ Nothing of it imports pytest; the fixtures are in ``pytest_eventbus``. See docs/
 
 from webui_adapter.errors import NotReady
 from webui_adapter.testing.gateway_process import GatewayProcess
-from webui_adapter.testing.page import Frame, Page, Track
+from webui_adapter.testing.page import ChannelPosition, Frame, Page
 from webui_adapter.testing.token import make_token
 from webui_adapter.testing.websocket_client import Client, open_page
 
-__all__ = ["Client", "Frame", "GatewayProcess", "NotReady", "Page", "Track", "make_token", "open_page"]
+__all__ = ["ChannelPosition", "Client", "Frame", "GatewayProcess", "NotReady", "Page", "make_token", "open_page"]

@@ -6,13 +6,13 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Frame", "Page", "Track"]
+__all__ = ["ChannelPosition", "Frame", "Page"]
 
 Frame = dict[str, Any]
 
 
 @dataclass
-class Track:
+class ChannelPosition:
     """Where a page is in one channel."""
 
     epoch: str
@@ -41,8 +41,8 @@ class Page:
     def __init__(self, cursor: str = "") -> None:
         """``cursor`` is where an earlier page has got to."""
         self.events: list[Frame] = []
-        self.words: list[Frame] = []
-        self.tracks: dict[str, Track] = {}
+        self.control_events: list[Frame] = []
+        self.positions: dict[str, ChannelPosition] = {}
         self.unacked: list[str] = []
         self.gaps = 0
         self._handled: set[str] = set()
@@ -50,30 +50,30 @@ class Page:
         for part in filter(None, cursor.split(",")):
             channel, _, position = part.partition("=")
             epoch, _, offset = position.rpartition(".")
-            self.tracks[channel] = Track(epoch, int(offset))
-        self._began = {channel: (track.epoch, track.offset) for channel, track in self.tracks.items()}
+            self.positions[channel] = ChannelPosition(epoch, int(offset))
+        self._began = {channel: (track.epoch, track.offset) for channel, track in self.positions.items()}
 
     @property
     def cursor(self) -> str:
         """An offset without an epoch means nothing: then it is the beginning."""
         return ",".join(
             f"{channel}={track.epoch}.{track.offset}" if track.epoch else f"{channel}=0"
-            for channel, track in self.tracks.items()
+            for channel, track in self.positions.items()
         )
 
-    def hear(self, text: str | bytes) -> Frame:
+    def receive(self, text: str | bytes) -> Frame:
         """Take in what came; an event that is not new goes no further."""
         frame: Frame = json.loads(text)
         if frame["type"].startswith("bus."):
-            self.words.append(frame)
+            self.control_events.append(frame)
             self._word(frame["type"], frame["data"])
         elif self._admit(frame):
             self.events.append(frame)
         return frame
 
-    def said(self, type_: str) -> list[Frame]:
+    def data_of(self, type_: str) -> list[Frame]:
         """Data of the words of one type."""
-        return [word["data"] for word in self.words if word["type"] == type_]
+        return [word["data"] for word in self.control_events if word["type"] == type_]
 
     def got(self, type_: str, member: str = "n") -> list[Any]:
         """One member of the payload of all events of a type."""
@@ -90,7 +90,7 @@ class Page:
         """Whether the event is new to the cursor, which then goes on."""
         parts = frame["topic"].split(":")
         channel = parts[0] if parts[0] == "system" else ":".join(parts[:2])
-        track, offset = self.tracks[channel], frame["offset"]
+        track, offset = self.positions[channel], frame["offset"]
         assert track.epoch, "an event came before its channel's epoch was said"
         if frame.get("ack"):
             return self._admit_owed(frame, track, *self._began.get(channel, ("", 0)))
@@ -102,7 +102,7 @@ class Page:
             track.move(offset)
         return True
 
-    def _admit_owed(self, frame: Frame, track: Track, epoch: str, began: int) -> bool:
+    def _admit_owed(self, frame: Frame, track: ChannelPosition, epoch: str, began: int) -> bool:
         """By id, since the same one may come again, with the offset it had."""
         self.unacked.append(frame["id"])
         offset = frame["offset"]
@@ -117,27 +117,27 @@ class Page:
     def _word(self, type_: str, data: Frame) -> None:
         match type_:
             case "bus.hello":
-                for track in self.tracks.values():
+                for track in self.positions.values():
                     track.held = False
             case "bus.subscribed":
-                old = self.tracks.get(data["channel"])
+                old = self.positions.get(data["channel"])
                 goes_on = old is not None and data["how"] == "resumed" and old.epoch == data["epoch"]
-                track = Track(data["epoch"], data["offset"], held=old is not None and old.held)
+                track = ChannelPosition(data["epoch"], data["offset"], held=old is not None and old.held)
                 track.seen = old.seen if old is not None and goes_on else set()
                 track.move(data["offset"])
-                self.tracks[data["channel"]] = track
+                self.positions[data["channel"]] = track
             case "bus.gap":
                 self.gaps += 1
             case "bus.position":
-                track = self.tracks[data["channel"]]
+                track = self.positions[data["channel"]]
                 assert track.epoch == data["epoch"]
                 track.move(max(track.offset, data["offset"]))
             case "bus.hold":
-                track = self.tracks[data["channel"]]
+                track = self.positions[data["channel"]]
                 track.held = True
                 track.move(data["offset"])
             case "bus.release":
-                track = self.tracks[data["channel"]]
+                track = self.positions[data["channel"]]
                 track.held = False
                 track.move(max(track.offset, data["offset"]))
             case _:

@@ -64,7 +64,7 @@ class Client:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not (found := self.events.of(cls, **members)):
-                    await self.hear(seconds)
+                    await self.receive(seconds)
                 return found[0]
         raise AssertionError(
             f"no {wanted(like, Address())} came within {seconds:g} s\n"
@@ -73,19 +73,20 @@ class Client:
 
     def _trouble(self) -> str:
         """What the gateway said that may be why."""
-        told = [f"  {word['type']}: {json.dumps(word['data'])}" for word in self.page.words if word["type"] in TROUBLE]
-        return "\n".join(["\nthe gateway said:", *told]) if told else ""
+        events = [event for event in self.page.control_events if event["type"] in TROUBLE]
+        lines = [f"  {event['type']}: {json.dumps(event['data'])}" for event in events]
+        return "\n".join(["\nthe gateway sent:", *lines]) if lines else ""
 
-    async def hear(self, seconds: float = PATIENCE) -> Frame:
+    async def receive(self, seconds: float = PATIENCE) -> Frame:
         """Take in the next frame. TimeoutError if none comes."""
         async with asyncio.timeout(seconds):
             text = await self.connection.recv()
         self.raw.append(text)
-        frame = self.page.hear(text)
+        frame = self.page.receive(text)
         self._seen += map(emitted_of, self.page.events[len(self._seen) :])
         if self._acknowledges and self.page.unacked:
             ids, self.page.unacked = self.page.unacked, []
-            await self.tell(do="ack", ids=ids)
+            await self.send(do="ack", ids=ids)
         return frame
 
     async def until(self, condition: Callable[[Page], object], what: str = "", seconds: float = PATIENCE) -> None:
@@ -93,30 +94,31 @@ class Client:
         try:
             async with asyncio.timeout(seconds):
                 while not condition(self.page):
-                    await self.hear(seconds)
+                    await self.receive(seconds)
         except TimeoutError:
-            heard = [(f["type"], f.get("offset"), f["data"]) for f in (*self.page.words, *self.page.events)][-12:]
-            raise AssertionError(f"waited {seconds:g} s in vain for: {what or condition}; last: {heard}") from None
+            frames = (*self.page.control_events, *self.page.events)[-12:]
+            last = [(frame["type"], frame.get("offset"), frame["data"]) for frame in frames]
+            raise AssertionError(f"waited {seconds:g} s for: {what or condition}; last frames: {last}") from None
 
     async def until_settled(self, *channels: str) -> None:
         """Hear until each channel's history has come."""
         missing = set(channels)
         await self.until(
-            lambda page: missing <= {data["channel"] for data in page.said("bus.position")}, f"history of {channels}"
+            lambda page: missing <= {data["channel"] for data in page.data_of("bus.position")}, f"history of {channels}"
         )
 
-    async def tell(self, **command: object) -> None:
+    async def send(self, **command: object) -> None:
         """Send a command, whatever comes of it."""
         await self.connection.send(json.dumps(command))
 
-    async def ask(self, **command: object) -> Frame:
+    async def request(self, **command: object) -> Frame:
         """Send a command and wait for its answer: ``bus.ok``, ``bus.subscribed`` or ``bus.error``."""
-        ref = command.setdefault("ref", f"r{len(self.page.words)}-{time.monotonic_ns()}")
-        await self.tell(**command)
+        ref = command.setdefault("ref", f"r{len(self.page.control_events)}-{time.monotonic_ns()}")
+        await self.send(**command)
         answers: list[Frame] = []
 
         def answered(page: Page) -> bool:
-            answers[:] = [word for word in page.words if word["data"].get("ref") == ref]
+            answers[:] = [word for word in page.control_events if word["data"].get("ref") == ref]
             return bool(answers)
 
         await self.until(answered, f"the answer to {command}")
@@ -129,7 +131,7 @@ class Client:
             AssertionError: the gateway says no.
         """
         __tracebackhide__ = True
-        answer = await self.ask(do="subscribe", topic=topic)
+        answer = await self.request(do="subscribe", topic=topic)
         if answer["type"] == "bus.error":
             raise AssertionError(f"{topic} was refused: {answer['data']['message']}")
 
@@ -137,7 +139,7 @@ class Client:
         """Hear everything to the end; the close code."""
         try:
             while True:
-                await self.hear(seconds)
+                await self.receive(seconds)
         except ConnectionClosed as closed:
             return closed.rcvd.code if closed.rcvd is not None else 1006
 

@@ -18,11 +18,20 @@ from webui_adapter.access.tokens import SUBPROTOCOL, TOKEN_SUBPROTOCOL, Principa
 from webui_adapter.errors import HandshakeRefused, TokenRefused
 from webui_adapter.gateway.gateway import Gateway
 
-__all__ = ["Admitted", "admit", "body_of", "cors", "preflight", "principal_of", "reading_of", "refusal"]
+__all__ = [
+    "AcceptedHandshake",
+    "authorise_handshake",
+    "cors",
+    "parse_resume_query",
+    "preflight",
+    "principal_of",
+    "read_body",
+    "refusal",
+]
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
+class AcceptedHandshake:
     """What the handshake says of the session that it opens.
 
     Attributes:
@@ -38,9 +47,9 @@ class Admitted:
     subprotocol: str | None
 
 
-def admit(
+def authorise_handshake(
     gateway: Gateway, headers: Mapping[str, str], offered: Sequence[str], cookies: Mapping[str, str], query: str
-) -> Admitted:
+) -> AcceptedHandshake:
     """Let a connection in. ``offered`` are its subprotocols. Raises HandshakeRefused (403, 503, 400), and counts."""
     settings = gateway.settings
     presented = token_of(headers, offered, cookies, settings.cookie_name)
@@ -48,18 +57,18 @@ def admit(
     if not origin_allowed(headers.get("origin"), headers.get("host"), settings.allowed_origins, cookie=by_cookie):
         gateway.counters["refused.origin"] += 1
         raise HandshakeRefused(403, "this origin may not connect")
-    if gateway.admission.full or gateway.departure.begun:
+    if gateway.connection_limits.full or gateway.drain.started:
         gateway.counters["refused.full"] += 1
         raise HandshakeRefused(503, "this instance takes no more connections", {"Retry-After": "1"})
     try:
-        cursor, topics = reading_of(query)
+        cursor, topics = parse_resume_query(query)
     except (InvalidCursor, InvalidName) as error:
         gateway.counters["refused.bad_request"] += 1
         raise HandshakeRefused(400, str(error)) from None
-    return Admitted(None if presented is None else presented.token, cursor, topics, _subprotocol(offered))
+    return AcceptedHandshake(None if presented is None else presented.token, cursor, topics, _subprotocol(offered))
 
 
-def reading_of(query: str) -> tuple[Cursor, tuple[str, ...]]:
+def parse_resume_query(query: str) -> tuple[Cursor, tuple[str, ...]]:
     """Cursor and patterns of a query. Raises InvalidCursor or InvalidName."""
     if not query:
         return {}, ()
@@ -109,7 +118,7 @@ def _unsafe(request: Request, by_cookie: bool) -> bool:
     return by_cookie and (request.method != "GET" or foreign)
 
 
-async def body_of(request: Request, limit: int) -> bytes | None:
+async def read_body(request: Request, limit: int) -> bytes | None:
     """The body, or None if it is over the limit; no more than that is read."""
     body = b""
     try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from webui_adapter.session.output import Transport
 from webui_adapter.session.session import Session
 
-__all__ = ["send_what_waits"]
+__all__ = ["write_queued"]
 
 
-def send_what_waits(session: Session, line: Transport, limit_bytes: int) -> None:
+def write_queued(session: Session, line: Transport, limit_bytes: int) -> None:
     """The socket takes again: the backlog goes out piece by piece, as long as it does."""
     session.resume_writing(limit_bytes)
     line.flush()

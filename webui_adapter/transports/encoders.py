@@ -10,7 +10,7 @@ from webui_adapter.protocol.websocket_frames import text_frame
 from webui_adapter.session.batch import Delivery
 from webui_adapter.session.output import Output
 
-__all__ = ["FRAMES", "FRAMING", "TEXTS", "SseEncoder"]
+__all__ = ["FRAME_ENCODER", "SSE_ENCODER", "TEXT_ENCODER", "SseEncoder"]
 
 
 class SseEncoder:
@@ -31,7 +31,7 @@ class SseEncoder:
         return sse_event(type_, event, None)
 
 
-FRAMING = SseEncoder()
+SSE_ENCODER = SseEncoder()
 
 
 class FrameEncoder:
@@ -66,7 +66,7 @@ class TextEncoder:
         return event
 
 
-FRAMES = FrameEncoder()
+FRAME_ENCODER = FrameEncoder()
 
 
-TEXTS = TextEncoder()
+TEXT_ENCODER = TextEncoder()

@@ -19,11 +19,11 @@ from uvicorn.server import ServerState
 from webui_adapter.errors import HandshakeRefused
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.protocol.websocket_handshake import Request, acceptance, check_upgrade, is_upgrade, read_request
-from webui_adapter.transports.access import admit
+from webui_adapter.transports.access import authorise_handshake
 from webui_adapter.transports.uvicorn_http import TOO_SLOW, HttpProtocol, refuse
 from webui_adapter.transports.websocket_direct import DirectConnection
 
-__all__ = ["ProtocolSwitch", "make_doorway"]
+__all__ = ["ProtocolSwitch", "make_protocol_switch"]
 
 log = logging.getLogger(__name__)
 
@@ -127,13 +127,13 @@ def _open_direct(
     headers = request.headers
     cookie = headers.get("cookie")
     cookies = cookie_parser(cookie) if cookie else {}
-    admitted = admit(gateway, headers, request.listed("sec-websocket-protocol"), cookies, request.query)
+    accepted = authorise_handshake(gateway, headers, request.listed("sec-websocket-protocol"), cookies, request.query)
     log.debug("%s - WebSocket %s", transport.get_extra_info("peername"), request.target)
     connection = DirectConnection(gateway, transport, _connections(state))
-    connection.begin(admitted, acceptance(key, admitted.subprotocol), early)
+    connection.begin(accepted, acceptance(key, accepted.subprotocol), early)
 
 
-def make_doorway(gateway: Gateway) -> Callable[..., ProtocolSwitch]:
+def make_protocol_switch(gateway: Gateway) -> Callable[..., ProtocolSwitch]:
     """What uvicorn calls for each connection: ``uvicorn.Config(http=…)``."""
     ours = f"{gateway.settings.prefix}/ws"
 

@@ -18,8 +18,8 @@ from webui_adapter.protocol.control_events import control_event
 from webui_adapter.protocol.server_sent_events import sse_comment, sse_event
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
-from webui_adapter.transports.access import body_of, cors, principal_of, reading_of, refusal
-from webui_adapter.transports.encoders import FRAMING
+from webui_adapter.transports.access import cors, parse_resume_query, principal_of, read_body, refusal
+from webui_adapter.transports.encoders import SSE_ENCODER
 from webui_adapter.transports.pull_transport import PullTransport
 from webui_adapter.transports.uvicorn_http import EXTENSION, HttpProtocol
 
@@ -33,13 +33,13 @@ def serve_sse(gateway: Gateway, request: Request) -> Response:
     refused = refusal(gateway, request)
     if refused is not None:
         return refused
-    if gateway.admission.full or gateway.departure.begun:
+    if gateway.connection_limits.full or gateway.drain.started:
         gateway.counters["refused.full"] += 1
         return PlainTextResponse(
             "this instance takes no more connections", 503, {"Retry-After": "1", **cors(gateway, request)}
         )
     try:
-        cursor, topics = reading_of(request.url.query)
+        cursor, topics = parse_resume_query(request.url.query)
         last = request.headers.get("last-event-id")
         if last:
             cursor = parse_cursor(last)
@@ -67,12 +67,12 @@ class SessionStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         gateway = self._gateway
-        session = gateway.connect(FRAMING)
+        session = gateway.connect(SSE_ENCODER)
         extension = scope.get("extensions", {}).get(EXTENSION)
         protocol = None if extension is None else cast("HttpProtocol", extension["protocol"])
-        cut = None if protocol is None else protocol.take_over(gateway.departure.leave_soon)
+        cut = None if protocol is None else protocol.take_over(gateway.drain.start)
         line = PullTransport(session, gateway.settings.write_high, sse_comment(), cut)
-        gateway.attach_line(session, line)
+        gateway.attach_transport(session, line)
         gateway.authenticate(session, self._token, self._cursor, self._topics)
         gateway.flush()
         self.body_iterator = _stream(gateway, session, line)
@@ -106,7 +106,7 @@ async def serve_command(gateway: Gateway, request: Request, session_id: str) -> 
         return PlainTextResponse("no such session on this instance", 404, cors(gateway, request))
     if session.state is State.CLOSED:
         return PlainTextResponse("the session has ended", 404, cors(gateway, request))
-    body = await body_of(request, gateway.settings.max_command_size)
+    body = await read_body(request, gateway.settings.max_command_size)
     if body is None:
         gateway.counters["refused.too_large"] += 1
         limit = gateway.settings.max_command_size

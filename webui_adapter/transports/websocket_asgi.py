@@ -17,9 +17,9 @@ from eventbus.protocol.cursor import Cursor
 from webui_adapter.errors import HandshakeRefused
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.session.session import Session
-from webui_adapter.transports.access import admit
-from webui_adapter.transports.backpressure import send_what_waits
-from webui_adapter.transports.encoders import FRAMES, TEXTS
+from webui_adapter.transports.access import authorise_handshake
+from webui_adapter.transports.backpressure import write_queued
+from webui_adapter.transports.encoders import FRAME_ENCODER, TEXT_ENCODER
 from webui_adapter.transports.pull_transport import PullTransport
 from webui_adapter.transports.uvicorn_websocket import EXTENSION, WebSocketProtocol
 
@@ -60,7 +60,7 @@ class PushTransport:
 
     def resumed(self) -> None:
         """See ``Owner``."""
-        send_what_waits(self._session, self, self._gateway.settings.write_high)
+        write_queued(self._session, self, self._gateway.settings.write_high)
 
     def ponged(self) -> None:
         """See ``Owner``."""
@@ -68,7 +68,7 @@ class PushTransport:
 
     def shutdown(self) -> None:
         """See ``Owner``."""
-        self._gateway.departure.leave_soon()
+        self._gateway.drain.start()
 
 
 async def serve_websocket(gateway: Gateway, websocket: WebSocket) -> None:
@@ -76,12 +76,12 @@ async def serve_websocket(gateway: Gateway, websocket: WebSocket) -> None:
     offered = websocket.scope["subprotocols"]
     query = websocket.scope["query_string"].decode("latin-1")
     try:
-        admitted = admit(gateway, websocket.headers, offered, websocket.cookies, query)
+        accepted = authorise_handshake(gateway, websocket.headers, offered, websocket.cookies, query)
     except HandshakeRefused as refused:
         await websocket.send_denial_response(PlainTextResponse(str(refused), refused.status, refused.headers))
         return
-    await websocket.accept(subprotocol=admitted.subprotocol)
-    await _serve(gateway, websocket, admitted.token, admitted.cursor, admitted.topics)
+    await websocket.accept(subprotocol=accepted.subprotocol)
+    await _serve(gateway, websocket, accepted.token, accepted.cursor, accepted.topics)
 
 
 async def _serve(
@@ -90,13 +90,13 @@ async def _serve(
     extension = websocket.scope.get("extensions", {}).get(EXTENSION)
     pulling: asyncio.Task[None] | None = None
     if extension is not None:
-        session = gateway.connect(FRAMES)
+        session = gateway.connect(FRAME_ENCODER)
         protocol = cast("WebSocketProtocol", extension["protocol"])
-        gateway.attach_line(session, PushTransport(gateway, session, protocol))
+        gateway.attach_transport(session, PushTransport(gateway, session, protocol))
     else:
-        session = gateway.connect(TEXTS)
+        session = gateway.connect(TEXT_ENCODER)
         pull = PullTransport(session, gateway.settings.write_high)
-        gateway.attach_line(session, pull)
+        gateway.attach_transport(session, pull)
         pulling = asyncio.create_task(_pull(pull, session, websocket))
     code = 1006
     try:

@@ -23,9 +23,9 @@ from webui_adapter.protocol.websocket_parser import (
     read_frames,
 )
 from webui_adapter.session.session import Session
-from webui_adapter.transports.access import Admitted
-from webui_adapter.transports.backpressure import send_what_waits
-from webui_adapter.transports.encoders import FRAMES
+from webui_adapter.transports.access import AcceptedHandshake
+from webui_adapter.transports.backpressure import write_queued
+from webui_adapter.transports.encoders import FRAME_ENCODER
 
 __all__ = ["DirectConnection"]
 
@@ -50,17 +50,17 @@ class DirectConnection(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self.transport = transport
 
-    def begin(self, admitted: Admitted, acceptance: bytes, early: bytes) -> None:
+    def begin(self, accepted: AcceptedHandshake, acceptance: bytes, early: bytes) -> None:
         """Answer the handshake and start the session; ``early`` is what came right behind the request."""
         gateway, transport = self._gateway, self.transport
         transport.set_protocol(self)
         transport.set_write_buffer_limits(high=gateway.settings.write_high)
         self._connections.add(self)
         transport.write(acceptance)
-        session = self._session = gateway.connect(FRAMES)
-        gateway.attach_line(session, self)
-        if admitted.token is not None:
-            gateway.authenticate(session, admitted.token, admitted.cursor, admitted.topics)
+        session = self._session = gateway.connect(FRAME_ENCODER)
+        gateway.attach_transport(session, self)
+        if accepted.token is not None:
+            gateway.authenticate(session, accepted.token, accepted.cursor, accepted.topics)
             gateway.flush()
         if early:
             self.data_received(early)
@@ -176,8 +176,8 @@ class DirectConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """See ``asyncio.Protocol``."""
         if self._session is not None:
-            send_what_waits(self._session, self, self._gateway.settings.write_high)
+            write_queued(self._session, self, self._gateway.settings.write_high)
 
     def shutdown(self) -> None:
         """The server is leaving: the gateway lets its sessions go one by one, with a code of ours."""
-        self._gateway.departure.leave_soon()
+        self._gateway.drain.start()

@@ -19,14 +19,14 @@ class Rates:
     """Sessions that share a gateway's rates."""
 
     def __init__(self, **given: Any) -> None:
-        self.rates = CommandRateLimiters(settings(**given), 0.0)
+        self.rate_limiters = CommandRateLimiters(settings(**given), 0.0)
         self._per_session = given["message_rate_limit"]
 
     def session(self, user: str | None = None) -> CommandRateLimiter:
         rate = CommandRateLimiter(self._per_session, 0.0)
-        self.rates.connected(rate)
+        self.rate_limiters.connected(rate)
         if user is not None:
-            self.rates.entered(rate, user, 0.0)
+            self.rate_limiters.authenticated(rate, user, 0.0)
         return rate
 
 
@@ -70,15 +70,15 @@ def test_a_user_refused_has_spent_nothing_of_the_session() -> None:
 def test_a_users_rate_goes_with_the_last_session() -> None:
     own = Rates(message_rate_limit=10, user_rate_limit=15, instance_rate_limit=1000)
     sessions = [own.session("a") for _ in range(3)] + [own.session("b")]
-    assert len(own.rates) == 2
+    assert len(own.rate_limiters) == 2
     for rate in sessions[:2]:
-        own.rates.left(rate)
-    assert len(own.rates) == 2
-    own.rates.left(sessions[2])
-    assert len(own.rates) == 1
-    own.rates.left(sessions[2])
-    own.rates.left(own.session())
-    assert len(own.rates) == 1
+        own.rate_limiters.disconnected(rate)
+    assert len(own.rate_limiters) == 2
+    own.rate_limiters.disconnected(sessions[2])
+    assert len(own.rate_limiters) == 1
+    own.rate_limiters.disconnected(sessions[2])
+    own.rate_limiters.disconnected(own.session())
+    assert len(own.rate_limiters) == 1
 
 
 def visits(own: Rates, user: str, count: int, now: float = 0.0) -> int:
@@ -86,7 +86,7 @@ def visits(own: Rates, user: str, count: int, now: float = 0.0) -> int:
     through = 0
     for _ in range(count):
         with contextlib.suppress(CommandRefused):
-            own.rates.visited(user, now)
+            own.rate_limiters.requested(user, now)
             through += 1
     return through
 
@@ -98,7 +98,7 @@ def test_a_request_counts_towards_its_users_rate_with_or_without_a_session() -> 
     assert visits(own, "a", 10) == 0
     assert visits(own, "b", 10) == 5
     assert visits(own, "a", 10, now=1.0) == 5
-    assert len(own.rates) == 1, "who only asks has no session"
+    assert len(own.rate_limiters) == 1, "who only asks has no session"
 
 
 def test_a_request_over_the_rate_says_whose_it_was() -> None:
@@ -107,7 +107,7 @@ def test_a_request_over_the_rate_says_whose_it_was() -> None:
     for user, scope, limit in (("a", "user", 5), ("c", "instance", 7)):
         visits(own, "b", 10)
         with pytest.raises(CommandRefused) as caught:
-            own.rates.visited(user, 0.0)
+            own.rate_limiters.requested(user, 0.0)
         assert (caught.value.code, caught.value.scope, caught.value.limit) == ("rate_limited", scope, limit)
         assert caught.value.retry_ms
 
@@ -115,11 +115,11 @@ def test_a_request_over_the_rate_says_whose_it_was() -> None:
 def test_users_who_only_ask_are_forgotten() -> None:
     own = Rates(message_rate_limit=10, user_rate_limit=5, instance_rate_limit=1_000_000)
     for n in range(1000):
-        own.rates.visited(f"u{n}", 0.0)
-    own.rates.visited("at once", 0.0)
-    assert len(own.rates._visitors) == 1001, "none of them has its whole rate again"
-    own.rates.visited("later", 1.0)
-    assert list(own.rates._visitors) == ["later"]
+        own.rate_limiters.requested(f"u{n}", 0.0)
+    own.rate_limiters.requested("at once", 0.0)
+    assert len(own.rate_limiters._sessionless) == 1001, "none of them has its whole rate again"
+    own.rate_limiters.requested("later", 1.0)
+    assert list(own.rate_limiters._sessionless) == ["later"]
 
 
 # --- over the line -----------------------------------------------------------------------------------------------
@@ -144,18 +144,18 @@ async def test_each_refusal_names_its_scope_and_nothing_else_is_disturbed(narrow
         clients = (one, two, other)
         for client in clients:
             for i in range(24):
-                await client.tell(do="ping", ref=i)
-            await client.until(lambda p: len(p.said("bus.ok")) + len(p.said("bus.error")) == 24, "an answer to each")
-        errors = [error for client in clients for error in client.page.said("bus.error")]
+                await client.send(do="ping", ref=i)
+            await client.until(lambda p: len(p.data_of("bus.ok")) + len(p.data_of("bus.error")) == 24, "all answers")
+        errors = [error for client in clients for error in client.page.data_of("bus.error")]
         assert {error["scope"] for error in errors} == {"session", "user", "instance"}
         limits = {"session": 20, "user": 30, "instance": 35}
         for error in errors:
             assert error["code"] == "rate_limited"
             assert error["limit"] == limits[error["scope"]]
             assert 0 < error["retry_ms"] <= 60
-        assert len(other.page.said("bus.ok")) >= 5, "the instance's share that the greedy user could not take"
+        assert len(other.page.data_of("bus.ok")) >= 5, "the instance's share that the greedy user could not take"
         wait = max(error["retry_ms"] for error in errors)
         await asyncio.sleep(wait / 1000)
         for client in clients:
-            assert (await client.ask(do="ping"))["type"] == "bus.ok"
+            assert (await client.request(do="ping"))["type"] == "bus.ok"
             await asyncio.sleep(wait / 1000)

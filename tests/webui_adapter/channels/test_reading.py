@@ -33,9 +33,9 @@ async def test_a_newcomer_gets_the_present(gateway: GatewayProcess, user: str, p
     publish(user, Note(n=1), *(Progress(done=i, part=part) for i in range(5) for part in "ab"), Blip(n=1))
     async with page(gateway, user) as client:
         assert [(e["data"]["part"], e["data"]["done"]) for e in client.page.events] == [("a", 4), ("b", 4)]
-        assert [word["how"] for word in client.page.said("bus.subscribed")] == ["snapshot", "snapshot"]
-        positions = {word["channel"]: word["offset"] for word in client.page.said("bus.position")}
-        assert client.page.tracks[f"user:{user}"].offset == positions[f"user:{user}"] >= 4
+        assert [word["how"] for word in client.page.data_of("bus.subscribed")] == ["snapshot", "snapshot"]
+        positions = {word["channel"]: word["offset"] for word in client.page.data_of("bus.position")}
+        assert client.page.positions[f"user:{user}"].offset == positions[f"user:{user}"] >= 4
 
 
 async def test_who_was_away_gets_each_log_event_once_in_order_and_the_newest_state(
@@ -53,8 +53,8 @@ async def test_who_was_away_gets_each_log_event_once_in_order_and_the_newest_sta
         assert client.page.got("gw.note") == list(range(41))
         assert client.page.got("gw.progress", "done") == [0, 39]
         assert client.page.got("gw.blip") == [], "live only"
-        assert client.page.said("bus.subscribed")[-1]["how"] in ("resumed", "snapshot")
-        assert client.page.said("bus.gap") == []
+        assert client.page.data_of("bus.subscribed")[-1]["how"] in ("resumed", "snapshot")
+        assert client.page.data_of("bus.gap") == []
 
 
 async def test_from_the_beginning(gateway: GatewayProcess, user: str, publish: Publish) -> None:
@@ -77,7 +77,7 @@ async def test_what_has_expired_is_not_brought(gateway: GatewayProcess, user: st
     async with page(gateway, user, f"user:{user}=0") as client:
         assert [e["type"] for e in client.page.events] == ["gw.brief", "gw.note"]
         end = client.page.events[0]["time"] + 1000
-        while (await client.ask(do="ping"))["time"] <= end:
+        while (await client.request(do="ping"))["time"] <= end:
             await asyncio.sleep(0.05)
     async with page(gateway, user, f"user:{user}=0") as client:
         assert [e["type"] for e in client.page.events] == ["gw.note"]
@@ -86,14 +86,14 @@ async def test_what_has_expired_is_not_brought(gateway: GatewayProcess, user: st
 async def test_cursors_that_mean_nothing_here_are_told_so(gateway: GatewayProcess, user: str, publish: Publish) -> None:
     publish(user, Note(n=1), Progress(done=7))
     async with page(gateway, user) as client:
-        epoch = client.page.tracks[f"user:{user}"].epoch
+        epoch = client.page.positions[f"user:{user}"].epoch
     for cursor, reason in ((f"user:{user}={epoch}.99", "ahead"), (f"user:{user}=abc.1", "epoch")):
         async with page(gateway, user, cursor) as client:
-            (gap,) = client.page.said("bus.gap")
+            (gap,) = client.page.data_of("bus.gap")
             assert gap == {"channel": f"user:{user}", "reason": reason, "epoch": epoch, "offset": 2}
             assert (
-                client.page.said("bus.subscribed")[0]["how"] == "gap"
-                or client.page.said("bus.subscribed")[1]["how"] == "gap"
+                client.page.data_of("bus.subscribed")[0]["how"] == "gap"
+                or client.page.data_of("bus.subscribed")[1]["how"] == "gap"
             )
             assert client.page.got("gw.progress", "done") == [7]
             assert client.page.got("gw.note") == []
@@ -102,8 +102,8 @@ async def test_cursors_that_mean_nothing_here_are_told_so(gateway: GatewayProces
 async def test_a_cursor_gives_no_rights(gateway: GatewayProcess, user: str, publish: Publish) -> None:
     publish(f"{user}-victim", Note(n=1))
     async with page(gateway, user, f"user:{user}-victim=0,collection:secret=0,user:{user}=0") as client:
-        await client.ask(do="ping")
-        assert {word["channel"] for word in client.page.said("bus.subscribed")} == {f"user:{user}", "system"}
+        await client.request(do="ping")
+        assert {word["channel"] for word in client.page.data_of("bus.subscribed")} == {f"user:{user}", "system"}
         assert client.page.events == []
 
 
@@ -121,7 +121,7 @@ async def test_a_short_log_says_where_it_ends(
     bus.emit(user, "op", Progress(done=9))
     bus.close()
     async with page(gateway, user, model) as client:
-        (gap,) = client.page.said("bus.gap")
+        (gap,) = client.page.data_of("bus.gap")
         assert (gap["reason"], gap["offset"]) == ("trimmed", 401)
         assert client.page.got("gw.note") == [0]
         assert client.page.got("gw.progress", "done") == [9]
@@ -132,28 +132,28 @@ async def test_a_short_log_says_where_it_ends(
 
 async def test_patterns_narrow_what_is_heard(gateway: GatewayProcess, user: str, publish: Publish) -> None:
     async with page(gateway, user) as client:
-        answer = await client.ask(do="unsubscribe", topic=f"user:{user}:*")
+        answer = await client.request(do="unsubscribe", topic=f"user:{user}:*")
         assert answer["type"] == "bus.ok"
-        answer = await client.ask(do="subscribe", topic=f"user:{user}:operation:one")
+        answer = await client.request(do="subscribe", topic=f"user:{user}:operation:one")
         assert answer["data"]["topics"] == [f"user:{user}:operation:one"]
         await client.until_settled(f"user:{user}")
         publish(user, Note(n=1), op="one")
         publish(user, Note(n=2), op="two")
         publish(user, Note(n=3), op="one")
         await client.until(lambda p: p.got("gw.note") == [1, 3])
-        answer = await client.ask(do="subscribe", topic=f"user:{user}:operation:*")
+        answer = await client.request(do="subscribe", topic=f"user:{user}:operation:*")
         assert answer["data"]["topics"] == [f"user:{user}:operation:one", f"user:{user}:operation:*"]
         publish(user, Note(n=4), op="three")
         await client.until(lambda p: p.got("gw.note") == [1, 3, 4])
-        await client.ask(do="unsubscribe", topic=f"user:{user}:operation:*")
+        await client.request(do="unsubscribe", topic=f"user:{user}:operation:*")
         publish(user, Note(n=5), op="three")
         publish(user, Note(n=6), op="one")
         await client.until(lambda p: p.got("gw.note") == [1, 3, 4, 6])
-        await client.ask(do="unsubscribe", topic=f"user:{user}:operation:one")
-        await client.ask(do="unsubscribe", topic="system:*")
+        await client.request(do="unsubscribe", topic=f"user:{user}:operation:one")
+        await client.request(do="unsubscribe", topic="system:*")
         publish(user, Note(n=7), op="one")
-        await client.ask(do="ping")
-        await client.ask(do="subscribe", topic=f"user:{user}:operation:one", **{"from": "0"})
+        await client.request(do="ping")
+        await client.request(do="subscribe", topic=f"user:{user}:operation:one", **{"from": "0"})
         await client.until(lambda p: p.got("gw.note")[4:] == [1, 3, 6, 7])
 
 
@@ -167,8 +167,8 @@ async def test_an_operation_from_where_it_began_beside_all_else(
     publish(user, Note(n=2), op="other")
     publish(user, Note(n=3), op="mine")
     async with page(gateway, user, wait=False) as client:
-        await client.until(lambda p: p.said("bus.hello"))
-        answer = await client.ask(do="subscribe", topic=f"user:{user}:operation:mine", **{"from": str(position)})
+        await client.until(lambda p: p.data_of("bus.hello"))
+        answer = await client.request(do="subscribe", topic=f"user:{user}:operation:mine", **{"from": str(position)})
         assert answer["data"]["how"] == "resumed"
         publish(user, Note(n=4), op="other")
         await client.until(lambda p: p.got("gw.note") == [1, 3, 4])
@@ -190,13 +190,13 @@ async def test_an_operation_from_where_it_began_beside_all_else(
 )
 async def test_refusals(gateway: GatewayProcess, user: str, command: dict[str, Any], code: str) -> None:
     async with page(gateway, user) as client:
-        answer = await client.ask(**command)
+        answer = await client.request(**command)
         assert answer["type"] == "bus.error"
         assert answer["data"]["code"] == code
         assert answer["data"]["message"]
         if code == "forbidden":
             assert answer["data"]["topic"] == command["topic"]
-        assert (await client.ask(do="ping"))["type"] == "bus.ok", "nothing else is disturbed"
+        assert (await client.request(do="ping"))["type"] == "bus.ok", "nothing else is disturbed"
 
 
 async def test_a_collection_is_for_whom_the_applications_authoriser_lets_in(
@@ -205,16 +205,16 @@ async def test_a_collection_is_for_whom_the_applications_authoriser_lets_in(
     slow = f"slow-{collection}"
     async with page(gateway, user, member_of=[collection, slow]) as member, page(gateway, f"{user}-x") as stranger:
         for name in (collection, slow):
-            answer = await member.ask(do="subscribe", topic=f"collection:{name}:documents")
+            answer = await member.request(do="subscribe", topic=f"collection:{name}:documents")
             assert answer["data"]["channel"] == f"collection:{name}"
-            answer = await stranger.ask(do="subscribe", topic=f"collection:{name}:documents")
+            answer = await stranger.request(do="subscribe", topic=f"collection:{name}:documents")
             assert answer["data"]["code"] == "forbidden"
             bus.broadcast(name, Note(n=1), topic="documents")
             bus.broadcast(name, Note(n=2), topic="members")
             bus.broadcast(name, Note(n=3), topic="documents")
         assert bus.flush(10)
         await member.until(lambda p: p.got("gw.note") == [1, 3, 1, 3])
-        await stranger.ask(do="ping")
+        await stranger.request(do="ping")
         assert stranger.page.events == []
 
 
@@ -224,8 +224,8 @@ async def test_a_collection_by_the_claim_of_the_token(
     """``webui_adapter.access.authoriser:by_claim`` is the default; patterns in the query are asked for like commands"""
     topics = (f"collection:{collection}:*", "collection:secret:*")
     async with page(brisk, user, "", *topics, collections=[collection]) as client:
-        await client.until(lambda p: p.said("bus.error"))
-        assert client.page.said("bus.error")[0]["topic"] == "collection:secret:*"
+        await client.until(lambda p: p.data_of("bus.error"))
+        assert client.page.data_of("bus.error")[0]["topic"] == "collection:secret:*"
         await client.until_settled(f"collection:{collection}")
         bus.broadcast(collection, Note(n=1))
         bus.flush(10)

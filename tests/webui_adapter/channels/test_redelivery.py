@@ -76,7 +76,7 @@ async def test_who_was_away_gets_it_the_urgent_first(
     async with page(gateway, user) as client:
         assert [event["data"]["n"] for event in client.page.events] == [5, 2, 4, 1]
         assert all(event["ack"] is True for event in client.page.events)
-        answer = await client.ask(do="ack", ids=client.page.unacked)
+        answer = await client.request(do="ack", ids=client.page.unacked)
         assert answer["data"]["acked"] == 4
     assert lists.pending == 0
     async with page(gateway, user) as later:
@@ -94,7 +94,7 @@ async def test_resume_and_lists_overlap_and_each_comes_once(
     async with page(gateway, user, model) as client:
         assert [event["data"]["n"] for event in model.events] == [0, 4, 2, 1, 3, 5]
         assert len([raw for raw in client.raw if '"gw.promise"' in str(raw)]) == 1, "sent once"
-        assert model.tracks[f"user:{user}"].offset == 6
+        assert model.positions[f"user:{user}"].offset == 6
         publish(user, Note(n=6))
         await client.until(lambda page: page.got("gw.note") == [0, 1, 3, 5, 6])
 
@@ -117,7 +117,7 @@ async def test_a_page_that_has_seen_it_only_acknowledges(
         cursor = client.page.cursor
     async with page(gateway, user, cursor) as reloaded:
         assert reloaded.page.events == []
-        assert (await reloaded.ask(do="ack", ids=reloaded.page.unacked))["data"]["acked"] == 1
+        assert (await reloaded.request(do="ack", ids=reloaded.page.unacked))["data"]["acked"] == 1
     assert lists.pending == 0
 
 
@@ -128,7 +128,7 @@ async def test_one_tab_acknowledges_for_all(
         publish(user, Promise(n=1))
         await one.until(lambda page: page.got("gw.promise") == [1])
         await other.until(lambda page: page.got("gw.promise") == [1])
-        await other.ask(do="ack", ids=other.page.unacked)
+        await other.request(do="ack", ids=other.page.unacked)
         assert lists.pending == 0
     async with page(gateway, user) as later:
         assert later.page.events == []
@@ -138,8 +138,8 @@ async def test_acknowledged_by_position(gateway: GatewayProcess, publish: Publis
     async with page(gateway, user) as client:
         publish(user, Promise(n=1), Summons(n=2), Errand(n=3))
         await client.until(lambda page: page.got("gw.errand") == [3])
-        epoch = client.page.tracks[f"user:{user}"].epoch
-        assert (await client.ask(do="ack", upto=f"{epoch}.2"))["data"]["acked"] == 2
+        epoch = client.page.positions[f"user:{user}"].epoch
+        assert (await client.request(do="ack", upto=f"{epoch}.2"))["data"]["acked"] == 2
     assert lists.pending == 1
 
 
@@ -185,7 +185,7 @@ async def test_acknowledged_the_second_time(
     async with page(impatient[0], user) as client:
         hasty.emit(user, "op", Promise(n=1))
         await client.until(lambda page: len(page.unacked) == 2, "the event once more")
-        await client.ask(do="ack", ids=client.page.unacked[:1])
+        await client.request(do="ack", ids=client.page.unacked[:1])
     assert (hasty_lists.pending, hasty_lists.dead) == (0, {})
 
 
@@ -206,7 +206,7 @@ async def test_more_than_is_handed_over_at_once_follows(
             while acked < 25:
                 await client.until(lambda page: page.unacked, "the next part")
                 ids, client.page.unacked = client.page.unacked, []
-                acked += (await client.ask(do="ack", ids=ids))["data"]["acked"]
+                acked += (await client.request(do="ack", ids=ids))["data"]["acked"]
             assert sorted(client.page.got("gw.promise")) == list(range(25))
     assert (Lists(redis_url, prefix, user).pending, Lists(redis_url, prefix, user).dead) == (0, {})
 
@@ -243,7 +243,7 @@ async def test_who_is_not_there_is_not_tried(
 )
 async def test_an_ack_that_is_none(gateway: GatewayProcess, user: str, command: dict[str, object], field: str) -> None:
     async with page(gateway, user) as client:
-        answer = await client.ask(do="ack", **command)
+        answer = await client.request(do="ack", **command)
         assert (answer["data"]["code"], answer["data"]["field"]) == ("bad_command", field)
 
 
@@ -252,7 +252,7 @@ async def test_nobody_acknowledges_for_another(
 ) -> None:
     publish(user, Promise(n=1))
     async with page(gateway, user) as owner, page(gateway, f"{user}thief") as thief:
-        assert (await thief.ask(do="ack", ids=owner.page.unacked))["data"]["acked"] == 0
+        assert (await thief.request(do="ack", ids=owner.page.unacked))["data"]["acked"] == 0
     assert lists.pending == 1
 
 
@@ -272,8 +272,8 @@ async def test_redis_away_acknowledging_is_refused_and_worth_repeating(tmp_path:
         assert bus.flush(5)
         async with page(gateway, "ann") as client:
             own_redis.kill()
-            await client.until(lambda page: page.said("bus.degraded"))
-            answer = await client.ask(do="ack", ids=client.page.unacked)
+            await client.until(lambda page: page.data_of("bus.degraded"))
+            answer = await client.request(do="ack", ids=client.page.unacked)
             assert answer["data"]["code"] == "read_only"
             assert answer["data"]["retry_ms"] > 0
         bus.close()

@@ -31,7 +31,7 @@ from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.protocol.commands import Ping, Subscribe, Unsubscribe
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
-from webui_adapter.transports.encoders import FRAMES
+from webui_adapter.transports.encoders import FRAME_ENCODER
 from webui_adapter.transports.pull_transport import PullTransport
 
 USER = "user:ann"
@@ -108,7 +108,7 @@ class PageLine:
 
     def flush(self) -> None:
         for payload in payloads_of(b"".join(self.session.out)):
-            self.page.hear(payload)
+            self.page.receive(payload)
         self.session.out.clear()
         if self.session.close_code is not None and self.closed is None:
             self.closed = self.session.close_code
@@ -121,7 +121,7 @@ class PageLine:
     def cut(self) -> None:
         self.cuts += 1
 
-    def tell(self, do: str, topic: str | None = None, **members: object) -> None:
+    def send(self, do: str, topic: str | None = None, **members: object) -> None:
         command = self.session.receive(json.dumps({"do": do, **({"topic": topic} if topic else {}), **members}))
         assert command is not None
         self._gateway.handle(self.session, command)
@@ -165,16 +165,16 @@ class World:
 
     def connect(self, cursor: str | Page = "", topics: tuple[str, ...] = (), **claims: Any) -> PageLine:
         page = cursor if isinstance(cursor, Page) else Page(cursor)
-        session = self.gateway.connect(FRAMES)
+        session = self.gateway.connect(FRAME_ENCODER)
         line = PageLine(self.gateway, session, page)
-        self.gateway.attach_line(session, line)
+        self.gateway.attach_transport(session, line)
         self.gateway.authenticate(session, token("ann", **claims), parse_cursor(page.cursor), topics)
         self.gateway.flush()
         return line
 
     async def settled(self, line: PageLine, *channels: str) -> None:
         for channel in channels or (USER, "system"):
-            await eventually(lambda name=channel: name in line.page.tracks, f"{channel} of {line.page.words}")
+            await eventually(lambda name=channel: name in line.page.positions, f"position of {channel}")
         await eventually(
             lambda: not any(v.recovering for v in line.session.channels.values()), "the end of all replays"
         )
@@ -212,7 +212,7 @@ async def test_a_first_event_that_comes_while_an_empty_channel_is_read_is_not_lo
         assert line.page.got("gw.note") == []
         own.publish(Note(n=2))
         await eventually(lambda: line.page.got("gw.note") == [2], "the second event")
-        track = line.page.tracks[USER]
+        track = line.page.positions[USER]
         assert (track.offset, bool(track.epoch)) == (2, True)
 
 
@@ -314,7 +314,7 @@ async def test_who_comes_back_to_another_life_of_the_channel_is_told() -> None:
         line = own.connect(f"{USER}=0123abcd.5")
         own.publish(Note(n=1))
         await own.settled(line)
-        assert [word["reason"] for word in line.page.said("bus.gap")] == ["epoch"]
+        assert [word["reason"] for word in line.page.data_of("bus.gap")] == ["epoch"]
 
 
 async def test_a_shared_reading_that_is_too_old_for_who_comes_last_is_not_enough() -> None:
@@ -356,13 +356,13 @@ async def test_two_subscriptions_of_a_channel_that_cross_each_get_their_own_past
         own.publish(Note(n=7), topic=TWO)
         own.reader.hold()
         line = own.connect()
-        line.tell("subscribe", ONE, **{"from": "0"}, ref="a")
-        line.tell("subscribe", TWO, ref="b")
+        line.send("subscribe", ONE, **{"from": "0"}, ref="a")
+        line.send("subscribe", TWO, ref="b")
         await turns()
         own.reader.let_go()
         await own.settled(line)
         assert line.page.got("gw.note") == [1]
-        answers = {word["ref"]: word["how"] for word in line.page.said("bus.subscribed") if "ref" in word}
+        answers = {word["ref"]: word["how"] for word in line.page.data_of("bus.subscribed") if "ref" in word}
         assert answers == {"a": "resumed", "b": "snapshot"}
 
 
@@ -373,15 +373,15 @@ async def test_unsubscribe_and_subscribe_again_while_the_first_is_still_being_re
         line = own.connect(collections=["7"])
         await own.settled(line)
         own.reader.hold()
-        line.tell("subscribe", "collection:7:*", ref="a")
+        line.send("subscribe", "collection:7:*", ref="a")
         await eventually(lambda: ("collection:7", None) in own.reader.read_and_held, "the first reading")
-        line.tell("unsubscribe", "collection:7:*", ref="b")
-        line.tell("subscribe", "collection:7:*", **{"from": "0"}, ref="c")
+        line.send("unsubscribe", "collection:7:*", ref="b")
+        line.send("subscribe", "collection:7:*", **{"from": "0"}, ref="c")
         await turns()
         own.reader.let_go()
         await own.settled(line, "collection:7")
         assert line.page.got("gw.note") == [1], "the second one asked for the past, and gets it"
-        assert [word["ref"] for word in line.page.said("bus.subscribed") if "ref" in word] == ["c"]
+        assert [word["ref"] for word in line.page.data_of("bus.subscribed") if "ref" in word] == ["c"]
         assert [ask for ask in own.subscriber.asked if ask[1] == "collection:7"][-2:] == [
             ("unsubscribe", "collection:7"),
             ("subscribe", "collection:7"),
@@ -395,13 +395,13 @@ async def test_a_pattern_that_waits_has_its_turn_when_the_one_before_is_given_up
         line = own.connect(collections=["7"])
         await own.settled(line)
         own.reader.hold()
-        line.tell("subscribe", "collection:7:a", ref=1)
+        line.send("subscribe", "collection:7:a", ref=1)
         await eventually(lambda: "collection:7" in line.session.channels, "the first one to begin")
-        line.tell("subscribe", "collection:7:b", ref=2)
-        line.tell("subscribe", "collection:7:c", ref=3)
+        line.send("subscribe", "collection:7:b", ref=2)
+        line.send("subscribe", "collection:7:c", ref=3)
         await eventually(lambda: len(line.session.channels["collection:7"].queued_commands) == 2, "the others to wait")
-        line.tell("unsubscribe", "collection:7:c")
-        line.tell("unsubscribe", "collection:7:a")
+        line.send("unsubscribe", "collection:7:c")
+        line.send("unsubscribe", "collection:7:a")
         own.reader.let_go()
         await own.settled(line, "collection:7")
         assert list(line.session.channels["collection:7"].patterns) == ["collection:7:b"]
@@ -444,11 +444,11 @@ async def test_a_session_that_ends_while_it_is_brought_up_to_date_leaves_nothing
         assert not gateway.hub.channels
         assert all(line.session.transport is None for line in lines)
         assert not gateway._session_recovery._waiting_sessions
-        assert not gateway._timer._wheel._where
+        assert not gateway._deadlines._wheel._where
         assert not gateway._history_reader._under_way
         assert not gateway._session_recovery.channel_recovery._under_way
-        assert gateway.admission.connections == 0
-        assert not gateway.admission._of_user
+        assert gateway.connection_limits.connections == 0
+        assert not gateway.connection_limits._of_user
         assert not own.broker._listening[USER]
         await eventually(lambda: len(gateway._tasks) == 2, "all tasks but the timer and the check to end")
         assert all(line.session.state is State.CLOSED for line in lines)
@@ -462,9 +462,9 @@ async def test_who_does_not_read_gets_no_history_and_holds_no_memory() -> None:
         line.session.pause_writing()
         before = own.reader.reads
         for i in range(30):
-            line.tell("subscribe", ONE, **{"from": "0"}, ref=i)
-            line.tell("unsubscribe", ONE)
-        line.tell("subscribe", ONE, **{"from": "0"}, ref="last")
+            line.send("subscribe", ONE, **{"from": "0"}, ref=i)
+            line.send("unsubscribe", ONE)
+        line.send("subscribe", ONE, **{"from": "0"}, ref="last")
         await turns(50)
         assert own.reader.reads == before
         assert sum(map(len, line.session.out)) < 10_000
@@ -479,19 +479,19 @@ async def test_a_replay_waits_for_what_waits() -> None:
         own.publish(Progress(done=1, part="two"), topic=TWO)
         line = own.connect()
         await own.settled(line)
-        line.tell("unsubscribe", "user:ann:*")
-        line.tell("subscribe", ONE)
+        line.send("unsubscribe", "user:ann:*")
+        line.send("subscribe", ONE)
         await own.settled(line)
         line.session.pause_writing()
         own.publish(*(Note(n=i) for i in range(3)))
         await turns()
-        line.tell("subscribe", TWO)
+        line.send("subscribe", TWO)
         own.publish(Note(n=3))
         await turns()
         line.resume()
         await eventually(lambda: line.page.got("gw.note") == [0, 1, 2, 3], "every event once")
         await eventually(lambda: line.page.got("gw.progress", "done") == [1, 1], "the state of the other topic")
-        assert line.page.tracks[USER].offset == 5
+        assert line.page.positions[USER].offset == 5
 
 
 async def test_all_events_of_a_turn_go_out_in_one_write() -> None:
@@ -507,11 +507,9 @@ async def test_all_events_of_a_turn_go_out_in_one_write() -> None:
 
         line.flush = counted
         for n in range(10):
-            own.gateway.listening.received(
-                USER, f"5f {n}\n{n + 1} n log 0 0 gw.note {ONE} -\n".encode() + _event(n + 1)
-            )
+            own.gateway.listener.received(USER, f"5f {n}\n{n + 1} n log 0 0 gw.note {ONE} -\n".encode() + _event(n + 1))
         assert flushes == []
-        own.gateway.listening.turn_ended()
+        own.gateway.listener.turn_ended()
         assert flushes == [11], "the word of the channel's beginning and ten events"
         assert line.page.got("gw.note") == list(range(1, 11))
 
@@ -531,16 +529,16 @@ async def test_what_was_missed_while_deaf_comes_with_the_repair() -> None:
         own.publish(Note(n=1))
         await eventually(lambda: line.page.got("gw.note") == [1], "the event")
         own.subscriber.deaf = True
-        own.gateway.listening.lost("a test")
-        assert line.page.words[-1]["type"] == "bus.degraded"
+        own.gateway.listener.lost("a test")
+        assert line.page.control_events[-1]["type"] == "bus.degraded"
         assert own.gateway.not_ready == "the gateway has lost Redis"
         own.publish(Note(n=2))
         own.subscriber.deaf = False
-        own.gateway.listening.restored()
-        await eventually(lambda: line.page.said("bus.restored"), "the word")
+        own.gateway.listener.restored()
+        await eventually(lambda: line.page.data_of("bus.restored"), "the word")
         assert line.page.got("gw.note") == [1, 2]
         assert own.gateway.not_ready is None
-        assert line.page.words[-1]["type"] == "bus.restored", "only when what was missed has been read"
+        assert line.page.control_events[-1]["type"] == "bus.restored", "only when what was missed has been read"
 
 
 async def test_a_hole_is_noticed_by_what_comes_next_and_mended() -> None:
@@ -555,7 +553,7 @@ async def test_a_hole_is_noticed_by_what_comes_next_and_mended() -> None:
         own.publish(Note(n=3))
         await eventually(lambda: line.page.got("gw.note") == [1, 2, 3], "what was lost on the way, too")
         assert own.gateway.counters["hole"] == 1
-        assert line.page.said("bus.gap") == []
+        assert line.page.data_of("bus.gap") == []
 
 
 async def test_what_cannot_be_read_on_the_way_is_dropped_and_counted() -> None:
@@ -563,7 +561,7 @@ async def test_what_cannot_be_read_on_the_way_is_dropped_and_counted() -> None:
         line = own.connect()
         await own.settled(line)
         for payload in (b"", b"nonsense", b"5f x", b"5f 0\n1 n log", b"5f 0\n2 n log 0 0 a.b user:ann:x -\n{}"):
-            own.gateway.listening.received(USER, payload)
+            own.gateway.listener.received(USER, payload)
         assert own.gateway.counters["drop.undecodable"] == 5
         own.publish(Note(n=1))
         await eventually(lambda: line.page.got("gw.note") == [1], "the event")
@@ -592,14 +590,14 @@ async def test_a_reading_from_before_a_loss_makes_no_channel_whole() -> None:
         own.publish(Note(n=1))
         await eventually(lambda: line.page.got("gw.note") == [1], "the event")
         own.reader.hold()
-        own.gateway.listening.lost("first")
-        own.gateway.listening.restored()
+        own.gateway.listener.lost("first")
+        own.gateway.listener.restored()
         await eventually(lambda: own.reader.read_and_held, "the reading of the repair")
         own.subscriber.deaf = True
-        own.gateway.listening.lost("second")
+        own.gateway.listener.lost("second")
         own.publish(Note(n=2))
         own.subscriber.deaf = False
-        own.gateway.listening.restored()
+        own.gateway.listener.restored()
         own.reader.let_go()
         await eventually(lambda: line.page.got("gw.note") == [1, 2], "what was published between the two")
 
@@ -609,16 +607,16 @@ async def test_restored_is_not_said_when_redis_is_lost_again() -> None:
         line = own.connect()
         await own.settled(line)
         own.reader.hold()
-        own.gateway.listening.lost("first")
-        own.gateway.listening.restored()
+        own.gateway.listener.lost("first")
+        own.gateway.listener.restored()
         await eventually(lambda: own.reader.read_and_held, "the reading of the repair")
-        own.gateway.listening.lost("second")
+        own.gateway.listener.lost("second")
         own.reader.let_go()
         await turns(50)
-        assert line.page.said("bus.restored") == []
+        assert line.page.data_of("bus.restored") == []
         assert own.gateway.not_ready
-        own.gateway.listening.restored()
-        await eventually(lambda: len(line.page.said("bus.restored")) == 1, "the word")
+        own.gateway.listener.restored()
+        await eventually(lambda: len(line.page.data_of("bus.restored")) == 1, "the word")
 
 
 async def test_nobody_is_closed_for_being_brought_up_to_date_when_redis_is_lost() -> None:
@@ -630,24 +628,24 @@ async def test_nobody_is_closed_for_being_brought_up_to_date_when_redis_is_lost(
         own.reader.hold()
         line = own.connect(f"{USER}=0")
         await eventually(lambda: own.reader.read_and_held, "the reading")
-        own.gateway.listening.lost("a test")
+        own.gateway.listener.lost("a test")
         own.reader.let_go()
         await turns(100)
         assert line.closed is None
-        own.gateway.listening.restored()
+        own.gateway.listener.restored()
         await eventually(lambda: line.page.got("gw.note") == [1], "the history")
 
 
 async def test_degraded_at_connect() -> None:
     async with world() as own:
-        own.gateway.listening.lost("a test with [Errno 104] inside")
+        own.gateway.listener.lost("a test with [Errno 104] inside")
         line = own.connect()
         await turns()
-        assert [word["type"] for word in line.page.words[:2]] == ["bus.hello", "bus.degraded"]
-        assert "Errno" not in str(line.page.words)
-        own.gateway.listening.restored()
+        assert [word["type"] for word in line.page.control_events[:2]] == ["bus.hello", "bus.degraded"]
+        assert "Errno" not in str(line.page.control_events)
+        own.gateway.listener.restored()
         await own.settled(line)
-        await eventually(lambda: line.page.said("bus.restored") == [{}], "the word")
+        await eventually(lambda: line.page.data_of("bus.restored") == [{}], "the word")
 
 
 async def test_a_session_waits_for_redis_however_long() -> None:
@@ -669,8 +667,8 @@ async def test_a_channel_that_cannot_be_read_does_not_hold_up_the_others(
         own.publish(Note(n=1))
         own.reader.error = InvalidRecord("not of this library")
         line = own.connect()
-        own.gateway.listening.lost("a test")
-        own.gateway.listening.restored()
+        own.gateway.listener.lost("a test")
+        own.gateway.listener.restored()
         await eventually(lambda: own.gateway.not_ready is None, "the gateway to be ready")
         assert line.closed is None
         own.reader.error = None
@@ -692,8 +690,8 @@ async def test_channels_that_redis_has_forgotten_take_newcomers() -> None:
         own.publish(Note(n=2))
         await eventually(lambda: late.page.got("gw.note") == [2], "the next event")
         assert line.page.got("gw.note") == [1, 2]
-        assert line.page.said("bus.gap") == []
-        assert line.page.tracks[USER] == late.page.tracks[USER]
+        assert line.page.data_of("bus.gap") == []
+        assert line.page.positions[USER] == late.page.positions[USER]
 
 
 async def test_a_channel_born_anew_without_our_knowledge_is_found_out_by_a_newcomer() -> None:
@@ -709,7 +707,7 @@ async def test_a_channel_born_anew_without_our_knowledge_is_found_out_by_a_newco
         late = own.connect()
         await own.settled(late)
         assert late.page.got("gw.progress", "done") == [5]
-        assert [gap["reason"] for gap in line.page.said("bus.gap")] == ["epoch"]
+        assert [gap["reason"] for gap in line.page.data_of("bus.gap")] == ["epoch"]
         assert line.page.got("gw.progress", "done") == [5]
 
 
@@ -724,7 +722,7 @@ async def test_a_gap_on_a_short_log() -> None:
         own.publish(Progress(done=3))
         back = own.connect(line.page)
         await own.settled(back)
-        assert [gap["reason"] for gap in back.page.said("bus.gap")] == ["trimmed"]
+        assert [gap["reason"] for gap in back.page.data_of("bus.gap")] == ["trimmed"]
         assert back.page.got("gw.note") == [0], "never a part of the past that looks whole"
         assert back.page.got("gw.progress", "done") == [3]
 
@@ -743,13 +741,13 @@ async def test_a_subscription_that_is_taken_back_before_the_authoriser_answers_d
     async with world(slowly) as own:
         line = own.connect()
         await own.settled(line)
-        line.tell("subscribe", "collection:7:*", ref=1)
+        line.send("subscribe", "collection:7:*", ref=1)
         await asked.wait()
-        line.tell("unsubscribe", "collection:7:*", ref=2)
+        line.send("unsubscribe", "collection:7:*", ref=2)
         answer.set()
         await turns()
         assert "collection:7" not in own.gateway.hub.channels
-        assert line.page.said("bus.ok") == [{"ref": 2}]
+        assert line.page.data_of("bus.ok") == [{"ref": 2}]
 
 
 async def test_the_limit_of_topics_counts_those_that_wait() -> None:
@@ -763,16 +761,16 @@ async def test_the_limit_of_topics_counts_those_that_wait() -> None:
         line = own.connect()
         await own.settled(line)
         for i in range(9):
-            line.tell("subscribe", f"collection:{i}:*", ref=i)
-        refused = {error["ref"]: error for error in line.page.said("bus.error")}
+            line.send("subscribe", f"collection:{i}:*", ref=i)
+        refused = {error["ref"]: error for error in line.page.data_of("bus.error")}
         assert set(refused) == {3, 4, 5, 6, 7, 8}
         assert refused[3]["code"] == "too_many_topics"
         assert refused[3]["limit"] == 5
         assert refused[3]["topic"] == "collection:3:*"
-        line.tell("subscribe", "user:ann:*", ref="again")
+        line.send("subscribe", "user:ann:*", ref="again")
         answer.set()
         await own.settled(line, "collection:0", "collection:1", "collection:2")
-        assert [word["ref"] for word in line.page.said("bus.subscribed") if word.get("ref") == "again"] == ["again"]
+        assert [word["ref"] for word in line.page.data_of("bus.subscribed") if word.get("ref") == "again"] == ["again"]
 
 
 @pytest.mark.parametrize("answer", [None, 0, "", LookupError("no"), TimeoutError()])
@@ -784,9 +782,9 @@ async def test_an_authoriser_that_errs_means_no(answer: object) -> None:
 
     async with world(odd) as own:
         line = own.connect(topics=("collection:7:*",))
-        await eventually(lambda: line.page.said("bus.error"), "the refusal")
-        assert line.page.said("bus.error")[0]["code"] == "forbidden"
-        assert line.page.said("bus.error")[0]["topic"] == "collection:7:*"
+        await eventually(lambda: line.page.data_of("bus.error"), "the refusal")
+        assert line.page.data_of("bus.error")[0]["code"] == "forbidden"
+        assert line.page.data_of("bus.error")[0]["topic"] == "collection:7:*"
 
 
 async def test_drain_while_being_brought_up_to_date() -> None:
@@ -795,9 +793,9 @@ async def test_drain_while_being_brought_up_to_date() -> None:
         own.reader.hold()
         line = own.connect(f"{USER}=0")
         await eventually(lambda: own.reader.read_and_held, "the reading")
-        leaving = asyncio.create_task(own.gateway.departure.leave())
+        leaving = asyncio.create_task(own.gateway.drain.run())
         await turns()
-        assert 0 <= line.page.said("bus.drain")[0]["after_ms"] <= 500
+        assert 0 <= line.page.data_of("bus.drain")[0]["after_ms"] <= 500
         own.reader.let_go()
         await eventually(lambda: line.page.got("gw.note") == [1], "a session that leaves is served to the end")
         await leaving
@@ -810,9 +808,9 @@ async def test_drain_while_being_brought_up_to_date() -> None:
 async def test_leaving_takes_no_longer_than_the_sessions_need() -> None:
     async with world(drain_spread=20, shutdown_grace=20) as own:
         lines = [own.connect() for _ in range(5)]
-        leaving = asyncio.create_task(own.gateway.departure.leave())
+        leaving = asyncio.create_task(own.gateway.drain.run())
         await turns()
-        delays = [line.page.said("bus.drain")[0]["after_ms"] for line in lines]
+        delays = [line.page.data_of("bus.drain")[0]["after_ms"] for line in lines]
         assert len(set(delays)) > 1, "each at its own moment"
         for line in lines:
             own.gateway.disconnect(line.session, 1000)
@@ -850,8 +848,8 @@ async def test_a_token_that_ends_sooner_than_the_old_one_counts_at_once() -> Non
     async with world() as own:
         line = own.connect()
         await own.settled(line)
-        line.tell("auth", token=token("ann", seconds=1), ref=1)
-        assert line.page.said("bus.ok")[0]["ref"] == 1
+        line.send("auth", token=token("ann", seconds=1), ref=1)
+        assert line.page.data_of("bus.ok")[0]["ref"] == 1
         await eventually(lambda: line.closed == 4100, "the end of the token", 3)
 
 
@@ -862,7 +860,7 @@ async def test_commands_after_the_end_was_asked_for_are_nothing() -> None:
         line.session.close(4001, "slow")
         for command in (Ping(1), Subscribe("system:a", None, 2), Unsubscribe("system:*", 3)):
             own.gateway.handle(line.session, command)
-        assert line.page.said("bus.ok") == []
+        assert line.page.data_of("bus.ok") == []
 
 
 async def test_close_codes_of_a_peers_own_invention_are_counted_as_one() -> None:

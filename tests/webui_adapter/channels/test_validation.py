@@ -278,7 +278,7 @@ async def test_an_owed_one_is_in_one_list_only(
             assert client.page.got("gw.promise") == [2]
             await eventually(lambda: lists.dead, "the dead letter")
             assert lists.pending == 1
-            assert (await client.ask(do="ack", ids=client.page.unacked))["data"]["acked"] == 1
+            assert (await client.request(do="ack", ids=client.page.unacked))["data"]["acked"] == 1
     assert lists.pending == 0
 
 
@@ -307,7 +307,7 @@ async def test_with_the_classes_known_a_stranger_is_refused(
         async with page(strict, user) as own:
             bus.emit(user, "op", Note(n=1))
             await own.until(lambda page: page.got("gw.note") == [1])
-            epoch = own.page.tracks[f"user:{user}"].epoch
+            epoch = own.page.positions[f"user:{user}"].epoch
             topic = f"user:{user}:operation:op"
             for offset, type_, data in ((2, "gw.note", '{"n":[]}'), (3, "gw.stranger", "{}")):
                 head = f"{epoch} {offset - 1}\n{offset} n nothing 0 0 {type_} {topic} -\n"

@@ -23,8 +23,8 @@ async def greeted(gateway: GatewayProcess, user: str, **options: Any) -> Client:
     async with connect(gateway.ws, compression=None, **options) as connection:
         client = Client(connection, Page())
         await client.until_settled(f"user:{user}", "system")
-        hello = client.page.said("bus.hello")
-        assert client.page.words[0]["type"] == "bus.hello", "first of all"
+        hello = client.page.data_of("bus.hello")
+        assert client.page.control_events[0]["type"] == "bus.hello", "first of all"
         assert len(hello) == 1
         assert hello[0].keys() == HELLO
         assert hello[0]["user"] == user
@@ -35,16 +35,16 @@ async def test_a_token_in_the_first_message(gateway: GatewayProcess, user: str) 
     async with connect(gateway.ws, subprotocols=["eventbus.v1"]) as connection:
         assert connection.subprotocol == "eventbus.v1"
         client = Client(connection, Page())
-        await client.tell(
+        await client.send(
             do="auth", token=token(user, member_of=["7"]), topics=["collection:7:*"], cursor=f"user:{user}=0"
         )
         await client.until_settled(f"user:{user}", "system", "collection:7")
-        hello = client.page.said("bus.hello")[0]
+        hello = client.page.data_of("bus.hello")[0]
         assert hello["protocol"] == "eventbus.v1"
         assert hello["instance"] == "main"
         assert hello["ping_ms"] == 30_000
         assert abs(hello["expires"] / 1000 - time.time() - 600) < 5
-        hows = {word["channel"]: word["how"] for word in client.page.said("bus.subscribed")}
+        hows = {word["channel"]: word["how"] for word in client.page.data_of("bus.subscribed")}
         assert hows == {f"user:{user}": "resumed", "system": "snapshot", "collection:7": "snapshot"}
 
 
@@ -99,7 +99,7 @@ async def test_a_token_in_the_query_is_not_read(brisk: GatewayProcess, user: str
         start = time.monotonic()
         assert await client.closed() == 4101
         assert 0.4 < time.monotonic() - start < 2, "the deadline of the settings"
-        assert client.page.words == []
+        assert client.page.control_events == []
 
 
 async def test_a_bad_token_is_told_apart_from_an_old_one(gateway: GatewayProcess, user: str) -> None:
@@ -112,17 +112,17 @@ async def test_a_bad_token_is_told_apart_from_an_old_one(gateway: GatewayProcess
             assert await Client(connection, Page()).closed() == code
         async with connect(gateway.ws) as connection:
             client = Client(connection, Page())
-            await client.tell(do="auth", token=bad)
+            await client.send(do="auth", token=bad)
             assert await client.closed() == code
-            assert client.page.words == []
+            assert client.page.control_events == []
 
 
 async def test_before_the_token_nothing_else_is_heard(gateway: GatewayProcess, user: str) -> None:
     async with connect(gateway.ws) as connection:
         client = Client(connection, Page())
-        answer = await client.ask(do="subscribe", topic="system:*")
+        answer = await client.request(do="subscribe", topic="system:*")
         assert answer["data"]["code"] == "unauthenticated"
-        await client.tell(do="auth", token=token(user))
+        await client.send(do="auth", token=token(user))
         await client.until_settled(f"user:{user}", "system")
 
 
@@ -130,25 +130,25 @@ async def test_a_session_lasts_as_long_as_its_token_or_the_fresh_one(gateway: Ga
     """Three side by side: one that lets its token end, one that brings another in time, and a stream."""
     async with page(gateway, user, seconds=2) as lets_end, page(gateway, user, seconds=2) as renews:
         with curl(gateway, user, seconds=2) as stream:
-            answer = await renews.ask(do="auth", token=token(user, seconds=60))
+            answer = await renews.request(do="auth", token=token(user, seconds=60))
             assert answer["type"] == "bus.ok"
             assert abs(answer["data"]["expires"] / 1000 - time.time() - 60) < 3
-            end = lets_end.page.said("bus.hello")[0]["expires"] / 1000
+            end = lets_end.page.data_of("bus.hello")[0]["expires"] / 1000
             assert await lets_end.closed() == 4100
             assert -0.05 <= time.time() - end <= 1
             await eventually(stream.ended, "the end of the stream")
             assert -0.05 <= time.time() - end <= 2
             assert stream.blocks[-1]["event"] == "bus.close"
             assert stream.got("bus.close")[0]["data"]["code"] == 4100
-        assert (await renews.ask(do="ping"))["type"] == "bus.ok"
-        assert len(renews.page.said("bus.hello")) == 1, "the session is the same"
+        assert (await renews.request(do="ping"))["type"] == "bus.ok"
+        assert len(renews.page.data_of("bus.hello")) == 1, "the session is the same"
 
 
 async def test_a_token_of_somebody_else_changes_nothing(gateway: GatewayProcess, user: str, publish: Any) -> None:
     async with page(gateway, user) as client:
-        refused = await client.ask(do="auth", token=token("somebody-else"))
+        refused = await client.request(do="auth", token=token("somebody-else"))
         assert (refused["type"], refused["data"]["code"]) == ("bus.error", "forbidden")
-        refused = await client.ask(do="auth", token="nonsense")
+        refused = await client.request(do="auth", token="nonsense")
         assert (refused["type"], refused["data"]["code"]) == ("bus.error", "unauthenticated")
         publish(user, Note(n=1))
         await client.until(lambda p: p.got("gw.note") == [1])

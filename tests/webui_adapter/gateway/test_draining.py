@@ -52,8 +52,8 @@ async def test_sigterm_with_pages_of_every_kind(
         leaving.signal(signal.SIGTERM)
 
         async def go(client: Client, name: str) -> None:
-            await client.until(lambda p: p.said("bus.drain"))
-            after = client.page.said("bus.drain")[0]["after_ms"]
+            await client.until(lambda p: p.data_of("bus.drain"))
+            after = client.page.data_of("bus.drain")[0]["after_ms"]
             assert 0 <= after <= 1000
             delays.append(after)
             await asyncio.sleep(after / 1000)
@@ -64,7 +64,7 @@ async def test_sigterm_with_pages_of_every_kind(
                 await elsewhere.until(lambda p: p.got("gw.note") == [1])
 
         going = [asyncio.create_task(go(client, f"{user}-{i}")) for i, client in enumerate(good)]
-        await stays.until(lambda p: p.said("bus.drain"))
+        await stays.until(lambda p: p.data_of("bus.drain"))
         response = leaving.get("/readyz")
         assert (response.status_code, response.json()) == (503, {"ready": False, "reason": "leaving"})
         assert leaving.get("/healthz").status_code == 200
@@ -95,7 +95,7 @@ async def test_a_second_signal_ends_it_at_once(leaving: GatewayProcess, user: st
         with curl(leaving, user) as stream:
             stream.until(settled(user), "the histories")
             leaving.signal(signal.SIGINT)
-            await client.until(lambda p: p.said("bus.drain"))
+            await client.until(lambda p: p.data_of("bus.drain"))
             start = time.monotonic()
             leaving.signal(signal.SIGTERM)
             await asyncio.to_thread(leaving.wait, 5)

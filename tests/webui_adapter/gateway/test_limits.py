@@ -40,10 +40,10 @@ async def test_a_user_has_so_many_connections_and_the_next_is_rejected(brisk: Ga
         async with connect(brisk.ws, additional_headers=headers) as third:
             client = Client(third, Page())
             assert await client.closed() == 4003
-            assert client.page.words == []
+            assert client.page.control_events == []
         async with page(brisk, f"{user}-b"):
             pass
-        assert (await first.ask(do="ping"))["type"] == "bus.ok"
+        assert (await first.request(do="ping"))["type"] == "bus.ok"
     async with page(brisk, user):
         pass  # a place that was left is free
 
@@ -67,13 +67,13 @@ async def test_the_instance_has_so_many_connections(brisk: GatewayProcess, user:
 async def test_so_many_topics(brisk: GatewayProcess, user: str) -> None:
     async with page(brisk, user) as client:
         for i in range(4):
-            answer = await client.ask(do="subscribe", topic=f"user:{user}:operation:{i}")
+            answer = await client.request(do="subscribe", topic=f"user:{user}:operation:{i}")
             assert answer["type"] == "bus.subscribed"
-        answer = await client.ask(do="subscribe", topic=f"user:{user}:operation:x")
+        answer = await client.request(do="subscribe", topic=f"user:{user}:operation:x")
         assert (answer["data"]["code"], answer["data"]["limit"]) == ("too_many_topics", 6)
-        assert (await client.ask(do="subscribe", topic=f"user:{user}:operation:1"))["type"] == "bus.subscribed"
-        await client.ask(do="unsubscribe", topic=f"user:{user}:operation:1")
-        assert (await client.ask(do="subscribe", topic=f"user:{user}:operation:x"))["type"] == "bus.subscribed"
+        assert (await client.request(do="subscribe", topic=f"user:{user}:operation:1"))["type"] == "bus.subscribed"
+        await client.request(do="unsubscribe", topic=f"user:{user}:operation:1")
+        assert (await client.request(do="subscribe", topic=f"user:{user}:operation:x"))["type"] == "bus.subscribed"
 
 
 async def test_commands_beyond_the_rate_are_refused_and_those_far_beyond_are_the_end(
@@ -81,20 +81,20 @@ async def test_commands_beyond_the_rate_are_refused_and_those_far_beyond_are_the
 ) -> None:
     async with page(brisk, user) as client:
         for i in range(30):
-            await client.tell(do="ping", ref=i)
-        await client.until(lambda p: len(p.said("bus.ok")) + len(p.said("bus.error")) == 30, "an answer to each")
-        refused = client.page.said("bus.error")
+            await client.send(do="ping", ref=i)
+        await client.until(lambda p: len(p.data_of("bus.ok")) + len(p.data_of("bus.error")) == 30, "an answer to each")
+        refused = client.page.data_of("bus.error")
         assert refused
         assert {error["code"] for error in refused} == {"rate_limited"}
         assert all(error["limit"] == 20 and 0 < error["retry_ms"] <= 60 for error in refused)
-        assert {data["ref"] for data in client.page.said("bus.ok")} | {error["ref"] for error in refused} == set(
+        assert {data["ref"] for data in client.page.data_of("bus.ok")} | {error["ref"] for error in refused} == set(
             range(30)
         )
         await asyncio.sleep(refused[-1]["retry_ms"] / 1000)
-        assert (await client.ask(do="ping"))["type"] == "bus.ok"
+        assert (await client.request(do="ping"))["type"] == "bus.ok"
         with contextlib.suppress(ConnectionClosed):
             for i in range(2000):
-                await client.tell(do="ping", ref=i)
+                await client.send(do="ping", ref=i)
         assert await client.closed() == 4502
 
 
@@ -103,13 +103,13 @@ async def test_malformed_commands_again_and_again_are_the_end(brisk: GatewayProc
         for _ in range(5):
             await client.connection.send(b"\x00\xff")
         assert await client.closed() == 4502
-        assert {error["code"] for error in client.page.said("bus.error")} == {"bad_json"}
+        assert {error["code"] for error in client.page.data_of("bus.error")} == {"bad_json"}
 
 
 async def test_a_binary_frame_is_a_command_like_any_other(brisk: GatewayProcess, user: str) -> None:
     async with page(brisk, user) as client:
         await client.connection.send(b'{"do":"ping","ref":1}')
-        await client.until(lambda p: {"ref": 1} in p.said("bus.ok"))
+        await client.until(lambda p: {"ref": 1} in p.data_of("bus.ok"))
 
 
 async def test_an_oversized_command_ends_with_1009(brisk: GatewayProcess, user: str) -> None:
@@ -121,7 +121,7 @@ async def test_an_oversized_command_ends_with_1009(brisk: GatewayProcess, user: 
 async def test_a_command_in_fragments_is_one_and_bounded_as_one(brisk: GatewayProcess, user: str) -> None:
     async with page(brisk, user) as client:
         await client.connection.send(['{"do":', '"ping",', '"ref":1}'])
-        await client.until(lambda p: {"ref": 1} in p.said("bus.ok"))
+        await client.until(lambda p: {"ref": 1} in p.data_of("bus.ok"))
         await client.connection.send(["x" * 1000 for _ in range(10)])
         assert await client.closed() == 1009
 
@@ -198,8 +198,8 @@ async def test_who_answers_stays(brisk: GatewayProcess, user: str) -> None:
         deadline = time.monotonic() + 1.9
         while time.monotonic() < deadline:
             with contextlib.suppress(TimeoutError):
-                await client.hear(0.2)
-        assert (await client.ask(do="ping"))["type"] == "bus.ok"
+                await client.receive(0.2)
+        assert (await client.request(do="ping"))["type"] == "bus.ok"
 
 
 def test_a_peer_that_pings_without_reading_costs_no_memory(brisk: GatewayProcess, user: str) -> None:

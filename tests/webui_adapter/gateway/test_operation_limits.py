@@ -20,7 +20,7 @@ from webui_adapter.protocol.commands import Cancel, ListOperations
 ANN = Principal("ann", 2e9, frozenset(), {})
 
 
-class SlowBook:
+class SlowStore:
     """One that answers when it is let."""
 
     def __init__(self) -> None:
@@ -39,47 +39,47 @@ class SlowBook:
         raise NotImplementedError
 
 
-def desk_of(book: SlowBook, read_only: str | None = None) -> OperationService:
+def service_of(store: SlowStore, read_only: str | None = None) -> OperationService:
     def spawn(work: object) -> None:
         raise NotImplementedError
 
-    return OperationService(book, TokenChecker(settings()), Counter(), lambda: read_only, spawn, lambda: None)
+    return OperationService(store, TokenChecker(settings()), Counter(), lambda: read_only, spawn, lambda: None)
 
 
-async def ask(desk: OperationService) -> str:
+async def ask(service: OperationService) -> str:
     try:
-        await desk.carry_out(ANN, ListOperations(50, ()))
+        await service.execute(ANN, ListOperations(50, ()))
     except CommandRefused as error:
         return error.code if error.retry_ms else "no word on when to come again"
     return "answered"
 
 
 async def test_a_few_at_once_and_a_bounded_number_waits() -> None:
-    book = SlowBook()
-    desk = desk_of(book)
-    questions = [asyncio.create_task(ask(desk)) for _ in range(600)]
+    store = SlowStore()
+    service = service_of(store)
+    questions = [asyncio.create_task(ask(service)) for _ in range(600)]
     while not any(question.done() for question in questions):
         await asyncio.sleep(0)
-    assert book.asked == 8
-    book.let.set()
+    assert store.asked == 8
+    store.let.set()
     answers = Counter(await asyncio.gather(*questions))
     assert answers == {"answered": 508, "unavailable": 92}
-    assert await ask(desk) == "answered"
+    assert await ask(service) == "answered"
 
 
 async def test_who_waits_too_long_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operations, "_PATIENCE", 0.01)
-    book = SlowBook()
-    desk = desk_of(book)
-    questions = [asyncio.create_task(ask(desk)) for _ in range(9)]
+    store = SlowStore()
+    service = service_of(store)
+    questions = [asyncio.create_task(ask(service)) for _ in range(9)]
     done, _ = await asyncio.wait(questions, return_when=asyncio.FIRST_COMPLETED)
     assert [question.result() for question in done] == ["unavailable"]
-    book.let.set()
+    store.let.set()
     assert Counter(await asyncio.gather(*questions)) == {"answered": 8, "unavailable": 1}
 
 
 async def test_nothing_is_asked_where_nothing_can_be_written() -> None:
     with pytest.raises(CommandRefused) as caught:
-        await desk_of(SlowBook(), "Redis refuses writes").carry_out(ANN, Cancel("9"))
+        await service_of(SlowStore(), "Redis refuses writes").execute(ANN, Cancel("9"))
     assert caught.value.code == "read_only"
     assert "Redis refuses writes" in str(caught.value)

@@ -65,10 +65,10 @@ async def test_a_page_sees_what_there_is(gateway: GatewayProcess, user: str, sta
     start("first", runs=False)
     start("second")
     async with page(gateway, user) as client:
-        found = (await client.ask(do="operations"))["data"]["operations"]
+        found = (await client.request(do="operations"))["data"]["operations"]
         assert [(info["id"], info["state"]) for info in found] == [("second", "running"), ("first", "running")]
         assert "tasks" not in found[0]
-        info = (await client.ask(do="operation", operation="second"))["data"]["operation"]
+        info = (await client.request(do="operation", operation="second"))["data"]["operation"]
         assert info["tasks"] == [{"task": "t-b", "name": "shop.read", "retries": 0, "lost": False}]
         assert {name: info[name] for name in ("user", "label", "done", "failed", "total", "ended", "cancelled")} == {
             "user": user,
@@ -80,8 +80,8 @@ async def test_a_page_sees_what_there_is(gateway: GatewayProcess, user: str, sta
             "cancelled": 0,
         }
         assert 0 < info["queued"] <= info["started"] <= info["heard"]
-        assert (await client.ask(do="operations", state=["lost"]))["data"]["operations"] == []
-        assert len((await client.ask(do="operations", limit=1))["data"]["operations"]) == 1
+        assert (await client.request(do="operations", state=["lost"]))["data"]["operations"] == []
+        assert len((await client.request(do="operations", limit=1))["data"]["operations"]) == 1
 
 
 async def test_a_page_stops_an_operation_and_all_pages_hear_of_it(
@@ -89,12 +89,12 @@ async def test_a_page_stops_an_operation_and_all_pages_hear_of_it(
 ) -> None:
     start()
     async with page(gateway, user) as client, page(gateway, user) as other:
-        info = (await client.ask(do="cancel", operation="9"))["data"]["operation"]
+        info = (await client.request(do="cancel", operation="9"))["data"]["operation"]
         assert info["state"] == "cancelling"
         assert info["cancelled"] > 0
         for each in (client, other):
             await each.until(lambda page: "operation.cancelling" in [event["type"] for event in page.events])
-        again = (await client.ask(do="cancel", operation="9"))["data"]["operation"]
+        again = (await client.request(do="cancel", operation="9"))["data"]["operation"]
         assert again["cancelled"] == info["cancelled"], "twice is as good as once"
     with Operations(BusSettings(redis_url=redis_url, key_prefix=key_prefix)) as operations:
         assert (user, "9") in [ref for ref, _ in operations.cancelled(0)], "workers are told"
@@ -103,28 +103,29 @@ async def test_a_page_stops_an_operation_and_all_pages_hear_of_it(
 async def test_what_nobody_runs_is_cancelled_at_once(gateway: GatewayProcess, user: str, start: Start) -> None:
     start(runs=False)
     async with page(gateway, user) as client:
-        assert (await client.ask(do="cancel", operation="9"))["data"]["operation"]["state"] == "cancelled"
+        assert (await client.request(do="cancel", operation="9"))["data"]["operation"]["state"] == "cancelled"
 
 
 async def test_nobody_stops_or_sees_what_is_not_theirs(gateway: GatewayProcess, user: str, start: Start) -> None:
     start()
     async with page(gateway, "mallory") as client:
         for do in ("cancel", "operation", "operations"):
-            answer = await client.ask(do=do, operation="9", user=user)
+            answer = await client.request(do=do, operation="9", user=user)
             assert (answer["data"]["code"], answer["data"]["field"]) == ("forbidden", "user")
-        answer = await client.ask(do="cancel", operation="9")
+        answer = await client.request(do="cancel", operation="9")
         assert (answer["data"]["code"], answer["data"]["field"]) == ("unknown_operation", "operation")
     async with page(gateway, user) as client:
-        assert (await client.ask(do="operation", operation="9", user=user))["data"]["operation"]["state"] == "running"
+        shown = await client.request(do="operation", operation="9", user=user)
+        assert shown["data"]["operation"]["state"] == "running"
 
 
 async def test_an_admin_names_the_user(gateway: GatewayProcess, user: str, start: Start) -> None:
     start()
     async with page(gateway, "boss", **ADMIN) as client:
-        assert (await client.ask(do="cancel", operation="9"))["data"]["code"] == "unknown_operation"
-        (info,) = (await client.ask(do="operations", user=user))["data"]["operations"]
+        assert (await client.request(do="cancel", operation="9"))["data"]["code"] == "unknown_operation"
+        (info,) = (await client.request(do="operations", user=user))["data"]["operations"]
         assert info["user"] == user
-        answer = await client.ask(do="cancel", operation="9", user=user)
+        answer = await client.request(do="cancel", operation="9", user=user)
         assert answer["data"]["operation"]["state"] == "cancelling"
 
 
@@ -249,7 +250,7 @@ async def test_a_session_and_a_script_share_the_users_rate(slow: GatewayProcess,
             url = f"{slow.http}{slow.prefix}/operations"
             codes = [(await script.get(url, headers=headers)).status_code for _ in range(20)]
         assert 429 in codes
-        answer = await client.ask(do="operations")
+        answer = await client.request(do="operations")
         assert (answer["data"].get("code"), answer["data"].get("scope")) == ("rate_limited", "user")
 
 

@@ -35,7 +35,7 @@ async def test_only_what_was_quiet_since_the_last_look_is_compared() -> None:
         await eventually(lambda: line.page.got("gw.note") == [1], "the event")
         await own.gateway._idle_check.check()
         assert counters["check.channels"] == 3, "the user's has had something"
-        own.gateway.listening.lost("a test")
+        own.gateway.listener.lost("a test")
         await own.gateway._idle_check.check()
         assert counters["check.channels"] == 3, "nothing is live"
 
@@ -44,7 +44,7 @@ async def following(own: World, collections: str) -> None:
     """A page that follows these as well."""
     line = own.connect()
     for name in collections:
-        line.tell("subscribe", f"collection:{name}:*")
+        line.send("subscribe", f"collection:{name}:*")
     await own.settled(line, USER, "system", *(f"collection:{name}" for name in collections))
 
 
@@ -125,7 +125,7 @@ async def test_what_was_lost_is_read_and_the_subscription_made_again() -> None:
         await looked(own)
         await eventually(lambda: line.page.got("gw.note") == [1], "what was lost")
         assert own.subscriber.asked == [("subscribe", USER)]
-        assert line.page.said("bus.gap") == []
+        assert line.page.data_of("bus.gap") == []
         await looked(own)
         assert own.gateway.counters["check.missed"] == 1, "once"
 
@@ -141,7 +141,7 @@ async def test_a_channel_that_redis_has_forgotten_is_forgotten_here() -> None:
         assert own.gateway.hub.channels[USER].position == ("", 0)
         own.publish(Note(n=2))
         await eventually(lambda: line.page.got("gw.note") == [1, 2], "the first event of the new life")
-        assert line.page.said("bus.gap") == []
+        assert line.page.data_of("bus.gap") == []
         assert own.gateway.counters["hole"] == 0
 
 
@@ -195,7 +195,7 @@ class Echo:
         if self.error is not None:
             raise self.error
         if not self._own.subscriber.deaf:
-            asyncio.get_running_loop().call_soon(self._own.gateway.listening.canary_received, text)
+            asyncio.get_running_loop().call_soon(self._own.gateway.listener.canary_received, text)
         return None
 
     async def aclose(self) -> None:
@@ -225,9 +225,9 @@ async def test_what_was_missed_while_deaf_is_read_before_all_is_said_to_be_well(
         await eventually(lambda: own.gateway.degraded == "events are published but do not arrive", "the reason")
         assert own.gateway.read_only is None
         own.subscriber.deaf = False
-        await eventually(lambda: line.page.said("bus.restored"), "the word")
+        await eventually(lambda: line.page.data_of("bus.restored"), "the word")
         assert line.page.got("gw.note") == [1]
-        assert line.page.words[-1]["type"] == "bus.restored"
+        assert line.page.control_events[-1]["type"] == "bus.restored"
 
 
 async def test_who_has_never_heard_a_probe_is_not_ready() -> None:
@@ -250,7 +250,7 @@ async def test_a_probe_that_cannot_be_published_again_and_again() -> None:
         await eventually(lambda: own.gateway.degraded == "Redis does not answer", "the reason")
         assert own.gateway.read_only == "Redis does not answer"
         echo.error = None
-        await eventually(lambda: line.page.said("bus.restored") == [{}], "the word")
+        await eventually(lambda: line.page.data_of("bus.restored") == [{}], "the word")
 
 
 async def test_a_probe_that_was_under_way_when_redis_was_lost_proves_nothing() -> None:
@@ -259,12 +259,12 @@ async def test_a_probe_that_was_under_way_when_redis_was_lost_proves_nothing() -
         own.subscriber.deaf = True
         beats = echo.beats
         await eventually(lambda: echo.beats > beats, "a probe that does not come back")
-        own.gateway.listening.lost("a test")
+        own.gateway.listener.lost("a test")
         own.subscriber.deaf = False
         await asyncio.sleep(0.6)
         assert own.gateway.degraded == "the gateway has lost Redis"
         assert own.gateway.counters["probe.undelivered"] == 0
-        own.gateway.listening.restored()
+        own.gateway.listener.restored()
         await eventually(lambda: own.gateway.not_ready is None, "the gateway to be ready")
 
 

@@ -57,24 +57,24 @@ async def test_redis_is_killed_and_comes_back_with_its_data(
             worker.emit(user, "op", Note(n=0))
             await client.until(lambda p: p.got("gw.note") == [0])
             keeping.kill()
-            await client.until(lambda p: p.said("bus.degraded"), "the word")
-            assert client.page.said("bus.degraded") == [{"reason": "the gateway has lost Redis"}]
+            await client.until(lambda p: p.data_of("bus.degraded"), "the word")
+            assert client.page.data_of("bus.degraded") == [{"reason": "the gateway has lost Redis"}]
             response = fragile.get("/readyz")
             assert (response.status_code, response.json()["ready"]) == (503, False)
             assert response.json()["reason"] == "the gateway has lost Redis"
             assert fragile.get("/healthz").status_code == 200
             assert fragile.metrics()["eventbus_ready"] == 0
-            assert (await client.ask(do="ping"))["type"] == "bus.ok", "the socket stays"
+            assert (await client.request(do="ping"))["type"] == "bus.ok", "the socket stays"
             for n in range(1, 50):
                 worker.emit(user, "op", Note(n=n))
             async with page(fragile, f"{user}-late", wait=False) as late:
-                await late.until(lambda p: p.said("bus.degraded"), "the word to who comes now")
+                await late.until(lambda p: p.data_of("bus.degraded"), "the word to who comes now")
                 keeping.start()
-                await client.until(lambda p: p.said("bus.restored"), "the word")
+                await client.until(lambda p: p.data_of("bus.restored"), "the word")
                 await eventually(lambda: worker.flush(1), "the outbox, which tries again by itself")
                 await client.until(lambda p: p.got("gw.note") == list(range(50)), "everything, once, in order")
                 await late.until_settled(f"user:{user}-late", "system")
-            assert client.page.said("bus.gap") == []
+            assert client.page.data_of("bus.gap") == []
             wait_until(lambda: ready(fragile), "the gateway to be ready")
             stream.until(lambda c: [e["data"]["n"] for e in c.got("gw.note")] == list(range(50)), "the same over SSE")
             assert stream.got("bus.degraded")
@@ -93,7 +93,7 @@ async def test_pub_sub_alone_is_cut(fragile: GatewayProcess, keeping: RedisServe
                 wait_until(lambda: len(keeping.client.client_list(_type="pubsub")) == 1, "the subscriber to be back")
         await client.until(lambda p: len(p.events) == 300, "all of them", 20)
         assert client.page.got("gw.note") == list(range(300))
-        assert client.page.said("bus.gap") == []
+        assert client.page.data_of("bus.gap") == []
     assert fragile.metrics()["eventbus_redis_lost_total"] == lost + 3
 
 
@@ -103,14 +103,14 @@ async def test_redis_is_silent(fragile: GatewayProcess, keeping: RedisServer, wo
         assert keeping.process is not None
         keeping.process.send_signal(signal.SIGSTOP)
         try:
-            await client.until(lambda p: p.said("bus.degraded"), "the word", 6)
+            await client.until(lambda p: p.data_of("bus.degraded"), "the word", 6)
             worker.emit(user, "op", Note(n=1))
             assert fragile.get("/readyz").status_code == 503
         finally:
             keeping.process.send_signal(signal.SIGCONT)
-        await client.until(lambda p: p.said("bus.restored"), "the word")
+        await client.until(lambda p: p.data_of("bus.restored"), "the word")
         await client.until(lambda p: p.got("gw.note") == [1], "the event")
-        assert client.page.said("bus.gap") == []
+        assert client.page.data_of("bus.gap") == []
 
 
 async def test_redis_has_lost_its_data(fragile: GatewayProcess, keeping: RedisServer, worker: Bus, user: str) -> None:
@@ -122,11 +122,11 @@ async def test_redis_has_lost_its_data(fragile: GatewayProcess, keeping: RedisSe
     worker.emit(user, "op", Note(n=2))
     worker.emit(user, "op", Progress(done=1))
     assert worker.flush(10)
-    old = model.tracks[f"user:{user}"].epoch
+    old = model.positions[f"user:{user}"].epoch
     async with page(fragile, user, model) as client:
-        (gap,) = (word for word in client.page.said("bus.gap") if word["channel"] == f"user:{user}")
+        (gap,) = (word for word in client.page.data_of("bus.gap") if word["channel"] == f"user:{user}")
         assert gap["reason"] == "epoch"
-        assert client.page.tracks[f"user:{user}"].epoch not in ("", old)
+        assert client.page.positions[f"user:{user}"].epoch not in ("", old)
         assert client.page.got("gw.note") == [1], "a log of another life is not a part of this one"
         assert client.page.got("gw.progress", "done") == [1]
 
@@ -139,12 +139,13 @@ async def test_redis_is_killed_and_comes_back_empty(
         await client.until(lambda p: p.got("gw.note") == [1])
         keeping.client.flushall()
         keeping.kill()
-        await client.until(lambda p: p.said("bus.degraded"), "the word")
+        await client.until(lambda p: p.data_of("bus.degraded"), "the word")
         keeping.start()
-        await client.until(lambda p: p.said("bus.restored"), "the word")
+        await client.until(lambda p: p.data_of("bus.restored"), "the word")
         worker.emit(user, "op", Note(n=2))
         await client.until(lambda p: p.got("gw.note") == [1, 2], "the event of the new life")
-        assert [gap["reason"] for gap in client.page.said("bus.gap") if gap["channel"] == f"user:{user}"] == ["epoch"]
+        gaps = [gap for gap in client.page.data_of("bus.gap") if gap["channel"] == f"user:{user}"]
+        assert [gap["reason"] for gap in gaps] == ["epoch"]
 
 
 async def test_keys_that_have_gone_by_themselves_turn_nobody_away(
@@ -159,7 +160,7 @@ async def test_keys_that_have_gone_by_themselves_turn_nobody_away(
             worker.emit(user, "op", Note(n=2))
             await late.until(lambda p: p.got("gw.note") == [2])
             await client.until(lambda p: p.got("gw.note") == [1, 2])
-            assert client.page.said("bus.gap") == []
+            assert client.page.data_of("bus.gap") == []
 
 
 def test_it_starts_without_redis_and_is_ready_when_that_comes(tmp_path: Path, user: str) -> None:

@@ -86,22 +86,22 @@ async def test_what_is_published_and_does_not_arrive_is_not_healthy(
     lost, before = watchful.metrics()["eventbus_redis_lost_total"], _undelivered(watchful)
     async with page(watchful, user) as client:
         line.swallow = b""
-        await client.until(lambda p: {"reason": NOT_RECEIVING} in p.said("bus.degraded"), "the word")
+        await client.until(lambda p: {"reason": NOT_RECEIVING} in p.data_of("bus.degraded"), "the word")
         response = watchful.get("/readyz")
         assert (response.status_code, response.json()["reason"]) == (503, NOT_RECEIVING)
         assert "deaf" in degraded(watchful)
         wait_until(lambda: watchful.metrics()["eventbus_redis_lost_total"] > lost, "a new connection to be tried")
         assert reason(watchful) == NOT_RECEIVING, "whatever was tried: nothing arrives"
-        assert client.page.said("bus.restored") == []
+        assert client.page.data_of("bus.restored") == []
         wait_until(lambda: _undelivered(watchful) >= before + 5, "nothing to be tried for a while")
         worker.emit(user, "op", Note(n=1))
         assert worker.flush(10)
         line.swallow = None
-        await client.until(lambda p: p.said("bus.restored"), "the word")
+        await client.until(lambda p: p.data_of("bus.restored"), "the word")
         assert client.page.got("gw.note") == [1], "what was missed has been read by then"
-        assert [word["type"] for word in client.page.words if word["type"] == "bus.restored"] == ["bus.restored"]
-        assert client.page.said("bus.gap") == []
-        assert {data["reason"] for data in client.page.said("bus.degraded")} == {NOT_RECEIVING}
+        assert len(client.page.data_of("bus.restored")) == 1
+        assert client.page.data_of("bus.gap") == []
+        assert {data["reason"] for data in client.page.data_of("bus.degraded")} == {NOT_RECEIVING}
     assert degraded(watchful) == set()
     wait_until(lambda: watchful.get("/readyz").status_code == 200, "readiness")
 
@@ -122,8 +122,8 @@ async def test_a_quiet_channel_that_has_missed_something_is_mended_without_anoth
         await client.until(lambda p: p.got("gw.note") == [1, 2], "what was missed")
         await other.until(lambda p: p.got("gw.note") == [3], "what was missed at a channel that was empty")
         line.swallow = None
-        assert client.page.said("bus.gap") == other.page.said("bus.gap") == []
-        assert client.page.said("bus.degraded") == []
+        assert client.page.data_of("bus.gap") == other.page.data_of("bus.gap") == []
+        assert client.page.data_of("bus.degraded") == []
         assert watchful.metrics()["eventbus_quiet_missed_total"] == missed + 2
         worker.emit(user, "op", Note(n=4))
         await client.until(lambda p: p.got("gw.note") == [1, 2, 4], "live as before")
@@ -139,7 +139,7 @@ async def test_a_quiet_channel_that_begins_another_life_unheard_is_a_gap(
         server.client.delete(*server.client.keys(f"eb:{{user:{user}}}:*"))
         worker.emit(user, "op", Note(n=2))
         assert worker.flush(10)
-        await client.until(lambda p: [gap["reason"] for gap in p.said("bus.gap")] == ["epoch"], "the word")
+        await client.until(lambda p: [gap["reason"] for gap in p.data_of("bus.gap")] == ["epoch"], "the word")
         line.swallow = None
         worker.emit(user, "op", Note(n=3))
         await client.until(lambda p: p.got("gw.note") == [1, 3], "live again")
@@ -155,7 +155,7 @@ async def test_a_server_that_forgot_what_it_had_acknowledged_is_noticed(
         await client.until(lambda p: p.got("gw.note") == [1, 2, 3])
         server.client.hset(f"eb:{{user:{user}}}:state", mapping={"offset": 1, "logged": 1})
         server.client.delete(f"eb:{{user:{user}}}:log")
-        await client.until(lambda p: [gap["reason"] for gap in p.said("bus.gap")] == ["ahead"], "the word")
+        await client.until(lambda p: [gap["reason"] for gap in p.data_of("bus.gap")] == ["ahead"], "the word")
         worker.emit(user, "op", Note(n=4))
         await client.until(lambda p: p.got("gw.note") == [1, 2, 3, 4], "what comes is not taken for what was there")
 
@@ -183,8 +183,8 @@ async def test_out_of_memory_is_said_and_live_delivery_goes_on(
         server.client.config_set("maxmemory-policy", "noeviction")
         server.client.config_set("maxmemory", "1")
         try:
-            await client.until(lambda p: p.said("bus.degraded"), "the word")
-            assert client.page.said("bus.degraded") == [{"reason": "Redis refuses writes: it is out of memory"}]
+            await client.until(lambda p: p.data_of("bus.degraded"), "the word")
+            assert client.page.data_of("bus.degraded") == [{"reason": "Redis refuses writes: it is out of memory"}]
             assert reason(watchful) == "Redis refuses writes: it is out of memory"
             assert degraded(watchful) == {"read_only"}
             with pytest.raises(redis.exceptions.OutOfMemoryError):
@@ -194,10 +194,10 @@ async def test_out_of_memory_is_said_and_live_delivery_goes_on(
             server.client.publish(f"eb:{{user:{user}}}:live", record % (b"abc", user.encode(), user.encode()))
             await client.until(lambda p: p.got("gw.blip") == [1], "an event, live")
             assert watchful.metrics()["eventbus_events_total"] == published + 1
-            assert client.page.said("bus.restored") == []
+            assert client.page.data_of("bus.restored") == []
         finally:
             server.client.config_set("maxmemory", "0")
-        await client.until(lambda p: p.said("bus.restored"), "the word")
+        await client.until(lambda p: p.data_of("bus.restored"), "the word")
     assert degraded(watchful) == set()
 
 
@@ -205,11 +205,11 @@ async def test_a_replica_takes_no_writes(watchful: GatewayProcess, server: Redis
     async with page(watchful, user) as client:
         server.client.execute_command("CONFIG", "SET", "min-replicas-to-write", "1")
         try:
-            await client.until(lambda p: p.said("bus.degraded"), "the word")
-            assert client.page.said("bus.degraded") == [{"reason": "Redis refuses writes: it has too few replicas"}]
+            await client.until(lambda p: p.data_of("bus.degraded"), "the word")
+            assert client.page.data_of("bus.degraded") == [{"reason": "Redis refuses writes: it has too few replicas"}]
         finally:
             server.client.execute_command("CONFIG", "SET", "min-replicas-to-write", "0")
-        await client.until(lambda p: p.said("bus.restored"), "the word")
+        await client.until(lambda p: p.data_of("bus.restored"), "the word")
 
 
 async def test_restored_is_said_when_the_last_reason_is_gone(
@@ -222,11 +222,13 @@ async def test_restored_is_said_when_the_last_reason_is_gone(
             wait_until(lambda: {"deaf", "read_only"} <= degraded(watchful), "both to be noticed")
             assert reason(watchful) == NOT_RECEIVING, "the graver one"
             line.swallow = None
-            await client.until(lambda p: p.words[-1]["data"].get("reason", "").startswith("Redis refuses"), "the other")
-            assert client.page.said("bus.restored") == []
+            await client.until(
+                lambda p: p.data_of("bus.degraded")[-1]["reason"].startswith("Redis refuses"), "the other"
+            )
+            assert client.page.data_of("bus.restored") == []
         finally:
             server.client.config_set("maxmemory", "0")
-        await client.until(lambda p: p.said("bus.restored"), "the word")
+        await client.until(lambda p: p.data_of("bus.restored"), "the word")
     assert reason(watchful) is None
 
 
@@ -240,10 +242,10 @@ async def test_a_server_that_is_silent_is_noticed_in_less_than_three_seconds(tmp
                 assert server.process is not None
                 server.process.send_signal(signal.SIGSTOP)
                 begun = time.monotonic()
-                await client.until(lambda p: {"reason": LOST} in p.said("bus.degraded"), "the word", 6)
+                await client.until(lambda p: {"reason": LOST} in p.data_of("bus.degraded"), "the word", 6)
                 assert time.monotonic() - begun < 3
                 server.process.send_signal(signal.SIGCONT)
-                await client.until(lambda p: p.said("bus.restored"), "the word")
+                await client.until(lambda p: p.data_of("bus.restored"), "the word")
     finally:
         server.kill()
 

@@ -60,7 +60,7 @@ async def test_requeued_it_reaches_the_page(gateway: GatewayProcess, ask: Ask, u
         assert answer.json() == {"requeued": 1, "unreadable": 0, "left": 0}
         await client.until(lambda page: page.got("gw.promise") == [2, 1])
         assert ask("POST", "/requeue", json={"ids": [buried], "channel": user}).json()["requeued"] == 0
-        await client.ask(do="ack", ids=client.page.unacked)
+        await client.request(do="ack", ids=client.page.unacked)
     await eventually(lambda: '"boss requeued 1 dead letters' in gateway.log.read_text(), "who did it, in the log")
 
 

@@ -99,7 +99,7 @@ async def test_what_a_site_emits_while_redis_is_away_is_shown_at_once_and_counts
                 bus.emit(user, "op", Note(n=0))
                 await client.until(lambda p: p.got("gw.note") == [0])
                 keeping.kill()
-                await client.until(lambda p: p.said("bus.degraded"), "the word")
+                await client.until(lambda p: p.data_of("bus.degraded"), "the word")
                 bus.emit(user, "op", Note(n=1))
                 wait_until(lambda: bus.outbox.redis_down, "the outbox to know it, too")
                 for n in (2, 3):
@@ -113,14 +113,14 @@ async def test_what_a_site_emits_while_redis_is_away_is_shown_at_once_and_counts
                 stream.until(lambda c: len(c.got("gw.note")) == 3, "the same over SSE")
                 assert ["id" in block for block in stream.blocks if block.get("event") == "gw.note"][1:] == [False] * 2
                 async with page(site, user, wait=False) as late:
-                    await late.until(lambda p: p.said("bus.degraded"), "the word to who comes now")
+                    await late.until(lambda p: p.data_of("bus.degraded"), "the word to who comes now")
                     bus.emit(user, "op", Note(n=5))
                     await late.until(lambda p: p.got("gw.note") == [5], "whoever waits for Redis sees it, too")
                 keeping.start()
-                await client.until(lambda p: p.said("bus.restored"), "the word")
-                await client.until(lambda p: p.tracks[f"user:{user}"].offset == 5, "all of it in its place")
+                await client.until(lambda p: p.data_of("bus.restored"), "the word")
+                await client.until(lambda p: p.positions[f"user:{user}"].offset == 5, "all of it in its place")
                 assert sorted(client.page.got("gw.note")) == [0, 1, 2, 3, 5], "each once"
-                assert client.page.said("bus.gap") == []
+                assert client.page.data_of("bus.gap") == []
     finally:
         site.stop()
         bus.close()

@@ -62,8 +62,8 @@ async def test_every_delivery_is_in_the_counters_and_in_the_histogram(
     async with page(counted, user) as one, page(counted, user) as two, page(counted, user) as narrow:
         assert counted.metrics()["eventbus_connections"] == 3
         assert counted.metrics()["eventbus_channels"] == 2
-        await narrow.ask(do="unsubscribe", topic=f"user:{user}:*")
-        await narrow.ask(do="subscribe", topic=f"user:{user}:operation:odd")
+        await narrow.request(do="unsubscribe", topic=f"user:{user}:*")
+        await narrow.request(do="subscribe", topic=f"user:{user}:operation:odd")
         for n in range(20):
             worker.emit(user, "odd" if n % 2 else "even", Note(n=n))
         assert worker.flush(10)
@@ -109,9 +109,9 @@ async def test_every_delivery_is_in_the_counters_and_in_the_histogram(
 async def test_what_goes_wrong_is_counted_by_reason(counted: GatewayProcess, worker: Bus, user: str) -> None:
     before = counted.metrics()
     async with page(counted, user, f"user:{user}=abc.3") as client:
-        await client.ask(do="subscribe", topic="user:other:*")
-        await client.ask(do="dance")
-        await client.ask(do="subscribe", topic="collection:7:*")
+        await client.request(do="subscribe", topic="user:other:*")
+        await client.request(do="dance")
+        await client.request(do="subscribe", topic="collection:7:*")
         worker.emit(user, "op", Note(n=1, pad="x" * 3000))
         worker.emit(user, "op", Note(n=2))
         worker.flush(10)

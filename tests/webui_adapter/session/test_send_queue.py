@@ -196,7 +196,7 @@ def test_a_page_that_is_cut_off_anywhere_ends_with_every_log_event_once(  # noqa
     cut = len(stream) if data is None else data.draw(st.integers(0, len(stream)), label="cut")
     page = Page()
     for payload in stream[:cut]:
-        page.hear(payload)
+        page.receive(payload)
 
     # Back again, with what Redis keeps.
     clock.at += 1
@@ -213,7 +213,7 @@ def test_a_page_that_is_cut_off_anywhere_ends_with_every_log_event_once(  # noqa
     join(Hub(), back, since=cursor)
     back.replay(USER, resume(cursor, reading, [], now), None)
     for payload in payloads_of(b"".join(back.out)):
-        page.hear(payload)
+        page.receive(payload)
 
     seen = Counter(event["offset"] for event in page.events)
     assert max(seen.values(), default=1) == 1, "twice"
@@ -228,7 +228,7 @@ def test_a_page_that_is_cut_off_anywhere_ends_with_every_log_event_once(  # noqa
             shown = [one.offset for one in published if one.key == key and one.offset in seen]
             assert shown, "a state that never came"
             assert shown[-1] == newest.offset, "an old state stands"
-    assert cursor is None or page.tracks[USER].offset == len(published)
+    assert cursor is None or page.positions[USER].offset == len(published)
 
 
 @pytest.mark.parametrize(("keep", "reads"), [("log", True), ("latest", True), ("nothing", False)])

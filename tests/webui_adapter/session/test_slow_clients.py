@@ -45,14 +45,14 @@ def hear_all(raw: RawWebSocket, model: Page, until: int | None = None) -> int | 
     deadline = time.monotonic() + 25
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
-            assert time.monotonic() < deadline, f"waited in vain for {until}; last: {model.words[-3:]}"
+            assert time.monotonic() < deadline, f"waited in vain for {until}; last: {model.control_events[-3:]}"
             opcode, payload = raw.frame()
             if opcode == 9:
                 raw.send(10, payload)
             elif opcode == 8:
                 return int.from_bytes(payload[:2], "big")
             elif opcode == 1:
-                frame = model.hear(payload)
+                frame = model.receive(payload)
                 if until is not None and frame["data"].get("n") == until and frame["type"] == "gw.alarm":
                     return None
     return 1006
@@ -79,8 +79,8 @@ async def test_a_slow_page_catches_up_and_others_do_not_notice(gateway: GatewayP
     slow = RawWebSocket(gateway, bearer(user), receive_buffer=4096)
     slow.head()
     model = Page()
-    while len(model.said("bus.position")) < 2:
-        model.hear(slow.frame()[1])
+    while len(model.data_of("bus.position")) < 2:
+        model.receive(slow.frame()[1])
     memory = gateway.memory()
     fill(gateway, bus, user)
     async with page(gateway, user) as brisk_page:
@@ -98,14 +98,14 @@ async def test_a_slow_page_catches_up_and_others_do_not_notice(gateway: GatewayP
         assert 0 < samples["eventbus_outbox_depth"] <= 10_000
         assert samples['eventbus_dropped_total{reason="merged"}'] > 0
         assert gateway.memory() - memory < 24_000_000
-        assert (await brisk_page.ask(do="ping"))["type"] == "bus.ok"
+        assert (await brisk_page.request(do="ping"))["type"] == "bus.ok"
     bus.emit(user, "op0", Alarm(n=10**6))
     bus.flush(10)
     await hear_in_thread(slow, model, until=10**6)
     async with page(gateway, user, model) as back:
-        await back.ask(do="ping")
+        await back.request(do="ping")
     check(model, 1000)
-    words = [word["type"] for word in model.words]
+    words = [word["type"] for word in model.control_events]
     assert "bus.gap" not in words
     slow.close()
 
@@ -114,8 +114,8 @@ async def test_hold_and_release_as_a_slow_page_hears_them(gateway: GatewayProces
     slow = RawWebSocket(gateway, bearer(user), receive_buffer=4096)
     slow.head()
     model = Page()
-    while len(model.said("bus.position")) < 2:
-        model.hear(slow.frame()[1])
+    while len(model.data_of("bus.position")) < 2:
+        model.receive(slow.frame()[1])
     fill(gateway, bus, user)
     for n in range(1000):
         bus.emit(user, f"op{n % 5}", Crumb(n=n, pad=PAD))
@@ -123,17 +123,17 @@ async def test_hold_and_release_as_a_slow_page_hears_them(gateway: GatewayProces
     bus.emit(user, "urgent", Alarm(n=1))
     assert bus.flush(10)
     await hear_in_thread(slow, model, until=1)
-    assert model.said("bus.hold"), "the alarm has overtaken"
-    held = model.said("bus.hold")[-1]["offset"]
-    assert model.tracks[f"user:{user}"].offset == held
+    assert model.data_of("bus.hold"), "the alarm has overtaken"
+    held = model.data_of("bus.hold")[-1]["offset"]
+    assert model.positions[f"user:{user}"].offset == held
     assert len(model.got("gw.crumb")) < 1000
     bus.emit(user, "op0", Alarm(n=2))
     bus.flush(10)
     await hear_in_thread(slow, model, until=2)
-    while not model.said("bus.release"):
+    while not model.data_of("bus.release"):
         opcode, payload = slow.frame()
         if opcode == 1:
-            model.hear(payload)
+            model.receive(payload)
     assert sorted(model.got("gw.crumb")) == list(range(1000))
     slow.close()
 
@@ -143,10 +143,10 @@ async def test_a_page_past_its_bounds_reads_the_rest_from_the_log(gateway: Gatew
     slow = RawWebSocket(gateway, bearer(user), receive_buffer=4096)
     slow.head()
     model = Page()
-    while len(model.said("bus.position")) < 2:
+    while len(model.data_of("bus.position")) < 2:
         opcode, payload = slow.frame()
         if opcode == 1:
-            model.hear(payload)
+            model.receive(payload)
     fill(gateway, bus, user)
     before = gateway.memory()
     async with page(gateway, f"{user}b") as other:
@@ -218,9 +218,9 @@ async def test_a_slow_stream_over_sse_loses_nothing(gateway: GatewayProcess, use
     for line in text.replace(b"\r\n", b"\n").split(b"\n"):
         if line.startswith(b"data: "):
             with contextlib.suppress(json.JSONDecodeError):
-                model.hear(line[6:])
+                model.receive(line[6:])
     async with page(gateway, user, model) as back:
-        await back.ask(do="ping")
+        await back.request(do="ping")
     seen = sorted(model.got("gw.note") + model.got("gw.crumb"))
     assert seen == list(range(600))
     states = {event["data"]["part"]: event["data"]["done"] for event in model.events if event["type"] == "gw.progress"}

@@ -151,8 +151,8 @@ async def test_the_applications_own_routes_are_undisturbed(site: Mounted) -> Non
 
 async def test_rights_are_the_applications(site: Mounted, user: str) -> None:
     async with page(site, user) as client:
-        assert (await client.ask(do="subscribe", topic=f"collection:of-{user}:*"))["type"] == "bus.subscribed"
-        assert (await client.ask(do="subscribe", topic="collection:of-x:*"))["data"]["code"] == "forbidden"
+        assert (await client.request(do="subscribe", topic=f"collection:of-{user}:*"))["type"] == "bus.subscribed"
+        assert (await client.request(do="subscribe", topic="collection:of-x:*"))["data"]["code"] == "forbidden"
         site.bus.broadcast(f"of-{user}", Note(n=1))
         await client.until(lambda p: p.got("gw.note") == [1])
 
@@ -163,11 +163,11 @@ async def test_operations_of_the_same_process(site: Mounted, user: str) -> None:
     headers = {"Authorization": f"Bearer {token(user)}"}
     url = f"{site.http}{site.prefix}/operations"
     async with page(site, user) as client, httpx.AsyncClient(headers=headers) as script:
-        found = (await client.ask(do="operations"))["data"]["operations"]
+        found = (await client.request(do="operations"))["data"]["operations"]
         assert [(info["id"], info["label"]) for info in found] == [("second", "Index"), ("first", "Index")]
         assert (await script.get(url)).json()["operations"] == found
         assert (await script.get(f"{url}/second")).json()["operation"]["tasks"][0]["name"] == "shop.read"
-        assert (await client.ask(do="cancel", operation="first"))["data"]["operation"]["state"] == "cancelled"
+        assert (await client.request(do="cancel", operation="first"))["data"]["operation"]["state"] == "cancelled"
         await client.until(lambda p: "operation.cancelled" in [event["type"] for event in p.events])
         assert (await script.post(f"{url}/second/cancel")).json()["operation"]["state"] == "cancelling"
         assert (await script.post(f"{url}/never/cancel")).status_code == 404
@@ -185,8 +185,8 @@ async def test_pages_that_have_gone_leave_no_task(site: Mounted, user: str) -> N
 async def test_the_oldest_of_too_many_goes(site: Mounted, user: str) -> None:
     async with page(site, user) as first, page(site, user) as second, page(site, user) as third:
         assert await first.closed() == 4501
-        assert (await second.ask(do="ping"))["type"] == "bus.ok"
-        assert (await third.ask(do="ping"))["type"] == "bus.ok"
+        assert (await second.request(do="ping"))["type"] == "bus.ok"
+        assert (await third.request(do="ping"))["type"] == "bus.ok"
 
 
 async def test_a_token_that_ends(site: Mounted, user: str) -> None:
@@ -196,8 +196,8 @@ async def test_a_token_that_ends(site: Mounted, user: str) -> None:
 
 async def test_the_gateway_is_not_degraded(site: Mounted, user: str) -> None:
     async with page(site, user) as client:
-        await client.ask(do="ping")
-        said = client.page.said("bus.degraded")
+        await client.request(do="ping")
+        said = client.page.data_of("bus.degraded")
     assert not said
 
 
@@ -236,7 +236,7 @@ async def test_a_page_that_does_not_keep_up(site: Mounted, user: str) -> None:
             await client.until(lambda p: p.got("gw.alarm") == [1])
             await client.until(lambda p: len(p.got("gw.note")) == 200)
     async with page(site, user, model) as back:
-        await back.ask(do="ping")
+        await back.request(do="ping")
         assert sorted(model.got("gw.note")) == list(range(200))
 
 
@@ -263,5 +263,5 @@ async def test_an_application_that_ends_lets_its_pages_go(user: str) -> None:
             assert code in (4000, 1012, 1006, 1001, 1000, 1005)
             if options == WAYS["ours"]:
                 assert code == 4000
-                assert client.page.said("bus.drain")
+                assert client.page.data_of("bus.drain")
             await stopping

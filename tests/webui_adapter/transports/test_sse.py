@@ -247,11 +247,11 @@ class Stream:
                 found = blocks(self._text)
                 for block in found[self._heard :]:
                     if "data" in block:
-                        self.page.hear(block["data"])
+                        self.page.receive(block["data"])
                 self._heard = len(found)
 
     async def post(self, command: object, *, user: str = "", session: str = "", **headers: str) -> httpx.Response:
-        session = session or self.page.said("bus.hello")[0]["session"]
+        session = session or self.page.data_of("bus.hello")[0]["session"]
         content = command if isinstance(command, bytes) else json.dumps(command).encode()
         return await self._client.post(
             f"{self._gateway.http}{self._gateway.prefix}/sessions/{session}/commands",
@@ -269,7 +269,7 @@ async def streaming(gateway: GatewayProcess, user: str, **claims: Any) -> AsyncI
     ):
         assert response.status_code == 200
         stream = Stream(gateway, client, response, user)
-        await stream.until(lambda p: len(p.said("bus.position")) == 2, "the histories")
+        await stream.until(lambda p: len(p.data_of("bus.position")) == 2, "the histories")
         yield stream
 
 
@@ -277,16 +277,16 @@ async def test_commands_by_post(gateway: GatewayProcess, user: str, collection: 
     async with streaming(gateway, user, member_of=[collection]) as stream:
         response = await stream.post({"do": "subscribe", "topic": f"collection:{collection}:*", "ref": "a"})
         assert (response.status_code, response.content) == (202, b"")
-        await stream.until(lambda p: any(d.get("ref") == "a" for d in p.said("bus.subscribed")), "the answer")
+        await stream.until(lambda p: any(d.get("ref") == "a" for d in p.data_of("bus.subscribed")), "the answer")
         bus.broadcast(collection, Note(n=1))
         bus.flush(10)
         await stream.until(lambda p: p.got("gw.note") == [1], "the event")
         assert (
             await stream.post({"do": "unsubscribe", "topic": f"collection:{collection}:*", "ref": 2})
         ).status_code == 202
-        await stream.until(lambda p: {"ref": 2} in p.said("bus.ok"), "the answer")
+        await stream.until(lambda p: {"ref": 2} in p.data_of("bus.ok"), "the answer")
         assert (await stream.post({"do": "auth", "token": token(user), "ref": 3})).status_code == 202
-        await stream.until(lambda p: any(d.get("ref") == 3 for d in p.said("bus.ok")), "the answer")
+        await stream.until(lambda p: any(d.get("ref") == 3 for d in p.data_of("bus.ok")), "the answer")
 
 
 async def test_commands_that_are_refused_at_once(gateway: GatewayProcess, user: str) -> None:
@@ -306,7 +306,7 @@ async def test_commands_that_are_refused_at_once(gateway: GatewayProcess, user: 
         assert (await stream.post({"do": "ping"}, Authorization="Bearer nonsense")).status_code == 401
         assert (await stream.post({"do": "ping"}, Origin="https://evil.example")).status_code == 403
         assert (await stream.post({"do": "ping", "ref": 1})).status_code == 202
-        await stream.until(lambda p: {"ref": 1} in p.said("bus.ok"), "the answer")
+        await stream.until(lambda p: {"ref": 1} in p.data_of("bus.ok"), "the answer")
 
 
 async def test_commands_beyond_the_rate(brisk: GatewayProcess, user: str) -> None:
@@ -325,13 +325,13 @@ async def test_commands_beyond_the_rate(brisk: GatewayProcess, user: str) -> Non
 
 async def test_a_session_of_a_websocket_takes_posts_of_its_user_too(gateway: GatewayProcess, user: str) -> None:
     async with page(gateway, user) as client, httpx.AsyncClient() as http:
-        session = client.page.said("bus.hello")[0]["session"]
+        session = client.page.data_of("bus.hello")[0]["session"]
         url = f"{gateway.http}/eventbus/sessions/{session}/commands"
         response = await http.post(
             url, json={"do": "ping", "ref": 5}, headers={"Authorization": f"Bearer {token(user)}"}
         )
         assert response.status_code == 202
-        await client.until(lambda p: {"ref": 5} in p.said("bus.ok"))
+        await client.until(lambda p: {"ref": 5} in p.data_of("bus.ok"))
 
 
 # --- those that break off ----------------------------------------------------------------------------------------
@@ -353,7 +353,7 @@ def test_streams_that_break_off_leave_nothing(gateway: GatewayProcess, user: str
 
 async def test_a_post_that_breaks_off_is_nothing(gateway: GatewayProcess, user: str) -> None:
     async with streaming(gateway, user) as stream:
-        session = stream.page.said("bus.hello")[0]["session"]
+        session = stream.page.data_of("bus.hello")[0]["session"]
         for _ in range(5):
             peer = socket.create_connection(("127.0.0.1", gateway.port))
             peer.sendall(
