@@ -1,5 +1,5 @@
 // What one can do to an operation that runs: stop it, or kill the worker under it.
-import { Choose } from "./source_picker.js";
+import { SourcePicker } from "./source_picker.js";
 import { element, write } from "./dom.js";
 import { killWorker, SiteError } from "./site_api.js";
 
@@ -22,11 +22,11 @@ export class Controls {
   async #killed() {
     this.#kill.disabled = true;
     write(this.#kill, "Killing …");
-    Choose.say("");
+    SourcePicker.showProblem("");
     try {
       await killWorker();
     } catch (error) {
-      Choose.say(error instanceof SiteError ? `Not killed: ${error.message}.` : String(error));
+      SourcePicker.showProblem(error instanceof SiteError ? `Not killed: ${error.message}.` : String(error));
     } finally {
       this.#kill.disabled = false;
       write(this.#kill, "Kill the worker");

@@ -7,7 +7,7 @@ import { count, element, figure, make, write } from "./dom.js";
 
 const SHOWN = 8;
 /** @type {Record<Operation["state"], string>} */
-const WORDS = {
+const STATE_TEXTS = {
   queued: "Waiting",
   running: "Running",
   lost: "Worker gone",
@@ -18,36 +18,36 @@ const WORDS = {
 };
 const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 
-export class Others {
-  #asking = false;
-  #again = false;
+export class OperationList {
+  #loading = false;
+  #reload = false;
   /** @type {Bus | undefined} */
   #bus;
   #current = "";
 
   /** From now on this bus is asked. @param {Bus} bus @param {string} current the operation that is shown */
-  follow(bus, current) {
+  use(bus, current) {
     this.#bus = bus;
     this.#current = current;
     // What the former bus was asked it no longer answers.
-    this.#asking = this.#again = false;
+    this.#loading = this.#reload = false;
   }
 
   /** A word of an operation's life is a reason to ask; its progress is written down as it comes. @param {AnyEvent} event */
-  heard(event) {
+  onEvent(event) {
     if (event.type === "operation.progress") {
       const { operation, done, total } = event.data;
       const tasks = element("operations").querySelector(`[data-operation="${CSS.escape(operation)}"] .tasks`);
-      if (tasks instanceof HTMLElement) write(tasks, counted(done, total));
-    } else if (event.type.startsWith("operation.")) void this.ask();
+      if (tasks instanceof HTMLElement) write(tasks, taskCount(done, total));
+    } else if (event.type.startsWith("operation.")) void this.refresh();
   }
 
   /** One question at a time, and one more if something came meanwhile. */
-  async ask() {
+  async refresh() {
     const bus = this.#bus;
-    this.#again = this.#asking;
-    if (!bus || this.#asking) return;
-    this.#asking = true;
+    this.#reload = this.#loading;
+    if (!bus || this.#loading) return;
+    this.#loading = true;
     try {
       const found = await bus.operations({ limit: SHOWN });
       if (bus === this.#bus) this.#show(found);
@@ -56,19 +56,19 @@ export class Others {
       console.warn("operations:", error);
     }
     if (bus !== this.#bus) return;
-    this.#asking = false;
-    if (this.#again) void this.ask();
+    this.#loading = false;
+    if (this.#reload) void this.refresh();
   }
 
   /** @param {readonly Operation[]} found */
   #show(found) {
-    element("others").hidden = !found.length;
+    element("operations-card").hidden = !found.length;
     element("operations").replaceChildren(...found.map((operation) => item(operation, this.#current)));
   }
 }
 
 /** @param {number} done @param {number} total */
-function counted(done, total) {
+function taskCount(done, total) {
   return `${figure(done)} of ${count(total, "task")}`;
 }
 
@@ -79,6 +79,6 @@ function item({ id, label, state, done, total, queued }, current) {
   const link = make("a", "", label);
   link.setAttribute("href", `#operation=${id}`);
   if (id === current) link.setAttribute("aria-current", "true");
-  row.append(make("time", "", clock.format(queued)), link, make("span", "tasks", counted(done, total)), make("span", "state", WORDS[state]));
+  row.append(make("time", "", clock.format(queued)), link, make("span", "tasks", taskCount(done, total)), make("span", "state", STATE_TEXTS[state]));
   return row;
 }

@@ -16,7 +16,7 @@
  * @property {string} cursor
  * @property {string} label
  * @property {number} total
- * @property {Stand} state
+ * @property {PageState} state
  * @property {number} terms
  * @property {Omit<Document, "offset">[]} documents
  */
@@ -26,40 +26,40 @@
 /** @typedef {import("./events.js").BatchProgress} Batch */
 /** @typedef {import("./events.js").TaskProgress} TaskProgress */
 
-/** `stopping`: somebody has pressed Cancel; `lost`: its worker is gone. @typedef {"running" | "stopping" | "lost" | "ready" | "failed" | "cancelled"} Stand */
-/** Something that went otherwise than the bar shows. @typedef {{word: string, time: number, text: string}} Happening */
+/** `stopping`: somebody has pressed Cancel; `lost`: its worker is gone. @typedef {"running" | "stopping" | "lost" | "ready" | "failed" | "cancelled"} PageState */
+/** Something that went otherwise than the bar shows. @typedef {{kind: string, time: number, text: string}} Incident */
 /** A task that runs. @typedef {{key: string, label: string, name: string, task: string}} Row */
 
-const ENDS = new Set(["ready", "failed", "cancelled"]);
+const FINAL_STATES = new Set(["ready", "failed", "cancelled"]);
 /** The stages of the task that writes the index. @type {Record<string, string>} */
 const STAGES = { collect: "collecting the passages", index: "writing the passages", terms: "counting the terms" };
 
 // How far back the rate looks.
 const WINDOW_MS = 4000;
 // Writing the index is the last part of the bar, and a small one of the work.
-const READING = 0.95;
+const READING_FRACTION = 0.95;
 
 export class Operation {
   /** @type {Map<string, Document>} in order of arrival */
   documents = new Map();
   /** @type {Map<number, Batch>} what is being read now */
   batches = new Map();
-  /** @type {Stand} */
+  /** @type {PageState} */
   state = "running";
-  /** @type {Happening[]} */
-  happened = [];
+  /** @type {Incident[]} */
+  incidents = [];
   failed = 0;
   words = 0;
   terms = 0;
   /** Events about documents that an event had listed already: none. What the site told after a gap may be told again. */
   repeats = 0;
   /** The task that writes the index, as it has told last. @type {TaskProgress | undefined} */
-  writer;
+  indexTask;
   /** Raised when the list begins anew. */
-  edition = 0;
+  revision = 0;
   #provisional = false;
-  #began = 0;
-  #ended = 0;
+  #startTime = 0;
+  #endTime = 0;
   /** @type {number[]} when the latest documents were done, by the worker's clock */
   #times = [];
 
@@ -70,8 +70,8 @@ export class Operation {
   }
 
   /** @param {AnyEvent} event */
-  take(event) {
-    this.#began ||= event.time;
+  apply(event) {
+    this.#startTime ||= event.time;
     switch (event.type) {
       case "document.indexed":
         this.#done({ document: event.data.document, state: "indexed", words: event.data.words, reason: "", offset: event.offset }, event.time);
@@ -84,7 +84,7 @@ export class Operation {
         else this.batches.delete(event.data.batch);
         break;
       case "task.progress":
-        if (event.data.stage === "index") this.writer = event.data;
+        if (event.data.stage === "index") this.indexTask = event.data;
         break;
       case "task.failed":
         this.#taskFailed(event.data, event.time);
@@ -92,23 +92,23 @@ export class Operation {
       case "operation.lost":
         // What was being read is read by nobody now.
         this.batches.clear();
-        this.#turn("lost", event.time, "The worker is gone. What it had begun comes again as soon as there is another one.");
+        this.#changeState("lost", event.time, "The worker is gone. What it had begun comes again as soon as there is another one.");
         break;
       case "operation.resumed":
-        this.#turn("running", event.time, "A worker has taken up again what was lost.", "resumed");
+        this.#changeState("running", event.time, "A worker has taken up again what was lost.", "resumed");
         break;
       case "operation.cancelling":
-        this.#turn("stopping", event.time, "Stopping: no document is begun any more, those that are being read are finished.");
+        this.#changeState("stopping", event.time, "Stopping: no document is begun any more, those that are being read are finished.");
         break;
       case "operation.cancelled":
-        this.#turn("cancelled", event.time, "Cancelled. What is done stays.");
+        this.#changeState("cancelled", event.time, "Cancelled. What is done stays.");
         break;
       case "index.ready":
         this.terms = event.data.terms;
-        this.#end("ready", event.time);
+        this.#finish("ready", event.time);
         break;
       case "operation.failed":
-        this.#turn("failed", event.time, "Failed. What is done stays; an index is written only from all of it.");
+        this.#changeState("failed", event.time, "Failed. What is done stays; an index is written only from all of it.");
         break;
       default: // Others tell of the same, in less detail.
     }
@@ -123,22 +123,22 @@ export class Operation {
       if (!this.documents.has(document.document)) this.#add({ ...document, offset: 0 });
     }
     this.terms = state.terms;
-    if (ENDS.has(state.state)) this.#end(state.state, 0);
+    if (FINAL_STATES.has(state.state)) this.#finish(state.state, 0);
     else if (!this.over) this.state = state.state;
   }
 
   /** Somebody presses Cancel: so it is shown at once, and by the bus' word for good. */
-  stop() {
+  requestStop() {
     if (this.state !== "running" && this.state !== "lost") return () => undefined;
-    const former = this.state;
+    const previous = this.state;
     this.state = "stopping";
     return () => {
-      if (this.state === "stopping") this.state = former;
+      if (this.state === "stopping") this.state = previous;
     };
   }
 
   get over() {
-    return ENDS.has(this.state);
+    return FINAL_STATES.has(this.state);
   }
 
   get writing() {
@@ -147,21 +147,21 @@ export class Operation {
 
   /** Which part of writing the index. */
   get stage() {
-    return STAGES[this.writer?.part?.name ?? ""] ?? "writing the index";
+    return STAGES[this.indexTask?.part?.name ?? ""] ?? "writing the index";
   }
 
   /** What runs. @returns {Row[]} */
   get rows() {
     if (this.over) return [];
     const rows = [...this.batches.values()].sort((one, other) => one.batch - other.batch).map(row);
-    if (this.writing && this.writer) rows.push({ key: "index", label: "Index", name: this.stage, task: this.writer.task });
+    if (this.writing && this.indexTask) rows.push({ key: "index", label: "Index", name: this.stage, task: this.indexTask.task });
     return rows;
   }
 
   /** From 0 to 1; 1 only when the index is there. */
   get fraction() {
     if (this.state === "ready") return 1;
-    return this.total ? (READING * this.documents.size) / this.total + (1 - READING) * Math.min(this.writer?.share ?? 0, 0.99) : 0;
+    return this.total ? (READING_FRACTION * this.documents.size) / this.total + (1 - READING_FRACTION) * Math.min(this.indexTask?.share ?? 0, 0.99) : 0;
   }
 
   /** Documents per second, or undefined while nobody can tell. */
@@ -178,12 +178,12 @@ export class Operation {
 
   /** How long all of it took, where the beginning and the end were both seen. */
   get seconds() {
-    return this.#began && this.#ended ? (this.#ended - this.#began) / 1000 : undefined;
+    return this.#startTime && this.#endTime ? (this.#endTime - this.#startTime) / 1000 : undefined;
   }
 
   /** @param {Document} document @param {number} time */
   #done(document, time) {
-    if (this.#provisional) this.#restart();
+    if (this.#provisional) this.#discardDocuments();
     const known = this.documents.get(document.document);
     if (!known) this.#add(document);
     else if (known.offset) this.repeats++;
@@ -192,11 +192,11 @@ export class Operation {
     while ((this.#times[0] ?? time) < time - WINDOW_MS) this.#times.shift();
   }
 
-  #restart() {
+  #discardDocuments() {
     this.#provisional = false;
     this.documents.clear();
     this.failed = this.words = 0;
-    this.edition++;
+    this.revision++;
   }
 
   /** @param {Document} document */
@@ -211,21 +211,21 @@ export class Operation {
     const batch = [...this.batches.values()].find((batch) => batch.task === task);
     if (batch) this.batches.delete(batch.batch);
     const trouble = batch ? `${batch.document}: ${error}` : error;
-    this.happened.push({ word: "task", time, text: `A task has failed. ${trouble}` });
+    this.incidents.push({ kind: "task", time, text: `A task has failed. ${trouble}` });
   }
 
-  /** The bus says how it stands. @param {Stand} state @param {number} time @param {string} text @param {string} [word] */
-  #turn(state, time, text, word = state) {
+  /** The bus says how it stands. @param {PageState} state @param {number} time @param {string} text @param {string} [kind] */
+  #changeState(state, time, text, kind = state) {
     if (this.over) return;
-    this.happened.push({ word, time, text });
-    if (ENDS.has(state)) this.#end(state, time);
+    this.incidents.push({ kind, time, text });
+    if (FINAL_STATES.has(state)) this.#finish(state, time);
     else this.state = state;
   }
 
-  /** @param {Stand} state @param {number} time */
-  #end(state, time) {
+  /** @param {PageState} state @param {number} time */
+  #finish(state, time) {
     this.state = state;
-    this.#ended = time;
+    this.#endTime = time;
     this.batches.clear();
   }
 }

@@ -7,13 +7,13 @@ import { count, element, figure, make, write } from "./dom.js";
 const ROWS = 2;
 const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 
-export class View {
+export class OperationView {
   /** @type {Operation | undefined} */
   #operation;
   #drawn = 0;
-  #edition = 0;
-  #due = false;
-  #spoken = 0;
+  #revision = 0;
+  #scheduled = false;
+  #announcedQuarter = 0;
   #list = element("documents");
   #scroll = element("documents-scroll");
   #card = element("operation");
@@ -29,12 +29,12 @@ export class View {
   #live = false;
 
   /** Called once when the operation has ended. */
-  ended = () => {};
+  onEnded = () => {};
 
   /** @param {Operation} operation */
   show(operation) {
     this.#operation = operation;
-    this.#spoken = 0;
+    this.#announcedQuarter = 0;
     for (const item of this.#rows.values()) item.remove();
     this.#rows.clear();
     this.#clear();
@@ -57,10 +57,10 @@ export class View {
 
   /** Soon, once, whatever else comes until then. */
   draw() {
-    if (this.#due) return;
-    this.#due = true;
+    if (this.#scheduled) return;
+    this.#scheduled = true;
     const now = () => {
-      this.#due = false;
+      this.#scheduled = false;
       if (this.#operation) this.#draw(this.#operation);
     };
     // A tab in the background has no frames, but a title.
@@ -73,25 +73,25 @@ export class View {
     this.#documents(operation);
     this.#figures(operation);
     this.#running(operation);
-    this.#happened(operation);
-    this.#speak(operation);
+    this.#incidents(operation);
+    this.#announce(operation);
     if (this.#card.dataset.state !== operation.state) {
       this.#card.dataset.state = operation.state;
-      if (operation.over) this.ended();
+      if (operation.over) this.onEnded();
     }
   }
 
   #clear() {
-    this.#drawn = this.#edition = 0;
+    this.#drawn = this.#revision = 0;
     this.#list.replaceChildren();
     element("failures").querySelector("ul")?.replaceChildren();
-    element("happened").replaceChildren();
+    element("incidents").replaceChildren();
   }
 
   /** @param {Operation} operation */
-  #documents({ documents, repeats, failed, edition }) {
-    if (edition !== this.#edition) this.#clear();
-    this.#edition = edition;
+  #documents({ documents, repeats, failed, revision }) {
+    if (revision !== this.#revision) this.#clear();
+    this.#revision = revision;
     const fresh = [...documents.values()].slice(this.#drawn);
     this.#drawn = documents.size;
     this.#list.dataset.repeats = String(repeats);
@@ -117,7 +117,7 @@ export class View {
     document.title = over ? "Semantik" : `${percent} · Semantik`;
     const of = `${figure(documents.size)} of ${count(total, "document")}`;
     write(element("count"), operation.writing ? `${of} read, ${operation.stage}` : over ? outcome(operation) : of);
-    const { rate, left } = pace(operation, this.#live);
+    const { rate, left } = speedTexts(operation, this.#live);
     write(element("rate"), over ? count(words, "word") : rate);
     write(element("left"), state === "ready" ? count(operation.terms, "term") : left);
     const cancel = element("cancel", HTMLButtonElement);
@@ -134,7 +134,7 @@ export class View {
       if (!keys.has(key)) item.remove(), this.#rows.delete(key);
     }
     for (const { key, label, name, task } of rows) {
-      const item = this.#rows.get(key) ?? this.#runs(key);
+      const item = this.#rows.get(key) ?? this.#runningItem(key);
       for (const [part, text] of Object.entries({ batch: label, name })) write(/** @type {HTMLElement} */ (item.querySelector(`.${part}`)), text);
       const link = item.querySelector("a");
       if (link) link.href = new URL(`task/${encodeURIComponent(task)}`, this.flower).href;
@@ -142,7 +142,7 @@ export class View {
   }
 
   /** @param {string} key */
-  #runs(key) {
+  #runningItem(key) {
     const item = make("li", "", "");
     item.append(make("span", "batch", ""), make("span", "name", ""));
     if (this.flower) {
@@ -156,19 +156,19 @@ export class View {
   }
 
   /** @param {Operation} operation */
-  #happened({ happened }) {
-    const list = element("happened");
-    list.append(...happened.slice(list.childElementCount).map(happening));
-    list.hidden = !happened.length;
+  #incidents({ incidents }) {
+    const list = element("incidents");
+    list.append(...incidents.slice(list.childElementCount).map(incidentItem));
+    list.hidden = !incidents.length;
   }
 
   /** In quarters: a voice that tells every document would be switched off. @param {Operation} operation */
-  #speak({ state, fraction, failed, total, over, happened }) {
+  #announce({ state, fraction, failed, total, over, incidents }) {
     // What happens otherwise is said by the list itself.
-    if (happened.length && state !== "ready") return;
+    if (incidents.length && state !== "ready") return;
     const quarter = over ? 5 : Math.floor(fraction * 4);
-    if (quarter === this.#spoken) return;
-    this.#spoken = quarter;
+    if (quarter === this.#announcedQuarter) return;
+    this.#announcedQuarter = quarter;
     const failures = failed ? ` ${count(failed, "document")} failed.` : "";
     if (state === "ready") write(element("announcer"), `Finished: ${count(total, "document")}.${failures} The search is open.`);
     else if (over) write(element("announcer"), state === "failed" ? "Indexing has failed." : "Indexing was cancelled.");
@@ -177,8 +177,8 @@ export class View {
 }
 
 /** How fast, and how long still: of the documents by what has come, of the index by what its task says. @param {Operation} operation @param {boolean} live */
-function pace({ state, writing, writer, rate, secondsLeft }, live) {
-  const [speed, left, unit] = writing ? [writer?.part?.rate, writer?.left, ` ${writer?.part?.unit ?? ""}`] : [rate, secondsLeft, ""];
+function speedTexts({ state, writing, indexTask, rate, secondsLeft }, live) {
+  const [speed, left, unit] = writing ? [indexTask?.part?.rate, indexTask?.left, ` ${indexTask?.part?.unit ?? ""}`] : [rate, secondsLeft, ""];
   const moving = state === "running" && live;
   return {
     rate: moving && speed ? `${speed < 10 ? speed.toFixed(1) : figure(Math.round(speed))}${unit.trimEnd()} per second` : "",
@@ -208,10 +208,10 @@ function row({ document, state, words, reason, offset }) {
   return item;
 }
 
-/** @param {import("./operation_state.js").Happening} happening */
-function happening({ word, time, text }) {
+/** @param {import("./operation_state.js").Incident} incidentItem */
+function incidentItem({ kind, time, text }) {
   const item = make("li", "", "");
-  item.dataset.word = word;
+  item.dataset.kind = kind;
   item.append(make("time", "", clock.format(time)), ` ${text}`);
   return item;
 }

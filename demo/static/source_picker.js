@@ -12,27 +12,27 @@ function size(bytes) {
   return bytes < MEGABYTE ? `${Math.floor(bytes / 1024)} KB` : `${Math.floor(bytes / MEGABYTE)} MB`;
 }
 
-export class Choose {
+export class SourcePicker {
   /** @type {File[]} */
   #files = [];
   /** @type {Login | undefined} */
   #limits;
-  #asking = false;
+  #busy = false;
   #form = element("upload");
   #input = element("file-input", HTMLInputElement);
   #button = element("index-files", HTMLButtonElement);
   #installed = element("index-installed", HTMLButtonElement);
   #poisoned = element("index-poisoned", HTMLButtonElement);
 
-  /** @param {(started: Started) => void} started */
-  constructor(started) {
-    this.#input.addEventListener("change", () => this.#chose([...(this.#input.files ?? [])]));
+  /** @param {(started: Started) => void} onStarted */
+  constructor(onStarted) {
+    this.#input.addEventListener("change", () => this.#select([...(this.#input.files ?? [])]));
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
-      void this.#start(() => indexFiles(this.#files), started);
+      void this.#start(() => indexFiles(this.#files), onStarted);
     });
-    this.#installed.addEventListener("click", () => void this.#start(indexInstalled, started));
-    this.#poisoned.addEventListener("click", () => void this.#start(indexPoisoned, started));
+    this.#installed.addEventListener("click", () => void this.#start(indexInstalled, onStarted));
+    this.#poisoned.addEventListener("click", () => void this.#start(indexPoisoned, onStarted));
     this.#acceptDrops();
   }
 
@@ -41,7 +41,7 @@ export class Choose {
     const first = !this.#limits;
     this.#limits = login;
     // Somebody may have been quicker than the login: what they chose is held against the limits now.
-    if (first && this.#files.length) this.#chose(this.#files);
+    if (first && this.#files.length) this.#select(this.#files);
     this.#enable();
     const { installed, max_files, max_file_bytes, trouble } = login;
     element("poison").hidden = !trouble;
@@ -50,16 +50,16 @@ export class Choose {
   }
 
   /** What cannot be done, and why; nothing: all is well. @param {string} text */
-  static say(text) {
+  static showProblem(text) {
     const problem = element("problem");
     problem.hidden = !text;
     write(problem, text);
   }
 
   /** @param {File[]} files */
-  #chose(files) {
-    const wrong = this.#tooMuch(files);
-    Choose.say(wrong);
+  #select(files) {
+    const wrong = this.#exceededLimit(files);
+    SourcePicker.showProblem(wrong);
     this.#files = wrong ? [] : files;
     this.#enable();
     const [first] = this.#files;
@@ -67,7 +67,7 @@ export class Choose {
   }
 
   /** Said at once, rather than after the upload. @param {File[]} files */
-  #tooMuch(files) {
+  #exceededLimit(files) {
     if (!this.#limits) return "";
     const { max_files, max_file_bytes, max_upload_bytes } = this.#limits;
     if (files.length > max_files) return `${count(files.length, "file")} are too many: the limit is ${max_files}.`;
@@ -77,24 +77,24 @@ export class Choose {
     return all > max_upload_bytes ? `Together the files are too large: the limit is ${max_upload_bytes / MEGABYTE} MB.` : "";
   }
 
-  /** @param {() => Promise<Started>} ask @param {(started: Started) => void} started */
-  async #start(ask, started) {
-    this.#asking = true;
+  /** @param {() => Promise<Started>} request @param {(started: Started) => void} onStarted */
+  async #start(request, onStarted) {
+    this.#busy = true;
     this.#enable();
-    Choose.say("");
+    SourcePicker.showProblem("");
     try {
-      started(await ask());
+      onStarted(await request());
     } catch (error) {
-      Choose.say(error instanceof SiteError ? `Not started: ${error.message}.` : String(error));
+      SourcePicker.showProblem(error instanceof SiteError ? `Not started: ${error.message}.` : String(error));
     } finally {
-      this.#asking = false;
+      this.#busy = false;
       this.#enable();
     }
   }
 
   /** Who is not logged in yet could only be refused. */
   #enable() {
-    const ready = Boolean(this.#limits) && !this.#asking;
+    const ready = Boolean(this.#limits) && !this.#busy;
     this.#installed.disabled = this.#poisoned.disabled = !ready;
     this.#button.disabled = !ready || !this.#files.length;
   }
@@ -113,8 +113,8 @@ export class Choose {
       event.preventDefault();
       form.classList.remove("over");
       const items = [...(event.dataTransfer?.items ?? [])];
-      if (items.some((item) => item.webkitGetAsEntry()?.isDirectory)) Choose.say("Folders cannot be dropped here, only files.");
-      else this.#chose([...(event.dataTransfer?.files ?? [])]);
+      if (items.some((item) => item.webkitGetAsEntry()?.isDirectory)) SourcePicker.showProblem("Folders cannot be dropped here, only files.");
+      else this.#select([...(event.dataTransfer?.files ?? [])]);
     });
     // A file that misses the field must not replace the page.
     for (const type of ["dragover", "drop"]) addEventListener(type, (event) => event.preventDefault());

@@ -91,7 +91,7 @@ async def test_a_file_that_kills_its_worker_is_named_and_the_others_go_on(visit:
         await expect(visit.page.locator("#batches")).to_be_hidden()
         await expect(visit.page.locator("#batches li")).to_have_count(0)
         assert "%" not in await visit.page.title()
-        await expect(visit.page.locator('#happened [data-word="task"]')).to_contain_text(f"{POISON}: WorkerLost")
+        await expect(visit.page.locator('#incidents [data-kind="task"]')).to_contain_text(f"{POISON}: WorkerLost")
         assert await visit.happened() == ["task", "failed"]
         await is_as_stored(visit, "failed")
 
@@ -130,7 +130,7 @@ async def test_a_worker_that_is_killed_is_lost_then_resumed_then_all_is_done(vis
     await visit.page.click("#kill-worker")
     await expect(visit.page.locator("#problem")).to_contain_text("no worker is running now")
     await asyncio.to_thread(stack.start_worker)
-    await expect(visit.page.locator('#happened [data-word="resumed"]')).to_be_visible(timeout=SECONDS * 1000)
+    await expect(visit.page.locator('#incidents [data-kind="resumed"]')).to_be_visible(timeout=SECONDS * 1000)
     await visit.is_ready()
     await visit.is_whole(installed(DOCUMENTS))
     assert await visit.happened() == ["lost", "resumed"]

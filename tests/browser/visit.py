@@ -114,7 +114,7 @@ class Visit:
     async def happened(self) -> list[str]:
         """What the page says went otherwise, in order."""
         found: list[str] = await self.page.eval_on_selector_all(
-            "#happened li", "elements => elements.map(element => element.dataset.word)"
+            "#incidents li", "elements => elements.map(element => element.dataset.kind)"
         )
         return found
 
@@ -127,8 +127,8 @@ class Visit:
         await expect(self.page.locator("#status")).to_have_attribute("data-status", "open", timeout=SECONDS * 1000)
 
     async def is_away(self) -> None:
-        await expect(self.page.locator("#status")).to_have_attribute("data-status", "away", timeout=SECONDS * 1000)
-        await expect(self.page.locator("#away")).to_be_visible()
+        await expect(self.page.locator("#status")).to_have_attribute("data-status", "unreachable", timeout=SECONDS * 1000)
+        await expect(self.page.locator("#connection-notice")).to_be_visible()
 
     async def started(self) -> dict[str, str]:
         """What the page has kept of its operation."""
