@@ -1,17 +1,17 @@
-// How the connection is, in plain words. Short troubles are not worth a word.
+// Shows the status of the connection. Short interruptions are not shown.
 import { element, write } from "./dom.js";
 
 /** @typedef {import("/client.js").StatusChange} StatusChange */
 
 const SHOW_DELAY_MS = 400;
 
-/** Beside the dot, and in the notice. @type {Record<string, readonly [string, string]>} */
+/** The text next to the dot, and the text of the notice. @type {Record<string, readonly [string, string]>} */
 const TEXTS = {
   connecting: ["Connecting", ""],
   open: ["Live", ""],
-  unreachable: ["Gateway away", "The gateway cannot be reached. The work goes on; this page tries again and catches up by itself."],
-  offline: ["Offline", "This browser is offline. The work goes on; the page catches up when the network is back."],
-  degraded: ["Waiting for Redis", "The gateway has lost Redis. The connection stays, and goes on when Redis is back."],
+  unreachable: ["Gateway unreachable", "The gateway is unreachable. The tasks continue. This page reconnects and receives the missed events."],
+  offline: ["Offline", "This browser is offline. The tasks continue. This page receives the missed events when it is online."],
+  degraded: ["Waiting for Redis", "The gateway cannot reach Redis. Live events continue when Redis is reachable."],
   closed: ["Disconnected", ""],
 };
 
@@ -34,7 +34,7 @@ export class ConnectionStatus {
   #state({ status }) {
     if (status === "open" || status === "degraded" || status === "closed") return status;
     if (!navigator.onLine) return "offline";
-    // While it tries, it is away: the words do not change at each attempt.
+    // The text stays the same during the attempts to reconnect.
     return status === "waiting" || this.#wasOpen || this.#shown === "unreachable" ? "unreachable" : "connecting";
   }
 

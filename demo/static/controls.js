@@ -1,4 +1,4 @@
-// What one can do to an operation that runs: stop it, or kill the worker under it.
+// The buttons of a running operation: cancel it, or kill its worker.
 import { SourcePicker } from "./source_picker.js";
 import { element, write } from "./dom.js";
 import { killWorker, SiteError } from "./site_api.js";
@@ -6,7 +6,7 @@ import { killWorker, SiteError } from "./site_api.js";
 export class Controls {
   #kill = element("kill-worker", HTMLButtonElement);
 
-  /** Stops what is shown. */
+  /** Cancels the operation on the page. */
   cancel = async () => {};
 
   constructor() {
@@ -26,7 +26,7 @@ export class Controls {
     try {
       await killWorker();
     } catch (error) {
-      SourcePicker.showProblem(error instanceof SiteError ? `Not killed: ${error.message}.` : String(error));
+      SourcePicker.showProblem(error instanceof SiteError ? `Cannot kill the worker: ${error.message}.` : String(error));
     } finally {
       this.#kill.disabled = false;
       write(this.#kill, "Kill the worker");

@@ -1,17 +1,17 @@
 /**
- * The element with this id, which the page's HTML is known to have.
+ * The element with this id. Throws if the page has none.
  * @template {HTMLElement} [T=HTMLElement]
  * @param {string} id @param {new () => T} [type] @returns {T}
  */
 export function element(id, type) {
   const found = document.getElementById(id);
-  if (!found || (type && !(found instanceof type))) throw new Error(`the page has no #${id}`);
+  if (!found || (type && !(found instanceof type))) throw new Error(`cannot find the element #${id}`);
   return /** @type {T} */ (found);
 }
 
 /**
- * A new element. Text is always text: nothing that a document or its name holds becomes markup.
- * @param {string} tag @param {string} name its class @param {string} text
+ * Creates an element. The text is never parsed as markup.
+ * @param {string} tag @param {string} name class of the element @param {string} text
  */
 export function make(tag, name, text) {
   const made = document.createElement(tag);
@@ -32,7 +32,7 @@ export function count(number, one, several = `${one}s`) {
   return `${figure(number)} ${number === 1 ? one : several}`;
 }
 
-/** Writes text only where it differs: a live region speaks at every change. @param {HTMLElement} where @param {string} text */
+/** Sets the text if it differs, because a screen reader reads each change. @param {HTMLElement} where @param {string} text */
 export function write(where, text) {
   if (where.textContent !== text) where.textContent = text;
 }

@@ -1,4 +1,4 @@
-// All operations of this visitor, as the bus knows them: also those that this page was not there for.
+// The list of all operations of this visitor, from the bus.
 import { count, element, figure, make, write } from "./dom.js";
 
 /** @typedef {import("/client.js").Operation} Operation */
@@ -10,7 +10,7 @@ const SHOWN = 8;
 const STATE_TEXTS = {
   queued: "Waiting",
   running: "Running",
-  lost: "Worker gone",
+  lost: "Worker lost",
   cancelling: "Stopping",
   succeeded: "Done",
   failed: "Failed",
@@ -25,15 +25,15 @@ export class OperationList {
   #bus;
   #current = "";
 
-  /** From now on this bus is asked. @param {Bus} bus @param {string} current the operation that is shown */
+  /** Uses another bus. @param {Bus} bus @param {string} current id of the operation on the page */
   use(bus, current) {
     this.#bus = bus;
     this.#current = current;
-    // What the former bus was asked it no longer answers.
+    // The previous bus is closed and does not reply.
     this.#loading = this.#reload = false;
   }
 
-  /** A word of an operation's life is a reason to ask; its progress is written down as it comes. @param {AnyEvent} event */
+  /** Shows progress directly. Other events of an operation reload the list. @param {AnyEvent} event */
   onEvent(event) {
     if (event.type === "operation.progress") {
       const { operation, done, total } = event.data;
@@ -42,7 +42,7 @@ export class OperationList {
     } else if (event.type.startsWith("operation.")) void this.refresh();
   }
 
-  /** One question at a time, and one more if something came meanwhile. */
+  /** Loads the list. A call during a load causes one more load. */
   async refresh() {
     const bus = this.#bus;
     this.#reload = this.#loading;
@@ -52,8 +52,8 @@ export class OperationList {
       const found = await bus.operations({ limit: SHOWN });
       if (bus === this.#bus) this.#show(found);
     } catch (error) {
-      // Without an answer the list stays as it was; the connection itself says what is wrong.
-      console.warn("operations:", error);
+      // The list stays as it is. The connection status shows the cause.
+      console.warn("cannot list operations:", error);
     }
     if (bus !== this.#bus) return;
     this.#loading = false;

@@ -1,4 +1,4 @@
-// What is known of an operation. No DOM, no network: events in, figures out.
+// The state of the operation on the page. Pure: it takes events and has neither DOM nor network.
 
 /**
  * @typedef {object} Document
@@ -6,11 +6,11 @@
  * @property {"indexed" | "failed"} state
  * @property {number} words
  * @property {string} reason
- * @property {number} offset place in the channel; 0 where it came from the site
+ * @property {number} offset position in the channel; 0 if the site returned it
  */
 
 /**
- * What the site answers about an operation.
+ * The state of an operation as the site returns it.
  * @typedef {object} State
  * @property {string} operation
  * @property {string} cursor
@@ -26,23 +26,32 @@
 /** @typedef {import("./events.js").BatchProgress} Batch */
 /** @typedef {import("./events.js").TaskProgress} TaskProgress */
 
-/** `stopping`: somebody has pressed Cancel; `lost`: its worker is gone. @typedef {"running" | "stopping" | "lost" | "ready" | "failed" | "cancelled"} PageState */
-/** Something that went otherwise than the bar shows. @typedef {{kind: string, time: number, text: string}} Incident */
-/** A task that runs. @typedef {{key: string, label: string, name: string, task: string}} Row */
+/** `stopping`: the user requested a stop. `lost`: the worker has stopped. @typedef {"running" | "stopping" | "lost" | "ready" | "failed" | "cancelled"} PageState */
+/** An event that the progress bar does not show. @typedef {{kind: string, time: number, text: string}} Incident */
+/** A running task. @typedef {{key: string, label: string, name: string, task: string}} Row */
 
 const FINAL_STATES = new Set(["ready", "failed", "cancelled"]);
 /** The stages of the task that writes the index. @type {Record<string, string>} */
 const STAGES = { collect: "collecting the passages", index: "writing the passages", terms: "counting the terms" };
 
-// How far back the rate looks.
+/** The state, the text and the kind of the incident by event. @type {Record<string, readonly [PageState, string, string]>} */
+const STATE_CHANGES = {
+  "operation.lost": ["lost", "The worker is lost. Another worker repeats its unfinished tasks.", "lost"],
+  "operation.resumed": ["running", "A worker has resumed the lost tasks.", "resumed"],
+  "operation.cancelling": ["stopping", "Stopping. The running documents finish; no other document starts.", "stopping"],
+  "operation.cancelled": ["cancelled", "Cancelled. Finished documents stay.", "cancelled"],
+  "operation.failed": ["failed", "Failed. Finished documents stay, but there is no index.", "failed"],
+};
+
+// The rate is an average over this time.
 const WINDOW_MS = 4000;
-// Writing the index is the last part of the bar, and a small one of the work.
+// The fraction of the progress bar for reading documents. The rest is for writing the index.
 const READING_FRACTION = 0.95;
 
 export class Operation {
   /** @type {Map<string, Document>} in order of arrival */
   documents = new Map();
-  /** @type {Map<number, Batch>} what is being read now */
+  /** @type {Map<number, Batch>} the batches that run now */
   batches = new Map();
   /** @type {PageState} */
   state = "running";
@@ -51,16 +60,16 @@ export class Operation {
   failed = 0;
   words = 0;
   terms = 0;
-  /** Events about documents that an event had listed already: none. What the site told after a gap may be told again. */
+  /** The number of repeated document events. It stays 0; events of documents from the site do not count. */
   repeats = 0;
-  /** The task that writes the index, as it has told last. @type {TaskProgress | undefined} */
+  /** The latest progress of the task that writes the index. @type {TaskProgress | undefined} */
   indexTask;
-  /** Raised when the list begins anew. */
+  /** Increases when the list of documents starts again. */
   revision = 0;
   #provisional = false;
   #startTime = 0;
   #endTime = 0;
-  /** @type {number[]} when the latest documents were done, by the worker's clock */
+  /** @type {number[]} completion times of the latest documents, by the worker's clock */
   #times = [];
 
   /** @param {string} label @param {number} total */
@@ -89,32 +98,26 @@ export class Operation {
       case "task.failed":
         this.#taskFailed(event.data, event.time);
         break;
-      case "operation.lost":
-        // What was being read is read by nobody now.
-        this.batches.clear();
-        this.#changeState("lost", event.time, "The worker is gone. What it had begun comes again as soon as there is another one.");
-        break;
-      case "operation.resumed":
-        this.#changeState("running", event.time, "A worker has taken up again what was lost.", "resumed");
-        break;
-      case "operation.cancelling":
-        this.#changeState("stopping", event.time, "Stopping: no document is begun any more, those that are being read are finished.");
-        break;
-      case "operation.cancelled":
-        this.#changeState("cancelled", event.time, "Cancelled. What is done stays.");
-        break;
       case "index.ready":
         this.terms = event.data.terms;
         this.#finish("ready", event.time);
         break;
-      case "operation.failed":
-        this.#changeState("failed", event.time, "Failed. What is done stays; an index is written only from all of it.");
-        break;
-      default: // Others tell of the same, in less detail.
+      default:
+        this.#lifecycle(event);
     }
   }
 
-  /** What the site knows. Provisionally: until the bus, which tells it in order, can be reached. @param {State} state */
+  /** Applies an event that changes the state. Other events have no additional information. @param {AnyEvent} event */
+  #lifecycle({ type, time }) {
+    const change = STATE_CHANGES[type];
+    if (!change) return;
+    // No process reads the documents of a lost worker now.
+    if (type === "operation.lost") this.batches.clear();
+    const [state, text, kind] = change;
+    this.#changeState(state, time, text, kind);
+  }
+
+  /** Merges the state from the site. `provisional`: until the bus is reachable and sends the events. @param {State} state */
   merge(state, provisional = false) {
     this.#provisional = provisional;
     this.label = state.label;
@@ -127,7 +130,7 @@ export class Operation {
     else if (!this.over) this.state = state.state;
   }
 
-  /** Somebody presses Cancel: so it is shown at once, and by the bus' word for good. */
+  /** Shows the request to stop before the bus confirms it. Returns a function that undoes this. */
   requestStop() {
     if (this.state !== "running" && this.state !== "lost") return () => undefined;
     const previous = this.state;
@@ -145,12 +148,12 @@ export class Operation {
     return this.state === "running" && this.documents.size >= this.total;
   }
 
-  /** Which part of writing the index. */
+  /** The stage of writing the index. */
   get stage() {
     return STAGES[this.indexTask?.part?.name ?? ""] ?? "writing the index";
   }
 
-  /** What runs. @returns {Row[]} */
+  /** The running tasks. @returns {Row[]} */
   get rows() {
     if (this.over) return [];
     const rows = [...this.batches.values()].sort((one, other) => one.batch - other.batch).map(row);
@@ -158,13 +161,13 @@ export class Operation {
     return rows;
   }
 
-  /** From 0 to 1; 1 only when the index is there. */
+  /** The progress from 0 to 1. It is 1 only when the index is ready. */
   get fraction() {
     if (this.state === "ready") return 1;
     return this.total ? (READING_FRACTION * this.documents.size) / this.total + (1 - READING_FRACTION) * Math.min(this.indexTask?.share ?? 0, 0.99) : 0;
   }
 
-  /** Documents per second, or undefined while nobody can tell. */
+  /** Documents per second, or undefined if there are too few to measure it. */
   get rate() {
     const first = this.#times[0];
     const last = this.#times.at(-1);
@@ -176,7 +179,7 @@ export class Operation {
     return this.rate ? (this.total - this.documents.size) / this.rate : undefined;
   }
 
-  /** How long all of it took, where the beginning and the end were both seen. */
+  /** The total duration in seconds, if the page received both the first and the last event. */
   get seconds() {
     return this.#startTime && this.#endTime ? (this.#endTime - this.#startTime) / 1000 : undefined;
   }
@@ -206,16 +209,16 @@ export class Operation {
     if (document.state === "failed") this.failed++;
   }
 
-  /** The process may be gone that read it: which document that was, its last progress tells. @param {import("./events.js").TaskFailed} failed @param {number} time */
+  /** Adds a failed task. The last progress of its batch names the document. @param {import("./events.js").TaskFailed} failed @param {number} time */
   #taskFailed({ task, error }, time) {
     const batch = [...this.batches.values()].find((batch) => batch.task === task);
     if (batch) this.batches.delete(batch.batch);
-    const trouble = batch ? `${batch.document}: ${error}` : error;
-    this.incidents.push({ kind: "task", time, text: `A task has failed. ${trouble}` });
+    const detail = batch ? `${batch.document}: ${error}` : error;
+    this.incidents.push({ kind: "task", time, text: `A task has failed. ${detail}` });
   }
 
-  /** The bus says how it stands. @param {PageState} state @param {number} time @param {string} text @param {string} [kind] */
-  #changeState(state, time, text, kind = state) {
+  /** Applies a state from the bus. @param {PageState} state @param {number} time @param {string} text @param {string} kind */
+  #changeState(state, time, text, kind) {
     if (this.over) return;
     this.incidents.push({ kind, time, text });
     if (FINAL_STATES.has(state)) this.#finish(state, time);

@@ -1,4 +1,4 @@
-// An operation on the page. However many events come, the page is drawn at most once per frame.
+// Draws an operation. It draws at most once per frame, independent of the number of events.
 import { count, element, figure, make, write } from "./dom.js";
 
 /** @typedef {import("./operation_state.js").Operation} Operation */
@@ -22,10 +22,10 @@ export class OperationView {
   /** @type {Map<string, HTMLElement>} */
   #rows = new Map();
 
-  /** Flower's address; empty where there is none. */
+  /** The URL of Flower. Empty without Flower. */
   flower = "";
 
-  /** Without a connection nobody knows how fast it goes. */
+  /** Whether the connection is open. Without it the page shows no rate. */
   #live = false;
 
   /** Called once when the operation has ended. */
@@ -55,7 +55,7 @@ export class OperationView {
     document.title = "Semantik";
   }
 
-  /** Soon, once, whatever else comes until then. */
+  /** Schedules one drawing. */
   draw() {
     if (this.#scheduled) return;
     this.#scheduled = true;
@@ -63,7 +63,7 @@ export class OperationView {
       this.#scheduled = false;
       if (this.#operation) this.#draw(this.#operation);
     };
-    // A tab in the background has no frames, but a title.
+    // A hidden tab has no frames, but its title must change.
     if (document.hidden) setTimeout(now, 500);
     else requestAnimationFrame(now);
   }
@@ -126,7 +126,7 @@ export class OperationView {
     write(cancel, state === "stopping" ? "Stopping …" : "Cancel");
   }
 
-  /** Rows stay the elements they are, so that somebody can press what is in them. @param {Operation} operation */
+  /** Updates the rows in place, so that their links stay clickable. @param {Operation} operation */
   #running(operation) {
     const rows = operation.rows.slice(-ROWS);
     const keys = new Set(rows.map(({ key }) => key));
@@ -162,21 +162,21 @@ export class OperationView {
     list.hidden = !incidents.length;
   }
 
-  /** In quarters: a voice that tells every document would be switched off. @param {Operation} operation */
+  /** Announces each quarter to screen readers. An announcement per document would be too much. @param {Operation} operation */
   #announce({ state, fraction, failed, total, over, incidents }) {
-    // What happens otherwise is said by the list itself.
+    // The list of incidents is a live region itself.
     if (incidents.length && state !== "ready") return;
     const quarter = over ? 5 : Math.floor(fraction * 4);
     if (quarter === this.#announcedQuarter) return;
     this.#announcedQuarter = quarter;
     const failures = failed ? ` ${count(failed, "document")} failed.` : "";
-    if (state === "ready") write(element("announcer"), `Finished: ${count(total, "document")}.${failures} The search is open.`);
+    if (state === "ready") write(element("announcer"), `Finished: ${count(total, "document")}.${failures} The search is ready.`);
     else if (over) write(element("announcer"), state === "failed" ? "Indexing has failed." : "Indexing was cancelled.");
     else write(element("announcer"), `${quarter * 25} percent done.${failures}`);
   }
 }
 
-/** How fast, and how long still: of the documents by what has come, of the index by what its task says. @param {Operation} operation @param {boolean} live */
+/** The texts of rate and remaining time: measured for documents, reported by the task for the index. @param {Operation} operation @param {boolean} live */
 function speedTexts({ state, writing, indexTask, rate, secondsLeft }, live) {
   const [speed, left, unit] = writing ? [indexTask?.part?.rate, indexTask?.left, ` ${indexTask?.part?.unit ?? ""}`] : [rate, secondsLeft, ""];
   const moving = state === "running" && live;
@@ -202,7 +202,7 @@ function row({ document, state, words, reason, offset }) {
   const sign = make("span", "sign", state === "failed" ? "✕" : "✓");
   sign.ariaHidden = "true";
   const name = make("span", "name", document);
-  // A long name is cut off.
+  // The page cuts a long name, so the tooltip has all of it.
   name.title = reason ? `${document} ${reason}` : document;
   item.append(sign, name, make("span", "words", state === "failed" ? "failed" : count(words, "word")));
   return item;

@@ -1,4 +1,4 @@
-// The page: one connection to the bus, at most one operation.
+// The page: one connection to the bus, and at most one operation.
 import { connect } from "/client.js";
 import { SourcePicker } from "./source_picker.js";
 import { ConnectionStatus } from "./connection_status.js";
@@ -13,7 +13,7 @@ import { OperationView } from "./operation_view.js";
 /** @typedef {import("./events.js").Events} Events */
 /** @typedef {import("./site_api.js").Started} Started */
 
-// A handful of visitors may come back faster than the default, which thinks of thousands.
+// Shorter than the default, which is for sites with thousands of pages.
 const BACKOFF = { minMs: 250, maxMs: 3000 };
 const STORAGE_KEY = "semantik.operation";
 
@@ -40,10 +40,10 @@ async function token() {
   return answer.token;
 }
 
-/** Connects from a cursor: whatever was published since then comes at once, in order, and then what is new. @param {string} cursor */
+/** Connects from a cursor. The bus delivers the events since then in order, then live events. @param {string} cursor */
 function connectFrom(cursor) {
   bus?.close();
-  // A closed bus has a last word, which is about the past.
+  // Events of the closed bus are ignored.
   /** @type {import("/client.js").Bus<Events>} */
   const connected = connect({ url: gateway, token, cursor, backoff: BACKOFF });
   bus = connected;
@@ -64,10 +64,10 @@ function connectFrom(cursor) {
 /** @param {Started} started */
 function onStarted(started) {
   try {
-    // For a reload, which then has nothing to ask, and for a second tab.
+    // A reloaded page or a second tab then needs no request to the site.
     localStorage.setItem(STORAGE_KEY, JSON.stringify({ ...started, user }));
   } catch {
-    // Without storage the site is asked.
+    // Without storage the page fetches the state from the site.
   }
   shownId = started.operation;
   location.hash = `operation=${started.operation}`;
@@ -96,7 +96,7 @@ function show({ operation: id, cursor, label, total }) {
       showError(error);
     }
   };
-  // Something is missing for good, or there was no cursor to begin with: the site knows the rest.
+  // Fetches the state from the site: after lost events, or without a cursor.
   const refetch = async (provisional = false) => {
     const state = await operationState(id);
     if (provisional && operation.documents.size) return;
@@ -106,13 +106,13 @@ function show({ operation: id, cursor, label, total }) {
   bus.op(id).on("*", (event) => {
     operation.apply(event);
     view.draw();
-    // A process that was killed may have written down what it could not tell any more. Run again, it tells; else the site.
+    // A killed process may have stored documents without an event. If its task does not run again, fetch them.
     const ended = event.type === "operation.cancelled" || event.type === "operation.failed";
     if (ended && operation.incidents.some(({ kind }) => kind === "lost")) void refetch().catch(showError);
   });
   bus.on("gap", () => void refetch().catch(showError));
   if (!cursor) void refetch().catch(showError);
-  // Opened while the gateway is away: what there was until now the site knows, too.
+  // The page was opened while the gateway is down, so it fetches the state from the site.
   bus.on("status", ({ status }) => {
     if (status === "waiting" && !operation.documents.size) void refetch(true).catch(showError);
   });
@@ -123,7 +123,7 @@ function showError(error) {
   SourcePicker.showProblem(error instanceof Error ? `${error.message}.` : String(error));
 }
 
-/** The operation in the address: from what this browser has kept, else from the site. */
+/** Shows the operation of the URL, from the storage of this browser or from the site. */
 async function open() {
   const id = new URLSearchParams(location.hash.slice(1)).get("operation") ?? "";
   if (id === shownId && bus) return;
@@ -134,7 +134,7 @@ async function open() {
     show(storedOperation(id) ?? (await operationState(id)));
   } catch (error) {
     close();
-    if (error instanceof SiteError && error.status === 404) SourcePicker.showProblem("This operation is not known here: it may be another browser's, or of an earlier run.");
+    if (error instanceof SiteError && error.status === 404) SourcePicker.showProblem("Cannot show this operation: it belongs to another browser or to an earlier run.");
     else showError(error);
   }
 }

@@ -1,9 +1,9 @@
-// The search box, open as soon as there is an index.
+// The search box. It is enabled when the index is ready.
 import { count, element, make, write } from "./dom.js";
 import { search } from "./site_api.js";
 
 const PAUSE_MS = 120;
-// Stand around a word that was found.
+// Delimits a found term.
 const MARK = /\x02([^\x03]*)\x03/;
 
 export class Search {
@@ -28,8 +28,8 @@ export class Search {
     });
   }
 
-  /** @param {string} hint why */
-  close(hint = "Opens when the index is written.") {
+  /** @param {string} hint reason for the user */
+  close(hint = "Available when the index is ready.") {
     this.#running.abort();
     this.#box.disabled = true;
     this.#box.value = "";
@@ -59,7 +59,7 @@ export class Search {
       write(this.#found, total ? `${count(total, "passage")}${total > hits.length ? `, the best ${hits.length} of them` : ""}` : "Nothing found.");
       this.#show(hits);
     } catch (error) {
-      if (!signal.aborted) write(this.#found, `The search did not work: ${error instanceof Error ? error.message : error}.`);
+      if (!signal.aborted) write(this.#found, `Cannot search: ${error instanceof Error ? error.message : error}.`);
     }
   }
 
@@ -67,7 +67,7 @@ export class Search {
   #show(hits) {
     this.#results.replaceChildren(...hits.map(result));
     this.#scroll.scrollTop = 0;
-    // Nothing to scroll is nothing to stop at with the Tab key.
+    // An empty list must not be a stop of the Tab key.
     this.#scroll.hidden = !hits.length;
   }
 }

@@ -1,11 +1,11 @@
-// What the page asks of the site.
+// Requests to the site.
 
 /**
  * @typedef {object} Login
  * @property {string} user
  * @property {string} token
  * @property {string} gateway
- * @property {string} flower empty: there is none
+ * @property {string} flower empty without Flower
  * @property {boolean} trouble whether this page may kill the worker
  * @property {number} installed
  * @property {number} max_files
@@ -17,7 +17,7 @@
 /** @typedef {{total: number, hits: {document: string, snippet: string}[]}} Found */
 /** @typedef {import("./operation_state.js").State} State */
 
-/** The site refused, or could not be reached; the message is for the person. `status` is 0 where nobody answered. */
+/** The site refused a request or is unreachable. The page shows the message. `status` is 0 without a response. */
 export class SiteError extends Error {
   /** @param {string} message @param {number} status */
   constructor(message, status) {
@@ -36,11 +36,11 @@ async function ask(path, init) {
     response = await fetch(path, init);
   } catch (error) {
     if (init?.signal?.aborted) throw error;
-    throw new SiteError("the site cannot be reached", 0);
+    throw new SiteError("the site is unreachable", 0);
   }
   if (response.ok) return response.json();
   const { detail } = await response.json().catch(() => ({}));
-  throw new SiteError(typeof detail === "string" ? detail : `the site answers ${response.status}`, response.status);
+  throw new SiteError(typeof detail === "string" ? detail : `the site returned HTTP ${response.status}`, response.status);
 }
 
 /** @returns {Promise<Login>} */

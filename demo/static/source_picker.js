@@ -1,4 +1,4 @@
-// Choosing what to index: files, by dialog or by drop, or the text that is on this machine.
+// Selects the documents to index: uploaded files, or the text on this machine.
 import { count, element, write } from "./dom.js";
 import { indexFiles, indexInstalled, indexPoisoned, SiteError } from "./site_api.js";
 
@@ -40,7 +40,7 @@ export class SourcePicker {
   limit(login) {
     const first = !this.#limits;
     this.#limits = login;
-    // Somebody may have been quicker than the login: what they chose is held against the limits now.
+    // The user may have selected files before the login. Check them now.
     if (first && this.#files.length) this.#select(this.#files);
     this.#enable();
     const { installed, max_files, max_file_bytes, trouble } = login;
@@ -49,7 +49,7 @@ export class SourcePicker {
     write(element("limits"), `Up to ${count(max_files, "file")} of ${size(max_file_bytes)}.`);
   }
 
-  /** What cannot be done, and why; nothing: all is well. @param {string} text */
+  /** Shows a problem. An empty text hides it. @param {string} text */
   static showProblem(text) {
     const problem = element("problem");
     problem.hidden = !text;
@@ -66,15 +66,15 @@ export class SourcePicker {
     write(element("chosen"), !first ? "No files chosen" : files.length === 1 ? first.name : count(files.length, "file"));
   }
 
-  /** Said at once, rather than after the upload. @param {File[]} files */
+  /** The limit that the files exceed, as a message. Checked before the upload. @param {File[]} files */
   #exceededLimit(files) {
     if (!this.#limits) return "";
     const { max_files, max_file_bytes, max_upload_bytes } = this.#limits;
-    if (files.length > max_files) return `${count(files.length, "file")} are too many: the limit is ${max_files}.`;
+    if (files.length > max_files) return `Cannot index ${count(files.length, "file")}: the limit is ${max_files}.`;
     const large = files.find(({ size }) => size > max_file_bytes);
-    if (large) return `${large.name} is too large: the limit for one file is ${max_file_bytes / MEGABYTE} MB.`;
+    if (large) return `Cannot index ${large.name}: the limit for one file is ${max_file_bytes / MEGABYTE} MB.`;
     const all = files.reduce((sum, { size }) => sum + size, 0);
-    return all > max_upload_bytes ? `Together the files are too large: the limit is ${max_upload_bytes / MEGABYTE} MB.` : "";
+    return all > max_upload_bytes ? `Cannot index the files: the limit for all is ${max_upload_bytes / MEGABYTE} MB.` : "";
   }
 
   /** @param {() => Promise<Started>} request @param {(started: Started) => void} onStarted */
@@ -85,14 +85,14 @@ export class SourcePicker {
     try {
       onStarted(await request());
     } catch (error) {
-      SourcePicker.showProblem(error instanceof SiteError ? `Not started: ${error.message}.` : String(error));
+      SourcePicker.showProblem(error instanceof SiteError ? `Cannot start: ${error.message}.` : String(error));
     } finally {
       this.#busy = false;
       this.#enable();
     }
   }
 
-  /** Who is not logged in yet could only be refused. */
+  /** Enables the buttons after the login. Before it the site would refuse a request. */
   #enable() {
     const ready = Boolean(this.#limits) && !this.#busy;
     this.#installed.disabled = this.#poisoned.disabled = !ready;
@@ -113,10 +113,10 @@ export class SourcePicker {
       event.preventDefault();
       form.classList.remove("over");
       const items = [...(event.dataTransfer?.items ?? [])];
-      if (items.some((item) => item.webkitGetAsEntry()?.isDirectory)) SourcePicker.showProblem("Folders cannot be dropped here, only files.");
+      if (items.some((item) => item.webkitGetAsEntry()?.isDirectory)) SourcePicker.showProblem("Cannot index a folder: drop files instead.");
       else this.#select([...(event.dataTransfer?.files ?? [])]);
     });
-    // A file that misses the field must not replace the page.
+    // Without this, a file dropped outside the form would replace the page.
     for (const type of ["dragover", "drop"]) addEventListener(type, (event) => event.preventDefault());
   }
 }

@@ -211,7 +211,7 @@ async def test_too_many_files_are_refused_by_name_of_the_limit(visit: Visit) -> 
     await visit.page.set_input_files(
         "#file-input", [{"name": f"{n}.txt", "mimeType": "text/plain", "buffer": b"x"} for n in range(7)]
     )
-    await expect(visit.page.locator("#problem")).to_have_text("7 files are too many: the limit is 6.")
+    await expect(visit.page.locator("#problem")).to_have_text("Cannot index 7 files: the limit is 6.")
     await expect(visit.page.locator("#index-files")).to_be_disabled()
 
 
@@ -229,7 +229,7 @@ async def test_who_is_quicker_than_the_login_hears_of_the_limit_too(visit: Visit
     )
     await expect(visit.page.locator("#chosen")).to_have_text("7 files")
     go_on.set()
-    await expect(visit.page.locator("#problem")).to_have_text("7 files are too many: the limit is 6.")
+    await expect(visit.page.locator("#problem")).to_have_text("Cannot index 7 files: the limit is 6.")
 
 
 async def test_everything_by_keyboard(visit: Visit) -> None:

@@ -127,7 +127,9 @@ class Visit:
         await expect(self.page.locator("#status")).to_have_attribute("data-status", "open", timeout=SECONDS * 1000)
 
     async def is_away(self) -> None:
-        await expect(self.page.locator("#status")).to_have_attribute("data-status", "unreachable", timeout=SECONDS * 1000)
+        await expect(self.page.locator("#status")).to_have_attribute(
+            "data-status", "unreachable", timeout=SECONDS * 1000
+        )
         await expect(self.page.locator("#connection-notice")).to_be_visible()
 
     async def started(self) -> dict[str, str]:
