@@ -84,7 +84,7 @@ bench: setup client bench-node ## compare with other servers, in minutes
 bench-full: setup client bench-node ## the same with more rounds; then the curves, with more points
 	$(BIN)/python -m bench --full $(ARGS)
 	$(BIN)/python -m bench.curves --full
-	$(BIN)/python -m bench.big
+	$(BIN)/python -m bench.end_to_end
 
 bench-curves: setup client ## how cost and latency grow, over connections, load, size, channels, gateways
 	$(BIN)/python -m bench.curves $(ARGS)

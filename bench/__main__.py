@@ -17,9 +17,9 @@ from rich.console import Console
 from bench.cases import CASES, FULL, QUICK, Plan
 from bench.contenders.contract import Contender
 from bench.contenders.registry import NAMES, load
-from bench.emitting import measure_emits
+from bench.emit_cost import measure_emits
 from bench.load_generator import build
-from bench.measuring import measure_turn
+from bench.measurement import measure_turn
 from bench.plot import write_plot
 from bench.processes import ChildError
 from bench.results import Results, machine

@@ -25,7 +25,7 @@ from bench.hotpaths import CALIBRATION, EVENTS, loops
 __all__ = ["HERE", "compare", "main", "stored_elsewhere"]
 
 STORED: Final = Path(__file__).parent / "hotpaths.json"
-_MARKS: Final = Path(__file__).parent / "counting" / "marks.c"
+_MARKS: Final = Path(__file__).parent / "callgrind" / "markers.c"
 _TOLERANCE: Final = {"instructions": 0.08, "cpu": 0.6}
 _ROUNDS: Final = 7
 _SECONDS: Final = 300

@@ -22,9 +22,9 @@ from urllib.parse import urlsplit
 import hiredis
 import redis
 
-from bench.contenders.ours import Tick
+from bench.contenders.eventbus import Tick
+from bench.payload import OPERATION, padding, user_name
 from bench.redis_server import running_redis
-from bench.ticks import OPERATION, padding, user_name
 from eventbus import BusSettings, Receipt
 from eventbus.backends.ports import Write
 from eventbus.backends.redis.connections.resp import pack

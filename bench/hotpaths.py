@@ -1,6 +1,6 @@
 """The pure hot paths as fixed loops: no server, no socket, no thread, the same work each time.
 
-`python -m bench.hotpaths MARKS` runs each once between the marks of `counting/marks.c`; `check.py` does that under
+`python -m bench.hotpaths MARKS` runs each once between the marks of `callgrind/markers.c`; `check.py` does that under
 callgrind.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Final
 
-from bench.ticks import NAME, OPERATION, padding, user_name
+from bench.payload import NAME, OPERATION, padding, user_name
 from eventbus import BusSettings, Event
 from eventbus.backends.memory.adapters import MemoryBroker, MemoryReader, MemorySubscriber
 from eventbus.backends.ports import Write

@@ -12,8 +12,8 @@ from typing import Any, Final
 import jwt
 
 from bench.contenders.contract import SECRET, Contender, Launch
+from bench.payload import user_name
 from bench.processes import Child, ChildError
-from bench.ticks import user_name
 
 __all__ = ["FAULTS", "LoadGenerator", "build", "running_load", "write_tokens"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from bench.cases import Case
+from bench.payload import EVENT_BYTES
 from bench.results import Results, machine
 from bench.svg import page, text
-from bench.ticks import EVENT_BYTES
 
 __all__ = ["write_plot"]
 

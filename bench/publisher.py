@@ -26,7 +26,7 @@ from typing import Final
 
 from bench.contenders.contract import Emission, Publisher
 from bench.contenders.registry import load
-from bench.ticks import user_name
+from bench.payload import user_name
 
 __all__ = ["Order", "Pump"]
 

@@ -1,4 +1,4 @@
-"""`python -m bench.sizing`: the model of `model.py` beside the measured points, and what it says of a million.
+"""`python -m bench.sizing`: the model of `capacity_model.py` beside the measured points, and what it says of a million.
 
 It reads figures of `bench.curves` (`--figures`; those of the repository if nothing is said) and measures nothing.
 """
@@ -13,9 +13,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.calibrating import calibrate, checks
-from bench.curves.findings import Findings
-from bench.model import Costs, Limits, Load, size_for
+from bench.calibration import calibrate, checks
+from bench.capacity_model import Costs, Limits, Load, size_for
+from bench.curves.results import Findings
 
 _FIGURES: Final = Path(__file__).parent / "results" / "sample-curves.json"
 _MILLION: Final = 1_000_000

@@ -22,9 +22,9 @@ from django.conf import settings
 from django.urls import path
 
 from bench.contenders.contract import SECRET, Contender, Emission, Publisher
-from bench.contenders.messages import Answered, messages_of
-from bench.contenders.serving import serve, served
-from bench.ticks import envelope
+from bench.contenders.pubsub import Answered, messages_of
+from bench.contenders.uvicorn_server import serve, served
+from bench.payload import envelope
 
 __all__ = ["DJANGO_CHANNELS"]
 

@@ -12,8 +12,8 @@ from typing import Final
 import msgpack  # type: ignore[import-untyped]  # it has none
 
 from bench.contenders.contract import SECRET, Command, Contender, Emission, Launch
-from bench.contenders.messages import messages_of
-from bench.ticks import NAME, envelope
+from bench.contenders.pubsub import messages_of
+from bench.payload import NAME, envelope
 
 __all__ = ["NODE_SOCKETIO"]
 

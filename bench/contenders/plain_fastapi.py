@@ -17,9 +17,9 @@ import redis.asyncio
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 from bench.contenders.contract import SECRET, Contender, Emission
-from bench.contenders.messages import messages_of
-from bench.contenders.serving import serve, served
-from bench.ticks import envelope
+from bench.contenders.pubsub import messages_of
+from bench.contenders.uvicorn_server import serve, served
+from bench.payload import envelope
 
 __all__ = ["PLAIN_FASTAPI"]
 

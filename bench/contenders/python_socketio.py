@@ -10,9 +10,9 @@ import redis
 import socketio  # type: ignore[import-untyped]  # it has none
 
 from bench.contenders.contract import SECRET, Contender, Emission
-from bench.contenders.messages import Answered
-from bench.contenders.serving import serve, served
-from bench.ticks import NAME, envelope
+from bench.contenders.pubsub import Answered
+from bench.contenders.uvicorn_server import serve, served
+from bench.payload import NAME, envelope
 
 __all__ = ["PYTHON_SOCKETIO"]
 

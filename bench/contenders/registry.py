@@ -10,9 +10,9 @@ from bench.contenders.contract import Contender
 __all__ = ["FLOORS", "NAMES", "OURS", "load"]
 
 _PLACES: Final = {
-    "ours": ("ours", "OURS"),
-    "ours-fed": ("ours_fed", "OURS_FED"),
-    "ours-live": ("ours_live", "OURS_LIVE"),
+    "ours": ("eventbus", "OURS"),
+    "ours-fed": ("eventbus_direct_feed", "OURS_FED"),
+    "ours-live": ("eventbus_live", "OURS_LIVE"),
     "plain": ("plain_fastapi", "PLAIN_FASTAPI"),
     "channels": ("django_channels", "DJANGO_CHANNELS"),
     "socketio": ("python_socketio", "PYTHON_SOCKETIO"),

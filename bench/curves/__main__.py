@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.contenders.registry import load
-from bench.curves.drawing import write_curve
-from bench.curves.findings import Findings, Row
+from bench.curves.plot import write_curve
+from bench.curves.results import Findings, Row
 from bench.curves.sweeps import FULL, OPENING, QUICK, SWEEPS, Extent, Stop, Sweep
 from bench.load_generator import build
-from bench.measuring import measure_turn
+from bench.measurement import measure_turn
 from bench.processes import ChildError
 
 _RESULTS = Path(__file__).parent.parent / "results"

@@ -15,11 +15,11 @@ from typing import IO, Any, NamedTuple
 
 from bench.cases import Case, Plan
 from bench.contenders.contract import Contender, Launch
+from bench.interference import cpu_of_all, used_by_others, wait_until_quiet
 from bench.load_generator import FAULTS, LoadGenerator, running_load, write_tokens
+from bench.payload import SIZE_VARIABLE
 from bench.processes import Child, ChildError, Cpu, cpu_of, free_port, resident_bytes, wait_until_ready
-from bench.quiet import cpu_of_all, used_by_others, wait_until_quiet
 from bench.redis_server import running_redis
-from bench.ticks import SIZE_VARIABLE
 
 __all__ = ["Figures", "measure_turn", "quietest"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from bench.curves.findings import Findings
-from bench.model import WAKES, WARM, Costs, Load, gateway_cores, redis_cores
+from bench.capacity_model import WAKES, WARM, Costs, Load, gateway_cores, redis_cores
+from bench.curves.results import Findings
 
 __all__ = ["Check", "calibrate", "checks"]
 

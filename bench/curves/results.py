@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.load_generator import FAULTS
-from bench.measuring import Figures
+from bench.measurement import Figures
 from bench.results import Spread, machine
 
 __all__ = ["Findings", "Row"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from bench.contenders.contract import SECRET, Command, Contender, Emission, Launch
-from bench.ticks import NAME, OPERATION, TOPIC, padding
+from bench.payload import NAME, OPERATION, TOPIC, padding
 from eventbus import Event, Receipt, announce, emit
 
 __all__ = ["OURS", "Tick", "bus_of"]
@@ -65,7 +65,7 @@ def _command(launch: Launch) -> Command:
     env = {
         "EVENTBUS_REDIS_URL": launch.redis_url,
         "WEBUI_JWT_SECRET": SECRET,
-        "WEBUI_AUTHORISER": "bench.contenders.everybody:may_read",
+        "WEBUI_AUTHORISER": "bench.contenders.allow_all:may_read",
         "WEBUI_MAX_TOTAL_CONNECTIONS": str(launch.connections + 100),
     }
     return Command([sys.executable, "-m", "webui_adapter", "--port", str(launch.port)], env)

@@ -1,6 +1,6 @@
 """What a step costs the task that makes it: `progress.step()` beside `self.update_state(...)`, in a worker.
 
-`python -m bench.stepping` starts a Redis and a worker of its own and prints both, and the ratio.
+`python -m bench.progress_cost` starts a Redis and a worker of its own and prints both, and the ratio.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TARGET: Final = 20
 
 Figures = dict[str, float]
 
-app = Celery("bench.stepping", broker=os.environ.get("BENCH_REDIS"), backend=os.environ.get("BENCH_REDIS"))
+app = Celery("bench.progress_cost", broker=os.environ.get("BENCH_REDIS"), backend=os.environ.get("BENCH_REDIS"))
 install(app)
 
 
@@ -57,7 +57,7 @@ def _loop(step: Callable[[int], None]) -> Figures:
     return {"loop_mean": (time.perf_counter() - begin) / number * 1e6}
 
 
-@app.task(bind=True, name="bench.stepping.measure")  # type: ignore[untyped-decorator]
+@app.task(bind=True, name="bench.progress_cost.measure")  # type: ignore[untyped-decorator]
 def measure(self: Any) -> dict[str, Figures]:
     """Microseconds that a step takes its caller, both ways."""
 
@@ -73,7 +73,7 @@ def _measured(redis_url: str, log: Path) -> dict[str, Figures]:
     app.conf.update(broker_url=redis_url, result_backend=redis_url)
     environment = {"BENCH_REDIS": redis_url, "EVENTBUS_REDIS_URL": redis_url}
     os.environ.update(environment)
-    command = [sys.executable, "-m", "celery", "-A", "bench.stepping", "worker", "--pool", "solo"]
+    command = [sys.executable, "-m", "celery", "-A", "bench.progress_cost", "worker", "--pool", "solo"]
     command += ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
     with log.open("ab") as errors, Child(command, environment, stderr=errors):
         flow: Signature = measure.si()
@@ -103,6 +103,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     # Under its own name, which is what the worker imports.
-    from bench.stepping import main as run
+    from bench.progress_cost import main as run
 
     run()

@@ -15,8 +15,8 @@ from typing import Any, Final
 import redis
 
 from bench.contenders.contract import Emission
-from bench.contenders.ours import OURS
-from bench.ticks import NAME, OPERATION, padding
+from bench.contenders.eventbus import OURS
+from bench.payload import NAME, OPERATION, padding
 from eventbus.backends.redis.connections.resp import pack
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.protocol.records import join_records, routing_header

@@ -1,4 +1,4 @@
-"""`python -m bench.big`: 10,000 connections and 100,000 deliveries/s on one machine, from tasks of a Celery worker.
+"""`python -m bench.end_to_end`: 10,000 connections, 100,000 deliveries/s on one machine, from tasks of a Celery worker.
 
 Two tasks emit at the same time, one to everybody and one to single users, in turn. Redis (broker and bus), the worker,
 the gateway (or several, `--gateways`) and the load generator share the machine. Every event is checked on every
@@ -24,12 +24,12 @@ import typer
 from celery.result import AsyncResult
 from rich.console import Console
 
-from bench.bigtasks import app, pump
 from bench.contenders.contract import Launch
-from bench.contenders.ours import OURS
+from bench.contenders.eventbus import OURS
+from bench.end_to_end_tasks import app, pump
+from bench.interference import cpu_of_all, used_by_others, wait_until_quiet
 from bench.load_generator import FAULTS, LoadGenerator, build, running_load, write_tokens
 from bench.processes import Child, cpu_of, free_port, resident_bytes, wait_until_ready
-from bench.quiet import cpu_of_all, used_by_others, wait_until_quiet
 from bench.redis_server import RedisServer, running_redis
 from bench.results import machine
 
@@ -132,7 +132,7 @@ def _run(load: Load, redis: RedisServer, log: Path) -> dict[str, float]:
             wait_until_ready(server, launch.port, OURS.ready_path)
         app.conf.update(broker_url=redis.url, result_backend=redis.url)
         environment = {"BENCH_REDIS": redis.url, "EVENTBUS_REDIS_URL": redis.url}
-        worker = [sys.executable, "-m", "celery", "-A", "bench.bigtasks", "worker", "--concurrency", "2"]
+        worker = [sys.executable, "-m", "celery", "-A", "bench.end_to_end_tasks", "worker", "--concurrency", "2"]
         tasks = stack.enter_context(Child([*worker, "--loglevel", "WARNING"], environment, stderr=errors))
         generator = stack.enter_context(running_load(OURS, launches, load.connections))
         generator.open()

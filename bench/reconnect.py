@@ -1,4 +1,4 @@
-"""`python -m bench.returning`: every session is cut at once, misses some events, and comes back with its cursor.
+"""`python -m bench.reconnect`: every session is cut at once, misses some events, and comes back with its cursor.
 
 What does that cost the gateway, and does anybody miss anything? Sessions come back spread over some seconds, as the
 client's jitter does it. The clients live in this process and are no part of the gateway's CPU time.
@@ -25,11 +25,11 @@ import uvloop
 from rich.console import Console
 
 from bench.contenders.contract import SECRET, Launch
-from bench.contenders.ours import OURS, Tick
+from bench.contenders.eventbus import OURS, Tick
+from bench.payload import NAME, OPERATION, padding, user_name
 from bench.processes import Child, Cpu, cpu_of, free_port, resident_bytes, wait_until_ready
 from bench.redis_server import running_redis
 from bench.results import machine
-from bench.ticks import NAME, OPERATION, padding, user_name
 from eventbus import Bus, BusSettings
 
 _RESULTS: Final = Path(__file__).parent / "results"

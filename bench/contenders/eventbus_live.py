@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench.contenders.ours import OURS, bus_of
+from bench.contenders.eventbus import OURS, bus_of
 from eventbus import Event
 
 __all__ = ["OURS_LIVE"]

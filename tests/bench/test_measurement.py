@@ -11,11 +11,11 @@ import pytest
 
 from bench.cases import QUICK, Case, Plan
 from bench.contenders.registry import load
-from bench.curves.drawing import write_curve
-from bench.curves.findings import Findings, Row
+from bench.curves.plot import write_curve
+from bench.curves.results import Findings, Row
 from bench.curves.sweeps import FULL, SWEEPS
 from bench.load_generator import FAULTS, build
-from bench.measuring import measure_turn, quietest
+from bench.measurement import measure_turn, quietest
 from bench.plot import write_plot
 from bench.results import Results
 

@@ -1,6 +1,6 @@
 """What an emit costs the caller, and how fast one process gets events into Redis.
 
-In its own process: `python -m bench.emitting NAME REDIS_URL EVENTS` prints one line of JSON.
+In its own process: `python -m bench.emit_cost NAME REDIS_URL EVENTS` prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Final
 
 from bench.contenders.contract import Emission, Emitter
 from bench.contenders.registry import load
+from bench.payload import user_name
 from bench.processes import Child
 from bench.redis_server import running_redis
-from bench.ticks import user_name
 
 __all__ = ["measure_emits"]
 
@@ -88,7 +88,7 @@ def measure_emits(name: str, events: int) -> dict[str, float]:
     """Figures of a contender, with a Redis of its own. Raises ChildError."""
     with (
         running_redis() as redis,
-        Child([sys.executable, "-m", "bench.emitting", name, redis.url, str(events)]) as child,
+        Child([sys.executable, "-m", "bench.emit_cost", name, redis.url, str(events)]) as child,
     ):
         return {key: float(value) for key, value in child.hear(120.0).items()}
 

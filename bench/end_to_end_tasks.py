@@ -1,4 +1,4 @@
-"""The tasks of `bench.big`, for its worker: `celery -A bench.bigtasks worker`."""
+"""The tasks of `bench.end_to_end`, for its worker: `celery -A bench.end_to_end_tasks worker`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Final
 from celery import Celery
 
 from bench.contenders.contract import Emission
+from bench.payload import OPERATION, TOPIC, padding
 from bench.publisher import Order, Pump
-from bench.ticks import OPERATION, TOPIC, padding
 from eventbus import Event, announce, emit
 from worker_adapter import install
 
@@ -20,7 +20,7 @@ __all__ = ["app", "pump"]
 
 _URL: Final = os.environ.get("BENCH_REDIS")
 
-app = Celery("bench.bigtasks", broker=_URL, backend=_URL)
+app = Celery("bench.end_to_end_tasks", broker=_URL, backend=_URL)
 install(app)
 
 
@@ -49,7 +49,7 @@ class _Streams:
                 emit(user, OPERATION, Mixed(of=1, seq=seq, at=at, pad=pad))
 
 
-@app.task(name="bench.bigtasks.pump")  # type: ignore[untyped-decorator]
+@app.task(name="bench.end_to_end_tasks.pump")  # type: ignore[untyped-decorator]
 def pump(rate: float, seconds: float, connections: int, direct: bool) -> dict[str, float]:
     """Emit at a rate, as the benchmark's publisher does: how many, and the CPU time of the task's process."""
     order = Order(direct=direct, rate=rate, warm=0, seconds=seconds, window=0)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from bench.curves.findings import Findings
+from bench.curves.results import Findings
 from bench.curves.sweeps import Sweep
 from bench.results import Spread
 from bench.svg import page, text

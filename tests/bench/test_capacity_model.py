@@ -11,9 +11,20 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import bench
-from bench.calibrating import calibrate, checks
-from bench.curves.findings import Findings
-from bench.model import WAKES, WARM, Costs, Limits, Load, NotPossible, gateway_cores, reached, redis_cores, size_for
+from bench.calibration import calibrate, checks
+from bench.capacity_model import (
+    WAKES,
+    WARM,
+    Costs,
+    Limits,
+    Load,
+    NotPossible,
+    gateway_cores,
+    reached,
+    redis_cores,
+    size_for,
+)
+from bench.curves.results import Findings
 
 COSTS = Costs(
     write=4.0,
