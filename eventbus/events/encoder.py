@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import dataclass
 
 from pydantic_core import PydanticSerializationError
 
+from eventbus import clock
 from eventbus.errors import InvalidPayload, TooLarge
 from eventbus.events.event import Event
 from eventbus.events.receipt import Receipt
@@ -76,7 +76,7 @@ class EmissionBuilder:
         if not isinstance(payload, Event):
             raise _no_event(payload)
         policy = payload.policy()
-        now = time.time_ns() // 1000 if now_us is None else now_us
+        now = clock.now_us() if now_us is None else now_us
         channel = channel_of(topic)
         receipt = Receipt(event_id() if id_ is None else check_id(id_, "id"))
         tail = self._serialise(topic, payload, policy, receipt.id, now // 1000)

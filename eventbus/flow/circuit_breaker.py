@@ -1,23 +1,31 @@
-"""A circuit breaker: whether Redis is known to be away, and when it is worth another try. Pure; time is an argument.
+"""A circuit breaker: whether Redis is known to be down, and when to try again. Pure: time is an argument, in seconds.
 
-Closed while Redis answers. Open after some failures in a row, or when failing has lasted for a while (a silent server
-takes its time to fail once): then nobody waits for Redis. The one who tries again pauses before, with full jitter.
+It is closed while Redis answers. It opens after some failures in a row, or when failures have lasted for a while: a
+silent server takes a long time to fail once. While it is open, no caller waits for Redis. The background thread keeps
+trying, with a pause before each attempt.
 """
 
 from __future__ import annotations
+
+from eventbus.flow.backoff import ceiling
 
 __all__ = ["CircuitBreaker"]
 
 
 class CircuitBreaker:
-    """Seconds throughout.
+    """Counts failures in a row.
 
     Attributes:
-        failures: in a row; 0 while Redis answers.
+        failures: failures in a row; 0 while Redis answers.
+
+    Args:
+        failures: opens after so many failures in a row.
+        after: opens after so many seconds of failures.
+        pause_min: the base of the pauses, in seconds. They double with each failure.
+        pause_max: the longest pause, in seconds.
     """
 
     def __init__(self, failures: int, after: float, pause_min: float, pause_max: float) -> None:
-        """Opens after ``failures`` in a row, or ``after`` seconds of failing; pauses double from min to max."""
         self._limit = failures
         self._after = after
         self._pause_min = pause_min
@@ -28,20 +36,28 @@ class CircuitBreaker:
 
     @property
     def open(self) -> bool:
-        """Whether Redis is known to be away."""
+        """Whether Redis is known to be down."""
         return self._open
 
     def failed(self, began: float, now: float, chance: float) -> float:
-        """A try that ``began`` has failed ``now``. The pause before the next, by ``chance`` from 0 to 1."""
+        """Note a failed attempt.
+
+        Args:
+            began: when the attempt began.
+            now: when it failed.
+            chance: a random number from 0 to 1.
+
+        Returns:
+            The pause before the next attempt.
+        """
         self.failures += 1
         if self._since is None:
             self._since = began
         self._open = self.failures >= self._limit or now - self._since >= self._after
-        ceiling: float = min(self._pause_max, self._pause_min * 2 ** min(self.failures, 32))
-        return chance * ceiling
+        return chance * ceiling(self.failures, self._pause_min, self._pause_max)
 
     def succeeded(self) -> None:
-        """Redis answers."""
+        """Note that Redis answers."""
         self.failures = 0
         self._since = None
         self._open = False

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
+from eventbus.clock import now_us
 from eventbus.protocol.ids import event_id
 
 __all__ = ["EventStamp", "event_stamp"]
@@ -27,4 +27,4 @@ class EventStamp:
 
 def event_stamp(label: str) -> EventStamp:
     """What an operation's changes are told with, as of now."""
-    return EventStamp(event_id(), time.time_ns() // 1000, label)
+    return EventStamp(event_id(), now_us(), label)

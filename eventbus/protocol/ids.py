@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-import time
+
+from eventbus.clock import now_ms
 
 __all__ = ["event_id"]
 
@@ -46,4 +47,4 @@ os.register_at_fork(after_in_child=_sequence.renew)
 
 def event_id() -> str:
     """A new id, 36 characters; ids of one process sort in order of creation."""
-    return _sequence.next(time.time_ns() // 1_000_000)
+    return _sequence.next(now_ms())

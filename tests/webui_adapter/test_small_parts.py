@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from pydantic import ValidationError
 
+from eventbus.flow.token_bucket import TokenBucket
 from webui_adapter.access.origins import origin_allowed
-from webui_adapter.access.rate_limits import TokenBucket
 from webui_adapter.gateway.latency_histogram import LATENCY_BUCKETS, LatencyHistogram
 from webui_adapter.logging_config import redact
 from webui_adapter.session.timer_wheel import TimerWheel

@@ -6,49 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from eventbus.flow.token_bucket import TokenBucket
 from webui_adapter.errors import CommandRefused
 from webui_adapter.settings import GatewaySettings
 
-__all__ = ["CommandRateLimiter", "CommandRateLimiters", "RateLimitExceeded", "Scope", "TokenBucket"]
+__all__ = ["CommandRateLimiter", "CommandRateLimiters", "RateLimitExceeded", "Scope"]
 
 Scope = Literal["session", "user", "instance"]
 
 # Users without a session whose rates are kept before those that are as good as new are let go.
 _VISITORS = 1_000
-
-
-class TokenBucket:
-    """At most ``per_second`` on the long run, and as many at once."""
-
-    __slots__ = ("_level", "_then", "per_second")
-
-    def __init__(self, per_second: float, now: float) -> None:
-        self.per_second = per_second
-        self._level = max(per_second, 1.0)
-        self._then = now
-
-    def wait(self, now: float) -> float:
-        """0 if one may be taken, else the seconds after which that will be so."""
-        full = max(self.per_second, 1.0)
-        self._level = min(full, self._level + max(0.0, now - self._then) * self.per_second)
-        self._then = now
-        return 0.0 if self._level >= 1.0 else (1.0 - self._level) / self.per_second
-
-    def spend(self) -> None:
-        """Take one that ``wait`` has allowed."""
-        self._level -= 1.0
-
-    def full(self, now: float) -> bool:
-        """Whether it is as if nothing had ever been taken."""
-        self.wait(now)
-        return self._level >= max(self.per_second, 1.0)
-
-    def take(self, now: float) -> float:
-        """Take one. Returns 0, or the seconds after which it would have been allowed (nothing is taken then)."""
-        wait = self.wait(now)
-        if not wait:
-            self.spend()
-        return wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +126,6 @@ class CommandRateLimiters:
         if user not in self._sessionless:
             if len(self._sessionless) >= _VISITORS:
                 # What the instance's rate lets through in the second that a rate needs to be full bounds the rest.
-                self._sessionless = {name: rate for name, rate in self._sessionless.items() if not rate.full(now)}
+                self._sessionless = {name: rate for name, rate in self._sessionless.items() if not rate.is_full(now)}
             self._sessionless[user] = TokenBucket(self._settings.user_rate_limit, now)
         return self._sessionless[user]

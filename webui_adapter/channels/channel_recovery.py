@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from eventbus.backends.ports import Subscriber
+from eventbus.clock import Clock
 from eventbus.errors import InvalidRecord, TransportError
+from eventbus.flow.backoff import ceiling, jitter
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.history import History
 from webui_adapter.channels.channel import Channel
 from webui_adapter.channels.history_reader import SNAPSHOT_ONLY, HistoryRange, HistoryReader
 from webui_adapter.channels.hub import Hub
 from webui_adapter.channels.redelivery import RedeliveryScheduler
-from webui_adapter.clock import Clock
 
 __all__ = ["PAUSE_MAX", "ChannelRecovery", "WaitingSessions"]
 
@@ -120,7 +120,7 @@ class ChannelRecovery:
         self.recover(channel)
         await asyncio.wait([self._under_way[channel.name]])
         if not channel.live and self._hub.channels.get(channel.name) is channel:
-            await asyncio.sleep(random.uniform(0, PAUSE_MAX))  # noqa: S311 - spreads retries
+            await asyncio.sleep(jitter(PAUSE_MAX))
 
     def _repair_ended(self, name: str, task: asyncio.Task[None]) -> None:
         if self._under_way.get(name) is task:
@@ -134,7 +134,7 @@ class ChannelRecovery:
             self.recover(channel)  # it fell ill again between the task's last step and this
 
     async def _repair(self, channel: Channel) -> None:
-        pause = _PAUSE_MIN
+        failures = 0
         history, read = None, SNAPSHOT_ONLY
         while not channel.live:
             disconnects = self.disconnects
@@ -148,8 +148,8 @@ class ChannelRecovery:
                 history = await self._history_reader.read(channel.name, read)
             except (TransportError, InvalidRecord) as error:
                 log.info("channel %s cannot be read yet: %s", channel.name, error)
-                await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads retries
-                pause = min(pause * 2, PAUSE_MAX)
+                await asyncio.sleep(jitter(ceiling(failures, _PAUSE_MIN, PAUSE_MAX)))
+                failures += 1
                 continue
             if disconnects != self.disconnects:
                 continue

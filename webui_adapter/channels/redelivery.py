@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 
 from eventbus.backends.pending import PendingBatch, PendingStore
+from eventbus.clock import Clock
 from eventbus.errors import InvalidRecord, TransportError, Unavailable
 from eventbus.protocol.records import Record
-from webui_adapter.clock import Clock
 from webui_adapter.errors import CommandRefused
 from webui_adapter.protocol.commands import Ack
 from webui_adapter.session.session import Session

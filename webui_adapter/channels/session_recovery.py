@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
 
 from eventbus.backends.ports import Subscriber
+from eventbus.clock import Clock
 from eventbus.errors import InvalidRecord, TransportError
+from eventbus.flow.backoff import jitter
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.history import History
 from eventbus.protocol.recovery import resume
@@ -20,7 +21,6 @@ from webui_adapter.channels.channel_recovery import PAUSE_MAX, ChannelRecovery
 from webui_adapter.channels.history_reader import SNAPSHOT_ONLY, HistoryRange, HistoryReader, range_for
 from webui_adapter.channels.hub import Hub
 from webui_adapter.channels.redelivery import RedeliveryScheduler
-from webui_adapter.clock import Clock
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.session.channel_view import ChannelSubscription
@@ -148,7 +148,7 @@ class SessionRecovery:
             except (TransportError, InvalidRecord) as error:
                 # However long Redis is away: the session waits, and has been told why.
                 log.warning("history of %s cannot be read: %s", channel.name, error)
-                await asyncio.sleep(random.uniform(0, PAUSE_MAX))  # noqa: S311 - spreads retries
+                await asyncio.sleep(jitter(PAUSE_MAX))
                 continue
             tries, since = tries + 1, subscription.since
             if await _when_idle(session, partial(self._hand_over, session, channel, subscription, history)):
@@ -188,7 +188,7 @@ class SessionRecovery:
                 owed = await self._redelivery.fetch(channel.name)
             except (TransportError, InvalidRecord) as error:
                 log.warning("what is owed on %s cannot be read: %s", channel.name, error)
-                await asyncio.sleep(random.uniform(0, PAUSE_MAX))  # noqa: S311 - spreads retries
+                await asyncio.sleep(jitter(PAUSE_MAX))
                 continue
             subscription.pending = replace(owed, records=self._hub.validator.deliverable(channel.name, owed.records))
             subscription.pending_fetched = True

@@ -6,11 +6,11 @@ import random
 from collections import Counter
 from collections.abc import Iterable
 
+from eventbus.clock import Clock
 from eventbus.protocol.cursor import Cursor
 from eventbus.protocol.topics import channel_of
 from webui_adapter.access.rate_limits import CommandRateLimiters
 from webui_adapter.access.tokens import Principal, TokenChecker
-from webui_adapter.clock import Clock
 from webui_adapter.errors import CommandRefused, TokenRefused
 from webui_adapter.gateway.connection_limits import ConnectionLimits
 from webui_adapter.gateway.deadlines import SessionDeadlines

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from eventbus.clock import Clock
 from webui_adapter.channels.hub import Hub
-from webui_adapter.clock import Clock
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
 from webui_adapter.session.timer_wheel import TimerWheel

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from eventbus.backends.pending import PendingStore
 from eventbus.backends.ports import Probe, Reader, Subscriber
+from eventbus.clock import Clock, SystemClock
 from eventbus.events.registry import registry
 from eventbus.operations.store import OperationStore
 from eventbus.protocol.cursor import Cursor
@@ -22,7 +23,6 @@ from webui_adapter.channels.hub import Hub
 from webui_adapter.channels.redelivery import RedeliveryScheduler
 from webui_adapter.channels.session_recovery import SessionRecovery
 from webui_adapter.channels.validation import RecordValidator
-from webui_adapter.clock import Clock, SystemClock
 from webui_adapter.errors import CommandRefused
 from webui_adapter.gateway.authentication import Authentication
 from webui_adapter.gateway.background_tasks import Tasks

@@ -6,12 +6,12 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
+from eventbus.clock import Clock
 from eventbus.errors import InvalidRecord
 from eventbus.protocol.records import parse_publication, parse_redelivery
 from webui_adapter.channels.channel_recovery import ChannelRecovery
 from webui_adapter.channels.hub import Hub
 from webui_adapter.channels.redelivery import RedeliveryScheduler
-from webui_adapter.clock import Clock
 from webui_adapter.gateway.latency_histogram import LatencyHistogram
 from webui_adapter.health.redis_monitor import RedisMonitor
 from webui_adapter.maintenance.dead_letter_writer import DeadLetterWriter

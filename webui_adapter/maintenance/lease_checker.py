@@ -7,8 +7,8 @@ import logging
 from collections import Counter
 
 from eventbus.backends.redis.operation_store import RedisOperations
+from eventbus.clock import Clock
 from eventbus.errors import Refused
-from webui_adapter.clock import Clock
 from webui_adapter.maintenance.grace_period import GracePeriod
 
 __all__ = ["LeaseChecker"]

@@ -8,8 +8,8 @@ from collections.abc import Callable, Coroutine
 from eventbus.backends.pending import PendingStore
 from eventbus.backends.redis.operation_store import RedisOperations
 from eventbus.backends.redis.pending_store import RedisPendingStore
+from eventbus.clock import Clock
 from eventbus.operations.store import OperationStore
-from webui_adapter.clock import Clock
 from webui_adapter.maintenance.broker_control import BrokerControl
 from webui_adapter.maintenance.dead_letter_file import DeadLetterFile
 from webui_adapter.maintenance.dead_letter_writer import DeadLetterWriter

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from eventbus.clock import Clock
 from eventbus.protocol.cursor import Cursor
-from webui_adapter.clock import Clock
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.session.batch import Batch, Delivery
 from webui_adapter.session.send_queue import OrderHeld, OrderRestored, SendQueue, Step

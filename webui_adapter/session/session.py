@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from webui_adapter.access.rate_limits import CommandRateLimiter, TokenBucket
+from eventbus.clock import Clock
+from eventbus.flow.token_bucket import TokenBucket
+from webui_adapter.access.rate_limits import CommandRateLimiter
 from webui_adapter.access.tokens import Principal
-from webui_adapter.clock import Clock
 from webui_adapter.errors import CommandRefused
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import Auth, Command, parse_command

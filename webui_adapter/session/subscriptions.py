@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from eventbus.clock import Clock
 from eventbus.protocol.cursor import Cursor, Position
 from eventbus.protocol.records import Record
 from eventbus.protocol.recovery import Resumption
 from eventbus.protocol.topics import channel_of, whole_channel
-from webui_adapter.clock import Clock
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.session.batch import Batch, Delivery

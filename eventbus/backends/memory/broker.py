@@ -6,7 +6,6 @@ Thread-safe: workers' outbox threads publish, an event loop reads and listens.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -14,6 +13,7 @@ from eventbus.backends.memory.channel import MemoryChannel
 from eventbus.backends.memory.operations import describe, newest
 from eventbus.backends.pending import DeliveryStatus, PendingBatch, RedeliveryResult, read_delivery_status
 from eventbus.backends.ports import Published, Request, Write
+from eventbus.clock import now_ms
 from eventbus.operations.changes import event_stamp
 from eventbus.operations.state import OperationState, OperationStateMachine
 from eventbus.operations.store import OperationInfo
@@ -44,17 +44,17 @@ class MemoryBroker:
     def carry_out(self, request: Request) -> Published:
         """Do what ``publish.lua`` or ``record.lua`` would, in one step."""
         with self._lock:
-            channel, now_ms = self._channel(request.channel), _now_ms()
+            channel, now = self._channel(request.channel), now_ms()
             before = channel.offset
             records: list[bytes] = []
             counts = None
             if isinstance(request, Write):
-                offsets = [channel.append(emission, records, now_ms) for emission in request.emissions]
+                offsets = [channel.append(emission, records, now) for emission in request.emissions]
             else:
                 offsets = []
                 machine = channel.operations.setdefault(request.operation, OperationStateMachine())
-                words = machine.apply(request.transitions, now_ms)
-                channel.tell(request.operation, request.stamp, words, records, now_ms)
+                words = machine.apply(request.transitions, now)
+                channel.tell(request.operation, request.stamp, words, records, now)
                 counts = machine.counts()
             pruned = channel.prune()
             receivers = self._deliver(request.channel, channel, before, records)
@@ -100,9 +100,9 @@ class MemoryBroker:
                 return
             before = channel.offset
             records: list[bytes] = []
-            now_ms = _now_ms()
-            words = channel.operations[op].cancel(now_ms)
-            channel.tell(op, event_stamp(""), words, records, now_ms)
+            now = now_ms()
+            words = channel.operations[op].cancel(now)
+            channel.tell(op, event_stamp(""), words, records, now)
             self._deliver(name, channel, before, records)
 
     def fetch(self, name: str) -> PendingBatch:
@@ -111,7 +111,7 @@ class MemoryBroker:
             channel = self._channels.get(name)
             if channel is None or channel.lists is None:
                 return PendingBatch(BEGINNING if channel is None else channel.position, (), more=False)
-            records = [parse_record(*record.split(b"\n", 1)) for record in channel.lists.fetch(_now_ms())]
+            records = [parse_record(*record.split(b"\n", 1)) for record in channel.lists.fetch(now_ms())]
             return PendingBatch(channel.position, records, more=False)
 
     def ack(self, name: str, ids: Sequence[str]) -> int:
@@ -134,7 +134,7 @@ class MemoryBroker:
             channel = self._channels.get(name)
             if channel is None or channel.lists is None:
                 return RedeliveryResult([0] * len(ids), 0)
-            due, records, dead_lettered = channel.lists.redeliver(ids, _now_ms())
+            due, records, dead_lettered = channel.lists.redeliver(ids, now_ms())
             if records:
                 payload = b"\n".join((b"again " + channel.epoch.encode(), *records))
                 for ear in list(self._listening.get(name, ())):
@@ -189,7 +189,3 @@ class MemoryBroker:
         for ear in ears:
             ear.deliver(name, payload)
         return len(ears)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -12,7 +12,9 @@ from eventbus.backends.dead_letters import DeadLetter, parse_dead
 from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.backends.redis.scripts import pending
 from eventbus.backends.redis.scripts.keys import Keys
+from eventbus.clock import now_ms
 from eventbus.errors import InvalidName, InvalidRecord, NoDeadLetter, RateLimited
+from eventbus.flow.token_bucket import TokenBucket
 from eventbus.protocol.topics import check_id, kind_of
 from eventbus.settings import BusSettings
 
@@ -78,8 +80,7 @@ class DeadLetters:
         self._settings = settings or BusSettings()
         self._keys = Keys(self._settings.key_prefix)
         self._redis = RedisPublisher(self._settings)
-        self._allowance = max(self._settings.requeue_rate, 1.0)
-        self._then = time.monotonic()
+        self._requeues = TokenBucket(self._settings.requeue_rate, time.monotonic())
 
     def close(self) -> None:
         """Give up the connection."""
@@ -143,26 +144,20 @@ class DeadLetters:
 
     def _look_again(self, channel: str) -> None:
         """The sweeper is to see it soon, for whoever looks at the figures."""
-        now_ms = time.time_ns() // 1_000_000
-        self._redis.execute(*pending.noted(self._settings, self._keys, (channel,), now_ms))
+        self._redis.execute(*pending.noted(self._settings, self._keys, (channel,), now_ms()))
 
     def _take(self, number: int, *, wait: bool) -> int:
         """How many of so many may go now: they reach browsers at once, and a slip of the hand must not send all."""
-        rate = self._settings.requeue_rate
         while True:
-            now = time.monotonic()
-            self._allowance = min(max(rate, 1.0), self._allowance + (now - self._then) * rate)
-            self._then = now
-            taken = min(number, int(self._allowance), _LETTERS_AT_ONCE)
+            taken = self._requeues.take_many(min(number, _LETTERS_AT_ONCE), time.monotonic())
             if taken or not wait or not number:
-                self._allowance -= taken
                 return taken
             time.sleep(self._until_next)
 
     @property
     def _until_next(self) -> float:
         """Seconds until one more may go."""
-        return max(0.001, (1.0 - self._allowance) / self._settings.requeue_rate)
+        return max(0.001, self._requeues.wait(time.monotonic()))
 
     @staticmethod
     def _by_channel(letters: Sequence[DeadLetter]) -> dict[str, list[str]]:
@@ -172,11 +167,11 @@ class DeadLetters:
         return ids
 
     def _walk(self, chosen: DeadLetterFilter) -> Iterator[DeadLetter]:
-        now_ms = time.time_ns() // 1_000_000
+        now = now_ms()
         channels = self._channels() if chosen.channel is None else iter([_checked(chosen.channel)])
         for channel in channels:
             for letter in self._of(channel):
-                if chosen.fits(letter, now_ms):
+                if chosen.fits(letter, now):
                     yield letter
 
     def _channels(self) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -18,6 +17,7 @@ from eventbus.backends.redis.scripts.operation_batches import Run, lease_of, ope
 from eventbus.backends.redis.scripts.operations import index_lives
 from eventbus.backends.redis.scripts.pending import noted
 from eventbus.backends.redis.scripts.script import Call, Script, fresh_epoch
+from eventbus.clock import now_ms
 from eventbus.errors import Refused, Unavailable
 from eventbus.operations.state import TaskTransition
 from eventbus.protocol.cursor import Position
@@ -83,7 +83,7 @@ class RedisPublisher:
                 leased[member] = min(lease, leased.get(member, lease))
         before: list[Command] = []
         if needs_ack:
-            before += noted(self._settings, self._keys, needs_ack, time.time_ns() // 1_000_000)
+            before += noted(self._settings, self._keys, needs_ack, now_ms())
         if leased:
             before += self._leased(leased)
         answers: list[Published | Exception] = []
@@ -123,7 +123,7 @@ class RedisPublisher:
 
         Without a grace, since it is not to be looked at before the lease is over, and is kept until the operation ends.
         """
-        index, now = self._keys.leases, time.time_ns() // 1_000_000
+        index, now = self._keys.leases, now_ms()
         noted = (("ZADD", index, "LT", now + lease, member) for member, lease in leases.items())
         return [*noted, index_lives(self._settings, self._keys)]
 

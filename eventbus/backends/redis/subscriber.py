@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import ssl
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from eventbus.backends.ports import Listener
 from eventbus.backends.redis.connections.resp import pack
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.errors import Unavailable
+from eventbus.flow.backoff import ceiling, jitter
 from eventbus.settings import BusSettings
 
 __all__ = ["RedisSubscriber"]
@@ -194,9 +194,8 @@ class RedisSubscriber:
                 connection = await self._connect()
             except (OSError, TimeoutError, Unavailable) as error:
                 failures += 1
-                ceiling = min(self._settings.retry_max, self._settings.retry_min * 2**failures)
                 log.warning("Redis cannot be reached for pub/sub: %s", error)
-                await asyncio.sleep(random.uniform(0, ceiling))  # noqa: S311 - spreads retries, guards nothing
+                await asyncio.sleep(jitter(ceiling(failures, self._settings.retry_min, self._settings.retry_max)))
                 continue
             failures = 0
             assert self._listener is not None

@@ -119,7 +119,7 @@ async def test_purged(post: Post, dead: DeadLetters) -> None:
 async def test_the_rate_of_requeues(post: Post, bus_settings: BusSettings) -> None:
     slow = DeadLetters(bus_settings.model_copy(update={"requeue_rate": 1.0}))
     post.emit(*(Ordinary(n=n) for n in range(60)))
-    slow._allowance = 0.0
+    slow._requeues.spend()
     with pytest.raises(RateLimited) as caught:
         slow.requeue(DeadLetterFilter(channel="ann"), by="eve", limit=30)
     assert caught.value.limit == 1.0

@@ -212,7 +212,7 @@ def test_an_id_makes_it_idempotent(rows, told):
 
 def test_the_event_is_as_old_as_the_commit(rows, bus, monkeypatch):
     clock = [1_000_000_000]
-    monkeypatch.setattr("eventbus.events.encoder.time.time_ns", lambda: clock[0] * 1_000_000_000)
+    monkeypatch.setattr("eventbus.clock.time.time_ns", lambda: clock[0] * 1_000_000_000)
     with rows.block():
         rows.add(1)
         clock[0] += 3600

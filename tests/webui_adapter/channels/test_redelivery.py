@@ -14,12 +14,12 @@ from eventbus.backends.dead_letters import parse_dead
 from eventbus.backends.redis.pending_store import RedisPendingStore
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.scripts.keys import Keys
+from eventbus.clock import SystemClock
 from tests.conftest import RedisServer, wait_until
 from tests.webui_adapter.events import Errand, Note, Promise, Summons
 from tests.webui_adapter.gateways import GatewayProcess, eventually, page, running
 from tests.webui_adapter.page import Page
 from webui_adapter.channels.redelivery import RedeliveryScheduler
-from webui_adapter.clock import SystemClock
 
 Publish = Callable[..., None]
 
