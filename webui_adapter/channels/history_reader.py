@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from eventbus.backends.ports import Reader
 from eventbus.protocol.history import History, Page
 from webui_adapter.channels.validation import RecordValidator
-from webui_adapter.session.channel_view import ChannelSubscription
+from webui_adapter.session.channel_subscription import ChannelSubscription
 from webui_adapter.session.session import Session
 
 __all__ = ["SNAPSHOT_ONLY", "HistoryRange", "HistoryReader", "range_for"]

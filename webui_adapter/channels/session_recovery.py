@@ -23,7 +23,7 @@ from webui_adapter.channels.hub import Hub
 from webui_adapter.channels.redelivery import RedeliveryScheduler
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import Subscribe
-from webui_adapter.session.channel_view import ChannelSubscription
+from webui_adapter.session.channel_subscription import ChannelSubscription
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
 

@@ -14,7 +14,7 @@ from eventbus.protocol.topics import channel_of, whole_channel
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.session.batch import Batch, Delivery
-from webui_adapter.session.channel_view import ChannelSubscription, covered
+from webui_adapter.session.channel_subscription import ChannelSubscription, covered
 from webui_adapter.session.output import Encoder, Output
 from webui_adapter.settings import GatewaySettings
 
