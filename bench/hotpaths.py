@@ -37,7 +37,9 @@ from webui_adapter.channels.hub import Hub
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.protocol.websocket_frames import text_frame
+from webui_adapter.session.output import Output
 from webui_adapter.session.session import Session
+from webui_adapter.session.subscriptions import Subscriptions
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.transports.access import AcceptedHandshake
 from webui_adapter.transports.encoders import FRAME_ENCODER
@@ -186,23 +188,24 @@ def _parsing() -> Loop:
 def _reader(hub: Hub, session: Session, user: str) -> Session:
     """The session reads its user's channel and is up to date."""
     channel_name = f"user:{user}"
-    session.open(Principal(user, session.clock.wall() + 600, frozenset(), {}), "here")
-    session.add(Subscribe(f"{channel_name}:*", None), 0)
+    session.open(Principal(user, session.output.clock.wall() + 600, frozenset(), {}), "here")
+    session.subscriptions.add(Subscribe(f"{channel_name}:*", None), 0)
     channel = hub.join(channel_name, session)
     reading = History(Position("e1", 0), 0, (), (), has_pending=False)
     if not channel.live:
         hub.recover(channel, reading, 0)
-    subscription = session.channels[channel_name]
-    session.replay(channel_name, resume(subscription.since, reading, subscription.buffered_live, 0), None)
+    subscription = session.subscriptions.channels[channel_name]
+    session.subscriptions.replay(channel_name, resume(subscription.since, reading, subscription.buffered_live, 0), None)
     hub.mark_live(channel_name, session)
-    session.out.clear()
+    session.output.out.clear()
     return session
 
 
 def _handing_on() -> Loop:
     hub, settings = Hub(), GatewaySettings(jwt_secret="0" * 32)
-    made = [Session(f"s-{n}", settings, FRAME_ENCODER, hub.dirty, Counter(), _StillClock()) for n in range(_SESSIONS)]
-    sessions = [_reader(hub, session, "u00000") for session in made]
+    clock = _StillClock()
+    outputs = [Output(f"s-{n}", settings, FRAME_ENCODER, hub.dirty, Counter(), clock) for n in range(_SESSIONS)]
+    sessions = [_reader(hub, Session(output, Subscriptions(output)), "u00000") for output in outputs]
     publications = [parse_publication(payload) for payload in _publications()]
     lives = count(1)
 
@@ -213,7 +216,7 @@ def _handing_on() -> Loop:
             hub.receive(_CHANNEL, publication)
         assert hub.deliveries - before == EVENTS * _SESSIONS
         for session in sessions:
-            session.out.clear()
+            session.output.out.clear()
         return hub.deliveries
 
     return loop

@@ -17,8 +17,9 @@ from webui_adapter.access.tokens import Principal
 from webui_adapter.channels.channel import Channel
 from webui_adapter.channels.hub import Hub
 from webui_adapter.protocol.commands import Subscribe
-from webui_adapter.session.output import Encoder
+from webui_adapter.session.output import Encoder, Output
 from webui_adapter.session.session import Session
+from webui_adapter.session.subscriptions import Subscriptions
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.transports.encoders import FRAME_ENCODER, TEXT_ENCODER
 from webui_adapter.transports.encoders import SSE_ENCODER as EVENT_STREAM
@@ -61,10 +62,11 @@ def new_session(
 ) -> Session:
     """A session, open for a user unless that is None."""
     clock = ManualClock()
-    session = Session("s-1", settings(**given), encoder, (hub or Hub()).dirty, Counter(), clock)
+    output = Output("s-1", settings(**given), encoder, (hub or Hub()).dirty, Counter(), clock)
+    session = Session(output, Subscriptions(output))
     if user is not None:
         session.open(Principal(user, clock.wall() + 600, frozenset(), {}), "here")
-        session.out.clear()
+        session.output.out.clear()
     return session
 
 
@@ -118,8 +120,8 @@ def payloads_of(data: bytes) -> list[bytes]:
 
 def frames_of(session: Session) -> list[Frame]:
     """What the session has to say, taken out."""
-    data = b"".join(session.out)
-    session.out.clear()
+    data = b"".join(session.output.out)
+    session.output.out.clear()
     return [json.loads(payload) for payload in payloads_of(data)]
 
 
@@ -146,7 +148,7 @@ def join(hub: Hub, session: Session, topic: str = f"{USER}:*", since: Position |
     """What ``SessionRecovery.subscribe`` does before it reads."""
     name = channel_of(topic)
     known = hub.channels.get(name)
-    session.add(Subscribe(topic, since), known.offset if known else 0)
+    session.subscriptions.add(Subscribe(topic, since), known.offset if known else 0)
     return hub.join(name, session)
 
 
@@ -155,18 +157,18 @@ def settle(hub: Hub, session: Session, channel: Channel, reading: History | None
     reading = reading if reading is not None else history(channel.offset)
     if not channel.live:
         assert hub.recover(channel, reading, 0) is not None
-    subscription = session.channels[channel.name]
+    subscription = session.subscriptions.channels[channel.name]
     kept = None
     if subscription.recovered_topics:
         kept = resume(
             Position(reading.position.epoch, subscription.delivered_offset), reading, subscription.buffered_live, 0
         )
-    session.replay(channel.name, resume(subscription.since, reading, subscription.buffered_live, 0), kept)
+    session.subscriptions.replay(channel.name, resume(subscription.since, reading, subscription.buffered_live, 0), kept)
     hub.mark_live(channel.name, session)
 
 
 def heard(session: Session, page: Page) -> None:
     """Let a page hear what the session has to say."""
-    for payload in payloads_of(b"".join(session.out)):
+    for payload in payloads_of(b"".join(session.output.out)):
         page.receive(payload)
-    session.out.clear()
+    session.output.out.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.history import History
 from eventbus.protocol.records import Publication
+from webui_adapter.session.output import Output
 from webui_adapter.session.session import Session
 
 __all__ = ["Channel"]
@@ -32,7 +33,7 @@ class Channel:
         self.history: History | None = None
         self.buffered: list[Publication] | None = []
         self.buffered_events = 0
-        self.whole: dict[Session, None] = {}
+        self.whole: dict[Session, Output] = {}
         self.partial: dict[Session, None] = {}
 
     @property

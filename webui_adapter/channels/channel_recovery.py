@@ -158,6 +158,6 @@ class ChannelRecovery:
                 self._redelivery.channel_read(channel.name, pending=history.has_pending)
             if resumption is not None and resumption.gap is not None:
                 for session in self._hub.sessions_of(channel):
-                    session.restart_after_gap(channel.name, resumption)
+                    session.subscriptions.restart_after_gap(channel.name, resumption)
         self._waiting_sessions.channel_recovered(channel, history, read)
         self._changed()

@@ -30,7 +30,8 @@ def range_for(session: Session, subscription: ChannelSubscription) -> HistoryRan
         subscription.recovered_topics and subscription.delivered_offset != subscription.since.offset
     ):
         return HistoryRange(subscription.after, None)
-    return HistoryRange(subscription.after, Page(session.settings.replay_events, session.settings.replay_bytes))
+    settings = session.output.settings
+    return HistoryRange(subscription.after, Page(settings.replay_events, settings.replay_bytes))
 
 
 class HistoryReader:

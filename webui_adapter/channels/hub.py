@@ -17,7 +17,7 @@ from eventbus.protocol.recovery import Resumption, resume
 from webui_adapter.channels.channel import Channel
 from webui_adapter.channels.validation import RecordValidator
 from webui_adapter.session.batch import Batch, Delivery
-from webui_adapter.session.output import Output
+from webui_adapter.session.output import Output, Overflow
 from webui_adapter.session.session import Session
 
 __all__ = ["Hub"]
@@ -65,12 +65,12 @@ class Hub:
     def mark_live(self, name: str, session: Session) -> None:
         """The session has had its history: from now on it takes what comes."""
         channel = self.channels.get(name)
-        subscription = session.channels.get(name)
+        subscription = session.subscriptions.channels.get(name)
         if channel is None or subscription is None or session not in channel.partial:
             return
         if subscription.whole and subscription.recovering is None and subscription.live_after <= channel.offset:
             del channel.partial[session]
-            channel.whole[session] = None
+            channel.whole[session] = session.output
 
     def leave(self, name: str, session: Session) -> Channel | None:
         """Take a session out; the channel if nobody is left."""
@@ -118,7 +118,7 @@ class Hub:
         deliverable = self.validator.deliverable(name, records)
         deliveries = [Delivery(name, record) for record in deliverable if record.offset <= channel.offset]
         for session in self.sessions_of(channel):
-            session.redeliver(deliveries)
+            session.subscriptions.redeliver(deliveries)
 
     def suspend(self, channel: Channel) -> None:
         """Put a channel on repair: what was published meanwhile may not have come."""
@@ -169,7 +169,7 @@ class Hub:
         Nothing was missed: its next event is the first one of a new life.
         """
         for session in self.sessions_of(channel):
-            session.end_epoch(channel.name)
+            session.subscriptions.end_epoch(channel.name)
         channel.position = BEGINNING
         channel.history = History(BEGINNING, 0, (), ())
 
@@ -188,7 +188,7 @@ class Hub:
 
     def _adopt(self, channel: Channel, epoch: str) -> None:
         for session in self.sessions_of(channel):
-            session.begin_epoch(channel.name, epoch)
+            session.subscriptions.begin_epoch(channel.name, epoch)
 
     def _route(self, channel: Channel, records: Sequence[Record]) -> None:
         if records:
@@ -202,8 +202,13 @@ class Hub:
             return
         batch = Batch(channel.name, records)
         count = len(records)
-        for session in channel.whole:
-            session.deliver(batch)
+        overflowed = []
+        for session, output in channel.whole.items():
+            overflows = output.deliver(batch)
+            if overflows:
+                overflowed.append((session, overflows))
+        for session, overflows in overflowed:
+            self._read_again(session, [overflow for overflow in overflows if session.subscriptions.rewind(overflow)])
         each, rest = len(channel.whole), 0
         if channel.partial:
             # Who reads in part takes some of a batch: which ones is not worth counting, how many is.
@@ -217,10 +222,17 @@ class Hub:
             if record.ack:
                 self.unacknowledged.append((channel.name, record))
 
+    def _read_again(self, session: Session, behind: Sequence[Overflow]) -> None:
+        for overflow in behind:
+            self.join(overflow.channel, session)
+            self.behind.append((session, overflow.channel))
+
     def _hand_on_partial(self, channel: Channel, batch: Batch) -> int:
         taken = 0
         for session in list(channel.partial):
-            taken += session.deliver_filtered(batch)
+            count, behind = session.subscriptions.deliver_filtered(batch)
+            taken += count
+            self._read_again(session, behind)
             self.mark_live(channel.name, session)
         return taken
 

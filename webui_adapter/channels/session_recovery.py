@@ -73,12 +73,12 @@ class SessionRecovery:
         Those of one channel are brought one after another: each has its own place to begin, and its own answer.
         """
         name = channel_of(command.topic)
-        subscription = session.channels.get(name)
+        subscription = session.subscriptions.channels.get(name)
         if subscription is not None and subscription.recovering is not None:
             subscription.queued_commands.append(command)
             return
         known = self._hub.channels.get(name)
-        subscription = session.add(command, known.offset if known else 0)
+        subscription = session.subscriptions.add(command, known.offset if known else 0)
         channel = self._hub.join(name, session)
         if channel.live:
             self._begin(session, channel, subscription)
@@ -90,7 +90,7 @@ class SessionRecovery:
         self, session: Session, channel: Channel, subscription: ChannelSubscription, history: History | None = None
     ) -> None:
         """Serve a subscription of a channel that is live: from a reading, from memory, or by a task that reads."""
-        if session.state is not State.CLOSED and session.idle and not self._owes(session, channel, subscription):
+        if session.state is not State.CLOSED and session.output.idle and not self._owes(session, channel, subscription):
             if history is not None and self._hand_over(session, channel, subscription, history):
                 return
             if self._replay_at_once(session, channel, subscription):
@@ -101,15 +101,14 @@ class SessionRecovery:
         """Begin to read for sessions whose backlog was full; they get it when they take again."""
         behind, self._hub.behind[:] = self._hub.behind[:], ()
         for session, name in behind:
-            subscription = session.channels.get(name)
+            subscription = session.subscriptions.channels.get(name)
             channel = self._hub.channels.get(name)
             if subscription is not None and channel is not None and subscription.recovering is not None:
-                self._hub.join(name, session)
                 self._spawn(self._replay(session, channel, subscription))
 
     def unsubscribe(self, session: Session, pattern: str) -> None:
         """End a subscription. If it was the channel's last one, those that waited for it have their turn."""
-        subscription = session.remove(pattern)
+        subscription = session.subscriptions.remove(pattern)
         if subscription is not None:
             self.leave(channel_of(pattern), session)
             for command in subscription.queued_commands:
@@ -117,7 +116,7 @@ class SessionRecovery:
 
     def leave(self, name: str, session: Session) -> None:
         """The session reads the channel no longer; the last one closes it."""
-        session.channels.pop(name, None)
+        session.subscriptions.drop(name)
         unused = self._hub.leave(name, session)
         if unused is not None:
             self._hub.remove(unused)
@@ -229,7 +228,7 @@ class SessionRecovery:
         if subscription.recovered_topics:
             before = Position(history.position.epoch, subscription.delivered_offset)
             kept = resume(before, history, subscription.buffered_live, now_ms)
-        session.replay(channel.name, resumption, kept)
+        session.subscriptions.replay(channel.name, resumption, kept)
         if resumption.more:
             return False
         self._hub.mark_live(channel.name, session)
@@ -257,7 +256,7 @@ def _wanted(session: Session, channel: Channel, subscription: ChannelSubscriptio
     """Whether the view is still the session's, and waits for its history."""
     return (
         session.state is not State.CLOSED
-        and session.channels.get(channel.name) is subscription
+        and session.subscriptions.channels.get(channel.name) is subscription
         and subscription.recovering is not None
     )
 
@@ -283,5 +282,5 @@ async def _when_idle(session: Session, work: Callable[[], bool]) -> bool:
         if not done.done():
             done.set_result(work())
 
-    session.call_when_idle(do)
+    session.output.call_when_idle(do)
     return await done

@@ -49,7 +49,7 @@ class SessionDeadlines:
 
     def schedule_close(self, session: Session) -> None:
         """The session has been told to go: look whether it went."""
-        self._wheel.put(session, session.closing_since + self._close_timeout)
+        self._wheel.put(session, session.output.closing_since + self._close_timeout)
 
     def cancel(self, session: Session) -> None:
         """The session has ended."""
@@ -69,19 +69,20 @@ class SessionDeadlines:
             self._changed()
 
     def _tick(self, session: Session, now: float) -> None:
-        line = session.transport
+        output = session.output
+        line = output.transport
         if session.state is State.CLOSED or line is None:
             return
-        if session.close_code is not None and now >= session.closing_since + self._close_timeout:
+        if output.close_code is not None and now >= output.closing_since + self._close_timeout:
             # The peer takes nothing, not even its end.
             line.cut()
-            self._on_cut(session, session.close_code)
+            self._on_cut(session, output.close_code)
             return
         due, ping = session.tick(now)
         self._wheel.put(session, due)
         if ping:
             line.ping()
-            for name in session.partial_channels():
+            for name in session.subscriptions.partial_channels():
                 channel = self._hub.channels.get(name)
                 if channel is not None and channel.live and channel.position is not None:
-                    session.send_position(name, channel.position)
+                    session.subscriptions.send_position(name, channel.position)

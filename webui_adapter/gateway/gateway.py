@@ -48,9 +48,10 @@ from webui_adapter.protocol.commands import (
     Subscribe,
     Unsubscribe,
 )
-from webui_adapter.session.output import Encoder, Transport
+from webui_adapter.session.output import Encoder, Output, Transport
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
+from webui_adapter.session.subscriptions import Subscriptions
 from webui_adapter.settings import GatewaySettings
 
 __all__ = ["Gateway", "Transport"]
@@ -200,15 +201,8 @@ class Gateway:
 
     def connect(self, encoder: Encoder) -> Session:
         """A new session; the caller has asked ``connection_limits.full`` and calls ``attach_transport`` next."""
-        session = Session(
-            secrets.token_urlsafe(12),
-            self.settings,
-            encoder,
-            self.hub.dirty,
-            self.counters,
-            self.clock,
-            self.hub.behind,
-        )
+        output = Output(secrets.token_urlsafe(12), self.settings, encoder, self.hub.dirty, self.counters, self.clock)
+        session = Session(output, Subscriptions(output))
         self.sessions[session.id] = session
         self.rate_limiters.connected(session.rate)
         self.connection_limits.connections += 1
@@ -217,7 +211,7 @@ class Gateway:
 
     def attach_transport(self, session: Session, line: Transport) -> None:
         """From now on ``line`` writes what the session has to say."""
-        session.transport = line
+        session.output.transport = line
         self._deadlines.schedule(session, self.clock.now() + self.settings.auth_deadline)
 
     def disconnect(self, session: Session, code: int) -> None:
@@ -225,16 +219,16 @@ class Gateway:
         if session.state is State.CLOSED:
             return
         session.enter(State.CLOSED)
-        said = session.close_code or code
+        said = session.output.close_code or code
         self.counters[f"disconnect.{int(said) if said in _CODES else 'other'}"] += 1
         self.sessions.pop(session.id, None)
         if not self.sessions:
             self.drain.on_empty()
-        session.transport = None
+        session.output.transport = None
         self._deadlines.cancel(session)
-        for name in list(session.channels):
+        for name in list(session.subscriptions.channels):
             self._session_recovery.leave(name, session)
-        session.awaiting_authorisation.clear()
+        session.subscriptions.awaiting_authorisation.clear()
         self.connection_limits.disconnected(session)
         self.rate_limiters.disconnected(session.rate)
         self.connection_limits.connections -= 1
@@ -248,7 +242,7 @@ class Gateway:
 
     def handle(self, session: Session, command: Command) -> None:
         """Carry a command out, or begin to."""
-        if session.close_code is not None:
+        if session.output.close_code is not None:
             return  # it has been told to go, and this was on its way
         match command:
             case Auth() if session.state is State.WAITING:
@@ -296,8 +290,9 @@ class Gateway:
                     output.out.clear()
                     continue
                 line.flush()
-                if output.close_code is not None and isinstance(output, Session) and output.state is not State.CLOSED:
-                    self._deadlines.schedule_close(output)
+                session = self.sessions.get(output.session_id)
+                if output.close_code is not None and session is not None:
+                    self._deadlines.schedule_close(session)
 
     def _turn_ended(self) -> None:
         self.listener.turn_ended()

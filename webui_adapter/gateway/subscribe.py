@@ -46,7 +46,7 @@ class SubscribeHandler:
         assert session.principal is not None
         kind, _, id_ = channel_of(command.topic).partition(":")
         try:
-            topics, limit = session.topics(), self._settings.max_topics
+            topics, limit = session.subscriptions.topics(), self._settings.max_topics
             if len(topics) >= limit and command.topic not in topics:
                 raise CommandRefused("too_many_topics", f"a session has at most {limit} topics", limit=limit)
             if kind == "user" and id_ != session.principal.user:
@@ -56,16 +56,19 @@ class SubscribeHandler:
             session.refuse(error)
             return
         if kind == "collection":
-            session.awaiting_authorisation.append(command)
+            session.subscriptions.awaiting_authorisation.append(command)
             self._spawn(self._subscribe_if_allowed(session, command, id_))
         else:
             self._session_recovery.subscribe(session, command)
 
     async def _subscribe_if_allowed(self, session: Session, command: Subscribe, collection: str) -> None:
         allowed = await self._allowed(session, collection)
-        if not any(asked is command for asked in session.awaiting_authorisation):
+        subscriptions = session.subscriptions
+        if not any(waiting is command for waiting in subscriptions.awaiting_authorisation):
             return  # taken back meanwhile, or the session has ended
-        session.awaiting_authorisation = [asked for asked in session.awaiting_authorisation if asked is not command]
+        subscriptions.awaiting_authorisation = [
+            waiting for waiting in subscriptions.awaiting_authorisation if waiting is not command
+        ]
         if allowed:
             self._session_recovery.subscribe(session, command)
         else:

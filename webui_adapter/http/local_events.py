@@ -66,7 +66,7 @@ class LocalEvents:
 
 def _wants(session: Session, emission: Emission) -> bool:
     """Whether it has subscribed to the topic, or waits only for Redis to be."""
-    subscription = session.channels[emission.channel]
+    subscription = session.subscriptions.channels[emission.channel]
     return subscription.covers(emission.topic) or any(
         matches(asked.topic, emission.topic) for asked in subscription.queued_commands
     )

@@ -62,7 +62,7 @@ class _GatewayCollector(Collector):
 
     def _gauges(self) -> Iterator[Metric]:
         gateway = self._gateway
-        backlogs = [s.send_queue for s in gateway.sessions.values() if s.send_queue is not None]
+        backlogs = [s.output.send_queue for s in gateway.sessions.values() if s.output.send_queue is not None]
         values = {
             "eventbus_connections": ("Open connections", len(gateway.sessions)),
             "eventbus_channels": ("Channels that somebody reads here", len(gateway.hub.channels)),

@@ -24,7 +24,6 @@ class ChannelSubscription:
         replaying: live events that came meanwhile.
         queued_commands: subscriptions of this channel that come after that.
         skip_to: live events up to this offset were in the history already.
-        position: where the session is in this channel, as far as it was told; None before.
         drained: whether what the user is pending has been read.
         pending: what that was, until it is handed over.
         requested: where it asked to resume; that stays its cursor until the replay begins.
@@ -38,11 +37,9 @@ class ChannelSubscription:
         "patterns",
         "pending",
         "pending_fetched",
-        "position",
         "queued_commands",
         "recovered_topics",
         "recovering",
-        "requested_position",
         "whole",
     )
 
@@ -55,8 +52,6 @@ class ChannelSubscription:
         self.buffered_bytes = 0
         self.queued_commands: list[Subscribe] = []
         self.live_after = 0
-        self.position: Position | None = None
-        self.requested_position: Position | None = None
         self.pending_fetched = False
         self.pending: PendingBatch | None = None
         self.whole = False

@@ -2,74 +2,106 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from eventbus.clock import Clock
 from eventbus.flow.token_bucket import TokenBucket
 from webui_adapter.access.rate_limits import CommandRateLimiter
 from webui_adapter.access.tokens import Principal
 from webui_adapter.errors import CommandRefused
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import Auth, Command, parse_command
-from webui_adapter.session.output import Encoder, Output
-from webui_adapter.session.states import State
+from webui_adapter.session.output import Output
+from webui_adapter.session.states import NEXT, State
 from webui_adapter.session.subscriptions import Subscriptions
-from webui_adapter.settings import GatewaySettings
 
 __all__ = ["Session"]
 
 
-# Refusals of what no working page sends. The others (a right that is missing, a rate, a limit) are everyday life.
+# Refusals that no working client causes. The others (a missing right, a rate, a limit) are normal.
 _MALFORMED: Final = frozenset({"bad_json", "bad_command", "bad_topic", "too_large", "unauthenticated"})
 
 
-class Session(Subscriptions):
-    """What one browser may do and has to do in time; what it reads is the follower's, how it is told the outlet's."""
+class Session:
+    """One browser connection: its life, its commands and its deadlines.
+
+    Attributes:
+        output: What is written to the connection.
+        subscriptions: The channels that the client reads.
+        state: Where the session is in its life.
+        principal: The user, from when the token was accepted; None before.
+        rate: The limit of this connection's commands.
+        refusals: The limit of refused commands. As many refusals again are no misunderstanding.
+        bad_commands: How many malformed commands came.
+        opened: The clock's time, in seconds, at which the connection began.
+        expires: The clock's time, in seconds, at which the token expires.
+        pinged: The clock's time of the ping without an answer; 0.0: none.
+        next_ping: The clock's time of the next ping.
+    """
 
     __slots__ = (
         "bad_commands",
-        "behind",
         "expires",
-        "id",
         "next_ping",
         "opened",
+        "output",
         "pinged",
         "principal",
         "rate",
         "refusals",
+        "state",
+        "subscriptions",
     )
 
-    def __init__(
-        self,
-        id_: str,
-        settings: GatewaySettings,
-        encoder: Encoder,
-        dirty: list[Output],
-        counters: Counter[str],
-        clock: Clock,
-        behind: list[tuple[Session, str]] | None = None,
-    ) -> None:
-        """``behind`` takes note of channels that have to be read again; whoever looks at it begins to."""
-        super().__init__(settings, encoder, dirty, counters, clock)
-        self.id = id_
-        self.behind = [] if behind is None else behind
+    def __init__(self, output: Output, subscriptions: Subscriptions) -> None:
+        """Begin a session that waits for its token.
+
+        Args:
+            output: What is written to the connection.
+            subscriptions: The channels that the client reads; they write to the same output.
+        """
+        now, limit = output.clock.now(), output.settings.message_rate_limit
+        self.output = output
+        self.subscriptions = subscriptions
+        self.state = State.WAITING
         self.principal: Principal | None = None
-        now = clock.now()
-        self.rate = CommandRateLimiter(settings.message_rate_limit, now)
-        # To be refused as often again is no misunderstanding any more.
-        self.refusals = TokenBucket(settings.message_rate_limit, now)
+        self.rate = CommandRateLimiter(limit, now)
+        self.refusals = TokenBucket(limit, now)
         self.bad_commands = 0
         self.opened = now
         self.expires = now
         self.pinged = 0.0
         self.next_ping = 0.0
 
+    @property
+    def id(self) -> str:
+        """The session's id."""
+        return self.output.session_id
+
     # --- life ------------------------------------------------------------------------------------------------
 
+    def enter(self, state: State) -> None:
+        """Change the state.
+
+        Args:
+            state: The next state.
+
+        Raises:
+            AssertionError: The table has no such change: a bug in the gateway.
+        """
+        if state not in NEXT[self.state]:
+            raise AssertionError(f"a session cannot go from {self.state.name} to {state.name}")
+        self.state = state
+        if state is State.CLOSED:
+            self.output.end()
+
     def open(self, principal: Principal, instance: str) -> None:
-        """The token is good: greet."""
+        """Greet the client, whose token is accepted.
+
+        Args:
+            principal: The user.
+            instance: The name of this gateway instance.
+        """
         self.enter(State.OPEN)
         self.renew(principal)
         self.send(
@@ -79,31 +111,55 @@ class Session(Subscriptions):
                 "user": principal.user,
                 "instance": instance,
                 "protocol": "eventbus.v1",
-                "ping_ms": int(self.settings.heartbeat_interval * 1000),
+                "ping_ms": int(self.output.settings.heartbeat_interval * 1000),
                 "expires": int(principal.expires * 1000),
             },
         )
 
     def renew(self, principal: Principal) -> None:
-        """Go on under a fresh token. Its end is kept as a moment of the clock that only goes forward."""
+        """Continue with a fresh token.
+
+        Args:
+            principal: The same user, with a new time of expiry.
+        """
+        clock = self.output.clock
         self.principal = principal
-        self.expires = self.clock.now() + principal.expires + self.settings.jwt_leeway - self.clock.wall()
+        # A moment of the monotonic clock: the wall clock may jump.
+        self.expires = clock.now() + principal.expires + self.output.settings.jwt_leeway - clock.wall()
 
     def default_topics(self) -> tuple[str, ...]:
-        """What a session reads without asking."""
+        """Return the topics that a session reads without a subscribe command."""
         assert self.principal is not None
         return (f"user:{self.principal.user}:*", "system:*")
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Ask the transport to end the connection after what waits. The first reason counts.
+
+        Args:
+            code: The close code.
+            reason: A text for people.
+        """
+        self.output.close(code, reason)
 
     # --- commands --------------------------------------------------------------------------------------------
 
     def receive(
         self, text: str | bytes, refused: Callable[[Mapping[str, object]], None] | None = None
     ) -> Command | None:
-        """Read a command; what is wrong with it is answered here (``refused`` hears it too), and None returned."""
+        """Parse a command; answer it with ``bus.error`` if it is refused.
+
+        Args:
+            text: The command as JSON.
+            refused: Called with the data of ``bus.error`` as well.
+
+        Returns:
+            The command; None if it is refused.
+        """
+        settings = self.output.settings
         try:
-            excess = self.rate.take(self.clock.now())
-            if len(text) > self.settings.max_command_size:
-                limit = self.settings.max_command_size
+            excess = self.rate.take(self.output.clock.now())
+            if len(text) > settings.max_command_size:
+                limit = settings.max_command_size
                 raise CommandRefused("too_large", f"a command has at most {limit} bytes", limit=limit)
             command = parse_command(text)
             if excess is not None:
@@ -118,54 +174,86 @@ class Session(Subscriptions):
         return command
 
     def refuse(self, error: CommandRefused) -> None:
-        """Answer a command with ``bus.error``; one who never gets the form right is closed."""
-        self.counters[f"refused.{error.code}"] += 1
+        """Answer a command with ``bus.error``. Close the connection after too many malformed commands.
+
+        Args:
+            error: Why the command is refused.
+        """
+        self.output.counters[f"refused.{error.code}"] += 1
         self.send("bus.error", error.data())
         if error.code in _MALFORMED:
             self.bad_commands += 1
-        if self.bad_commands >= self.settings.max_bad_commands:
+        if self.bad_commands >= self.output.settings.max_bad_commands:
             self.close(CloseCode.PROTOCOL_VIOLATION, "too many malformed commands")
-        if error.code == "rate_limited" and self.refusals.take(self.clock.now()):
+        if error.code == "rate_limited" and self.refusals.take(self.output.clock.now()):
             self.close(CloseCode.PROTOCOL_VIOLATION, "far too many commands")
 
     def answer(self, ref: str | float | None, **facts: object) -> None:
-        """``bus.ok``."""
+        """Answer a command with ``bus.ok``.
+
+        Args:
+            ref: The command's own reference; None if it has none.
+            facts: The data of the answer.
+        """
         self.send("bus.ok", facts if ref is None else {"ref": ref, **facts})
 
-    # --- events ----------------------------------------------------------------------------------------------
+    # --- control and local events ----------------------------------------------------------------------------
 
-    def overflow(self, channel: str, offset: int) -> None:
-        """See ``Output``."""
-        if self.rewind(channel, offset):
-            self.behind.append((self, channel))
+    def send(self, type_: str, data: Mapping[str, object]) -> None:
+        """Send a control event. It does not queue behind events.
+
+        Args:
+            type_: The event's type: ``bus.…``.
+            data: Its data; JSON values.
+        """
+        self.output.send(type_, data)
+
+    def send_local(self, type_: str, event: bytes) -> bool:
+        """Send an event that has no position in its channel.
+
+        Args:
+            type_: The event's type.
+            event: The whole event as JSON.
+
+        Returns:
+            False if the session is not open or its client is slow: it does not get the event.
+        """
+        return self.state in (State.OPEN, State.LEAVING) and self.output.send_local(type_, event)
 
     # --- time ------------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> tuple[float, bool]:
-        """Look at the deadlines. Returns when to look again, and whether to ping."""
-        settings = self.settings
+        """Check the deadlines.
+
+        Args:
+            now: The clock's time, in seconds.
+
+        Returns:
+            When to check again, and whether to ping now.
+        """
+        output, settings = self.output, self.output.settings
         if self.state is State.WAITING:
             deadline = self.opened + settings.auth_deadline
             if now >= deadline:
                 self.close(CloseCode.NO_TOKEN, "no token came in time")
             return deadline, False
-        if self.close_code is not None:
+        if output.close_code is not None:
             return now + settings.heartbeat_interval, False
         if now >= self.expires:
             self.close(CloseCode.TOKEN_EXPIRED, "the token has expired")
-        if self.paused and now - self.paused_since >= settings.stuck_after:
+        if output.paused and now - output.paused_since >= settings.stuck_after:
             self.close(CloseCode.TOO_SLOW, "nothing was taken for too long; resume with the cursor")
         if self.pinged and now - self.pinged >= settings.heartbeat_timeout:
             self.close(CloseCode.NO_PONG, "no pong in time")
         ping = not self.pinged and now >= self.next_ping
         if ping:
             self.next_ping = now + settings.heartbeat_interval
-            if self.encoder.answers_pings:
+            if output.encoder.answers_pings:
                 self.pinged = now
         pong_due = self.pinged + settings.heartbeat_timeout if self.pinged else self.next_ping
-        stuck_due = (self.paused_since if self.paused else now) + settings.stuck_after
+        stuck_due = (output.paused_since if output.paused else now) + settings.stuck_after
         return min(self.expires, self.next_ping, pong_due, stuck_due), ping
 
     def pong(self) -> None:
-        """The browser has answered a ping."""
+        """Note that the client has answered a ping."""
         self.pinged = 0.0

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from eventbus.clock import Clock
-from eventbus.protocol.cursor import Cursor, Position
+from eventbus.protocol.cursor import Position
 from eventbus.protocol.records import Record
 from eventbus.protocol.recovery import Resumption
 from eventbus.protocol.topics import channel_of, whole_channel
@@ -15,13 +13,12 @@ from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.session.batch import Batch, Delivery
 from webui_adapter.session.channel_subscription import ChannelSubscription, covered
-from webui_adapter.session.output import Encoder, Output
-from webui_adapter.settings import GatewaySettings
+from webui_adapter.session.output import Output, Overflow
 
 __all__ = ["Subscriptions"]
 
 
-class Subscriptions(Output):
+class Subscriptions:
     """What one connection reads of its channels.
 
     Attributes:
@@ -29,17 +26,11 @@ class Subscriptions(Output):
         awaiting_authorisation: subscriptions that wait for the authoriser.
     """
 
-    __slots__ = ("awaiting_authorisation", "channels")
+    __slots__ = ("awaiting_authorisation", "channels", "output")
 
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        encoder: Encoder,
-        dirty: list[Output],
-        counters: Counter[str],
-        clock: Clock,
-    ) -> None:
-        super().__init__(settings, encoder, dirty, counters, clock)
+    def __init__(self, output: Output) -> None:
+        """Begin without a channel; ``output`` is what is written to the connection."""
+        self.output = output
         self.channels: dict[str, ChannelSubscription] = {}
         self.awaiting_authorisation: list[Subscribe] = []
 
@@ -67,7 +58,7 @@ class Subscriptions(Output):
             subscription.delivered_offset = here
         subscription.recovering = command
         if command.since is not None:
-            subscription.requested_position = command.since
+            self.output.positions.setdefault(channel, command.since)
         subscription.patterns[command.topic] = None
         subscription.whole = whole_channel(channel) in subscription.patterns
         return subscription
@@ -85,9 +76,14 @@ class Subscriptions(Output):
         subscription.whole = whole_channel(channel) in subscription.patterns
         if subscription.patterns:
             return None
-        del self.channels[channel]
-        self._void(channel, "unsubscribed")
+        self.drop(channel)
+        self.output.discard(channel, "unsubscribed")
         return subscription
+
+    def drop(self, channel: str) -> None:
+        """The session reads the channel no longer."""
+        self.channels.pop(channel, None)
+        self.output.positions.pop(channel, None)
 
     # --- the past --------------------------------------------------------------------------------------------
 
@@ -126,12 +122,10 @@ class Subscriptions(Output):
         owed, subscription.pending = subscription.pending, None
         wanted = [] if owed is None else [record for record in owed.records if subscription.covers(record.topic)]
         if wanted:
-            self.held_offsets[channel] = start
-            self.send("bus.hold", {"channel": channel, "offset": start})
+            self.output.hold(channel, start)
             for record in wanted:
-                self._write(self.encoder.event(self, Delivery(channel, record)))
-            del self.held_offsets[channel]
-            self.send("bus.release", {"channel": channel, "offset": start})
+                self.output.write_event(Delivery(channel, record), in_order=False)
+            self.output.release(channel, start)
         return {record.offset for record in wanted}
 
     def redeliver(self, deliveries: Sequence[Delivery]) -> None:
@@ -139,17 +133,17 @@ class Subscriptions(Output):
         for delivery in deliveries:
             subscription = self.channels.get(delivery.channel)
             if (
-                self.idle
+                self.output.idle
                 and subscription is not None
                 and subscription.recovering is None
                 and subscription.covers(delivery.topic)
             ):
-                self._write(self.encoder.event(self, delivery))
+                self.output.write_event(delivery, in_order=False)
 
     def restart_after_gap(self, channel: str, resumption: Resumption) -> None:
         """The whole channel has lost events: say so and begin anew from its present state."""
         subscription = self.channels[channel]
-        self._void(channel, "gap")
+        self.output.discard(channel, "gap")
         if subscription.recovered_topics:
             subscription.delivered_offset = resumption.position.offset
             records = [record for record in resumption.records if covered(subscription.recovered_topics, record.topic)]
@@ -170,9 +164,11 @@ class Subscriptions(Output):
     def end_epoch(self, channel: str) -> None:
         """The life of a channel has ended in Redis, and nothing of it was missed: what comes next is of another one."""
         subscription = self.channels[channel]
-        if self.has_queued(channel) or (subscription.recovered_topics and subscription.buffered_live):
+        if self.output.has_queued(channel) or (subscription.recovered_topics and subscription.buffered_live):
             # It would come after the next life has begun, and be taken for that one's.
-            self.close(CloseCode.TOO_SLOW, "the channel begins anew, and this was behind; resume with the cursor")
+            self.output.close(
+                CloseCode.TOO_SLOW, "the channel begins anew, and this was behind; resume with the cursor"
+            )
         subscription.live_after = 0
         subscription.delivered_offset = 0
         subscription.buffered_live.clear()
@@ -182,38 +178,23 @@ class Subscriptions(Output):
         self.end_epoch(channel)
         subscription = self.channels[channel]
         if subscription.recovering is None:
-            subscription.position = Position(epoch, 0)
+            self.output.positions[channel] = Position(epoch, 0)
             where = {"channel": channel, "epoch": epoch, "offset": 0}
-            self.send("bus.subscribed", {**where, "how": "resumed", "topics": list(subscription.patterns)})
+            self.output.send("bus.subscribed", {**where, "how": "resumed", "topics": list(subscription.patterns)})
 
-    def is_behind(self, channel: str) -> bool:
-        """See ``Output``."""
-        subscription = self.channels.get(channel)
-        return subscription is not None and subscription.recovering is not None
-
-    def rewind(self, channel: str, offset: int) -> bool:
-        """See ``overflow``: the page has everything below what waited, and goes on from there. False: not needed."""
-        subscription = self.channels.get(channel)
-        if subscription is None or subscription.recovering is not None or subscription.position is None:
+    def rewind(self, overflow: Overflow) -> bool:
+        """The send queue has no room: the client goes on from what it has. False: it is being recovered anyway."""
+        channel, output = overflow.channel, self.output
+        subscription, position = self.channels.get(channel), output.positions.get(channel)
+        if subscription is None or subscription.recovering is not None or position is None:
             return False
-        waiting = None if self.send_queue is None else self.send_queue.first(channel)
-        safe = min(offset, offset if waiting is None else waiting) - 1
-        self._void(channel, "behind")
-        self.counters["behind"] += 1
-        since = Position(subscription.position.epoch, safe)
-        subscription.position = since
+        output.discard(channel, "behind")
+        output.counters["behind"] += 1
+        since = output.positions[channel] = Position(position.epoch, overflow.offset)
         subscription.recovering = Subscribe(next(iter(subscription.patterns)), since)
-        subscription.recovered_topics, subscription.delivered_offset = tuple(subscription.patterns), safe
+        subscription.recovered_topics, subscription.delivered_offset = tuple(subscription.patterns), overflow.offset
         subscription.buffered_live.clear()
         return True
-
-    def _void(self, channel: str, reason: str) -> None:
-        """What waits of a channel is not to be sent any more."""
-        if self.send_queue is not None:
-            self.counters[f"drop.{reason}"] += self.send_queue.discard(channel)
-        held = self.held_offsets.pop(channel, None)
-        if held is not None:
-            self.send("bus.release", {"channel": channel, "offset": held})
 
     def _bring(
         self,
@@ -231,21 +212,19 @@ class Subscriptions(Output):
         start, end = whole.start, whole.position
         where = {"channel": channel, "epoch": end.epoch}
         if whole.gap is not None:
-            self.counters[f"gap.{whole.gap.reason}"] += 1
-            self.send("bus.gap", {**where, "offset": end.offset, "reason": whole.gap.reason})
-        self.counters[f"resume.{how}"] += 1
+            self.output.counters[f"gap.{whole.gap.reason}"] += 1
+            self.output.send("bus.gap", {**where, "offset": end.offset, "reason": whole.gap.reason})
+        self.output.counters[f"resume.{how}"] += 1
         answer = {} if ref is None else {"ref": ref}
-        self.send("bus.subscribed", {**where, "offset": start.offset, "how": how, "topics": topics, **answer})
-        subscription.position = start
+        self.output.send("bus.subscribed", {**where, "offset": start.offset, "how": how, "topics": topics, **answer})
+        self.output.positions[channel] = start
         handed = self._hand_owed(channel, subscription, start.offset)
         for record in whole.records:
             if record.offset in handed or not record.event:
                 continue
-            delivery = Delivery(channel, record)
-            self._advance(delivery)
-            self._write(self.encoder.event(self, delivery))
-        subscription.position = end
-        self.send("bus.position", {**where, "offset": end.offset})
+            self.output.write_event(Delivery(channel, record))
+        self.output.positions[channel] = end
+        self.output.send("bus.position", {**where, "offset": end.offset})
 
     def partial_channels(self) -> list[str]:
         """Channels that are read in part, and are up to date."""
@@ -257,50 +236,40 @@ class Subscriptions(Output):
 
     def send_position(self, channel: str, position: Position) -> None:
         """Say that everything up to a position has been handed over, if that is news, and nothing of it waits."""
-        subscription = self.channels[channel]
-        known = subscription.position
+        known = self.output.positions.get(channel)
         if (
             known is None
             or known.epoch != position.epoch
             or known.offset >= position.offset
-            or self.has_queued(channel)
+            or self.output.has_queued(channel)
         ):
             return
-        subscription.position = position
-        self.send("bus.position", {"channel": channel, "epoch": position.epoch, "offset": position.offset})
-
-    def cursor(self) -> Cursor:
-        """Where this session is in all of its channels; while one is on hold, the offset that is safe."""
-        cursor: Cursor = {}
-        for channel, subscription in self.channels.items():
-            if subscription.position is not None:
-                cursor[channel] = Position(
-                    subscription.position.epoch, self.held_offsets.get(channel, subscription.position.offset)
-                )
-            elif subscription.requested_position is not None:
-                cursor[channel] = subscription.requested_position
-        return cursor
+        self.output.positions[channel] = position
+        self.output.send("bus.position", {"channel": channel, "epoch": position.epoch, "offset": position.offset})
 
     # --- events ----------------------------------------------------------------------------------------------
 
-    def deliver_filtered(self, batch: Batch) -> int:
-        """Events of a channel that this session reads in part, or has had some of already. Returns how many it took."""
+    def deliver_filtered(self, batch: Batch) -> tuple[int, list[Overflow]]:
+        """Events of a channel that this session reads in part, or has had some of already.
+
+        Returns how many it took, and the channels that it has to read again.
+        """
         subscription = self.channels[batch.channel]
-        taken = 0
+        taken, behind = 0, []
         for delivery in batch.deliveries:
             record = delivery.record
             if subscription.recovering is not None:
                 self._keep(subscription, record)
             elif record.offset > subscription.live_after and subscription.covers(record.topic):
-                self._deliver_one(delivery)
+                behind += [overflow for overflow in self.output.deliver_one(delivery) if self.rewind(overflow)]
                 taken += 1
-        return taken
+        return taken, behind
 
     def _keep(self, subscription: ChannelSubscription, record: Record) -> None:
         subscription.buffered_bytes += record.size
         if (
-            len(subscription.buffered_live) >= self.settings.backlog_events
-            or subscription.buffered_bytes > self.settings.backlog_bytes
+            len(subscription.buffered_live) >= self.output.settings.backlog_events
+            or subscription.buffered_bytes > self.output.settings.backlog_bytes
         ):
             # Then another reading is needed: one that has them all, since it begins after they came.
             subscription.buffered_live.clear()
@@ -308,12 +277,3 @@ class Subscriptions(Output):
         if not subscription.buffered_live:
             subscription.buffered_bytes = record.size
         subscription.buffered_live.append(record)
-
-    def _advance(self, delivery: Delivery) -> None:
-        subscription = self.channels.get(delivery.channel)
-        if (
-            subscription is not None
-            and subscription.position is not None
-            and delivery.record.offset > subscription.position.offset
-        ):
-            subscription.position = Position(subscription.position.epoch, delivery.record.offset)

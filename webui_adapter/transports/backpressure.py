@@ -10,10 +10,9 @@ __all__ = ["write_queued"]
 
 def write_queued(session: Session, line: Transport, limit_bytes: int) -> None:
     """The socket takes again: the backlog goes out piece by piece, as long as it does."""
-    session.resume_writing(limit_bytes)
+    output = session.output
+    output.resume_writing(limit_bytes)
     line.flush()
-    while (
-        not session.paused and session.close_code is None and (session.send_queue is not None or session.idle_callbacks)
-    ):
-        session.resume_writing(limit_bytes)
+    while not output.paused and output.close_code is None and (output.send_queue is not None or output.idle_callbacks):
+        output.resume_writing(limit_bytes)
         line.flush()

@@ -30,7 +30,7 @@ class PullTransport:
     def ping(self) -> None:
         """See ``Transport``: a comment, where there is such a thing."""
         if self._comment:
-            self._session.out.append(self._comment)
+            self._session.output.out.append(self._comment)
             self._wake.set()
 
     def cut(self) -> None:
@@ -40,11 +40,11 @@ class PullTransport:
 
     async def next(self) -> list[bytes]:
         """What to send now; waits until there is something, or the session is to be closed (then maybe nothing)."""
-        session = self._session
-        session.resume_writing(self._write_high)
-        while not session.out and session.close_code is None:
+        output = self._session.output
+        output.resume_writing(self._write_high)
+        while not output.out and output.close_code is None:
             self._wake.clear()
             await self._wake.wait()
-        out, session.out = session.out, []
-        session.pause_writing()
+        out, output.out = output.out, []
+        output.pause_writing()
         return out

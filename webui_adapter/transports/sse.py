@@ -89,8 +89,8 @@ async def _stream(gateway: Gateway, session: Session, line: PullTransport) -> As
         out = await line.next()
         if out:
             yield b"".join(out)
-        if session.close_code is not None:
-            said = {"code": int(session.close_code), "reason": session.close_reason}
+        if session.output.close_code is not None:
+            said = {"code": int(session.output.close_code), "reason": session.output.close_reason}
             yield sse_event("bus.close", control_event("bus.close", said, int(gateway.clock.wall() * 1000)), None)
             return
 

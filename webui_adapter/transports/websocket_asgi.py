@@ -37,14 +37,14 @@ class PushTransport:
 
     def flush(self) -> None:
         """See ``Transport``."""
-        session = self._session
-        out = session.out
+        output = self._session.output
+        out = output.out
         if out:
             data = out[0] if len(out) == 1 else b"".join(out)
             out.clear()
             self._protocol.write(data)
-        if session.close_code is not None:
-            self._protocol.end(session.close_code, session.close_reason, self._gateway.settings.close_timeout)
+        if output.close_code is not None:
+            self._protocol.end(output.close_code, output.close_reason, self._gateway.settings.close_timeout)
 
     def ping(self) -> None:
         """See ``Transport``."""
@@ -56,7 +56,7 @@ class PushTransport:
 
     def paused(self) -> None:
         """See ``Owner``."""
-        self._session.pause_writing()
+        self._session.output.pause_writing()
 
     def resumed(self) -> None:
         """See ``Owner``."""
@@ -116,7 +116,7 @@ async def _receive(gateway: Gateway, session: Session, websocket: WebSocket) -> 
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
             return int(message.get("code") or 1005)
-        if session.close_code is not None:
+        if session.output.close_code is not None:
             continue  # it has been told to go, and this was on its way
         text = message.get("text")
         command = session.receive(text if text is not None else message.get("bytes", b""))
@@ -133,8 +133,8 @@ async def _pull(pull: PullTransport, session: Session, websocket: WebSocket) -> 
             for text in await pull.next():
                 if text:
                     await websocket.send_text(text.decode())
-            if session.close_code is not None:
-                await websocket.close(session.close_code, session.close_reason)
+            if session.output.close_code is not None:
+                await websocket.close(session.output.close_code, session.output.close_reason)
                 return
     except (WebSocketDisconnect, RuntimeError):
         return  # the browser has gone; the receiving side ends the session

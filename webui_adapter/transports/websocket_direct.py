@@ -87,7 +87,7 @@ class DirectConnection(asyncio.Protocol):
         if session is None:
             return
         match event:
-            case Message(data) if session.close_code is None:
+            case Message(data) if session.output.close_code is None:
                 command = session.receive(data)
                 if command is None:
                     self._gateway.flush()
@@ -148,15 +148,16 @@ class DirectConnection(asyncio.Protocol):
         session = self._session
         if session is None:
             return
-        out = session.out
+        output = session.output
+        out = output.out
         if out:
             data = out[0] if len(out) == 1 else b"".join(out)
             out.clear()
             if not self._going:
                 self.transport.write(data)
-        if session.close_code is not None and not self._going:
+        if output.close_code is not None and not self._going:
             self._going = True
-            self.transport.write(close_frame(session.close_code, session.close_reason))
+            self.transport.write(close_frame(output.close_code, output.close_reason))
             self._cut_later()
 
     def ping(self) -> None:
@@ -171,7 +172,7 @@ class DirectConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """See ``asyncio.Protocol``."""
         if self._session is not None:
-            self._session.pause_writing()
+            self._session.output.pause_writing()
 
     def resume_writing(self) -> None:
         """See ``asyncio.Protocol``."""

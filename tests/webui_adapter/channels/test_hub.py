@@ -101,7 +101,7 @@ def test_a_hole_beyond_the_log_is_a_gap_and_then_the_present() -> None:
     assert resumption is not None
     assert resumption.gap is not None
     for reader in hub.sessions_of(channel):
-        reader.restart_after_gap(USER, resumption)
+        reader.subscriptions.restart_after_gap(USER, resumption)
     assert told(session) == [("gap", "trimmed"), ("subscribed", ("gap", "e1", 3)), ("event", 8), ("position", 10)]
     assert hub.receive(USER, publication(10, record(11)))
     assert told(session) == [("event", 11)]
@@ -186,7 +186,7 @@ def test_another_epoch_whose_beginning_was_missed_is_a_gap() -> None:
     resumption = hub.recover(channel, history(2, record(1), record(2), epoch="e2"), 0)
     assert resumption is not None
     assert resumption.gap is not None
-    session.restart_after_gap(USER, resumption)
+    session.subscriptions.restart_after_gap(USER, resumption)
     assert told(session) == [("gap", "epoch"), ("subscribed", ("gap", "e2", 0)), ("position", 2)]
 
 
@@ -200,10 +200,10 @@ def test_a_channel_that_redis_has_forgotten_begins_anew_with_its_next_event() ->
 
 def test_a_slow_reader_of_a_channel_that_begins_anew_comes_back_for_it() -> None:
     hub, _, session = live(3)
-    session.pause_writing()
+    session.output.pause_writing()
     hub.receive(USER, publication(3, record(4)))
     hub.receive(USER, publication(0, record(1), epoch="e2"))
-    assert session.close_code == 4001, "what waits is of another life, and would be taken for this one"
+    assert session.output.close_code == 4001, "what waits is of another life, and would be taken for this one"
 
 
 # --- who comes while things happen -------------------------------------------------------------------------------
@@ -240,7 +240,9 @@ def test_a_history_that_is_ahead_of_what_is_live_is_not_repeated() -> None:
 def test_a_second_pattern_brings_its_state_and_costs_the_first_nothing(buffer: int) -> None:
     hub, channel, session = live(3, ONE, backlog_events=buffer)
     join(hub, session, TWO)
-    assert session.channels[USER].after == 3, "the reading has to show what comes for the first one meanwhile"
+    assert session.subscriptions.channels[USER].after == 3, (
+        "the reading has to show what comes for the first one meanwhile"
+    )
     hub.receive(USER, publication(3, record(4, ONE), record(5, TWO), record(6, ONE)))
     states = (record(1, ONE, "latest"), record(2, TWO, "latest"))
     reading = history(5, *(record(i) for i in (1, 3)), record(4, ONE), record(5, TWO), snapshot=states)
@@ -265,7 +267,7 @@ def test_a_new_life_while_a_second_pattern_is_brought() -> None:
     hub, channel, session = live(3, ONE)
     join(hub, session, TWO)
     hub.receive(USER, publication(0, record(1, ONE), record(2, TWO), epoch="e2"))
-    assert session.close_code is None
+    assert session.output.close_code is None
     settle(hub, session, channel, history(2, record(1, ONE), record(2, TWO), epoch="e2"))
     assert told(session) == [("subscribed", ("snapshot", "e2", 0)), ("event", 1), ("position", 2)]
 
@@ -274,14 +276,14 @@ def test_a_channel_that_redis_has_forgotten_while_a_second_pattern_is_brought() 
     hub, channel, session = live(3, ONE)
     join(hub, session, TWO)
     hub.channel_expired(channel)
-    assert session.close_code is None
+    assert session.output.close_code is None
     settle(hub, session, channel, history(0))
     assert told(session) == [("subscribed", ("snapshot", "", 0)), ("position", 0)]
     hub, channel, session = live(3, ONE)
     join(hub, session, TWO)
     hub.receive(USER, publication(3, record(4, ONE)))
     hub.channel_expired(channel)
-    assert session.close_code == 4001, "what came meanwhile cannot be handed over any more"
+    assert session.output.close_code == 4001, "what came meanwhile cannot be handed over any more"
 
 
 def test_a_new_life_takes_nothing_with_it_that_was_not_handed_over() -> None:
@@ -289,7 +291,7 @@ def test_a_new_life_takes_nothing_with_it_that_was_not_handed_over() -> None:
     join(hub, session, TWO)
     hub.receive(USER, publication(3, record(4, ONE)))
     hub.receive(USER, publication(0, record(1, ONE), epoch="e2"))
-    assert session.close_code == 4001
+    assert session.output.close_code == 4001
 
 
 def test_an_explicit_place_brings_again_what_a_wider_pattern_has_passed() -> None:
@@ -302,7 +304,7 @@ def test_an_explicit_place_brings_again_what_a_wider_pattern_has_passed() -> Non
 
 def test_a_pattern_that_was_given_up_brings_its_state_when_it_comes_back() -> None:
     hub, channel, session = live(3, ONE, TWO)
-    session.remove(ONE)
+    session.subscriptions.remove(ONE)
     state = record(4, ONE, "latest")
     hub.receive(USER, publication(3, state))
     assert told(session) == []
@@ -313,13 +315,13 @@ def test_a_pattern_that_was_given_up_brings_its_state_when_it_comes_back() -> No
 
 def test_what_waits_of_a_channel_goes_with_its_subscription() -> None:
     hub, _, session = live(3, ONE)
-    session.pause_writing()
+    session.output.pause_writing()
     hub.receive(USER, publication(3, record(4, ONE)))
     hub.leave(USER, session)
-    assert session.remove(ONE) is not None
-    session.resume_writing(1000)
+    assert session.subscriptions.remove(ONE) is not None
+    session.output.resume_writing(1000)
     assert told(session) == []
-    assert session.counters["drop.unsubscribed"] == 1
+    assert session.output.counters["drop.unsubscribed"] == 1
 
 
 def test_a_gap_while_a_second_pattern_is_brought_is_told_to_the_first() -> None:
@@ -329,7 +331,7 @@ def test_a_gap_while_a_second_pattern_is_brought_is_told_to_the_first() -> None:
     reading = history(2, record(1, ONE), record(2, TWO), epoch="e2", snapshot=(record(1, ONE, "latest"),))
     resumption = hub.recover(channel, reading, 0)
     assert resumption is not None
-    session.restart_after_gap(USER, resumption)
+    session.subscriptions.restart_after_gap(USER, resumption)
     assert told(session) == [("gap", "epoch"), ("subscribed", ("gap", "e2", 0)), ("event", 1), ("position", 2)]
     settle(hub, session, channel, reading)
     assert told(session) == [("subscribed", ("snapshot", "e2", 0)), ("position", 2)]
@@ -337,20 +339,20 @@ def test_a_gap_while_a_second_pattern_is_brought_is_told_to_the_first() -> None:
 
 def test_a_gap_ends_what_waited_and_the_hold() -> None:
     hub, channel, session = live(3, ONE, TWO)
-    session.pause_writing()
+    session.output.pause_writing()
     hub.receive(USER, publication(3, record(4, ONE, lane=2), record(5, TWO, lane=0), record(6, ONE, lane=2)))
-    session.resume_writing(1)
-    session.pause_writing()
+    session.output.resume_writing(1)
+    session.output.pause_writing()
     assert told(session) == [("hold", 3), ("event", 5)]
     hub.suspend(channel)
     resumption = hub.recover(channel, history(1, record(1), epoch="e2"), 0)
     assert resumption is not None
-    session.restart_after_gap(USER, resumption)
+    session.subscriptions.restart_after_gap(USER, resumption)
     assert [kind for kind, _ in told(session)] == ["release", "gap", "subscribed", "position"]
-    session.resume_writing(1000)
+    session.output.resume_writing(1000)
     assert told(session) == []
-    assert session.send_queue is None
-    assert session.counters["drop.gap"] == 2
+    assert session.output.send_queue is None
+    assert session.output.counters["drop.gap"] == 2
 
 
 def test_what_is_buffered_for_a_replay_is_bounded_and_shows_as_a_hole() -> None:
@@ -359,7 +361,7 @@ def test_what_is_buffered_for_a_replay_is_bounded_and_shows_as_a_hole() -> None:
     join(hub, late)
     for i in range(4, 20):
         hub.receive(USER, publication(i - 1, record(i)))
-    buffered_live = late.channels[USER].buffered_live
+    buffered_live = late.subscriptions.channels[USER].buffered_live
     assert len(buffered_live) <= 5
     old = resume(None, history(10, record(1)), buffered_live, 0)
     assert old.gap is not None
@@ -372,36 +374,38 @@ def test_what_is_buffered_for_a_replay_is_bounded_and_shows_as_a_hole() -> None:
 def test_the_cursor_of_a_session() -> None:
     hub = Hub()
     session = new_session(hub, encoder=EVENT_STREAM)
-    assert session.cursor() == {}
+    assert session.output.cursor() == {}
     join(hub, session, f"{USER}:*", Position("e1", 7))
-    assert session.cursor() == {USER: Position("e1", 7)}, "asked for and not yet brought: that is where it is"
+    assert session.output.cursor() == {USER: Position("e1", 7)}, "asked for and not yet brought: that is where it is"
     join(hub, session, "system:*")
-    assert "system" not in session.cursor(), "of a channel that starts now there is no place before it was brought"
+    assert "system" not in session.output.cursor(), (
+        "of a channel that starts now there is no place before it was brought"
+    )
     settle(hub, session, hub.channels["system"], history(0))
-    assert session.cursor()["system"] == Position("", 0), "an empty channel has one: before its first event"
+    assert session.output.cursor()["system"] == Position("", 0), "an empty channel has one: before its first event"
     settle(hub, session, hub.channels[USER], history(9, record(8), record(9)))
-    assert session.cursor()[USER] == Position("e1", 9)
-    session.pause_writing()
+    assert session.output.cursor()[USER] == Position("e1", 9)
+    session.output.pause_writing()
     hub.receive(USER, publication(9, record(10, ONE, lane=2), record(11, TWO, lane=0)))
-    assert session.cursor()[USER] == Position("e1", 9)
-    session.resume_writing(1)
-    assert session.cursor()[USER] == Position("e1", 9), "on hold: what is safe"
-    session.resume_writing(1000)
-    assert session.cursor()[USER] == Position("e1", 11)
+    assert session.output.cursor()[USER] == Position("e1", 9)
+    session.output.resume_writing(1)
+    assert session.output.cursor()[USER] == Position("e1", 9), "on hold: what is safe"
+    session.output.resume_writing(1000)
+    assert session.output.cursor()[USER] == Position("e1", 11)
 
 
 def test_a_position_is_told_only_as_news_and_never_past_what_waits() -> None:
     hub, channel, session = live(3, ONE)
-    assert session.partial_channels() == [USER]
+    assert session.subscriptions.partial_channels() == [USER]
     hub.receive(USER, publication(3, record(4, TWO)))
     assert channel.position is not None
-    session.send_position(USER, channel.position)
-    session.send_position(USER, channel.position)
-    session.send_position(USER, Position("e2", 90))
+    session.subscriptions.send_position(USER, channel.position)
+    session.subscriptions.send_position(USER, channel.position)
+    session.subscriptions.send_position(USER, Position("e2", 90))
     assert told(session) == [("position", 4)]
-    session.pause_writing()
+    session.output.pause_writing()
     hub.receive(USER, publication(4, record(5, ONE), record(6, TWO)))
-    session.send_position(USER, Position("e1", 6))
+    session.subscriptions.send_position(USER, Position("e1", 6))
     assert told(session) == []
 
 
@@ -432,7 +436,7 @@ def test_the_whole_channels_way_and_the_partial_one_say_the_same(  # noqa: C901 
             settle(hub, reader, channel, history(3, record(3)))
     offset = 3
     for reader in readers:
-        reader.out.clear()
+        reader.output.out.clear()
     said: list[bytes] = []
     for batch in batches:
         records = [record(offset + i, topic, keep, lane) for i, (topic, keep, lane) in enumerate(batch, 1)]
@@ -441,19 +445,19 @@ def test_the_whole_channels_way_and_the_partial_one_say_the_same(  # noqa: C901 
         match data.draw(st.sampled_from(["block", "resume_writing", "nothing"])):
             case "block":
                 for reader in readers:
-                    reader.pause_writing()
+                    reader.output.pause_writing()
             case "resume_writing":
                 for reader in readers:
-                    reader.resume_writing(300)
+                    reader.output.resume_writing(300)
     for reader in readers:
-        while reader.send_queue is not None:
-            reader.resume_writing(300)
+        while reader.output.send_queue is not None:
+            reader.output.resume_writing(300)
     assert {session in hub.channels[USER].whole for session in readers[::2]} == {True}
     assert readers[1] in hub.channels[USER].partial
     whole, partial = (frames_of(reader) for reader in readers[:2])
     strip = [{**frame, "time": 0} for frame in whole]
     assert strip == [{**frame, "time": 0} for frame in partial]
-    stream = b"".join(readers[2].out)
+    stream = b"".join(readers[2].output.out)
     said = [line[6:] for line in stream.split(b"\n") if line.startswith(b"data: ")]
     import json  # noqa: PLC0415 - read next to its use
 
@@ -464,14 +468,14 @@ def test_a_session_that_keeps_up_costs_an_append_of_shared_bytes() -> None:
     hub, _, session = live(3)
     other = new_session(hub)
     settle(hub, other, join(hub, other), history(3, record(3)))
-    other.out.clear()
+    other.output.out.clear()
     hub.dirty.clear()
     hub.receive(USER, publication(3, *(record(i) for i in range(4, 9))))
-    assert len(session.out) == 1
-    assert session.out[0] is other.out[0]
+    assert len(session.output.out) == 1
+    assert session.output.out[0] is other.output.out[0]
     hub.receive(USER, publication(8, record(9)))
-    assert len(session.out) == 2
-    assert hub.dirty.count(session) == 1
+    assert len(session.output.out) == 2
+    assert hub.dirty.count(session.output) == 1
 
 
 def test_deliveries_are_counted_exactly() -> None:
@@ -532,43 +536,43 @@ def test_a_publication_in_the_middle_of_a_flush_is_not_lost(encoder: str) -> Non
     """A line's flush makes the hub hand on more: it comes with the next write, not twice and not never."""
     hub, _, session = live(3, *((ONE, TWO) if encoder == "partial" else ()))
     hub.receive(USER, publication(3, record(4, ONE)))
-    taken = list(session.out)
-    session.out.clear()
+    taken = list(session.output.out)
+    session.output.out.clear()
     hub.dirty.clear()
     hub.receive(USER, publication(4, record(5, TWO)))
-    assert hub.dirty == [session]
-    session.out[:0] = taken
+    assert hub.dirty == [session.output]
+    session.output.out[:0] = taken
     assert told(session) == [("event", 4), ("event", 5)]
 
 
 def test_a_replay_asks_for_an_idle_moment() -> None:
     _, _, session = live(3)
     calls: list[int] = []
-    session.call_when_idle(lambda: calls.append(1))
+    session.output.call_when_idle(lambda: calls.append(1))
     assert calls == [1]
-    session.pause_writing()
-    session.call_when_idle(lambda: calls.append(2))
-    session.call_when_idle(lambda: calls.append(3))
+    session.output.pause_writing()
+    session.output.call_when_idle(lambda: calls.append(2))
+    session.output.call_when_idle(lambda: calls.append(3))
     assert calls == [1]
-    session.resume_writing(1000)
+    session.output.resume_writing(1000)
     assert calls == [1, 2, 3]
 
 
 def test_an_idle_moment_lasts_until_something_is_written() -> None:
     _, _, session = live(3)
     calls: list[int] = []
-    session.pause_writing()
-    session.call_when_idle(lambda: session.send("bus.ok", {}))
-    session.call_when_idle(lambda: calls.append(2))
-    session.resume_writing(1000)
+    session.output.pause_writing()
+    session.output.call_when_idle(lambda: session.send("bus.ok", {}))
+    session.output.call_when_idle(lambda: calls.append(2))
+    session.output.resume_writing(1000)
     assert calls == []
-    session.out.clear()
-    session.resume_writing(1000)
+    session.output.out.clear()
+    session.output.resume_writing(1000)
     assert calls == [2]
 
 
 def test_commands_of_one_view_are_told_apart() -> None:
-    subscription = new_session().add(Subscribe(ONE, None, "a"), 0)
+    subscription = new_session().subscriptions.add(Subscribe(ONE, None, "a"), 0)
     assert subscription.since is None
     assert subscription.recovering is not None
     assert subscription.recovering.ref == "a"

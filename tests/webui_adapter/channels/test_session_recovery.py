@@ -107,11 +107,11 @@ class PageLine:
         self.closed: int | None = None
 
     def flush(self) -> None:
-        for payload in payloads_of(b"".join(self.session.out)):
+        for payload in payloads_of(b"".join(self.session.output.out)):
             self.page.receive(payload)
-        self.session.out.clear()
-        if self.session.close_code is not None and self.closed is None:
-            self.closed = self.session.close_code
+        self.session.output.out.clear()
+        if self.session.output.close_code is not None and self.closed is None:
+            self.closed = self.session.output.close_code
             asyncio.get_running_loop().call_soon(self._gateway.disconnect, self.session, self.closed)
 
     def ping(self) -> None:
@@ -128,10 +128,10 @@ class PageLine:
 
     def resume(self) -> None:
         """As a socket that takes again."""
-        self.session.resume_writing(1_000_000)
+        self.session.output.resume_writing(1_000_000)
         self.flush()
-        while self.session.idle_callbacks:
-            self.session.resume_writing(1_000_000)
+        while self.session.output.idle_callbacks:
+            self.session.output.resume_writing(1_000_000)
             self.flush()
 
 
@@ -176,7 +176,8 @@ class World:
         for channel in channels or (USER, "system"):
             await eventually(lambda name=channel: name in line.page.positions, f"position of {channel}")
         await eventually(
-            lambda: not any(v.recovering for v in line.session.channels.values()), "the end of all replays"
+            lambda: not any(v.recovering for v in line.session.subscriptions.channels.values()),
+            "the end of all replays",
         )
 
 
@@ -396,15 +397,17 @@ async def test_a_pattern_that_waits_has_its_turn_when_the_one_before_is_given_up
         await own.settled(line)
         own.reader.hold()
         line.send("subscribe", "collection:7:a", ref=1)
-        await eventually(lambda: "collection:7" in line.session.channels, "the first one to begin")
+        await eventually(lambda: "collection:7" in line.session.subscriptions.channels, "the first one to begin")
         line.send("subscribe", "collection:7:b", ref=2)
         line.send("subscribe", "collection:7:c", ref=3)
-        await eventually(lambda: len(line.session.channels["collection:7"].queued_commands) == 2, "the others to wait")
+        await eventually(
+            lambda: len(line.session.subscriptions.channels["collection:7"].queued_commands) == 2, "the others to wait"
+        )
         line.send("unsubscribe", "collection:7:c")
         line.send("unsubscribe", "collection:7:a")
         own.reader.let_go()
         await own.settled(line, "collection:7")
-        assert list(line.session.channels["collection:7"].patterns) == ["collection:7:b"]
+        assert list(line.session.subscriptions.channels["collection:7"].patterns) == ["collection:7:b"]
         own.publish(Note(n=1), topic="collection:7:b")
         own.publish(Note(n=2), topic="collection:7:c")
         own.publish(Note(n=3), topic="collection:7:b")
@@ -433,7 +436,7 @@ async def test_a_session_that_ends_while_it_is_brought_up_to_date_leaves_nothing
     async with world() as own:
         own.reader.hold()
         lines = [own.connect() for _ in range(5)]
-        lines[0].session.pause_writing()
+        lines[0].session.output.pause_writing()
         await turns()
         for line in lines:
             own.gateway.disconnect(line.session, 1006)
@@ -442,7 +445,7 @@ async def test_a_session_that_ends_while_it_is_brought_up_to_date_leaves_nothing
         gateway = own.gateway
         assert not gateway.sessions
         assert not gateway.hub.channels
-        assert all(line.session.transport is None for line in lines)
+        assert all(line.session.output.transport is None for line in lines)
         assert not gateway._session_recovery._waiting_sessions
         assert not gateway._deadlines._wheel._where
         assert not gateway._history_reader._under_way
@@ -459,7 +462,7 @@ async def test_who_does_not_read_gets_no_history_and_holds_no_memory() -> None:
         own.publish(*(Note(n=i, pad="x" * 500) for i in range(200)))
         line = own.connect()
         await own.settled(line)
-        line.session.pause_writing()
+        line.session.output.pause_writing()
         before = own.reader.reads
         for i in range(30):
             line.send("subscribe", ONE, **{"from": "0"}, ref=i)
@@ -467,7 +470,7 @@ async def test_who_does_not_read_gets_no_history_and_holds_no_memory() -> None:
         line.send("subscribe", ONE, **{"from": "0"}, ref="last")
         await turns(50)
         assert own.reader.reads == before
-        assert sum(map(len, line.session.out)) < 10_000
+        assert sum(map(len, line.session.output.out)) < 10_000
         line.resume()
         await own.settled(line)
         assert line.page.got("gw.note") == list(range(200)), "what the last one asked for, and nobody else"
@@ -482,7 +485,7 @@ async def test_a_replay_waits_for_what_waits() -> None:
         line.send("unsubscribe", "user:ann:*")
         line.send("subscribe", ONE)
         await own.settled(line)
-        line.session.pause_writing()
+        line.session.output.pause_writing()
         own.publish(*(Note(n=i) for i in range(3)))
         await turns()
         line.send("subscribe", TWO)
@@ -502,7 +505,7 @@ async def test_all_events_of_a_turn_go_out_in_one_write() -> None:
         flush = line.flush
 
         def counted() -> None:
-            flushes.append(len(line.session.out))
+            flushes.append(len(line.session.output.out))
             flush()
 
         line.flush = counted
@@ -572,13 +575,13 @@ async def test_a_line_that_is_pulled_from_gives_a_slow_page_piece_by_piece() -> 
         line = own.connect()
         await own.settled(line)
         pull = PullTransport(line.session, 5000)
-        line.session.pause_writing()
+        line.session.output.pause_writing()
         own.publish(*(Note(n=n, pad="x" * 900) for n in range(20)))
         await turns()
         sizes = []
-        while line.session.send_queue is not None:
+        while line.session.output.send_queue is not None:
             sizes.append(sum(map(len, await pull.next())))
-            assert line.session.paused, "until it is asked again"
+            assert line.session.output.paused, "until it is asked again"
         assert len(sizes) >= 4
         assert max(sizes) < 7000
 
@@ -802,7 +805,7 @@ async def test_drain_while_being_brought_up_to_date() -> None:
         assert line.closed == 4000
         assert own.gateway.not_ready == "leaving"
         late = own.connect()
-        assert late.session.close_code == 4000
+        assert late.session.output.close_code == 4000
 
 
 async def test_leaving_takes_no_longer_than_the_sessions_need() -> None:

@@ -163,8 +163,8 @@ async def test_no_more_wait_than_the_setting_says_and_the_rest_is_counted(gatewa
     thread = threading.Thread(target=emit)
     thread.start()
     thread.join()
-    assert session.out == []
-    written = session.out
+    assert session.output.out == []
+    written = session.output.out
     gateway.flush = lambda: None  # type: ignore[method-assign] # nobody has a line here
     await turn()
     assert len(written) == 3
@@ -180,18 +180,18 @@ async def test_who_is_slow_or_reads_another_topic_gets_none(gateway: Gateway) ->
     slow, narrow = new_session(gateway.hub), new_session(gateway.hub)
     join(gateway.hub, slow)
     join(gateway.hub, narrow, f"{USER}:operation:9")
-    slow.pause_writing()
+    slow.output.pause_writing()
     local = LocalEvents(gateway, asyncio.get_running_loop())
     bus = Bus(BusSettings(redis_url="memory://"))
     local.tap(bus.emission(("42", "op", Note(n=1)), None))
     await turn()
-    assert (slow.out, narrow.out) == ([], [])
+    assert (slow.output.out, narrow.output.out) == ([], [])
     assert gateway.counters["drop.local_slow"] == 1
     local.tap(bus.emission(("42", "9", Note(n=1)), None))
     await turn()
-    assert len(narrow.out) == 1
-    narrow.channels[USER].queued_commands.append(Subscribe(f"{USER}:operation:later", None))
+    assert len(narrow.output.out) == 1
+    narrow.subscriptions.channels[USER].queued_commands.append(Subscribe(f"{USER}:operation:later", None))
     local.tap(bus.emission(("42", "later", Note(n=1)), None))
     await turn()
-    assert len(narrow.out) == 2, "what it has asked for is held up by Redis only"
+    assert len(narrow.output.out) == 2, "what it has asked for is held up by Redis only"
     assert told(slow) == []

@@ -197,7 +197,7 @@ def test_the_table_of_states() -> None:
 
 def test_hello_comes_first_and_says_who_where_and_until_when() -> None:
     session = new_session(user=None, heartbeat_interval=25)
-    session.open(Principal("42", session.clock.wall() + 600, frozenset(), {}), "gw-1")
+    session.open(Principal("42", session.output.clock.wall() + 600, frozenset(), {}), "gw-1")
     (hello,) = frames_of(session)
     assert hello["type"] == "bus.hello"
     assert hello["data"] == {
@@ -206,7 +206,7 @@ def test_hello_comes_first_and_says_who_where_and_until_when() -> None:
         "instance": "gw-1",
         "protocol": "eventbus.v1",
         "ping_ms": 25000,
-        "expires": int((session.clock.wall() + 600) * 1000),
+        "expires": int((session.output.clock.wall() + 600) * 1000),
     }
 
 
@@ -217,13 +217,13 @@ def test_the_first_command_must_be_auth() -> None:
     assert error["type"] == "bus.error"
     assert error["data"]["code"] == "unauthenticated"
     assert error["data"]["ref"] == 1
-    assert session.close_code is None
+    assert session.output.close_code is None
     assert isinstance(session.receive('{"do":"auth","token":"t"}'), Auth)
 
 
 def test_beyond_its_rate_a_session_is_told_the_limit_and_when_to_try_again() -> None:
     session = new_session(message_rate_limit=10)
-    clock = session.clock
+    clock = session.output.clock
     assert isinstance(clock, ManualClock)
     for _ in range(10):
         assert session.receive('{"do":"ping"}') is not None
@@ -251,27 +251,27 @@ def test_who_never_gets_the_form_right_is_closed() -> None:
     session = new_session(max_bad_commands=3)
     for expected in (None, None, 4502):
         session.receive("{")
-        assert session.close_code == expected
+        assert session.output.close_code == expected
 
 
 def test_to_be_refused_for_its_rate_as_often_again_is_the_end() -> None:
     session = new_session(message_rate_limit=10, max_bad_commands=2)
     for i in range(20):
         session.receive('{"do":"ping"}')
-        assert session.close_code is None, i
+        assert session.output.close_code is None, i
     session.receive('{"do":"ping"}')
-    assert session.close_code == 4502
+    assert session.output.close_code == 4502
 
 
 def test_a_little_too_fast_for_ever_is_no_reason_to_end() -> None:
     session = new_session(message_rate_limit=10, max_bad_commands=2)
-    clock = session.clock
+    clock = session.output.clock
     assert isinstance(clock, ManualClock)
     for _ in range(500):
         clock.at += 1 / 15
         session.receive('{"do":"ping"}')
-    assert session.counters["refused.rate_limited"] > 100
-    assert session.close_code is None
+    assert session.output.counters["refused.rate_limited"] > 100
+    assert session.output.close_code is None
 
 
 @pytest.mark.parametrize("code", ["forbidden", "too_many_topics", "rate_limited", "read_only"])
@@ -279,8 +279,8 @@ def test_refusals_of_everyday_life_close_nobody(code: str) -> None:
     session = new_session(max_bad_commands=2)
     for _ in range(10):
         session.refuse(CommandRefused(code, "no"))
-    assert session.close_code is None
-    assert session.counters[f"refused.{code}"] == 10
+    assert session.output.close_code is None
+    assert session.output.counters[f"refused.{code}"] == 10
 
 
 def test_the_first_reason_to_close_stays() -> None:
@@ -289,33 +289,33 @@ def test_the_first_reason_to_close_stays() -> None:
 
     session.close(CloseCode.TOO_SLOW, "slow")
     session.close(CloseCode.DRAIN, "later")
-    assert (session.close_code, session.close_reason) == (4001, "slow")
-    assert session.dirty == [session] * session.dirty.count(session)
+    assert (session.output.close_code, session.output.close_reason) == (4001, "slow")
+    assert session.output.dirty == [session.output] * session.output.dirty.count(session.output)
 
 
 def test_deadlines() -> None:
     session = new_session(user=None, auth_deadline=5)
     assert session.tick(1004.9) == (1005, False)
-    assert session.close_code is None
+    assert session.output.close_code is None
     session.tick(1005)
-    assert session.close_code == 4101
+    assert session.output.close_code == 4101
 
     session = new_session()
     session.next_ping = 2000
     session.tick(1599)
-    assert session.close_code is None
+    assert session.output.close_code is None
     session.tick(1600)
-    assert session.close_code == 4100
+    assert session.output.close_code == 4100
 
 
 def test_a_token_within_the_leeway_lasts_until_its_end() -> None:
     session = new_session(user=None, jwt_leeway=30)
-    session.open(Principal("42", session.clock.wall() - 10, frozenset(), {}), "here")
+    session.open(Principal("42", session.output.clock.wall() - 10, frozenset(), {}), "here")
     session.next_ping = 2000
     session.tick(1019)
-    assert session.close_code is None
+    assert session.output.close_code is None
     session.tick(1020)
-    assert session.close_code == 4100
+    assert session.output.close_code == 4100
 
 
 def test_pings_and_a_peer_that_does_not_answer() -> None:
@@ -330,20 +330,20 @@ def test_pings_and_a_peer_that_does_not_answer() -> None:
     assert (due, ping) == (1042, False)
     assert session.tick(1042)[1]
     session.tick(1051.9)
-    assert session.close_code is None
+    assert session.output.close_code is None
     session.tick(1052)
-    assert session.close_code == 4002
+    assert session.output.close_code == 4002
 
 
 def test_a_reader_that_takes_nothing_is_closed_in_time() -> None:
     session = new_session(heartbeat_interval=300, stuck_after=30)
     session.next_ping = 1250
-    clock = session.clock
+    clock = session.output.clock
     assert isinstance(clock, ManualClock)
     due, _ = session.tick(1001)
     clock.at = 1002
-    session.pause_writing()
+    session.output.pause_writing()
     assert due <= 1032, "nobody would look before it is late"
     due, _ = session.tick(due)
     session.tick(due)
-    assert session.close_code == 4001
+    assert session.output.close_code == 4001

@@ -88,16 +88,20 @@ def test_golden_streams_are_of_our_writing(case: dict[str, Any]) -> None:
 
 def test_words_that_are_a_place_to_resume_from_have_an_id() -> None:
     session = new_session(encoder=EVENT_STREAM)
-    assert b"id:" not in EVENT_STREAM.control(session, "bus.position", {})
+    assert b"id:" not in EVENT_STREAM.control(session.output, "bus.position", {})
     from tests.webui_adapter.parts import history, join, settle  # noqa: PLC0415 - read next to its use
     from webui_adapter.channels.hub import Hub  # noqa: PLC0415
 
     hub = Hub()
     channel = join(hub, session)
     settle(hub, session, channel, history(3, record(3)))
-    assert EVENT_STREAM.control(session, "bus.position", {}).startswith(b"id: user:42=e1.3\nevent: bus.position\n")
-    assert EVENT_STREAM.event(session, Delivery("user:42", record(3))).startswith(b"id: user:42=e1.3\nevent: a.b\n")
-    assert EVENT_STREAM.control(session, "bus.hello", {}).startswith(b"event: bus.hello\n")
+    assert EVENT_STREAM.control(session.output, "bus.position", {}).startswith(
+        b"id: user:42=e1.3\nevent: bus.position\n"
+    )
+    assert EVENT_STREAM.event(session.output, Delivery("user:42", record(3))).startswith(
+        b"id: user:42=e1.3\nevent: a.b\n"
+    )
+    assert EVENT_STREAM.control(session.output, "bus.hello", {}).startswith(b"event: bus.hello\n")
 
 
 def test_a_cursor_that_could_not_be_read_back_is_left_out() -> None:

@@ -166,31 +166,31 @@ def test_a_page_that_is_cut_off_anywhere_ends_with_every_log_event_once(  # noqa
     hub = Hub()
     clock = ManualClock()
     session = new_session(hub, backlog_events=limit)
-    session.clock = clock
+    session.output.clock = clock
     channel = join(hub, session)
     settle(hub, session, channel, history(0))
     published: list[Record] = []
     stream: list[bytes] = []
 
     def flush() -> None:
-        stream.extend(payloads_of(b"".join(session.out)))
-        session.out.clear()
+        stream.extend(payloads_of(b"".join(session.output.out)))
+        session.output.out.clear()
 
     for op in ops:
         if op == "block":
-            session.pause_writing()
+            session.output.pause_writing()
         elif op == "resume_writing":
-            session.resume_writing(400)
+            session.output.resume_writing(400)
             flush()
         else:
             now = int(clock.wall() * 1000)
             records = [delivery(len(published) + i, push, now).record for i, push in enumerate(op, 1)]
             hub.receive(USER, publication(len(published), *records))
             published += records
-            if not session.paused:
+            if not session.output.paused:
                 flush()
         clock.at += 0.001
-        if session.close_code is not None or session.behind:
+        if session.output.close_code is not None or hub.behind:
             break  # it reads the rest from the log, as who comes back does
     flush()
     cut = len(stream) if data is None else data.draw(st.integers(0, len(stream)), label="cut")
@@ -205,14 +205,14 @@ def test_a_page_that_is_cut_off_anywhere_ends_with_every_log_event_once(  # noqa
     states = {one.key: one for one in published if one.keep == "latest"}
     reading = history(len(published), *log, snapshot=tuple(sorted(states.values(), key=lambda one: one.offset)))
     back = new_session(Hub(), user=None)
-    back.clock = clock
+    back.output.clock = clock
     from webui_adapter.access.tokens import Principal  # noqa: PLC0415 - read next to its use
 
     back.open(Principal("42", clock.wall() + 600, frozenset(), {}), "here")
     cursor = parse_cursor(page.cursor).get(USER)
     join(Hub(), back, since=cursor)
-    back.replay(USER, resume(cursor, reading, [], now), None)
-    for payload in payloads_of(b"".join(back.out)):
+    back.subscriptions.replay(USER, resume(cursor, reading, [], now), None)
+    for payload in payloads_of(b"".join(back.output.out)):
         page.receive(payload)
 
     seen = Counter(event["offset"] for event in page.events)
@@ -237,14 +237,16 @@ def test_a_full_backlog_is_read_from_the_log_unless_nobody_would_miss_it(keep: K
     session = new_session(hub, backlog_events=3)
     channel = join(hub, session)
     settle(hub, session, channel, history(0))
-    session.pause_writing()
+    session.output.pause_writing()
     hub.receive(USER, publication(0, *(record(i) for i in range(1, 4))))
-    assert session.close_code is None
+    assert session.output.close_code is None
     hub.receive(USER, publication(3, record(4, keep=keep)))
-    assert session.close_code is None
-    assert session.behind == ([(session, USER)] if reads else [])
-    assert session.channels[USER].since == (Position(session.channels[USER].position.epoch, 0) if reads else None)
-    assert session.counters["drop.full"] == 1
+    assert session.output.close_code is None
+    assert hub.behind == ([(session, USER)] if reads else [])
+    assert session.subscriptions.channels[USER].since == (
+        Position(session.output.positions[USER].epoch, 0) if reads else None
+    )
+    assert session.output.counters["drop.full"] == 1
 
 
 def test_a_state_that_had_to_make_room_is_not_just_forgotten() -> None:
@@ -253,10 +255,10 @@ def test_a_state_that_had_to_make_room_is_not_just_forgotten() -> None:
     session = new_session(hub, backlog_events=2)
     channel = join(hub, session)
     settle(hub, session, channel, history(0))
-    session.pause_writing()
+    session.output.pause_writing()
     hub.receive(USER, publication(0, record(1, keep="latest"), record(2), record(3)))
-    assert session.counters["drop.shed"] == 1
-    assert session.behind == [(session, USER)]
+    assert session.output.counters["drop.shed"] == 1
+    assert hub.behind == [(session, USER)]
 
 
 def test_the_urgent_overtakes_and_takes_its_topic_along() -> None:
@@ -264,13 +266,13 @@ def test_the_urgent_overtakes_and_takes_its_topic_along() -> None:
     session = new_session(hub)
     channel = join(hub, session)
     settle(hub, session, channel, history(0))
-    session.pause_writing()
+    session.output.pause_writing()
     told(session)
     low, other = TOPICS[0], TOPICS[1]
     hub.receive(
         USER, publication(0, *(record(i, low, lane=2) for i in range(1, 6)), record(6, other), record(7, other, lane=0))
     )
-    session.resume_writing(100_000)
+    session.output.resume_writing(100_000)
     assert told(session) == [
         ("subscribed", ("resumed", "e1", 0)),
         ("hold", 0),
@@ -288,11 +290,11 @@ def test_memory_of_a_page_that_never_reads_is_bounded() -> None:
     settle(hub, session, channel, history(0))
     hub.receive(USER, publication(0, record(1)))
     told(session)
-    session.pause_writing()
+    session.output.pause_writing()
     for i in range(1, 5000):
         hub.receive(USER, publication(i, record(i + 1, keep="nothing", pad=100)))
-    assert session.close_code is None
-    assert session.send_queue is not None
-    assert session.send_queue._outbox.bytes <= 100_000
-    assert not session.out
-    assert len(session.send_queue._waiting[USER].offsets) == len(session.send_queue)
+    assert session.output.close_code is None
+    assert session.output.send_queue is not None
+    assert session.output.send_queue._outbox.bytes <= 100_000
+    assert not session.output.out
+    assert len(session.output.send_queue._waiting[USER].offsets) == len(session.output.send_queue)
