@@ -1,62 +1,65 @@
-"""``install(app)``: connects an application's signals to what they mean for operations."""
+"""``install(app)``: connects the signals of a Celery application to the operations of its tasks."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, cast
 
 from billiard.process import current_process
 from celery import Celery, signals
 from celery.exceptions import InvalidTaskError
 
 from eventbus.bus import Bus, configure, default_bus
+from worker_adapter.lifecycle import (
+    remote_control,  # noqa: F401 - registers the command, for workers and for the command line
+)
+from worker_adapter.lifecycle.installed import Bootstep, installed_in, keep_installed
 from worker_adapter.lifecycle.main_process import MainProcessSignals
 from worker_adapter.lifecycle.task_signals import TaskSignals
 from worker_adapter.settings import WorkerSettings
 
-if TYPE_CHECKING:
-    from worker_adapter.lifecycle.bootstep import LeaseBootstep
-
 __all__ = ["Installation", "install", "installation_of"]
 
-_PLACE: Final = "_eventbus_installation"
-# By name: it is imported in workers only.
+# Celery imports the bootstep by this name, in workers only.
 _BOOTSTEP: Final = "worker_adapter.lifecycle.bootstep:LeaseBootstep"
 
 
 class Installation:
-    """Receivers of one application's signals.
+    """Receivers of one application's signals; ``install`` makes it.
 
-    Signals and no task base class: they reach every task, also those of libraries and of Celery itself. The receivers
-    keep no state of their own, so it does not matter whether a pool forks, spawns, or runs threads or greenlets.
+    Signals reach every task, also those of libraries and of Celery itself. A task base class would not. The receivers
+    keep no state, so they work in forked and spawned processes, in threads and in greenlets.
+
+    Args:
+        app: the application.
+        settings: the bounds of its tasks.
 
     Attributes:
-        witness: what the worker's main process sees of tasks that cannot speak for themselves.
-        keeper: the worker's bootstep while it is at work in this process.
+        app: the application.
+        settings: the bounds of its tasks.
+        main_process: receives the signals of the worker's main process.
+        bootstep: the worker's bootstep while it runs in this process.
     """
 
     def __init__(self, app: Celery, settings: WorkerSettings) -> None:
         self.app = app
         self.settings = settings
         self.main_process = MainProcessSignals(settings)
-        self.bootstep: LeaseBootstep | None = None
+        self.bootstep: Bootstep | None = None
         self._task_signals = TaskSignals(settings)
 
     def connect(self) -> None:
-        """Begin to listen."""
+        """Connect the receivers and add the bootstep."""
         for signal, receiver in self._receivers():
             signal.connect(receiver, weak=False, dispatch_uid=self._uid)
         self.app.steps["worker"].add(_BOOTSTEP)
-        # The command line looks there for what it may ask a worker.
-        importlib.import_module("worker_adapter.lifecycle.remote_control")
 
     def disconnect(self) -> None:
-        """No longer listen: for tests, and before another installation takes over."""
+        """Undo ``install``, for tests and before another installation."""
         for signal, _ in self._receivers():
             signal.disconnect(dispatch_uid=self._uid)
-        if getattr(self.app, _PLACE, None) is self:
-            setattr(self.app, _PLACE, None)
+        if installed_in(self.app) is self:
+            keep_installed(self.app, None)
             self.app.steps["worker"].discard(_BOOTSTEP)
 
     @property
@@ -66,18 +69,18 @@ class Installation:
     def _receivers(self) -> Iterator[tuple[Any, Callable[..., None]]]:
         yield signals.before_task_publish, self._before_publish
         yield signals.after_task_publish, self._after_publish
-        yield signals.task_prerun, self._prerun
-        yield signals.task_postrun, self._postrun
+        yield signals.task_prerun, self._before_run
+        yield signals.task_postrun, self._after_run
         yield signals.task_received, self._received
         yield signals.task_failure, self._failed
-        yield signals.task_internal_error, self._unread
+        yield signals.task_internal_error, self._internal_error
         yield signals.task_revoked, self._revoked
         yield signals.task_retry, self._retried
         yield signals.task_unknown, self._refused
         yield signals.task_rejected, self._refused
         yield signals.worker_shutting_down, self._shutting_down
-        yield signals.worker_process_init, self._begin
-        # In a pool's child atexit does not run.
+        yield signals.worker_process_init, self._process_started
+        # atexit does not run in a pool's child.
         yield signals.worker_process_shutdown, self._shutdown
         yield signals.worker_shutdown, self._shutdown
 
@@ -85,19 +88,19 @@ class Installation:
         self, headers: dict[str, Any] | None = None, properties: dict[str, Any] | None = None, **_: Any
     ) -> None:
         if headers is not None:
-            self._task_signals.publishing(headers, properties if properties is not None else {})
+            self._task_signals.before_publish(headers, properties if properties is not None else {})
 
     def _after_publish(self, sender: str, headers: dict[str, Any] | None = None, **_: Any) -> None:
         if headers is not None:
-            self._task_signals.published(sender, headers)
+            self._task_signals.after_publish(sender, headers)
 
-    def _prerun(self, task: Any, task_id: str, **_: Any) -> None:
+    def _before_run(self, task: Any, task_id: str, **_: Any) -> None:
         if self._is_mine(task):
-            self._task_signals.starting(task, task_id)
+            self._task_signals.before_run(task, task_id)
 
-    def _postrun(self, task: Any, state: str | None = None, retval: Any = None, **_: Any) -> None:
+    def _after_run(self, task: Any, state: str | None = None, retval: Any = None, **_: Any) -> None:
         if self._is_mine(task):
-            self._task_signals.ended(task, state, retval)
+            self._task_signals.after_run(task, state, retval)
 
     def _received(self, sender: Any, request: Any, **_: Any) -> None:
         if self._serves(sender.app):
@@ -107,8 +110,8 @@ class Installation:
         if self._is_mine(sender) and _is_main():
             self.main_process.failed(sender, task_id, exception)
 
-    def _unread(self, sender: Any, request: Any, exception: object, **_: Any) -> None:
-        # Anything else comes after the end of a task that ran, and was told.
+    def _internal_error(self, sender: Any, request: Any, exception: object, **_: Any) -> None:
+        # All other internal errors follow the end of a task that ran and was reported.
         if self._is_mine(sender) and isinstance(exception, InvalidTaskError) and request:
             self.main_process.refused(request, exception)
 
@@ -128,43 +131,54 @@ class Installation:
         if how == "Cold" and self.bootstep is not None:
             self.bootstep.report_stopped()
 
-    def _begin(self, **_: Any) -> None:
-        # What a worker that was killed has left on disk is sent before this one has anything to say.
+    def _process_started(self, **_: Any) -> None:
+        # Events that a killed worker left on disk are sent before the first event of this process.
         default_bus().outbox.start()
 
     def _shutdown(self, **_: Any) -> None:
         if self.bootstep is not None:
-            self.bootstep.end()
+            self.bootstep.stop_renewing()
         default_bus().close()
 
     def _is_mine(self, task: Any) -> bool:
-        # The application of a spawned child may be a copy without an installation: whoever is connected there serves
-        # it.
         return self._serves(task.app)
 
     def _serves(self, app: Celery) -> bool:
-        return (getattr(app, _PLACE, None) or self) is self
+        # A spawned child may have a copy of the application without an installation. The installation that is connected
+        # there serves it.
+        return (installed_in(app) or self) is self
 
 
 def _is_main() -> bool:
-    """Whether this is no process of a pool: there, what Celery calls a failure is told by the task's own end."""
+    """Whether this process is not a pool's child. There the task's own signals report the end."""
     return bool(current_process().name == "MainProcess")
 
 
 def installation_of(app: Celery) -> Installation | None:
-    """The application's installation, if there is one."""
-    return getattr(app, _PLACE, None)
+    """Return the application's installation; None without one.
+
+    Args:
+        app: the application.
+    """
+    return cast("Installation | None", installed_in(app))
 
 
 def install(app: Celery, *, settings: WorkerSettings | None = None, bus: Bus | None = None) -> Installation:
-    """Let an application's tasks belong to operations, and tell of them. Call it where the application is made, once.
+    """Connect an application to the event bus, so that its tasks can belong to operations.
 
-    A second call changes nothing unless it brings settings. ``bus`` becomes this process's bus
-    (``eventbus.configure``); without it the one that ``emit`` uses is taken, made on first use. Nothing is connected
-    to, and no thread is started here.
+    Call it once, where the application is made. It opens no connection and starts no thread. A second call changes
+    nothing unless it passes settings.
+
+    Args:
+        app: the application.
+        settings: the bounds of its tasks; by default they are read from ``EVENTBUS_WORKER_…``.
+        bus: becomes the bus of this process (``eventbus.configure``); by default ``emit`` makes one on first use.
+
+    Returns:
+        The installation.
 
     Raises:
-        pydantic.ValidationError: a variable ``EVENTBUS_WORKER_…`` is set to what cannot be.
+        pydantic.ValidationError: a variable ``EVENTBUS_WORKER_…`` has an invalid value.
     """
     if bus is not None:
         configure(bus=bus)
@@ -174,6 +188,6 @@ def install(app: Celery, *, settings: WorkerSettings | None = None, bus: Bus | N
             return previous
         previous.disconnect()
     installation = Installation(app, settings or WorkerSettings())
-    setattr(app, _PLACE, installation)
+    keep_installed(app, installation)
     installation.connect()
     return installation

@@ -1,8 +1,7 @@
-"""What a worker does beside its tasks: renews leases, hears of cancelled operations, stops what does not stop itself.
+"""Worker bootstep: renews leases, reads cancelled operations, and terminates tasks that do not stop by themselves.
 
-A bootstep with a thread of its own: the worker's event loop belongs to Celery, and a solo pool blocks it for as long as
-a task takes. Every call has a time limit, and nothing here is waited for by the worker but the first look at what is
-cancelled.
+It has a separate thread, because the worker's event loop belongs to Celery and a solo pool blocks it during a task.
+Every call has a time limit. The worker waits for one call only: the first read of the cancelled operations.
 """
 
 from __future__ import annotations
@@ -13,38 +12,42 @@ import signal
 import threading
 import weakref
 from collections import defaultdict
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Any, Final
 
 from celery import bootsteps
-from celery.worker import state as worker_state
 
 from eventbus.backends.redis.operation_client import Operations
 from eventbus.backends.redis.worker_status import WorkerStatus
 from eventbus.bus import default_bus
 from eventbus.errors import TransportError
 from eventbus.operations.events import STAMP, OperationRef
-from worker_adapter.installation import Installation, installation_of
-from worker_adapter.lifecycle import task_events
-from worker_adapter.lifecycle.cancellation import RevokedStamps, known
-from worker_adapter.lifecycle.main_process import TaskRequestInfo
+from worker_adapter.context.task_request import TaskRequestInfo
+from worker_adapter.lifecycle import celery_internals, task_events
+from worker_adapter.lifecycle.installed import Installed, installed_in
+from worker_adapter.lifecycle.process_state import RevokedStamps, process
 from worker_adapter.lifecycle.running_tasks import outbox_facts
 
 __all__ = ["LeaseBootstep"]
 
 log = logging.getLogger(__name__)
 
-_PATIENCE: Final = 5.0  # between two tries while Redis does not answer
-_TRIES: Final = 10  # to copy a set that others are changing
+_RETRY_AFTER: Final = 5.0  # seconds between two attempts while Redis does not answer
 
 
 class LeaseBootstep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery ships no types
-    """The bootstep. Added to an application by ``install``; nothing of it exists outside of a worker's main process.
+    """The bootstep. ``install`` adds it to an application. It runs in a worker's main process only.
+
+    Args:
+        worker: Celery's worker controller.
+        **options: of the worker's command line.
 
     Attributes:
-        held: leases that were renewed last. trouble: why Redis could not be asked last, or empty.
-        children: what the processes of the pool said last of their outboxes.
+        lease_count: number of leases of the last renewal.
+        last_error: why the last call to Redis failed, or empty.
+        children: the last reports of the pool's processes about their outboxes, by process id.
     """
 
     name = "eventbus"
@@ -58,199 +61,184 @@ class LeaseBootstep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery shi
         self.children: dict[str, dict[str, object]] = {}
         self._noticed: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
         self._kill_at: dict[int, float] = {}
-        self._end = threading.Event()
+        self._closed = threading.Event()
         self._thread: threading.Thread | None = None
-        self._installation: Installation | None = None
+        self._installed: Installed | None = None
         self._operations: Operations | None = None
         self._worker_status: WorkerStatus | None = None
 
     def create(self, worker: Any) -> None:
-        """Before the pool has its processes: what they are handed down is made now, whole."""
-        self._installation = installation_of(worker.app)
+        """Make the bus before the pool forks, so that the children inherit a complete one.
+
+        Args:
+            worker: Celery's worker controller.
+        """
+        self._installed = installed_in(worker.app)
         default_bus()
 
     def start(self, worker: Any) -> None:
-        """Before the first message is read: know what is cancelled, then let the thread go on with it."""
+        """Read the cancelled operations before the worker reads its first message, then start the thread.
+
+        Args:
+            worker: Celery's worker controller.
+        """
         bus = default_bus()
-        if self._installation is None or bus.broker is not None:
+        if self._installed is None or bus.broker is not None:
             return
         self._worker = worker
-        self._installation.bootstep = self
-        self._installation.main_process.leasing = self._installation.settings.lease > 0
-        known.limit = self._installation.settings.cancelled_limit
-        known.kept_current = True
+        self._installed.bootstep = self
+        self._installed.main_process.leasing = self._installed.settings.lease > 0
+        process.cancelled.limit = self._installed.settings.cancelled_limit
+        process.cancelled.kept_current = True
         self._operations, self._worker_status = Operations(bus.settings), WorkerStatus(bus.settings)
-        self._call(self._update_cancelled)
-        self._watch_decode_errors(worker.consumer)
+        self._attempt(self._read_cancelled)
+        celery_internals.on_decode_error(worker.consumer, self._installed.main_process.refused)
         self._thread = threading.Thread(target=self._run, name="eventbus-leases", daemon=True)
         self._thread.start()
 
-    def _watch_decode_errors(self, consumer: Any) -> None:
-        """Celery has no signal for a message that cannot be decoded."""
-        celerys, main_process = (
-            consumer.on_decode_error,
-            self._installation.main_process if self._installation else None,
-        )
-
-        def on_decode_error(message: Any, error: Exception) -> None:
-            celerys(message, error)
-            if main_process is not None:
-                main_process.refused(message.headers, error)
-
-        consumer.on_decode_error = on_decode_error
-
     def stop(self, worker: Any) -> None:
-        """A warm shutdown: tasks go on to their ends, and their leases with them. ``end`` comes after the last one."""
+        """Do nothing in a warm shutdown: tasks run to their ends and need their leases. ``stop_renewing`` follows.
+
+        Args:
+            worker: Celery's worker controller.
+        """
 
     def terminate(self, worker: Any) -> None:  # noqa: ARG002 - Celery's signature
-        """A cold shutdown: say what becomes of the tasks that run, while there is somebody to say it."""
+        """Report the running tasks in a cold shutdown, while this process can still send.
+
+        Args:
+            worker: Celery's worker controller.
+        """
         self.report_stopped()
-        self.end()
+        self.stop_renewing()
 
     def report_stopped(self) -> None:
-        """The worker gives its tasks up: those whose messages come again, and those for which that was it."""
-        if self._installation is not None and self._installation.bootstep is self:
-            self._installation.main_process.stopping(iter(_active()))
+        """Report the tasks that the worker abandons: released if redelivered, otherwise failed."""
+        if self._installed is not None and self._installed.bootstep is self:
+            self._installed.main_process.stopping(celery_internals.active_requests())
             default_bus().flush()
 
-    def end(self) -> None:
-        """No more renewals; the thread ends by itself."""
-        self._end.set()
-        known.kept_current = False
-        if self._installation is not None:
-            self._installation.main_process.leasing = False
-            self._installation.bootstep = None
+    def stop_renewing(self) -> None:
+        """Stop renewing leases. The thread ends by itself. Celery would call a method ``close`` earlier."""
+        self._closed.set()
+        process.cancelled.kept_current = False
+        if self._installed is not None:
+            self._installed.main_process.leasing = False
+            self._installed.bootstep = None
 
     def info(self, worker: Any) -> dict[str, Any]:  # noqa: ARG002 - Celery's signature
-        """For ``inspect stats``."""
+        """Return the state of the worker, for ``inspect stats``.
+
+        Args:
+            worker: Celery's worker controller.
+        """
         return {"eventbus": self.facts()}
 
     def facts(self) -> dict[str, Any]:
-        """How it stands here, from memory: nothing is asked."""
+        """Return the state of the worker, from memory."""
         bus = default_bus()
         return {
             "outbox": {**outbox_facts(bus), "spool_bytes": bus.outbox.spool_bytes},
             "children": self.children,
             "leases": self.lease_count,
-            "cancelled": len(known),
+            "cancelled": len(process.cancelled),
             "trouble": self.last_error,
         }
 
     # --- the thread ------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        assert self._installation is not None
-        settings = self._installation.settings
-        renew_at, look_at = float("-inf"), float("-inf")
-        while not self._end.wait(_PATIENCE if self.last_error else settings.cancel_poll):
-            if not self._call(self._update_cancelled):
-                self._enforce(settings.cancel_grace, settings.kill_grace)
+        assert self._installed is not None
+        settings = self._installed.settings
+        renew_at, read_status_at = float("-inf"), float("-inf")
+        while not self._closed.wait(_RETRY_AFTER if self.last_error else settings.cancel_poll):
+            answered = self._attempt(self._read_cancelled)
+            self._terminate_cancelled(settings.cancel_grace, settings.kill_grace)
+            if not answered:
                 continue
-            self._enforce(settings.cancel_grace, settings.kill_grace)
-            if settings.lease and monotonic() >= renew_at and self._call(self._renew):
+            if settings.lease and monotonic() >= renew_at and self._attempt(self._renew):
                 renew_at = monotonic() + settings.lease / 3
-            if monotonic() >= look_at and self._call(self._check):
-                look_at = monotonic() + settings.report_interval
+            if monotonic() >= read_status_at and self._attempt(self._read_children):
+                read_status_at = monotonic() + settings.report_interval
 
-    def _call(self, work: Any) -> bool:
-        """Do something that asks Redis. Whether it went well; that it did not is said once."""
+    def _attempt(self, call: Callable[[], None]) -> bool:
+        """Call a function that uses Redis; return whether it succeeded. The first error of a series is logged."""
         try:
-            work()
+            call()
         except TransportError as error:
             if not self.last_error:
-                log.warning("leases are not renewed and nothing is heard of cancelled operations: %s", error)
+                log.warning("cannot renew leases and read cancelled operations: %s", error)
             self.last_error = str(error)
             return False
         except Exception:
-            # A bug in here must not end the thread: every lease of the worker would lapse.
+            # A bug in here must not end the thread. Otherwise every lease of the worker would expire.
             log.exception("lease thread failed")
             return False
         self.last_error = ""
         return True
 
-    def _update_cancelled(self) -> None:
+    def _read_cancelled(self) -> None:
         assert self._operations is not None
-        news = known.add(self._operations.cancelled(known.since))
-        revoked = worker_state.revoked_stamps.get(STAMP)
-        if news or (len(known) and not isinstance(revoked, RevokedStamps)):
-            # Whoever revokes by this stamp through Celery has added to the list; a single value may stand there, too.
-            others = [revoked] if isinstance(revoked, str) else revoked or ()
-            worker_state.revoked_stamps[STAMP] = known.stamps(others)
+        cancelled = process.cancelled
+        changed = cancelled.add(self._operations.cancelled(cancelled.since))
+        revoked = celery_internals.revoked_values(STAMP)
+        if changed or (len(cancelled) and not isinstance(revoked, RevokedStamps)):
+            # Celery's remote control may have added values to the list, or replaced it.
+            celery_internals.set_revoked_values(STAMP, cancelled.stamps(revoked))
 
     def _renew(self) -> None:
         assert self._operations is not None
-        assert self._installation is not None
-        lease = self._installation.settings.lease
-        leased = [found for _, found in self._installation.main_process.of_operations(iter(_active()), leased=True)]
+        assert self._installed is not None
+        lease = self._installed.settings.lease
+        requests = celery_internals.active_requests()
         running: defaultdict[OperationRef, dict[str, TaskRequestInfo]] = defaultdict(dict)
-        for found in leased:
+        for _, found in self._installed.main_process.of_operations(requests, leased=True):
             running[found.operation][found.key.value] = found
-        lost = self._operations.renew({ref: list(leaves) for ref, leaves in running.items()}, lease)
+        lost = self._operations.renew({ref: list(keys) for ref, keys in running.items()}, lease)
         self.lease_count = sum(map(len, running.values()))
-        late = {request.id: bool(request.task.acks_late) for request in _active()}
-        for ref, leaves in lost.items():
-            for found in (running[ref][key] for key in leaves):
-                members = task_events.about(found.task, found.name, found.retries)
-                milliseconds = int(lease * 1000)
-                task_events.record_started(
-                    ref, found.label, found.key, milliseconds, late.get(found.task, False), members
-                )
+        late = {request.id: bool(request.task.acks_late) for request in requests}
+        for ref, keys in lost.items():
+            for found in (running[ref][key] for key in keys):
+                members = task_events.task_members(found.task, found.name, found.retries)
+                milliseconds, redelivered = int(lease * 1000), late.get(found.task, False)
+                task_events.record_started(ref, found.label, found.key, milliseconds, redelivered, members)
 
-    def _check(self) -> None:
-        """What the pool's processes say, and those of them forgotten that are gone."""
+    def _read_children(self) -> None:
+        """Read the reports of the pool's processes, and delete those of processes that have ended."""
         assert self._worker_status is not None
-        said = self._worker_status.of(self._worker.hostname)
-        gone = [process for process in said if not _is_alive(int(process))]
-        self._worker_status.drop(self._worker.hostname, gone)
-        self.children = {process: facts for process, facts in said.items() if process not in gone}
+        reports = self._worker_status.of(self._worker.hostname)
+        ended = [child for child in reports if not _is_alive(int(child))]
+        self._worker_status.drop(self._worker.hostname, ended)
+        self.children = {child: facts for child, facts in reports.items() if child not in ended}
 
-    # --- what does not stop by itself ------------------------------------------------------------------------
+    # --- tasks that do not stop by themselves ----------------------------------------------------------------
 
-    def _enforce(self, grace: float, kill_grace: float) -> None:
-        assert self._installation is not None
+    def _terminate_cancelled(self, grace: float, kill_grace: float) -> None:
+        assert self._installed is not None
         now = monotonic()
-        if len(known):
-            for request, found in self._installation.main_process.of_operations(iter(_active()), leased=False):
-                if found.operation in known and now - self._noticed.setdefault(request, now) >= grace:
+        if len(process.cancelled):
+            requests = celery_internals.active_requests()
+            for request, found in self._installed.main_process.of_operations(requests, leased=False):
+                if found.operation in process.cancelled and now - self._noticed.setdefault(request, now) >= grace:
                     self._noticed[request] = float("inf")  # once
-                    self._in_loop(partial(self._terminate, request, now + kill_grace))
-        for process in [process for process, due in self._kill_at.items() if now >= due]:
-            del self._kill_at[process]
-            self._in_loop(partial(self._worker.pool.terminate_job, process, signal.SIGKILL))
-
-    def _in_loop(self, call: Any) -> None:
-        """Where the worker has an event loop, its pool and its connection belong to that; while it lasts."""
-        hub = getattr(self._worker, "hub", None)
-        if hub is not None and self._worker.blueprint.state == bootsteps.RUN:
-            hub.call_soon(call)
-        else:
-            call()
+                    terminate = partial(self._terminate, request, now + kill_grace)
+                    celery_internals.run_in_event_loop(self._worker, terminate)
+        for child in [child for child, due in self._kill_at.items() if now >= due]:
+            del self._kill_at[child]
+            kill = partial(celery_internals.kill_process, self._worker.pool, child, signal.SIGKILL)
+            celery_internals.run_in_event_loop(self._worker, kill)
 
     def _terminate(self, request: Any, kill_at: float) -> None:
-        pool = self._worker.pool
-        if request not in worker_state.active_requests:
+        if not celery_internals.is_active(request):
             return
-        try:
-            request.terminate(pool)
-        except NotImplementedError:
-            return  # threads and solo: a thread cannot be stopped from outside
-        if not pool.is_green:
-            self._kill_at[request.worker_pid] = kill_at
+        child = celery_internals.terminate(request, self._worker.pool)
+        if child is not None:
+            self._kill_at[child] = kill_at
 
 
-def _active() -> list[Any]:
-    """Requests that run now. The set belongs to other threads, which do not wait while it is copied."""
-    for _ in range(_TRIES):
-        try:
-            return list(worker_state.active_requests)
-        except RuntimeError:
-            continue
-    return []
-
-
-def _is_alive(process: int) -> bool:
+def _is_alive(child: int) -> bool:
     try:
-        os.kill(process, 0)
+        os.kill(child, 0)
     except ProcessLookupError:
         return False
     except OSError:

@@ -1,21 +1,21 @@
-"""What a worker's main process sees of tasks that cannot speak for themselves: killed, timed out, expired, revoked.
+"""Signals of a worker's main process about tasks that cannot report their own end.
 
-It hears of each task when the message comes, and keeps what the headers say for as long as Celery keeps the request.
-Whatever the pool's process may have told as well is told under the same id, and counted for the same leaf: once.
+Such tasks are killed, timed out, expired or revoked.
+
+The main process keeps the headers of each message for as long as Celery keeps the request. The pool's process may have
+reported the same end. Both reports have the same event id and the same task key, so the end counts once.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
 from billiard.einfo import ExceptionWithTraceback
 from celery import states
 from celery.exceptions import TimeLimitExceeded, WorkerLostError
-from celery.worker import state as worker_state
 
 from eventbus.operations.events import (
     STAMP,
@@ -27,60 +27,23 @@ from eventbus.operations.events import (
     TaskSucceeded,
 )
 from worker_adapter.context.error_text import caused_by_retry, error_text
-from worker_adapter.context.headers import (
-    ALREADY_EXPIRED,
-    WORKER_INFO,
-    TaskKey,
-    read_operation,
-    read_worker_info,
-    task_key_of,
-)
+from worker_adapter.context.headers import WORKER_INFO, read_operation, read_worker_info
 from worker_adapter.context.task_context import TaskContext, current_context, use_context
-from worker_adapter.lifecycle import task_events
-from worker_adapter.lifecycle.cancellation import known
+from worker_adapter.context.task_request import TaskRequestInfo, read_task_request
+from worker_adapter.lifecycle import celery_internals, task_events
+from worker_adapter.lifecycle.process_state import process
 from worker_adapter.settings import WorkerSettings
 
-__all__ = ["MainProcessSignals", "TaskRequestInfo"]
+__all__ = ["MainProcessSignals"]
 
 _STOPPED: Final = "WorkerShutdown: the worker was stopped while it ran this task"
 
 
-@dataclass(frozen=True, slots=True)
-class TaskRequestInfo:
-    """A task of an operation, as its message describes it. ``cancelled_before_publish``: the operation
-    was cancelled before the message was published.
-    """
-
-    operation: OperationRef
-    label: str
-    key: TaskKey
-    task: str
-    name: str
-    retries: int
-    cancelled_before_publish: bool = False
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What every ``task.*`` event says."""
-        return {"task": self.task, "name": self.name, "retries": self.retries}
-
-
-def request_info(
-    headers: Mapping[str, Any] | None, name: str, task_id: str, retries: int = 0
-) -> TaskRequestInfo | None:
-    """The task whose message has these headers; None if it belongs to no operation."""
-    found = read_operation(headers)
-    if found is None or headers is None:
-        return None
-    retries = int(headers.get("retries") or retries or 0)
-    cancelled_before_publish = headers.get("expires") == ALREADY_EXPIRED
-    return TaskRequestInfo(
-        *found, task_key_of(name, task_id, headers), task_id, name, retries, cancelled_before_publish
-    )
-
-
 class MainProcessSignals:
-    """Hears the signals that a worker's main process sends. In any other process it hears nothing.
+    """Receivers of the signals that a worker's main process sends. Other processes send none of them.
+
+    Args:
+        settings: of the installation.
 
     Attributes:
         leasing: whether this worker renews leases (``LeaseBootstep``).
@@ -89,132 +52,185 @@ class MainProcessSignals:
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self._requests: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
-        self._reported_requests: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._reported: weakref.WeakSet[Any] = weakref.WeakSet()
         self.leasing = False
 
     def received(self, request: Any) -> None:
-        """A message has come and will be run here, now or at its time."""
+        """Keep a request that the worker has received.
+
+        Args:
+            request: the worker's request.
+        """
         headers = request.request_dict
         if read_operation(headers) is None:
             return
         self._requests[request.id] = request
-        # The pool calls what it finds on the request: see _ending. Weakly: a request goes when done.
-        request.on_failure = partial(_with_context, weakref.ref(request), "on_failure", self)
-        request.on_timeout = partial(_with_context, weakref.ref(request), "on_timeout", self)
+        # Weakly, since Celery drops a request when it has ended.
+        celery_internals.replace_end_handlers(request, partial(_bound_handler, weakref.ref(request), self))
         lease = int(self._settings.lease * 1000) if self.leasing else 0
         events = bool(request.eventer and request.eventer.enabled and request.task.send_events)
-        # This very dict is handed to the process that runs the task.
+        # Celery passes this very dict to the process that runs the task.
         headers[WORKER_INFO] = [lease, events]
 
-    def of(self, request: Any) -> TaskRequestInfo | None:
-        """What is known of a request."""
-        return request_info(request.request_dict, request.task.name, request.id)
+    def info_of(self, request: Any) -> TaskRequestInfo | None:
+        """Return the task of a request; None if it belongs to no operation.
 
-    def of_operations(self, requests: Iterator[Any], *, leased: bool) -> Iterator[tuple[Any, TaskRequestInfo]]:
-        """Those of the requests that belong to operations; ``leased``: whose leases are this worker's to renew."""
+        Args:
+            request: the worker's request.
+        """
+        return read_task_request(request.request_dict, request.task.name, request.id)
+
+    def of_operations(self, requests: Iterable[Any], *, leased: bool) -> Iterator[tuple[Any, TaskRequestInfo]]:
+        """Select the requests that belong to operations.
+
+        Args:
+            requests: the worker's requests.
+            leased: select only those whose leases this worker renews.
+
+        Yields:
+            Each request with its task.
+        """
         for request in requests:
             if leased and not read_worker_info(request.request_dict).lease:
                 continue
-            found = self.of(request)
+            found = self.info_of(request)
             if found is not None:
                 yield request, found
 
-    # --- how tasks end, seen from outside --------------------------------------------------------------------
+    # --- ends of tasks ---------------------------------------------------------------------------------------
 
     def failed(self, task: Any, task_id: str, error: object) -> None:
-        """A task's result is a failure, by Celery's word."""
+        """Receive that Celery stored a failure.
+
+        Args:
+            task: Celery's task.
+            task_id: the task's id.
+            error: the error.
+        """
         if _runs_here(task_id):
-            return  # its own end tells more
+            return  # the task's own signal knows more
         if isinstance(error, BaseException) and caused_by_retry(error):
-            return  # a hook has raised in a pool that shares this process
+            return  # a hook raised, in a pool that runs in this process
         request = self._requests.get(task_id)
         if request is not None:
-            self._reported_requests.add(request)
+            self._reported.add(request)
         found = self._find(task, task_id, request)
-        if found is None or getattr(request, "_already_revoked", False):
+        if found is None or celery_internals.is_announced_revoked(request):
             return
-        if isinstance(error, TimeLimitExceeded) and _comes_again_after(task):
+        if isinstance(error, TimeLimitExceeded) and celery_internals.is_requeued_after_timeout(task):
             task_events.record_transition(found.operation, found.label, "released", found.key)
             return
         self._fail(found, self._text(error))
 
-    def revoked(self, task: Any, context: Any, *, terminated: bool, expired: bool) -> None:
-        """A task was discarded, or stopped."""
-        found = self._find(task, context.id, self._requests.get(context.id), context)
+    def revoked(self, task: Any, request_context: Any, *, terminated: bool, expired: bool) -> None:
+        """Receive that Celery discarded or terminated a task.
+
+        Args:
+            task: Celery's task.
+            request_context: ``Task.request`` as the signal has it.
+            terminated: the task was running.
+            expired: the message had expired.
+        """
+        found = self._find(task, request_context.id, self._requests.get(request_context.id), request_context)
         if found is None:
             return
         reason: RevokedReason = "terminated" if terminated else "expired" if expired else "revoked"
         if found.cancelled_before_publish or _is_cancelled(found.operation):
             reason = "cancelled"
-        task_events.emit_task_event(
-            self._settings, found.operation, found.key, "revoked", TaskRevoked(**found.facts, reason=reason)
-        )
+        revoked = TaskRevoked(**found.facts, reason=reason)
+        task_events.emit_task_event(self._settings, found.operation, found.key, "revoked", revoked)
         task_events.record_transition(found.operation, found.label, "revoked", found.key)
 
-    def retried(self, task: Any, context: Any, reason: Any) -> None:
-        """A task will be tried again, though nobody in it said so: its process is gone, or its worker is going."""
-        if _runs_here(context.id):
+    def retried(self, task: Any, request_context: Any, reason: Any) -> None:
+        """Receive that Celery retries a task whose process or worker ends.
+
+        Args:
+            task: Celery's task.
+            request_context: ``Task.request`` as the signal has it.
+            reason: the error, if there is one.
+        """
+        if _runs_here(request_context.id):
             return
-        request = self._requests.get(context.id)
+        request = self._requests.get(request_context.id)
         if request is not None:
-            self._reported_requests.add(request)
-        found = self._find(task, context.id, request, context)
+            self._reported.add(request)
+        found = self._find(task, request_context.id, request, request_context)
         if found is None:
             return
         if reason is not None:
-            error = self._text(getattr(reason, "exc", None) or reason)
-            task_events.emit_task_event(
-                self._settings, found.operation, found.key, "retry", TaskRetry(**found.facts, error=error)
-            )
+            retry = TaskRetry(**found.facts, error=self._text(getattr(reason, "exc", None) or reason))
+            task_events.emit_task_event(self._settings, found.operation, found.key, "retry", retry)
         elif task.acks_late:
             task_events.record_transition(found.operation, found.label, "released", found.key)
         else:
-            # Celery says retry; but the message was acknowledged when the task began, and nobody sends another.
+            # Celery announces a retry. But the message was acknowledged when the task began, and no other is sent.
             self._fail_unless_ended(found, _STOPPED)
 
     def refused(self, headers: Mapping[str, Any] | None, error: object) -> None:
-        """A message names a task that this worker does not know, or cannot be read."""
-        headers = headers or {}
-        found = request_info(headers, str(headers.get("task")), str(headers.get("id")))
-        if found is not None:
-            name = "NotRegistered" if isinstance(error, KeyError) else type(error).__name__
-            self._fail(found, f"{name}: {found.name}" if isinstance(error, KeyError) else self._text(error))
+        """Receive that a message names an unknown task or cannot be read.
 
-    def stopping(self, running: Iterator[Any]) -> None:
-        """The worker is stopped without waiting: ``running`` are the requests that it has begun."""
-        cancelled = [request for request in self._requests.values() if getattr(request, "_already_cancelled", False)]
+        Args:
+            headers: of the message.
+            error: the error.
+        """
+        headers = headers or {}
+        found = read_task_request(headers, str(headers.get("task")), str(headers.get("id")))
+        if found is not None:
+            unknown = isinstance(error, KeyError)
+            self._fail(found, f"NotRegistered: {found.name}" if unknown else self._text(error))
+
+    def stopping(self, running: Iterable[Any]) -> None:
+        """Report the tasks that the worker abandons in a cold shutdown.
+
+        Args:
+            running: the requests that have begun.
+        """
+        cancelled = [request for request in self._requests.values() if celery_internals.is_cancelled_by_worker(request)]
         for request in {*running, *cancelled}:
-            found = self.of(request)
-            if found is None or getattr(request, "_already_revoked", False):
+            found = self.info_of(request)
+            if found is None or celery_internals.is_announced_revoked(request):
                 continue
             if request.task.acks_late:
                 task_events.record_transition(found.operation, found.label, "released", found.key)
             else:
                 self._fail_unless_ended(found, _STOPPED)
 
-    def finish_request(self, request: Any, how: str, *args: Any, **options: Any) -> Any:
-        """Let Celery deal with the end of a task. What it publishes thereby, error callbacks, is its operation's, too:
-        those that the canvas names have our headers, those of what a task has started have not.
+    def end_request(self, request: Any, method: str, *args: Any, **options: Any) -> Any:
+        """Let Celery handle the end of a task, within the context of its operation.
+
+        Celery publishes error callbacks here. Those of the canvas have our headers. Those of other tasks inherit the
+        operation.
+
+        Args:
+            request: the worker's request.
+            method: the method of ``Request`` that the pool calls.
+            *args: its arguments.
+            **options: its keyword arguments.
+
+        Returns:
+            The method's return value.
         """
-        found = self.of(request)
+        found = self.info_of(request)
         assert found is not None
         with use_context(TaskContext(found.operation, found.label, self._settings)):
-            outcome = getattr(type(request), how)(request, *args, **options)
-        if how == "on_failure":
+            outcome = celery_internals.call_original_handler(request, method, *args, **options)
+        if method == "on_failure":
             self._after_failure(request, args[0])
         return outcome
 
     def _after_failure(self, request: Any, exc_info: Any) -> None:
-        """Celery has dealt with a process that is gone. If it found the result of a task that had succeeded, it has
-        acknowledged the message and told nobody; and the process may not have come to say so.
+        """Report a success that neither Celery nor the pool's process may have reported.
+
+        If Celery finds the stored result of a lost process to be a success, it acknowledges the message and sends no
+        signal.
         """
         lost = isinstance(_error_of(exc_info), (WorkerLostError, SystemExit, KeyboardInterrupt))
-        if not lost or request in self._reported_requests or not _has_succeeded(request):
+        if not lost or request in self._reported or not _has_succeeded(request):
             return
-        found = self.of(request)
+        found = self.info_of(request)
         if found is not None and request.chord:
-            # The result is stored first, then its chord is told, by the process that is gone: the body may never come.
-            # Unless the process has come to its end after that.
+            # The lost process stores its result first and then counts it for the chord. It may have ended in between,
+            # so that the body never runs. If it has reported its own end, it did both.
             self._fail_unless_ended(found, self._text(WorkerLostError()))
         elif found is not None:
             succeeded = TaskSucceeded(**found.facts)
@@ -222,22 +238,23 @@ class MainProcessSignals:
             task_events.record_transition(found.operation, found.label, "done", found.key)
 
     def _fail(self, found: TaskRequestInfo, error: str) -> None:
-        task_events.emit_task_event(
-            self._settings, found.operation, found.key, "failed", TaskFailed(**found.facts, error=error)
-        )
+        failed = TaskFailed(**found.facts, error=error)
+        task_events.emit_task_event(self._settings, found.operation, found.key, "failed", failed)
         task_events.record_transition(found.operation, found.label, "failed", found.key)
 
     def _fail_unless_ended(self, found: TaskRequestInfo, error: str) -> None:
-        """For what may have ended without this process having heard of it: it sleeps through a soft shutdown."""
+        """For a task that may have ended without this process noticing, as during a soft shutdown."""
         failed = TaskFailed(**found.facts, error=error)
         task_events.record_failed(self._settings, found.operation, found.label, found.key, failed)
 
-    def _find(self, task: Any, task_id: str, request: Any, context: Any = None) -> TaskRequestInfo | None:
+    def _find(self, task: Any, task_id: str, request: Any, request_context: Any = None) -> TaskRequestInfo | None:
         if request is not None:
-            return self.of(request)
-        if context is None:
-            context = task.request_stack.top
-        return None if context is None else request_info(context.headers, task.name, task_id, context.retries)
+            return self.info_of(request)
+        if request_context is None:
+            request_context = celery_internals.running_request(task)
+        if request_context is None:
+            return None
+        return read_task_request(request_context.headers, task.name, task_id, request_context.retries)
 
     def _text(self, error: object) -> str:
         if isinstance(error, WorkerLostError):
@@ -247,10 +264,14 @@ class MainProcessSignals:
         return error_text(error, self._settings.error_chars)
 
 
-def _with_context(reference: Any, how: str, main_process: MainProcessSignals, *args: Any, **options: Any) -> Any:
-    """A method of ``Request``, with what ``MainProcessSignals.finish_request`` has around it."""
-    request = reference()
-    return None if request is None else main_process.finish_request(request, how, *args, **options)
+def _bound_handler(reference: Any, main_process: MainProcessSignals, method: str) -> Any:
+    """A method of ``Request`` that calls ``MainProcessSignals.end_request``."""
+
+    def handler(*args: Any, **options: Any) -> Any:
+        request = reference()
+        return None if request is None else main_process.end_request(request, method, *args, **options)
+
+    return handler
 
 
 def _error_of(exc_info: Any) -> object:
@@ -259,10 +280,10 @@ def _error_of(exc_info: Any) -> object:
 
 
 def _has_succeeded(request: Any) -> bool:
-    """Whether the result says so: by the same look at it by which Celery decides, after it has looked."""
+    """Whether the stored result is a success. Celery decides by the same question just before."""
     try:
         return not request.ignore_result and bool(request.task.backend.get_state(request.id) == states.SUCCESS)
-    except Exception:  # noqa: BLE001 - whatever a backend raises, Celery has taken it for a failure as well
+    except Exception:  # noqa: BLE001 - a backend may raise anything; Celery treats that as a failure, too
         return False
 
 
@@ -272,14 +293,5 @@ def _runs_here(task_id: str) -> bool:
 
 
 def _is_cancelled(operation: OperationRef) -> bool:
-    """Whether this worker knows it, by Redis or by a revocation of the operation's stamp, which may be faster."""
-    revoked = worker_state.revoked_stamps.get(STAMP) or ()
-    return operation in known or operation.stamp in ([revoked] if isinstance(revoked, str) else revoked)
-
-
-def _comes_again_after(task: Any) -> bool:
-    """Whether a task that exceeded its time limit is put back."""
-    acknowledged = getattr(task, "acks_on_timeout", None)
-    if acknowledged is None:
-        acknowledged = getattr(task, "acks_on_failure_or_timeout", True)
-    return bool(task.acks_late) and not acknowledged
+    """Whether this worker knows of the cancellation, from Redis or from a revoked stamp, which may be faster."""
+    return operation in process.cancelled or operation.stamp in celery_internals.revoked_values(STAMP)

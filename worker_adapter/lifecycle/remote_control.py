@@ -1,4 +1,4 @@
-"""``celery -A app inspect eventbus``."""
+"""The remote control command ``celery -A app inspect eventbus``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from celery.worker.control import inspect_command
 
-from worker_adapter.installation import installation_of
+from worker_adapter.lifecycle.installed import installed_in
 
 __all__ = ["eventbus"]
 
@@ -14,6 +14,6 @@ __all__ = ["eventbus"]
 @inspect_command()  # type: ignore[untyped-decorator] # Celery ships no types
 def eventbus(state: Any, **_: Any) -> dict[str, Any]:
     """Outboxes, leases and cancelled operations of a worker; answered from memory."""
-    installation = installation_of(state.app)
-    bootstep = installation.bootstep if installation is not None else None
+    installed = installed_in(state.app)
+    bootstep = installed.bootstep if installed is not None else None
     return {} if bootstep is None else bootstep.facts()

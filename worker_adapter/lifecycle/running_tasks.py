@@ -1,7 +1,8 @@
-"""What runs in this process, and a thread that looks after it: is it to stop, how far is it, how is the outbox.
+"""The tasks that run in this process, and a thread that serves them.
 
-The thread starts with the first task of an operation and sleeps while nothing runs. It does everything that may wait
-for somebody: tasks only put down and pick up.
+The thread checks whether an operation was cancelled, sends progress to Flower, and reports the state of the outbox. It
+starts with the first task of an operation and sleeps while no task runs. Tasks only leave values for it, so that no
+task waits for Redis or for the broker.
 """
 
 from __future__ import annotations
@@ -19,130 +20,157 @@ from eventbus.bus import Bus, default_bus
 from eventbus.errors import TransportError
 from eventbus.operations.events import OperationRef, TaskProgress
 from worker_adapter.context.task_context import TaskContext
-from worker_adapter.lifecycle.cancellation import check_cancelled, known
+from worker_adapter.lifecycle.cancellation import check_cancelled
+from worker_adapter.lifecycle.process_state import process
 
-__all__ = ["RunningTask", "RunningTasks", "began", "checkpoint", "ended", "outbox_facts"]
+__all__ = ["RunningTask", "RunningTasks", "add", "checkpoint", "outbox_facts", "remove"]
 
 log = logging.getLogger(__name__)
 
-_PATIENCE: Final = 5.0  # between two tries while Redis does not answer
+_RETRY_AFTER: Final = 5.0  # seconds between two attempts while Redis does not answer
 
 
 @dataclass(slots=True, eq=False)
 class RunningTask:
-    """A task that runs here. ``shown``: whether the worker sends task events."""
+    """A task that runs here.
+
+    Attributes:
+        context: the task's context.
+        task: Celery's task.
+        hostname: the worker's name.
+        sends_events: whether the worker sends task events.
+        progress: the newest progress that Flower has not received.
+        sent_at: time of the last event for Flower, by the monotonic clock.
+    """
 
     context: TaskContext
     task: Any
     hostname: str
-    shown: bool = False
+    sends_events: bool = False
     progress: TaskProgress | None = None
-    showed: float = field(default=float("-inf"))
+    sent_at: float = field(default=float("-inf"))
 
 
 class RunningTasks:
-    """Everything that runs in one process."""
+    """All tasks of operations that run in one process."""
 
     def __init__(self) -> None:
         self._running: dict[int, RunningTask] = {}
-        self._work = threading.Event()
+        self._has_work = threading.Event()
         self._thread: threading.Thread | None = None
         self._operations: Operations | None = None
         self._worker_status: WorkerStatus | None = None
         self._hostname = ""
-        self._reported = float("-inf")
-        self._ask_at = float("-inf")
+        self._reported_at = float("-inf")
+        self._retry_at = float("-inf")
 
-    def began(self, running: RunningTask) -> None:
-        """A task begins."""
+    def add(self, running: RunningTask) -> None:
+        """Serve a task that begins.
+
+        Args:
+            running: the task.
+        """
         self._running[id(running.context)] = running
         self._hostname = running.hostname
-        if not self._work.is_set():
-            self._work.set()
+        if not self._has_work.is_set():
+            self._has_work.set()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="eventbus-watch", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="eventbus-tasks", daemon=True)
             self._thread.start()
 
-    def ended(self, context: TaskContext) -> None:
-        """It has ended."""
+    def remove(self, context: TaskContext) -> None:
+        """Forget a task that has ended.
+
+        Args:
+            context: the task's context.
+        """
         self._running.pop(id(context), None)
 
-    def show(self, context: TaskContext, word: TaskProgress) -> None:
-        """Have a progress shown in Flower, some time soon; the newest one counts."""
+    def show(self, context: TaskContext, progress: TaskProgress) -> None:
+        """Send a progress to Flower soon, unless a newer one replaces it.
+
+        Args:
+            context: the task's context.
+            progress: the event.
+        """
         running = self._running.get(id(context))
-        if running is not None and running.shown:
-            running.progress = word
+        if running is not None and running.sends_events:
+            running.progress = progress
 
     # --- the thread ------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while True:
-            self._work.wait()
+            self._has_work.wait()
             busy = list(self._running.values())
             pause = busy[0].context.settings.cancel_poll if busy else 0.5
             time.sleep(pause)
             if not self._running:
-                self._work.clear()
-                if self._running:  # it began in between
-                    self._work.set()
+                self._has_work.clear()
+                if self._running:  # a task began in between
+                    self._has_work.set()
             try:
-                self._check()
+                self._serve()
             except TransportError as error:
-                self._ask_at = time.monotonic() + _PATIENCE
-                log.debug("not asked whether tasks are to stop: %s", error)
+                self._retry_at = time.monotonic() + _RETRY_AFTER
+                log.debug("cannot read cancellations of running tasks: %s", error)
             except Exception:
-                # A bug in here must not end the thread: then nobody could stop anything here any more.
+                # A bug in here must not end the thread. Without it no task of this process could be cancelled.
                 log.exception("task thread failed")
 
-    def _check(self) -> None:
+    def _serve(self) -> None:
         running = list(self._running.values())
         now = time.monotonic()
         for one in running:
-            self._show(one, now)
+            self._send_to_flower(one, now)
         bus = default_bus()
-        if bus.broker is not None or bus.outbox.failures or now < self._ask_at:
+        if bus.broker is not None or bus.outbox.failures or now < self._retry_at:
             return
-        self._ask(bus, {one.context.operation for one in running if one.context.operation is not None})
-        self._report(bus, running, now)
+        self._read_cancelled(bus, {one.context.operation for one in running if one.context.operation is not None})
+        self._report_outbox(bus, running, now)
 
-    def _ask(self, bus: Bus, operations: set[OperationRef]) -> None:
-        """In a process where the worker's own bootstep runs, it knows already."""
-        unknown = [operation for operation in operations if operation not in known]
-        if unknown and not known.kept_current:
+    def _read_cancelled(self, bus: Bus, operations: set[OperationRef]) -> None:
+        """Ask Redis which operations are cancelled, unless the worker's bootstep runs in this process."""
+        unknown = [operation for operation in operations if operation not in process.cancelled]
+        if unknown and not process.cancelled.kept_current:
             if self._operations is None:
                 self._operations = Operations(bus.settings)
-            known.add((operation, 0) for operation in self._operations.cancelled_of(unknown))
+            process.cancelled.add((operation, 0) for operation in self._operations.cancelled_of(unknown))
 
-    def _report(self, bus: Bus, running: list[RunningTask], now: float) -> None:
+    def _report_outbox(self, bus: Bus, running: list[RunningTask], now: float) -> None:
         interval = running[0].context.settings.report_interval if running else 5.0
-        if known.kept_current or not self._hostname or now - self._reported < interval:
+        if process.cancelled.kept_current or not self._hostname or now - self._reported_at < interval:
             return
-        self._reported = now
+        self._reported_at = now
         if self._worker_status is None:
             self._worker_status = WorkerStatus(bus.settings)
         self._worker_status.report(self._hostname, os.getpid(), outbox_facts(bus))
 
-    def _show(self, one: RunningTask, now: float) -> None:
-        word, interval = one.progress, one.context.settings.flower_interval
-        if word is None or not interval or now - one.showed < interval:
+    def _send_to_flower(self, one: RunningTask, now: float) -> None:
+        progress, interval = one.progress, one.context.settings.flower_interval
+        if progress is None or not interval or now - one.sent_at < interval:
             return
-        one.progress, one.showed = None, now
-        fields = word.model_dump(exclude={"task"}, exclude_none=True)
+        one.progress, one.sent_at = None, now
+        fields = progress.model_dump(exclude={"task"}, exclude_none=True)
         operation = one.context.operation
         assert operation is not None
-        # Flower's page of a task has no other place for what it does not know; the real result takes it in the end.
-        total = f" of {word.total:g}" if word.total is not None else ""
-        text = " ".join(part for part in (f"{word.done:g}{total}", word.stage, word.message) if part)
+        # Flower shows no field that it does not know. It shows the result, which the real result replaces later.
+        total = f" of {progress.total:g}" if progress.total is not None else ""
+        text = " ".join(part for part in (f"{progress.done:g}{total}", progress.stage, progress.message) if part)
         dispatcher = one.task.app.events.default_dispatcher(hostname=one.hostname)
         with dispatcher as events:
             if id(one.context) in self._running:
                 fields |= {"operation": operation.op, "user": operation.user}
-                shown = f"{text} (operation {operation.op})"
-                events.send("task-progress", uuid=word.task, retry=False, result=shown, **fields)
+                result = f"{text} (operation {operation.op})"
+                events.send("task-progress", uuid=progress.task, retry=False, result=result, **fields)
 
 
 def outbox_facts(bus: Bus) -> dict[str, object]:
-    """How the outbox of this process is."""
+    """Return the state of a process's outbox, for ``inspect eventbus``.
+
+    Args:
+        bus: the bus of the process.
+    """
     outbox = bus.outbox
     return {
         "depth": outbox.depth,
@@ -154,35 +182,42 @@ def outbox_facts(bus: Bus) -> dict[str, object]:
     }
 
 
-_running_tasks = RunningTasks()
+def _here() -> RunningTasks:
+    if process.running is None:
+        process.running = RunningTasks()
+    return process.running
 
 
-def _after_fork() -> None:
-    global _running_tasks  # noqa: PLW0603 - threads do not survive a fork
-    _running_tasks = RunningTasks()
+def add(running: RunningTask) -> None:
+    """Serve a task that begins in this process.
+
+    Args:
+        running: the task.
+    """
+    _here().add(running)
 
 
-os.register_at_fork(after_in_child=_after_fork)
+def remove(context: TaskContext) -> None:
+    """Forget a task of this process that has ended.
+
+    Args:
+        context: the task's context.
+    """
+    _here().remove(context)
 
 
-def began(running: RunningTask) -> None:
-    """A task begins in this process."""
-    _running_tasks.began(running)
+def checkpoint(context: TaskContext | None, progress: TaskProgress) -> None:
+    """Pass a progress on to Flower, and stop the task if its operation was cancelled.
 
-
-def ended(context: TaskContext) -> None:
-    """It has ended."""
-    _running_tasks.ended(context)
-
-
-def checkpoint(context: TaskContext | None, word: TaskProgress) -> None:
-    """A step is told: show it where it is to be shown, and stop here if somebody wants that.
+    Args:
+        context: the task's context; None outside of every task.
+        progress: the event.
 
     Raises:
-        OperationCancelled: see ``check_cancelled``.
+        OperationCancelled: the operation was cancelled.
     """
     if context is None or not context.in_worker:
         return
-    _running_tasks.show(context, word)
-    if word.state == "running":
+    _here().show(context, progress)
+    if progress.state == "running":
         check_cancelled()
