@@ -1,4 +1,4 @@
-"""Celery's side: tasks that belong to operations, and the people who wait for them."""
+"""Celery adapter: tasks that belong to operations and report to the pages of a user."""
 
 from worker_adapter.context.threads import with_task_context
 from worker_adapter.installation import Installation, install

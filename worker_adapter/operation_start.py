@@ -1,4 +1,4 @@
-"""``start_operation``: a canvas becomes something that a person waits for."""
+"""``start_operation``: publishes a canvas as one operation of a user."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Operation", "astart_operation", "start_operation"]
 
 log = logging.getLogger(__name__)
 
-# Keeps the operation open while its tasks are being published, however fast the workers are.
+# Keeps the operation open while its tasks are published. Otherwise fast workers could end it in between.
 _STARTER: Final = TaskKey("starter", planned=True, internal=True)
 
 
@@ -36,10 +36,13 @@ class Operation:
     """An operation that has been started.
 
     Attributes:
-        id, user, label: as the events name them. total: leaves that the canvas named at the start. cursor: the user's
-        channel before the first event of the operation: a page that connects with it misses nothing.
-            Empty if Redis did not answer; such a page gets the present state.
-        result: what ``apply_async`` returned.
+        id: its id, as in the events.
+        user: its user.
+        label: its label.
+        total: number of tasks that the canvas names.
+        cursor: position of the user's channel before the first event of the operation. A page that connects with it
+            receives all events. Empty if Redis did not answer; then the page receives the present state.
+        result: the return value of ``apply_async``.
     """
 
     id: str
@@ -51,20 +54,23 @@ class Operation:
 
 
 def start_operation(flow: Signature, *, user: str, label: str = "", op: str | None = None) -> Operation:
-    """Publish a canvas as one operation of ``user``. Blocks for two round trips to Redis and for the broker.
+    """Publish a canvas as one operation of a user. Blocks for two round trips to Redis and for the broker.
+
+    If the bus's Redis is unreachable, nothing is raised: the tasks are published, and the events wait in this process.
 
     Args:
-        flow: any signature or canvas; it is copied, not changed.
-        user: who sees it.
-        label: what to call it on the page; cut at ``label_chars``.
-        op: its id, unless one is to be made.
+        flow: any signature or canvas; it is copied and not changed.
+        user: the user whose pages receive the events.
+        label: name of the operation on the page; cut at ``EVENTBUS_WORKER_LABEL_CHARS``.
+        op: id of the operation; by default a new one.
+
+    Returns:
+        The operation.
 
     Raises:
-        InvalidName: ``user`` or ``op`` is malformed; nothing was sent.
-        TypeError: ``flow`` is no signature, or ``label`` no string; nothing was sent.
-        Exception: whatever the broker's client raises; the operation has then failed, and the page is told.
-
-    Without the bus' Redis nothing is raised: the tasks are published, and what is to be told waits in this process.
+        InvalidName: ``user`` or ``op`` is malformed. Nothing was sent.
+        TypeError: ``flow`` is no signature, or ``label`` is no string. Nothing was sent.
+        Exception: any error of the broker's client. The operation has failed, and the page is notified.
     """
     operation = OperationRef(check_id(user, "user"), event_id() if op is None else check_id(op, "op"))
     if not isinstance(flow, Signature):
@@ -78,14 +84,24 @@ def start_operation(flow: Signature, *, user: str, label: str = "", op: str | No
     cursor = _cursor(bus, user_channel(user))
     _announce(bus, operation, label, canvas)
     if cursor:
-        # A worker that was faster than these marks could end the operation before it began.
+        # A worker that is faster than these transitions could end the operation before it began.
         bus.flush()
     result = _publish(canvas, operation, label, settings)
     return Operation(operation.op, user, label, canvas.tasks, cursor, result)
 
 
 async def astart_operation(flow: Signature, *, user: str, label: str = "", op: str | None = None) -> Operation:
-    """``start_operation`` for async code: in a thread, since brokers' clients block."""
+    """``start_operation`` for async code. It runs in a thread, since the clients of brokers block.
+
+    Args:
+        flow: as in ``start_operation``.
+        user: as in ``start_operation``.
+        label: as in ``start_operation``.
+        op: as in ``start_operation``.
+
+    Returns:
+        The operation.
+    """
     return await asyncio.to_thread(start_operation, flow, user=user, label=label, op=op)
 
 
@@ -93,7 +109,7 @@ def _cursor(bus: Bus, channel: str) -> str:
     try:
         return format_cursor({channel: bus.position(channel)})
     except TransportError as error:
-        log.warning("an operation starts without a cursor: %s", error)
+        log.warning("cannot read the cursor of a new operation: %s", error)
         return ""
 
 
@@ -111,5 +127,5 @@ def _publish(canvas: Plan, operation: OperationRef, label: str, settings: Worker
         published = True
         return result
     finally:
-        # The error of an eager task is raised here as well; it has been counted where it was.
+        # apply_async raises the error of an eager task. That task has been counted already.
         record_transition(operation, label, "done" if published or context.failed else "failed", _STARTER)

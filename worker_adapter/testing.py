@@ -1,4 +1,4 @@
-"""For the tests of those who write tasks: an operation run on the spot, and what it told."""
+"""Test kit for tasks: run an operation in the test's process and look at its events."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["Ran", "eager", "run_operation"]
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """An operation that has been run.
+    """An operation that has run.
 
     Attributes:
-        operation: as ``start_operation`` returns it.
-        events: all that it told, its life cycle included.
+        operation: the return value of ``start_operation``.
+        events: all events of the operation.
     """
 
     operation: Operation
@@ -31,16 +31,21 @@ class Ran:
 
     @property
     def result(self) -> Any:
-        """What the canvas returned. Raises what a task raised, unless that was raised before."""
+        """The canvas's return value. Raises the error of a task, unless ``run_operation`` has raised it."""
         return self.operation.result.get()
 
 
 @contextmanager
 def eager(app: Celery, *, propagate: bool = True) -> Iterator[Celery]:
-    """For a block, an application's tasks run where they are called, in operations as in a worker.
+    """Run an application's tasks where they are called, in operations as in a worker.
 
-    ``propagate``: an error of a task is raised by the call. Celery does not retry then; without it the error is in the
-    result, and retries happen at once.
+    Args:
+        app: the application.
+        propagate: whether a call raises the error of its task. Celery does not retry then. Otherwise the error is in
+            the result, and Celery retries immediately.
+
+    Yields:
+        The application.
     """
     installed_before = installation_of(app)
     installation = install(app)
@@ -57,11 +62,22 @@ def eager(app: Celery, *, propagate: bool = True) -> Iterator[Celery]:
 def run_operation(
     flow: Signature, *, user: str = "ann", op: str = "op-1", label: str = "", propagate: bool = True
 ) -> Ran:
-    """Run a signature or canvas here and now as one operation of ``user``, and capture what it tells.
+    """Run a signature or canvas as one operation and capture its events.
+
+    Args:
+        flow: any signature or canvas.
+        user: the operation's user.
+        op: the operation's id.
+        label: the operation's label.
+        propagate: whether the error of a task is raised here.
+
+    Returns:
+        The operation and its events.
 
     Raises:
-        InvalidName, TypeError: as ``start_operation``.
-        Exception: what a task raised, if ``propagate``.
+        InvalidName: as ``start_operation``.
+        TypeError: as ``start_operation``.
+        Exception: the error of a task, if ``propagate``.
     """
     with capture() as events, eager(flow.app, propagate=propagate):
         return Ran(start_operation(flow, user=user, op=op, label=label), events)
