@@ -1,4 +1,4 @@
-"""The application of the soak: short tasks that write into the ledger what became of them."""
+"""The application of the soak: short tasks that record their runs in the ledger."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ server = os.environ.get("TESTS_REDIS", "redis://127.0.0.1:6379")
 app = Celery("tests.soak.app", broker=f"{server}/1", backend=f"{server}/2")
 app.conf.update(
     broker_connection_retry_on_startup=True,
-    # What a killed worker had taken comes again after this, and so does what others are running.
+    # Messages that a killed worker had taken are redelivered after this, and so are those of running tasks.
     broker_transport_options={"visibility_timeout": float(os.environ.get("SOAK_VISIBILITY", "2"))},
     worker_prefetch_multiplier=1,
     worker_lost_wait=0.2,

@@ -1,4 +1,4 @@
-"""All that is said of all operations, heard live, from before the first one."""
+"""All events of all operations, received live, from before the first one."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import Self
 import redis
 
 from eventbus.protocol.records import parse_publication
-from tests.soak.oracle import Lost
+from tests.soak.oracle import LostReport
 
-__all__ = ["Ears"]
+__all__ = ["ChannelListener"]
 
 
-class Ears:
+class ChannelListener:
     """A thread that listens to all channels.
 
     Attributes:
-        words: of each operation the types of its events, in order, progress left out.
-        said: the same with their times, in seconds, and what they say.
-        ended: operations that are over.
-        lost: of each operation, the tries that are told to have gone with their processes.
-        begun: tasks that have begun, retries too.
-        events: how many were heard.
-        holes: offsets that were not, over all channels.
+        types: of each operation the types of its events, in order, without progress.
+        events_of: the same with their times, in seconds, and their data.
+        ended: operations that have ended.
+        lost: of each operation, the tries that are reported as lost with their processes.
+        begun: tasks that have begun, retries included.
+        events: number of received events.
+        holes: number of missing offsets, over all channels.
     """
 
     def __init__(self, url: str) -> None:
-        self.words: defaultdict[str, list[str]] = defaultdict(list)
-        self.said: defaultdict[str, list[tuple[float, str, str]]] = defaultdict(list)
+        self.types: defaultdict[str, list[str]] = defaultdict(list)
+        self.events_of: defaultdict[str, list[tuple[float, str, str]]] = defaultdict(list)
         self.ended: set[str] = set()
         self.events = 0
         self.begun = 0
-        self.lost: defaultdict[str, list[Lost]] = defaultdict(list)
+        self.lost: defaultdict[str, list[LostReport]] = defaultdict(list)
         self.holes = 0
         self._offsets: dict[bytes, int] = {}
         self._stop = threading.Event()
@@ -58,9 +58,9 @@ class Ears:
         while not self._stop.is_set():
             message = self._pubsub.get_message(timeout=0.2)
             if message is not None and message["type"] == "pmessage":
-                self._hear(message["channel"], parse_publication(message["data"]))
+                self._receive(message["channel"], parse_publication(message["data"]))
 
-    def _hear(self, channel, publication) -> None:
+    def _receive(self, channel, publication) -> None:
         for record in publication.records:
             self.holes += record.offset - self._offsets.get(channel, 0) - 1
             self._offsets[channel] = record.offset
@@ -70,12 +70,12 @@ class Ears:
             op = record.topic.rpartition(":")[2]
             event = json.loads(record.event)
             data, at = event["data"], event["time"] / 1000
-            self.words[op].append(record.type)
-            self.said[op].append((at, record.type, json.dumps(data)))
+            self.types[op].append(record.type)
+            self.events_of[op].append((at, record.type, json.dumps(data)))
             self.begun += record.type == "task.started"
             if record.type == "task.failed" and data["error"].startswith("WorkerLost"):
-                self.lost[op].append(Lost(data["task"], data["retries"], data["name"].endswith(".late"), at))
+                self.lost[op].append(LostReport(data["task"], data["retries"], data["name"].endswith(".late"), at))
             if record.type in {"operation.succeeded", "operation.failed", "operation.cancelled"}:
                 self.ended.add(op)
-                # A page's own view of the end is its data, and it says the same as its name.
+                # A page reads the end from the data, which must agree with the type.
                 assert data["state"] == record.type.rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""How much is done, and a table of what came of it."""
+"""The size of the soak, and a table of its figures."""
 
 from __future__ import annotations
 

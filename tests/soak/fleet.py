@@ -1,4 +1,4 @@
-"""Workers that are killed: now and then a process of a pool, now and then a whole one, which is started again."""
+"""Workers that are killed: now and then a process of a pool, now and then a whole worker, which is started again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Return at once."""
+        """Return immediately."""
         command = [sys.executable, "-m", "celery", "-A", self._app, "worker", "-n", f"{self.name}@tests", "-l", "INFO"]
         command += ["-c", str(self._processes), "--without-gossip", "--without-mingle"]
         command += ["-E"] if self._environment.get("SOAK_EVENTS") else ["--without-heartbeat"]
@@ -64,10 +64,10 @@ class Worker:
             self._process.wait(15)
         self._end()
 
-    def kill(self, ledger: Ledger, *, all_at_once: bool) -> None:
-        """The whole machine goes, or the main process alone and the others some time after it."""
+    def kill(self, ledger: Ledger, *, at_the_same_time: bool) -> None:
+        """Kill all processes, or the main process alone and the others some time after it."""
         pids = children_of(self.pid)
-        if not all_at_once:
+        if not at_the_same_time:
             self._process.kill()
             self._process.wait()
             pids = [pid for pid in pids if _is_there(pid)]
@@ -81,7 +81,7 @@ class Worker:
 
 
 class Fleet:
-    """Some workers. The first one's main process is never killed: its memory is looked at."""
+    """Some workers. The main process of the first one is never killed, because its memory is measured."""
 
     def __init__(self, workers: list[Worker], ledger: Ledger, seed: int) -> None:
         self.workers = workers
@@ -115,7 +115,7 @@ class Fleet:
     def kill_worker(self) -> None:
         """A whole worker, and start it again."""
         worker = self._random.choice(self.workers[1:])
-        worker.kill(self._ledger, all_at_once=self._random.random() < 0.5)
+        worker.kill(self._ledger, at_the_same_time=self._random.random() < 0.5)
         self.workers_killed += 1
         worker.start()
 

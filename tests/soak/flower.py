@@ -1,4 +1,4 @@
-"""A Flower that watches the soak: it sees each task, and is bounded by an option of its own."""
+"""A Flower that watches the soak: it receives each task, and an option bounds its memory."""
 
 from __future__ import annotations
 

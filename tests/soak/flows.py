@@ -1,4 +1,4 @@
-"""Canvases by chance: the same seed gives the same ones."""
+"""Random canvases: the same seed gives the same ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FAILS, RETRIES, SPAWNS = 0.015, 0.08, 0.04  # of all tasks
 
 @dataclass(frozen=True)
 class Flow:
-    """A canvas. ``planned``: leaves that it names; ``total``: with those that these start, if all goes well."""
+    """A canvas. ``planned``: tasks that it names; ``total``: with those that these start, if none fails."""
 
     signature: Signature
     shape: str
@@ -43,7 +43,7 @@ class Flows:
         signature = getattr(self, f"_{shape}")()
         return Flow(signature, shape, self._planned, self._total)
 
-    def _leaf(self) -> Signature:
+    def _task(self) -> Signature:
         random = self._random
         task = a.late if random.random() < self._lateness else a.early
         spawns = random.randint(1, 3) if random.random() < SPAWNS else 0
@@ -56,26 +56,26 @@ class Flows:
             spawns=spawns,
         )
 
-    def _leaves(self, least: int, most: int) -> list[Signature]:
-        return [self._leaf() for _ in range(self._random.randint(least, most))]
+    def _tasks(self, least: int, most: int) -> list[Signature]:
+        return [self._task() for _ in range(self._random.randint(least, most))]
 
     def _single(self) -> Signature:
-        return self._leaf()
+        return self._task()
 
     def _group(self) -> Signature:
-        return group(self._leaves(2, 16))
+        return group(self._tasks(2, 16))
 
     def _chain(self) -> Signature:
-        return chain(self._leaves(2, 8))
+        return chain(self._tasks(2, 8))
 
     def _chord(self) -> Signature:
-        return chord(self._leaves(2, 12), self._leaf())
+        return chord(self._tasks(2, 12), self._task())
 
     def _mapped(self) -> Signature:
-        return chain(self._leaf(), group(self._leaves(2, 6)), self._leaf())
+        return chain(self._task(), group(self._tasks(2, 6)), self._task())
 
     def _nested(self) -> Signature:
-        return group(chain(self._leaves(2, 3)) for _ in range(self._random.randint(2, 4)))
+        return group(chain(self._tasks(2, 3)) for _ in range(self._random.randint(2, 4)))
 
     def _stages(self) -> Signature:
-        return chain(self._leaf(), group(self._leaves(2, 4)), self._leaf(), group(self._leaves(2, 4)), self._leaf())
+        return chain(self._task(), group(self._tasks(2, 4)), self._task(), group(self._tasks(2, 4)), self._task())

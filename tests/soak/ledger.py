@@ -1,4 +1,4 @@
-"""What really happened, written down by the tasks themselves in SQLite, and by whoever kills them."""
+"""Ledger in SQLite: the runs of the tasks, written by the tasks, and the kills, written by the killer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Kill", "Ledger", "Run"]
 _TABLES = """
 CREATE TABLE IF NOT EXISTS runs (
     run TEXT PRIMARY KEY, op TEXT, task TEXT, late INTEGER, attempt INTEGER, pid INTEGER,
-    began REAL, ended REAL, outcome TEXT, parent TEXT, leaf TEXT, chord INTEGER
+    began REAL, ended REAL, outcome TEXT, parent TEXT, task_key TEXT, chord INTEGER
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS kills (pid INTEGER, at REAL, whole INTEGER);
 """
@@ -27,9 +27,9 @@ CREATE TABLE IF NOT EXISTS kills (pid INTEGER, at REAL, whole INTEGER);
 
 @dataclass(frozen=True)
 class Run:
-    """A task that ran, once.
+    """One run of a task.
 
-    ``outcome``: ``done``, ``failed``, ``retry``, ``stopped``; empty if it came to no end. ``parent``: the task that
+    ``outcome``: ``done``, ``failed``, ``retry``, ``stopped``; empty if it has no end. ``parent``: the task that
     published it. ``chord``: whether a chord waits for it.
     """
 
@@ -42,7 +42,7 @@ class Run:
     ended: float
     outcome: str
     parent: str = ""
-    leaf: str = ""
+    task_key: str = ""
     chord: bool = False
 
 
@@ -70,7 +70,7 @@ class Ledger:
                 self._open()
                 return self._db.execute(sql, row)
             except sqlite3.OperationalError as error:
-                # SQLite itself does not wait where somebody opens, or was killed while they wrote.
+                # SQLite does not wait while another process opens the file, or was killed while it wrote.
                 if "locked" not in str(error) or time.monotonic() > ends:
                     raise
                 time.sleep(0.005)
@@ -88,14 +88,14 @@ class Ledger:
     def began(self, op: str, request: Context, *, late: bool) -> str:
         """A task runs. Returns what to call this run."""
         run = f"{os.getpid()}-{time.monotonic_ns()}-{next(self._numbers)}"
-        leaf = task_key_of("", request.id, request.headers).value
+        task_key = task_key_of("", request.id, request.headers).value
         row = (run, op, request.id, late, request.retries, os.getpid(), time.time(), 0.0, "")
-        row += (request.parent_id or "", leaf, request.chord is not None)
+        row += (request.parent_id or "", task_key, request.chord is not None)
         self._run(f"INSERT INTO runs VALUES ({', '.join('?' * len(row))})", row)
         return run
 
     def ended(self, run: str, outcome: str) -> None:
-        """It has come to an end of its own."""
+        """A run has ended by itself."""
         self._run("UPDATE runs SET ended = ?, outcome = ? WHERE run = ?", (time.time(), outcome, run))
 
     def killing(self, pids: Iterable[int], *, whole: bool = False) -> None:
@@ -105,7 +105,7 @@ class Ledger:
 
     def runs(self) -> list[Run]:
         """All of them."""
-        columns = "op, task, late, attempt, pid, began, ended, outcome, parent, leaf, chord"
+        columns = "op, task, late, attempt, pid, began, ended, outcome, parent, task_key, chord"
         rows = self._run(f"SELECT {columns} FROM runs ORDER BY began")
         return [Run(row[0], row[1], bool(row[2]), *row[3:10], bool(row[10])) for row in rows]
 

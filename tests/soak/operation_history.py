@@ -1,4 +1,4 @@
-"""What happened to one operation, in order: for whoever has to find out why a run of the soak failed."""
+"""The history of one operation, in order, for the message of a soak that failed."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Iterable
 
 from tests.soak.ledger import Kill, Run
 
-__all__ = ["story_of"]
+__all__ = ["history_of"]
 
 
-def story_of(runs: Iterable[Run], kills: Iterable[Kill], said: Iterable[tuple[float, str, str]]) -> str:
-    """``runs`` of the operation, its events as ``Ears.said`` has them, and the kills of processes that ran it."""
+def history_of(runs: Iterable[Run], kills: Iterable[Kill], events: Iterable[tuple[float, str, str]]) -> str:
+    """``runs`` of the operation, its events from ``ChannelListener.events_of``, and the kills of its processes."""
     runs = list(runs)
     pids = {run.pid for run in runs}
-    lines = [(at, f"said {type_} {data}") for at, type_, data in said]
+    lines = [(at, f"event {type_} {data}") for at, type_, data in events]
     for run in runs:
-        name = f"{run.task[:8]} {run.leaf} try {run.attempt} {'late' if run.late else 'early'} in {run.pid}"
+        name = f"{run.task[:8]} {run.task_key} try {run.attempt} {'late' if run.late else 'early'} in {run.pid}"
         lines.append((run.began, f"ran {name}, published by {run.parent[:8] or 'the site'}"))
         if run.outcome:
             lines.append((run.ended, f"wrote {run.outcome}: {name}"))

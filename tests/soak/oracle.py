@@ -1,11 +1,11 @@
-"""What must have become of an operation, by the ledger. Pure.
+"""Compares the outcome of an operation with the ledger. Pure.
 
-Three things may differ from the ledger, and only where it shows the kill that they come from
+Three differences are allowed, and only if the ledger shows the kill that caused them
 (docs/explanation/guarantees.md, "Limits"):
 
-- a task is told to have failed that has not: its process was killed before all of it was told;
-- a task begins after the end of its operation: it descends from one that was killed, or ran twice;
-- an operation waits for ever: a whole worker was killed while it ran, and took a message along.
+- A task that has not failed is reported as failed: its process was killed before it had reported its end.
+- A task begins after the end of its operation: it descends from a task that was killed or ran twice.
+- An operation waits forever: a whole worker was killed while it ran, and a message was lost with it.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from eventbus.operations.store import OperationInfo
 from tests.soak.ledger import Kill, Run
 
 __all__ = [
-    "Lost",
-    "TaskKey",
+    "LostReport",
+    "TaskRecord",
     "Truth",
     "after_the_end",
     "faults_of",
-    "faults_of_words",
+    "faults_of_events",
     "has_vanished",
     "totals",
     "truths",
     "unexplained",
 ]
 
-BUSY: Final = 3.0  # seconds that a process may take, after a task's last line, to tell of it
-NOTICED: Final = 15.0  # seconds from a kill to the word about it: a lease, a sweep, a busy machine
+BUSY: Final = 3.0  # seconds that a process may need, after a task's last line, to report it
+NOTICED: Final = 15.0  # seconds from a kill to its report: a lease, a sweep, a busy machine
 
 
 @dataclass(frozen=True)
-class Lost:
-    """One try of a task that is told to have gone with its process, and the second in which it is."""
+class LostReport:
+    """One try of a task that is reported as lost with its process, and the second of the report."""
 
     task: str
     attempt: int
@@ -48,12 +48,12 @@ class Lost:
 
 
 @dataclass(frozen=True)
-class TaskKey:
+class TaskRecord:
     """One task of an operation, over all its runs.
 
     Attributes:
         outcome, late, chord, parent: as in ``Run``. began: the first run. named: by the canvas.
-        cut: a process was killed at it. given_up: told to be lost, where a kill bears that out.
+        cut: its process was killed. given_up: it is reported as lost, and a kill explains that.
         twice: the same try ran more than once.
     """
 
@@ -71,46 +71,46 @@ class TaskKey:
     def unsure(self) -> bool:
         """Whether it may count as failed though the ledger does not say so.
 
-        Nobody runs again what is acknowledged early. What is acknowledged late is run until its result is stored; but
-        then its chord may not have heard of it.
+        A task that is acknowledged early is not run again. One that is acknowledged late is run until its result is
+        stored. Then its chord may still not count it.
         """
         return self.given_up and self.outcome != "failed" and (not self.late or (self.chord and self.outcome == "done"))
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What the ledger knows of one operation: tasks by id, and how many were killed before they had written a line."""
+    """The ledger of one operation: tasks by id, and the number of tasks that were killed before their first line."""
 
-    leaves: Mapping[str, TaskKey] = field(default_factory=dict)
+    tasks_by_id: Mapping[str, TaskRecord] = field(default_factory=dict)
     unwritten: int = 0
 
     def count(self, outcome: str) -> int:
-        return sum(leaf.outcome == outcome for leaf in self.leaves.values())
+        return sum(task.outcome == outcome for task in self.tasks_by_id.values())
 
     @property
     def excused(self) -> int:
-        """Leaves that are rightly told to have failed, though the ledger does not say so."""
-        return sum(leaf.unsure for leaf in self.leaves.values()) + self.unwritten
+        """Tasks that may be reported as failed though the ledger does not say so."""
+        return sum(task.unsure for task in self.tasks_by_id.values()) + self.unwritten
 
     def has_lost_a_body(self, planned: int) -> bool:
         """Whether a chord may have no body: one run of its header was killed while it had the right to publish it, and
         the other run of the same try went without that.
         """
-        named = sum(leaf.named for leaf in self.leaves.values())
-        return named < planned and any(leaf.chord and leaf.cut and leaf.twice for leaf in self.leaves.values())
+        named = sum(task.named for task in self.tasks_by_id.values())
+        return named < planned and any(task.chord and task.cut and task.twice for task in self.tasks_by_id.values())
 
-    def forebears(self, leaf: TaskKey) -> Iterator[TaskKey]:
-        """Who published it, who published that, and so on."""
-        while (found := self.leaves.get(leaf.parent)) is not None:
+    def forebears(self, task: TaskRecord) -> Iterator[TaskRecord]:
+        """The task that published it, the task that published that one, and so on."""
+        while (found := self.tasks_by_id.get(task.parent)) is not None:
             yield found
-            leaf = found
+            task = found
 
-    def strays(self, leaf: TaskKey) -> bool:
-        """Whether it may begin after the end: its operation may not have heard that it was published."""
-        return any(each.twice or each.given_up for each in self.forebears(leaf))
+    def strays(self, task: TaskRecord) -> bool:
+        """Whether it may begin after the end: its operation may not know that it was published."""
+        return any(each.twice or each.given_up for each in self.forebears(task))
 
 
-def truths(runs: Iterable[Run], kills: Iterable[Kill], lost: Mapping[str, Sequence[Lost]]) -> dict[str, Truth]:
+def truths(runs: Iterable[Run], kills: Iterable[Kill], lost: Mapping[str, Sequence[LostReport]]) -> dict[str, Truth]:
     """By operation. ``runs`` in the order in which they began."""
     runs, kills = list(runs), list(kills)
     cut = _cut(runs, kills)
@@ -120,68 +120,68 @@ def truths(runs: Iterable[Run], kills: Iterable[Kill], lost: Mapping[str, Sequen
     return {op: _truth(by_op[op], cut, kills, lost.get(op, ())) for op in {*by_op, *lost}}
 
 
-def _truth(tasks: Mapping[str, list[Run]], cut: set[Run], kills: Sequence[Kill], lost: Iterable[Lost]) -> Truth:
-    given_up = {word.task for word in lost if _is_borne_out(word, tasks.get(word.task, ()), cut, kills)}
-    leaves = {task: _leaf(runs, cut, given_up=task in given_up) for task, runs in tasks.items()}
-    return Truth(leaves, len(given_up - set(tasks)))
+def _truth(tasks: Mapping[str, list[Run]], cut: set[Run], kills: Sequence[Kill], lost: Iterable[LostReport]) -> Truth:
+    given_up = {report.task for report in lost if _is_borne_out(report, tasks.get(report.task, ()), cut, kills)}
+    tasks_by_id = {task: _task(runs, cut, given_up=task in given_up) for task, runs in tasks.items()}
+    return Truth(tasks_by_id, len(given_up - set(tasks)))
 
 
-def _leaf(runs: Sequence[Run], cut: set[Run], *, given_up: bool) -> TaskKey:
+def _task(runs: Sequence[Run], cut: set[Run], *, given_up: bool) -> TaskRecord:
     first, outcomes = runs[0], {run.outcome for run in runs}
-    return TaskKey(
-        outcome=next((word for word in ("done", "failed", "stopped") if word in outcomes), ""),
+    return TaskRecord(
+        outcome=next((outcome for outcome in ("done", "failed", "stopped") if outcome in outcomes), ""),
         late=first.late,
         chord=first.chord,
         parent=first.parent,
         began=first.began,
-        named=first.leaf.startswith("plan-"),
+        named=first.task_key.startswith("plan-"),
         cut=not cut.isdisjoint(runs),
         given_up=given_up,
         twice=len({run.attempt for run in runs}) < len(runs),
     )
 
 
-def _is_borne_out(word: Lost, runs: Iterable[Run], cut: set[Run], kills: Iterable[Kill]) -> bool:
-    """Whether a kill has hit just the try that is told to be lost, or may have before it had written a line."""
-    tried = [run for run in runs if run.attempt == word.attempt]
+def _is_borne_out(report: LostReport, runs: Iterable[Run], cut: set[Run], kills: Iterable[Kill]) -> bool:
+    """Whether a kill has hit the try that is reported as lost, or may have hit it before its first line."""
+    tried = [run for run in runs if run.attempt == report.attempt]
     if tried:
         return not cut.isdisjoint(tried)
-    return not word.late and any(word.at - NOTICED < kill.at < word.at for kill in kills)
+    return not report.late and any(report.at - NOTICED < kill.at < report.at for kill in kills)
 
 
 def _cut(runs: Sequence[Run], kills: Iterable[Kill]) -> set[Run]:
-    """Runs without an end, and those that were the last of a process that was killed when it may have been telling."""
+    """Runs without an end, and the last runs of processes that may have been killed while they were reporting."""
     found = {run for run in runs if not run.outcome}
     of_process: defaultdict[int, list[Run]] = defaultdict(list)
     for run in runs:
         of_process[run.pid].append(run)
     for kill in kills:
-        # The note is made just before the blow: what began in between may have been hit instead.
+        # The kill is recorded just before it happens. A task that began in between may have been hit instead.
         before = [run for run in of_process[kill.pid] if run.began <= kill.at]
         after = [run for run in of_process[kill.pid] if kill.at < run.began < kill.at + BUSY]
         found.update(run for run in before[-1:] + after[:1] if run.ended > kill.at - BUSY)
     return found
 
 
-def unexplained(truth: Truth) -> list[TaskKey]:
-    """Tasks that ran twice without a kill that tells why. Only where no message is given back by hand, or by time."""
-    twice = (leaf for leaf in truth.leaves.values() if leaf.twice)
-    return [leaf for leaf in twice if not (leaf.cut or any(each.cut for each in truth.forebears(leaf)))]
+def unexplained(truth: Truth) -> list[TaskRecord]:
+    """Tasks that ran twice without a kill that explains it. Only valid if no message is redelivered by hand or time."""
+    twice = (task for task in truth.tasks_by_id.values() if task.twice)
+    return [task for task in twice if not (task.cut or any(each.cut for each in truth.forebears(task)))]
 
 
 def has_vanished(info: OperationInfo | None, kills: Iterable[Kill]) -> bool:
     """Whether nothing of an operation runs or is lost, and it waits: a message of it is gone with a whole worker.
 
-    That is so where the message had been acknowledged, or not yet been noted, when a worker was killed, and no word
-    of the task had reached Redis. Nobody can know (docs/explanation/guarantees.md).
+    That happens if the message had been acknowledged, or not yet been recorded, when a worker was killed, and no event
+    of the task had reached Redis. No process can know (docs/explanation/guarantees.md).
     """
     if info is None or info.state != "running" or info.tasks:
         return False
     return any(kill.whole and kill.at * 1000 > info.queued for kill in kills)
 
 
-def faults_of(info: OperationInfo | None, truth: Truth, *, planned: int, pressed: bool) -> list[str]:
-    """What an operation says that is not so. ``pressed``: somebody cancelled it."""
+def faults_of(info: OperationInfo | None, truth: Truth, *, planned: int, cancelled: bool) -> list[str]:
+    """Wrong facts of an operation. ``cancelled``: it was cancelled."""
     if info is None:
         return ["is not known"]
     if info.state not in ENDED:
@@ -192,9 +192,9 @@ def faults_of(info: OperationInfo | None, truth: Truth, *, planned: int, pressed
         faults.append(f"succeeded, with {done} of {planned} done and {failed} failed in the ledger")
     if info.state == "failed" and not (failed or truth.excused or truth.has_lost_a_body(planned)):
         faults.append("failed, for no reason")
-    if info.state == "cancelled" and not pressed:
-        faults.append("cancelled, by nobody")
-    if info.state != "failed" and failed and not pressed:
+    if info.state == "cancelled" and not cancelled:
+        faults.append("cancelled, without a request")
+    if info.state != "failed" and failed and not cancelled:
         faults.append(f"{info.state}, though {failed} have failed")
     if info.state != "cancelled":
         faults += _faults_of_counts(info, truth)
@@ -203,10 +203,10 @@ def faults_of(info: OperationInfo | None, truth: Truth, *, planned: int, pressed
 
 def _faults_of_counts(info: OperationInfo, truth: Truth) -> list[str]:
     done, failed, excused = truth.count("done"), truth.count("failed"), truth.excused
-    late = [leaf for leaf in truth.leaves.values() if leaf.began * 1000 > info.ended]
-    faults = [f"began after the end: {leaf}" for leaf in late if not truth.strays(leaf)]
+    late = [task for task in truth.tasks_by_id.values() if task.began * 1000 > info.ended]
+    faults = [f"began after the end: {task}" for task in late if not truth.strays(task)]
     if info.state == "succeeded":
-        faults += [f"succeeded without a leaf that its canvas names: {leaf}" for leaf in late if leaf.named]
+        faults += [f"succeeded without a task that its canvas names: {task}" for task in late if task.named]
     if not done - excused - len(late) <= info.done <= done:
         faults.append(f"counts {info.done} done, the ledger {done}, {excused} unsure and {len(late)} after the end")
     if not failed - len(late) <= info.failed <= failed + excused:
@@ -216,34 +216,34 @@ def _faults_of_counts(info: OperationInfo, truth: Truth) -> list[str]:
     return faults
 
 
-def faults_of_words(words: Sequence[str], state: str) -> list[str]:
-    """``words``: types of the events of one operation, in the order of its channel, progress left out."""
-    of_operation = [word.removeprefix("operation.") for word in words if word.startswith("operation.")]
-    ends = [word for word in of_operation if word in ENDED]
+def faults_of_events(types: Sequence[str], state: str) -> list[str]:
+    """``types``: types of the events of one operation, in the order of its channel, progress left out."""
+    of_operation = [type_.removeprefix("operation.") for type_ in types if type_.startswith("operation.")]
+    ends = [state for state in of_operation if state in ENDED]
     faults = []
     if state not in ENDED and not ends:
-        return []  # whether it hangs, or may, is said elsewhere
+        return []  # an operation that hangs is reported elsewhere
     if ends != [state]:
         faults.append(f"ended as {ends}, and is {state}")
     elif of_operation[-1] != state:
-        faults.append(f"said {of_operation} after its end")
+        faults.append(f"events {of_operation} after its end")
     if of_operation[:1] != ["queued"] or of_operation.count("queued") > 1 or of_operation.count("started") > 1:
         faults.append(f"began as {of_operation}")
-    if state == "succeeded" and "task.failed" in words:
-        faults.append("says of a task that it has failed")
+    if state == "succeeded" and "task.failed" in types:
+        faults.append("has a failed task")
     if any(pair in {("lost", "lost"), ("resumed", "resumed")} for pair in pairwise(of_operation)):
         faults.append(f"repeats itself: {of_operation}")
     return faults
 
 
-def after_the_end(words: Sequence[str], state: str) -> list[str]:
-    """Words about tasks that came after the end of their operation."""
+def after_the_end(types: Sequence[str], state: str) -> list[str]:
+    """Events about tasks that followed the end of their operation."""
     end = f"operation.{state}"
-    return list(words[words.index(end) + 1 :]) if end in words else []
+    return list(types[types.index(end) + 1 :]) if end in types else []
 
 
 def totals(found: Mapping[str, OperationInfo | None]) -> dict[str, int]:
-    """How many operations there are of each state."""
+    """The number of operations in each state."""
     counts: defaultdict[str, int] = defaultdict(int)
     for info in found.values():
         counts["unknown" if info is None else info.state] += 1

@@ -1,4 +1,4 @@
-"""The soak's oracle sees what it is there to see."""
+"""The oracle of the soak finds the faults that it is made for."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import pytest
 
 from eventbus.operations.store import OperationInfo
 from tests.soak.ledger import Kill, Run
-from tests.soak.oracle import Lost, Truth, faults_of, faults_of_words, has_vanished, truths, unexplained
+from tests.soak.oracle import LostReport, Truth, faults_of, faults_of_events, has_vanished, truths, unexplained
 
 
 def info(state, done, failed, total):
     return OperationInfo("ann", "9", "", state, done, failed, total, 1, 1, 1, 10_000, 0)
 
 
-def run(task, outcome, *, late=False, pid=1, at=1.0, chord=False, parent="", attempt=0, leaf="plan-1"):
-    return Run("9", task, late, attempt, pid, at, at + 1 if outcome else 0, outcome, parent, leaf, chord)
+def run(task, outcome, *, late=False, pid=1, at=1.0, chord=False, parent="", attempt=0, task_key="plan-1"):
+    return Run("9", task, late, attempt, pid, at, at + 1 if outcome else 0, outcome, parent, task_key, chord)
 
 
 def gone(task, attempt=0, *, late=False, at=5.0):
-    return Lost(task, attempt, late, at)
+    return LostReport(task, attempt, late, at)
 
 
 def known(*runs, kills=(), lost=()):
     return truths(runs, kills, {"9": lost}).get("9", Truth())
 
 
-def faults(state, done, failed, *runs, kills=(), lost=(), planned=2, pressed=False):
+def faults(state, done, failed, *runs, kills=(), lost=(), planned=2, cancelled=False):
     found = info(state, done, failed, done + failed)
-    return faults_of(found, known(*runs, kills=kills, lost=lost), planned=planned, pressed=pressed)
+    return faults_of(found, known(*runs, kills=kills, lost=lost), planned=planned, cancelled=cancelled)
 
 
 DONE = run("a", "done"), run("b", "done", at=3.0)
@@ -49,7 +49,7 @@ HEADER_TWICE = run("a", "done", late=True, chord=True), run("a", "done", late=Tr
         faults("failed", 1, 1, DONE[0], lost=[gone("never written")]),
         faults("failed", 1, 1, DONE[0], kills=[Kill(7, 4.5)], lost=[gone("never written", late=True)]),
         faults("failed", 1, 1, DONE[0], run("b", "retry", at=3.0), kills=[Kill(7, 4.5)], lost=[gone("b")]),
-        faults("succeeded", 2, 0, *DONE, run("c", "done", at=11.0, parent="b", leaf="x")),
+        faults("succeeded", 2, 0, *DONE, run("c", "done", at=11.0, parent="b", task_key="x")),
         faults("succeeded", 2, 0, *DONE, run("b", "done", at=5.0), run("c", "done", at=11.0, parent="b"), planned=3),
         faults("succeeded", 1, 0, *DONE, run("b", "done", at=5.0)),
         faults("failed", 1, 0, *HEADER_TWICE),
@@ -60,7 +60,7 @@ HEADER_TWICE = run("a", "done", late=True, chord=True), run("a", "done", late=Tr
         faults("running", 1, 0, *DONE),
     ],
 )
-def test_what_is_not_so_is_found(found):
+def test_a_fault_is_found(found):
     assert found
 
 
@@ -82,7 +82,7 @@ def test_what_is_not_so_is_found(found):
             lost=[gone("b")],
         ),
         faults("failed", 1, 1, DONE[0], kills=[Kill(7, 4.5)], lost=[gone("never written")]),
-        faults("succeeded", 2, 0, *DONE, run("b", "done", at=5.0), run("c", "done", at=11.0, parent="b", leaf="x")),
+        faults("succeeded", 2, 0, *DONE, run("b", "done", at=5.0), run("c", "done", at=11.0, parent="b", task_key="x")),
         faults(
             "failed",
             1,
@@ -94,15 +94,15 @@ def test_what_is_not_so_is_found(found):
             planned=3,
         ),
         faults("failed", 1, 0, *HEADER_TWICE, kills=[Kill(1, 2.5)]),
-        faults("cancelled", 1, 0, DONE[0], pressed=True),
+        faults("cancelled", 1, 0, DONE[0], cancelled=True),
     ],
 )
-def test_what_is_so_is_left_alone(found):
+def test_a_right_outcome_has_no_fault(found):
     assert not found
 
 
 @pytest.mark.parametrize(
-    ("words", "right"),
+    ("types", "right"),
     [
         (["queued", "started", "succeeded"], True),
         (["queued", "started", "lost", "resumed", "succeeded"], True),
@@ -112,23 +112,25 @@ def test_what_is_so_is_left_alone(found):
         (["queued", "started"], False),
     ],
 )
-def test_an_operation_ends_once_and_says_nothing_more(words, right):
-    assert (not faults_of_words([f"operation.{word}" for word in words], "succeeded")) == right
+def test_an_operation_ends_once_and_emits_nothing_more(types, right):
+    assert (not faults_of_events([f"operation.{type_}" for type_ in types], "succeeded")) == right
 
 
 @pytest.mark.parametrize("state", ["succeeded", "failed"])
-def test_no_task_fails_of_what_has_succeeded(state):
-    words = ["operation.queued", "operation.started", f"operation.{state}", "task.failed"]
-    assert bool(faults_of_words(words, state)) == (state == "succeeded")
+def test_no_task_of_a_succeeded_operation_fails(state):
+    types = ["operation.queued", "operation.started", f"operation.{state}", "task.failed"]
+    assert bool(faults_of_events(types, state)) == (state == "succeeded")
 
 
-def test_what_runs_twice_does_so_because_of_a_kill():
+def test_a_task_runs_twice_because_of_a_kill():
     again = run("b", "done", late=True, at=5.0, pid=2)
     assert unexplained(known(*DONE, again))
     assert unexplained(known(*DONE, again, kills=[Kill(2, 1.0)]))
     assert not unexplained(known(*DONE, again, kills=[Kill(1, 4.0)]))
     child = run("c", "done", at=4.5, parent="b"), run("c", "done", at=6.0, parent="b")
-    assert not unexplained(known(*DONE, again, *child, kills=[Kill(1, 4.0)])), "published twice, by what ran twice"
+    assert not unexplained(known(*DONE, again, *child, kills=[Kill(1, 4.0)])), (
+        "published twice, by a task that ran twice"
+    )
     assert not unexplained(known(run("b", "retry"), run("b", "done", attempt=1, at=3.0)))
 
 

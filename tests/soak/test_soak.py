@@ -1,4 +1,4 @@
-"""Many operations, whose workers are killed at random; at the end each is what the tasks' own ledger says."""
+"""Many operations, whose workers are killed at random. At the end each agrees with the ledger of the tasks."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from eventbus import BusSettings, configure, default_bus
 from eventbus.backends.redis.operation_client import Operations
 from tests.conftest import RedisServer
 from tests.soak import app as a
+from tests.soak.channel_listener import ChannelListener
 from tests.soak.conftest import SEED, TASKS
-from tests.soak.ears import Ears
 from tests.soak.fleet import Fleet, Worker, resident
 from tests.soak.flower import Flower
 from tests.soak.flows import Flow, Flows
 from tests.soak.ledger import Ledger
+from tests.soak.operation_history import history_of
 from tests.soak.oracle import (
     Truth,
     after_the_end,
     faults_of,
-    faults_of_words,
+    faults_of_events,
     has_vanished,
     totals,
     truths,
     unexplained,
 )
-from tests.soak.story import story_of
 from tests.webui_adapter.gateways import GatewayProcess
 from worker_adapter import start_operation
 
 LONG = TASKS > 5_000
-SILENCE = 60.0  # seconds without an end, after which what is left hangs
-PAUSE = 12.0  # the same where it may be that nobody can know
-AT_ONCE = 60 if LONG else 25  # operations
+SILENCE = 60.0  # seconds without an end, after which the remaining operations hang
+PAUSE = 12.0  # the same if no process may know of an end
+CONCURRENT = 60 if LONG else 25  # operations
 USERS = 50
 CANCELLED = 0.04
 PROCESS_EVERY, WORKER_EVERY = (250, 2_500) if LONG else (25, 200)  # tasks
@@ -55,7 +55,7 @@ SETTINGS = {
 
 @pytest.fixture
 def world(own_redis: RedisServer, tmp_path, monkeypatch):
-    """Redis, a gateway, two workers that go, ears, and this process as the site that starts operations."""
+    """Redis, a gateway, two workers, a listener, and this process as the site that starts operations."""
     for name, value in SETTINGS.items():
         monkeypatch.setenv(name, value)
     ledger = Ledger(tmp_path / "ledger")
@@ -66,7 +66,7 @@ def world(own_redis: RedisServer, tmp_path, monkeypatch):
         "EVENTBUS_REDIS_URL": own_redis.url,
         "EVENTBUS_SPOOL_DIR": str(tmp_path / "spool"),
         "SOAK_LEDGER": str(tmp_path / "ledger"),
-        # Nothing comes twice in the short version but by a kill: what does is held against the kills.
+        # In the short version a message is redelivered only after a kill. The oracle checks that.
         "SOAK_VISIBILITY": "2" if LONG else "3600",
         "SOAK_EVENTS": "1" if LONG else "",
     }
@@ -76,46 +76,48 @@ def world(own_redis: RedisServer, tmp_path, monkeypatch):
     configure(BusSettings(redis_url=own_redis.url))
     workers = [Worker(name, tmp_path / f"{name}.log", environment, 2) for name in ("steady", "hurt")]
     gateway = GatewayProcess(tmp_path, own_redis.url, sweep_interval=0.5, sweep_lease=2, lease_grace=3, **SETTINGS)
-    # In the long version only: it takes as long to be full as the short one lasts.
+    # In the long version only: the short version ends before Flower is full.
     flower = Flower(tmp_path / "flower.log", environment) if LONG else None
     with (
         gateway,
-        Ears(own_redis.url) as ears,
+        ChannelListener(own_redis.url) as listener,
         Fleet(workers, ledger, SEED) as fleet,
         flower or contextlib.nullcontext(),
     ):
-        yield World(own_redis, ledger, ears, fleet, flower)
+        yield World(own_redis, ledger, listener, fleet, flower)
     default_bus().close()
     configure(bus=former)
 
 
 class World:
-    """What the test holds in its hands."""
+    """All parts of the test."""
 
-    def __init__(self, redis: RedisServer, ledger: Ledger, ears: Ears, fleet: Fleet, flower: Flower | None) -> None:
-        self.redis, self.ledger, self.ears, self.fleet, self.flower = redis, ledger, ears, fleet, flower
+    def __init__(
+        self, redis: RedisServer, ledger: Ledger, listener: ChannelListener, fleet: Fleet, flower: Flower | None
+    ) -> None:
+        self.redis, self.ledger, self.listener, self.fleet, self.flower = redis, ledger, listener, fleet, flower
         self.started: dict[str, tuple[str, Flow]] = {}
-        self.pressed: set[str] = set()
+        self.cancelled: set[str] = set()
         self.planned = 0
         self._random = Random(SEED)
         self._flows = Flows(SEED)
         self._kill_at, self._kill_worker_at = PROCESS_EVERY, WORKER_EVERY // 2
         self._restored = 0.0
-        self._to_press: dict[str, int] = {}
+        self._to_cancel: dict[str, int] = {}
         self._warm: dict[str, int] = {}
 
-    def run(self, desk: Operations) -> None:
-        """Start operations, and hurt those who run them, until there have been enough; wait for the ends."""
+    def run(self, operations: Operations) -> None:
+        """Start operations and kill workers until there have been enough; wait for the ends."""
         heard, since = 0, time.monotonic()
-        while self.planned < TASKS or len(self.ears.ended) < len(self.started):
-            if len(self.ears.ended) > heard:
-                heard, since = len(self.ears.ended), time.monotonic()
+        while self.planned < TASKS or len(self.listener.ended) < len(self.started):
+            if len(self.listener.ended) > heard:
+                heard, since = len(self.listener.ended), time.monotonic()
             if time.monotonic() - since > (SILENCE if self._hopes() else PAUSE):
-                return  # what is left hangs, and will be named, or nobody can know of it
-            if self.planned < TASKS and len(self.started) - len(self.ears.ended) < AT_ONCE:
+                return  # the remaining operations hang and will be reported, or no process can know of them
+            if self.planned < TASKS and len(self.started) - len(self.listener.ended) < CONCURRENT:
                 self._start()
                 continue
-            self._hurt(desk)
+            self._harm(operations)
             if LONG:
                 self.restore()
             time.sleep(0.01)
@@ -130,88 +132,88 @@ class World:
         return {"the worker": resident(self.fleet.workers[0].pid), **flower}
 
     def truth(self) -> dict[str, Truth]:
-        """What the ledger knows."""
-        return truths(self.ledger.runs(), self.ledger.kills(), self.ears.lost)
+        """The contents of the ledger."""
+        return truths(self.ledger.runs(), self.ledger.kills(), self.listener.lost)
 
     def _hopes(self) -> bool:
         """Whether there is an operation that has to end."""
-        left = len(self.started) - len(self.ears.ended)
+        left = len(self.started) - len(self.listener.ended)
         return self.planned < TASKS or left > self.fleet.workers_killed
 
     def _start(self) -> None:
         flow = self._flows.next()
         user = f"u{len(self.started) % USERS}"
         operation = start_operation(flow.signature, user=user, label=flow.shape)
-        # The result is let go at once: it would be waited for, by a subscription of its own.
+        # The result is dropped immediately. Otherwise a separate subscription would wait for it.
         self.started[operation.id] = user, flow
         self.planned += flow.planned
         if self._random.random() < CANCELLED:
-            # After some more tasks of whichever operation: it waits, runs, or is over by then.
-            self._to_press[operation.id] = self.ears.begun + self._random.randint(0, 4 * flow.planned)
+            # After some more tasks of any operation. By then it waits, runs or has ended.
+            self._to_cancel[operation.id] = self.listener.begun + self._random.randint(0, 4 * flow.planned)
 
     def restore(self) -> None:
-        """Give back what killed workers had taken. Workers do so themselves, but only every hundred seconds."""
+        """Requeue the messages that killed workers had taken. Workers do so, but only every hundred seconds."""
         if time.monotonic() > self._restored + 1:
             self._restored = time.monotonic()
             with a.app.connection_for_write() as connection:
                 connection.default_channel.qos.restore_visible(num=100, interval=1)
 
-    def _hurt(self, desk: Operations) -> None:
-        ran = self.ears.begun
+    def _harm(self, operations: Operations) -> None:
+        ran = self.listener.begun
         if not self._warm and ran > TASKS // 5:
             self._warm = self._resident()
         if ran >= self._kill_at:
             self._kill_at += PROCESS_EVERY
             self.fleet.kill_process()
-        # In the long version only. What whole workers had taken is given back by hand then, and with it what others are
-        # running: tasks run twice at the same time, as after a visibility timeout.
+        # In the long version only. There the messages of killed workers are requeued by hand, and with them those that
+        # other workers are running. So tasks run twice at the same time, as after a visibility timeout.
         if LONG and ran >= self._kill_worker_at:
             self._kill_worker_at += WORKER_EVERY
             self.fleet.kill_worker()
-        for op in [op for op, at in self._to_press.items() if ran >= at]:
-            del self._to_press[op]
-            self.pressed.add(op)
-            desk.cancel(self.started[op][0], op)
+        for op in [op for op, at in self._to_cancel.items() if ran >= at]:
+            del self._to_cancel[op]
+            self.cancelled.add(op)
+            operations.cancel(self.started[op][0], op)
 
 
 def test_every_operation_ends_once_as_the_ledger_says(world, report):
     began = time.monotonic()
-    with Operations(BusSettings(redis_url=world.redis.url)) as desk:
-        world.run(desk)
+    with Operations(BusSettings(redis_url=world.redis.url)) as operations:
+        world.run(operations)
         default_bus().flush()
-        found = {op: desk.get(user, op) for op, (user, _) in world.started.items()}
+        found = {op: operations.get(user, op) for op, (user, _) in world.started.items()}
     truth, runs, kills = world.truth(), world.ledger.runs(), world.ledger.kills()
     vanished = {op for op, info in found.items() if has_vanished(info, kills)}
-    faults, late_words = [], Counter()
+    faults, late_events = [], Counter()
     for op, (_, flow) in world.started.items():
         if op in vanished:
             continue
         known = truth.get(op, Truth())
-        words = world.ears.words[op]
+        types = world.listener.types[op]
         state = found[op].state if found[op] is not None else ""
-        wrong = faults_of(found[op], known, planned=flow.planned, pressed=op in world.pressed)
-        wrong += faults_of_words(words, state)
+        wrong = faults_of(found[op], known, planned=flow.planned, cancelled=op in world.cancelled)
+        wrong += faults_of_events(types, state)
         if not LONG:
-            wrong += [f"ran twice, and nobody was killed: {leaf}" for leaf in unexplained(known)]
+            wrong += [f"ran twice without a kill: {task}" for task in unexplained(known)]
         if wrong:
-            story = story_of([run for run in runs if run.op == op], kills, world.ears.said[op])
-            faults.append("\n".join([f"{flow.shape} {op}", *wrong, story]))
-        late_words.update(f"{word} after {state}" for word in after_the_end(words, state))
+            history = history_of([run for run in runs if run.op == op], kills, world.listener.events_of[op])
+            faults.append("\n".join([f"{flow.shape} {op}", *wrong, history]))
+        late_events.update(f"{type_} after {state}" for type_ in after_the_end(types, state))
     seconds = time.monotonic() - began
     killed = f"{world.fleet.processes_killed} processes and {world.fleet.workers_killed} workers killed"
     report(f"{len(runs)} runs of {world.planned} tasks planned, {len(found)} operations: {totals(found)}")
-    report(f"{killed}, {len(world.pressed)} operations cancelled")
-    report(f"{seconds:.0f} s, {len(runs) / seconds:.0f} runs a second, {world.ears.events} events heard")
-    report(f"{len(vanished)} operations of which a message is gone with its worker")
-    report(f"words of tasks after the end of their operation: {dict(late_words)}")
+    report(f"{killed}, {len(world.cancelled)} operations cancelled")
+    report(f"{seconds:.0f} s, {len(runs) / seconds:.0f} runs a second, {world.listener.events} events heard")
+    report(f"{len(vanished)} operations that lost a message with a worker")
+    report(f"events of tasks after the end of their operation: {dict(late_events)}")
     grown = world.grown()
     for name, growth in grown.items():
         report(f"memory of {name}: {growth / 2**20:+.1f} MB since it had warmed up")
     assert not faults, "\n\n".join(faults[:5])
     assert len(vanished) <= world.fleet.workers_killed
-    assert world.ears.holes == 0
+    assert world.listener.holes == 0
     assert grown
     assert max(grown.values()) < GROWTH
     if world.flower is not None:
         report(f"{world.flower.heard()} events heard by Flower")
-        assert world.flower.heard() > len(runs), "it is a Flower that has seen the tasks that was measured"
+        assert world.flower.heard() > len(runs), "the measured Flower has received the tasks"
