@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def eventbus_events() -> Iterator[Events]:
-    """What the test emits: nothing of it goes anywhere else."""
+    """The events that the test emits. They are sent nowhere else."""
     from eventbus.testing import capture  # noqa: PLC0415 - see the package
 
     with capture() as events:
@@ -25,7 +25,7 @@ def eventbus_events() -> Iterator[Events]:
 
 @pytest.fixture(scope="session")
 def eventbus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A Redis or Valkey of this run, on a port of its own; what ``EVENTBUS_REDIS_URL`` names is never touched."""
+    """A Redis or Valkey of this run, on a separate port; the server of ``EVENTBUS_REDIS_URL`` is never used."""
     from eventbus.testing import NoServer, RedisServer  # noqa: PLC0415 - see the package
 
     server = RedisServer(tmp_path_factory.mktemp("eventbus-server"))

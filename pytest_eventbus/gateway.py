@@ -1,4 +1,4 @@
-"""A gateway in a process of its own, and pages. Loaded by pytest (``pytest11``)."""
+"""A gateway in a separate process, and pages. Loaded by pytest (``pytest11``)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Connect"]
 
 
 class Connect(Protocol):
-    """What ``eventbus_connect`` is."""
+    """Type of the fixture ``eventbus_connect``."""
 
     def __call__(
         self, user: str, *, cursor: str = "", topics: tuple[str, ...] = (), **claims: object

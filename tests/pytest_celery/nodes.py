@@ -31,7 +31,7 @@ class ServerContainer:
 
 
 class WorkerContainer:
-    """``celery worker`` in a process of its own."""
+    """``celery worker`` in a separate process."""
 
     def __init__(self, folder: Path, application: str, environment: dict[str, str], *arguments: str) -> None:
         self.name = self.id = f"worker-{folder.name}"

@@ -15,7 +15,7 @@ from worker_adapter import install, track
 app = Celery("shop", broker=os.environ.get("SHOP_BROKER"), backend=os.environ.get("SHOP_BACKEND"))
 app.conf.update(
     broker_connection_retry_on_startup=True,
-    # What a killed worker had taken comes back when another begins, and only if this time (seconds) is over by then.
+    # Messages of a killed worker are redelivered when another worker begins, if this time (seconds) has passed.
     broker_transport_options={"visibility_timeout": 0.1},
     worker_prefetch_multiplier=1,
     imports=["tests.pytest_celery.shop"],

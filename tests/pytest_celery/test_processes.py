@@ -39,7 +39,7 @@ async def test_a_worker_node_is_killed(celery_setup, eventbus_bus, eventbus_conn
         celery_setup.worker.ready()
         end = await page.event(OperationSucceeded, 60, operation=operation.id)
         assert (end.done, end.total) == (1, 1)
-        # What the task emits itself is doubled unless it gives ids; its life cycle is not.
+        # The events of the task itself are doubled unless they have ids. Its life cycle is not.
         assert len(page.events.of(Indexed, document="held")) == 2
         assert len(page.events.of(OperationStarted)) == 1
         page.events.none(TaskProgress, state="failed")

@@ -15,7 +15,9 @@ def _elsewhere(monkeypatch):
     monkeypatch.setenv("EVENTBUS_KEY_PREFIX", "production")
 
 
-def test_the_bus_is_the_process_and_on_the_throw_away_server(eventbus_bus, eventbus_server, eventbus_environment):
+def test_the_bus_belongs_to_the_process_and_is_on_the_throw_away_server(
+    eventbus_bus, eventbus_server, eventbus_environment
+):
     assert default_bus() is eventbus_bus
     assert emit("ann", "1", State(done=1), strict=True).offset == 1
     prefix = eventbus_bus.settings.key_prefix
@@ -71,7 +73,7 @@ async def test_a_page_acknowledges(eventbus_bus, eventbus_connect, eventbus_user
         assert await receipt.delivered(5)
 
 
-async def test_what_does_not_come_is_said_with_what_came(eventbus_bus, eventbus_connect, eventbus_user):
+async def test_a_missing_event_is_reported_with_those_that_came(eventbus_bus, eventbus_connect, eventbus_user):
     async with eventbus_connect(eventbus_user) as page:
         emit(eventbus_user, "op-1", Indexed(document="a.pdf", words=3))
         await page.event(Indexed)
@@ -88,7 +90,7 @@ what came, 1:
     )
 
 
-async def test_what_the_gateway_refused_is_said_too(eventbus_bus, eventbus_connect, eventbus_user):
+async def test_a_refusal_of_the_gateway_is_reported_too(eventbus_bus, eventbus_connect, eventbus_user):
     async with eventbus_connect(eventbus_user, topics=("collection:8:*",)) as page:
         broadcast("8", Indexed(document="a.pdf"))
         with pytest.raises(AssertionError) as caught:

@@ -1,4 +1,4 @@
-"""The plugin in suites of its own: what it costs, how its failures look, what it says where something is missing."""
+"""The plugin in separate suites: its cost, its failure messages, and its errors if a part is missing."""
 
 from __future__ import annotations
 
