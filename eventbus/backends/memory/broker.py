@@ -15,7 +15,8 @@ from eventbus.backends.pending import DeliveryStatus, PendingBatch, RedeliveryRe
 from eventbus.backends.ports import Published, Request, Write
 from eventbus.clock import now_ms
 from eventbus.operations.changes import event_stamp
-from eventbus.operations.state import OperationState, OperationStateMachine
+from eventbus.operations.state import OperationState
+from eventbus.operations.state_machine import OperationStateMachine
 from eventbus.operations.store import OperationInfo
 from eventbus.protocol.cursor import BEGINNING, Position
 from eventbus.protocol.history import History, LogEntry

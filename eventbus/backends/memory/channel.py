@@ -11,7 +11,8 @@ from eventbus.backends.memory.pending import PendingLists
 from eventbus.events.encoder import Emission
 from eventbus.events.receipt import Receipt
 from eventbus.operations.changes import EventStamp
-from eventbus.operations.state import Counts, OperationEvent, OperationStateMachine
+from eventbus.operations.state import Counts, OperationEvent
+from eventbus.operations.state_machine import OperationStateMachine
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.policy import Keep, lane_number
 from eventbus.protocol.records import routing_header

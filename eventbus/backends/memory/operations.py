@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from eventbus.operations.state import OperationState, OperationStateMachine
+from eventbus.operations.state import OperationState
+from eventbus.operations.state_machine import OperationStateMachine
 from eventbus.operations.store import OperationInfo, read_info
 
 __all__ = ["describe", "newest"]

@@ -19,7 +19,8 @@ from eventbus.backends.redis.scripts import operations as calls
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.operations.changes import event_stamp
 from eventbus.operations.events import OperationRef
-from eventbus.operations.state import ENDED, OperationStateMachine, TaskTransition
+from eventbus.operations.state import ENDED, TaskTransition
+from eventbus.operations.state_machine import OperationStateMachine
 
 REF = OperationRef("42", "9")
 
