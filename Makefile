@@ -57,6 +57,8 @@ lint: setup client ## ruff, strict types, import contracts, TypeScript's checks,
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@command -v luacheck >/dev/null || sh tests/system-parts.sh
+	luacheck -q eventbus/backends/redis/lua
 	cd $(CLIENT) && npm run --silent check
 	$(CLIENT)/node_modules/.bin/tsc -p demo/static
 	$(BIN)/python -m eventbus schema demo.events --typescript -o demo/static/events.d.ts --check

@@ -9,6 +9,7 @@ have chromium || have chromium-browser || have google-chrome || [ -n "${CHROMIUM
   [ -x "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" ] || missing="$missing chromium"
 have haproxy || missing="$missing haproxy"
 have rabbitmq-server || [ -x /usr/sbin/rabbitmq-server ] || missing="$missing rabbitmq-server"
+have luacheck || missing="$missing lua-check"
 have curl || missing="$missing curl"
 [ -z "$missing" ] && exit 0
 
@@ -26,6 +27,7 @@ elif have brew; then
   for part in $missing; do
     case "$part" in
       chromium) brew install --cask --quiet google-chrome ;;
+      lua-check) brew install --quiet luacheck ;;
       rabbitmq-server) brew install --quiet rabbitmq ;;
       *) brew install --quiet "$part" ;;
     esac

@@ -33,7 +33,7 @@ export interface IndexReady {
   terms: number;
 }
 
-/** Somebody wanted it stopped, and nothing of it runs any more. */
+/** The operation was cancelled, and none of its tasks runs. */
 export interface OperationCancelled {
   operation: string;
   label: string;
@@ -43,7 +43,7 @@ export interface OperationCancelled {
   total: number;
 }
 
-/** Somebody wants it stopped, and some of it still runs. */
+/** The operation was cancelled, and some of its tasks still run. */
 export interface OperationCancelling {
   operation: string;
   label: string;
@@ -53,7 +53,7 @@ export interface OperationCancelling {
   total: number;
 }
 
-/** Everything that could still run has ended, and something failed. */
+/** All tasks that could still run have ended, and at least one failed. */
 export interface OperationFailed {
   operation: string;
   label: string;
@@ -63,7 +63,7 @@ export interface OperationFailed {
   total: number;
 }
 
-/** A worker that ran some of it is gone. The messages come again; ``operation.resumed`` follows when they have. */
+/** A worker that ran some of its tasks is gone. The broker delivers their messages again; ``operation.resumed`` follows when they run. */
 export interface OperationLost {
   operation: string;
   label: string;
@@ -73,7 +73,7 @@ export interface OperationLost {
   total: number;
 }
 
-/** How far the operation is. ``done`` equals ``total`` exactly when all of it has succeeded. */
+/** Progress of the operation. ``done`` equals ``total`` exactly when all its tasks have succeeded. */
 export interface OperationProgress {
   operation: string;
   label: string;
@@ -83,14 +83,14 @@ export interface OperationProgress {
   total: number;
 }
 
-/** Somebody has started an operation; its tasks are on their way to the workers. */
+/** An application started an operation; its tasks are on their way to the workers. */
 export interface OperationQueued {
   operation: string;
   label: string;
   total: number;
 }
 
-/** What was lost runs again. */
+/** All lost tasks run again. */
 export interface OperationResumed {
   operation: string;
   label: string;
@@ -100,7 +100,7 @@ export interface OperationResumed {
   total: number;
 }
 
-/** The first task of the operation runs. */
+/** The operation's first task runs. */
 export interface OperationStarted {
   operation: string;
   label: string;
@@ -110,7 +110,7 @@ export interface OperationStarted {
   total: number;
 }
 
-/** Everything has ended and nothing failed. */
+/** All tasks have ended and none failed. */
 export interface OperationSucceeded {
   operation: string;
   label: string;
@@ -120,7 +120,7 @@ export interface OperationSucceeded {
   total: number;
 }
 
-/** The task has raised; ``error`` is a short, safe text, never a traceback. */
+/** The task raised an exception; ``error`` is a short, safe text, never a traceback. */
 export interface TaskFailed {
   task: string;
   name: string;
@@ -128,7 +128,7 @@ export interface TaskFailed {
   error: string;
 }
 
-/** The stage that runs now: its ``name``, with those of the stages around it before it, as in ``embed/split``. */
+/** The stage that runs now. ``name`` includes the names of its outer stages, as in ``embed/split``. */
 export interface TaskPart {
   done: number;
   total: number | null;
@@ -140,7 +140,7 @@ export interface TaskPart {
   name: string;
 }
 
-/** Steps within one task. Of a whole that is made of stages ``total`` is the sum of the weights, and ``part`` the stage that runs. */
+/** Progress within one task. If the task has stages, ``total`` is the sum of their weights, and ``part`` the stage that runs. */
 export interface TaskProgress {
   done: number;
   total: number | null;
@@ -155,7 +155,7 @@ export interface TaskProgress {
   part: TaskPart | null;
 }
 
-/** The task will be tried again; ``error`` is a short, safe text. */
+/** The task failed and Celery will try it again; ``error`` is a short, safe text. */
 export interface TaskRetry {
   task: string;
   name: string;
@@ -163,7 +163,7 @@ export interface TaskRetry {
   error: string;
 }
 
-/** The task will not run, or was stopped: its operation was cancelled, or somebody revoked it (``terminated`` while it ran), or it waited beyond its time. */
+/** The task will not run, or was stopped: its operation was cancelled, an operator revoked it (``terminated`` while it ran), or it expired in the queue. */
 export interface TaskRevoked {
   task: string;
   name: string;
@@ -171,14 +171,14 @@ export interface TaskRevoked {
   reason: "cancelled" | "revoked" | "terminated" | "expired";
 }
 
-/** A worker has begun. */
+/** A worker started the task. */
 export interface TaskStarted {
   task: string;
   name: string;
   retries: number;
 }
 
-/** The task has returned. */
+/** The task returned. */
 export interface TaskSucceeded {
   task: string;
   name: string;

@@ -1,4 +1,4 @@
-"""From settings to a transport's asynchronous ends: what a gateway reads from."""
+"""Makes the asynchronous ports of a backend from settings, for a gateway."""
 
 from __future__ import annotations
 
@@ -25,7 +25,16 @@ __all__ = ["connect", "connect_operation_store", "connect_pending_store", "conne
 def connect(
     settings: BusSettings, *, broker: MemoryBroker | None = None, history_calls: int = 20_000
 ) -> tuple[Subscriber, Reader]:
-    """Subscriber and reader for a gateway. With a broker everything stays in the process."""
+    """Make a subscriber and a reader. They connect at first use.
+
+    Args:
+        settings: names the server.
+        broker: an in-process broker; the ports then use it and no server.
+        history_calls: maximum number of calls of the reader that wait for a reply.
+
+    Returns:
+        The subscriber and the reader.
+    """
     if broker is not None:
         return MemorySubscriber(broker), MemoryReader(broker)
     return RedisSubscriber(settings), RedisReader(settings, most_waiting=history_calls)
@@ -34,7 +43,16 @@ def connect(
 def connect_pending_store(
     settings: BusSettings, reader: Reader, *, broker: MemoryBroker | None = None
 ) -> PendingStore | None:
-    """What users are owed, through the reader's connections; None for a reader that is none of ours."""
+    """Make the store of pending events.
+
+    Args:
+        settings: limits and lifetimes.
+        reader: the store uses its connection.
+        broker: an in-process broker; the store then uses it and no server.
+
+    Returns:
+        The store; None if the reader is neither ``RedisReader`` nor replaced by a broker.
+    """
     if broker is not None:
         return MemoryPendingStore(broker)
     return RedisPendingStore(settings, reader) if isinstance(reader, RedisReader) else None
@@ -43,12 +61,29 @@ def connect_pending_store(
 def connect_operation_store(
     settings: BusSettings, reader: Reader, *, broker: MemoryBroker | None = None
 ) -> OperationStore | None:
-    """Where operations are written down, through the reader's connections; None for a reader that is none of ours."""
+    """Make the store of operations.
+
+    Args:
+        settings: limits and lifetimes.
+        reader: the store uses its connection.
+        broker: an in-process broker; the store then uses it and no server.
+
+    Returns:
+        The store; None if the reader is neither ``RedisReader`` nor replaced by a broker.
+    """
     if broker is not None:
         return MemoryOperations(broker)
     return RedisOperations(settings, reader) if isinstance(reader, RedisReader) else None
 
 
 def connect_probe(settings: BusSettings, *, broker: MemoryBroker | None = None) -> Probe | None:
-    """What a gateway sees by whether Redis is well. In the process there is nothing to be ill."""
+    """Make the probe of the server's health.
+
+    Args:
+        settings: names the server.
+        broker: an in-process broker.
+
+    Returns:
+        The probe; None with a broker, which needs no check.
+    """
     return None if broker is not None else RedisProbe(settings)

@@ -1,37 +1,50 @@
-"""Letters: events that a person has to get. What is owed, what was given up on, and the port to where it is kept."""
+"""Pending events: events that a user must acknowledge. The port to their store, and the results of
+its methods.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from eventbus.backends.dead_letters import DeathReason
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.records import Record
 
 __all__ = [
+    "ACKED_LIMIT",
+    "LONGEST_PAUSE_MS",
     "DeliveryStatus",
     "PendingBatch",
     "PendingStore",
     "RedeliveryResult",
     "Sweep",
+    "SweepStore",
     "Totals",
     "read_delivery_status",
 ]
 
+ACKED_LIMIT: Final = 1_000
+"""Acknowledged ids of a channel that the store remembers."""
+
+LONGEST_PAUSE_MS: Final = 3_600_000
+"""Milliseconds that redelivery waits at most; the pause doubles with each attempt up to here."""
 
 DeliveryStatus = Literal["pending", "acked", "dead", "unknown"]
-"""What has become of an event that a user is owed. ``unknown``: not published (yet), or nobody remembers."""
+"""Status of an event that needs an acknowledgement. ``unknown``: not published yet, or forgotten
+since.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingBatch:
-    """What a user is owed, in the order in which it is to be handed over.
+    """Pending events of a user in the order of delivery.
 
     Attributes:
-        position: where the channel stands; the records' offsets are of that epoch.
-        more: whether this is only the beginning of it.
+        position: the channel's end; the records' offsets belong to its epoch.
+        records: the events.
+        more: whether the user has more pending events than these.
     """
 
     position: Position
@@ -41,7 +54,12 @@ class PendingBatch:
 
 @dataclass(frozen=True, slots=True)
 class RedeliveryResult:
-    """Answer to "send these again": when each is due next (ms since 1970; 0: it is pending no more); how many died."""
+    """Result of a redelivery.
+
+    Attributes:
+        next_ms: next delivery of each event (milliseconds since 1970; 0: no longer pending).
+        dead_lettered: number of events that became dead letters.
+    """
 
     next_ms: Sequence[int]
     dead_lettered: int
@@ -49,16 +67,16 @@ class RedeliveryResult:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What a sweep of one channel found. Times are milliseconds since 1970, 0 where there is none.
+    """Result of a sweep of one channel. Times are milliseconds since 1970, 0 for none.
 
     Attributes:
-        fenced: a sweeper with a newer lease was here; nothing was done.
-        buried: pending entries that had expired.
-        released: dead letters that nobody decided about in time.
-        pending, dead: how many are left.
-        oldest_pending, oldest_dead: since when.
-        next_check: when to look again; 0: nothing is left.
-        pending_change, dead_change: since the last sweep.
+        fenced: a sweeper with a newer lease was here, so this one did nothing.
+        dead_lettered: number of pending events that had expired and became dead letters.
+        released: number of dead letters that were removed because their time was over.
+        pending, dead: number of events that are left.
+        oldest_pending, oldest_dead: time of the oldest one.
+        next_sweep: when to sweep again; 0: nothing is left.
+        pending_change, dead_change: change of the numbers since the last sweep.
     """
 
     fenced: bool
@@ -68,14 +86,19 @@ class Sweep:
     oldest_pending: int
     dead: int
     oldest_dead: int
-    next_check: int
+    next_sweep: int
     pending_change: int
     dead_change: int
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Over all channels: how many, and when the oldest dead letter died (milliseconds since 1970; 0: there is none)."""
+    """Numbers of all channels together.
+
+    Attributes:
+        pending, dead: number of pending events and of dead letters.
+        oldest_dead: death of the oldest dead letter (milliseconds since 1970; 0: there is none).
+    """
 
     pending: int
     dead: int
@@ -83,7 +106,16 @@ class Totals:
 
 
 def read_delivery_status(*, acked: bool, dead: bytes | None, pending: bool) -> tuple[DeliveryStatus, str]:
-    """What has become of an event, and why it died if it did."""
+    """Derive an event's status.
+
+    Args:
+        acked: whether a client acknowledged it.
+        dead: its entry in the dead letters, or None.
+        pending: whether it is pending.
+
+    Returns:
+        The status, and the reason of a dead letter, else an empty text.
+    """
     if acked:
         return "acked", ""
     if dead is not None:
@@ -92,19 +124,101 @@ def read_delivery_status(*, acked: bool, dead: bytes | None, pending: bool) -> t
 
 
 class PendingStore(Protocol):
-    """Where the lists are kept, from an event loop. Every method raises Unavailable or Refused."""
+    """The pending events of users, for an event loop. Every method raises ``Unavailable`` or
+    ``Refused``.
+    """
 
     async def fetch(self, channel: str) -> PendingBatch:
-        """What a user is owed. What was owed in another life of the channel is published again by it."""
+        """Read a user's pending events. The store publishes those of an earlier epoch again in the
+        present one.
+
+        Args:
+            channel: the user's channel.
+
+        Returns:
+            The events, or the first of them.
+        """
 
     async def ack(self, channel: str, ids: Sequence[str]) -> int:
-        """A browser has these. Returns how many were pending."""
+        """Acknowledge events by id.
+
+        Args:
+            channel: the user's channel.
+            ids: ids of the events.
+
+        Returns:
+            The number of them that were pending.
+        """
 
     async def ack_upto(self, channel: str, position: Position) -> int:
-        """A browser has everything up to there. Returns how many were pending."""
+        """Acknowledge all events up to a position.
+
+        Args:
+            channel: the user's channel.
+            position: the last acknowledged position. One of another epoch has no effect.
+
+        Returns:
+            The number of them that were pending.
+        """
 
     async def redeliver(self, channel: str, ids: Sequence[str]) -> RedeliveryResult:
-        """Send once more what is due; what was sent too often dies."""
+        """Publish events again that are due. An event with too many attempts becomes a dead letter.
+
+        Args:
+            channel: the user's channel.
+            ids: ids of the events.
+
+        Returns:
+            When each is due next.
+        """
 
     async def dead_letter(self, channel: str, id: str, reason: DeathReason, content: bytes) -> bool:
-        """Keep what cannot be delivered. False: it was there already."""
+        """Keep an event that cannot be delivered.
+
+        Args:
+            channel: the event's channel.
+            id: the event's id, or one made from the bytes.
+            reason: why it cannot be delivered.
+            content: the record, or the bytes that could be read.
+
+        Returns:
+            False if the dead letter exists already.
+        """
+
+
+@runtime_checkable
+class SweepStore(Protocol):
+    """The pending events and dead letters of all channels, for the sweeper.
+
+    Every method raises ``Unavailable`` or ``Refused``.
+    """
+
+    async def lease(self, instance: str, seconds: float) -> int | None:
+        """Take or renew the sweeper's lease.
+
+        Args:
+            instance: name of this instance.
+            seconds: length of the lease.
+
+        Returns:
+            The lease's fencing token; None while another instance has the lease.
+        """
+
+    async def due(self, limit: int) -> Sequence[str]:
+        """List channels that need a sweep now, the longest overdue first.
+
+        Args:
+            limit: maximum number of channels.
+        """
+
+    async def sweep(self, channel: str, token: int) -> Sweep:
+        """Sweep one channel: dead-letter its expired events, and remove dead letters whose time is
+        over.
+
+        Args:
+            channel: the channel.
+            token: the lease's fencing token.
+        """
+
+    async def totals(self) -> Totals:
+        """Return the numbers of all channels, as of their last sweeps."""

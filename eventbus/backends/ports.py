@@ -1,6 +1,9 @@
-"""The ports between this library and whatever carries the events. Small ones: an end takes only what it needs.
+"""The ports between this library and a backend that keeps and carries the events.
 
-``eventbus.backends.redis`` and ``eventbus.backends.memory`` implement all three and pass the same contract tests.
+The ports are small, so that each user of a backend takes only the one that it needs. Further ports
+are ``PendingStore``, ``SweepStore``, ``OperationStore`` and ``LeaseStore``. ``backends.redis``
+implements all of them, ``backends.memory`` all but ``SweepStore`` and ``LeaseStore``. Both pass the
+same contract tests.
 """
 
 from __future__ import annotations
@@ -35,20 +38,33 @@ _ACK_DEADLINE = attrgetter("ack_deadline")
 
 @dataclass(slots=True)
 class Write:
-    """Events of one channel, to be published in this order. Not frozen, as Published: that would make them dear."""
+    """A request to publish events of one channel. Not frozen, like ``Published``, since frozen ones
+    take longer to make.
+
+    Attributes:
+        channel: the channel, such as ``user:42``.
+        emissions: the events in the order of publication.
+    """
 
     channel: str
     emissions: Sequence[Emission]
 
     @property
     def needs_ack(self) -> bool:
-        """Whether something of it has to be acknowledged."""
+        """Whether a client must acknowledge at least one of the events."""
         return any(map(_ACK_DEADLINE, self.emissions))
 
 
 @dataclass(frozen=True, slots=True)
 class RecordTransitions:
-    """Marks of one operation, to be counted in this order."""
+    """A request to count transitions of one operation.
+
+    Attributes:
+        channel: the user's channel.
+        operation: the operation's id.
+        transitions: the transitions in order.
+        stamp: id and time of the events that report the changes.
+    """
 
     channel: str
     operation: str
@@ -61,14 +77,15 @@ Request = Write | RecordTransitions
 
 @dataclass(slots=True)
 class Published:
-    """What became of a request.
+    """Result of a request.
 
     Attributes:
-        position: the channel's end afterwards.
-        offsets: of a Write, one for each emission; negative: the id was known, the first one's offset.
-        receivers: how many subscribers the server handed it to (means nothing on a cluster).
-        pruned: states that a full snapshot pushed out.
-        counts: of an Advance.
+        position: the channel's end after the request.
+        offsets: for a ``Write``, one for each event; a negative one means that the id was known and
+            is minus the first event's offset.
+        receivers: number of subscribers that the server sent it to; means nothing on a cluster.
+        pruned: number of states that a full snapshot dropped.
+        counts: for ``RecordTransitions``, the operation's counts after the request.
     """
 
     position: Position
@@ -79,103 +96,174 @@ class Published:
 
 
 class Publisher(Protocol):
-    """Blocking side, used by one thread at a time."""
+    """The blocking side of a backend. One thread uses it at a time."""
 
     def publish(self, requests: Sequence[Request]) -> list[Published | Exception]:
         """Carry out requests in order, in one round trip.
 
-        Where the server refuses a request its place has a ``Refused``, where it cannot take it now an ``Unavailable``.
+        Args:
+            requests: the requests.
+
+        Returns:
+            One result for each request: ``Refused`` if the server rejects it, ``Unavailable`` if it
+                cannot take it now.
 
         Raises:
-            Unavailable: nothing is known of any of them; publishing them again is safe, ids are remembered.
+            Unavailable: the outcome of all requests is unknown. It is safe to publish them again,
+                since ids are deduplicated.
         """
 
     def position(self, channel: str) -> Position:
-        """Where the channel stands. Raises Unavailable or Refused."""
+        """Return the channel's end.
+
+        Args:
+            channel: the channel, such as ``user:42``.
+
+        Raises:
+            Unavailable, Refused: the server did not answer, or rejected the request.
+        """
 
     def delivery_status(self, channel: str, id_: str) -> tuple[DeliveryStatus, str]:
-        """What has become of an event that the user is owed, and why it died if it did. Raises Unavailable, Refused."""
+        """Return the status of an event that needs an acknowledgement.
+
+        Args:
+            channel: the user's channel.
+            id_: the event's id.
+
+        Returns:
+            The status, and the reason of a dead letter, else an empty text.
+
+        Raises:
+            Unavailable, Refused: the server did not answer, or rejected the request.
+        """
 
     def close(self) -> None:
-        """Give up connections."""
+        """Close the connections."""
 
 
 @runtime_checkable
 class TimedPublisher(Publisher, Protocol):
-    """One that can be used by somebody whose time is short."""
+    """A publisher for callers that have little time."""
 
     def publish_within(self, requests: Sequence[Request], seconds: float) -> list[Published | Exception]:
-        """``publish`` over the connection that there is, with another time limit. Raises as ``publish``."""
+        """Publish over the existing connection with another time limit.
+
+        Args:
+            requests: the requests.
+            seconds: time limit. No new connection is made in it.
+
+        Returns:
+            As ``publish``.
+
+        Raises:
+            Unavailable: as ``publish``; also if there is no connection.
+        """
 
 
 class Reader(Protocol):
-    """Reading a channel's history, from an event loop."""
+    """Reads the history of channels, in an event loop."""
 
     async def read(self, channel: str, after: int | None, page: Page | None = None) -> History:
-        """Log above ``after`` (None: none of it), snapshot and position, in one step; of the log a page at most.
+        """Read log, snapshot and position of a channel in one step.
+
+        Args:
+            channel: the channel, such as ``user:42``.
+            after: return log entries above this offset; None: no log entries.
+            page: limits of the log part; None: all entries.
+
+        Returns:
+            The history.
 
         Raises:
-            Unavailable, Refused.
+            Unavailable, Refused: the server did not answer, or rejected the request.
         """
 
     async def positions(self, channels: Sequence[str]) -> list[Position]:
-        """Where channels stand, in one round trip; one that Redis does not know is at the beginning.
+        """Return the ends of channels, in one round trip.
+
+        Args:
+            channels: the channels.
+
+        Returns:
+            One position for each channel; the beginning for one that the server does not know.
 
         Raises:
-            Unavailable, Refused.
+            Unavailable, Refused: the server did not answer, or rejected the request.
         """
 
     async def aclose(self) -> None:
-        """Give up connections."""
+        """Close the connections."""
 
 
 class Probe(Protocol):
-    """Asking a server how it is, on a connection of its own."""
+    """Checks a server's health on a separate connection."""
 
     async def publish_canary(self, text: str, instance: str) -> str | None:
-        """Publish ``text`` for the listeners' ``canary_received``, and write a little. Why writes are refused, or None.
+        """Publish a canary, which listeners get with ``canary_received``, and write a small key.
+
+        Args:
+            text: the canary.
+            instance: name of this instance.
+
+        Returns:
+            Why the server refuses writes; None if it takes them.
 
         Raises:
-            Unavailable, Refused: it could not even be published.
+            Unavailable, Refused: the server did not publish the canary.
         """
 
     async def aclose(self) -> None:
-        """Give up connections."""
+        """Close the connections."""
 
 
 class Listener(Protocol):
-    """Who hears a subscription. All calls come from the event loop's thread and must not block."""
+    """Receives publications. The event loop's thread calls all methods; they must not block."""
 
     def received(self, channel: str, payload: bytes) -> None:
-        """A publication arrived."""
+        """Take a publication of a channel."""
 
     def turn_ended(self) -> None:
-        """All publications of one socket read have been handed over."""
+        """All publications of one socket read have been passed to ``received``."""
 
     def canary_received(self, text: str) -> None:
-        """A probe arrived, this instance's or another's; everything published before it has."""
+        """Take a canary of any instance. All publications before it have arrived."""
 
     def lost(self, reason: str) -> None:
-        """The subscription is broken; what is published now will not arrive."""
+        """The subscription is broken. Publications from now on do not arrive."""
 
     def restored(self) -> None:
-        """All channels are subscribed again; something may be missing."""
+        """All channels are subscribed again. Publications may be missing."""
 
 
 class Subscriber(Protocol):
-    """Live publications."""
+    """Receives live publications, in an event loop."""
 
     async def start(self, listener: Listener) -> None:
-        """Begin; keeps itself connected from then on."""
+        """Connect, and reconnect from then on after each loss.
+
+        Args:
+            listener: receives the publications.
+        """
 
     async def subscribe(self, channel: str) -> None:
-        """Return when the server has acknowledged. Raises Unavailable."""
+        """Subscribe to a channel. Return when the server has acknowledged it.
+
+        Args:
+            channel: the channel, such as ``user:42``.
+
+        Raises:
+            Unavailable: there is no connection, or the server did not acknowledge in time.
+        """
 
     def unsubscribe(self, channel: str) -> None:
-        """No longer of interest."""
+        """End a subscription."""
 
     def reconnect(self, reason: str) -> None:
-        """Give the connection up and make another: what is published does not arrive on this one."""
+        """Replace the connection. Call it if publications do not arrive on the present one.
+
+        Args:
+            reason: text for the log.
+        """
 
     async def aclose(self) -> None:
-        """End."""
+        """Close the connection and end."""

@@ -1,4 +1,4 @@
-"""Operations: what a person started and waits for. Their life as events, and which one is running here."""
+"""The event classes of operations and tasks, and the operation that the present code runs for."""
 
 from __future__ import annotations
 
@@ -34,11 +34,16 @@ __all__ = [
 
 
 STAMP: Final = "eventbus_operation"
-"""The header that messages of an operation are stamped with, so that workers can be told to revoke them all."""
+"""The header of an operation's messages. By it a worker revokes all of them."""
 
 
 class OperationRef(NamedTuple):
-    """Which operation, of which user."""
+    """An operation of a user.
+
+    Attributes:
+        user: the user's id.
+        op: the operation's id, unique for the user.
+    """
 
     user: str
     op: str
@@ -50,16 +55,18 @@ class OperationRef(NamedTuple):
 
     @property
     def stamp(self) -> str:
-        """Value of ``STAMP``. With the user: ids may be chosen by the application, and are unique per user only."""
+        """Value of ``STAMP``. It names the user, because an application may choose ids that are
+        unique per user only.
+        """
         return f"{self.user}:{self.op}"
 
 
 current_operation: ContextVar[OperationRef | None] = ContextVar("eventbus_current_operation", default=None)
-"""The operation that the code is running for; ``emit(payload)`` and ``progress`` read it."""
+"""The operation that the present code runs for. ``emit(payload)`` and ``progress`` read it."""
 
 
 class OperationQueued(Event, name="operation.queued"):
-    """Somebody has started an operation; its tasks are on their way to the workers."""
+    """An application started an operation; its tasks are on their way to the workers."""
 
     operation: str
     label: str
@@ -67,7 +74,9 @@ class OperationQueued(Event, name="operation.queued"):
 
 
 class _Counted(Event):
-    """Numbers of an operation: leaves of its canvas that are done, that failed, and that there are as far as known."""
+    """Counts of an operation: tasks of its canvas that are done, that failed, and all that are
+    known so far.
+    """
 
     operation: str
     label: str = ""
@@ -78,39 +87,43 @@ class _Counted(Event):
 
 
 class OperationStarted(_Counted, name="operation.started"):
-    """The first task of the operation runs."""
+    """The operation's first task runs."""
 
 
 class OperationProgress(_Counted, name="operation.progress", keep="latest"):
-    """How far the operation is. ``done`` equals ``total`` exactly when all of it has succeeded."""
+    """Progress of the operation. ``done`` equals ``total`` exactly when all its tasks have
+    succeeded.
+    """
 
 
 class OperationLost(_Counted, name="operation.lost", lane="high"):
-    """A worker that ran some of it is gone. The messages come again; ``operation.resumed`` follows when they have."""
+    """A worker that ran some of its tasks is gone. The broker delivers their messages again;
+    ``operation.resumed`` follows when they run.
+    """
 
 
 class OperationResumed(_Counted, name="operation.resumed"):
-    """What was lost runs again."""
+    """All lost tasks run again."""
 
 
 class OperationCancelling(_Counted, name="operation.cancelling"):
-    """Somebody wants it stopped, and some of it still runs."""
+    """The operation was cancelled, and some of its tasks still run."""
 
 
 class OperationCancelled(_Counted, name="operation.cancelled", lane="high"):
-    """Somebody wanted it stopped, and nothing of it runs any more."""
+    """The operation was cancelled, and none of its tasks runs."""
 
 
 class OperationSucceeded(_Counted, name="operation.succeeded", lane="high"):
-    """Everything has ended and nothing failed."""
+    """All tasks have ended and none failed."""
 
 
 class OperationFailed(_Counted, name="operation.failed", lane="high"):
-    """Everything that could still run has ended, and something failed."""
+    """All tasks that could still run have ended, and at least one failed."""
 
 
 class _OfTask(Event):
-    """Something about one task: its id, its name, and how often it was tried again."""
+    """An event about one task: its id, its name, and the number of earlier tries."""
 
     task: str
     name: str
@@ -118,21 +131,21 @@ class _OfTask(Event):
 
 
 class TaskStarted(_OfTask, name="task.started", keep="nothing", lane="low"):
-    """A worker has begun."""
+    """A worker started the task."""
 
 
 class TaskSucceeded(_OfTask, name="task.succeeded", keep="nothing", lane="low"):
-    """The task has returned."""
+    """The task returned."""
 
 
 class TaskRetry(_OfTask, name="task.retry"):
-    """The task will be tried again; ``error`` is a short, safe text."""
+    """The task failed and Celery will try it again; ``error`` is a short, safe text."""
 
     error: str
 
 
 class TaskFailed(_OfTask, name="task.failed", lane="high"):
-    """The task has raised; ``error`` is a short, safe text, never a traceback."""
+    """The task raised an exception; ``error`` is a short, safe text, never a traceback."""
 
     error: str
 
@@ -141,18 +154,19 @@ RevokedReason = Literal["cancelled", "revoked", "terminated", "expired"]
 
 
 class TaskRevoked(_OfTask, name="task.revoked", lane="high"):
-    """The task will not run, or was stopped: its operation was cancelled, or somebody revoked it (``terminated`` while
-    it ran), or it waited beyond its time.
+    """The task will not run, or was stopped: its operation was cancelled, an operator revoked it
+    (``terminated`` while it ran), or it expired in the queue.
     """
 
     reason: RevokedReason
 
 
 class _Steps(Event):
-    """Numbers of a count of steps.
+    """Progress in steps.
 
-    ``total`` is None where nobody knows; ``share`` is the bar, from 0 to 1; ``rate`` is steps per second, ``left`` the
-    seconds until all is done at that rate, both None while unknown. ``unit`` says what the steps are: ``bytes``.
+    ``total`` is None if it is unknown. ``share`` is the fraction that is done, from 0 to 1.
+    ``rate`` is steps per second and ``left`` the seconds until the end at that rate; both are None
+    while unknown. ``unit`` names the steps: ``bytes``.
     """
 
     done: float
@@ -165,14 +179,16 @@ class _Steps(Event):
 
 
 class TaskPart(_Steps):
-    """The stage that runs now: its ``name``, with those of the stages around it before it, as in ``embed/split``."""
+    """The stage that runs now. ``name`` includes the names of its outer stages, as in
+    ``embed/split``.
+    """
 
     name: str
 
 
 class TaskProgress(_Steps, name="task.progress", keep="latest", key=("task", "stage")):
-    """Steps within one task. Of a whole that is made of stages ``total`` is the sum of the weights, and ``part`` the
-    stage that runs.
+    """Progress within one task. If the task has stages, ``total`` is the sum of their weights, and
+    ``part`` the stage that runs.
     """
 
     task: str

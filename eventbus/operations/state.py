@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 __all__ = [
+    "DONE",
     "ENDED",
+    "WORKER_LOST",
     "Counts",
     "OperationEvent",
     "OperationState",
@@ -19,26 +21,34 @@ OperationState = Literal["queued", "running", "lost", "cancelling", "succeeded",
 OperationEvent = Literal["started", "progress", "lost", "resumed", "cancelling", "succeeded", "failed", "cancelled"]
 
 ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
-"""States that nothing leads out of."""
+"""Final states of an operation."""
+
+DONE: Final = frozenset({"done", "joined", "ignored"})
+"""Transitions after which a task counts as done."""
+
+WORKER_LOST: Final = "WorkerLost: the worker that ran this task is gone"
+"""The error of a task whose lease expired."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskTransition:
-    """Something that happened to a leaf.
+    """Something that happened to a task.
 
     Attributes:
-        kind: ``plan`` sets how many planned leaves there are (``planned`` is then the number); ``released`` ends a run
-            that is not the leaf's end (a retry, a message given back); ``joined`` is done, and a chord waits for it;
-            ``ignored`` is done, and what the canvas has after it may not come; ``revoked`` ends a leaf that is not to
-            run.
-        task: the task's key; the same leaf is counted once.
-        planned: whether the canvas named this leaf at the start: 1 or 0.
-        hidden: not counted in the total.
-        lease: of ``started``: milliseconds within which its worker will be heard of again; 0: nobody watches. Of
-            ``joined``: for how many the body of its chord is awaited; 0: it is not.
-        late: of ``started``: whether the message comes again if the worker vanishes.
-        about: of ``started``: the task, as members of a JSON object (``"task":"…","name":"…","retries":0``). Of
-            ``failed``: those of a ``task.failed`` that is told with the mark, unless the leaf had ended.
+        kind: ``plan`` sets the number of planned tasks, which is then in ``planned``. ``released``
+            ends a run that is not the task's end: a retry, or a message returned to the queue.
+            ``joined`` is done, and a chord waits for it. ``ignored`` is done, and the tasks that
+            follow it in the canvas may not come. ``revoked`` ends a task that must not run.
+        task: the task's key. Each key is counted once.
+        planned: 1 if the canvas named this task at the start, else 0.
+        internal: whether the total does not count the task.
+        lease: for ``started``, milliseconds within which its worker renews the lease; 0: no lease.
+            For ``joined``, milliseconds to wait for the body of its chord; 0: no wait.
+        acks_late: for ``started``, whether the broker delivers the message again if the worker
+            vanishes.
+        task_json: for ``started``, the task as members of a JSON object
+            (``"task":"…","name":"…","retries":0``). For ``failed``, the members of the
+            ``task.failed`` event to publish with it, unless the task had ended.
     """
 
     kind: TransitionKind
@@ -52,7 +62,14 @@ class TaskTransition:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Where an operation stands. ``done`` + ``failed`` <= ``total``; equal when it has succeeded."""
+    """Progress of an operation in tasks.
+
+    Attributes:
+        state: the operation's state.
+        done, failed: tasks that ended well or badly.
+        total: tasks known so far; at least ``done`` + ``failed``, and equal to it when the
+            operation has succeeded.
+    """
 
     state: OperationState
     done: int

@@ -1,20 +1,23 @@
-"""Counting an operation: leaves of a canvas published, run and ended, each once, in whatever order one hears of them.
+"""The state machine of an operation: it counts each task of a canvas once, in any order of the
+reports.
 
-``_operation.lua`` and its verbs do the same atomically in Redis; the contract tests hold the two against each other.
+``_operation.lua`` and its verbs do the same atomically in Redis. A property test feeds both with
+the same transitions.
 
-A leaf is one task of the canvas. It is *planned* if the canvas named it at the start, else *dynamic* and raises the
-total; a *hidden* one (Celery's own ``celery.*`` tasks, the starter itself) keeps the operation open but is not counted.
-The operation has ended when everything that was published has ended. Publication may be heard of after the end
-of the same leaf, since two processes tell of them; so both are remembered. Whatever has started has been published,
-even if the publisher died before it could tell.
+A task is *planned* if the canvas named it at the start, else *dynamic*: it raises the total. An
+*internal* task (Celery's ``celery.*`` tasks, the starter) keeps the operation open, but the total
+does not count it. The operation has ended when all published tasks have ended. Two processes report
+the publication and the end of a task, so the end may come first; the machine remembers both. A
+started task counts as published even if its publisher died before the report.
 
-A leaf that runs has a *lease*, which its worker renews. If it lapses, the worker is gone: the leaf is *lost* where its
-message will come again (it is acknowledged late), and has failed where it will not. A cancelled operation ends as soon
-as nothing of it runs: what is still queued will not.
+A running task has a *lease*, which its worker renews. If the lease expires, the worker is gone. The
+task is then *lost* if the broker delivers its message again (late acknowledgement), and has failed
+if not. A cancelled operation ends as soon as none of its tasks runs: the queued ones will not run.
 
-What follows a task is published by its run, before that has ended; but a chord's body by one run only. A message
-that came twice runs twice, and the run that ends first may be the other one. So where leaves of a chord are done, and
-the plan names more than was heard of, the rest is *awaited* for as long as a lease. What does not come then will not.
+A task's run publishes the tasks that follow it before it ends. But only one run publishes the body
+of a chord. A message that was delivered twice runs twice, and the run that ends first may be the
+one that publishes nothing. So if tasks of a chord are done and the plan names more tasks than were
+reported, the machine waits for the rest as long as a lease.
 """
 
 from __future__ import annotations
@@ -23,37 +26,44 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from eventbus.operations.state import ENDED, Counts, OperationEvent, OperationState, TaskTransition
+from eventbus.operations.state import (
+    DONE,
+    ENDED,
+    WORKER_LOST,
+    Counts,
+    OperationEvent,
+    OperationState,
+    TaskTransition,
+)
 
 __all__ = ["OperationStateMachine"]
 
-# What is told when a state is entered; of ``running`` only after ``lost``.
-_WORD_OF: Final[Mapping[OperationState, tuple[OperationEvent]]] = {
+# Events of entering a state. ``running`` has one only after ``lost``.
+_EVENTS_OF: Final[Mapping[OperationState, tuple[OperationEvent]]] = {
     "lost": ("lost",),
     "cancelling": ("cancelling",),
     "succeeded": ("succeeded",),
     "failed": ("failed",),
     "cancelled": ("cancelled",),
 }
-_DONE: Final = ("done", "joined", "ignored")
-_RUNNING: Final = ("started", *_DONE, "failed", "revoked")
-# Among the leases, for what is awaited. No leaf is called so.
+_BEGINS: Final = frozenset({"started", *DONE, "failed", "revoked"})
+# The key among the leases that ends the wait for a chord's body. No task has this key.
 _AWAITED: Final = ""
-_GONE: Final = '"error":"WorkerLost: the worker that ran this task is gone"'
 
 
 @dataclass(slots=True)
 class OperationStateMachine:
-    """State of one operation, fed with marks. Times are milliseconds since 1970, 0 for never.
+    """State of one operation. Times are milliseconds since 1970, 0 for never.
 
     Attributes:
-        leaves: key -> one letter, as in ``_operation.lua``: p published, r runs, R runs and would come again, l lost,
-            e ended before its publication was heard of, b both.
-        leases: key -> when to look at it; under the empty key: until when something is awaited.
-        about: key -> the task that runs.
-        running, lost: how many leaves are ``r`` or ``R``, and ``l``.
-        awaits: for how long a chord's body is awaited. ignored: whether a leaf has ended so.
-        failures: members of the ``task.failed`` that are to be told, since they were last taken.
+        tasks: key -> one character, as in ``_operation.lua``: p published, r running, R running
+            with late acknowledgement, l lost, e ended before its publication was reported, b both.
+        leases: key -> end of the lease; under the empty key: end of the wait for a chord's body.
+        task_json: key -> the running task as members of a JSON object.
+        running, lost: number of tasks that are ``r`` or ``R``, and ``l``.
+        awaits: milliseconds to wait for a chord's body.
+        ignored: whether a task has ended with ``ignored``.
+        failures: members of ``task.failed`` events to publish; the caller empties it.
     """
 
     state: OperationState = "queued"
@@ -79,29 +89,52 @@ class OperationStateMachine:
     failures: list[str] = field(default_factory=list)
 
     def counts(self) -> Counts:
-        """The numbers a page sees."""
+        """Return the numbers that clients see."""
         return Counts(self.state, self.done, self.failed, max(self.planned + self.dynamic, self.done + self.failed))
 
     def apply(self, transitions: Sequence[TaskTransition], now: int = 0) -> list[tuple[OperationEvent, Counts]]:
-        """Take marks in; return what is to be told, in order, each with the numbers of its moment."""
+        """Apply transitions in order.
+
+        Args:
+            transitions: what happened to tasks of the operation.
+            now: milliseconds since 1970.
+
+        Returns:
+            Events to publish, in order, each with the counts at its time.
+        """
         if self.state in ENDED:
             return []
         before = self.counts()
         for transition in transitions:
-            self._take(transition, now)
-        begun = any(transition.kind in _RUNNING and not transition.internal for transition in transitions)
-        return self._settle(before, now, begun=begun)
+            self._apply(transition, now)
+        begun = any(transition.kind in _BEGINS and not transition.internal for transition in transitions)
+        return self._update(before, now, begun=begun)
 
     def cancel(self, now: int) -> list[tuple[OperationEvent, Counts]]:
-        """Somebody wants it stopped."""
+        """Request the operation's end.
+
+        Args:
+            now: milliseconds since 1970.
+
+        Returns:
+            Events to publish, in order, each with the counts at its time.
+        """
         if self.state in ENDED:
             return []
         before = self.counts()
         self.cancelled = self.cancelled or now
-        return self._settle(before, now)
+        return self._update(before, now)
 
     def expire_leases(self, now: int, patience: int) -> list[tuple[OperationEvent, Counts]]:
-        """Look at the leases. A lost leaf that has not come again within ``patience`` milliseconds has failed."""
+        """Check the leases. A lost task that does not restart in time has failed.
+
+        Args:
+            now: milliseconds since 1970.
+            patience: milliseconds to wait for the restart of a lost task.
+
+        Returns:
+            Events to publish, in order, each with the counts at its time.
+        """
         if self.state in ENDED:
             return []
         before, missing = self.counts(), False
@@ -115,17 +148,19 @@ class OperationStateMachine:
                 self.leases[task] = now + patience
             else:
                 task_json = self.task_json.get(task, "")
-                self._end(TaskTransition("failed", task, task_json=task_json and f"{task_json},{_GONE}"))
-        return self._settle(before, now, missing=missing)
+                self._end(
+                    TaskTransition("failed", task, task_json=task_json and f'{task_json},"error":"{WORKER_LOST}"')
+                )
+        return self._update(before, now, missing=missing)
 
     @property
     def next_check(self) -> int:
-        """When to look at the leases next; 0: there are none."""
+        """End of the next lease; 0: there is none."""
         return min(self.leases.values(), default=0)
 
-    # --- what a mark does ------------------------------------------------------------------------------------
+    # --- transitions of a task ---------------------------------------------------------------------------------
 
-    def _take(self, transition: TaskTransition, now: int) -> None:
+    def _apply(self, transition: TaskTransition, now: int) -> None:
         match transition.kind:
             case "plan":
                 self.planned = transition.planned
@@ -191,64 +226,66 @@ class OperationStateMachine:
             self.open -= 1
         if transition.internal:
             return
-        if transition.kind in _DONE:
+        if transition.kind in DONE:
             self.done += 1
             self.ignored = self.ignored or transition.kind == "ignored"
             if transition.kind == "joined":
                 self.awaits = max(self.awaits, transition.lease)
         elif transition.kind == "failed" or not self.cancelled:
-            # What a person has cancelled has not failed; what expired, or was revoked for another reason, has.
+            # A revoked task of a cancelled operation has not failed. One that expired or was
+            # revoked otherwise has.
             self.failed += 1
 
     def _count_dynamic(self, transition: TaskTransition) -> None:
         if not transition.planned and not transition.internal:
             self.dynamic += 1
 
-    # --- what follows ----------------------------------------------------------------------------------------
+    # --- the operation's state ---------------------------------------------------------------------------------
 
-    def _settle(
+    def _update(
         self, before: Counts, now: int, *, begun: bool = False, missing: bool = False
     ) -> list[tuple[OperationEvent, Counts]]:
-        told: list[tuple[OperationEvent, Counts]] = []
+        events: list[tuple[OperationEvent, Counts]] = []
         self.queued = self.queued or now
         self.heard = now
         if self.state == "queued" and begun:
             self.state = "running"
             self.started = now
-            told.append(("started", self.counts()))
+            events.append(("started", self.counts()))
         former, self.state = self.state, self._next(missing=missing)
         if self.state == "succeeded":
-            # A plan may name leaves that a callback or an Ignore made superfluous: the end is the truth.
+            # The plan may name tasks that a callback or Ignore made unnecessary. The end decides
+            # the total.
             self.planned = self.done - self.dynamic
         if self.state in ENDED:
             self.ended = now
             self.leases.clear()
-        elif self._over and not self.failed:
+        elif self._all_ended and not self.failed:
             self.leases.setdefault(_AWAITED, now + self.awaits)
         else:
             self.leases.pop(_AWAITED, None)
         after = self.counts()
         if (before.done, before.failed, before.total) != (after.done, after.failed, after.total):
-            told.append(("progress", after))
+            events.append(("progress", after))
         if self.state == "running" and former == "lost":
-            told.append(("resumed", after))
+            events.append(("resumed", after))
         elif self.state != former:
-            told += [(word, after) for word in _WORD_OF.get(self.state, ())]
-        return told
+            events += [(event, after) for event in _EVENTS_OF.get(self.state, ())]
+        return events
 
     @property
-    def _over(self) -> bool:
-        """Whether everything that was published has ended."""
+    def _all_ended(self) -> bool:
+        """Whether all published tasks have ended."""
         return self.opened and self.open == 0 and self.early == 0
 
     def _next(self, *, missing: bool = False) -> OperationState:
-        well, whole = self._over and not self.failed, self.done >= self.planned + self.dynamic
+        well, whole = self._all_ended and not self.failed, self.done >= self.planned + self.dynamic
         awaits = self.awaits > 0 and not self.ignored
         if well and (whole or not (self.cancelled or awaits)):
-            return "succeeded"  # also if somebody wanted it stopped: it was too late for that
+            return "succeeded"  # also after a cancellation that came too late
         if self.cancelled:
-            return "cancelled" if self._over or not self.running else "cancelling"
-        if self._over and (self.failed or missing):
+            return "cancelled" if self._all_ended or not self.running else "cancelling"
+        if self._all_ended and (self.failed or missing):
             return "failed"
         if self.lost:
             return "lost"

@@ -1,20 +1,29 @@
-"""Operations as somebody sees them who comes later: what there is, how far it is, what runs of it."""
+"""Operations for a reader that connects later: which exist, their progress, and their running
+tasks.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
-from eventbus.operations.state import ENDED, OperationState
+from eventbus.operations.state import ENDED, Counts, OperationState
 
-__all__ = ["OperationInfo", "OperationStore", "RunningTask", "read_info"]
+__all__ = ["LeaseExpiry", "LeaseStore", "OperationInfo", "OperationStore", "RunningTask", "read_info"]
 
 
 @dataclass(frozen=True, slots=True)
 class RunningTask:
-    """A task of an operation that runs, or whose worker is gone (``lost``)."""
+    """A running task of an operation, or one whose worker is gone.
+
+    Attributes:
+        task: Celery's id of the task.
+        name: the task's name.
+        retries: number of earlier tries.
+        lost: whether its worker is gone.
+    """
 
     task: str
     name: str
@@ -24,15 +33,17 @@ class RunningTask:
 
 @dataclass(frozen=True, slots=True)
 class OperationInfo:
-    """Where an operation stands. Times are milliseconds since 1970, 0 for never.
+    """State and progress of an operation. Times are milliseconds since 1970, 0 for never.
 
     Attributes:
-        user, id, label: as it was started.
+        user, id, label: as at the operation's start.
         state, done, failed, total: as in its events.
-        queued, started, heard, ended: when it was first heard of, when its first task began, when it last changed, when
-            it ended.
-        cancelled: when somebody wanted it stopped.
-        tasks: what runs now; only where one operation was asked for.
+        queued: time of the first report.
+        started: time at which its first task began.
+        heard: time of the last change.
+        ended: time of the end.
+        cancelled: time of the cancellation.
+        tasks: running tasks; only in the answer for one operation.
     """
 
     user: str
@@ -51,14 +62,41 @@ class OperationInfo:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether the operation is in a final state."""
         return self.state in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseExpiry:
+    """Result of a check of an operation's leases.
+
+    Attributes:
+        counts: the operation's counts after the check; None: the operation is unknown.
+        next_check: end of the next lease (milliseconds since 1970; 0: no task runs).
+        expired: number of tasks that were lost or failed because their lease expired.
+        lost: whether the operation became lost by this check.
+    """
+
+    counts: Counts | None
+    next_check: int
+    expired: int = 0
+    lost: bool = False
 
 
 def read_info(
     channel: str, operation: str, fields: Mapping[str, str], running: Mapping[str, str]
 ) -> OperationInfo | None:
-    """An operation from its hash and its running leaves (``_operation.lua``); None where there is no hash."""
+    """Decode an operation.
+
+    Args:
+        channel: the user's channel.
+        operation: the operation's id.
+        fields: the operation's hash; see ``_operation.lua``.
+        running: values of its running tasks.
+
+    Returns:
+        The operation; None if the hash does not exist.
+    """
     if "state" not in fields:
         return None
 
@@ -85,21 +123,72 @@ def read_info(
 
 
 def _running(value: str) -> RunningTask | None:
-    letter, _, task_json = value.partition(" ")
-    if not task_json:
+    state, _, members = value.partition(" ")
+    if not members:
         return None
-    facts = json.loads(f"{{{task_json}}}")
-    return RunningTask(facts["task"], facts["name"], facts["retries"], lost=letter == "l")
+    facts = json.loads(f"{{{members}}}")
+    return RunningTask(facts["task"], facts["name"], facts["retries"], lost=state == "l")
 
 
 class OperationStore(Protocol):
-    """Where operations are written down, from an event loop. Every method raises Unavailable or Refused."""
+    """The operations of users, for an event loop. Every method raises ``Unavailable`` or
+    ``Refused``.
+    """
 
     async def of(self, user: str, limit: int, states: Sequence[OperationState] = ()) -> Sequence[OperationInfo]:
-        """A user's operations, the newest first; in one of the states, where some are named."""
+        """List a user's operations, the newest first.
+
+        Args:
+            user: the user's id.
+            limit: maximum number of operations.
+            states: only operations in one of these states; empty: in any state.
+
+        Returns:
+            The operations, without their running tasks.
+        """
 
     async def get(self, user: str, op: str) -> OperationInfo | None:
-        """One operation and what runs of it."""
+        """Read one operation and its running tasks.
+
+        Args:
+            user: the user's id.
+            op: the operation's id.
+
+        Returns:
+            The operation; None if it is unknown.
+        """
 
     async def cancel(self, user: str, op: str) -> OperationInfo | None:
-        """Stop an operation: what is queued will not run, what runs is told. None: there is no such operation."""
+        """Cancel an operation: its queued tasks will not run, and its running tasks receive the
+        request.
+
+        Args:
+            user: the user's id.
+            op: the operation's id.
+
+        Returns:
+            The operation; None if it is unknown.
+        """
+
+
+@runtime_checkable
+class LeaseStore(Protocol):
+    """The leases of all operations, for the lease checker.
+
+    Every method raises ``Unavailable`` or ``Refused``.
+    """
+
+    async def due(self, limit: int) -> Sequence[str]:
+        """List operations whose leases need a check now, as ``channel operation``, the longest
+        overdue first.
+
+        Args:
+            limit: maximum number of operations.
+        """
+
+    async def expire_leases(self, member: str) -> LeaseExpiry:
+        """Check the leases of one operation, and set the time of its next check.
+
+        Args:
+            member: the operation, as ``channel operation``.
+        """

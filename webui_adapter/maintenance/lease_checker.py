@@ -6,9 +6,9 @@ import asyncio
 import logging
 from collections import Counter
 
-from eventbus.backends.redis.operation_store import RedisOperations
 from eventbus.clock import Clock
 from eventbus.errors import Refused
+from eventbus.operations.store import LeaseStore
 from webui_adapter.maintenance.grace_period import GracePeriod
 
 __all__ = ["LeaseChecker"]
@@ -29,7 +29,7 @@ class LeaseChecker:
     """
 
     def __init__(
-        self, operations: RedisOperations, clock: Clock, grace: float, interval: float, counters: Counter[str]
+        self, operations: LeaseStore, clock: Clock, grace: float, interval: float, counters: Counter[str]
     ) -> None:
         self._operations = operations
         self._clock = clock

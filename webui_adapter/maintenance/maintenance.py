@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Coroutine
 
-from eventbus.backends.pending import PendingStore
-from eventbus.backends.redis.operation_store import RedisOperations
-from eventbus.backends.redis.pending_store import RedisPendingStore
+from eventbus.backends.pending import PendingStore, SweepStore
 from eventbus.clock import Clock
-from eventbus.operations.store import OperationStore
+from eventbus.operations.store import LeaseStore, OperationStore
 from webui_adapter.maintenance.broker_control import BrokerControl
 from webui_adapter.maintenance.dead_letter_file import DeadLetterFile
 from webui_adapter.maintenance.dead_letter_writer import DeadLetterWriter
@@ -46,10 +44,10 @@ class Maintenance:
                 pending_store, dead_letter_file, settings.dead_waiting, interval, counters
             )
         leases: LeaseChecker | None = None
-        if isinstance(operations, RedisOperations):
+        if operations is not None and isinstance(operations, LeaseStore):
             leases = LeaseChecker(operations, clock, settings.lease_grace, interval, counters)
         self.sweeper: Sweeper | None = None
-        if isinstance(pending_store, RedisPendingStore):
+        if pending_store is not None and isinstance(pending_store, SweepStore):
             self.sweeper = Sweeper(pending_store, instance, interval, settings.sweep_lease, counters, leases)
         self.broker_control = None if settings.broker_url is None else BrokerControl(settings, counters)
 

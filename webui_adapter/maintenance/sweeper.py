@@ -9,8 +9,7 @@ import asyncio
 import logging
 from collections import Counter
 
-from eventbus.backends.pending import Totals
-from eventbus.backends.redis.pending_store import RedisPendingStore
+from eventbus.backends.pending import SweepStore, Totals
 from eventbus.errors import TransportError
 from webui_adapter.maintenance.lease_checker import LeaseChecker
 
@@ -31,7 +30,7 @@ class Sweeper:
 
     def __init__(
         self,
-        pending_store: RedisPendingStore,
+        pending_store: SweepStore,
         instance: str,
         interval: float,
         lease: float,

@@ -1,7 +1,7 @@
-"""The in-process transport: the same three ports without a server, for tests and for a process of its own.
+"""The ports of a backend without a server, for tests and single processes (``memory://``).
 
-Its broker keeps what Redis would keep, by the same rules (the contract tests hold the two against each other), and
-forgets it with the process.
+The broker keeps the same data as Redis by the same rules; contract tests compare the two. It has no
+sweeper, no lease checker and no dead-letter client, and its data end with the process.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _first_page(history: History, page: Page) -> History:
         if size <= 0:
             break
         log.append(entry)
-        # As it is kept: with its header.
+        # The size in the log includes the header.
         size -= entry.record.size
     return replace(history, log=log, more=len(log) < len(history.log))
 
@@ -164,7 +164,7 @@ class MemorySubscriber:
         self._loop = None
 
     def deliver(self, channel: str, payload: bytes) -> None:
-        """Called by the broker, in the publisher's thread."""
+        """See ``MemoryListener``."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._hand_over, channel, payload)
 

@@ -1,6 +1,6 @@
-"""The broker of the in-process transport: what the server is to Redis, each verb in one step.
+"""The in-process broker: each method is one step, like a script in Redis.
 
-Thread-safe: workers' outbox threads publish, an event loop reads and listens.
+It is thread-safe: outbox threads publish, an event loop reads and listens.
 """
 
 from __future__ import annotations
@@ -27,23 +27,42 @@ __all__ = ["MemoryBroker", "MemoryListener"]
 
 
 class MemoryListener(Protocol):
-    """Who listens."""
+    """Receives publications of the broker."""
 
     def deliver(self, channel: str, payload: bytes) -> None:
-        """Called in the publisher's thread, under the broker's lock: do no more than note it."""
+        """Take a publication. The publisher's thread calls it under the broker's lock, so it must
+        return fast.
+
+        Args:
+            channel: the channel.
+            payload: the publication.
+        """
 
 
 class MemoryBroker:
-    """What the server is to Redis: channels, and who listens."""
+    """Keeps all channels and their listeners.
+
+    Methods named like a script do what the script does in Redis.
+
+    Args:
+        settings: limits; the default reads the environment.
+    """
 
     def __init__(self, settings: BusSettings | None = None) -> None:
         self._settings = settings or BusSettings(redis_url="memory://")
         self._lock = threading.Lock()
         self._channels: dict[str, MemoryChannel] = {}
-        self._listening: dict[str, set[MemoryListener]] = {}
+        self._listeners: dict[str, set[MemoryListener]] = {}
 
     def carry_out(self, request: Request) -> Published:
-        """Do what ``publish.lua`` or ``record.lua`` would, in one step."""
+        """Carry out a request in one step, like ``publish.lua`` or ``record.lua``.
+
+        Args:
+            request: the request.
+
+        Returns:
+            Its result.
+        """
         with self._lock:
             channel, now = self._channel(request.channel), now_ms()
             before = channel.offset
@@ -54,15 +73,23 @@ class MemoryBroker:
             else:
                 offsets = []
                 machine = channel.operations.setdefault(request.operation, OperationStateMachine())
-                words = machine.apply(request.transitions, now)
-                channel.tell(request.operation, request.stamp, words, records, now)
+                changes = machine.apply(request.transitions, now)
+                channel.report(request.operation, request.stamp, changes, records, now)
                 counts = machine.counts()
             pruned = channel.prune()
             receivers = self._deliver(request.channel, channel, before, records)
             return Published(channel.position, offsets, receivers, pruned, counts)
 
     def read(self, name: str, after: int | None) -> History:
-        """Do what ``read.lua`` would."""
+        """Read a channel, like ``read.lua``.
+
+        Args:
+            name: the channel.
+            after: return log entries above this offset; None: no log entries.
+
+        Returns:
+            The history.
+        """
         with self._lock:
             channel = self._channels.get(name)
             if channel is None:
@@ -73,11 +100,20 @@ class MemoryBroker:
                 if after is not None and offset > after
             ]
             states = [parse_record(*record.split(b"\n", 1)) for _, record in sorted(channel.snapshot.values())]
-            owed = channel.lists is not None and bool(channel.lists.pending)
-            return History(channel.position, channel.logged, log, states, has_pending=owed)
+            has_pending = channel.lists is not None and bool(channel.lists.pending)
+            return History(channel.position, channel.logged, log, states, has_pending=has_pending)
 
     def operations(self, name: str, limit: int, states: Sequence[OperationState]) -> list[OperationInfo]:
-        """Do what ``list.lua`` would."""
+        """List operations of a channel, like ``list.lua``.
+
+        Args:
+            name: the channel.
+            limit: maximum number of operations.
+            states: only operations in one of these states; empty: in any state.
+
+        Returns:
+            The operations, the newest first.
+        """
         with self._lock:
             channel = self._channels.get(name)
             if channel is None:
@@ -86,7 +122,15 @@ class MemoryBroker:
             return newest(name, kept, channel.labels, limit, states)
 
     def operation(self, name: str, op: str) -> OperationInfo | None:
-        """Do what ``describe.lua`` would."""
+        """Describe one operation, like ``describe.lua``.
+
+        Args:
+            name: the channel.
+            op: the operation's id.
+
+        Returns:
+            The operation; None if it is unknown.
+        """
         with self._lock:
             channel = self._channels.get(name)
             if channel is None or op not in channel.operations:
@@ -94,7 +138,12 @@ class MemoryBroker:
             return describe(name, op, channel.operations[op], channel.labels.get(op, ""), self._settings.running_shown)
 
     def cancel(self, name: str, op: str) -> None:
-        """Do what ``cancel.lua`` would."""
+        """Cancel an operation, like ``cancel.lua``.
+
+        Args:
+            name: the channel.
+            op: the operation's id.
+        """
         with self._lock:
             channel = self._channels.get(name)
             if channel is None or op not in channel.operations:
@@ -102,12 +151,19 @@ class MemoryBroker:
             before = channel.offset
             records: list[bytes] = []
             now = now_ms()
-            words = channel.operations[op].cancel(now)
-            channel.tell(op, event_stamp(""), words, records, now)
+            changes = channel.operations[op].cancel(now)
+            channel.report(op, event_stamp(""), changes, records, now)
             self._deliver(name, channel, before, records)
 
     def fetch(self, name: str) -> PendingBatch:
-        """Do what ``fetch.lua`` would."""
+        """Read a user's pending events, like ``fetch.lua``.
+
+        Args:
+            name: the channel.
+
+        Returns:
+            All pending events.
+        """
         with self._lock:
             channel = self._channels.get(name)
             if channel is None or channel.lists is None:
@@ -116,13 +172,29 @@ class MemoryBroker:
             return PendingBatch(channel.position, records, more=False)
 
     def ack(self, name: str, ids: Sequence[str]) -> int:
-        """Do what ``ack.lua`` would with ids."""
+        """Acknowledge events by id, like ``ack.lua``.
+
+        Args:
+            name: the channel.
+            ids: ids of the events.
+
+        Returns:
+            The number of them that were pending.
+        """
         with self._lock:
             channel = self._channels.get(name)
             return channel.lists.ack(ids) if channel is not None and channel.lists is not None else 0
 
     def ack_upto(self, name: str, position: Position) -> int:
-        """Do what ``ack.lua`` would with a position."""
+        """Acknowledge all events up to a position, like ``ack.lua``.
+
+        Args:
+            name: the channel.
+            position: the last acknowledged position.
+
+        Returns:
+            The number of them that were pending.
+        """
         with self._lock:
             channel = self._channels.get(name)
             if channel is None or channel.lists is None or channel.epoch != position.epoch:
@@ -130,7 +202,15 @@ class MemoryBroker:
             return channel.lists.ack_upto(position.offset)
 
     def redeliver(self, name: str, ids: Sequence[str]) -> RedeliveryResult:
-        """Do what ``redeliver.lua`` would."""
+        """Publish events again that are due, like ``redeliver.lua``.
+
+        Args:
+            name: the channel.
+            ids: ids of the events.
+
+        Returns:
+            When each is due next.
+        """
         with self._lock:
             channel = self._channels.get(name)
             if channel is None or channel.lists is None:
@@ -138,24 +218,46 @@ class MemoryBroker:
             due, records, dead_lettered = channel.lists.redeliver(ids, now_ms())
             if records:
                 payload = b"\n".join((b"again " + channel.epoch.encode(), *records))
-                for ear in list(self._listening.get(name, ())):
-                    ear.deliver(name, payload)
+                for listener in list(self._listeners.get(name, ())):
+                    listener.deliver(name, payload)
             return RedeliveryResult(due, dead_lettered)
 
     def dead_letter(self, name: str, id_: str, reason: str, content: bytes) -> bool:
-        """Do what ``dead_letter.lua`` would."""
+        """Keep an event that cannot be delivered, like ``dead_letter.lua``.
+
+        Args:
+            name: the channel.
+            id_: the event's id, or one made from the bytes.
+            reason: why it cannot be delivered.
+            content: the record, or the bytes that could be read.
+
+        Returns:
+            False if the dead letter exists already.
+        """
         with self._lock:
             return self._channel(name).pending_lists().dead_letter(id_, reason, content)
 
     def dead(self, name: str) -> dict[str, str]:
-        """Ids of the dead letters of a channel, with the reason: for tests."""
+        """Return id and reason of a channel's dead letters, for tests.
+
+        Args:
+            name: the channel.
+        """
         with self._lock:
             channel = self._channels.get(name)
             dead = {} if channel is None or channel.lists is None else channel.lists.dead
             return {id_: reason for id_, (reason, _) in dead.items()}
 
     def delivery_status(self, name: str, id_: str) -> tuple[DeliveryStatus, str]:
-        """What has become of an event that is owed."""
+        """Return the status of an event that needs an acknowledgement.
+
+        Args:
+            name: the channel.
+            id_: the event's id.
+
+        Returns:
+            The status, and the reason of a dead letter, else an empty text.
+        """
         with self._lock:
             channel = self._channels.get(name)
             if channel is None or channel.lists is None:
@@ -167,13 +269,19 @@ class MemoryBroker:
                 pending=id_ in channel.lists.pending,
             )
 
-    def listen(self, channel: str, ear: MemoryListener, on: bool) -> None:
-        """Begin or end handing publications of a channel to somebody."""
+    def listen(self, channel: str, listener: MemoryListener, on: bool) -> None:
+        """Add or remove a listener.
+
+        Args:
+            channel: the channel.
+            listener: receives its publications.
+            on: True adds it, False removes it.
+        """
         with self._lock:
-            (set.add if on else set.discard)(self._listening.setdefault(channel, set()), ear)
+            (set.add if on else set.discard)(self._listeners.setdefault(channel, set()), listener)
 
     def forget(self) -> None:
-        """Lose all data, as a Redis that restarts empty: for tests."""
+        """Lose all data, like a Redis that restarts empty, for tests."""
         with self._lock:
             self._channels.clear()
 
@@ -184,9 +292,9 @@ class MemoryBroker:
         return channel
 
     def _deliver(self, name: str, channel: MemoryChannel, before: int, records: Sequence[bytes]) -> int:
-        """Hand records to whoever listens; how many that are."""
-        ears = list(self._listening.get(name, ())) if records else []
+        """Publish records. Returns the number of listeners."""
+        listeners = list(self._listeners.get(name, ())) if records else []
         payload = join_records(channel.epoch, before, records)
-        for ear in ears:
-            ear.deliver(name, payload)
-        return len(ears)
+        for listener in listeners:
+            listener.deliver(name, payload)
+        return len(listeners)

@@ -1,4 +1,6 @@
-"""A channel of the in-process transport, by the rules of ``_channel.lua`` and ``_operation.lua``. No I/O, no clock."""
+"""A channel in the process, by the rules of ``_channel.lua`` and ``_operation.lua``. No I/O, no
+clock.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +12,35 @@ from collections.abc import Sequence
 from eventbus.backends.memory.pending import PendingLists
 from eventbus.events.encoder import Emission
 from eventbus.events.receipt import Receipt
-from eventbus.operations.changes import EventStamp
+from eventbus.operations.changes import EVENT_POLICIES, EventStamp
 from eventbus.operations.state import Counts, OperationEvent
 from eventbus.operations.state_machine import OperationStateMachine
 from eventbus.protocol.cursor import Position
-from eventbus.protocol.policy import Keep, lane_number
+from eventbus.protocol.policy import lane_number
 from eventbus.protocol.records import routing_header
 from eventbus.protocol.topics import channel_of
 from eventbus.settings import BusSettings
 
 __all__ = ["MemoryChannel"]
 
-_URGENT = frozenset({"operation.lost", "operation.succeeded", "operation.failed", "operation.cancelled", "task.failed"})
-
 
 class MemoryChannel:
-    """What Redis keeps of one channel. What is appended is added to ``records`` as well: that is to be published.
+    """The data that Redis keeps of one channel. Appended records also go to ``records``, to be
+    published.
+
+    Args:
+        name: the channel, such as ``user:42``.
+        settings: limits.
 
     Attributes:
-        log: offset, offset of the entry before it, and record.
+        epoch: the channel's epoch.
+        offset: offset of the last event.
+        log: offset, offset of the previous entry, and record.
         logged: offset of the newest entry of the log.
         snapshot: key -> offset and record of its newest state.
-        operations: in the order in which they were first heard of; ``labels`` what they are called.
-        lists: what its user is owed; None as long as that was never anything.
+        operations: operation -> state, in the order of their first reports.
+        labels: operation -> label.
+        lists: pending events and dead letters; None before the first one.
     """
 
     def __init__(self, name: str, settings: BusSettings) -> None:
@@ -50,17 +58,27 @@ class MemoryChannel:
 
     @property
     def position(self) -> Position:
-        """Epoch and offset."""
+        """Epoch and offset of the channel's end."""
         return Position(self.epoch, self.offset)
 
     def pending_lists(self) -> PendingLists:
-        """Its lists, from now on."""
+        """Return the lists; make them at the first call."""
         if self.lists is None:
             self.lists = PendingLists(self._settings)
         return self.lists
 
     def append(self, emission: Emission, records: list[bytes], now_ms: int) -> int:
-        """Number and keep an event, and add it to ``records``. Its offset; negative if its id is known already."""
+        """Number and keep an event.
+
+        Args:
+            emission: the event.
+            records: gets the record.
+            now_ms: milliseconds since 1970.
+
+        Returns:
+            Its offset. A negative one means that the id was known and is minus the first event's
+            offset.
+        """
         known = self._ids.get(emission.id)
         if known is not None:
             return -known
@@ -74,33 +92,46 @@ class MemoryChannel:
         elif emission.keep == "latest":
             self.snapshot[emission.key or ""] = (offset, record)
         if emission.ack_deadline:
-            self.pending_lists().owe(emission.id, offset, emission.lane, emission.ack_deadline, record, now_ms)
+            self.pending_lists().add(emission.id, offset, emission.lane, emission.ack_deadline, record, now_ms)
         self._ids[emission.id] = offset
         while len(self._ids) > self._settings.dedup_window:
             self._ids.popitem(last=False)
         records.append(record)
         return offset
 
-    def tell(
+    def report(
         self,
         operation: str,
         stamp: EventStamp,
-        words: Sequence[tuple[OperationEvent, Counts]],
+        changes: Sequence[tuple[OperationEvent, Counts]],
         records: list[bytes],
         now_ms: int,
     ) -> None:
-        """Append what ``_operation.lua`` says of changes."""
+        """Append the events that report an operation's changes.
+
+        Args:
+            operation: the operation's id.
+            stamp: id and time of the events.
+            changes: the changes, each with the counts at its time.
+            records: gets the records.
+            now_ms: milliseconds since 1970.
+        """
         self.labels[operation] = stamp.label or self.labels.get(operation, "")
         machine = self.operations[operation]
         topic = f"{self._name}:operation:{operation}"
-        facts: list[tuple[str, str]] = [("task.failed", members) for members in machine.failures]
+        events: list[tuple[str, str]] = [("task.failed", members) for members in machine.failures]
         machine.failures.clear()
-        facts += [(f"operation.{word}", _counted(operation, self.labels[operation], counts)) for word, counts in words]
-        for number, (type_, data) in enumerate(facts, 1):
-            self.append(_word(type_, topic, stamp, number, data), records, now_ms)
+        label = self.labels[operation]
+        events += [(f"operation.{change}", _counted(operation, label, counts)) for change, counts in changes]
+        for number, (type_, data) in enumerate(events, 1):
+            self.append(_emission(type_, topic, stamp, number, data), records, now_ms)
 
     def prune(self) -> int:
-        """Let the oldest states go if there are too many; how many went."""
+        """Drop the oldest states if there are too many.
+
+        Returns:
+            The number of dropped states.
+        """
         limit = self._settings.snapshot_limit
         if len(self.snapshot) <= limit + limit / 10:
             return 0
@@ -116,15 +147,15 @@ def _counted(operation: str, label: str, counts: Counts) -> str:
     return json.dumps({**facts, **numbers}, ensure_ascii=False, separators=(",", ":"))[1:-1]
 
 
-def _word(type_: str, topic: str, stamp: EventStamp, number: int, data: str) -> Emission:
-    """An event that tells a change, as ``_operation.lua`` writes it."""
-    keep: Keep = "latest" if type_ == "operation.progress" else "log"
-    lane = lane_number("high" if type_ in _URGENT else "normal")
-    key = f"{topic}/{type_}" if keep == "latest" else None
+def _emission(type_: str, topic: str, stamp: EventStamp, number: int, data: str) -> Emission:
+    """Make an event that reports a change, with the bytes that ``_operation.lua`` writes."""
+    policy = EVENT_POLICIES[type_]
+    lane = lane_number(policy.lane)
+    key = f"{topic}/{type_}" if policy.keep == "latest" else None
     header = routing_header(
-        lane=lane, keep=keep, expires_ms=0, emitted_us=stamp.emitted, type_=type_, topic=topic, key=key
+        lane=lane, keep=policy.keep, expires_ms=0, emitted_us=stamp.emitted, type_=type_, topic=topic, key=key
     )
     id_ = f"{stamp.id}.{number}"
     time_ = stamp.emitted // 1000
     tail = f'"id":"{id_}","type":"{type_}","topic":"{topic}","time":{time_},"data":{{{data}}}}}'.encode()
-    return Emission(channel_of(topic), topic, lane, keep, key, 0, 0.0, header, tail, Receipt(id_))
+    return Emission(channel_of(topic), topic, lane, policy.keep, key, 0, 0.0, header, tail, Receipt(id_))

@@ -1,22 +1,31 @@
-"""Letters of the in-process transport: the lists of one channel, by the rules of ``_pending.lua``. No I/O, no clock."""
+"""Pending events and dead letters of one channel in the process, by the rules of ``_pending.lua``.
+No I/O, no clock.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from eventbus.backends.pending import ACKED_LIMIT, LONGEST_PAUSE_MS
 from eventbus.flow.priority_queue import WEIGHTS
 from eventbus.settings import BusSettings
 
 __all__ = ["Entry", "PendingLists"]
 
-_ACKED_LIMIT = 1_000
-_LONGEST_PAUSE_MS = 3_600_000
-
 
 @dataclass(slots=True)
 class Entry:
-    """An event that a user is owed. Times are milliseconds since 1970."""
+    """A pending event. Times are milliseconds since 1970.
+
+    Attributes:
+        offset: its offset in the channel.
+        lane: 0 high, 1 normal, 2 low.
+        record: the record.
+        expires: when it becomes a dead letter.
+        next: when redelivery is due.
+        attempts: number of redeliveries.
+    """
 
     offset: int
     lane: int
@@ -27,7 +36,16 @@ class Entry:
 
 
 class PendingLists:
-    """What the user of one channel is owed, and what was given up on (id -> reason and what is left of it)."""
+    """The pending events and dead letters of one channel.
+
+    Args:
+        settings: limits and the acknowledgement timeout.
+
+    Attributes:
+        pending: event id -> entry.
+        acked: acknowledged ids, the oldest first.
+        dead: event id -> reason and content.
+    """
 
     def __init__(self, settings: BusSettings) -> None:
         self._settings = settings
@@ -35,8 +53,18 @@ class PendingLists:
         self.acked: dict[str, None] = {}
         self.dead: dict[str, tuple[str, bytes]] = {}
 
-    def owe(self, id_: str, offset: int, lane: int, expires: int, record: bytes, now_ms: int) -> None:
-        """Note an event that has just been appended; a full list gives up its oldest."""
+    def add(self, id_: str, offset: int, lane: int, expires: int, record: bytes, now_ms: int) -> None:
+        """Add an event that was just appended. If its lane is full, the oldest event becomes a dead
+        letter.
+
+        Args:
+            id_: the event's id.
+            offset: its offset.
+            lane: 0 high, 1 normal, 2 low.
+            expires: when it becomes a dead letter, in milliseconds since 1970.
+            record: the record.
+            now_ms: milliseconds since 1970.
+        """
         due = now_ms + int(self._settings.ack_timeout * 1000)
         self.pending[id_] = Entry(offset, lane, record, expires, due)
         same = [id_ for id_, entry in self.pending.items() if entry.lane == lane]
@@ -44,19 +72,37 @@ class PendingLists:
             self.dead_letter(same[0], "full")
 
     def ack(self, ids: Sequence[str]) -> int:
-        """How many of them were pending."""
+        """Acknowledge events.
+
+        Args:
+            ids: ids of the events.
+
+        Returns:
+            The number of them that were pending.
+        """
         found = [id_ for id_ in ids if self.pending.pop(id_, None) is not None]
         self.acked.update(dict.fromkeys(found))
-        while len(self.acked) > _ACKED_LIMIT:
+        while len(self.acked) > ACKED_LIMIT:
             del self.acked[next(iter(self.acked))]
         return len(found)
 
     def ack_upto(self, offset: int) -> int:
-        """How many were pending up to there."""
+        """Acknowledge all events up to an offset.
+
+        Args:
+            offset: the last acknowledged offset.
+
+        Returns:
+            The number of them that were pending.
+        """
         return self.ack([id_ for id_, entry in self.pending.items() if entry.offset <= offset])
 
     def fetch(self, now_ms: int) -> Iterator[bytes]:
-        """Records in the order in which they are to be handed over."""
+        """Yield the records in the order of delivery. Expired events become dead letters.
+
+        Args:
+            now_ms: milliseconds since 1970.
+        """
         for id_ in [id_ for id_, entry in self.pending.items() if entry.expires <= now_ms]:
             self.dead_letter(id_, "expired")
         lanes = [[entry.record for entry in self.pending.values() if entry.lane == lane] for lane in range(3)]
@@ -66,7 +112,17 @@ class PendingLists:
                 del lane[:weight]
 
     def redeliver(self, ids: Sequence[str], now_ms: int) -> tuple[list[int], list[bytes], int]:
-        """When each is due next (0: no more), what is to be sent once more, and how many died."""
+        """Take events for redelivery. One that has expired or has too many attempts becomes a dead
+        letter.
+
+        Args:
+            ids: ids of the events.
+            now_ms: milliseconds since 1970.
+
+        Returns:
+            When each is due next (0: no longer pending), the records to publish, and the number of
+            new dead letters.
+        """
         due: list[int] = []
         records: list[bytes] = []
         before = len(self.dead)
@@ -79,13 +135,22 @@ class PendingLists:
                 else:
                     entry.attempts += 1
                     pause = self._settings.ack_timeout * 1000 * 2**entry.attempts
-                    entry.next = now_ms + int(min(pause, _LONGEST_PAUSE_MS))
+                    entry.next = now_ms + int(min(pause, LONGEST_PAUSE_MS))
                     records.append(entry.record)
             due.append(0 if entry is None else entry.next)
         return due, records, len(self.dead) - before
 
     def dead_letter(self, id_: str, reason: str, content: bytes | None = None) -> bool:
-        """Move an entry to the dead, or put there what never was an event. False: it is there already."""
+        """Move a pending event to the dead letters, or keep other bytes there.
+
+        Args:
+            id_: the event's id, or one made from the bytes.
+            reason: why it cannot be delivered.
+            content: the bytes; None: the pending event's record.
+
+        Returns:
+            False if the dead letter exists already.
+        """
         if id_ in self.dead:
             return False
         entry = self.pending.pop(id_, None)

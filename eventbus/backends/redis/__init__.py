@@ -1,0 +1,1 @@
+"""The Redis backend: clients and stores, scripts, connections."""

@@ -1,4 +1,6 @@
-"""Dead letters for a person who decides: list, show, requeue, purge. Blocking, and bounded in what it holds at once."""
+"""The blocking client of dead letters, for an operator: list, show, requeue, purge. Its use of
+memory is bounded.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from eventbus.backends.dead_letters import DeadLetter, parse_dead
 from eventbus.backends.redis.publisher import RedisPublisher
@@ -22,20 +25,22 @@ __all__ = ["DeadLetterFilter", "DeadLetters", "Requeued"]
 
 log = logging.getLogger(__name__)
 
-_CHANNELS_AT_ONCE = 200
-_LETTERS_AT_ONCE = 50
-MAX_LISTED = 1_000
+_CHANNELS_PER_CALL: Final = 200
+_DEAD_PER_CALL: Final = 50
+MAX_LISTED: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilter:
-    """Which dead letters are meant: all of what is named here has to fit. Ages are seconds since it died.
+    """Selects dead letters. A dead letter must match all conditions that are set.
 
     Attributes:
         ids: event ids; None: any.
-        channel: such as ``user:42``; None: all of them.
-        reason, type: as in the letter.
-        older_than, younger_than: seconds.
+        channel: the channel, such as ``user:42``; None: all channels.
+        reason: reason of death; None: any.
+        type: event type; None: any.
+        older_than: minimum of seconds since its death; None: no minimum.
+        younger_than: maximum of seconds since its death; None: no maximum.
     """
 
     ids: frozenset[str] | None = None
@@ -47,16 +52,21 @@ class DeadLetterFilter:
 
     @property
     def everything(self) -> bool:
-        """Whether nothing narrows it."""
+        """Whether it selects all dead letters."""
         return self == DeadLetterFilter()
 
-    def fits(self, letter: DeadLetter, now_ms: int) -> bool:
-        """Whether a letter is meant."""
-        age = (now_ms - letter.died) / 1000
+    def fits(self, dead_letter: DeadLetter, now_ms: int) -> bool:
+        """Whether it selects a dead letter.
+
+        Args:
+            dead_letter: the dead letter.
+            now_ms: milliseconds since 1970.
+        """
+        age = (now_ms - dead_letter.died) / 1000
         return (
-            (self.ids is None or letter.id in self.ids)
-            and (self.reason is None or letter.reason == self.reason)
-            and (self.type is None or letter.type == self.type)
+            (self.ids is None or dead_letter.id in self.ids)
+            and (self.reason is None or dead_letter.reason == self.reason)
+            and (self.type is None or dead_letter.type == self.type)
             and (self.older_than is None or age >= self.older_than)
             and (self.younger_than is None or age <= self.younger_than)
         )
@@ -64,8 +74,12 @@ class DeadLetterFilter:
 
 @dataclass(frozen=True, slots=True)
 class Requeued:
-    """What became of a requeue. ``unreadable``: there is no event in them that could be sent. ``left``: not tried, as
-    they would have been too many at once.
+    """Result of a requeue.
+
+    Attributes:
+        requeued: number of dead letters that were published again.
+        unreadable: number of those that contain no valid event.
+        left: number of those that the rate limit left for later.
     """
 
     requeued: int
@@ -74,7 +88,13 @@ class Requeued:
 
 
 class DeadLetters:
-    """Methods raise Unavailable or Refused where Redis does not do it, and InvalidName for a malformed channel."""
+    """Lists, shows, requeues and purges dead letters. One thread uses it at a time.
+
+    Every method raises ``Unavailable`` or ``Refused``, and ``InvalidName`` for a malformed channel.
+
+    Args:
+        settings: address, limits and the keys' prefix; the default reads the environment.
+    """
 
     def __init__(self, settings: BusSettings | None = None) -> None:
         self._settings = settings or BusSettings()
@@ -83,38 +103,70 @@ class DeadLetters:
         self._requeues = TokenBucket(self._settings.requeue_rate, time.monotonic())
 
     def close(self) -> None:
-        """Give up the connection."""
+        """Close the connection."""
         self._redis.close()
 
     def find(self, chosen: DeadLetterFilter | None = None, *, limit: int = 100) -> list[DeadLetter]:
-        """The first ``limit`` that fit (at most 1,000), by channel, and within one the longest dead first."""
+        """List dead letters by channel; within a channel the longest dead first.
+
+        Args:
+            chosen: which dead letters; the default selects all.
+            limit: maximum number, at most 1,000.
+
+        Returns:
+            The dead letters.
+        """
         found: list[DeadLetter] = []
-        for letter in self._walk(chosen or DeadLetterFilter()):
-            found.append(letter)
+        for dead_letter in self._walk(chosen or DeadLetterFilter()):
+            found.append(dead_letter)
             if len(found) >= min(limit, MAX_LISTED):
                 break
         return found
 
     def show(self, channel: str, id_: str) -> DeadLetter:
-        """One letter. Raises NoDeadLetter."""
+        """Read one dead letter.
+
+        Args:
+            channel: its channel, or a user's id.
+            id_: its id.
+
+        Returns:
+            The dead letter.
+
+        Raises:
+            NoDeadLetter: there is none with this id.
+        """
         channel = _checked(channel)
         dead = self._keys.pending(channel)[4]
         (entry,) = self._redis.execute(("HGET", dead, check_id(id_, "id")))
         if entry is None:
             raise NoDeadLetter(channel, id_)
-        return _letter(channel, id_, entry)
+        return _parse(channel, id_, entry)
 
     def count(self, chosen: DeadLetterFilter | None = None) -> Counter[str]:
-        """How many there are, by reason."""
-        return Counter(letter.reason for letter in self._walk(chosen or DeadLetterFilter()))
+        """Count dead letters by reason.
+
+        Args:
+            chosen: which dead letters; the default selects all.
+        """
+        return Counter(dead_letter.reason for dead_letter in self._walk(chosen or DeadLetterFilter()))
 
     def requeue(self, chosen: DeadLetterFilter, *, by: str, limit: int = 100, wait: bool = False) -> Requeued:
-        """Send those that fit once more, ``limit`` of them at most; what has been sent again already is no more there.
+        """Publish dead letters again. A dead letter that was requeued is no longer one, so a
+        repeated call is harmless.
 
-        At most ``requeue_rate`` a second: the rest is ``left``, or with ``wait`` has its turn.
+        Args:
+            chosen: which dead letters.
+            by: name of the operator, for the log.
+            limit: maximum number.
+            wait: whether to wait for the rate limit, ``requeue_rate`` a second, instead of leaving
+                the rest.
+
+        Returns:
+            The numbers.
 
         Raises:
-            RateLimited: nothing was sent, and nothing may be yet.
+            RateLimited: the rate limit allows none now.
         """
         requeued = unreadable = left = 0
         for channel, ids in self._by_channel(self.find(chosen, limit=limit)).items():
@@ -122,7 +174,7 @@ class DeadLetters:
             while number := self._take(len(ids) - done, wait=wait):
                 going = ids[done : done + number]
                 done += number
-                self._look_again(channel)
+                self._schedule_sweep(channel)
                 places = self._redis.run(pending.requeue(self._settings, self._keys, channel, going))
                 requeued += sum(place > 0 for place in places)
                 unreadable += places.count(-1)
@@ -134,51 +186,62 @@ class DeadLetters:
         return Requeued(requeued, unreadable, left)
 
     def purge(self, chosen: DeadLetterFilter, *, by: str, limit: int = MAX_LISTED) -> int:
-        """Remove those that fit, ``limit`` of them at most, for good. Returns how many went."""
+        """Remove dead letters. They cannot be restored.
+
+        Args:
+            chosen: which dead letters.
+            by: name of the operator, for the log.
+            limit: maximum number.
+
+        Returns:
+            The number of removed dead letters.
+        """
         gone = 0
         for channel, ids in self._by_channel(self.find(chosen, limit=limit)).items():
-            self._look_again(channel)
+            self._schedule_sweep(channel)
             gone += self._redis.run(pending.purge(self._settings, self._keys, channel, ids))
             log.info("%s purged %d dead letters of %s: %s", by, len(ids), channel, ", ".join(ids))
         return gone
 
-    def _look_again(self, channel: str) -> None:
-        """The sweeper is to see it soon, for whoever looks at the figures."""
-        self._redis.execute(*pending.noted(self._settings, self._keys, (channel,), now_ms()))
+    def _schedule_sweep(self, channel: str) -> None:
+        """Schedule a sweep, since only a sweep updates the totals that operators see."""
+        self._redis.execute(*pending.index_channels(self._settings, self._keys, (channel,), now_ms()))
 
     def _take(self, number: int, *, wait: bool) -> int:
-        """How many of so many may go now: they reach browsers at once, and a slip of the hand must not send all."""
+        """Take up to ``number`` from the rate limit. Requeued events reach browsers immediately, so
+        a typo must not send all.
+        """
         while True:
-            taken = self._requeues.take_many(min(number, _LETTERS_AT_ONCE), time.monotonic())
+            taken = self._requeues.take_many(min(number, _DEAD_PER_CALL), time.monotonic())
             if taken or not wait or not number:
                 return taken
             time.sleep(self._until_next)
 
     @property
     def _until_next(self) -> float:
-        """Seconds until one more may go."""
+        """Seconds until the rate limit allows one more."""
         return max(0.001, self._requeues.wait(time.monotonic()))
 
     @staticmethod
-    def _by_channel(letters: Sequence[DeadLetter]) -> dict[str, list[str]]:
+    def _by_channel(dead_letters: Sequence[DeadLetter]) -> dict[str, list[str]]:
         ids: dict[str, list[str]] = {}
-        for letter in letters:
-            ids.setdefault(letter.channel, []).append(letter.id)
+        for dead_letter in dead_letters:
+            ids.setdefault(dead_letter.channel, []).append(dead_letter.id)
         return ids
 
     def _walk(self, chosen: DeadLetterFilter) -> Iterator[DeadLetter]:
         now = now_ms()
         channels = self._channels() if chosen.channel is None else iter([_checked(chosen.channel)])
         for channel in channels:
-            for letter in self._of(channel):
-                if chosen.fits(letter, now):
-                    yield letter
+            for dead_letter in self._of(channel):
+                if chosen.fits(dead_letter, now):
+                    yield dead_letter
 
     def _channels(self) -> Iterator[str]:
-        """Those of the index that have dead letters, a piece at a time."""
+        """Yield channels of the index that have dead letters. It reads the index in pieces."""
         cursor = b"0"
         while True:
-            ((cursor, found),) = self._redis.execute(("ZSCAN", self._keys.index, cursor, "COUNT", _CHANNELS_AT_ONCE))
+            ((cursor, found),) = self._redis.execute(("ZSCAN", self._keys.index, cursor, "COUNT", _CHANNELS_PER_CALL))
             names = sorted({name.decode() for name in found[::2]})
             if names:
                 sizes = self._redis.execute(*(("HLEN", self._keys.pending(name)[4]) for name in names))
@@ -190,18 +253,20 @@ class DeadLetters:
         *_, dead, at, _ = self._keys.pending(channel)
         start = 0
         while True:
-            (ids,) = self._redis.execute(("ZRANGE", at, start, start + _LETTERS_AT_ONCE - 1))
+            (ids,) = self._redis.execute(("ZRANGE", at, start, start + _DEAD_PER_CALL - 1))
             if not ids:
                 return
             (entries,) = self._redis.execute(("HMGET", dead, *ids))
             for id_, entry in zip(ids, entries, strict=True):
                 if entry is not None:
-                    yield _letter(channel, id_.decode(), entry)
+                    yield _parse(channel, id_.decode(), entry)
             start += len(ids)
 
 
-def _letter(channel: str, id_: str, entry: bytes) -> DeadLetter:
-    """Also of what this library did not write: it must not hide the others, and a person may want it gone."""
+def _parse(channel: str, id_: str, entry: bytes) -> DeadLetter:
+    """Parse an entry. One that this library did not write is shown as undecodable, so that an
+    operator can remove it.
+    """
     try:
         return parse_dead(channel, id_, entry)
     except InvalidRecord:
@@ -209,7 +274,7 @@ def _letter(channel: str, id_: str, entry: bytes) -> DeadLetter:
 
 
 def _checked(channel: str) -> str:
-    """A channel's name, or a user's id."""
+    """Return the channel of a channel's name or a user's id."""
     if ":" not in channel and channel != "system":
         return f"user:{check_id(channel, 'channel')}"
     kind, _, id_ = channel.partition(":")

@@ -1,10 +1,11 @@
-"""Operations in Redis: for code that blocks (a site, a script, a worker's main process), and from an event loop."""
+"""Operations in Redis, for an event loop: what gateways and their lease checker do with them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from eventbus.backends.redis.operation_client import _too_late
+from eventbus.backends.redis.operation_client import is_too_late
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.scripts import operations
 from eventbus.backends.redis.scripts.keys import Keys
@@ -12,18 +13,24 @@ from eventbus.clock import now_ms
 from eventbus.errors import InvalidName
 from eventbus.operations.changes import event_stamp
 from eventbus.operations.state import OperationState
-from eventbus.operations.store import OperationInfo
+from eventbus.operations.store import LeaseExpiry, OperationInfo
 from eventbus.protocol.topics import check_id, user_channel
 from eventbus.settings import BusSettings
 
 __all__ = ["RedisOperations"]
 
-# For how long a sweeper has an operation to itself: should it die with it, its leases are looked at so much later.
-_CLAIM_MS = 30_000
+# Milliseconds for which a lease checker claims an operation. If it dies, the check comes so much
+# later.
+_CLAIM_MS: Final = 30_000
 
 
 class RedisOperations:
-    """See ``OperationStore``. Goes through the reader's connections, within its time limits."""
+    """``OperationStore`` and ``LeaseStore``. It uses a reader's connection and time limits.
+
+    Args:
+        settings: limits, lifetimes and the keys' prefix.
+        reader: runs the scripts.
+    """
 
     def __init__(self, settings: BusSettings, reader: RedisReader) -> None:
         self._settings = settings
@@ -40,25 +47,27 @@ class RedisOperations:
         return await self._reader.run(operations.describe(self._settings, self._keys, channel, check_id(op, "op")))
 
     async def cancel(self, user: str, op: str) -> OperationInfo | None:
-        """See ``OperationStore``. Workers are told first: an operation that says so must not go on."""
+        """See ``OperationStore``. Workers get the request first: an operation that reports
+        ``cancelled`` must not run.
+        """
         channel = user_channel(user)
         known = await self.get(user, op)
-        if known is None or _too_late(known):
+        if known is None or is_too_late(known):
             return known
-        for command in operations.tell_cancelled(self._settings, self._keys, channel, op, now_ms()):
+        for command in operations.publish_cancelled(self._settings, self._keys, channel, op, now_ms()):
             await self._reader.execute(*command)
         await self._reader.run(operations.cancel(self._settings, self._keys, channel, op, event_stamp("")))
         return await self.get(user, op)
 
-    # --- the sweeper's ---------------------------------------------------------------------------------------
+    # --- the lease checker -------------------------------------------------------------------------------------
 
     async def due(self, limit: int) -> Sequence[str]:
-        """Operations whose leases are to be looked at now, the longest waiting first."""
+        """See ``LeaseStore``."""
         found = await self._reader.execute("ZRANGEBYSCORE", self._keys.leases, "-inf", now_ms(), "LIMIT", 0, limit)
         return [member.decode() for member in found]
 
-    async def expire_leases(self, member: str) -> operations.LeaseExpiry:
-        """Look at the leases of one operation, and note when to look again."""
+    async def expire_leases(self, member: str) -> LeaseExpiry:
+        """See ``LeaseStore``."""
         channel, _, op = member.rpartition(" ")
         claim = now_ms() + _CLAIM_MS
         await self._reader.execute("ZADD", self._keys.leases, "XX", claim, member)
@@ -67,7 +76,7 @@ class RedisOperations:
             check_id(op, "op")
             check_id(user if kind == "user" else None, "user")
         except InvalidName:
-            found = operations.LeaseExpiry(None, 0)  # not ours; taken out
+            found = LeaseExpiry(None, 0)  # this library did not write it; the index drops it
         else:
             call = operations.expire_leases(self._settings, self._keys, channel, op, event_stamp(""))
             found = await self._reader.run(call)

@@ -1,9 +1,10 @@
-"""Letters in Redis, from an event loop: what gateways do with the lists."""
+"""Pending events in Redis, for an event loop: what gateways and their sweeper do with the lists."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 from eventbus.backends.dead_letters import DeathReason
 from eventbus.backends.pending import PendingBatch, RedeliveryResult, Sweep, Totals
@@ -16,14 +17,19 @@ from eventbus.settings import BusSettings
 
 __all__ = ["RedisPendingStore"]
 
-# What a connection is given of its user's lists at once; the rest follows as what is due again.
-FETCH_BYTES = 1_048_576
-# For how long a sweeper has a channel to itself; and how often each channel is looked at.
-CLAIM_MS = 600_000
+# Bytes of pending events in one answer. Redelivery brings the rest.
+FETCH_BYTES: Final = 1_048_576
+# Milliseconds for which a sweeper claims a channel, and between two sweeps of a channel.
+CLAIM_MS: Final = 600_000
 
 
 class RedisPendingStore:
-    """See ``PendingStore``. Goes through the reader's connections, within its time limits."""
+    """``PendingStore`` and ``SweepStore``. It uses a reader's connection and time limits.
+
+    Args:
+        settings: limits, lifetimes and the keys' prefix.
+        reader: runs the scripts.
+    """
 
     def __init__(self, settings: BusSettings, reader: RedisReader) -> None:
         self._settings = settings
@@ -46,34 +52,37 @@ class RedisPendingStore:
 
     async def redeliver(self, channel: str, ids: Sequence[str]) -> RedeliveryResult:
         """See ``PendingStore``."""
-        due = await self._reader.run(pending.redeliver(self._settings, self._keys, channel, ids))
-        if due.dead_lettered:
-            # The sweeper is to see it soon, for whoever looks at the figures.
+        result = await self._reader.run(pending.redeliver(self._settings, self._keys, channel, ids))
+        if result.dead_lettered:
+            # Schedule a sweep, since only a sweep updates the totals that operators see.
             await self._reader.execute("ZADD", self._keys.index, "LT", now_ms(), channel)
-        return due
+        return result
 
     async def dead_letter(self, channel: str, id: str, reason: DeathReason, content: bytes) -> bool:
         """See ``PendingStore``."""
-        index = pending.noted(self._settings, self._keys, (channel,), now_ms())
+        index = pending.index_channels(self._settings, self._keys, (channel,), now_ms())
         await asyncio.gather(*(self._reader.execute(*command) for command in index))
         return await self._reader.run(pending.dead_letter(self._settings, self._keys, channel, id, reason, content))
 
-    # --- the sweeper's ---------------------------------------------------------------------------------------
+    # --- the sweeper -------------------------------------------------------------------------------------------
 
     async def lease(self, instance: str, seconds: float) -> int | None:
-        """Become the sweeper, or stay it: the fence of the lease; None while it is another instance's."""
+        """See ``SweepStore``."""
         lease, _ = self._keys.sweeper
         life = int(seconds * 1000)
         if await self._reader.execute("SET", lease, instance, "NX", "PX", life):
-            return await self._fence("INCR")
+            return await self._token("INCR")
         if await self._reader.execute("GET", lease) != instance.encode():
             return None
         await self._reader.execute("PEXPIRE", lease, life)
-        return await self._fence("GET")
+        return await self._token("GET")
 
-    async def _fence(self, verb: str) -> int:
-        """The fence, or with INCR the next one. It lives on with each renewal; one that was lost nevertheless begins
-        with the time, above all that ever were: a lower one would be fenced off everywhere, for weeks.
+    async def _token(self, verb: str) -> int:
+        """Return the present fencing token (``GET``), or take the next one (``INCR``).
+
+        Tokens must never decrease: a channel refuses a sweeper whose token is lower than the last
+        one it saw, for up to ``dead_ttl``. If the key was lost, tokens restart from the time in
+        milliseconds, which is above all earlier ones.
         """
         _, fence = self._keys.sweeper
         life = int(self._settings.dead_ttl.total_seconds())
@@ -85,21 +94,21 @@ class RedisPendingStore:
         return int(number)
 
     async def due(self, limit: int) -> list[str]:
-        """Channels whose lists are to be looked at now, the longest waiting first."""
+        """See ``SweepStore``."""
         found = await self._reader.execute("ZRANGEBYSCORE", self._keys.index, "-inf", now_ms(), "LIMIT", 0, limit)
         return [channel.decode() for channel in found]
 
-    async def sweep(self, channel: str, fence: int) -> Sweep:
-        """Sweep one channel, and note when to look again."""
+    async def sweep(self, channel: str, token: int) -> Sweep:
+        """See ``SweepStore``. Sets the time of the next sweep."""
         claim = now_ms() + CLAIM_MS
         await self._reader.execute("ZADD", self._keys.index, "XX", claim, channel)
-        swept = await self._reader.run(pending.sweep(self._settings, self._keys, channel, fence))
+        swept = await self._reader.run(pending.sweep(self._settings, self._keys, channel, token))
         if not swept.fenced:
             await self._reader.run(pending.reschedule_sweep(self._settings, self._keys, channel, claim, swept))
         return swept
 
     async def totals(self) -> Totals:
-        """Over all channels, as the last sweeps saw them."""
+        """See ``SweepStore``."""
         pending, dead = await self._reader.execute("HMGET", self._keys.totals, "pending", "dead")
         oldest = await self._reader.execute("ZRANGE", self._keys.oldest, 0, 0, "WITHSCORES")
         return Totals(int(pending or 0), int(dead or 0), int(oldest[1]) if oldest else 0)

@@ -1,28 +1,32 @@
-"""How Redis is, asked on a connection of its own: does it publish, and does it take writes?"""
+"""Checks Redis' health on a separate connection: does it publish, and does it take writes?"""
 
 from __future__ import annotations
+
+from typing import Final
 
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from eventbus.backends.redis.publisher import classify
+from eventbus.backends.redis.connections.errors import classify
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.settings import BusSettings
 
 __all__ = ["RedisProbe"]
 
-_LIFE_MS = 60_000
-_REASONS = {
+_LIFE_MS: Final = 60_000
+_REASONS: Final = {
     redis.exceptions.OutOfMemoryError: "it is out of memory",
     redis.exceptions.ReadOnlyError: "it is a replica",
 }
-_CODES = {"MISCONF": "it cannot save its data", "NOREPLICAS": "it has too few replicas"}
+_CODES: Final = {"MISCONF": "it cannot save its data", "NOREPLICAS": "it has too few replicas"}
 
 
 class RedisProbe:
-    """``Probe`` over one connection: those that read history may all be busy, and that is no illness."""
+    """``Probe`` over one connection. It is separate, since a busy connection for history is no sign
+    of bad health.
+    """
 
     def __init__(self, settings: BusSettings) -> None:
         self._keys = Keys(settings.key_prefix)
@@ -38,7 +42,7 @@ class RedisProbe:
         self._client = redis.asyncio.Redis(connection_pool=pool)
 
     async def publish_canary(self, text: str, instance: str) -> str | None:
-        """See ``Probe``. A server without memory refuses to write, and goes on publishing."""
+        """See ``Probe``. A server without memory refuses writes and still publishes."""
         pipeline = self._client.pipeline(transaction=False)
         pipeline.publish(self._keys.canary, text)
         pipeline.set(self._keys.probe(instance), text, px=_LIFE_MS)
@@ -57,7 +61,9 @@ class RedisProbe:
 
 
 def _why_refused(error: redis.RedisError) -> str:
-    """In words for a person who looks at a page: the same ones as long as the reason is the same."""
+    """Describe an error for a status page. The text stays the same as long as the reason is the
+    same.
+    """
     text = str(error)
-    said = next((reason for kind, reason in _REASONS.items() if isinstance(error, kind)), None)
-    return said or _CODES.get(text.partition(" ")[0]) or text[:100]
+    described = next((reason for kind, reason in _REASONS.items() if isinstance(error, kind)), None)
+    return described or _CODES.get(text.partition(" ")[0]) or text[:100]

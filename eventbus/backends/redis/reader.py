@@ -1,4 +1,4 @@
-"""Reading history from an event loop."""
+"""Reads the history of channels from an event loop, and runs the scripts of the stores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import TypeVar
 
-from eventbus.backends.redis.connections.pipeline import Pipeline, Reply, ScriptUnknown
+from eventbus.backends.redis.connections.errors import ScriptUnknown
+from eventbus.backends.redis.connections.pipeline import Pipeline, Reply
 from eventbus.backends.redis.scripts.channel import read
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.script import Call, Script
@@ -20,9 +21,11 @@ R = TypeVar("R")
 
 
 class RedisReader:
-    """One connection for all calls: those of one turn of the event loop go out together.
+    """``Reader`` over one connection. Calls of one turn of the event loop go out together.
 
-    ``most_waiting``: calls that may wait for their answers at once.
+    Args:
+        settings: address, time limits and the keys' prefix.
+        most_waiting: maximum number of calls that wait for a reply.
     """
 
     def __init__(self, settings: BusSettings, *, most_waiting: int = 20_000) -> None:
@@ -41,7 +44,17 @@ class RedisReader:
         return [Position(epoch.decode(), int(offset)) if epoch else BEGINNING for epoch, offset in replies]
 
     async def run(self, call: Call[R]) -> R:
-        """Run a script. Raises Unavailable or Refused."""
+        """Run a script. If the server does not have it, load it first.
+
+        Args:
+            call: the call.
+
+        Returns:
+            The decoded reply.
+
+        Raises:
+            Unavailable, Refused: the server did not answer, or rejected the call.
+        """
         try:
             reply = await self._pipeline.execute(call.command)
         except ScriptUnknown:
@@ -50,7 +63,7 @@ class RedisReader:
         return call.decode(reply)
 
     async def _load(self, script: Script) -> None:
-        """Give the server a script, once for all calls that have found it missing."""
+        """Load a script, once for all calls that found it missing."""
         loading = self._loading.get(script.sha)
         if loading is None:
             loading = asyncio.ensure_future(self._pipeline.execute(("SCRIPT", "LOAD", script.source)))
@@ -61,10 +74,20 @@ class RedisReader:
     def _loaded(self, script: Script, done: asyncio.Future[Reply]) -> None:
         del self._loading[script.sha]
         if not done.cancelled():
-            done.exception()  # whoever waits is told; nobody waiting is no fault
+            done.exception()  # marks it as retrieved: asyncio need not warn if no call waits
 
     async def execute(self, *command: str | bytes | int) -> Reply:
-        """Run a command. Raises Unavailable or Refused."""
+        """Run a command.
+
+        Args:
+            command: the command and its arguments.
+
+        Returns:
+            The reply.
+
+        Raises:
+            Unavailable, Refused: the server did not answer, or rejected the command.
+        """
         return await self._pipeline.execute(command)
 
     async def aclose(self) -> None:

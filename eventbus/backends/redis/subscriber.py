@@ -1,8 +1,8 @@
-"""Live publications from Redis: a small asyncio protocol over hiredis' parser.
+"""Receives live publications from Redis: a small asyncio protocol over hiredis' parser.
 
-redis-py's pub/sub costs several times as much per message, re-subscribes without a word, and leaves a silent server
-unnoticed. Here everything of one socket read is handed over in one turn, a ping that stays without its answer ends the
-connection, and the listener is told of every loss.
+redis-py's pub/sub takes several times as long per message, reconnects silently, and does not notice
+a silent server. Here the listener gets all publications of one socket read in one turn, and learns
+of each loss. A ping without a reply ends the connection.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["RedisSubscriber"]
 
 log = logging.getLogger(__name__)
 
-_ONE_MORE_LOOK = 0.01  # seconds
+_LAST_READ = 0.01  # seconds to read bytes that have just arrived
 
 
 class _Connection(asyncio.Protocol):
@@ -47,7 +47,8 @@ class _Connection(asyncio.Protocol):
         self._on_lost = on_lost
         self._reader = hiredis.Reader()
         self._transport: asyncio.Transport | None = None
-        # One for each SUBSCRIBE sent, oldest first: Redis acknowledges each, and an UNSUBSCRIBE may stand between two.
+        # One future for each SUBSCRIBE, the oldest first. Redis acknowledges each, also with an
+        # UNSUBSCRIBE between two.
         self._acks: defaultdict[bytes, deque[asyncio.Future[None]]] = defaultdict(deque)
         self._replies: list[asyncio.Future[object]] = []
         self._reason = "closed by the server"
@@ -100,32 +101,38 @@ class _Connection(asyncio.Protocol):
         for future in waiting:
             if not future.done():
                 future.set_exception(error)
-                future.exception()  # whoever waits is told; nobody waiting is no fault
+                future.exception()  # marks it as retrieved: asyncio need not warn if no caller waits
         self._acks.clear()
         self._replies.clear()
         self._on_lost(reason)
 
     def abort(self, reason: str) -> None:
-        """End at once, without waiting for a peer that may be silent."""
-        log.warning("leaving the subscriber connection: %s", reason)
+        """Close the connection immediately. A normal close would wait for a peer that may be
+        silent.
+        """
+        log.warning("closing the subscriber connection: %s", reason)
         self._reason = reason
         if self._transport is not None:
             self._transport.abort()
 
     def send(self, *command: str) -> None:
-        """Write a command; its answer comes to ``data_received``."""
+        """Send a command. Its reply arrives in ``data_received``."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(pack(command))
 
-    def ask(self, *command: str) -> asyncio.Future[object]:
-        """Send a command outside the subscription (AUTH, PING before the first SUBSCRIBE)."""
+    def request(self, *command: str) -> asyncio.Future[object]:
+        """Send a command before the first SUBSCRIBE, such as AUTH or PING. Returns the future of
+        its reply.
+        """
         waiting: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._replies.append(waiting)
         self.send(*command)
         return waiting
 
     def subscribe(self, *lives: str) -> list[asyncio.Future[None]]:
-        """Subscribe; one future for each, done when the server has acknowledged it."""
+        """Subscribe to pub/sub channels. Returns one future for each; it ends when the server has
+        acknowledged it.
+        """
         acks = []
         for live in lives:
             ack: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -137,26 +144,30 @@ class _Connection(asyncio.Protocol):
 
 
 class RedisSubscriber:
-    """``Subscriber`` over one connection that mends itself: backoff with full jitter, everything subscribed again."""
+    """``Subscriber`` over one connection. After a loss it reconnects with full jitter and
+    subscribes to all channels again.
+    """
 
     def __init__(self, settings: BusSettings) -> None:
         self._settings = settings
         self._keys = Keys(settings.key_prefix)
-        self._echo = self._keys.canary.encode()
+        self._canary = self._keys.canary.encode()
         self._listener: Listener | None = None
-        self._wanted: set[str] = set()
+        self._channels: set[str] = set()
         self._connection: _Connection | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
 
     async def start(self, listener: Listener) -> None:
-        """See ``Subscriber``. Returns at once; a Redis that is not there yet is waited for in the background."""
+        """See ``Subscriber``. Return immediately; a background task waits for a Redis that does not
+        answer yet.
+        """
         self._listener = listener
-        self._keeper = asyncio.create_task(self._keep_connected(), name="eventbus-subscriber")
+        self._task = asyncio.create_task(self._keep_connected(), name="eventbus-subscriber")
 
     async def subscribe(self, channel: str) -> None:
         """See ``Subscriber``."""
-        self._wanted.add(channel)
+        self._channels.add(channel)
         connection = self._connection
         if connection is None:
             raise Unavailable("Redis is not connected")
@@ -169,7 +180,7 @@ class RedisSubscriber:
 
     def unsubscribe(self, channel: str) -> None:
         """See ``Subscriber``."""
-        self._wanted.discard(channel)
+        self._channels.discard(channel)
         if self._connection is not None:
             self._connection.send("UNSUBSCRIBE", self._keys.live(channel))
 
@@ -180,10 +191,10 @@ class RedisSubscriber:
 
     async def aclose(self) -> None:
         """See ``Subscriber``."""
-        if self._keeper is not None:
-            self._keeper.cancel()
+        if self._task is not None:
+            self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+                await self._task
         if self._connection is not None:
             self._connection.abort("closing")
 
@@ -194,16 +205,16 @@ class RedisSubscriber:
                 connection = await self._connect()
             except (OSError, TimeoutError, Unavailable) as error:
                 failures += 1
-                log.warning("Redis cannot be reached for pub/sub: %s", error)
+                log.warning("cannot connect to Redis for pub/sub: %s", error)
                 await asyncio.sleep(jitter(ceiling(failures, self._settings.retry_min, self._settings.retry_max)))
                 continue
             failures = 0
             assert self._listener is not None
             self._listener.restored()
-            await self._watch(connection)
+            await self._monitor(connection)
 
     async def _connect(self) -> _Connection:
-        """Connect, authenticate and subscribe to everything wanted, within the time limits."""
+        """Connect, authenticate and subscribe to all channels within the time limits."""
         loop = asyncio.get_running_loop()
         self._lost.clear()
         url = urlsplit(self._settings.redis_url)
@@ -213,34 +224,36 @@ class RedisSubscriber:
         else:
             tls = ssl.create_default_context() if url.scheme == "rediss" else None
             opening = loop.create_connection(lambda: connection, url.hostname or "127.0.0.1", url.port or 6379, ssl=tls)
-        # asyncio.timeout throughout: before Python 3.12 wait_for swallows a cancellation that comes with the result.
+        # Use asyncio.timeout: before Python 3.12 wait_for swallows a cancellation that comes with
+        # the result.
         async with asyncio.timeout(self._settings.connect_timeout):
             await opening
         try:
             async with asyncio.timeout(self._settings.socket_timeout):
                 if url.password:
                     user = (unquote(url.username),) if url.username else ()
-                    await connection.ask("AUTH", *user, unquote(url.password))
-                reply = await connection.ask("PING")
+                    await connection.request("AUTH", *user, unquote(url.password))
+                reply = await connection.request("PING")
                 if isinstance(reply, hiredis.ReplyError):
                     raise Unavailable(f"Redis answered: {reply}")
-                # One channel is always subscribed: it keeps the connection in subscriber mode and serves as probe.
-                wanted = (self._keys.canary, *map(self._keys.live, self._wanted))
-                await asyncio.gather(*connection.subscribe(*wanted))
+                # The canary channel is always subscribed. It also keeps the connection in
+                # subscriber mode.
+                subscribed = (self._keys.canary, *map(self._keys.live, self._channels))
+                await asyncio.gather(*connection.subscribe(*subscribed))
         except BaseException:
             connection.abort("setting up failed")
             raise
         self._connection = connection
-        # A channel may have been asked for, or given up, while the others were being acknowledged.
-        now_wanted = {self._keys.canary, *map(self._keys.live, self._wanted)}
-        connection.subscribe(*(now_wanted - set(wanted)))
-        given_up = set(wanted) - now_wanted
-        if given_up:
-            connection.send("UNSUBSCRIBE", *given_up)
+        # Callers may have subscribed and unsubscribed while the server acknowledged the others.
+        required = {self._keys.canary, *map(self._keys.live, self._channels)}
+        connection.subscribe(*(required - set(subscribed)))
+        obsolete = set(subscribed) - required
+        if obsolete:
+            connection.send("UNSUBSCRIBE", *obsolete)
         return connection
 
-    async def _watch(self, connection: _Connection) -> None:
-        """Ping until the connection is lost, or ends it when the server has been silent for too long."""
+    async def _monitor(self, connection: _Connection) -> None:
+        """Ping until the connection is lost. End it if the server was silent for too long."""
         now = asyncio.get_running_loop().time
         limit, interval = self._settings.silence_limit, self._settings.ping_interval
         since = 0.0
@@ -248,25 +261,25 @@ class RedisSubscriber:
             connection.send("PING")
             pause = min(interval, max(max(connection.heard, since) + limit - now(), 0.0))
             due = now() + pause
-            await self._lost_within(pause)
+            await self._wait_lost(pause)
             if now() - due > interval:
-                # The event loop was busy, and did not ask: the silence was ours.
+                # The event loop was busy and sent no ping, so the silence proves nothing.
                 since = now()
             if now() - max(connection.heard, since) >= limit:
-                # What has come in this very moment has not been read yet.
-                await self._lost_within(_ONE_MORE_LOOK)
+                # The loop has not read the bytes that arrived at this moment.
+                await self._wait_lost(_LAST_READ)
                 if now() - max(connection.heard, since) >= limit:
-                    connection.abort(f"nothing came for {limit:g} s, not even an answer to PING")
+                    connection.abort(f"no byte arrived for {limit:g} s, not even a reply to PING")
                     await self._lost.wait()
 
-    async def _lost_within(self, seconds: float) -> None:
+    async def _wait_lost(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._lost.wait()
 
     def _message(self, live: bytes, payload: bytes) -> None:
         assert self._listener is not None
-        if live == self._echo:
+        if live == self._canary:
             self._listener.canary_received(payload.decode(errors="replace"))
         else:
             self._listener.received(self._keys.channel_of_live(live), payload)

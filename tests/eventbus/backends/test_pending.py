@@ -245,9 +245,9 @@ async def test_the_index_forgets_a_channel_when_nothing_is_left(post: Post) -> N
     fence = await post.letters.lease("one", 30)
     assert fence is not None
     assert post.redis.zrange(post.keys.index, 0, -1) == [USER.encode()]
-    assert (await post.letters.sweep(USER, fence)).next_check > 0
+    assert (await post.letters.sweep(USER, fence)).next_sweep > 0
     await post.letters.ack(USER, [id_])
-    assert (await post.letters.sweep(USER, fence)).next_check == 0
+    assert (await post.letters.sweep(USER, fence)).next_sweep == 0
     assert post.redis.zrange(post.keys.index, 0, -1) == []
     assert (await post.letters.totals()).pending == 0
 

@@ -13,7 +13,8 @@ import pytest
 import uvloop
 
 from eventbus import BusSettings
-from eventbus.backends.redis.connections.pipeline import Pipeline, ScriptUnknown, refusal_of
+from eventbus.backends.redis.connections.errors import ScriptUnknown, classify
+from eventbus.backends.redis.connections.pipeline import Pipeline
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.scripts.script import Call, Script
 from eventbus.errors import Refused, Unavailable
@@ -233,7 +234,7 @@ async def test_a_password_that_is_not_asked_for_is_refused_and_said(bus_settings
     ],
 )
 def test_what_is_worth_another_try(text: str, kind: type[Exception]) -> None:
-    assert type(refusal_of(hiredis.ReplyError(text))) is kind
+    assert type(classify(hiredis.ReplyError(text))) is kind
 
 
 async def test_a_script_that_the_server_lost_is_loaded_once_for_all(bus_settings: BusSettings) -> None:

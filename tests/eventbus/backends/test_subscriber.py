@@ -89,7 +89,7 @@ async def test_a_server_that_falls_silent_is_lost_and_found_again(heard, own_red
     own_redis.process.send_signal(signal.SIGSTOP)
     await until(lambda: listener.losses, "the loss")
     own_redis.process.send_signal(signal.SIGCONT)
-    assert "not even an answer to PING" in listener.losses[0]
+    assert "not even a reply to PING" in listener.losses[0]
     await until(lambda: listener.restorations == 2, "the end of it")
 
 

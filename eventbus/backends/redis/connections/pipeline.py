@@ -1,8 +1,9 @@
-"""Commands from an event loop over one connection: a small asyncio protocol over hiredis' parser.
+"""Pipelined commands over one connection, for an event loop: a small asyncio protocol over hiredis'
+parser.
 
-redis-py's client costs several hundred microseconds a call. Here all calls of one turn of the loop go out in one write,
-and answers are given out in the order in which they were asked for. A caller that has been cancelled keeps its place in
-that order: its answer is thrown away, and can never reach somebody else.
+redis-py's client takes several hundred microseconds a call. Here all calls of one turn of the loop
+go out in one write, and replies are assigned in the order of the calls. A cancelled call keeps its
+place in that order. Its reply is dropped and can never reach another caller.
 """
 
 from __future__ import annotations
@@ -16,44 +17,22 @@ import hiredis
 import redis
 from redis.asyncio.connection import SSLConnection, parse_url
 
+from eventbus.backends.redis.connections.errors import classify
 from eventbus.backends.redis.connections.resp import Command, pack
-from eventbus.errors import Refused, Unavailable
+from eventbus.errors import Unavailable
 from eventbus.settings import BusSettings
 
-__all__ = ["Pipeline", "Reply", "ScriptUnknown", "refusal_of"]
+__all__ = ["Pipeline", "Reply"]
 
-Reply = Any  # what a server may answer; taken apart by the callers' decoders
-
-# Answers that say "not now": the same call will work when the server has recovered.
-_PASSING = (
-    "BUSY",
-    "CLUSTERDOWN",
-    "LOADING",
-    "MASTERDOWN",
-    "MISCONF",
-    "NOREPLICAS",
-    "OOM",
-    "READONLY",
-    "TRYAGAIN",
-)
-
-
-class ScriptUnknown(Refused):
-    """The server has not been given this script, or lost it."""
-
-
-def refusal_of(answer: hiredis.ReplyError) -> Unavailable | Refused:
-    """Our word for an error that the server answered: worth another try, or not."""
-    text = str(answer)
-    if text.startswith("NOSCRIPT"):
-        return ScriptUnknown(text)
-    if text.startswith(_PASSING):
-        return Unavailable(f"Redis is not available: {text}")
-    return Refused(f"Redis refused: {text}")
+Reply = Any  # any reply of a server; the callers' decoders take it apart
 
 
 class _Connection(asyncio.Protocol):
-    """One connection: commands out, answers in the same order. ``limit``: seconds without a byte while one is due."""
+    """One connection: commands out, replies in the same order.
+
+    ``limit`` is in seconds. The connection ends if no byte arrives for so long while a reply is
+    due.
+    """
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
@@ -61,16 +40,16 @@ class _Connection(asyncio.Protocol):
         self._reader = hiredis.Reader()
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
-        # Oldest first, with the time at which each was asked.
+        # Calls without a reply, the oldest first, each with the time at which it was sent.
         self._due: deque[tuple[asyncio.Future[Reply], float]] = deque()
         self._heard = 0.0
-        self._watch: asyncio.TimerHandle | None = None
+        self._silence_timer: asyncio.TimerHandle | None = None
         self._reason = "closed by the server"
         self.lost = False
 
     @property
     def waiting(self) -> int:
-        """Answers that are due."""
+        """Number of calls without a reply."""
         return len(self._due)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -78,14 +57,14 @@ class _Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def ask(self, command: Command) -> asyncio.Future[Reply]:
-        """Send a command with all others of this turn; its answer."""
+        """Send a command with the others of this turn. Returns the future of its reply."""
         answer: asyncio.Future[Reply] = self._loop.create_future()
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(pack(command))
         self._due.append((answer, self._loop.time()))
-        if self._watch is None:
-            self._watch = self._loop.call_later(self._limit, self._look)
+        if self._silence_timer is None:
+            self._silence_timer = self._loop.call_later(self._limit, self._check_silence)
         return answer
 
     def _flush(self) -> None:
@@ -100,35 +79,37 @@ class _Connection(asyncio.Protocol):
         try:
             while (reply := reader.gets()) is not False:
                 if not due:
-                    self.abort("it answered what nobody asked")
+                    self.abort("a reply without a call arrived")
                     return
                 answer, _ = due.popleft()
                 if answer.done():
-                    continue  # cancelled; this was its answer, and nobody else's
+                    continue  # the call was cancelled
                 if isinstance(reply, hiredis.ReplyError):
-                    answer.set_exception(refusal_of(reply))
+                    answer.set_exception(classify(reply))
                 else:
                     answer.set_result(reply)
         except hiredis.ProtocolError as error:
             self.abort(f"protocol error: {error}")
 
-    def _look(self) -> None:
-        """One timer for all calls: has the server been silent for too long, with an answer due?
+    def _check_silence(self) -> None:
+        """Check whether the server was silent for too long while a reply is due. All calls share
+        this timer.
 
-        Event loops look at their sockets before their timers: after a busy while, what has come has been read by now.
+        Event loops read their sockets before they run timers, so all bytes that arrived have been
+        read by now.
         """
-        self._watch = None
+        self._silence_timer = None
         if not self._due:
             return
         since = max(self._heard, self._due[0][1])
         left = since + self._limit - self._loop.time()
         if left <= 0:
-            self.abort(f"no answer for {self._limit:g} s")
+            self.abort(f"no reply for {self._limit:g} s")
         else:
-            self._watch = self._loop.call_later(left, self._look)
+            self._silence_timer = self._loop.call_later(left, self._check_silence)
 
     def abort(self, reason: str) -> None:
-        """End at once; whoever waits is told."""
+        """Close the connection immediately. All waiting calls get an error."""
         self._reason = reason
         if self._transport is not None:
             self._transport.abort()
@@ -141,21 +122,25 @@ class _Connection(asyncio.Protocol):
 
     def _end(self) -> None:
         self.lost = True
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()
+            self._silence_timer = None
         error = Unavailable(f"Redis is not available: {self._reason}")
         due, self._due = self._due, deque()
         for answer, _ in due:
             if not answer.done():
                 answer.set_exception(error)
-                answer.exception()  # whoever waits is told; nobody waiting is no fault
+                answer.exception()  # marks it as retrieved: asyncio need not warn if no call waits
 
 
 class Pipeline:
-    """One connection, made when it is first needed and again after it was lost. Nothing is sent twice.
+    """A connection that is made at first use and again after a loss. It never sends a command
+    twice.
 
-    ``most_waiting``: calls that may wait for their answers; one more is refused at once.
+    Args:
+        settings: address and time limits.
+        most_waiting: maximum number of calls that wait for a reply. A further call fails
+            immediately.
     """
 
     def __init__(self, settings: BusSettings, *, most_waiting: int = 20_000) -> None:
@@ -167,9 +152,15 @@ class Pipeline:
     async def execute(self, command: Command) -> Reply:
         """Run one command.
 
+        Args:
+            command: the command.
+
+        Returns:
+            The reply.
+
         Raises:
-            Unavailable: it may or may not have been carried out.
-            Refused: the server will not do it; ScriptUnknown if it does not have the script.
+            Unavailable: the server may or may not have carried it out.
+            Refused: the server rejects it; ``ScriptUnknown`` if it does not have the script.
         """
         connection = self._connection
         if connection is None or connection.lost:
@@ -179,7 +170,17 @@ class Pipeline:
         return await connection.ask(command)
 
     async def execute_all(self, commands: list[Command]) -> list[Reply]:
-        """Run commands in one round trip. Raises as ``execute``, for the first that failed."""
+        """Run commands in one round trip.
+
+        Args:
+            commands: the commands.
+
+        Returns:
+            The replies in order.
+
+        Raises:
+            Unavailable, Refused: as ``execute``, for the first that failed.
+        """
         if not commands:
             return []
         connection = self._connection
@@ -190,7 +191,7 @@ class Pipeline:
         return list(await asyncio.gather(*map(connection.ask, commands)))
 
     async def aclose(self) -> None:
-        """End the connection; whoever waits is told."""
+        """Close the connection. All waiting calls get an error."""
         if self._connecting is not None:
             self._connecting.cancel()
         if self._connection is not None:
@@ -198,7 +199,9 @@ class Pipeline:
             self._connection = None
 
     async def _connected(self) -> _Connection:
-        """The connection; made once for all who wait for it, whoever of them gives up."""
+        """Return the connection. All waiting calls share one attempt, which goes on if one of them
+        is cancelled.
+        """
         connecting = self._connecting
         if connecting is None:
             connecting = self._connecting = asyncio.create_task(self._connect())
@@ -216,7 +219,7 @@ class Pipeline:
             self._connection = task.result()
 
     async def _connect(self) -> _Connection:
-        """Connect, authenticate and choose the database, within the time limits."""
+        """Connect, authenticate and select the database within the time limits."""
         settings, where = self._settings, cast("dict[str, Any]", parse_url(self._settings.redis_url))
         loop = asyncio.get_running_loop()
         connection = _Connection(settings.socket_timeout)
@@ -228,7 +231,7 @@ class Pipeline:
                     tls = _tls(where) if where.get("connection_class") is SSLConnection else None
                     host, port = where.get("host", "localhost"), where.get("port", 6379)
                     await loop.create_connection(lambda: connection, host, port, ssl=tls)
-            # The connection has its own limit for answers.
+            # The connection has its own time limit for replies.
             if where.get("password"):
                 user = (where["username"],) if where.get("username") else ()
                 await connection.ask(("AUTH", *user, where["password"]))

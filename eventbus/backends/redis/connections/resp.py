@@ -1,4 +1,4 @@
-"""Commands as bytes (RESP), by hiredis: redis-py's own packing costs more than the socket."""
+"""Packs commands as bytes (RESP) with hiredis: redis-py's packing costs more than the socket."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ __all__ = ["Command", "pack"]
 
 Command = tuple[str | bytes | int, ...]
 
-# hiredis' stub says a tuple of one.
+# hiredis' stub declares a tuple of one element.
 pack: Callable[[Command], bytes] = cast("Callable[[Command], bytes]", hiredis.pack_command)

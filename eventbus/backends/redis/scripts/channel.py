@@ -1,4 +1,4 @@
-"""The Lua scripts of channels as typed functions."""
+"""The Lua scripts of channels as typed functions: publish events, read a history."""
 
 from __future__ import annotations
 
@@ -18,7 +18,17 @@ __all__ = ["publish", "read"]
 
 
 def publish(settings: BusSettings, keys: Keys, write: Write, epoch: str | None = None) -> Call[Published]:
-    """``publish.lua``: the events of one channel. ``epoch`` is a fresh one."""
+    """Call ``publish.lua``: publish the events of one channel.
+
+    Args:
+        settings: limits and lifetimes.
+        keys: names of the keys.
+        write: the events.
+        epoch: a fresh epoch; the default makes one.
+
+    Returns:
+        The call.
+    """
     life = settings.channel_ttl(write.channel)
     args = options(keys, write.channel, life, epoch)
     names: tuple[str, ...] = keys.channel(write.channel)
@@ -39,7 +49,7 @@ def publish(settings: BusSettings, keys: Keys, write: Write, epoch: str | None =
 def _decode_publish(reply: Reply, count: int) -> Published:
     epoch, last, receivers, pruned, *known = cast("bytes", reply).split()
     end = int(last)
-    # Said only where some id was known: else they are the last ones.
+    # The script sends offsets only if it knew an id. Otherwise the events have the last offsets.
     offsets = list(map(int, known)) if known else list(range(end - count + 1, end + 1))
     return Published(Position(epoch.decode(), end), offsets, int(receivers), int(pruned))
 
@@ -49,7 +59,17 @@ def _decode_one(reply: Reply) -> Published:
 
 
 def read(keys: Keys, channel: str, after: int | None, page: Page | None = None) -> Call[History]:
-    """``read.lua``: log above ``after`` (None: none; a page of it, where one is named), snapshot and position."""
+    """Call ``read.lua``: read a channel's log, snapshot and position.
+
+    Args:
+        keys: names of the keys.
+        channel: the channel, such as ``user:42``.
+        after: return log entries above this offset; None: no log entries.
+        page: limits of the log part; None: all entries.
+
+    Returns:
+        The call.
+    """
     state, log, snapshot, _ = keys.channel(channel)
     limits = (0, 0) if page is None else (page.entries, page.bytes)
     names = (state, log, snapshot, keys.pending(channel)[0])
@@ -57,18 +77,19 @@ def read(keys: Keys, channel: str, after: int | None, page: Page | None = None) 
 
 
 def _decode_read(reply: Reply) -> History:
-    epoch, offset, logged, log, snapshot, more, owed = cast(
+    epoch, offset, logged, log, snapshot, more, has_pending = cast(
         "tuple[bytes, bytes, bytes, list[bytes], list[bytes], int, int]", tuple(reply)
     )
     entries = [_log_entry(*log[i : i + 3]) for i in range(0, len(log), 3)]
     states = [read_record(record) for record in snapshot]
     states.sort(key=lambda record: record.offset)
     here = Position(epoch.decode(), int(offset))
-    return History(here, int(logged), entries, states, more=bool(more), has_pending=bool(owed))
+    return History(here, int(logged), entries, states, more=bool(more), has_pending=bool(has_pending))
 
 
 def _log_entry(id_: bytes, previous: bytes, record: bytes) -> LogEntry:
     offset = int(id_.partition(b"-")[0])
-    # One that does not say what was before it is taken to follow the one before: a gap rather than a silent hole.
+    # An entry that names no previous one follows the offset before it: readers then report a gap,
+    # not a silent hole.
     before = int(previous) if previous.isdigit() else offset - 1
     return LogEntry(before, read_record(record, offset))

@@ -1,7 +1,8 @@
-"""Neighbouring requests of one operation as one call of ``record.lua``.
+"""Groups neighbouring requests of one operation into one call of ``record.lua``.
 
-A short task says two events and two marks, in turn. A script's call costs Redis more than what it then does for one of
-them; and what begins and ends within one call needs no lease.
+A short task sends two events and two transitions alternately. Each call of a script costs Redis
+more than the work that it then does for one of them. A task that begins and ends within one call
+needs no lease.
 """
 
 from __future__ import annotations
@@ -18,18 +19,27 @@ from eventbus.operations.state import TaskTransition
 from eventbus.protocol.cursor import Position
 from eventbus.settings import BusSettings
 
-__all__ = ["Run", "lease_of", "operation_of", "runs", "tell", "transitions_of"]
+__all__ = ["Run", "lease_of", "operation_of", "record", "runs", "transitions_of"]
 
 Run = list[Request]
 
-# Entries of one run. More events are cheaper through publish.lua, which puts all ids into the window at once.
+# Entries of one run. More events cost less through publish.lua, which adds all ids to the window
+# with one command.
 _MOST: Final = 16
 
 _OVER: Final = frozenset({"released", "done", "joined", "ignored", "failed", "revoked"})
 
 
 def runs(requests: Sequence[Request]) -> list[Run]:
-    """Requests in order, those together that one call can carry out. Only a run of one has no mark, or is longer."""
+    """Group requests that one call can carry out.
+
+    Args:
+        requests: in the order in which Redis must carry them out.
+
+    Returns:
+        The requests in the same order. A run of several requests has at least one transition, all
+        of one operation.
+    """
     found: list[Run] = []
     operation, entries = "", 0
     for request in requests:
@@ -52,43 +62,60 @@ def runs(requests: Sequence[Request]) -> list[Run]:
 
 
 def _size(request: Request) -> int:
-    """Entries; of events that have to be acknowledged more than fit beside anything else."""
+    """Count entries. Events that need an acknowledgement fill a run, since ``record.lua`` cannot
+    add pending events.
+    """
     if isinstance(request, RecordTransitions):
         return len(request.transitions)
     return _MOST if request.needs_ack else len(request.emissions)
 
 
 def operation_of(run: Run) -> str:
-    """Whose marks a run has; empty: it has none."""
+    """Return the operation of a run's transitions; empty if it has none."""
     return next((request.operation for request in run if isinstance(request, RecordTransitions)), "")
 
 
 def transitions_of(run: Run) -> list[TaskTransition]:
-    """A run's marks: what a leaf that ends among them had begun with is without what is only for one that runs on."""
-    transitions = [
-        transition for request in run if isinstance(request, RecordTransitions) for transition in request.transitions
-    ]
-    return _brief(transitions) if len(transitions) > 1 else transitions
+    """Return a run's transitions, without the data that only tasks need which run on.
+
+    Args:
+        run: a run that ``runs`` made.
+
+    Returns:
+        The transitions in order. If a task also ends in the run, its ``started`` has no lease and
+        no JSON.
+    """
+    transitions = [one for request in run if isinstance(request, RecordTransitions) for one in request.transitions]
+    return _without_ended(transitions) if len(transitions) > 1 else transitions
 
 
 def lease_of(transitions: Sequence[TaskTransition]) -> int:
-    """Milliseconds until something has to be looked at once all of them have been counted; 0: nothing has."""
+    """Return the shortest lease of the transitions in milliseconds; 0 if none has a lease."""
     return min((transition.lease for transition in transitions if transition.lease), default=0)
 
 
-def tell(
-    settings: BusSettings, keys: Keys, run: Run, counted: Sequence[TaskTransition], epoch: str
+def record(
+    settings: BusSettings, keys: Keys, run: Run, transitions: Sequence[TaskTransition], epoch: str
 ) -> Call[list[Published]]:
-    """``record.lua``: marks of one operation, as ``transitions_of`` has them, and events of its channel. ``epoch`` is a
-    fresh one.
+    """Call ``record.lua`` for a run.
+
+    Args:
+        settings: limits and lifetimes.
+        keys: names of the keys.
+        run: transitions of one operation, and events of its channel.
+        transitions: the result of ``transitions_of`` for this run.
+        epoch: a fresh epoch.
+
+    Returns:
+        The call. Its result has one entry for each request.
     """
     last = next(request for request in reversed(run) if isinstance(request, RecordTransitions))
-    transitions = iter(counted)
+    remaining = iter(transitions)
     items: list[TaskTransition | tuple[str, str, bytes]] = []
     life = settings.channel_ttl(last.channel)
     for request in run:
         if isinstance(request, RecordTransitions):
-            items += [next(transitions) for _ in request.transitions]
+            items += [next(remaining) for _ in request.transitions]
         else:
             items += [(one.receipt.id, one.header, one.tail) for one in request.emissions]
             life = max(life, *(one.ttl for one in request.emissions))
@@ -107,15 +134,15 @@ def tell(
     return record_transitions(settings, keys, last, items, life, epoch, decode)
 
 
-def _brief(transitions: Sequence[TaskTransition]) -> list[TaskTransition]:
-    over: set[str] = set()
+def _without_ended(transitions: Sequence[TaskTransition]) -> list[TaskTransition]:
+    ended: set[str] = set()
     found = []
     for transition in reversed(transitions):
-        if transition.kind in _OVER:
-            over.add(transition.task)
-        elif transition.kind == "started" and transition.task in over:
+        if transition.kind == "started" and transition.task in ended:
             found.append(replace(transition, lease=0, task_json=""))
             continue
+        if transition.kind in _OVER:
+            ended.add(transition.task)
         found.append(transition)
     found.reverse()
     return found

@@ -1,59 +1,40 @@
-"""The Lua verbs of operations as typed functions."""
+"""The Lua scripts of operations as typed functions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from eventbus.backends.ports import RecordTransitions
 from eventbus.backends.redis.connections.resp import Command
+from eventbus.backends.redis.scripts.constants import with_slack
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.script import Argument, Call, channel_script, options, script
 from eventbus.operations.changes import EventStamp
-from eventbus.operations.state import ENDED, Counts, OperationState, TaskTransition
-from eventbus.operations.store import OperationInfo, read_info
+from eventbus.operations.state import ENDED, WORKER_LOST, Counts, OperationState, TaskTransition
+from eventbus.operations.store import LeaseExpiry, OperationInfo, read_info
 from eventbus.settings import BusSettings
 
 __all__ = [
-    "LeaseExpiry",
     "cancel",
     "cancelled_of",
     "cancelled_since",
     "decode_counts",
     "describe",
+    "expire_lease_index",
     "expire_leases",
-    "index_lives",
     "list_operations",
+    "publish_cancelled",
     "record_transitions",
     "renew",
     "reschedule_check",
-    "tell_cancelled",
 ]
 
 R = TypeVar("R")
 
-_GONE = "WorkerLost: the worker that ran this task is gone"
-_LAPSED_AT_ONCE = 100
-_IDLE_MS = 300_000
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseExpiry:
-    """What a look at the leases found.
-
-    Attributes:
-        counts: of the operation afterwards; None: there is none.
-        next_check: when to look again (milliseconds since 1970; 0: nothing of it runs).
-        expired: tasks that have been taken for lost, or have failed, since their lease had lapsed.
-        lost: whether the operation is lost by it.
-    """
-
-    counts: Counts | None
-    next_check: int
-    expired: int = 0
-    lost: bool = False
+_EXPIRED_PER_CALL: Final = 100
+_IDLE_MS: Final = 300_000
 
 
 def _call_options(
@@ -78,7 +59,20 @@ def record_transitions(
     epoch: str,
     decode: Callable[[Any], R],
 ) -> Call[R]:
-    """``record.lua``: marks of the operation of ``request``, and events (id, header, tail). ``epoch``: a fresh one."""
+    """Call ``record.lua``: count transitions of an operation, in order with events of its channel.
+
+    Args:
+        settings: limits and lifetimes.
+        keys: names of the keys.
+        request: names the operation and the stamp of its events.
+        items: transitions, and events as id, header and tail.
+        life: seconds that the channel lives from now.
+        epoch: a fresh epoch.
+        decode: decodes the reply.
+
+    Returns:
+        The call.
+    """
     args = _call_options(settings, keys, request.channel, request.operation, request.stamp, epoch)
     args[2] = math.ceil(life)
     for item in items:
@@ -99,7 +93,18 @@ def record_transitions(
 
 
 def cancel(settings: BusSettings, keys: Keys, channel: str, operation: str, stamp: EventStamp) -> Call[Counts | None]:
-    """``cancel.lua``: the counts afterwards; None: there is no such operation."""
+    """Call ``cancel.lua``: cancel an operation.
+
+    Args:
+        settings: limits and lifetimes.
+        keys: names of the keys.
+        channel: the user's channel.
+        operation: the operation's id.
+        stamp: id and time of the events.
+
+    Returns:
+        The call. Its result is None if the operation is unknown.
+    """
     args = _call_options(settings, keys, channel, operation, stamp)
     names = _names(keys, channel, operation)
     return Call(channel_script(settings, "operations/_operation", "operations/cancel"), names, args, decode_counts)
@@ -108,9 +113,20 @@ def cancel(settings: BusSettings, keys: Keys, channel: str, operation: str, stam
 def expire_leases(
     settings: BusSettings, keys: Keys, channel: str, operation: str, stamp: EventStamp
 ) -> Call[LeaseExpiry]:
-    """``expire_leases.lua``: look at the leases of one operation."""
+    """Call ``expire_leases.lua``: check the leases of one operation.
+
+    Args:
+        settings: limits and lifetimes; ``lost_patience`` is the time to wait for a lost task.
+        keys: names of the keys.
+        channel: the user's channel.
+        operation: the operation's id.
+        stamp: id and time of the events.
+
+    Returns:
+        The call.
+    """
     args = _call_options(settings, keys, channel, operation, stamp)
-    args += (int(settings.lost_patience.total_seconds() * 1000), _LAPSED_AT_ONCE, _GONE)
+    args += (int(settings.lost_patience.total_seconds() * 1000), _EXPIRED_PER_CALL, WORKER_LOST)
     return Call(
         channel_script(settings, "operations/_operation", "operations/expire_leases"),
         _names(keys, channel, operation),
@@ -120,21 +136,31 @@ def expire_leases(
 
 
 def decode_counts(reply: Any) -> Counts | None:
-    """Of the answer of a verb of operations; None: there is no such operation."""
+    """Decode the counts in the answer of ``_operation.lua``; None if the operation is unknown."""
     _, _, _, _, state, done, failed, total, *_ = cast("list[Any]", reply)
     return Counts(cast("OperationState", state.decode()), done, failed, total) if state else None
 
 
 def _decode_expiry(reply: Any) -> LeaseExpiry:
-    *_, look_at, taken, lost = cast("list[Any]", reply)
-    return LeaseExpiry(decode_counts(reply), int(float(look_at)), taken, lost == 1)
+    *_, next_check, expired, lost = cast("list[Any]", reply)
+    return LeaseExpiry(decode_counts(reply), int(float(next_check)), expired, lost == 1)
 
 
 def reschedule_check(keys: Keys, member: str, claim: int, found: LeaseExpiry, now_ms: int) -> Call[int]:
-    """``reschedule_check.lua``: when to look at an operation's leases again, into the index.
+    """Call ``reschedule_check.lua``: set the time of the next check of an operation's leases.
 
-    One of which nothing runs stays there until it has ended: another start may have been noted between claim and look,
-    without having begun by then.
+    An operation without running tasks stays in the index until it has ended. A publisher may have
+    put it there between claim and check, for a task that had not started by then.
+
+    Args:
+        keys: names of the keys.
+        member: the operation, as ``channel operation``.
+        claim: score with which the checker claimed it.
+        found: result of the check.
+        now_ms: milliseconds since 1970.
+
+    Returns:
+        The call.
     """
     over = found.counts is None or found.counts.state in ENDED
     again = 0 if over else found.next_check or now_ms + _IDLE_MS
@@ -142,7 +168,17 @@ def reschedule_check(keys: Keys, member: str, claim: int, found: LeaseExpiry, no
 
 
 def describe(settings: BusSettings, keys: Keys, channel: str, operation: str) -> Call[OperationInfo | None]:
-    """``describe.lua``: one operation and what runs of it; None: there is none."""
+    """Call ``describe.lua``: read one operation and its running tasks.
+
+    Args:
+        settings: names the maximum number of tasks, ``running_shown``.
+        keys: names of the keys.
+        channel: the user's channel.
+        operation: the operation's id.
+
+    Returns:
+        The call. Its result is None if the operation is unknown.
+    """
 
     def decode(reply: Any) -> OperationInfo | None:
         fields, running = cast("tuple[list[bytes], list[bytes]]", tuple(reply))
@@ -155,7 +191,17 @@ def describe(settings: BusSettings, keys: Keys, channel: str, operation: str) ->
 def list_operations(
     keys: Keys, channel: str, limit: int, states: Sequence[OperationState] = ()
 ) -> Call[list[OperationInfo]]:
-    """``list.lua``: those of a channel, the newest first; in one of the states, where some are named."""
+    """Call ``list.lua``: list the operations of a channel, the newest first.
+
+    Args:
+        keys: names of the keys.
+        channel: the user's channel.
+        limit: maximum number of operations.
+        states: only operations in one of these states; empty: in any state.
+
+    Returns:
+        The call.
+    """
 
     def decode(reply: Any) -> list[OperationInfo]:
         found = cast("list[Any]", reply)
@@ -170,8 +216,19 @@ def _mapping(pairs: Sequence[bytes]) -> dict[str, str]:
     return {pairs[i].decode(): pairs[i + 1].decode() for i in range(0, len(pairs), 2)}
 
 
-def tell_cancelled(settings: BusSettings, keys: Keys, channel: str, operation: str, now_ms: int) -> list[Command]:
-    """Commands that tell workers, those that start later too, that an operation is to stop."""
+def publish_cancelled(settings: BusSettings, keys: Keys, channel: str, operation: str, now_ms: int) -> list[Command]:
+    """Make the commands that report a cancellation to all workers, also to those that start later.
+
+    Args:
+        settings: number and lifetime of the reports.
+        keys: names of the keys.
+        channel: the user's channel.
+        operation: the operation's id.
+        now_ms: milliseconds since 1970.
+
+    Returns:
+        The commands.
+    """
     life = settings.cancelled_ttl.total_seconds()
     return [
         ("ZADD", keys.cancelled, now_ms, f"{channel} {operation}"),
@@ -182,18 +239,45 @@ def tell_cancelled(settings: BusSettings, keys: Keys, channel: str, operation: s
 
 
 def cancelled_since(keys: Keys, moment_ms: int) -> Command:
-    """Command that asks which operations were to stop from a moment on: ``channel operation`` and score in turn."""
+    """Make the command that lists operations cancelled since a time.
+
+    Args:
+        keys: names of the keys.
+        moment_ms: milliseconds since 1970.
+
+    Returns:
+        The command. Its reply alternates ``channel operation`` and the time of the cancellation.
+    """
     return ("ZRANGEBYSCORE", keys.cancelled, moment_ms, "+inf", "WITHSCORES")
 
 
 def cancelled_of(keys: Keys, members: Sequence[tuple[str, str]]) -> Command:
-    """Command that asks of operations (channel and id) when each was to stop; nothing for one that nobody stopped."""
+    """Make the command that asks which operations were cancelled.
+
+    Args:
+        keys: names of the keys.
+        members: channel and id of each operation.
+
+    Returns:
+        The command. Its reply has the time of each cancellation, or None.
+    """
     return ("ZMSCORE", keys.cancelled, *(f"{channel} {operation}" for channel, operation in members))
 
 
 def renew(keys: Keys, channel: str, operation: str, tasks: Sequence[str], until_ms: int, life: int) -> list[Command]:
-    """Commands that renew leases, and let the operation's keys live for ``life`` seconds more, however long the task
-    says nothing. The last one's answer is what the leaves are.
+    """Make the commands that renew leases, and keep the operation's keys alive while a task runs
+    without reports.
+
+    Args:
+        keys: names of the keys.
+        channel: the user's channel.
+        operation: the operation's id.
+        tasks: keys of the running tasks.
+        until_ms: new end of the leases, in milliseconds since 1970.
+        life: seconds that the operation's keys live from now.
+
+    Returns:
+        The commands. The last one's reply has the state of each task.
     """
     counts, states, leases = keys.operation(channel, operation)
     scores = [part for task in tasks for part in (until_ms, task)]
@@ -205,6 +289,6 @@ def renew(keys: Keys, channel: str, operation: str, tasks: Sequence[str], until_
     ]
 
 
-def index_lives(settings: BusSettings, keys: Keys) -> Command:
-    """Command that lets the index of leases live while something runs."""
-    return ("EXPIRE", keys.leases, math.ceil(settings.lost_patience.total_seconds() * 1.125) + 86_400)
+def expire_lease_index(settings: BusSettings, keys: Keys) -> Command:
+    """Make the command that keeps the index of leases alive while a task runs."""
+    return ("EXPIRE", keys.leases, with_slack(settings.lost_patience.total_seconds()) + 86_400)

@@ -1,14 +1,14 @@
-"""The Lua verbs of letters as typed functions."""
+"""The Lua scripts of pending events and dead letters as typed functions."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from eventbus.backends.dead_letters import DeathReason
 from eventbus.backends.pending import PendingBatch, RedeliveryResult, Sweep
 from eventbus.backends.redis.connections.resp import Command
+from eventbus.backends.redis.scripts.constants import with_slack
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.script import Argument, Call, channel_script, options, pending_options, script
 from eventbus.protocol.cursor import Position
@@ -21,7 +21,7 @@ __all__ = [
     "ack_upto",
     "dead_letter",
     "fetch",
-    "noted",
+    "index_channels",
     "purge",
     "redeliver",
     "requeue",
@@ -31,11 +31,13 @@ __all__ = [
 
 R = TypeVar("R")
 
-# Longer than any publication is on its way: see noted.
-INDEX_GRACE_MS = 10_000
+INDEX_GRACE_MS: Final = 10_000
+"""Milliseconds before a sweep of a channel that a publisher put into the index. No publication
+takes longer.
+"""
 
 
-def _alone(
+def _standalone(
     verb: str,
     settings: BusSettings,
     keys: Keys,
@@ -44,7 +46,7 @@ def _alone(
     decode: Callable[[Any], R],
     *more_keys: str,
 ) -> Call[R]:
-    """A verb that leaves the channel itself untouched."""
+    """Call a verb that does not change the channel itself."""
     names = (*keys.channel(channel), *keys.pending(channel), *more_keys)
     return Call(
         script("pending/_standalone", "pending/_pending", f"pending/{verb}"),
@@ -57,14 +59,24 @@ def _alone(
 def _with_channel(
     verb: str, settings: BusSettings, keys: Keys, channel: str, args: Sequence[Argument], decode: Callable[[Any], R]
 ) -> Call[R]:
-    """A verb that may append to the channel."""
+    """Call a verb that may append to the channel."""
     names = (*keys.channel(channel), *keys.pending(channel))
     all_options = (*options(keys, channel, settings.channel_ttl(channel)), *pending_options(settings, channel))
     return Call(channel_script(settings, "pending/_pending", f"pending/{verb}"), names, (*all_options, *args), decode)
 
 
 def fetch(settings: BusSettings, keys: Keys, channel: str, limit_bytes: int) -> Call[PendingBatch]:
-    """``fetch.lua``: what a user is owed, about ``limit_bytes`` of it at most."""
+    """Call ``fetch.lua``: read a user's pending events.
+
+    Args:
+        settings: limits and lifetimes.
+        keys: names of the keys.
+        channel: the user's channel.
+        limit_bytes: the answer ends after the record that exceeds this size.
+
+    Returns:
+        The call.
+    """
     return _with_channel("fetch", settings, keys, channel, (limit_bytes,), _decode_batch)
 
 
@@ -75,13 +87,33 @@ def _decode_batch(reply: Any) -> PendingBatch:
 
 
 def ack(settings: BusSettings, keys: Keys, channel: str, ids: Sequence[str]) -> Call[list[str]]:
-    """``ack.lua`` by id: which of them were pending."""
-    return _alone("ack", settings, keys, channel, ("ids", *ids), _decode_ids)
+    """Call ``ack.lua`` with ids.
+
+    Args:
+        settings: limits and lifetimes.
+        keys: names of the keys.
+        channel: the user's channel.
+        ids: ids of the acknowledged events.
+
+    Returns:
+        The call. Its result has the ids that were pending.
+    """
+    return _standalone("ack", settings, keys, channel, ("ids", *ids), _decode_ids)
 
 
 def ack_upto(settings: BusSettings, keys: Keys, channel: str, position: Position) -> Call[list[str]]:
-    """``ack.lua`` by position: which were pending up to there."""
-    return _alone("ack", settings, keys, channel, ("upto", position.epoch, position.offset), _decode_ids)
+    """Call ``ack.lua`` with a position.
+
+    Args:
+        settings: limits and lifetimes.
+        keys: names of the keys.
+        channel: the user's channel.
+        position: the last acknowledged position.
+
+    Returns:
+        The call. Its result has the ids that were pending up to there.
+    """
+    return _standalone("ack", settings, keys, channel, ("upto", position.epoch, position.offset), _decode_ids)
 
 
 def _decode_ids(reply: Any) -> list[str]:
@@ -89,9 +121,19 @@ def _decode_ids(reply: Any) -> list[str]:
 
 
 def redeliver(settings: BusSettings, keys: Keys, channel: str, ids: Sequence[str]) -> Call[RedeliveryResult]:
-    """``redeliver.lua``: send once more what is due."""
+    """Call ``redeliver.lua``: publish the events that are due again.
+
+    Args:
+        settings: limits and lifetimes.
+        keys: names of the keys.
+        channel: the user's channel.
+        ids: ids of events to check.
+
+    Returns:
+        The call.
+    """
     sharded = 0
-    return _alone("redeliver", settings, keys, channel, (keys.live(channel), sharded, *ids), _decode_due)
+    return _standalone("redeliver", settings, keys, channel, (keys.live(channel), sharded, *ids), _decode_due)
 
 
 def _decode_due(reply: Any) -> RedeliveryResult:
@@ -99,9 +141,19 @@ def _decode_due(reply: Any) -> RedeliveryResult:
     return RedeliveryResult([int(moment) for moment in due], dead_lettered)
 
 
-def sweep(settings: BusSettings, keys: Keys, channel: str, fence: int) -> Call[Sweep]:
-    """``sweep.lua``: one channel, by the holder of the lease with this fence."""
-    return _alone("sweep", settings, keys, channel, (fence,), _decode_sweep, keys.swept(channel))
+def sweep(settings: BusSettings, keys: Keys, channel: str, token: int) -> Call[Sweep]:
+    """Call ``sweep.lua`` for one channel.
+
+    Args:
+        settings: limits and lifetimes.
+        keys: names of the keys.
+        channel: the channel to sweep.
+        token: fencing token of the sweeper's lease.
+
+    Returns:
+        The call.
+    """
+    return _standalone("sweep", settings, keys, channel, (token,), _decode_sweep, keys.swept(channel))
 
 
 def _decode_sweep(reply: Any) -> Sweep:
@@ -110,21 +162,43 @@ def _decode_sweep(reply: Any) -> Sweep:
 
 
 def reschedule_sweep(settings: BusSettings, keys: Keys, channel: str, claim: int, swept: Sweep) -> Call[int]:
-    """``reschedule_sweep.lua``: what a sweep found, into the index and the totals."""
-    life = math.ceil(settings.dead_ttl.total_seconds() * 1.125)
-    found = (swept.next_check, swept.pending_change, swept.dead_change, swept.oldest_dead)
+    """Call ``reschedule_sweep.lua``: write a sweep's results into the index and the totals.
+
+    Args:
+        settings: lifetimes.
+        keys: names of the keys.
+        channel: the swept channel.
+        claim: score with which the sweeper claimed the channel.
+        swept: result of the sweep.
+
+    Returns:
+        The call.
+    """
+    life = with_slack(settings.dead_ttl.total_seconds())
+    found = (swept.next_sweep, swept.pending_change, swept.dead_change, swept.oldest_dead)
     return Call(
         script("pending/reschedule_sweep"), (keys.index, keys.totals, keys.oldest), (channel, claim, *found, life), int
     )
 
 
-def noted(settings: BusSettings, keys: Keys, channels: Iterable[str], now_ms: int) -> Sequence[Command]:
-    """The channels whose lists will have changed, into the index: before they have, so that a sweep will find them.
+def index_channels(settings: BusSettings, keys: Keys, channels: Iterable[str], now_ms: int) -> Sequence[Command]:
+    """Make the commands that put channels into the sweeper's index. Send them before the change of
+    the lists.
 
-    With a moment's grace: a sweep between this and the change would find nothing, and forget the channel. In one
-    write: who dies between two leaves a key that lives for ever.
+    The grace keeps a sweep from coming between this and the change: it would find nothing and drop
+    the channel. Send the commands in one write: a process that dies between them would leave a key
+    that lives forever.
+
+    Args:
+        settings: lifetimes.
+        keys: names of the keys.
+        channels: channels whose lists will change.
+        now_ms: milliseconds since 1970.
+
+    Returns:
+        The commands.
     """
-    life = math.ceil(settings.dead_ttl.total_seconds() * 1.125)
+    life = with_slack(settings.dead_ttl.total_seconds())
     soon = now_ms + INDEX_GRACE_MS
     return [*(("ZADD", keys.index, "LT", soon, channel) for channel in channels), ("EXPIRE", keys.index, life)]
 
@@ -132,12 +206,34 @@ def noted(settings: BusSettings, keys: Keys, channels: Iterable[str], now_ms: in
 def dead_letter(
     settings: BusSettings, keys: Keys, channel: str, id_: str, reason: DeathReason, content: bytes
 ) -> Call[bool]:
-    """``dead_letter.lua``: what cannot be delivered at all; False if it was there already."""
-    return _alone("dead_letter", settings, keys, channel, (id_, reason, content), bool)
+    """Call ``dead_letter.lua``: keep an undeliverable event.
+
+    Args:
+        settings: limits and lifetimes.
+        keys: names of the keys.
+        channel: the event's channel.
+        id_: the event's id, or one made from the bytes.
+        reason: why it cannot be delivered.
+        content: the record, or the bytes that could be read.
+
+    Returns:
+        The call. Its result is False if the dead letter exists already.
+    """
+    return _standalone("dead_letter", settings, keys, channel, (id_, reason, content), bool)
 
 
 def requeue(settings: BusSettings, keys: Keys, channel: str, ids: Sequence[str]) -> Call[list[int]]:
-    """``requeue.lua``: the new offset of each; 0: not among the dead, -1: nothing that could be sent."""
+    """Call ``requeue.lua``: publish dead letters again.
+
+    Args:
+        settings: limits and lifetimes.
+        keys: names of the keys.
+        channel: the channel of the dead letters.
+        ids: their ids.
+
+    Returns:
+        The call. Its result has the new offset of each; 0: not a dead letter, -1: no valid event.
+    """
     return _with_channel("requeue", settings, keys, channel, ids, _decode_offsets)
 
 
@@ -146,5 +242,15 @@ def _decode_offsets(reply: Any) -> list[int]:
 
 
 def purge(settings: BusSettings, keys: Keys, channel: str, ids: Sequence[str]) -> Call[int]:
-    """``purge.lua``: how many went."""
-    return _alone("purge", settings, keys, channel, ids, int)
+    """Call ``purge.lua``: remove dead letters.
+
+    Args:
+        settings: limits and lifetimes.
+        keys: names of the keys.
+        channel: the channel of the dead letters.
+        ids: their ids.
+
+    Returns:
+        The call. Its result is the number of removed dead letters.
+    """
+    return _standalone("purge", settings, keys, channel, ids, int)

@@ -1,6 +1,8 @@
-"""The Lua verbs as typed functions: each builds a ``Call``; an edge runs it, blocking or not, and decodes the answer.
+"""Loads the Lua scripts and describes a call of one.
 
-Redis' ARGV are strings, whatever one passes; bools and ints are encoded here and nowhere else.
+The functions of this package build a ``Call``. A connection, blocking or asyncio, sends it and
+decodes the reply. Redis takes only strings as arguments, so this package also encodes booleans and
+numbers.
 """
 
 from __future__ import annotations
@@ -15,20 +17,31 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from eventbus.backends.redis.connections.resp import Command
+from eventbus.backends.redis.scripts.constants import CONSTANTS
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.settings import BusSettings
 
-__all__ = ["Argument", "Call", "Script", "channel_script", "fresh_epoch", "options", "pending_options", "script"]
+__all__ = [
+    "Argument",
+    "Call",
+    "Reply",
+    "Script",
+    "channel_script",
+    "fresh_epoch",
+    "options",
+    "pending_options",
+    "script",
+]
 
 R = TypeVar("R")
 S = TypeVar("S")
 Argument = str | bytes | int
 
-# A plain path: importlib.resources imports more when it is first used, which is in a thread. A pool that forks at that
-# moment hands half a module down, and the child can never send anything.
+# A plain path: importlib.resources imports more modules at its first use, which is in a thread. If
+# a pool forks at that moment, the child inherits half a module and can never send anything.
 _LUA: Final = Path(__file__).parents[1] / "lua"
 
-# What a reply of redis-py may be; it is taken apart by the decoders below and goes no further.
+# Any reply of redis-py. The decoders take it apart; it goes no further.
 Reply = Any
 
 
@@ -42,9 +55,15 @@ class Script:
 
 @dataclass(slots=True)
 class Call(Generic[R]):
-    """One script call: ready to be sent, and how to read what comes back.
+    """One call of a script: the command to send and the decoder of its reply.
 
-    Not frozen: to make one would take four times as long.
+    It is not frozen, because a frozen dataclass takes four times as long to create.
+
+    Attributes:
+        script: the script to run.
+        keys: ``KEYS`` of the script; all of them are in one slot.
+        args: ``ARGV`` of the script.
+        decode: turns the reply into the result.
     """
 
     script: Script
@@ -58,20 +77,48 @@ class Call(Generic[R]):
         return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
 
     def then(self, change: Callable[[R], S]) -> Call[S]:
-        """The same call; its answer, changed."""
+        """Make the same call with another result.
+
+        Args:
+            change: turns this call's result into the other one.
+
+        Returns:
+            A new call.
+        """
         decode = self.decode
         return Call(self.script, self.keys, self.args, lambda reply: change(decode(reply)))
 
 
 @cache
 def script(*files: str, constants: str = "") -> Script:
-    """Load a script from its files in ``lua/``, put together in this order, the constants before them."""
-    source = "\n".join((constants, *((_LUA / f"{name}.lua").read_text(encoding="utf-8") for name in files)))
+    """Load a script.
+
+    Args:
+        files: its pieces in order, as paths below ``lua/`` without the suffix. Their constants come
+            before them.
+        constants: Lua declarations at the start of the script.
+
+    Returns:
+        The script; the same object for the same arguments.
+    """
+    pieces = [constants]
+    for name in files:
+        pieces += [CONSTANTS.get(name, ""), (_LUA / f"{name}.lua").read_text(encoding="utf-8")]
+    source = "\n".join(pieces)
     return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
 def channel_script(settings: BusSettings, *verbs: str) -> Script:
-    """A script that begins with ``_channel.lua``. The limits are a part of it, since each argument costs."""
+    """Load a script that begins with ``_channel.lua``. The channel's limits are constants in it:
+    arguments cost more.
+
+    Args:
+        settings: names the limits.
+        verbs: the pieces after ``_channel.lua``.
+
+    Returns:
+        The script.
+    """
     return _channel_script(settings.log_limit, settings.snapshot_limit, settings.dedup_window, verbs)
 
 
@@ -84,17 +131,21 @@ def _channel_script(log: int, snapshot: int, window: int, verbs: tuple[str, ...]
 
 
 class _Random:
-    """The kernel's random bytes, eight by eight, asked for rarely: to ask gives the interpreter lock away."""
+    """The kernel's random bytes in blocks of eight. It reads many at a time: each read releases the
+    interpreter lock.
+    """
 
     def __init__(self) -> None:
         self.renew()
 
     def renew(self) -> None:
-        """Forget what is left: after a fork, parent and child would go on alike."""
+        """Forget the blocks that are left. Otherwise parent and child would use the same ones after
+        a fork.
+        """
         self._left: list[bytes] = []
 
     def eight_bytes(self) -> bytes:
-        """Never twice the same ones, whichever thread asks."""
+        """Return a block that no thread has received before."""
         try:
             return self._left.pop()
         except IndexError:
@@ -108,17 +159,35 @@ os.register_at_fork(after_in_child=_random.renew)
 
 
 def fresh_epoch() -> str:
-    """For a channel that is born: one that it never had. Another one for every round trip at least."""
+    """Make an epoch for a channel that has none. Each round trip needs a new one."""
     return _random.eight_bytes().hex()
 
 
 def options(keys: Keys, channel: str, life: float, epoch: str | None = None) -> list[Argument]:
-    """ARGV[1..3] of _channel.lua."""
+    """Make ``ARGV[1..3]`` of ``_channel.lua``.
+
+    Args:
+        keys: names of the keys.
+        channel: the channel, such as ``user:42``.
+        life: seconds that the channel lives from now.
+        epoch: a fresh epoch; the default makes one.
+
+    Returns:
+        The arguments.
+    """
     return [keys.live(channel), epoch or fresh_epoch(), math.ceil(life)]
 
 
 def pending_options(settings: BusSettings, channel: str) -> tuple[int, ...]:
-    """What ``_pending.lua`` reads of ARGV."""
+    """Make the arguments that ``_pending.lua`` reads.
+
+    Args:
+        settings: names the limits and lifetimes.
+        channel: the channel, such as ``user:42``.
+
+    Returns:
+        The arguments.
+    """
     return (
         settings.pending_limit,
         int(settings.ack_timeout * 1000),

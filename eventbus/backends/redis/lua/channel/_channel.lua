@@ -1,33 +1,39 @@
--- channel: what every verb that writes to a channel shares; put in front of the verb when it is loaded.
+-- Channel: the part that every verb which writes to a channel shares. It comes first in the script.
 --
 -- KEYS[1] state     hash    epoch, offset, logged, until
--- KEYS[2] log       stream  id offset-0, fields p (offset of the entry before), r (record)
+-- KEYS[2] log       stream  id offset-0; fields: p (offset of the previous entry), r (record)
 -- KEYS[3] snapshot  hash    conflation key -> record
 -- KEYS[4] ids       zset    event id -> offset
 --
--- ARGV[1] live            pub/sub channel
--- ARGV[2] fresh epoch     taken if the channel has none
--- ARGV[3] life            seconds that the channel is to live from now; the longest ever asked for counts
+-- ARGV[1] pub/sub channel
+-- ARGV[2] new epoch: used if the channel has none
+-- ARGV[3] lifetime: seconds that the channel lives from now; the longest lifetime requested so far
+-- wins
 --
--- Settings that are the same for every call are constants in front of this file (redis/scripts.py): an argument costs as much
--- as a table access a hundred times. LOG_LIMIT entries, SNAPSHOT_LIMIT keys, WINDOW ids, PUBLISH: PUBLISH or SPUBLISH.
-local OPTIONS = 3
-local KEPT_FOR = tonumber(ARGV[3])
+-- Constants from Python: LOG_LIMIT (entries), SNAPSHOT_LIMIT (keys), WINDOW (ids), PUBLISH (PUBLISH
+-- or SPUBLISH), SLACK. They are constants because an argument costs a hundred times as much as a
+-- table access.
+local STATE, LOG, SNAPSHOT, IDS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local LIVE, NEW_EPOCH = ARGV[1], ARGV[2]
+local lifetime = tonumber(ARGV[3])
+-- Index of the last argument that was read. Each piece moves it forward.
+local last_arg = 3
 
 local call = redis.call
-local state = call('HMGET', KEYS[1], 'epoch', 'offset', 'logged', 'until')
-local epoch, before, logged, lasts = state[1], tonumber(state[2]), tonumber(state[3]), tonumber(state[4])
+local state = call('HMGET', STATE, 'epoch', 'offset', 'logged', 'until')
+local epoch, before, logged, lives_until = state[1], tonumber(state[2]), tonumber(state[3]), tonumber(state[4])
 if not epoch then
-  -- What an evicted state left behind belongs to another life: its offsets mean nothing in this one.
-  call('DEL', KEYS[2], KEYS[3], KEYS[4])
-  epoch, before, logged, lasts = ARGV[2], 0, 0, 0
+  -- Redis evicted the state. The other keys belong to an earlier epoch, so their offsets mean
+  -- nothing in this one.
+  call('DEL', LOG, SNAPSHOT, IDS)
+  epoch, before, logged, lives_until = NEW_EPOCH, 0, 0, 0
 end
 local offset = before
 local records = {}
 local new_states = 0
 local fresh_keys = offset == 0 or logged == 0
 
--- %d: a third of the time of %.0f, and as exact; a bare .. rounds from 15 digits on.
+-- %d takes a third of the time of %.0f and is as exact. A bare .. rounds from 15 digits on.
 local function text(number)
   return string.format('%d', number)
 end
@@ -37,15 +43,16 @@ local function append_new(keep, key, header, tail)
   local place = text(offset + 1)
   local record = place .. ' ' .. header .. '\n{"offset":' .. place .. ',' .. tail
   if keep == 'log' then
-    -- Which entry was before it is said only where it is not the one before in number: half of XADD's work is its arguments.
+    -- The entry names the previous one only if offsets are missing between them: arguments are half
+    -- of XADD's cost.
     if logged == offset then
-      call('XADD', KEYS[2], place, 'r', record)
+      call('XADD', LOG, place, 'r', record)
     else
-      call('XADD', KEYS[2], place, 'p', text(logged), 'r', record)
+      call('XADD', LOG, place, 'p', text(logged), 'r', record)
     end
     logged = offset + 1
   elseif keep == 'latest' then
-    new_states = new_states + call('HSET', KEYS[3], key, record)
+    new_states = new_states + call('HSET', SNAPSHOT, key, record)
   end
   offset = offset + 1
   records[#records + 1] = record
@@ -54,52 +61,55 @@ end
 
 -- Append one event. Returns its offset, or minus the offset of the first event with this id.
 local function append(id, keep, key, header, tail)
-  if call('ZADD', KEYS[4], 'NX', text(offset + 1), id) == 0 then
-    return -tonumber(call('ZSCORE', KEYS[4], id))
+  if call('ZADD', IDS, 'NX', text(offset + 1), id) == 0 then
+    return -tonumber(call('ZSCORE', IDS, id))
   end
   return append_new(keep, key, header, tail)
 end
 
--- Write the state, let the keys live, and publish. Returns epoch, receivers, states pruned.
--- One function: a closure costs a quarter of a microsecond, for each call of the script.
+-- Save the state, renew the keys' lifetime and publish the records. Returns epoch, receivers,
+-- states pruned. This is one function because each closure costs a quarter of a microsecond in each
+-- call of the script.
 local function close()
   if offset == before then
     return epoch, 0, 0
   end
-  -- Window and log are trimmed once in a while: doing it for each event costs more than the few beyond the limits.
+  -- Window and log are trimmed once in 64 offsets: to trim for each event costs more than the few
+  -- extra entries.
   if math.floor(offset / 64) ~= math.floor(before / 64) then
-    call('ZREMRANGEBYRANK', KEYS[4], 0, -1 - WINDOW)
-    call('XTRIM', KEYS[2], 'MAXLEN', '~', LOG_LIMIT)
+    call('ZREMRANGEBYRANK', IDS, 0, -1 - WINDOW)
+    call('XTRIM', LOG, 'MAXLEN', '~', LOG_LIMIT)
   end
   local pruned = 0
-  -- Only the newest states stay; done with slack, so that a full snapshot is not scanned for each new key.
-  if new_states > 0 and call('HLEN', KEYS[3]) > SNAPSHOT_LIMIT * 1.1 then
-    local all, places = call('HGETALL', KEYS[3]), {}
+  -- Only the newest states stay. The slack of a tenth avoids a scan of a full snapshot for each new
+  -- key.
+  if new_states > 0 and call('HLEN', SNAPSHOT) > SNAPSHOT_LIMIT * 1.1 then
+    local all, places = call('HGETALL', SNAPSHOT), {}
     for i = 1, #all, 2 do
       places[#places + 1] = { tonumber(string.match(all[i + 1], '^%d+')), all[i] }
     end
     table.sort(places, function(a, b) return a[1] > b[1] end)
     for i = SNAPSHOT_LIMIT + 1, #places do
-      call('HDEL', KEYS[3], places[i][2])
+      call('HDEL', SNAPSHOT, places[i][2])
     end
     pruned = #places - SNAPSHOT_LIMIT
   end
   if before == 0 then
-    call('HSET', KEYS[1], 'epoch', epoch, 'offset', text(offset), 'logged', text(logged))
+    call('HSET', STATE, 'epoch', epoch, 'offset', text(offset), 'logged', text(logged))
   else
-    call('HSET', KEYS[1], 'offset', text(offset), 'logged', text(logged))
+    call('HSET', STATE, 'offset', text(offset), 'logged', text(logged))
   end
-  -- EXPIRE is asked for only when an eighth of the life is used up or a key may be new.
+  -- EXPIRE runs only if the slack is used up or a key may be new.
   local now = tonumber(call('TIME')[1])
-  if lasts < now + KEPT_FOR or fresh_keys or new_states > 0 then
-    lasts = math.max(lasts, math.ceil(now + KEPT_FOR * 1.125))
-    call('HSET', KEYS[1], 'until', text(lasts))
-    for i = 2, 4 do
-      call('EXPIRE', KEYS[i], lasts - now)
-    end
-    -- The state outlives what it describes: a history without its state would have to be thrown away.
-    call('EXPIRE', KEYS[1], 2 * (lasts - now))
+  if lives_until < now + lifetime or fresh_keys or new_states > 0 then
+    lives_until = math.max(lives_until, math.ceil(now + lifetime * SLACK))
+    call('HSET', STATE, 'until', text(lives_until))
+    call('EXPIRE', LOG, lives_until - now)
+    call('EXPIRE', SNAPSHOT, lives_until - now)
+    call('EXPIRE', IDS, lives_until - now)
+    -- The state outlives the other keys: without its state a history is unusable.
+    call('EXPIRE', STATE, 2 * (lives_until - now))
   end
   local publication = epoch .. ' ' .. text(before) .. '\n' .. table.concat(records, '\n')
-  return epoch, call(PUBLISH, ARGV[1], publication), pruned
+  return epoch, call(PUBLISH, LIVE, publication), pruned
 end

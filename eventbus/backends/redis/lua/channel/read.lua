@@ -1,20 +1,25 @@
--- read: a channel in one consistent step.
+-- read: read a channel's position, log and snapshot in one consistent step.
 --
--- KEYS[1] state, KEYS[2] log, KEYS[3] snapshot  as in _channel.lua; KEYS[4] pending as in _pending.lua
--- ARGV[1] after   log entries above this offset; -1: none of the log
--- ARGV[2] entries at most, 0: all; ARGV[3] bytes, about which the log part of the answer ends
+-- KEYS[1] state, KEYS[2] log, KEYS[3] snapshot: as in _channel.lua
+-- KEYS[4] pending: as KEYS[5] in _pending.lua
+-- ARGV[1] offset: return log entries above it; -1: no log entries
+-- ARGV[2] maximum number of entries, 0: no maximum
+-- ARGV[3] bytes: stop after the entry that exceeds this size
 --
--- Returns {epoch, offset, logged, {id, previous, record, …}, {record, …}, 1 if the log has more, 1 if its user is
--- owed something}; an empty epoch where nothing was published
-local owed = redis.call('EXISTS', KEYS[4])
-local state = redis.call('HMGET', KEYS[1], 'epoch', 'offset', 'logged')
+-- Returns {epoch, offset, logged, {id, previous, record, …}, {state, …}, 1 if the log has more, 1
+-- if the user has pending events}. The epoch is empty if nothing was published.
+local STATE, LOG, SNAPSHOT, PENDING = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local AFTER = ARGV[1]
+
+local has_pending = redis.call('EXISTS', PENDING)
+local state = redis.call('HMGET', STATE, 'epoch', 'offset', 'logged')
 if not state[1] then
-  return { '', '0', '0', {}, {}, 0, owed }
+  return { '', '0', '0', {}, {}, 0, has_pending }
 end
 local log, more = {}, 0
-if ARGV[1] ~= '-1' then
+if AFTER ~= '-1' then
   local limit, bytes = tonumber(ARGV[2]), tonumber(ARGV[3])
-  local range = { KEYS[2], '(' .. ARGV[1] .. '-0', '+' }
+  local range = { LOG, '(' .. AFTER .. '-0', '+' }
   if limit > 0 then
     range[4], range[5] = 'COUNT', limit + 1
   end
@@ -23,14 +28,15 @@ if ARGV[1] ~= '-1' then
       more = 1
       break
     end
-    -- Whoever may write here may write anything: an entry without our fields stays one, and stays three values.
+    -- Another program may have written an entry without our fields. It stays one entry of three
+    -- values.
     local fields = entry[2]
-    local named = fields[1] == 'p'
-    local record = (named and fields[4]) or (fields[1] == 'r' and fields[2]) or ''
+    local names_previous = fields[1] == 'p'
+    local record = (names_previous and fields[4]) or (fields[1] == 'r' and fields[2]) or ''
     log[#log + 1] = entry[1]
-    log[#log + 1] = named and fields[2] or ''
+    log[#log + 1] = names_previous and fields[2] or ''
     log[#log + 1] = record
     bytes = bytes - #record
   end
 end
-return { state[1], state[2], state[3], log, redis.call('HVALS', KEYS[3]), more, owed }
+return { state[1], state[2], state[3], log, redis.call('HVALS', SNAPSHOT), more, has_pending }

@@ -1,13 +1,14 @@
--- cancel: somebody wants an operation stopped. It ends at once if nothing of it runs, else when that has stopped.
+-- cancel: a user cancels an operation. It ends immediately if none of its tasks runs, else when
+-- they have stopped.
 --
--- KEYS, ARGV as in _operation.lua
+-- KEYS, ARGV: as in _operation.lua
 --
--- Returns as _operation.lua's answer; an empty state where the operation is not known
+-- Returns _operation.lua's answer. The state is empty if the operation is unknown.
 if is_new then
   return { epoch, text(offset), 0, 0, '', 0, 0, 0, '0' }
 end
 if n.cancelled == 0 then
   n.cancelled = now_ms
 end
-settle()
+save()
 return answer()

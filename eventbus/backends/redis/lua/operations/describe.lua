@@ -1,12 +1,13 @@
--- describe: one operation, and what runs of it.
+-- describe: read one operation and its running tasks.
 --
--- KEYS[1] counts, KEYS[2] leaves, KEYS[3] leases: KEYS[5..7] of _operation.lua
--- ARGV[1] running leaves at most
+-- KEYS[1] counts, KEYS[2] tasks, KEYS[3] leases: KEYS[5..7] of _operation.lua
+-- ARGV[1] maximum number of running tasks
 --
--- Returns {{field, value, …} of the counts, {leaf, value of the leaf, …}}
+-- Returns {{field, value, …} of the counts, {task, value of the task, …}}
+local COUNTS, TASKS, LEASES = KEYS[1], KEYS[2], KEYS[3]
 local running = {}
-for _, leaf in ipairs(redis.call('ZRANGE', KEYS[3], 0, tonumber(ARGV[1]) - 1)) do
-  running[#running + 1] = leaf
-  running[#running + 1] = redis.call('HGET', KEYS[2], leaf) or ''
+for _, task in ipairs(redis.call('ZRANGE', LEASES, 0, tonumber(ARGV[1]) - 1)) do
+  running[#running + 1] = task
+  running[#running + 1] = redis.call('HGET', TASKS, task) or ''
 end
-return { redis.call('HGETALL', KEYS[1]), running }
+return { redis.call('HGETALL', COUNTS), running }

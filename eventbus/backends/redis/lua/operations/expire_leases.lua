@@ -1,39 +1,42 @@
--- lapse: look at an operation's leases. A leaf whose worker is gone is lost if its message will come again, and has failed if not;
--- so has a lost one that did not come again in time, and an operation whose awaited leaves did not come.
+-- expire_leases: check an operation's leases. If a lease has expired, the task's worker is gone.
+-- The task is lost if Celery delivers its message again, and has failed if not. A lost task that
+-- did not restart in time has failed, and so has an operation whose awaited tasks did not come.
 --
--- KEYS, ARGV as in _operation.lua, then: patience with what is lost (ms), leaves looked at at once, text of the error
+-- KEYS, ARGV: as in _operation.lua, then: patience with lost tasks (ms), tasks per call, text of
+-- the error
 --
--- Returns as _operation.lua's answer, then how many leaves have been taken for lost or have failed, and 1 if the operation is lost by it; an empty state where it is not known
+-- Returns _operation.lua's answer, then the number of tasks that were lost or failed, and 1 if the
+-- operation became lost. The state is empty if the operation is unknown.
 if is_new then
-  redis.call('DEL', KEYS[7])
+  call('DEL', LEASES)
   return { epoch, text(offset), 0, 0, '', 0, 0, 0, '0', 0, 0 }
 end
-local former, taken, missing = n.state, 0, false
-local patience, limit, gone = tonumber(ARGV[OPTIONS + 1]), ARGV[OPTIONS + 2], ARGV[OPTIONS + 3]
-if not was_ended then
-  for _, leaf in ipairs(redis.call('ZRANGEBYSCORE', KEYS[7], '-inf', now_ms, 'LIMIT', 0, limit)) do
-    local is, about = letter(leaf)
-    if leaf == '' then
+local former, expired, missing = n.state, 0, false
+local PATIENCE, LIMIT, ERROR = tonumber(ARGV[last_arg + 1]), ARGV[last_arg + 2], ARGV[last_arg + 3]
+if not had_ended then
+  for _, task in ipairs(call('ZRANGEBYSCORE', LEASES, '-inf', now_ms, 'LIMIT', 0, LIMIT)) do
+    local is, members = read_task(task)
+    if task == '' then
       missing = true
     elseif is == 'R' then
-      redis.call('HSET', KEYS[6], leaf, 'l ' .. about)
-      redis.call('ZADD', KEYS[7], now_ms + patience, leaf)
+      call('HSET', TASKS, task, 'l ' .. members)
+      call('ZADD', LEASES, now_ms + PATIENCE, task)
       n.running, n.lost = n.running - 1, n.lost + 1
-      taken = taken + 1
+      expired = expired + 1
     elseif is == 'r' or is == 'l' then
-      if about ~= '' then
-        say('task.failed', 'h', 'log', about .. ',"error":' .. cjson.encode(gone))
+      if members ~= '' then
+        append_event('task.failed', members .. ',"error":' .. cjson.encode(ERROR))
       end
-      ended('failed', leaf, '0', '0')
-      taken = taken + 1
+      ended('failed', task, '0', '0')
+      expired = expired + 1
     else
-      -- The leaves' key is gone, as by eviction: a lease of nothing would be looked at for ever.
-      redis.call('ZREM', KEYS[7], leaf)
+      -- Redis evicted the key of the tasks. A lease without a task would be checked forever.
+      call('ZREM', LEASES, task)
     end
   end
 end
-settle(missing)
-local found = answer()
-found[#found + 1] = taken
-found[#found + 1] = former ~= 'lost' and n.state == 'lost' and 1 or 0
-return found
+save(missing)
+local reply = answer()
+reply[#reply + 1] = expired
+reply[#reply + 1] = former ~= 'lost' and n.state == 'lost' and 1 or 0
+return reply

@@ -1,16 +1,19 @@
--- advance: count marks of an operation and tell of what has changed, in order with events of its channel.
+-- record: count transitions of an operation's tasks and report the changes, in order with events of
+-- its channel.
 --
--- KEYS, ARGV as in _operation.lua, then for each mark: kind, leaf, planned (0 or 1; of plan: how many), hidden (0 or 1), lease (ms), late (0 or 1), about
--- (of failed: what task.failed says, unless the leaf had ended; empty: nothing),
--- and for each event, which nobody has to acknowledge: 'event', id, header, tail
+-- KEYS, ARGV: as in _operation.lua, then for each transition: kind, task, planned (0 or 1; for
+-- plan: the number of tasks), internal (0 or 1), lease (ms), acks_late (0 or 1), members of a JSON
+-- object (for failed: the data of task.failed; empty: report nothing), and for each event without
+-- acknowledgement: 'event', id, header, tail
 --
--- Returns as _operation.lua's answer, and then the offset of each event; negative: its id was known, the first one's offset
+-- Returns _operation.lua's answer, then the offset of each event; a negative one means that the id
+-- was known and is minus the first event's offset
 local fresh_leases = false
 
-local function started(leaf, planned, hidden, lease, late, about)
-  -- Its publisher may have died before it could tell.
-  published(leaf, planned, hidden)
-  local is = letter(leaf)
+local function started(task, planned, internal, lease, acks_late, members)
+  -- Its publisher may have died before it could report the publication.
+  published(task, planned, internal)
+  local is = read_task(task)
   if is == 'b' then
     return
   end
@@ -20,67 +23,67 @@ local function started(leaf, planned, hidden, lease, late, about)
   if is == 'l' then
     n.lost = n.lost - 1
   end
-  redis.call('HSET', KEYS[6], leaf, (late == '1' and 'R ' or 'r ') .. about)
+  call('HSET', TASKS, task, (acks_late == '1' and 'R ' or 'r ') .. members)
   if lease ~= '0' then
-    redis.call('ZADD', KEYS[7], now_ms + tonumber(lease), leaf)
+    call('ZADD', LEASES, now_ms + tonumber(lease), task)
     fresh_leases = true
   elseif is ~= 'p' then
-    redis.call('ZREM', KEYS[7], leaf)
+    call('ZREM', LEASES, task)
   end
 end
 
-local function released(leaf)
-  local is = letter(leaf)
+local function released(task)
+  local is = read_task(task)
   if is == 'r' or is == 'R' or is == 'l' then
-    stop(leaf, is)
-    redis.call('HSET', KEYS[6], leaf, 'p')
+    stop(task, is)
+    call('HSET', TASKS, task, 'p')
   end
 end
 
 local function count(i)
-  local kind, leaf, planned, hidden = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  local kind, task, planned, internal = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   if kind == 'plan' then
     n.planned = tonumber(planned)
   elseif kind == 'published' then
-    published(leaf, planned, hidden)
+    published(task, planned, internal)
   elseif kind == 'released' then
-    released(leaf)
+    released(task)
   else
-    -- A hidden leaf, such as the starter, is nothing that a person would call the beginning.
-    begun = begun or hidden == '0'
+    -- An internal task, such as the starter, does not begin the operation for a user.
+    begun = begun or internal == '0'
     if kind == 'started' then
-      started(leaf, planned, hidden, ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
+      started(task, planned, internal, ARGV[i + 4], ARGV[i + 5], ARGV[i + 6])
     else
-      local about = ARGV[i + 6]
-      if kind == 'failed' and about ~= '' and not has_ended(leaf) then
-        say('task.failed', 'h', 'log', about)
+      local members = ARGV[i + 6]
+      if kind == 'failed' and members ~= '' and not has_ended(task) then
+        append_event('task.failed', members)
       end
-      ended(kind, leaf, planned, hidden, ARGV[i + 4])
+      ended(kind, task, planned, internal, ARGV[i + 4])
     end
   end
 end
 
 local function put(id, header, tail)
   local keep, key = 'log', nil
-  local word = string.sub(header, 3, 4)
-  if word == 'la' then
+  local code = string.sub(header, 3, 4)
+  if code == 'la' then
     keep, key = 'latest', string.match(header, '^%a latest %d+ %d+ %S+ %S+ (.*)$')
-  elseif word == 'no' then
+  elseif code == 'no' then
     keep = 'nothing'
   end
   return append(id, keep, key, header, tail)
 end
 
-local places, counted = {}, false
-local i = OPTIONS + 1
+local offsets, counted = {}, false
+local i = last_arg + 1
 while i <= #ARGV do
   if ARGV[i] == 'event' then
-    -- What the marks before it have changed is told before it.
+    -- Changes of the transitions before the event are reported before it.
     if counted then
-      catch_up()
+      update_state()
       counted = false
     end
-    places[#places + 1] = put(ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
+    offsets[#offsets + 1] = put(ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
     i = i + 4
   else
     if not ENDED[n.state] then
@@ -90,12 +93,12 @@ while i <= #ARGV do
     i = i + 7
   end
 end
-settle()
+save()
 if fresh_leases then
-  redis.call('EXPIRE', KEYS[7], math.ceil(KEPT_FOR * 1.125))
+  call('EXPIRE', LEASES, math.ceil(lifetime * SLACK))
 end
-local found = answer()
-for _, place in ipairs(places) do
-  found[#found + 1] = place
+local reply = answer()
+for _, place in ipairs(offsets) do
+  reply[#reply + 1] = place
 end
-return found
+return reply

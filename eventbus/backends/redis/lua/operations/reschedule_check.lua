@@ -1,16 +1,19 @@
--- look: when an operation's leases are to be looked at again.
+-- reschedule_check: set the time of the next check of an operation's leases.
 --
--- KEYS[1] index  zset  "channel operation" -> when to look (ms)
--- ARGV: member, score that it has been claimed with, when to look (ms; 0: the operation has ended)
+-- KEYS[1] index  zset  "channel operation" -> time of the next check (ms)
+-- ARGV: member, score with which the checker claimed it, next check (ms; 0: the operation has ended)
 --
--- Whoever starts a task lowers the score. So if it is the claimed one still, nothing has started since the look.
-if redis.call('ZSCORE', KEYS[1], ARGV[1]) ~= ARGV[2] then
-  if ARGV[3] ~= '0' then
-    redis.call('ZADD', KEYS[1], 'XX', 'LT', ARGV[3], ARGV[1])
+-- A start of a task lowers the score. If the score is still the claim, no task has started since
+-- the check.
+local INDEX = KEYS[1]
+local MEMBER, CLAIM, NEXT = ARGV[1], ARGV[2], ARGV[3]
+if redis.call('ZSCORE', INDEX, MEMBER) ~= CLAIM then
+  if NEXT ~= '0' then
+    redis.call('ZADD', INDEX, 'XX', 'LT', NEXT, MEMBER)
   end
-elseif ARGV[3] == '0' then
-  redis.call('ZREM', KEYS[1], ARGV[1])
+elseif NEXT == '0' then
+  redis.call('ZREM', INDEX, MEMBER)
 else
-  redis.call('ZADD', KEYS[1], 'XX', ARGV[3], ARGV[1])
+  redis.call('ZADD', INDEX, 'XX', NEXT, MEMBER)
 end
 return 1

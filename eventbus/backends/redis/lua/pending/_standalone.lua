@@ -1,2 +1,4 @@
--- alone: put in front of letters where a verb leaves the channel itself untouched.
-local OPTIONS = 0
+-- Standalone: comes before _pending.lua if a verb does not change the channel itself. It replaces
+-- _channel.lua.
+local call = redis.call
+local last_arg = 0

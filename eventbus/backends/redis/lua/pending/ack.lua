@@ -1,29 +1,29 @@
--- ack: a browser has it.
+-- ack: a client acknowledges events.
 --
--- KEYS, ARGV as in _pending.lua (alone), then either 'ids', id, … or 'upto', epoch, offset
+-- KEYS, ARGV: as in _pending.lua (standalone), then either 'ids', id, … or 'upto', epoch, offset
 --
--- Returns the ids that left the lists
+-- Returns the ids that were pending
 local acked = {}
 
 local function acknowledge(id, e)
-  forget_pending(id, e.lane)
-  redis.call('ZADD', KEYS[11], integer(now_ms), id)
+  remove_pending(id, e.lane)
+  call('ZADD', ACKED, integer(now_ms), id)
   acked[#acked + 1] = id
 end
 
-if ARGV[OPTIONS + 1] == 'ids' then
-  for i = OPTIONS + 2, #ARGV do
-    local e = pending(ARGV[i])
+if ARGV[last_arg + 1] == 'ids' then
+  for i = last_arg + 2, #ARGV do
+    local e = read_pending(ARGV[i])
     if e then
       acknowledge(ARGV[i], e)
     end
   end
 else
-  local in_epoch, upto = ARGV[OPTIONS + 2], ARGV[OPTIONS + 3]
-  for lane = 6, 8 do
-    for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[lane], '-inf', upto)) do
-      local e = pending(id)
-      -- Offsets of another life of the channel mean nothing in this one.
+  local in_epoch, upto = ARGV[last_arg + 2], ARGV[last_arg + 3]
+  for lane = 0, 2 do
+    for _, id in ipairs(call('ZRANGEBYSCORE', KEYS[FIRST_LANE + lane], '-inf', upto)) do
+      local e = read_pending(id)
+      -- Offsets of another epoch mean nothing in this one.
       if e and e.epoch == in_epoch then
         acknowledge(id, e)
       end
@@ -31,7 +31,7 @@ else
   end
 end
 if #acked > 0 then
-  redis.call('ZREMRANGEBYRANK', KEYS[11], 0, -1 - ACKED_LIMIT)
-  redis.call('EXPIRE', KEYS[11], math.ceil(LIFE))
+  call('ZREMRANGEBYRANK', ACKED, 0, -1 - ACKED_LIMIT)
+  call('EXPIRE', ACKED, math.ceil(CHANNEL_LIFE))
 end
 return acked

@@ -1,17 +1,17 @@
--- bury: what cannot be delivered at all, kept for a person to look at. The first to bury an id does it; if it was owed,
--- it is owed no more.
+-- dead_letter: keep an undeliverable event for an operator. Only the first call for an id has an
+-- effect. A pending event is moved.
 --
--- KEYS, ARGV as in _pending.lua (alone), then: id, reason, what could be read
+-- KEYS, ARGV: as in _pending.lua (standalone), then: id, reason, content
 --
--- Returns 1 if it was not there yet
-local id = ARGV[OPTIONS + 1]
-if redis.call('HEXISTS', KEYS[9], id) == 1 then
+-- Returns 1 if the dead letter is new, else 0
+local ID, REASON, CONTENT = ARGV[last_arg + 1], ARGV[last_arg + 2], ARGV[last_arg + 3]
+if call('HEXISTS', DEAD, ID) == 1 then
   return 0
 end
-local e = pending(id)
+local e = read_pending(ID)
 if e then
-  bury(id, e, ARGV[OPTIONS + 2])
+  dead_letter(ID, e, REASON)
   return 1
 end
-bury_entry(id, ARGV[OPTIONS + 2], 0, now_ms, 0, ARGV[OPTIONS + 3])
+add_dead(ID, REASON, 0, now_ms, 0, CONTENT)
 return 1

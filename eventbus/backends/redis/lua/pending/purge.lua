@@ -1,11 +1,11 @@
--- purge: a person wants dead letters gone.
+-- purge: an operator removes dead letters.
 --
--- KEYS, ARGV as in _pending.lua (alone), then: id, …
+-- KEYS, ARGV: as in _pending.lua (standalone), then: id, …
 --
--- Returns how many went
-local gone = 0
-for i = OPTIONS + 1, #ARGV do
-  gone = gone + redis.call('HDEL', KEYS[9], ARGV[i])
-  redis.call('ZREM', KEYS[10], ARGV[i])
+-- Returns the number of removed dead letters
+local removed = 0
+for i = last_arg + 1, #ARGV do
+  removed = removed + call('HDEL', DEAD, ARGV[i])
+  call('ZREM', DEAD_AT, ARGV[i])
 end
-return gone
+return removed

@@ -1,35 +1,36 @@
--- again: send once more what nobody has acknowledged in time; called while the user is connected somewhere.
+-- redeliver: publish events again that no client acknowledged in time. A gateway calls it while the
+-- user is connected.
 --
--- KEYS, ARGV as in _pending.lua (alone), then: live channel, sharded (1: SPUBLISH), id, …
+-- KEYS, ARGV: as in _pending.lua (standalone), then: pub/sub channel, sharded (1: SPUBLISH), id, …
 --
--- `next` in the entry decides, so several gateways that ask at the same time send it once.
--- Returns {buried, when each id is due next (ms; 0: it is pending no more), …}
-local LIVE, SHARDED = ARGV[OPTIONS + 1], ARGV[OPTIONS + 2]
+-- An entry's `next` decides, so that several gateways which call at the same time publish it once.
+-- Returns {dead-lettered, next delivery of each id (ms; 0: no longer pending), …}
+local LIVE, SHARDED = ARGV[last_arg + 1], ARGV[last_arg + 2]
 local due, records = {}, {}
 local in_epoch
-for i = OPTIONS + 3, #ARGV do
+for i = last_arg + 3, #ARGV do
   local id = ARGV[i]
-  local e = pending(id)
+  local e = read_pending(id)
   if not e then
     due[#due + 1] = '0'
   elseif e.expires <= now_ms then
-    bury(id, e, 'expired')
+    dead_letter(id, e, 'expired')
     due[#due + 1] = '0'
   elseif e.next > now_ms then
     due[#due + 1] = integer(e.next)
   elseif e.attempts >= ATTEMPTS then
-    bury(id, e, 'attempts')
+    dead_letter(id, e, 'attempts')
     due[#due + 1] = '0'
   else
     e.attempts = e.attempts + 1
     e.next = now_ms + math.min(ACK_TIMEOUT * 2 ^ e.attempts, LONGEST_PAUSE)
-    keep_pending(id, e)
+    save_pending(id, e)
     due[#due + 1] = integer(e.next)
     records[#records + 1] = e.record
     in_epoch = e.epoch
   end
 end
 if #records > 0 then
-  redis.call(SHARDED == '1' and 'SPUBLISH' or 'PUBLISH', LIVE, 'again ' .. in_epoch .. '\n' .. table.concat(records, '\n'))
+  call(SHARDED == '1' and 'SPUBLISH' or 'PUBLISH', LIVE, 'again ' .. in_epoch .. '\n' .. table.concat(records, '\n'))
 end
-return { buried, unpack(due) }
+return { dead_lettered, unpack(due) }

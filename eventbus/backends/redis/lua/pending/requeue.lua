@@ -1,54 +1,56 @@
--- requeue: a person wants dead letters sent again. An id that is not among the dead is left alone, so twice is as good as once.
+-- requeue: an operator sends dead letters again. An id that is not among the dead letters is
+-- skipped, so a repeated call has no effect.
 --
--- KEYS, ARGV as in _pending.lua (after channel), then: id, …
+-- KEYS, ARGV: as in _pending.lua (after _channel.lua), then: id, …
 --
--- Returns {epoch, end of the channel, new offset of each id (0: not among the dead, -1: no record that could be sent), …}
-local places = {}
-
+-- Returns {epoch, end of the channel, new offset of each id (0: not a dead letter, -1: no valid
+-- event), …}
 local KEEPS = { log = true, ack = true, latest = true, nothing = true }
+local offsets = {}
 
--- Whether it is an event of ours to the last word. An error further down would leave a step half done: a letter gone,
--- and a log that refuses all that comes after.
-local function readable(record)
+-- Whether the content is an event of this library. The check comes first: an error later in the
+-- loop would remove the dead letter without publishing it, and leave a log that rejects later
+-- events.
+local function is_event(record)
   local lane, keep = string.match(record, '^%d+ (%a) (%a+) %d+ %d+ %S+ %S+ [^\n]+\n{"offset":%d+,')
   return lane and LANES[lane] and KEEPS[keep]
 end
 
--- The life that the event had from the start, from now on; the rest of the header as it was.
+-- The header with new times: the event gets its original lifetime again, starting now.
 local function renewed(header)
   local lane, keep, expires, emitted, rest = string.match(header, '^(%a) (%a+) (%d+) (%d+) (.*)$')
   local life = tonumber(expires) > 0 and tonumber(expires) - math.floor(tonumber(emitted) / 1000) or 0
   local ends = life > 0 and now_ms + life or 0
   local new = table.concat({ lane, keep, integer(ends), integer(now_ms * 1000), rest }, ' ')
-  return new, lane, keep, string.match(rest, '^%S+ %S+ (.*)$'), ends > 0 and ends or now_ms + LIFE * 1000
+  return new, lane, keep, string.match(rest, '^%S+ %S+ (.*)$'), ends > 0 and ends or now_ms + CHANNEL_LIFE * 1000
 end
 
-for i = OPTIONS + 1, #ARGV do
+for i = last_arg + 1, #ARGV do
   local id = ARGV[i]
-  local entry = redis.call('HGET', KEYS[9], id)
+  local entry = call('HGET', DEAD, id)
   if not entry then
-    places[#places + 1] = '0'
+    offsets[#offsets + 1] = '0'
   else
-    local words, record = read_entry(entry)
-    if not readable(record) then
-      places[#places + 1] = '-1'
+    local fields, record = split_entry(entry)
+    if not is_event(record) then
+      offsets[#offsets + 1] = '-1'
     else
-      local header, tail = take_apart(record)
+      local header, tail = split_record(record)
       local new, lane, keep, key, expires = renewed(header)
-      redis.call('HDEL', KEYS[9], id)
-      redis.call('ZREM', KEYS[10], id)
-      redis.call('ZREM', KEYS[4], id)
+      call('HDEL', DEAD, id)
+      call('ZREM', DEAD_AT, id)
+      call('ZREM', IDS, id)
       append(id, keep == 'ack' and 'log' or keep, key, new, tail)
       if keep == 'ack' then
-        lives_until(expires)
-        owe(id, epoch, LANES[lane], expires, tonumber(words[5]) + 1, records[#records])
+        keep_channel_until(expires)
+        add_pending(id, epoch, LANES[lane], expires, tonumber(fields[5]) + 1, records[#records])
       end
-      places[#places + 1] = text(offset)
+      offsets[#offsets + 1] = text(offset)
     end
   end
 end
--- Taking an id out may have been the end of its key, which is then new and has no life yet.
+-- ZREM may have removed the last id and with it the key. The key is then new and has no expiry yet.
 fresh_keys = true
 close()
-pending_live_on(2 * math.max(lasts - tonumber(clock[1]), 1))
-return { epoch, text(offset), unpack(places) }
+expire_pending(2 * math.max(lives_until - tonumber(clock[1]), 1))
+return { epoch, text(offset), unpack(offsets) }

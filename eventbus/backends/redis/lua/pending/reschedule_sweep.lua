@@ -1,25 +1,27 @@
--- settle: what a sweep found, into the index and the totals.
+-- reschedule_sweep: write a sweep's results into the index and the totals.
 --
--- KEYS[1] index  zset  channel -> when to look (ms)
--- KEYS[2] totals hash  pending, dead
--- KEYS[3] dead   zset  channel -> when its oldest dead letter died (ms)
--- ARGV: channel, score that the sweeper has claimed it with, when to look (ms; 0: nothing is left),
---       change of pending, change of dead, when the oldest died (ms; 0: none), life of the keys (s)
+-- KEYS[1] index   zset  channel -> time of the next sweep (ms)
+-- KEYS[2] totals  hash  pending, dead
+-- KEYS[3] oldest  zset  channel -> time of death of its oldest dead letter (ms)
+-- ARGV: channel, score with which the sweeper claimed it, next sweep (ms; 0: nothing is left),
+--       change of pending, change of dead, death of the oldest dead letter (ms; 0: none), life of the keys (s)
 --
--- Whoever publishes lowers the score. So if it is the claimed one still, nothing has come since the sweep.
-if ARGV[3] ~= '0' then
-  redis.call('ZADD', KEYS[1], 'XX', 'LT', ARGV[3], ARGV[1])
-elseif redis.call('ZSCORE', KEYS[1], ARGV[1]) == ARGV[2] then
-  redis.call('ZREM', KEYS[1], ARGV[1])
+-- Publishers lower the score. If the score is still the claim, no event came since the sweep.
+local INDEX, TOTALS, OLDEST = KEYS[1], KEYS[2], KEYS[3]
+local CHANNEL, CLAIM, NEXT, LIFE = ARGV[1], ARGV[2], ARGV[3], ARGV[7]
+if NEXT ~= '0' then
+  redis.call('ZADD', INDEX, 'XX', 'LT', NEXT, CHANNEL)
+elseif redis.call('ZSCORE', INDEX, CHANNEL) == CLAIM then
+  redis.call('ZREM', INDEX, CHANNEL)
 end
-redis.call('HINCRBY', KEYS[2], 'pending', ARGV[4])
-redis.call('HINCRBY', KEYS[2], 'dead', ARGV[5])
+redis.call('HINCRBY', TOTALS, 'pending', ARGV[4])
+redis.call('HINCRBY', TOTALS, 'dead', ARGV[5])
 if ARGV[6] == '0' then
-  redis.call('ZREM', KEYS[3], ARGV[1])
+  redis.call('ZREM', OLDEST, CHANNEL)
 else
-  redis.call('ZADD', KEYS[3], ARGV[6], ARGV[1])
+  redis.call('ZADD', OLDEST, ARGV[6], CHANNEL)
 end
-for i = 1, 3 do
-  redis.call('EXPIRE', KEYS[i], ARGV[7])
-end
+redis.call('EXPIRE', INDEX, LIFE)
+redis.call('EXPIRE', TOTALS, LIFE)
+redis.call('EXPIRE', OLDEST, LIFE)
 return 1

@@ -1,41 +1,45 @@
--- sweep: give up on what has expired, let go of the dead whose time is over.
+-- sweep: move expired pending events to the dead letters, and remove dead letters whose time is
+-- over.
 --
--- KEYS as in _pending.lua (alone), and KEYS[12] swept  hash  the highest fence that has swept here; pending and dead as told then
--- ARGV as in _pending.lua, then: fence, a number that grows with each lease of the sweeper
+-- KEYS: as in _pending.lua (standalone), then:
+-- KEYS[12] swept  hash  highest fencing token of a sweeper here; pending and dead as of the last sweep
+-- ARGV: as in _pending.lua, then: fencing token, a number that grows with each lease of the sweeper
 --
--- A sweeper that slept through the end of its lease has a lower fence than its successor, and does nothing.
--- Returns {1 if fenced off, buried, dead let go, pending, first of the oldest pending (ms), dead, when the oldest died (ms),
--- when to look again (ms; 0: there is nothing left), change of pending and of dead since the last sweep}
-local fence = tonumber(ARGV[OPTIONS + 1])
-local told = redis.call('HMGET', KEYS[12], 'fence', 'pending', 'dead')
-if tonumber(told[1] or '0') > fence then
+-- A sweeper whose lease has expired has a lower token than its successor, and does nothing.
+-- Returns {1 if fenced off, dead-lettered, dead letters removed, pending, first publication of the
+-- oldest pending (ms), dead, death of the oldest dead letter (ms), next sweep (ms; 0: nothing is
+-- left), change of pending and of dead since the last sweep}
+local SWEPT = KEYS[12]
+local TOKEN = tonumber(ARGV[last_arg + 1])
+local last = call('HMGET', SWEPT, 'fence', 'pending', 'dead')
+if tonumber(last[1] or '0') > TOKEN then
   return { 1, 0, 0, 0, '0', 0, '0', '0', 0, 0 }
 end
-local oldest, look = 0, 0
+local oldest, next_sweep = 0, 0
 
-local function sooner(a, b)
+local function earlier(a, b)
   return (a == 0 or b < a) and b or a
 end
 
-for _, id in ipairs(redis.call('HKEYS', KEYS[5])) do
-  local e = pending(id)
+for _, id in ipairs(call('HKEYS', PENDING)) do
+  local e = read_pending(id)
   if e.expires <= now_ms then
-    bury(id, e, 'expired')
+    dead_letter(id, e, 'expired')
   else
-    oldest, look = sooner(oldest, e.first), sooner(look, e.expires)
+    oldest, next_sweep = earlier(oldest, e.first), earlier(next_sweep, e.expires)
   end
 end
-local gone = redis.call('ZRANGEBYSCORE', KEYS[10], '-inf', integer(now_ms - DEAD_LIFE * 1000))
-for _, id in ipairs(gone) do
-  redis.call('HDEL', KEYS[9], id)
-  redis.call('ZREM', KEYS[10], id)
+local released = call('ZRANGEBYSCORE', DEAD_AT, '-inf', integer(now_ms - DEAD_LIFE * 1000))
+for _, id in ipairs(released) do
+  call('HDEL', DEAD, id)
+  call('ZREM', DEAD_AT, id)
 end
-local died = tonumber(redis.call('ZRANGE', KEYS[10], 0, 0, 'WITHSCORES')[2] or '0')
+local died = tonumber(call('ZRANGE', DEAD_AT, 0, 0, 'WITHSCORES')[2] or '0')
 if died > 0 then
-  look = sooner(look, died + DEAD_LIFE * 1000)
+  next_sweep = earlier(next_sweep, died + DEAD_LIFE * 1000)
 end
-local left, dead = redis.call('HLEN', KEYS[5]), redis.call('HLEN', KEYS[9])
-redis.call('HSET', KEYS[12], 'fence', integer(fence), 'pending', left, 'dead', dead)
-redis.call('EXPIRE', KEYS[12], math.ceil(DEAD_LIFE * 1.125))
-return { 0, buried, #gone, left, integer(oldest), dead, integer(died), integer(look),
-  left - tonumber(told[2] or '0'), dead - tonumber(told[3] or '0') }
+local left, dead = call('HLEN', PENDING), call('HLEN', DEAD)
+call('HSET', SWEPT, 'fence', integer(TOKEN), 'pending', left, 'dead', dead)
+call('EXPIRE', SWEPT, math.ceil(DEAD_LIFE * SLACK))
+return { 0, dead_lettered, #released, left, integer(oldest), dead, integer(died), integer(next_sweep),
+  left - tonumber(last[2] or '0'), dead - tonumber(last[3] or '0') }

@@ -1,0 +1,59 @@
+-- luacheck checks each file of a script alone. The names below are locals of the pieces that come before it.
+std = "lua51"
+max_line_length = 120
+read_globals = { "redis", "cjson", "KEYS", "ARGV" }
+
+local channel = {
+  "STATE", "LOG", "SNAPSHOT", "IDS", "LIVE", "NEW_EPOCH", "call", "state", "epoch", "before", "records", "offset",
+  "lives_until", "text", "append_new", "append", "close",
+}
+local channel_state = { "last_arg", "lifetime", "fresh_keys" }
+local pending = {
+  "PENDING", "FIRST_LANE", "DEAD", "DEAD_AT", "ACKED", "ATTEMPTS", "ACK_TIMEOUT", "DEAD_LIFE", "CHANNEL_LIFE", "clock",
+  "now_ms", "dead_lettered", "integer", "split_entry", "read_pending", "save_pending", "remove_pending", "add_dead",
+  "dead_letter", "add_pending", "keep_channel_until", "expire_pending", "split_record",
+}
+local operation = {
+  "COUNTS", "TASKS", "LEASES", "OPERATIONS", "is_new", "had_ended", "read_task", "published", "stop", "has_ended",
+  "ended", "append_event", "update_state", "save", "answer", "now_ms",
+}
+-- From eventbus/backends/redis/scripts/constants.py and script.py.
+local constants = {
+  "LOG_LIMIT", "SNAPSHOT_LIMIT", "WINDOW", "PUBLISH", "SLACK", "ACKED_LIMIT", "LONGEST_PAUSE", "LANES", "WEIGHTS",
+  "POLICY_OF", "DONE", "ENDED",
+}
+
+local function joined(...)
+  local all = {}
+  for _, names in ipairs({ ... }) do
+    for _, name in ipairs(names) do
+      all[#all + 1] = name
+    end
+  end
+  return all
+end
+
+local standalone = { "call" }
+-- A shared piece defines locals for the pieces after it (211: unused variable, 231: never accessed, 311, 331: unused value).
+local shared = { "211", "221", "231", "311", "331" }
+
+files["**/channel/_channel.lua"] = { read_globals = constants, ignore = shared }
+files["**/channel/publish.lua"] = { read_globals = joined(constants, channel, pending), globals = channel_state }
+files["**/pending/_standalone.lua"] = { ignore = shared }
+files["**/pending/_pending.lua"] = {
+  read_globals = joined(constants, standalone), globals = channel_state, ignore = shared,
+}
+files["**/operations/_operation.lua"] = {
+  read_globals = joined(constants, channel), globals = channel_state, ignore = shared,
+}
+for _, verb in ipairs({ "ack", "dead_letter", "purge", "redeliver", "sweep" }) do
+  files["**/pending/" .. verb .. ".lua"] = { read_globals = joined(constants, standalone, pending, { "last_arg" }) }
+end
+for _, verb in ipairs({ "fetch", "requeue" }) do
+  files["**/pending/" .. verb .. ".lua"] = { read_globals = joined(constants, channel, pending), globals = channel_state }
+end
+for _, verb in ipairs({ "cancel", "expire_leases", "record" }) do
+  files["**/operations/" .. verb .. ".lua"] = {
+    read_globals = joined(constants, channel, operation, channel_state), globals = { "n", "begun" },
+  }
+end
