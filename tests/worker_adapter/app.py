@@ -1,4 +1,4 @@
-"""The application under test: what a worker runs, and what the tests start."""
+"""The application under test: tasks that a worker runs and the tests start."""
 
 import asyncio
 import itertools
@@ -32,8 +32,8 @@ app.conf.update(
 install(app)
 
 
-class TaskRequestInfo(Event, name="test.seen"):
-    """A task has run; ``operation`` is what it saw of its own."""
+class TaskRan(Event, name="test.seen"):
+    """A task has run; ``operation`` is the current operation that it found."""
 
     what: str
     operation: str
@@ -45,7 +45,7 @@ class Tick(Event, name="test.tick"):
 
 def see(what):
     operation = current_operation.get()
-    emit(TaskRequestInfo(what=what, operation="" if operation is None else "/".join(operation)))
+    emit(TaskRan(what=what, operation="" if operation is None else "/".join(operation)))
 
 
 @app.task
@@ -81,7 +81,7 @@ def again(self, *args, times=2, name="again"):
 
 @app.task(bind=True)
 def again_by_itself(self):
-    """Tried again as people do who know no other way: another task, which counts as a second try."""
+    """Publishes another task with a number of retries, as some applications do."""
     see("again_by_itself")
     if not self.request.retries:
         self.apply_async(retries=1, countdown=1)
@@ -96,7 +96,7 @@ def spread(*args, n=2, name="spread"):
 
 @app.task(bind=True)
 def hand_on(self: Task, *args, name="hand_on"):
-    """Starts a task with the headers of its own, as people do who know no other way."""
+    """Starts a task with its own headers, as some applications do."""
     see(name)
     step.apply_async(kwargs={"name": f"{name}.0"}, headers=dict(self.request.headers or {}))
 
@@ -116,7 +116,7 @@ def become(self: Task, *args, shape="chain", name="become"):
 
 @app.task(bind=True)
 def cut(self: Task, *args):
-    """Wants no more of its chain, as people do who know no other way."""
+    """Drops the rest of its chain, as some applications do."""
     see("cut")
     self.request.chain = None
 
@@ -185,7 +185,7 @@ def too_long():
 
 @app.task
 def spread_too_long():
-    """What it starts is ended from outside, and has an error callback that the worker's main process publishes."""
+    """Starts a task that a time limit ends. The worker's main process publishes its error callback."""
     see("spread_too_long")
     too_long.apply_async(link_error=on_error_later.s())
 
@@ -215,7 +215,7 @@ def bar(n=500, fails=False):
 
 @app.task(acks_late=True, reject_on_worker_lost=True)
 def tick(path):
-    """Emits for ever in its first life, noting after each flush how far it has come; a bit further in its second."""
+    """Emits forever in its first run and notes its position after each flush. Its second run goes a bit further."""
     operation, notes = current_operation.get(), Path(path)
     second = notes.exists()
     numbers = range(int(notes.read_text().split()[-1]) + 50) if second else itertools.count()
@@ -228,7 +228,7 @@ def tick(path):
 
 @app.task
 def outside():
-    """Emits with nobody to emit to, unless it is part of an operation."""
+    """Emits outside of every operation, unless it is part of one."""
     try:
         see("outside")
     except NoOperation:
@@ -273,8 +273,8 @@ def threads(threads=4, n=100):
 @app.task(bind=True, max_retries=2)
 def announce(self, fails=False):
     for name in ("first", "second"):
-        emit_on_success(TaskRequestInfo(what=name, operation=""))
-    emit(TaskRequestInfo(what=f"try {self.request.retries}", operation=""))
+        emit_on_success(TaskRan(what=name, operation=""))
+    emit(TaskRan(what=f"try {self.request.retries}", operation=""))
     if self.request.retries < 2:
         raise self.retry(countdown=0)
     if fails:
@@ -284,7 +284,7 @@ def announce(self, fails=False):
 @app.task
 def in_a_loop(n=10):
     async def asee(name):
-        await aemit(TaskRequestInfo(what=name, operation="/".join(current_operation.get())))
+        await aemit(TaskRan(what=name, operation="/".join(current_operation.get())))
 
     async def numbers():
         for i in range(n):
@@ -298,6 +298,6 @@ def in_a_loop(n=10):
             await asyncio.sleep(0)
         async for _ in atrack(numbers(), stage="stream"):
             pass
-        emit_on_success(TaskRequestInfo(what="announced", operation="/".join(current_operation.get())))
+        emit_on_success(TaskRan(what="announced", operation="/".join(current_operation.get())))
 
     asyncio.run(main())

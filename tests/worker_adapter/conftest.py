@@ -24,7 +24,7 @@ from tests.worker_adapter.rabbit import Rabbit  # noqa: E402
 
 @contextlib.contextmanager
 def running(command, log, *, patience=10, **options):
-    """A process of its own session. It ends when the block does: asked to, then killed with all of its children."""
+    """A process in a separate session. At the end of the block it is terminated, then killed with its children."""
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, cwd=ROOT, **options)
     try:
@@ -83,7 +83,7 @@ def _change_broker(app, url):
 
 @pytest.fixture(scope="session")
 def start_worker(redis_url, broker_url, tmp_path_factory):
-    """Start a worker with arguments of its own; returns a context manager."""
+    """Start a worker with these arguments; returns a context manager."""
 
     @contextlib.contextmanager
     def start(*arguments, queue="celery", patience=10, app="tests.worker_adapter.app", broker="redis", **environment):
@@ -99,7 +99,7 @@ def start_worker(redis_url, broker_url, tmp_path_factory):
             **environment,
         }
         command = [sys.executable, "-m", "celery", "-A", app, "worker", "-l", "INFO", "-Q", queue]
-        # A name of its own: a broker gives the queue for remote control to one worker of a name.
+        # A separate name: a broker gives the queue for remote control to one worker of a name.
         name = f"{log.parent.name}@{socket.gethostname()}"
         command += ["-n", name, "--without-gossip", "--without-mingle", "--without-heartbeat"]
         command += arguments
@@ -115,9 +115,10 @@ def start_worker(redis_url, broker_url, tmp_path_factory):
 
 
 def check_log(process):
-    """Nothing is allowed to have gone wrong silently: Celery only logs what a signal's receiver raises."""
+    """Check that no receiver of a signal has failed. Celery only logs their exceptions."""
     text = process.log.read_text()
-    for sign in ("Signal handler", "could not be", "failed Traceback", "lease thread failed", "task thread failed"):
+    failures = ("Signal handler", "cannot report", "cannot build", "cannot store", "failed Traceback", "thread failed")
+    for sign in failures:
         assert sign not in text, text
 
 
@@ -130,7 +131,7 @@ def worker(start_worker):
 
 @pytest.fixture
 def states():
-    """An operation without a server; returns how its progress stands, by stage."""
+    """An operation without a server; returns the state of its progress by stage."""
     former = default_bus()
     bus = configure(bus=Bus(BusSettings(redis_url="memory://")))
     current_operation.set(OperationRef("ann", "by-hand"))

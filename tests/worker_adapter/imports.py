@@ -1,4 +1,4 @@
-"""Prints what is imported in threads of ours; run in a process of its own, where nothing has been used yet."""
+"""Prints the imports that happen in our threads. Run in a new process, where nothing has been imported yet."""
 
 import sys
 import threading
@@ -13,15 +13,15 @@ from eventbus.operations.state import TaskTransition
 OPERATION = OperationRef("ann", "imports")
 
 
-def keep(bus):
-    """What the thread of the main process asks."""
-    desk, outboxes = Operations(bus.settings), WorkerStatus(bus.settings)
-    desk.cancelled(0)
-    desk.renew({OPERATION: ["leaf"]}, 1.0)
-    desk.cancelled_of([OPERATION])
-    outboxes.report("worker", 1, {})
-    outboxes.of("worker")
-    outboxes.drop("worker", ["1"])
+def call(bus):
+    """Calls of the thread in the main process."""
+    operations, status = Operations(bus.settings), WorkerStatus(bus.settings)
+    operations.cancelled(0)
+    operations.renew({OPERATION: ["task"]}, 1.0)
+    operations.cancelled_of([OPERATION])
+    status.report("worker", 1, {})
+    status.of("worker")
+    status.drop("worker", ["1"])
 
 
 def main():
@@ -35,10 +35,10 @@ def main():
     sys.addaudithook(hear)
     bus = configure(BusSettings())
     bus.emit(*OPERATION, OperationQueued(operation="imports", label="", total=1))
-    bus.record_transition(OPERATION, TaskTransition("started", "leaf", 1, lease=1000))
-    bus.record_transition(OPERATION, TaskTransition("done", "leaf", 1))
+    bus.record_transition(OPERATION, TaskTransition("started", "task", 1, lease=1000))
+    bus.record_transition(OPERATION, TaskTransition("done", "task", 1))
     assert bus.flush(5)
-    thread = threading.Thread(target=keep, args=(bus,))
+    thread = threading.Thread(target=call, args=(bus,))
     thread.start()
     thread.join()
     sys.stdout.write(" ".join(found))

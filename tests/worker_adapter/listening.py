@@ -1,4 +1,4 @@
-"""What a channel says, from before an operation begins until everything that it should say has been said."""
+"""Events of a channel, from before an operation begins until its last event."""
 
 import asyncio
 import json
@@ -46,8 +46,8 @@ class SubscriptionListener:
         while not enough(self.events):
             left = deadline - time.monotonic()
             if left <= 0:
-                told = "\n".join(f"{e.offset} {e.type} {e.data}" for e in self.events)
-                raise AssertionError(f"not within {seconds} s; heard:\n{told}")
+                received = "\n".join(f"{e.offset} {e.type} {e.data}" for e in self.events)
+                raise AssertionError(f"not within {seconds} s; received:\n{received}")
             message = self._pubsub.get_message(timeout=min(left, 0.2))
             if message is not None:
                 self.events += [_heard(record) for record in parse_publication(message["data"]).records]

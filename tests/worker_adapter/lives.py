@@ -1,4 +1,4 @@
-"""Tasks that end in every way in which one can."""
+"""Tasks that end in every possible way."""
 
 import asyncio
 import os
@@ -39,7 +39,7 @@ def ok(*args):
 
 @app.task(ignore_result=True)
 def quiet():
-    return "nobody reads it"
+    return "no reader"
 
 
 @app.task(acks_late=True)
@@ -145,7 +145,7 @@ class DiesWhenDone(app.Task):
 
 @app.task(base=DiesWhenDone)
 def kill_when_done():
-    """Killed when its result has been stored, and before its process has told of it."""
+    """Killed after its result is stored and before its process reports it."""
 
 
 @app.task(base=DiesWhenDone, acks_late=True, reject_on_worker_lost=True)
@@ -154,12 +154,12 @@ def kill_when_done_late():
 
 
 @app.task
-def kill_when_told():
-    """Killed when it has told its end, and before the worker's main process knows."""
+def kill_after_report():
+    """Killed after it has reported its end and before the worker's main process knows."""
 
 
-@task_postrun.connect(sender=kill_when_told)
-def _kill_when_told(**_):
+@task_postrun.connect(sender=kill_after_report)
+def _kill_after_report(**_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -182,7 +182,7 @@ def leave():
 
 @app.task
 def cancel_itself():
-    """What is left of an asyncio.run() whose task was cancelled; no Exception."""
+    """The exception of an asyncio.run() whose task was cancelled; not an Exception."""
     raise asyncio.CancelledError
 
 
@@ -212,7 +212,7 @@ def no_more_tries(self, password):
 
 @app.task
 def again_by_hand():
-    raise Retry("nobody has published another try")
+    raise Retry("no other try was published")
 
 
 @app.task
@@ -252,7 +252,7 @@ def wait_late(path):
 
 @app.task
 def steps(path):
-    """Steps for ever, and cleans up."""
+    """Steps forever, and cleans up."""
     Path(path).write_text("begun")
     try:
         for _ in track(iter(int, 1)):
@@ -263,7 +263,7 @@ def steps(path):
 
 @app.task
 def walk(path):
-    """Stands at 12 of 40 until its file is gone."""
+    """Stays at 12 of 40 until its file is gone."""
     Path(path).write_text("begun")
     with progress(total=40, stage="reading") as steps:
         while Path(path).exists():
@@ -282,8 +282,8 @@ def checks(path):
 
 
 @app.task
-def deaf(path):
-    """Hears nothing, not even a signal."""
+def stubborn(path):
+    """Ignores everything, even signals."""
     Path(path).write_text(str(os.getpid()))
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -294,10 +294,10 @@ def deaf(path):
 
 
 @app.task
-def publish_when(path, told):
+def publish_when(path, ran):
     """Publishes a task when its file is gone."""
     wait.run(path)
-    mark.delay(told)
+    mark.delay(ran)
 
 
 @app.task

@@ -1,4 +1,4 @@
-"""A RabbitMQ of the tests' own, from the system's package: its own port, name, folder and epmd, no plugins."""
+"""A RabbitMQ for the tests, from the system's package, with a separate port, name, folder and epmd, no plugins."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from tests.conftest import free_port, wait_until
 
 
 def _program(name):
-    """Debian's own wrapper insists on a user of its own; the program behind it does not."""
+    """Debian's own wrapper needs a separate user; the program behind it does not."""
     behind = Path("/usr/lib/rabbitmq/bin") / name
     found = str(behind) if behind.exists() else shutil.which(name, path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
     if found is None:

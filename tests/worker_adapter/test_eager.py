@@ -1,4 +1,4 @@
-"""Eager mode and direct calls: no broker, no worker, the same words."""
+"""Eager mode and direct calls: no broker, no worker, the same events."""
 
 import pytest
 from celery import Celery, chain, chord, group
@@ -24,8 +24,8 @@ def app(eventbus_events):
     installation.disconnect()
 
 
-def told(events):
-    """What a page that comes later gets."""
+def kept(events):
+    """Events that a page receives that connects later."""
     return [emitted for emitted in events if emitted.event.policy().keep == "log"]
 
 
@@ -43,7 +43,7 @@ def test_a_canvas_with_a_task_within_a_task(app, eventbus_events):
     start_operation(chain(chord([inner.si("a"), inner.si("b")], outer.s()), group(inner.si("c"))), user="ann")
     said = [done.what for done in eventbus_events.of(Done)]
     assert said == ["a", "b", "before", "inner", "after", "c"]
-    end = told(eventbus_events)[-1].event
+    end = kept(eventbus_events)[-1].event
     assert isinstance(end, OperationSucceeded)
     assert (end.done, end.failed, end.total) == (5, 0, 5)
     assert current_operation.get() is None
@@ -64,8 +64,8 @@ def bad(app):
 def test_a_retry_and_a_failure(app, eventbus_events, bad):
     app.conf.task_eager_propagates = False
     start_operation(bad.si(), user="ann")
-    assert [said.type for said in told(eventbus_events)][2:] == ["task.retry", "task.failed", "operation.failed"]
-    # A loop that an error leaves cannot tell it from a break; the failure of the task can.
+    assert [said.type for said in kept(eventbus_events)][2:] == ["task.retry", "task.failed", "operation.failed"]
+    # A loop cannot distinguish an error from a break. The failure of the task can.
     progress = eventbus_events.of(TaskProgress)[-1]
     assert (progress.state, progress.done, progress.total) == ("failed", 0, 4)
 
@@ -74,7 +74,7 @@ def test_an_error_that_propagates_is_a_failure(eventbus_events, bad):
     """Celery does not even retry then."""
     with pytest.raises(Retry):
         start_operation(bad.si(), user="ann")
-    assert [said.type for said in told(eventbus_events)][2:] == ["task.failed", "operation.failed"]
+    assert [said.type for said in kept(eventbus_events)][2:] == ["task.failed", "operation.failed"]
     assert current_operation.get() is None
 
 
@@ -150,7 +150,7 @@ def test_installing_twice_is_installing_once(app, eventbus_events):
     assert eventbus_events.one(TaskFailed).error == "RuntimeError"
 
 
-def test_two_applications_in_one_process_do_not_speak_twice(app, eventbus_events):
+def test_two_applications_in_one_process_do_not_report_twice(app, eventbus_events):
     other = install(Celery(set_as_current=False))
 
     @app.task
@@ -159,7 +159,7 @@ def test_two_applications_in_one_process_do_not_speak_twice(app, eventbus_events
 
     start_operation(group(plain.si(), plain.si()), user="ann")
     other.disconnect()
-    assert [said.type for said in told(eventbus_events)] == [
+    assert [said.type for said in kept(eventbus_events)] == [
         "operation.queued",
         "operation.started",
         "eager.done",

@@ -1,4 +1,4 @@
-"""``emit_on_success``: what a task announces, and when it is only noise."""
+"""``emit_on_success``: events that are sent, and events that are dropped."""
 
 import contextlib
 import json
@@ -22,16 +22,16 @@ def test_in_a_worker(redis_url, fails):
     listening = SubscriptionListener(redis_url, f"announce-{fails}")
     start_operation(a.announce.si(fails=fails), user=listening.user)
 
-    def told(events):
+    def sent(events):
         return [e.type if e.type != "test.seen" else e.data["what"] for e in events]
 
     # A retry is published before the try that asked for it has ended, so another process may be done with it before
     # this one has sent everything.
     tries = {"try 0", "try 1", "try 2"}
-    events = listening.until(lambda heard: any(e.type in END for e in heard) and tries <= set(told(heard)))
+    events = listening.until(lambda heard: any(e.type in END for e in heard) and tries <= set(sent(heard)))
     listening.close()
     ends = ("first", "second", "task.succeeded", "task.failed", "operation.succeeded", "operation.failed")
-    assert [word for word in told(events) if word in ends] == (
+    assert [type_ for type_ in sent(events) if type_ in ends] == (
         ["task.failed", "operation.failed"] if fails else ["first", "second", "task.succeeded", "operation.succeeded"]
     )
 
@@ -53,7 +53,7 @@ def app(bus):
 
 
 @pytest.fixture
-def told(bus):
+def sent(bus):
     def read():
         bus.flush(5)
         events = [json.loads(entry.record.event) for entry in bus.broker.read("user:ann", 0).log]
@@ -66,7 +66,7 @@ ENDS = {"error": KeyError("page"), "ignored": Ignore(), "rejected": Reject("no",
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_what_does_not_succeed_is_dropped_and_counted(app, bus, told, end, caplog):
+def test_events_of_a_failed_task_are_dropped_and_counted(app, bus, sent, end, caplog):
     receipts = []
 
     @app.task
@@ -77,13 +77,13 @@ def test_what_does_not_succeed_is_dropped_and_counted(app, bus, told, end, caplo
 
     with contextlib.suppress(KeyError):
         start_operation(bad.si(), user="ann")
-    assert told() == [2]
+    assert sent() == [2]
     assert bus.outbox.dropped["not_succeeded"] == 1
     assert (receipts[0].status, receipts[0].reason) == ("dropped", "not_succeeded")
     assert "outbox dropped" not in caplog.text
 
 
-def test_a_mistake_is_an_error_in_the_task(app, told):
+def test_a_mistake_is_an_error_in_the_task(app, sent):
     errors = []
 
     @app.task
@@ -100,33 +100,33 @@ def test_a_mistake_is_an_error_in_the_task(app, told):
     start_operation(careless.si(), user="ann")
     assert errors[0].limit == 3
     assert "EVENTBUS_WORKER_SUCCESS_EVENTS" in str(errors[0])
-    assert told() == [0, 1, 2]
+    assert sent() == [0, 1, 2]
 
 
-def test_outside_of_a_task_at_once(bus, told):
+def test_outside_of_a_task_the_event_is_sent_immediately(bus, sent):
     assert emit_on_success("ann", "op", a.Tick(n=1)).status == "waiting"
-    assert told() == [1]
+    assert sent() == [1]
     with pytest.raises(NoOperation):
         emit_on_success(a.Tick(n=2))
     # Where an operation is being started, as in a handler of Celery's signals, no task will end either.
     with use_context(TaskContext(OperationRef("ann", "op"), "", WorkerSettings())):
         emit_on_success(a.Tick(n=3))
-    assert told() == [1, 3]
+    assert sent() == [1, 3]
 
 
-def test_a_task_without_an_operation_announces_too(app, told):
+def test_a_task_without_an_operation_emits_too(app, sent):
     @app.task
     def plain(fails):
         emit_on_success("ann", "op", a.Tick(n=int(fails)))
-        assert told() == []
+        assert sent() == []
         assert not fails
 
     plain.delay(True)
     plain.delay(False)
-    assert told() == [0]
+    assert sent() == [0]
 
 
-def test_a_task_within_a_task_has_its_own(app, told):
+def test_a_task_within_a_task_has_separate_events(app, sent):
     @app.task
     def inner():
         emit_on_success(a.Tick(n=1))
@@ -135,13 +135,13 @@ def test_a_task_within_a_task_has_its_own(app, told):
     def outer():
         emit_on_success(a.Tick(n=2))
         inner.delay()
-        assert told() == [1]
+        assert sent() == [1]
 
     start_operation(outer.si(), user="ann")
-    assert told() == [1, 2]
+    assert sent() == [1, 2]
 
 
-def test_who_succeeds_twice_announces_once(app, told):
+def test_a_task_that_succeeds_twice_emits_once(app, sent):
     """Its worker died before the acknowledgement: the same message runs again."""
 
     @app.task
@@ -153,13 +153,13 @@ def test_who_succeeds_twice_announces_once(app, told):
     headers = {"eventbus_user": "ann", "eventbus_operation": "op", "eventbus_leaf": "task-1"}
     for start in (0, 10):
         twice.apply(args=(start,), headers=headers)
-    assert told() == [0, 1, 99]
+    assert sent() == [0, 1, 99]
     twice.apply(args=(20,), headers={**headers, "eventbus_leaf": "task-2"})
-    assert told() == [0, 1, 99, 20, 21]
+    assert sent() == [0, 1, 99, 20, 21]
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_thread_that_outlives_its_task_is_too_late_or_at_once(app, bus, told, fails):
+def test_a_thread_that_outlives_its_task_is_too_late_or_immediately(app, bus, sent, fails):
     late = []
 
     @app.task
@@ -170,5 +170,5 @@ def test_a_thread_that_outlives_its_task_is_too_late_or_at_once(app, bus, told, 
     with contextlib.suppress(AssertionError):
         start_operation(task.si(), user="ann")
     late[0](a.Tick(n=1))
-    assert told() == ([] if fails else [1])
+    assert sent() == ([] if fails else [1])
     assert bus.outbox.dropped["not_succeeded"] == int(fails)

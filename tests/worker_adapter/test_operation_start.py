@@ -1,4 +1,4 @@
-"""``start_operation``: what is checked, what is told, and what happens without a broker or without Redis."""
+"""``start_operation``: validation, events, and behaviour without a broker or without Redis."""
 
 import copy
 import json
@@ -17,9 +17,9 @@ from tests.worker_adapter.listening import END, SubscriptionListener, logged
 from worker_adapter import astart_operation, start_operation
 
 
-def nobody(name="a"):
+def unread(name="a"):
     """A task for a queue that no worker reads."""
-    return a.step.si(name=name).set(queue="nobody")
+    return a.step.si(name=name).set(queue="unread")
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def memory():
     configure(bus=former)
 
 
-def told(bus, user):
+def events_of(bus, user):
     bus.flush(5)
     return [json.loads(entry.record.event) for entry in bus.broker.read(f"user:{user}", 0).log]
 
@@ -59,7 +59,7 @@ def test_the_cursor_is_the_place_before_the_operation(redis_url):
 
 
 @pytest.mark.usefixtures("application", "worker")
-def test_where_nothing_was_ever_said_the_cursor_is_the_beginning(redis_url):
+def test_the_cursor_of_an_unused_channel_is_0(redis_url):
     listening = SubscriptionListener(redis_url, "newborn")
     assert start_operation(a.step.si(), user="newborn").cursor == "user:newborn=0"
     listening.until(lambda heard: any(e.type in END for e in heard))
@@ -83,18 +83,18 @@ async def test_from_async_code(redis_url):
 @pytest.mark.usefixtures("application")
 def test_malformed_names_are_refused_before_anything_is_sent(memory, arguments, field):
     with pytest.raises(InvalidName) as caught:
-        start_operation(nobody(), **arguments)
+        start_operation(unread(), **arguments)
     assert caught.value.field == field
-    assert told(memory, "ann") == []
+    assert events_of(memory, "ann") == []
 
 
 @pytest.mark.usefixtures("application")
-def test_a_label_is_text_that_a_page_can_be_told(memory):
+def test_a_label_is_text_that_can_be_encoded(memory):
     with pytest.raises(TypeError, match="label must be a string, not NoneType"):
-        start_operation(nobody(), user="ann", label=None)
-    assert told(memory, "ann") == []
-    assert start_operation(nobody(), user="ann", label="gr\udcfc.txt").label == "gr?.txt"
-    assert told(memory, "ann")[0]["data"]["label"] == "gr?.txt"
+        start_operation(unread(), user="ann", label=None)
+    assert events_of(memory, "ann") == []
+    assert start_operation(unread(), user="ann", label="gr\udcfc.txt").label == "gr?.txt"
+    assert events_of(memory, "ann")[0]["data"]["label"] == "gr?.txt"
 
 
 def test_a_task_is_no_signature():
@@ -104,8 +104,8 @@ def test_a_task_is_no_signature():
 
 @pytest.mark.usefixtures("application", "memory")
 def test_the_canvas_stays_as_it_is():
-    flow = chain(group(nobody("a"), nobody("b")), chord([nobody("c")], nobody("d")).set(headers={"mine": 1}))
-    flow.tasks[0].link(nobody("e"))
+    flow = chain(group(unread("a"), unread("b")), chord([unread("c")], unread("d")).set(headers={"mine": 1}))
+    flow.tasks[0].link(unread("e"))
     before = copy.deepcopy(json.loads(json.dumps(flow)))
     assert start_operation(flow, user="ann").total == 5
     assert json.loads(json.dumps(flow)) == before
@@ -114,8 +114,8 @@ def test_the_canvas_stays_as_it_is():
 
 @pytest.mark.usefixtures("application")
 def test_tasks_that_are_waiting_leave_the_operation_queued(memory):
-    operation = start_operation(group(nobody("a"), nobody("b")), user="ann", label="x" * 1000)
-    (queued,) = told(memory, "ann")
+    operation = start_operation(group(unread("a"), unread("b")), user="ann", label="x" * 1000)
+    (queued,) = events_of(memory, "ann")
     assert queued["type"] == "operation.queued"
     assert queued["data"] == {"operation": operation.id, "label": "x" * 200, "total": 2}
     assert memory.broker._channels["user:ann"].operations[operation.id].open == 2
@@ -131,7 +131,7 @@ def test_without_a_broker_the_operation_fails_and_the_caller_knows(memory):
 
     with pytest.raises(kombu.exceptions.OperationalError):
         start_operation(group(lost.s(), lost.s()), user="ann")
-    assert [event["type"] for event in told(memory, "ann")][-1] == "operation.failed"
+    assert [event["type"] for event in events_of(memory, "ann")][-1] == "operation.failed"
     assert current_operation.get() is None
 
 

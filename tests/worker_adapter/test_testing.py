@@ -1,4 +1,4 @@
-"""``worker_adapter.testing``: operations run on the spot, with all that they tell."""
+"""``worker_adapter.testing``: operations that run in the test's process, with all of their events."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def index(app):
     return index
 
 
-def test_an_operation_with_all_that_it_tells(index):
+def test_an_operation_with_all_of_its_events(index):
     ran = run_operation(index.s("a.pdf"), user="ann", op="op-7", label="Index")
     assert ran.result == "a.pdf"
     assert (ran.operation.id, ran.operation.cursor) == ("op-7", "user:ann=0")
@@ -71,7 +71,7 @@ def flaky(app):
     return flaky
 
 
-def test_an_error_is_raised_or_told(app, flaky, index):
+def test_an_error_is_raised_or_reported(app, flaky, index):
     with pytest.raises(TypeError):
         run_operation(index.s())
     ran = run_operation(flaky.s(), propagate=False)
@@ -86,7 +86,7 @@ def test_a_malformed_user_is_refused(index):
         run_operation(index.s("a"), user="a b")
 
 
-def test_the_application_is_afterwards_as_it_was(app, index):
+def test_the_application_is_restored_afterwards(app, index):
     receivers = len(signals.task_prerun.receivers)
     app.conf.update(task_eager_propagates=False)
     run_operation(index.s("a"))

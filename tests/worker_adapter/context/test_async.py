@@ -1,4 +1,4 @@
-"""Async code in a task and around it: the same operation, the same words."""
+"""Async code in a task and around it: the same operation and events."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ def of(events, type_):
 
 
 @pytest.mark.usefixtures("application", "worker")
-def test_a_task_that_runs_a_loop_of_its_own(redis_url):
+def test_a_task_that_runs_an_event_loop(redis_url):
     listening = SubscriptionListener(redis_url, "async")
     operation = start_operation(a.in_a_loop.si(n=300), user=listening.user)
     events = listening.until(lambda heard: any(e.type in END for e in heard))
@@ -34,13 +34,13 @@ def test_a_task_that_runs_a_loop_of_its_own(redis_url):
 
 
 @pytest.mark.usefixtures("application", "worker")
-async def test_an_endpoint_starts_an_operation_and_tells_of_it(redis_url):
+async def test_an_endpoint_starts_an_operation_and_emits_for_it(redis_url):
     web = FastAPI()
 
     @web.post("/start")
     async def start():
         operation = await astart_operation(a.in_a_loop.si(n=1), user="endpoint")
-        receipt = await aemit("endpoint", operation.id, a.TaskRequestInfo(what="endpoint", operation=operation.id))
+        receipt = await aemit("endpoint", operation.id, a.TaskRan(what="endpoint", operation=operation.id))
         return {"id": operation.id, "cursor": operation.cursor, "status": receipt.status, "offset": receipt.offset}
 
     listening = await asyncio.to_thread(SubscriptionListener, redis_url, "endpoint")

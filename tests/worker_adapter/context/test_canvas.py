@@ -1,4 +1,4 @@
-"""The walk over a canvas, where a worker would not show it."""
+"""The plan of a canvas, in details that a worker does not show."""
 
 import json
 
@@ -30,7 +30,7 @@ def headers_of(node):
             yield node["options"]["headers"]
 
 
-def test_each_leaf_has_a_name_of_its_own_that_survives_json():
+def test_each_task_has_a_separate_key_that_survives_json():
     first = a.step.s().set(headers={"mine": 1})
     first.link(chain(a.step.s(), a.step.s()))
     flow = chain(first, group(a.step.s(), chord([a.step.s(), a.step.s()], a.collect.s())), a.collect.s())
@@ -67,7 +67,7 @@ def test_a_canvas_may_be_the_dict_that_it_was_sent_as():
     ("name", "internal"),
     [("celery.chord_unlock", True), ("celery.accumulate", True), ("celery.starmap", False), ("app.celery.task", False)],
 )
-def test_celerys_own_tasks_are_internal(name, internal):
+def test_the_tasks_of_celery_are_internal(name, internal):
     assert task_key_of(name, "id", {}).internal is internal
 
 
@@ -78,7 +78,7 @@ def test_a_message_of_an_operation_that_cannot_be_belongs_to_none(user, op):
     assert read_operation({"eventbus_user": user, "eventbus_operation": op}) is None
 
 
-def test_what_others_write_into_headers_can_be_told():
+def test_a_label_of_another_program_can_be_encoded():
     headers = {"eventbus_user": "ann", "eventbus_operation": "1", "eventbus_label": "a\udcff" + "b" * 5_000}
     operation, label = read_operation(headers)
     assert operation == ("ann", "1")

@@ -112,7 +112,7 @@ SHAPES = {
     "a chain that a task cuts off": lambda: Shape(
         chain(group(s("a"), s("b")), collect.s(), a.cut.s(), s("c")), ["a", "b", "collect", "cut"], 5, 4
     ),
-    "a leaf of a group fails": lambda: Shape(
+    "a task of a group fails": lambda: Shape(
         group(s("a"), fail.si(), s("b")), ["a", "fail", "b"], 3, None, END[1], 1, types={"task.failed": 1}
     ),
     "a step of a chain fails": lambda: Shape(
@@ -166,20 +166,20 @@ def test_a_canvas_is_one_operation(name, redis_url):
     assert Counter(e.data["what"] for e in events if e.type == "test.seen") == Counter(shape.seen)
     assert {e.data["operation"] for e in events if e.type == "test.seen"} <= {f"{user}/{operation.id}"}
     assert {e.topic for e in events} == {f"user:{user}:operation:{operation.id}"}
-    check_words(events, shape, total)
+    check_states(events, shape, total)
     check_progress(events, shape, total)
     check_log(redis_url, operation, events, name)
 
 
-def check_words(events, shape, total):
-    """Queued, started, one end; and nothing after the end, since it comes when everything else has been said."""
-    words = [e for e in events if e.type.startswith("operation.") and e.type != "operation.progress"]
-    assert [e.type for e in words] == ["operation.queued", "operation.started", shape.end]
-    assert words[0].data["total"] == shape.planned
-    end = words[-1].data
+def check_states(events, shape, total):
+    """Queued, started, one end, and nothing after the end."""
+    states = [e for e in events if e.type.startswith("operation.") and e.type != "operation.progress"]
+    assert [e.type for e in states] == ["operation.queued", "operation.started", shape.end]
+    assert states[0].data["total"] == shape.planned
+    end = states[-1].data
     done = total - shape.failed if shape.done is None else shape.done
     assert (end["done"], end["failed"], end["total"]) == (done, shape.failed, total)
-    assert events[-1] is words[-1]
+    assert events[-1] is states[-1]
     counted = Counter(e.type for e in events)
     for type_, times in {"task.retry": 0, "task.failed": 0, **shape.types}.items():
         assert counted[type_] == times, type_
@@ -196,7 +196,7 @@ def check_progress(events, shape, total):
 
 
 def check_log(url, operation, events, name):
-    """Whoever reads from the cursor finds what is kept of the operation, all of it."""
+    """A page that reads from the cursor receives all events of the operation that are kept."""
     (position,) = parse_cursor(operation.cursor).values()
     kept = logged(url, operation.user, position.offset)
     live = ("operation.progress", "task.started", "task.succeeded", "task.progress")

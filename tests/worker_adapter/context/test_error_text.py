@@ -1,4 +1,4 @@
-"""What a browser may read of an error."""
+"""Text of an error that a browser may read."""
 
 import pytest
 from celery.exceptions import Reject, Retry

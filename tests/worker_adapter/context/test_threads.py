@@ -77,7 +77,7 @@ def test_not_even_where_adding_takes_python_its_time():
         assert steps.done == 8_000
 
 
-def test_a_thread_that_outlives_the_block_says_nothing_more(states):
+def test_a_thread_that_outlives_the_block_reports_nothing(states):
     with progress(2, stage="a") as steps:
         steps.step()
     steps.step()
@@ -100,7 +100,7 @@ def test_set_from_any_thread():
 
 
 @pytest.mark.usefixtures("states")
-def test_many_calls_at_the_same_time_each_in_a_context_of_its_own():
+def test_many_calls_at_the_same_time_each_in_a_separate_context():
     both = threading.Barrier(4, timeout=10)
 
     def note(n):

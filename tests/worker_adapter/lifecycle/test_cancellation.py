@@ -1,4 +1,4 @@
-"""Somebody presses Cancel: what waits is never run, what runs stops by itself or is stopped, and the page is told."""
+"""A user cancels an operation: queued tasks never run, running tasks stop, and the page is notified."""
 
 import itertools
 import os
@@ -67,29 +67,29 @@ def workers(start_worker, broker_url):
 
 
 @pytest.fixture
-def desk(redis_url):
-    with Operations(BusSettings(redis_url=redis_url)) as desk:
-        yield desk
+def operations(redis_url):
+    with Operations(BusSettings(redis_url=redis_url)) as operations:
+        yield operations
 
 
-class Pressed:
-    """An operation that somebody will cancel."""
+class Cancellable:
+    """An operation that will be cancelled."""
 
-    def __init__(self, flow, queue, redis_url, desk):
+    def __init__(self, flow, queue, redis_url, operations):
         self.user = f"cancel-{next(serial)}"
-        self.desk = desk
+        self.operations = operations
         self.listening = SubscriptionListener(redis_url, self.user)
         flow.set(queue=queue)
         self.operation = start_operation(flow, user=self.user)
         self.result = self.operation.result
 
     def begun(self, path):
-        """Wait until a task runs: it has made its file, and the page was told."""
+        """Wait until a task runs: it has made its file, and the page was notified."""
         wait_until(path.exists, "the task to begin")
         self.listening.until(lambda heard: any(e.type == "operation.started" for e in heard))
 
-    def press(self):
-        self.desk.cancel(self.user, self.operation.id)
+    def cancel(self):
+        self.operations.cancel(self.user, self.operation.id)
 
     def until_end(self, seconds=15):
         events = self.listening.until(lambda heard: any(e.type in END for e in heard), seconds)
@@ -106,20 +106,20 @@ class Pressed:
 
 
 @pytest.fixture
-def begin(redis_url, desk):
-    return lambda flow, queue: Pressed(flow, queue, redis_url, desk)
+def begin(redis_url, operations):
+    return lambda flow, queue: Cancellable(flow, queue, redis_url, operations)
 
 
 @pytest.mark.parametrize("task", [a.steps, a.checks], ids=["track", "check_cancelled"])
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent"])
-def test_what_runs_stops_by_itself(task, pool, workers, begin, tmp_path):
+def test_a_running_task_stops_by_itself(task, pool, workers, begin, tmp_path):
     path = tmp_path / "path"
-    pressed = begin(task.si(str(path)), workers(pool, grace="3600"))
-    pressed.begun(path)
-    pressed.press()
-    assert pressed.until_cancelled() == ["cancelled"]
+    operation = begin(task.si(str(path)), workers(pool, grace="3600"))
+    operation.begun(path)
+    operation.cancel()
+    assert operation.until_cancelled() == ["cancelled"]
     assert task is a.checks or path.read_text() == "cleaned up"
-    wait_until(lambda: pressed.result.state == "REVOKED", "the result's state")
+    wait_until(lambda: operation.result.state == "REVOKED", "the result's state")
 
 
 @pytest.mark.parametrize(
@@ -127,42 +127,42 @@ def test_what_runs_stops_by_itself(task, pool, workers, begin, tmp_path):
     [
         ("gevent", "redis", a.wait),
         ("prefork", "redis", a.wait),
-        ("prefork", "redis", a.deaf),
+        ("prefork", "redis", a.stubborn),
         ("prefork", "rabbitmq", a.wait),
         ("prefork", "rabbitmq", a.wait_late),
     ],
 )
-def test_what_hears_nothing_is_stopped(pool, broker, task, workers, begin, tmp_path):
+def test_a_task_that_does_not_check_is_terminated(pool, broker, task, workers, begin, tmp_path):
     path = tmp_path / "path"
-    pressed = begin(task.si(str(path)), workers(pool, broker))
-    pressed.begun(path)
+    operation = begin(task.si(str(path)), workers(pool, broker))
+    operation.begun(path)
     wait_until(path.read_text, "its process")
     process = int(path.read_text())
-    pressed.press()
-    assert pressed.until_cancelled() == ["cancelled"]
+    operation.cancel()
+    assert operation.until_cancelled() == ["cancelled"]
     if pool == "prefork":
         wait_until(lambda: not _is_alive(process), "its process to end")
-    wait_until(lambda: pressed.result.state == "REVOKED", "the result's state")
+    wait_until(lambda: operation.result.state == "REVOKED", "the result's state")
 
 
 @pytest.mark.parametrize("broker", ["rabbitmq", "redis"])
-def test_what_waits_is_never_run(broker, workers, begin, tmp_path):
+def test_a_queued_task_never_runs(broker, workers, begin, tmp_path):
     queue = workers("prefork", broker)
-    first, told = tmp_path / "first", tmp_path / "told"
-    pressed = begin(chain(a.wait.si(str(first)), a.mark.si(str(told))), queue)
-    later = begin(a.mark.si(str(told)).set(countdown=1), queue)
-    pressed.begun(first)
-    pressed.press()
-    later.press()
+    first, ran = tmp_path / "first", tmp_path / "ran"
+    operation = begin(chain(a.wait.si(str(first)), a.mark.si(str(ran))), queue)
+    later = begin(a.mark.si(str(ran)).set(countdown=1), queue)
+    operation.begun(first)
+    operation.cancel()
+    later.cancel()
     assert later.until_end()[-1].type == "operation.cancelled"
-    assert pressed.until_cancelled() == ["cancelled"]
+    assert operation.until_cancelled() == ["cancelled"]
     wait_until(lambda: later.result.state == "REVOKED", "the worker to discard it")
-    assert not told.exists()
+    assert not ran.exists()
 
 
 @pytest.fixture
 def blind(start_worker, workers, broker_url):
-    """A worker that reads what is cancelled when it starts, and never again."""
+    """A worker that reads the cancelled operations when it starts, and never again."""
     workers(None)
     environment = {"EVENTBUS_WORKER_CANCEL_POLL": "3600"}
     with publishing_to(a.app, broker_url("redis")):
@@ -171,29 +171,29 @@ def blind(start_worker, workers, broker_url):
         )
 
 
-def test_what_is_published_after_the_press_is_never_run(blind, begin, tmp_path):
-    path, told = tmp_path / "path", tmp_path / "told"
+def test_a_task_published_after_the_cancel_never_runs(blind, begin, tmp_path):
+    path, ran = tmp_path / "path", tmp_path / "ran"
     with blind as worker:
-        pressed = begin(a.publish_when.si(str(path), str(told)), "blind")
-        pressed.begun(path)
-        pressed.press()
+        operation = begin(a.publish_when.si(str(path), str(ran)), "blind")
+        operation.begun(path)
+        operation.cancel()
         path.unlink()
-        events = pressed.until_end()
+        events = operation.until_end()
         assert events[-1].type == "operation.cancelled"
         # Behind it in the same queue, so that it would have run by now.
         begin(a.ok.si(), "blind").until_end()
-    assert not told.exists()
+    assert not ran.exists()
     check_log(worker)
 
 
 def test_a_worker_that_starts_later_knows(blind, begin, tmp_path):
-    told = tmp_path / "told"
-    pressed = begin(group(a.mark.si(str(told)), a.mark.si(str(told))), "blind")
-    pressed.press()
-    pressed.until_end()
+    ran = tmp_path / "ran"
+    operation = begin(group(a.mark.si(str(ran)), a.mark.si(str(ran))), "blind")
+    operation.cancel()
+    operation.until_end()
     with blind as worker:
         begin(a.ok.si(), "blind").until_end()
-    assert not told.exists()
+    assert not ran.exists()
     check_log(worker)
 
 
@@ -202,30 +202,30 @@ def test_stamps_of_the_application_still_work(workers, begin, tmp_path):
     path = tmp_path / "path"
     signature = a.wait.si(str(path))
     signature.stamp(tenant="acme")
-    pressed = begin(signature, queue)
-    pressed.begun(path)
+    operation = begin(signature, queue)
+    operation.begun(path)
     a.app.control.revoke_by_stamped_headers({"tenant": "acme"}, terminate=True)
-    events = pressed.until_end()
+    events = operation.until_end()
     assert [e.data["reason"] for e in events if e.type == "task.revoked"] == ["terminated"]
     assert events[-1].type == "operation.failed"
 
 
-def test_whoever_revokes_by_our_stamp_may(workers, begin, tmp_path):
+def test_an_application_may_revoke_by_the_stamp_of_an_operation(workers, begin, tmp_path):
     queue = workers("prefork")
     path = tmp_path / "path"
-    pressed = begin(a.wait.si(str(path)), queue)
+    operation = begin(a.wait.si(str(path)), queue)
     another = tmp_path / "another"
     other = begin(a.steps.si(str(another)), queue)
     other.begun(another)
-    pressed.begun(path)
-    stamp = {"eventbus_operation": f"{pressed.user}:{pressed.operation.id}"}
+    operation.begun(path)
+    stamp = {"eventbus_operation": f"{operation.user}:{operation.operation.id}"}
     a.app.control.revoke_by_stamped_headers(stamp, terminate=True)
-    assert pressed.until_end()[-1].type == "operation.failed"
-    other.press()
+    assert operation.until_end()[-1].type == "operation.failed"
+    other.cancel()
     assert other.until_cancelled() == ["cancelled"]
 
 
-def test_outside_of_any_operation_nothing_is_raised():
+def test_outside_of_every_operation_nothing_is_raised():
     from worker_adapter import check_cancelled  # noqa: PLC0415 - as a library would
 
     check_cancelled()

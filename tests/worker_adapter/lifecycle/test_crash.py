@@ -1,4 +1,4 @@
-"""A worker that ends: killed in the middle of emitting, and told to stop with events still waiting."""
+"""A worker that ends: killed in the middle of emitting, and stopped with events still waiting."""
 
 import os
 import signal
@@ -27,25 +27,24 @@ def test_kill_9_loses_nothing_that_was_flushed_and_doubles_nothing(redis_url, st
     assert len(lives) == 1
     kept = logged(redis_url, "crash")
     ticks = [e.data["n"] for e in kept if e.type == "test.tick"]
-    # The second life goes over the same numbers: those that the first one flushed keep their place, each is there
-    # once.
+    # The second run emits the same numbers. Those that the first run flushed keep their positions, each is there once.
     assert ticks[: flushed + 1] == list(range(flushed + 1))
     assert sorted(ticks) == list(range(len(ticks)))
     assert len(ticks) >= flushed + 50
     assert [e.offset for e in events] == list(range(1, history(redis_url, "crash").position.offset + 1))
     assert len({e.id for e in events}) == len(events)
-    words = [e.type for e in events if e.type.startswith("operation.") and e.type != "operation.progress"]
-    assert words == ["operation.queued", "operation.started", "operation.succeeded"]
+    states = [e.type for e in events if e.type.startswith("operation.") and e.type != "operation.progress"]
+    assert states == ["operation.queued", "operation.started", "operation.succeeded"]
     assert sum(e.type == "task.started" for e in events) == 1
     assert operation.total == events[-1].data["done"] == 1
 
 
 @pytest.mark.usefixtures("application")
-def test_what_waits_when_a_worker_is_told_to_stop_goes_out(redis_url, start_worker):
+def test_waiting_events_are_sent_when_a_worker_is_stopped(redis_url, start_worker):
     listening = SubscriptionListener(redis_url, "stop")
     patient = {"EVENTBUS_LINGER": "3600", "EVENTBUS_WORKER_FLUSH_BUDGET": "0"}
     with start_worker("--pool", "prefork", "-c", "1", queue="stop", **patient):
-        # A lone event goes out at once; only what follows it waits for company, in vain.
+        # A single event is sent immediately. The events after it wait for the linger time.
         start_operation(a.step.si().set(queue="stop"), user="stop-before").result.get(timeout=10)
         operation = start_operation(a.step.si().set(queue="stop"), user="stop")
         operation.result.get(timeout=10)

@@ -1,4 +1,4 @@
-"""A real Flower beside it: progress in the task's state, and the ways between an operation and its tasks' pages."""
+"""Next to a real Flower: progress in the task's state, and the links between an operation and its tasks."""
 
 import contextlib
 import json
@@ -63,7 +63,7 @@ def test_flower_and_an_operation_lead_to_each_other(application, redis_url, star
         gateways.running(tmp_path, redis_url) as gateway,
     ):
         listening = SubscriptionListener(redis_url, "flower")
-        # Two tasks, so that the operation and the one that runs cannot be taken for each other.
+        # Two tasks, so that the operation and the one that runs cannot be confused.
         flow = a.walk.si(str(path)).set(queue="flower") | a.ok.si().set(queue="flower")
         operation = start_operation(flow, user="flower")
         wait_until(lambda: operation_at(gateway, "flower", operation.id)["tasks"], "the task to begin")
@@ -117,14 +117,14 @@ def test_progress_events_have_an_id_and_follow_the_switch(on, application, redis
 
 @contextlib.contextmanager
 def events_heard(heard):
-    """Everything that is said on the events' exchange, from now until a last word of our own."""
+    """All events of the exchange, from now until a last event of this test."""
     with a.app.connection_for_read() as connection:
         receiver = a.app.events.Receiver(connection, handlers={"*": heard.append})
         thread = threading.Thread(target=_capture, args=(receiver,), daemon=True)
         thread.start()
-        _say("test-first", heard)
+        _send("test-first", heard)
         yield
-        _say("test-last", heard)
+        _send("test-last", heard)
         receiver.should_stop = True
         thread.join(10)
 
@@ -134,10 +134,10 @@ def _capture(receiver):
         receiver.capture(limit=None, timeout=60, wakeup=False)
 
 
-def _say(word, heard):
+def _send(type_, heard):
     def is_heard():
         with a.app.events.default_dispatcher() as dispatcher:
-            dispatcher.send(word)
-        return any(event["type"] == word for event in heard)
+            dispatcher.send(type_)
+        return any(event["type"] == type_ for event in heard)
 
-    wait_until(is_heard, f"the event {word}")
+    wait_until(is_heard, f"the event {type_}")

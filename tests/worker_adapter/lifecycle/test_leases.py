@@ -1,4 +1,4 @@
-"""A worker that is lost, one that is slow, and one that is told to stop: what is said of the tasks that it ran."""
+"""Workers that are lost, slow or stopped: the reports about the tasks that they ran."""
 
 import asyncio
 import functools
@@ -40,16 +40,16 @@ def settings(redis_url):
 
 
 @pytest.fixture
-def desk(settings):
-    with Operations(settings) as desk:
-        yield desk
+def operations(settings):
+    with Operations(settings) as operations:
+        yield operations
 
 
 class World:
-    """An operation that runs in a worker of its own."""
+    """An operation that runs in a separate worker."""
 
-    def __init__(self, settings, desk, user, flow):
-        self.settings, self.desk, self.user = settings, desk, user
+    def __init__(self, settings, operations, user, flow):
+        self.settings, self.operations, self.user = settings, operations, user
         self.listening = SubscriptionListener(settings.redis_url, user)
         self.id = start_operation(flow.set(queue=user), user=user).id
         self.leases = Keys(settings.key_prefix).operation(f"user:{user}", self.id)[2]
@@ -60,10 +60,10 @@ class World:
         wait_until(lambda: self.info().tasks, "its lease, of which Redis may hear a moment later")
 
     def info(self):
-        return self.desk.get(self.user, self.id)
+        return self.operations.get(self.user, self.id)
 
     def lease(self):
-        """Until when the worker was last said to be heard of (ms); None where nothing runs."""
+        """End of the lease (ms); None while nothing runs."""
         redis = RedisPublisher(self.settings)
         try:
             (found,) = redis.execute(("ZRANGE", self.leases, 0, 0, "WITHSCORES"))
@@ -72,9 +72,9 @@ class World:
         return int(found[1]) if found else None
 
     def sweep(self):
-        """As a gateway does: look at this operation's leases."""
+        """Check this operation's leases, as a gateway does."""
 
-        async def look():
+        async def check():
             reader = RedisReader(self.settings)
             book = RedisOperations(self.settings, reader)
             try:
@@ -82,19 +82,19 @@ class World:
             finally:
                 await reader.aclose()
 
-        return asyncio.run(look())
+        return asyncio.run(check())
 
     def forget_lease(self):
-        """As if time had passed: the lease has run out."""
+        """Let the lease expire."""
         redis = RedisPublisher(self.settings)
-        redis.execute(*(("ZADD", self.leases, "XX", 1, leaf) for leaf in self._leaves(redis)))
+        redis.execute(*(("ZADD", self.leases, "XX", 1, key) for key in self._keys(redis)))
         redis.close()
 
-    def _leaves(self, redis):
+    def _keys(self, redis):
         (found,) = redis.execute(("ZRANGE", self.leases, 0, -1))
         return found
 
-    def words(self):
+    def states(self):
         return [
             e.type.removeprefix("operation.")
             for e in self.listening.events
@@ -107,12 +107,12 @@ class World:
     def end(self):
         self.until(*END)
         self.listening.close()
-        return self.words()
+        return self.states()
 
 
 @pytest.fixture
-def begin(settings, desk):
-    return lambda user, flow: World(settings, desk, user, flow)
+def begin(settings, operations):
+    return lambda user, flow: World(settings, operations, user, flow)
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_a_lease_is_renewed_while_a_task_runs(pool, start, begin, tmp_path):
     check_log(worker)
 
 
-def test_a_worker_that_vanishes_and_the_message_does_not_come_again(start, begin, tmp_path):
+def test_a_worker_that_vanishes_and_the_message_is_not_redelivered(start, begin, tmp_path):
     path = tmp_path / "path"
     with start("vanishes", patience=0) as worker:
         world = begin("vanishes", a.wait.si(str(path)))
@@ -157,8 +157,8 @@ def test_a_worker_that_vanishes_and_the_message_does_not_come_again(start, begin
     assert failed["name"] == "tests.worker_adapter.lives.wait"
 
 
-def test_a_worker_that_vanishes_and_the_message_comes_again(start, begin, broker_url, tmp_path):
-    """Over RabbitMQ, which notices at once; Redis would take its visibility timeout."""
+def test_a_worker_that_vanishes_and_the_message_is_redelivered(start, begin, broker_url, tmp_path):
+    """Over RabbitMQ, which notices immediately; Redis would need its visibility timeout."""
     path = tmp_path / "path"
     with publishing_to(a.app, broker_url("rabbitmq")):
         with start("again", broker="rabbitmq", patience=0) as worker:
@@ -178,7 +178,7 @@ def test_a_worker_that_vanishes_and_the_message_comes_again(start, begin, broker
     check_log(worker)
 
 
-def test_a_worker_that_was_taken_for_lost_is_heard_of_again(start, begin, tmp_path):
+def test_a_worker_that_was_reported_lost_renews_again(start, begin, tmp_path):
     path = tmp_path / "path"
     with start("slow") as worker:
         world = begin("slow", a.wait_late.si(str(path)))
@@ -206,8 +206,8 @@ def test_a_retry_that_waits_is_not_running(start, begin, tmp_path):
         assert world.end() == ["queued", "started", "succeeded"]
 
 
-def test_what_expires_in_a_queue_of_rabbitmq_is_told(start, begin, broker_url):
-    """RabbitMQ would drop it, and nobody would ever hear of it."""
+def test_a_message_that_expires_in_a_queue_of_rabbitmq_is_reported(start, begin, broker_url):
+    """RabbitMQ would drop it without a trace."""
     with publishing_to(a.app, broker_url("rabbitmq")):
         world = begin("expires", a.ok.si().set(expires=0.2))
         over = time.monotonic() + 0.3
@@ -217,8 +217,8 @@ def test_what_expires_in_a_queue_of_rabbitmq_is_told(start, begin, broker_url):
     assert [e.data["reason"] for e in world.listening.events if e.type == "task.revoked"] == ["expired"]
 
 
-def test_what_a_killed_task_had_published_belongs_to_the_operation(start, begin, tmp_path):
-    """Else the operation would end with the task that was killed, and go on after its end."""
+def test_a_task_that_a_killed_task_had_published_belongs_to_the_operation(start, begin, tmp_path):
+    """Otherwise the operation would end with the task that was killed, and go on after its end."""
     path = tmp_path / "path"
     with start("killed-publisher") as worker:
         world = begin("killed-publisher", a.publish_and_die.si(str(path)))
@@ -229,12 +229,12 @@ def test_what_a_killed_task_had_published_belongs_to_the_operation(start, begin,
     check_log(worker)
 
 
-def test_a_task_of_a_chord_that_was_killed_after_its_last_word_has_not_failed(start, begin, redis_url, tmp_path):
+def test_a_task_of_a_chord_that_was_killed_after_its_last_event_has_not_failed(start, begin, redis_url, tmp_path):
     path = tmp_path / "path"
-    with start("killed-when-told") as worker:
-        queue = {"queue": "killed-when-told"}
-        header = [a.kill_when_told.si().set(**queue)]
-        world = begin("killed-when-told", chord(header, a.after_all.s(path=str(path)).set(**queue)))
+    with start("killed-after-report") as worker:
+        queue = {"queue": "killed-after-report"}
+        header = [a.kill_after_report.si().set(**queue)]
+        world = begin("killed-after-report", chord(header, a.after_all.s(path=str(path)).set(**queue)))
         noticed = b"succeeded before the worker was lost"
         wait_until(
             lambda: noticed in worker.log.read_bytes() and path.exists(), "Celery to notice, and the body to run"
@@ -243,11 +243,11 @@ def test_a_task_of_a_chord_that_was_killed_after_its_last_word_has_not_failed(st
         assert world.end() == ["queued", "started", "succeeded"]
         # Killed a little earlier, when its result was stored: its chord may not have heard of it, so it has.
         killed = chord([a.kill_when_done.si().set(**queue)], a.ok.s().set(**queue))
-        earlier = begin("killed-when-told", killed)
+        earlier = begin("killed-after-report", killed)
         assert earlier.end()[-1] == "failed"
-    # What it had to say it has said when it has stopped.
-    failed = [event.topic for event in logged(redis_url, "killed-when-told") if event.type == "task.failed"]
-    assert failed == [f"user:killed-when-told:operation:{earlier.id}"]
+    # All of its reports have been sent when the worker has stopped.
+    failed = [event.topic for event in logged(redis_url, "killed-after-report") if event.type == "task.failed"]
+    assert failed == [f"user:killed-after-report:operation:{earlier.id}"]
     check_log(worker)
 
 
@@ -278,7 +278,7 @@ def test_a_warm_shutdown_waits_for_the_task_and_renews(start, begin, tmp_path):
 
 
 @pytest.mark.parametrize("task", ["wait", "wait_late"])
-def test_a_cold_shutdown_says_what_becomes_of_the_task(task, start, begin, tmp_path):
+def test_a_cold_shutdown_reports_the_task(task, start, begin, tmp_path):
     path = tmp_path / "path"
     queue = f"cold-{task}"
     with start(queue, patience=20) as worker:
@@ -302,7 +302,7 @@ def test_a_cold_shutdown_says_what_becomes_of_the_task(task, start, begin, tmp_p
 
 
 def test_a_task_that_ends_in_a_soft_shutdown_has_not_been_stopped(start, begin, redis_url, tmp_path):
-    """The worker sleeps through the time that it grants, and still takes for running what has ended in it."""
+    """The worker sleeps during a soft shutdown and does not notice the end of the task."""
     path = tmp_path / "path"
     with start("soft", patience=20, TESTS_SOFT_SHUTDOWN="2") as worker:
         world = begin("soft", a.wait.si(str(path)))
@@ -317,7 +317,7 @@ def test_a_task_that_ends_in_a_soft_shutdown_has_not_been_stopped(start, begin, 
 
 
 @pytest.mark.parametrize("options", [["--max-tasks-per-child", "1"], ["--autoscale", "3,1"]], ids=["max", "autoscale"])
-def test_processes_that_come_and_go_take_nothing_with_them(options, start_worker, begin):
+def test_processes_that_are_replaced_lose_nothing(options, start_worker, begin):
     queue = f"come-and-go-{options[0].strip('-')}"
     slow = {"EVENTBUS_LINGER": "3600", "EVENTBUS_WORKER_FLUSH_BUDGET": "0"} if "max" in options[0] else {}
     # Stopped on the heels of short tasks any worker takes half a minute now and then: docs/how-to/configure-workers.md.
@@ -330,8 +330,8 @@ def test_processes_that_come_and_go_take_nothing_with_them(options, start_worker
     check_log(process)
 
 
-def test_a_task_that_has_ended_and_comes_again_is_told_once(start, begin, redis_url):
-    """As after a warm shutdown that has forgotten what it had begun: the very message runs a second time."""
+def test_a_task_that_has_ended_and_is_redelivered_is_reported_once(start, begin, redis_url):
+    """The same message runs twice, as after a warm shutdown that does not acknowledge it."""
     queue = "comes-again"
     world = begin(queue, a.ok.si())
     with redis.Redis.from_url(f"{redis_url.removesuffix('/0')}/1") as broker:
@@ -344,16 +344,16 @@ def test_a_task_that_has_ended_and_comes_again_is_told_once(start, begin, redis_
         world.listening.until(lambda heard: any(last.id in e.topic and e.type in END for e in heard))
     of_it = [e.type for e in world.listening.events if world.id in e.topic]
     assert sorted(e for e in of_it if e.startswith("task.")) == ["task.started", "task.succeeded"]
-    assert world.words()[:3] == ["queued", "started", "succeeded"]
+    assert world.states()[:3] == ["queued", "started", "succeeded"]
     assert of_it.count("operation.succeeded") == of_it.count("operation.started") == 1
     assert (world.info().done, world.info().total, world.info().state) == (1, 1, "succeeded")
     world.listening.close()
     check_log(worker)
 
 
-def test_redis_away_does_not_stop_the_worker(own_redis, start_worker, redis_url, tmp_path):
+def test_a_worker_goes_on_while_redis_is_down(own_redis, start_worker, redis_url, tmp_path):
     """The bus' own Redis, apart from the broker's."""
-    told = tmp_path / "told"
+    ran = tmp_path / "ran"
     environment = {"EVENTBUS_REDIS_URL": own_redis.url, **SHORT}
     with start_worker(
         "--pool", "prefork", "-c", "1", queue="away", app="tests.worker_adapter.lives", **environment
@@ -363,20 +363,20 @@ def test_redis_away_does_not_stop_the_worker(own_redis, start_worker, redis_url,
         wait_until(wait.exists, "the task to begin")
         own_redis.kill()
         wait.unlink()
-        a.mark.si(str(told)).set(queue="away").delay().get(timeout=15)
-        assert told.exists()
-        wait_until(lambda: _said(worker.name).get("trouble"), "the worker to notice")
+        a.mark.si(str(ran)).set(queue="away").delay().get(timeout=15)
+        assert ran.exists()
+        wait_until(lambda: _inspected(worker.name).get("trouble"), "the worker to notice")
         own_redis.start()
-        wait_until(lambda: _said(worker.name).get("trouble") == "", "the worker to go on")
+        wait_until(lambda: _inspected(worker.name).get("trouble") == "", "the worker to go on")
     check_log(worker)
 
 
-def test_what_a_worker_says_when_it_is_asked(start, begin, desk, tmp_path):
+def test_a_worker_answers_inspect(start, begin, operations, tmp_path):
     path = tmp_path / "path"
     with start("asked") as worker:
         world = begin("asked", a.wait.si(str(path)))
         world.begun(path)
-        ask = functools.partial(_said, worker.name)
+        ask = functools.partial(_inspected, worker.name)
         wait_until(lambda: ask().get("leases") == 1, "the worker to renew")
         assert {"outbox", "children", "leases", "cancelled", "trouble"} <= ask().keys()
         assert ask()["outbox"]["spool_bytes"] >= 0
@@ -385,15 +385,15 @@ def test_what_a_worker_says_when_it_is_asked(start, begin, desk, tmp_path):
         assert child["dropped"] == {}
         (stats,) = a.app.control.inspect([worker.name], timeout=10, limit=1).stats().values()
         assert stats["eventbus"]["leases"] == 1
-        world.desk.cancel(world.user, world.id)
+        world.operations.cancel(world.user, world.id)
         wait_until(lambda: ask().get("cancelled", 0) >= 1, "the worker to hear of it")
         path.unlink()
         world.end()
     check_log(worker)
 
 
-def _said(worker):
-    """What a worker says of itself; nothing if it takes too long."""
+def _inspected(worker):
+    """The answer of a worker to ``inspect eventbus``; empty if it takes too long."""
     answers = a.app.control.inspect([worker], timeout=10, limit=1)._request("eventbus")
     return next(iter((answers or {}).values()), {})
 

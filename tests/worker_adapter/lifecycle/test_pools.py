@@ -1,4 +1,4 @@
-"""The other pools, and a result backend that knows no chords: the same operation, whatever runs it."""
+"""Other pools, and a result backend without chords: the same operation in all of them."""
 
 from collections import Counter
 
@@ -19,7 +19,7 @@ POOLS = {
 
 
 def mixed(queue):
-    """A bit of everything; the parts of several operations run side by side in one process."""
+    """A bit of everything. Tasks of several operations run side by side in one process."""
 
     def here(signature):
         return signature.set(queue=queue)
@@ -32,9 +32,9 @@ ONCE = ["first", "again", "spread", "spread.0", "spread.1", "nested", "inner", "
 SEEN = Counter([*ONCE, "become", "become.0", "become.1", "become.2", "collect", "last"])
 
 
-def check_what_tasks_tell(redis_url, pool):
-    """Stages, steps by several threads, and announcements, side by side."""
-    listening = SubscriptionListener(redis_url, f"{pool}-tells")
+def check_events_of_tasks(redis_url, pool):
+    """Stages, steps of several threads, and deferred events, at the same time."""
+    listening = SubscriptionListener(redis_url, f"{pool}-events")
     tasks = [a.parts.si(), a.threads.si(), a.announce.si()]
     start_operation(group(task.set(queue=pool) for task in tasks), user=listening.user)
     events = listening.until(lambda heard: any(e.type in END for e in heard), 30)
@@ -60,11 +60,11 @@ def test_operations_side_by_side(pool, redis_url, start_worker, tmp_path):
             assert Counter(e.data["what"] for e in seen) == SEEN
             assert {e.data["operation"] for e in seen} == {f"{each.user}/{operation.id}"}
             assert events[-1].type == "operation.succeeded"
-            # Seven leaves of the canvas; two by delay, three of the replacement, one run on the spot.
+            # Seven tasks of the canvas; two by delay, three of the replacement, one run on the spot.
             assert operation.total == 7
             assert (events[-1].data["done"], events[-1].data["total"]) == (13, 13)
             each.close()
-        check_what_tasks_tell(redis_url, pool)
+        check_events_of_tasks(redis_url, pool)
     text = worker.log.read_text()
     assert "Signal handler" not in text
-    assert "could not be told" not in text
+    assert "cannot report" not in text

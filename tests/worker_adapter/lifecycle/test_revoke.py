@@ -1,4 +1,4 @@
-"""A cancel told over the broker: the gateway speaks Celery's remote control, and real workers hear it."""
+"""A cancellation over the broker: the gateway sends Celery's remote control command to real workers."""
 
 import json
 import uuid
@@ -58,16 +58,16 @@ BROKERS = {
 
 
 @pytest.mark.parametrize(("broker", "options"), BROKERS.values(), ids=BROKERS)
-def test_workers_hear_of_a_cancel_at_once(broker, options, tmp_path, redis_url, broker_url, start_worker, prefix):
+def test_workers_receive_a_cancellation(broker, options, tmp_path, redis_url, broker_url, start_worker, prefix):
     """Over the broker alone: under this key prefix the worker finds nothing in the bus' Redis."""
     address, queue = broker_url(broker), uuid.uuid4().hex
-    told = {"broker_url": address, "broker_options": json.dumps(options)}
+    settings = {"broker_url": address, "broker_options": json.dumps(options)}
     publisher = Publisher(address, options, queue)
     environment = {"TESTS_BROKER_OPTIONS": json.dumps(options)}
     # Killed: without heartbeats and processes, any idle worker of RabbitMQ notices a SIGTERM seconds later.
     with (
         start_worker("--pool", "solo", queue=queue, broker=broker, patience=0, **environment) as worker,
-        running(tmp_path, redis_url, prefix, **told) as gateway,
+        running(tmp_path, redis_url, prefix, **settings) as gateway,
     ):
 
         def ran(task):
@@ -90,15 +90,15 @@ def test_workers_hear_of_a_cancel_at_once(broker, options, tmp_path, redis_url, 
         cancel(gateway, MINE)
         cancel(gateway, THEIRS)
         wait_until(lambda: gateway.metrics()[sent] == 2, "the other one to be sent")
-        # In the same message or in one before it: had the first been told again, it would have been counted by now.
+        # In the same message or in one before it: if the first had been sent again, it would have been counted by now.
         assert gateway.metrics()[sent] == 2
     publisher.close()
 
 
 @pytest.mark.parametrize("where", ["redis://127.0.0.1:{port}/1", "amqp://127.0.0.1:{port}//"])
-def test_a_broker_that_is_away_is_no_matter_to_the_page(where, tmp_path, redis_url, prefix):
-    told = {"broker_url": where.format(port=free_port()), "broker_timeout": 0.3}
-    with running(tmp_path, redis_url, prefix, **told) as gateway:
+def test_the_page_does_not_notice_an_unreachable_broker(where, tmp_path, redis_url, prefix):
+    settings = {"broker_url": where.format(port=free_port()), "broker_timeout": 0.3}
+    with running(tmp_path, redis_url, prefix, **settings) as gateway:
         assert cancel(gateway, MINE).json()["operation"]["state"] == "cancelled"
         failed = 'eventbus_revokes_total{how="failed"}'
         wait_until(lambda: gateway.metrics().get(failed) == 1, "the failure to be counted")
@@ -106,15 +106,15 @@ def test_a_broker_that_is_away_is_no_matter_to_the_page(where, tmp_path, redis_u
         assert cancel(gateway, THEIRS).json()["operation"]["state"] == "cancelled"
         wait_until(lambda: gateway.metrics().get(failed) == 2, "the next one to be tried, too")
         assert cancel(gateway, MINE).status_code == 200
-        wait_until(lambda: gateway.metrics().get(failed) == 3, "the first one, when somebody presses again")
+        wait_until(lambda: gateway.metrics().get(failed) == 3, "the first one, when the user cancels again")
 
 
 def test_a_broker_that_is_silent_is_given_up_on(tmp_path, redis_url, prefix):
     import socket  # noqa: PLC0415 - only here
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        told = {"broker_url": f"redis://127.0.0.1:{silent.getsockname()[1]}/1", "broker_timeout": 0.3}
-        with running(tmp_path, redis_url, prefix, **told) as gateway:
+        settings = {"broker_url": f"redis://127.0.0.1:{silent.getsockname()[1]}/1", "broker_timeout": 0.3}
+        with running(tmp_path, redis_url, prefix, **settings) as gateway:
             assert cancel(gateway, MINE).status_code == 200
             failed = 'eventbus_revokes_total{how="failed"}'
             wait_until(lambda: gateway.metrics().get(failed) == 1, "the failure to be counted")

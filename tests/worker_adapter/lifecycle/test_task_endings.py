@@ -1,4 +1,4 @@
-"""Every way in which a task ends, on every pool that has it, over both brokers: the page is told the truth, once.
+"""Every way in which a task ends, on every pool that has it, over both brokers: the page receives the truth, once.
 
 All rows of a pool and broker run side by side in one worker; each test looks at its own.
 """
@@ -30,18 +30,18 @@ POOLS = {
 PROCESSES = ("prefork", "prefork without results")
 KILLABLE = (*PROCESSES, "gevent")
 
-# Nobody but who writes it can read it.
+# A body of a type that the worker does not accept.
 register("tests", lambda _: "?", lambda _: None, content_type="application/x-tests", content_encoding="utf-8")
-# A body that nobody can decode, of a kind that the worker accepts.
+# A body that cannot be decoded, of a type that the worker accepts.
 register("broken", lambda _: b"\x80", pickle.loads, content_type="application/x-python-serialize")
 
 
 @dataclass
 class Row:
-    """What a task is, and what is told of it: words about the task, and the operation's end."""
+    """A task and the expected events: states of the task, and the end of the operation."""
 
     flow: object
-    words: list
+    states: list
     end: str
     error: str = ""
     pools: tuple = tuple(POOLS)
@@ -51,8 +51,8 @@ class Row:
     total: int = 1
 
 
-def done(flow, *words, **more):
-    return Row(flow, ["started", *words, "succeeded"], "succeeded", **more)
+def done(flow, *states, **more):
+    return Row(flow, ["started", *states, "succeeded"], "succeeded", **more)
 
 
 def again(flow):
@@ -104,9 +104,9 @@ ROWS = {
     "retries run out, with arguments": lambda _: failed(
         a.no_more_tries.si("s3cret"), "MaxRetriesExceededError: Can't retry tests.worker_adapter.lives.no_more_tries["
     ),
-    "Retry, raised by hand": lambda _: failed(a.again_by_hand.si(), "Retry: nobody has published"),
+    "Retry, raised by hand": lambda _: failed(a.again_by_hand.si(), "Retry: no other try was published"),
     "what follows cannot be published": lambda _: failed(
-        chain(a.ok.si(), a.ok.si().set(serializer="nobody's")), "SerializerNotInstalled", total=2
+        chain(a.ok.si(), a.ok.si().set(serializer="unregistered")), "SerializerNotInstalled", total=2
     ),
     "ignore": lambda _: Row(a.ignore.si(), ["started"], "succeeded"),
     "reject": lambda _: failed(a.reject.si(), "Reject: not for me"),
@@ -118,7 +118,7 @@ ROWS = {
     "revoked before it begins": lambda path: revoked(a.wait.si(path).set(countdown=2), "revoked", early=True),
     "expired": lambda _: revoked(a.ok.si().set(expires=PAST), "expired"),
     "a countdown": lambda _: done(a.ok.si().set(countdown=1)),
-    "unknown": lambda _: failed(a.app.signature("nobody.knows"), "NotRegistered: nobody.knows", began=False),
+    "unknown": lambda _: failed(a.app.signature("unknown.task"), "NotRegistered: unknown.task", began=False),
     "not to be decoded": lambda _: failed(a.ok.si().set(serializer="broken"), "DecodeError", began=False),
     "malformed": lambda _: failed(a.ok.si().set(serializer="tests"), "ContentDisallowed", began=False),
 }
@@ -141,7 +141,7 @@ class Begun:
 
 @pytest.fixture(scope="module")
 def cells(application, redis_url, start_worker, broker_url, tmp_path_factory):
-    """The rows of one pool and broker, begun; those of the former one are looked at once more when it is gone."""
+    """Started rows of one pool and broker. The rows of the previous one are checked again when its worker has ended."""
     open_ = []
 
     def of(broker, pool):
@@ -174,7 +174,7 @@ class Worker:
         self._publishing.__enter__()
         a.app.conf.result_backend = f"{self.redis_url.removesuffix('/0')}/2"
         self.process = self._worker.__enter__()
-        # What is told to a worker before it listens is lost.
+        # A worker loses commands that arrive before it listens.
         ping = {"destination": [self.process.name], "timeout": 1, "limit": 1}
         wait_until(lambda: a.app.control.ping(**ping), "the worker to listen", 30)
         names = [name for broker, pool, name in CELLS if (broker, pool) == self.name]
@@ -203,7 +203,7 @@ class Worker:
             each.listening.close()
             if each.offset:
                 later = logged(self.redis_url, each.user, each.offset)
-                assert not later, f"{name}: told after the end: {later}"
+                assert not later, f"{name}: events after the end: {later}"
 
 
 @pytest.mark.parametrize(("broker", "pool", "name"), CELLS)
@@ -214,18 +214,18 @@ def test_how_a_task_ends(broker, pool, name, cells, redis_url):
     begun.offset = events[-1].offset
     # The next try may begin elsewhere before the former one has said that there will be one.
     tasks = sorted((e for e in events if e.type.startswith("task.")), key=lambda e: e.data["retries"])
-    words = [e.type.removeprefix("task.") for e in tasks]
-    assert words == row.words
+    states = [e.type.removeprefix("task.") for e in tasks]
+    assert states == row.states
     assert [e.type for e in events if e.type in END] == [f"operation.{row.end}"]
     end = events[-1].data
     bad = row.end == "failed"
     assert (end["done"], end["failed"], end["total"]) == (int(not bad), int(bad), row.total)
-    told = next((e.data for e in events if e.type in ("task.failed", "task.retry")), {})
+    described = next((e.data for e in events if e.type in ("task.failed", "task.retry")), {})
     if row.error:
-        assert told["error"].startswith(row.error)
-        assert "s3cret" not in told["error"]
+        assert described["error"].startswith(row.error)
+        assert "s3cret" not in described["error"]
     if row.reason:
         assert [e.data["reason"] for e in events if e.type == "task.revoked"] == [row.reason]
     assert len({e.id for e in events}) == len(events)
-    with Operations(BusSettings(redis_url=redis_url)) as desk:
-        assert desk.get(begun.user, begun.id).state == row.end
+    with Operations(BusSettings(redis_url=redis_url)) as operations:
+        assert operations.get(begun.user, begun.id).state == row.end

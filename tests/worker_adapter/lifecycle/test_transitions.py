@@ -1,4 +1,4 @@
-"""What the marks of this side mean to the count, in Redis and in its twin in the process."""
+"""Effects of the transitions that workers record, in Redis and in the memory backend."""
 
 import json
 
@@ -13,26 +13,26 @@ STARTER = TaskTransition("published", "starter", planned=1, internal=True)
 
 
 @pytest.fixture(params=["redis", "memory"])
-def told(request, redis_url):
-    """Count marks, one request each; return the words said so far, with done, failed and total."""
+def record(request, redis_url):
+    """Record transitions, one request each; return the events so far, with done, failed and total."""
     bus = Bus(BusSettings(redis_url=redis_url if request.param == "redis" else "memory://"))
     user = f"marks-{request.node.name.partition('[')[0]}"
 
-    def tell(*marks):
-        for mark in marks:
-            bus.record_transition(OperationRef(user, "op"), mark)
+    def recorded(*transitions):
+        for transition in transitions:
+            bus.record_transition(OperationRef(user, "op"), transition)
             assert bus.flush(5)
         log = history(redis_url, user).log if bus.broker is None else bus.broker.read(f"user:{user}", 0).log
         said = [(entry.record.type, json.loads(entry.record.event)["data"]) for entry in log]
         return [(type_.removeprefix("operation."), d["done"], d["failed"], d["total"]) for type_, d in said]
 
-    yield tell
+    yield recorded
     bus.close()
 
 
-def test_what_has_started_has_been_published(told):
-    """The publisher of a leaf was killed before it could tell."""
-    said = told(
+def test_a_task_that_has_started_has_been_published(record):
+    """The publisher of a task was killed before it could record it."""
+    said = record(
         STARTER,
         TaskTransition("started", "a"),
         TaskTransition("done", "starter", internal=True),
@@ -41,8 +41,8 @@ def test_what_has_started_has_been_published(told):
     assert said == [("started", 0, 0, 1), ("succeeded", 1, 0, 1)]
 
 
-def test_a_hidden_leaf_is_not_the_beginning(told):
-    queued = told(
+def test_an_internal_task_does_not_start_the_operation(record):
+    queued = record(
         TaskTransition("plan", planned=1),
         STARTER,
         TaskTransition("published", "a", planned=1),
@@ -51,10 +51,10 @@ def test_a_hidden_leaf_is_not_the_beginning(told):
         TaskTransition("done", "unlock", internal=True),
     )
     assert queued == []
-    assert told(TaskTransition("started", "a", planned=1)) == [("started", 0, 0, 1)]
-    assert told(TaskTransition("done", "a", planned=1))[1:] == [("succeeded", 1, 0, 1)]
+    assert record(TaskTransition("started", "a", planned=1)) == [("started", 0, 0, 1)]
+    assert record(TaskTransition("done", "a", planned=1))[1:] == [("succeeded", 1, 0, 1)]
 
 
-def test_a_start_that_failed_is_a_failure(told):
-    said = told(TaskTransition("plan", planned=2), STARTER, TaskTransition("failed", "starter", planned=1))
+def test_a_start_that_failed_is_a_failure(record):
+    said = record(TaskTransition("plan", planned=2), STARTER, TaskTransition("failed", "starter", planned=1))
     assert said[-1] == ("failed", 0, 1, 2)
