@@ -162,7 +162,7 @@ class Bus:
 
     def _build(self, topic: str, payload: object, id_: str | None) -> Emission:
         emission = self._builder.build(topic, payload, id_=id_)  # type: ignore[arg-type] # it checks, whatever comes
-        if emission.ack_deadline:
+        if emission.lifetime.ack_deadline_ms:
             emission.receipt.confirmation = DeliveryConfirmation(self.publisher, emission.channel, emission.id)
         return emission
 

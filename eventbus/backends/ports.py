@@ -33,7 +33,7 @@ __all__ = [
     "Write",
 ]
 
-_ACK_DEADLINE = attrgetter("ack_deadline")
+_ACK_DEADLINE = attrgetter("lifetime.ack_deadline_ms")
 
 
 @dataclass(slots=True)

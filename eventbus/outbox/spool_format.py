@@ -12,7 +12,7 @@ import zlib
 from dataclasses import asdict
 from typing import Any, Final
 
-from eventbus.events.encoder import Emission
+from eventbus.events.encoder import Emission, Lifetime
 from eventbus.events.receipt import Receipt
 from eventbus.operations.changes import EventStamp
 from eventbus.operations.state import TaskTransition
@@ -22,6 +22,7 @@ __all__ = ["HEAD", "Damaged", "frame", "frame_length", "unframe"]
 
 _HEAD: Final = struct.Struct(">II")
 HEAD: Final = _HEAD.size
+_FIELDS: Final = ("channel", "topic", "lane", "keep", "key", "header", "expires")
 
 
 class Damaged(ValueError):
@@ -73,21 +74,11 @@ def unframe(data: bytes) -> Entry:
         raise Damaged(f"a frame cannot be read: {error}") from None
 
 
-def _facts(emission: Emission) -> list[object]:
-    return [
-        emission.channel,
-        emission.topic,
-        emission.lane,
-        emission.keep,
-        emission.key,
-        emission.expires,
-        emission.ttl,
-        emission.header,
-        emission.id,
-        emission.ack_deadline,
-    ]
+def _facts(emission: Emission) -> dict[str, object]:
+    facts = {name: getattr(emission, name) for name in _FIELDS}
+    return {**facts, "id": emission.id, "lifetime": asdict(emission.lifetime)}
 
 
-def _emission(facts: list[Any], tail: bytes) -> Emission:
-    channel, topic, lane, keep, key, expires, ttl, header, id_, ack_deadline = facts
-    return Emission(channel, topic, lane, keep, key, expires, ttl, header, tail, Receipt(id_), ack_deadline)
+def _emission(facts: dict[str, Any], tail: bytes) -> Emission:
+    plain = {name: facts[name] for name in _FIELDS}
+    return Emission(**plain, lifetime=Lifetime(**facts["lifetime"]), receipt=Receipt(facts["id"]), tail=tail)

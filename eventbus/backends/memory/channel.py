@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from eventbus.backends.memory.pending import PendingLists
-from eventbus.events.encoder import Emission
+from eventbus.events.encoder import IMMORTAL, Emission
 from eventbus.events.receipt import Receipt
 from eventbus.operations.changes import EVENT_POLICIES, EventStamp
 from eventbus.operations.state import Counts, OperationEvent
@@ -91,8 +91,9 @@ class MemoryChannel:
             del self.log[: -self._settings.log_limit]
         elif emission.keep == "latest":
             self.snapshot[emission.key or ""] = (offset, record)
-        if emission.ack_deadline:
-            self.pending_lists().add(emission.id, offset, emission.lane, emission.ack_deadline, record, now_ms)
+        if emission.lifetime.ack_deadline_ms:
+            deadline = emission.lifetime.ack_deadline_ms
+            self.pending_lists().add(emission.id, offset, emission.lane, deadline, record, now_ms)
         self._ids[emission.id] = offset
         while len(self._ids) > self._settings.dedup_window:
             self._ids.popitem(last=False)
@@ -158,4 +159,15 @@ def _emission(type_: str, topic: str, stamp: EventStamp, number: int, data: str)
     id_ = f"{stamp.id}.{number}"
     time_ = stamp.emitted // 1000
     tail = f'"id":"{id_}","type":"{type_}","topic":"{topic}","time":{time_},"data":{{{data}}}}}'.encode()
-    return Emission(channel_of(topic), topic, lane, policy.keep, key, 0, 0.0, header, tail, Receipt(id_))
+    return Emission(
+        channel=channel_of(topic),
+        topic=topic,
+        lane=lane,
+        keep=policy.keep,
+        key=key,
+        lifetime=IMMORTAL,
+        header=header,
+        tail=tail,
+        receipt=Receipt(id_),
+        expires=0,
+    )

@@ -31,7 +31,7 @@ def test_an_event_comes_back(text: str) -> None:
     after = unframe(frame(before))
     assert isinstance(after, Emission)
     assert after.id == before.id
-    same = ("channel", "topic", "lane", "keep", "key", "expires", "ttl", "header", "tail", "ack_deadline")
+    same = ("channel", "topic", "lane", "keep", "key", "expires", "lifetime", "header", "tail")
     assert [getattr(after, name) for name in same] == [getattr(before, name) for name in same]
 
 

@@ -39,8 +39,8 @@ def publish(settings: BusSettings, keys: Keys, write: Write, epoch: str | None =
         verbs = ("pending/_pending", "channel/publish")
     for emission in write.emissions:
         args += (emission.receipt.id, emission.header, emission.tail)
-        if emission.ttl > life:
-            life = emission.ttl
+        if emission.lifetime.key_ttl_s > life:
+            life = emission.lifetime.key_ttl_s
             args[2] = math.ceil(life)
     decode = _decode_one if len(write.emissions) == 1 else partial(_decode_publish, count=len(write.emissions))
     return Call(channel_script(settings, *verbs), names, args, decode)

@@ -118,7 +118,7 @@ def record(
             items += [next(remaining) for _ in request.transitions]
         else:
             items += [(one.receipt.id, one.header, one.tail) for one in request.emissions]
-            life = max(life, *(one.ttl for one in request.emissions))
+            life = max(life, *(one.lifetime.key_ttl_s for one in request.emissions))
 
     def decode(reply: Any) -> list[Published]:
         epoch_, end, receivers, pruned, _, _, _, _, _, *places = cast("list[Any]", reply)
