@@ -34,7 +34,8 @@ from eventbus.protocol.recovery import resume
 from webui_adapter.access.authoriser import by_claim
 from webui_adapter.access.tokens import Principal
 from webui_adapter.channels.hub import Hub
-from webui_adapter.gateway.gateway import Gateway
+from webui_adapter.context import BackendPorts
+from webui_adapter.gateway.build import build_gateway
 from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.protocol.websocket_frames import text_frame
 from webui_adapter.session.output import Output
@@ -226,7 +227,9 @@ def _one_by_one() -> Loop:
     """From what the subscriber has read to the bytes for the sockets: an event for each, in turns of ten."""
     keys, broker = Keys("eb"), MemoryBroker(BusSettings())
     settings = GatewaySettings(jwt_secret="0" * 32)
-    gateway = Gateway(settings, MemorySubscriber(broker), MemoryReader(broker), by_claim, _StillClock())
+    gateway = build_gateway(
+        settings, BackendPorts(MemorySubscriber(broker), MemoryReader(broker)), by_claim, clock=_StillClock()
+    )
     transports = [_StillTransport() for _ in range(_USERS)]
     for transport in transports:
         DirectConnection(gateway, transport, set()).begin(AcceptedHandshake(None, {}, (), None), b"", b"")

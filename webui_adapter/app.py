@@ -16,8 +16,9 @@ from fastapi import FastAPI
 
 from eventbus.settings import BusSettings
 from webui_adapter.errors import NotConfigured
+from webui_adapter.gateway.build import connect_gateway
 from webui_adapter.gateway.gateway import Gateway
-from webui_adapter.http.router import make_gateway, routes
+from webui_adapter.http.router import routes
 from webui_adapter.logging_config import configure_logging
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.transports.protocol_switch import make_protocol_switch
@@ -37,7 +38,7 @@ def _load(settings: GatewaySettings, bus_settings: BusSettings | None = None) ->
             import_module(module)
         except ImportError as error:
             raise NotConfigured(f"WEBUI_EVENTS names {module!r}, which cannot be imported: {error}") from error
-    return make_gateway(settings, bus_settings)
+    return connect_gateway(settings, bus_settings)
 
 
 def _application(gateway: Gateway, bus_settings: BusSettings | None = None) -> FastAPI:

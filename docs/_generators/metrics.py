@@ -9,8 +9,8 @@ from table import GENERATED, sentence, table
 
 from eventbus.backends.pending import Totals
 from eventbus.settings import BusSettings
+from webui_adapter.gateway.build import connect_gateway
 from webui_adapter.http.metrics import Metrics
-from webui_adapter.http.router import make_gateway
 from webui_adapter.settings import GatewaySettings
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def page() -> str:
 def families() -> list[Metric]:
     """The metrics of a gateway that has not started; a sweeper has counted before, so that none is left out."""
     settings = GatewaySettings(_env_file=None, jwt_secret=SecretStr("only to build one"))
-    gateway = make_gateway(settings, BusSettings(redis_url="redis://127.0.0.1:1/0"))
-    sweeper = gateway.upkeep.sweeper
+    gateway = connect_gateway(settings, BusSettings(redis_url="redis://127.0.0.1:1/0"))
+    sweeper = gateway.maintenance.sweeper
     assert sweeper is not None
     sweeper.totals = Totals(0, 0, 0)
     registry = Metrics(gateway)._registry  # noqa: SLF001 - its text has no type

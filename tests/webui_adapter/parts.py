@@ -16,6 +16,7 @@ from tests.webui_adapter.page import Frame, Page
 from webui_adapter.access.tokens import Principal
 from webui_adapter.channels.channel import Channel
 from webui_adapter.channels.hub import Hub
+from webui_adapter.context import GatewayContext
 from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.session.output import Encoder, Output
 from webui_adapter.session.session import Session
@@ -31,6 +32,7 @@ __all__ = [
     "ManualClock",
     "frames_of",
     "history",
+    "new_context",
     "new_session",
     "publication",
     "record",
@@ -55,6 +57,13 @@ class ManualClock:
 
 def settings(**given: Any) -> GatewaySettings:
     return GatewaySettings(jwt_secret="0123456789abcdef", **given)
+
+
+def new_context(**given: Any) -> GatewayContext:
+    """A context in which all is well and nothing is spawned or flushed, unless ``given`` says otherwise."""
+    calm: dict[str, Any] = {"spawn": lambda _: None, "flush": lambda: None, "degraded": lambda: None}
+    parts = {"settings": settings(), "instance": "here", "clock": ManualClock(), "counters": Counter(), **calm}
+    return GatewayContext(**{**parts, "read_only": lambda: None, **given})
 
 
 def new_session(

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from eventbus.backends.ports import Subscriber
-from eventbus.clock import Clock
 from eventbus.errors import InvalidRecord, TransportError
 from eventbus.flow.backoff import ceiling, jitter
 from eventbus.protocol.cursor import Position
@@ -17,6 +16,7 @@ from webui_adapter.channels.channel import Channel
 from webui_adapter.channels.history_reader import SNAPSHOT_ONLY, HistoryRange, HistoryReader
 from webui_adapter.channels.hub import Hub
 from webui_adapter.channels.redelivery import RedeliveryScheduler
+from webui_adapter.context import GatewayContext
 
 __all__ = ["PAUSE_MAX", "ChannelRecovery", "WaitingSessions"]
 
@@ -47,18 +47,18 @@ class ChannelRecovery:
 
     def __init__(
         self,
+        context: GatewayContext,
         hub: Hub,
         subscriber: Subscriber,
         history_reader: HistoryReader,
-        clock: Clock,
-        waiting_sessions: WaitingSessions,
-        changed: Callable[[], None],
         redelivery: RedeliveryScheduler | None,
+        changed: Callable[[], None],
+        waiting_sessions: WaitingSessions,
     ) -> None:
         self._hub = hub
         self._subscriber = subscriber
         self._history_reader = history_reader
-        self._clock = clock
+        self._clock = context.clock
         self._waiting_sessions = waiting_sessions
         self._changed = changed
         self._redelivery = redelivery

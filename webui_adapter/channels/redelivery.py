@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 
 from eventbus.backends.pending import PendingBatch, PendingStore
-from eventbus.clock import Clock
 from eventbus.errors import InvalidRecord, TransportError, Unavailable
 from eventbus.protocol.records import Record
+from webui_adapter.context import GatewayContext
 from webui_adapter.errors import CommandRefused
 from webui_adapter.protocol.commands import Ack
 from webui_adapter.session.session import Session
@@ -28,29 +27,21 @@ _RETRY_MS = 2_000
 
 
 class RedeliveryScheduler:
-    """Works for one gateway. ``ack_timeout``: seconds after which what nobody acknowledged is asked about.
-
-    ``read_only`` says why nothing can be written now, or None; ``spawn`` runs a coroutine, ``changed`` is called when
-    sessions have something to write.
-    """
+    """Works for one gateway. ``ack_timeout``: seconds after which what nobody acknowledged is asked about."""
 
     def __init__(
         self,
+        context: GatewayContext,
         pending_store: PendingStore,
-        clock: Clock,
         ack_timeout: float,
-        counters: Counter[str],
-        read_only: Callable[[], str | None],
-        spawn: Callable[[Coroutine[object, object, None]], None],
-        changed: Callable[[], None],
     ) -> None:
         self._pending_store = pending_store
-        self._clock = clock
+        self._clock = context.clock
         self._ack_timeout = ack_timeout
-        self._counters = counters
-        self._read_only = read_only
-        self._spawn = spawn
-        self._changed = changed
+        self._counters = context.counters
+        self._read_only = context.read_only
+        self._spawn = context.spawn
+        self._flush = context.flush
         # Channel -> id -> when to ask about it. Channels of connected users only.
         self._owed: dict[str, dict[str, float]] = {}
         # The same, of channels of which the rest is not known yet: its reading may be older than these.
@@ -146,7 +137,7 @@ class RedeliveryScheduler:
                     known.pop(id_, None)
             self._counters["acked"] += acked
             session.answer(command.ref, acked=acked)
-        self._changed()
+        self._flush()
 
     # --- again -----------------------------------------------------------------------------------------------
 

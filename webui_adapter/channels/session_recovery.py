@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 from eventbus.backends.ports import Subscriber
-from eventbus.clock import Clock
 from eventbus.errors import InvalidRecord, TransportError
 from eventbus.flow.backoff import jitter
 from eventbus.protocol.cursor import Position
@@ -21,6 +20,7 @@ from webui_adapter.channels.channel_recovery import PAUSE_MAX, ChannelRecovery
 from webui_adapter.channels.history_reader import SNAPSHOT_ONLY, HistoryRange, HistoryReader, range_for
 from webui_adapter.channels.hub import Hub
 from webui_adapter.channels.redelivery import RedeliveryScheduler
+from webui_adapter.context import GatewayContext
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.session.channel_subscription import ChannelSubscription
@@ -38,7 +38,7 @@ _MISFITS = 3
 class SessionRecovery:
     """Works for one gateway.
 
-    ``spawn`` runs a coroutine, ``changed`` is called when sessions have something to write.
+    ``changed`` is called when sessions have something to write.
 
     Attributes:
         repairs: of the channels; a session waits for its channel's, and is served from it.
@@ -46,24 +46,23 @@ class SessionRecovery:
 
     def __init__(
         self,
+        context: GatewayContext,
         hub: Hub,
         subscriber: Subscriber,
         history_reader: HistoryReader,
-        clock: Clock,
-        spawn: Callable[[Coroutine[object, object, None]], None],
+        redelivery: RedeliveryScheduler | None,
         changed: Callable[[], None],
-        redelivery: RedeliveryScheduler | None = None,
     ) -> None:
         self._hub = hub
         self._subscriber = subscriber
         self._history_reader = history_reader
-        self._clock = clock
-        self._spawn = spawn
+        self._clock = context.clock
+        self._spawn = context.spawn
         self._changed = changed
         self._redelivery = redelivery
         # Who came while their channel was on repair: they are served when it is live.
         self._waiting_sessions: dict[str, list[tuple[Session, ChannelSubscription]]] = {}
-        self.channel_recovery = ChannelRecovery(hub, subscriber, history_reader, clock, self, changed, redelivery)
+        self.channel_recovery = ChannelRecovery(context, hub, subscriber, history_reader, redelivery, changed, self)
 
     # --- sessions --------------------------------------------------------------------------------------------
 

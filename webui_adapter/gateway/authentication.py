@@ -3,53 +3,54 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from eventbus.clock import Clock
 from eventbus.protocol.cursor import Cursor
 from eventbus.protocol.topics import channel_of
 from webui_adapter.access.rate_limits import CommandRateLimiters
 from webui_adapter.access.tokens import Principal, TokenChecker
+from webui_adapter.context import GatewayContext
 from webui_adapter.errors import CommandRefused, TokenRefused
 from webui_adapter.gateway.connection_limits import ConnectionLimits
 from webui_adapter.gateway.deadlines import SessionDeadlines
 from webui_adapter.gateway.subscribe import SubscribeHandler
-from webui_adapter.health.redis_monitor import RedisMonitor
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import Auth, Subscribe
 from webui_adapter.session.session import Session
-from webui_adapter.settings import GatewaySettings
 
-__all__ = ["Authentication"]
+__all__ = ["AccessControl", "Authentication"]
+
+
+@dataclass(frozen=True, slots=True)
+class AccessControl:
+    """What decides whether a connection or a command is accepted."""
+
+    tokens: TokenChecker
+    connection_limits: ConnectionLimits
+    rate_limiters: CommandRateLimiters
 
 
 class Authentication:
-    """Works for one gateway, which is called ``instance``."""
+    """Checks tokens: the first one of a session opens it, a later one extends it."""
 
     def __init__(
         self,
-        settings: GatewaySettings,
-        instance: str,
-        tokens: TokenChecker,
-        connection_limits: ConnectionLimits,
-        rate_limiters: CommandRateLimiters,
+        context: GatewayContext,
+        access: AccessControl,
         subscribe_handler: SubscribeHandler,
-        redis_monitor: RedisMonitor,
         deadlines: SessionDeadlines,
-        clock: Clock,
-        counters: Counter[str],
     ) -> None:
-        self._settings = settings
-        self._instance = instance
-        self._tokens = tokens
-        self._connection_limits = connection_limits
-        self._rate_limiters = rate_limiters
+        self._settings = context.settings
+        self._instance = context.instance
+        self._clock = context.clock
+        self._counters = context.counters
+        self._degraded = context.degraded
+        self._tokens = access.tokens
+        self._connection_limits = access.connection_limits
+        self._rate_limiters = access.rate_limiters
         self._subscribe_handler = subscribe_handler
-        self._redis_monitor = redis_monitor
         self._deadlines = deadlines
-        self._clock = clock
-        self._counters = counters
 
     def authenticate(self, session: Session, token: str, cursor: Cursor, topics: Iterable[str]) -> None:
         """Check the token; open the session and begin what it reads, or ask for the connection's end."""
@@ -61,8 +62,9 @@ class Authentication:
         self._rate_limiters.authenticated(session.rate, principal.user, now)
         session.next_ping = now + random.uniform(0, self._settings.heartbeat_interval)  # noqa: S311 - spreads
         self._deadlines.schedule(session, min(session.next_ping, session.expires))
-        if self._redis_monitor.health.most_severe:
-            session.send("bus.degraded", {"reason": self._redis_monitor.health.most_severe})
+        degraded = self._degraded()
+        if degraded:
+            session.send("bus.degraded", {"reason": degraded})
         for pattern in dict.fromkeys((*session.default_topics(), *topics)):
             self._subscribe_handler.subscribe(session, Subscribe(pattern, cursor.get(channel_of(pattern))))
 

@@ -6,12 +6,12 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 
-__all__ = ["Tasks"]
+__all__ = ["BackgroundTasks"]
 
 log = logging.getLogger(__name__)
 
 
-class Tasks:
+class BackgroundTasks:
     """Works for one gateway; its length is how many run."""
 
     def __init__(self) -> None:

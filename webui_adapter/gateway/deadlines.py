@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from eventbus.clock import Clock
 from webui_adapter.channels.hub import Hub
+from webui_adapter.context import GatewayContext
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
 from webui_adapter.session.timer_wheel import TimerWheel
@@ -29,19 +29,14 @@ class SessionDeadlines:
 
     def __init__(
         self,
+        context: GatewayContext,
         hub: Hub,
-        clock: Clock,
-        close_timeout: float,
-        on_cut: Callable[[Session, int], None],
-        changed: Callable[[], None],
     ) -> None:
-        """``close_timeout``: seconds that a peer has to take its end."""
+        self._clock = context.clock
+        self._close_timeout = context.settings.close_timeout
+        self._flush = context.flush
         self._hub = hub
-        self._clock = clock
-        self._close_timeout = close_timeout
-        self._on_cut = on_cut
-        self._changed = changed
-        self._wheel: TimerWheel[Session] = TimerWheel(clock.now(), _TICK)
+        self._wheel: TimerWheel[Session] = TimerWheel(self._clock.now(), _TICK)
 
     def schedule(self, session: Session, due: float) -> None:
         """Look at the session when that moment has come; instead of when it was to be looked at before."""
@@ -55,20 +50,20 @@ class SessionDeadlines:
         """The session has ended."""
         self._wheel.remove(session)
 
-    async def run(self) -> None:
+    async def run(self, on_cut: Callable[[Session, int], None]) -> None:
         """Turn for ever."""
         while True:
             await asyncio.sleep(_TICK)
             now = self._clock.now()
             for session in self._wheel.due(now):
                 try:
-                    self._tick(session, now)
+                    self._tick(session, now, on_cut)
                 except Exception:
                     # One session's trouble must not stop the time of all others.
                     log.exception("a session's timer failed")
-            self._changed()
+            self._flush()
 
-    def _tick(self, session: Session, now: float) -> None:
+    def _tick(self, session: Session, now: float, on_cut: Callable[[Session, int], None]) -> None:
         output = session.output
         line = output.transport
         if session.state is State.CLOSED or line is None:
@@ -76,7 +71,7 @@ class SessionDeadlines:
         if output.close_code is not None and now >= output.closing_since + self._close_timeout:
             # The peer takes nothing, not even its end.
             line.cut()
-            self._on_cut(session, output.close_code)
+            on_cut(session, output.close_code)
             return
         due, ping = session.tick(now)
         self._wheel.put(session, due)

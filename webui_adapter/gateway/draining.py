@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 
+from webui_adapter.context import GatewayContext
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
-from webui_adapter.settings import GatewaySettings
 
 __all__ = ["Drain"]
 
 
 class Drain:
-    """Of one gateway, whose ``sessions`` these are.
-
-    ``spawn`` runs a coroutine, ``flush`` writes what sessions have to say.
+    """Lets the ``sessions`` of one gateway leave.
 
     Attributes:
         begun: whether the instance is leaving.
@@ -26,16 +24,14 @@ class Drain:
 
     def __init__(
         self,
-        settings: GatewaySettings,
+        context: GatewayContext,
         sessions: Mapping[str, Session],
-        spawn: Callable[[Coroutine[object, object, None]], None],
-        flush: Callable[[], None],
     ) -> None:
         self.started = False
-        self._settings = settings
+        self._settings = context.settings
         self._sessions = sessions
-        self._spawn = spawn
-        self._flush = flush
+        self._spawn = context.spawn
+        self._flush = context.flush
         self._empty = asyncio.Event()
 
     def _notify_sessions(self) -> None:

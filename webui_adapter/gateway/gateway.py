@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
-import socket
-from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from eventbus.backends.pending import PendingStore
-from eventbus.backends.ports import Probe, Reader, Subscriber
-from eventbus.clock import Clock, SystemClock
-from eventbus.events.registry import registry
-from eventbus.operations.store import OperationStore
 from eventbus.protocol.cursor import Cursor
-from webui_adapter.access.authoriser import Authoriser
-from webui_adapter.access.rate_limits import CommandRateLimiters
-from webui_adapter.access.tokens import TokenChecker
 from webui_adapter.channels.history_reader import HistoryReader
 from webui_adapter.channels.hub import Hub
 from webui_adapter.channels.redelivery import RedeliveryScheduler
 from webui_adapter.channels.session_recovery import SessionRecovery
-from webui_adapter.channels.validation import RecordValidator
+from webui_adapter.context import BackendPorts, GatewayContext
 from webui_adapter.errors import CommandRefused
-from webui_adapter.gateway.authentication import Authentication
-from webui_adapter.gateway.background_tasks import Tasks
-from webui_adapter.gateway.connection_limits import ConnectionLimits
+from webui_adapter.gateway.authentication import AccessControl, Authentication
+from webui_adapter.gateway.background_tasks import BackgroundTasks
 from webui_adapter.gateway.deadlines import SessionDeadlines
 from webui_adapter.gateway.draining import Drain
-from webui_adapter.gateway.listener import SubscriptionListener
+from webui_adapter.gateway.listener import SubscriptionListener, TurnEnd
 from webui_adapter.gateway.operations import OperationCommand, OperationService
 from webui_adapter.gateway.subscribe import SubscribeHandler
 from webui_adapter.health.idle_channel_check import IdleChannelCheck
 from webui_adapter.health.redis_monitor import RedisMonitor
-from webui_adapter.maintenance.dead_letter_file import DeadLetterFile
 from webui_adapter.maintenance.maintenance import Maintenance
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import (
@@ -52,9 +40,8 @@ from webui_adapter.session.output import Encoder, Output, Transport
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
 from webui_adapter.session.subscriptions import Subscriptions
-from webui_adapter.settings import GatewaySettings
 
-__all__ = ["Gateway", "Transport"]
+__all__ = ["EventParts", "Gateway", "GatewayParts"]
 
 log = logging.getLogger(__name__)
 
@@ -62,115 +49,98 @@ log = logging.getLogger(__name__)
 _CODES = frozenset({*CloseCode, 1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012})
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventParts:
+    """The parts through which events reach the sessions."""
+
+    maintenance: Maintenance
+    redelivery: RedeliveryScheduler | None
+    history_reader: HistoryReader
+    session_recovery: SessionRecovery
+    redis_monitor: RedisMonitor
+    idle_check: IdleChannelCheck
+    turn_end: TurnEnd
+    listener: SubscriptionListener
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GatewayParts:
+    """The parts of one gateway, as ``gateway/build.py`` assembles them."""
+
+    context: GatewayContext
+    ports: BackendPorts
+    tasks: BackgroundTasks
+    sessions: dict[str, Session]
+    hub: Hub
+    access: AccessControl
+    drain: Drain
+    events: EventParts
+    operations: OperationService | None
+    deadlines: SessionDeadlines
+    subscribe_handler: SubscribeHandler
+    authentication: Authentication
+
+
 class Gateway:
-    """One instance: every session's environment.
+    """One instance. Transports open sessions here and hand over what browsers send.
 
     Attributes:
-        sessions: by id.
-        counters: what happened how often; ``metrics.py`` knows the names.
+        settings: all bounds and choices.
+        clock: the time.
+        counters: how often something happened; ``http/metrics.py`` lists the names.
+        sessions: the open sessions by id.
         hub: the channels.
-        listener: what the subscriber hears.
-        watch: what is wrong with Redis.
-        upkeep: what it does for all instances.
-        operations: who asks for operations or stops them is served here; None: this gateway knows of none.
-        drain: how it leaves, and whether it does.
+        tokens: checks tokens.
+        connection_limits: bounds per instance and per user.
+        rate_limiters: the rates that sessions share.
+        drain: the orderly shutdown.
+        maintenance: work that one instance does for all of them.
+        operations: answers requests about operations; None: this gateway serves none.
+        redis_monitor: the health of Redis.
+        listener: receives what the subscriber reads.
+        latency: of events, from ``emit`` to the sessions.
+        flush: writes what sessions have queued.
     """
 
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        subscriber: Subscriber,
-        reader: Reader,
-        authoriser: Authoriser,
-        clock: Clock | None = None,
-        *,
-        letters: PendingStore | None = None,
-        ack_timeout: float = 10.0,
-        dead_letter_file: DeadLetterFile | None = None,
-        probe: Probe | None = None,
-        operations: OperationStore | None = None,
-    ) -> None:
-        self.settings = settings
-        self.clock = clock or SystemClock()
-        self.counters: Counter[str] = Counter()
-        self.hub = Hub(
-            RecordValidator(settings.max_message_size, self.counters, registry if settings.check_events else None)
-        )
-        self.tokens = TokenChecker(settings)
-        self.connection_limits = ConnectionLimits(settings)
-        self.rate_limiters = CommandRateLimiters(settings, self.clock.now())
-        self.instance = settings.instance or f"{socket.gethostname()}-{os.getpid()}"
-        self.sessions: dict[str, Session] = {}
-        self._subscriber = subscriber
-        self._reader = reader
-        clock, hub, counters, flush = self.clock, self.hub, self.counters, self.flush
-        self._tasks = Tasks()
-        spawn = self._tasks.spawn
-        self.drain = Drain(settings, self.sessions, spawn, flush)
-        self.maintenance = Maintenance(settings, self.instance, letters, operations, dead_letter_file, clock, counters)
-        self._redelivery: RedeliveryScheduler | None = None
-        if letters is not None:
-            self._redelivery = RedeliveryScheduler(
-                letters, clock, ack_timeout, counters, lambda: self.read_only, spawn, flush
-            )
-        self.operations: OperationService | None = None
-        if operations is not None:
-            self.operations = OperationService(
-                operations, self.tokens, counters, lambda: self.read_only, spawn, flush, self.maintenance.broker_control
-            )
-        self._history_reader = HistoryReader(reader, hub.validator)
-        self._session_recovery = SessionRecovery(
-            hub, subscriber, self._history_reader, clock, spawn, self._turn_ended, self._redelivery
-        )
-        channel_recovery = self._session_recovery.channel_recovery
-        self.redis_monitor = RedisMonitor(
-            settings,
-            self.instance,
-            channel_recovery,
-            subscriber,
-            probe,
-            counters,
-            self._notify_sessions,
-            lambda: hub.events,
-            spawn,
-        )
-        self._idle_check = IdleChannelCheck(settings, hub, reader, channel_recovery, self.redis_monitor, counters)
-        self.listener = SubscriptionListener(
-            hub,
-            channel_recovery,
-            self.redis_monitor,
-            self._redelivery,
-            self.maintenance.dead_letter_writer,
-            clock,
-            counters,
-            flush,
-        )
-        self._deadlines = SessionDeadlines(hub, clock, settings.close_timeout, self.disconnect, flush)
-        self._subscribe_handler = SubscribeHandler(settings, authoriser, self._session_recovery, spawn, flush)
-        self._authentication = Authentication(
-            settings,
-            self.instance,
-            self.tokens,
-            self.connection_limits,
-            self.rate_limiters,
-            self._subscribe_handler,
-            self.redis_monitor,
-            self._deadlines,
-            clock,
-            counters,
-        )
+    def __init__(self, parts: GatewayParts) -> None:
+        context, access, events = parts.context, parts.access, parts.events
+        self.settings = context.settings
+        self.clock = context.clock
+        self.counters = context.counters
+        self.flush = context.flush
+        self.sessions = parts.sessions
+        self.hub = parts.hub
+        self.tokens = access.tokens
+        self.connection_limits = access.connection_limits
+        self.rate_limiters = access.rate_limiters
+        self.drain = parts.drain
+        self.maintenance = events.maintenance
+        self.operations = parts.operations
+        self.redis_monitor = events.redis_monitor
+        self.listener = events.listener
+        self.latency = events.turn_end.latency
+        self._health = events.redis_monitor.health
+        self._ports = parts.ports
+        self._tasks = parts.tasks
+        self._redelivery = events.redelivery
+        self._history_reader = events.history_reader
+        self._session_recovery = events.session_recovery
+        self._idle_check = events.idle_check
+        self._deadlines = parts.deadlines
+        self._subscribe_handler = parts.subscribe_handler
+        self._authentication = parts.authentication
 
     # --- life ------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Connect to Redis in the background and start the timer."""
-        self._tasks.spawn(self._deadlines.run())
+        self._tasks.spawn(self._deadlines.run(self.disconnect))
         self._tasks.spawn(self.redis_monitor.run())
         self._tasks.spawn(self._idle_check.run())
         if self._redelivery is not None:
             self._tasks.spawn(self._redelivery.run())
         self.maintenance.start(self._tasks.spawn)
-        await self._subscriber.start(self.listener)
+        await self._ports.subscriber.start(self.listener)
 
     async def aclose(self) -> None:
         """End all sessions, tasks and connections."""
@@ -178,19 +148,19 @@ class Gateway:
         self._session_recovery.channel_recovery.cancel()
         self._history_reader.cancel()
         self._tasks.cancel()
-        await self._subscriber.aclose()
+        await self._ports.subscriber.aclose()
         await self.redis_monitor.aclose()
-        await self._reader.aclose()
+        await self._ports.reader.aclose()
 
     @property
     def degraded(self) -> str | None:
         """What is wrong with Redis, or None. Pages are told."""
-        return self.redis_monitor.health.most_severe
+        return self._health.most_severe
 
     @property
     def read_only(self) -> str | None:
         """Why commands that write are refused, or None."""
-        return self.redis_monitor.health.read_only
+        return self._health.read_only
 
     @property
     def not_ready(self) -> str | None:
@@ -273,36 +243,3 @@ class Gateway:
             session.answer(command.ref, acked=0)
         else:
             self._redelivery.ack(session, command)
-
-    # --- the event loop's side -------------------------------------------------------------------------------
-
-    def flush(self) -> None:
-        """Write everything that sessions have to say: one write for each, whatever the number of events."""
-        if self.hub.behind:
-            self._session_recovery.recover_behind()
-        dirty = self.hub.dirty
-        while dirty:
-            # What a line does may make other sessions dirty; they come in the next round.
-            turn, dirty[:] = dirty[:], ()
-            for output in turn:
-                line = output.transport
-                if line is None:
-                    output.out.clear()
-                    continue
-                line.flush()
-                session = self.sessions.get(output.session_id)
-                if output.close_code is not None and session is not None:
-                    self._deadlines.schedule_close(session)
-
-    def _turn_ended(self) -> None:
-        self.listener.turn_ended()
-
-    def _notify_sessions(self, trouble: str | None) -> None:
-        """Say what is wrong with Redis, or that nothing is any more."""
-        for session in self.sessions.values():
-            if session.state in (State.OPEN, State.LEAVING):
-                if trouble is None:
-                    session.send("bus.restored", {})
-                else:
-                    session.send("bus.degraded", {"reason": trouble})
-        self.flush()

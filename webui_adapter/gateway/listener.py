@@ -1,54 +1,84 @@
-"""What the subscriber hears, handed on: publications to the hub, and what the hub says of them to whom it concerns."""
+"""What the subscriber receives: publications go to the hub, and at the end of each turn on to whom they concern."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable
 
-from eventbus.clock import Clock
 from eventbus.errors import InvalidRecord
 from eventbus.protocol.records import parse_publication, parse_redelivery
 from webui_adapter.channels.channel_recovery import ChannelRecovery
 from webui_adapter.channels.hub import Hub
 from webui_adapter.channels.redelivery import RedeliveryScheduler
+from webui_adapter.context import GatewayContext
 from webui_adapter.gateway.latency_histogram import LatencyHistogram
 from webui_adapter.health.redis_monitor import RedisMonitor
 from webui_adapter.maintenance.dead_letter_writer import DeadLetterWriter
 
-__all__ = ["SubscriptionListener"]
+__all__ = ["SubscriptionListener", "TurnEnd"]
 
 log = logging.getLogger(__name__)
 
 
-class SubscriptionListener:
-    """``Listener`` of one gateway. ``flush`` writes what sessions have to say; it ends each turn.
+class TurnEnd:
+    """Hands on what the hub has collected in one turn.
 
     Attributes:
-        latency: of events, from when they were emitted until they were handed to the sessions.
+        latency: of events, from ``emit`` to the sessions.
     """
 
     def __init__(
         self,
+        context: GatewayContext,
+        hub: Hub,
+        redelivery: RedeliveryScheduler | None,
+        dead_letter_writer: DeadLetterWriter | None,
+    ) -> None:
+        self.latency = LatencyHistogram()
+        self._flush = context.flush
+        self._clock = context.clock
+        self._hub = hub
+        self._validator = hub.validator
+        self._redelivery = redelivery
+        self._dead_letter_writer = dead_letter_writer
+
+    def run(self) -> None:
+        """Flush the sessions; then pass on rejected events, events to be acknowledged, and latencies."""
+        self._flush()
+        if self._validator.rejected:
+            if self._dead_letter_writer is not None:
+                self._dead_letter_writer.add(self._validator.rejected)
+            self._validator.rejected.clear()
+        unacknowledged = self._hub.unacknowledged
+        if unacknowledged:
+            if self._redelivery is not None:
+                for channel, record in unacknowledged:
+                    # The last session of the channel may have left in this turn.
+                    if channel in self._hub.channels:
+                        self._redelivery.track(channel, record)
+            unacknowledged.clear()
+        routed = self._hub.routed
+        if routed:
+            self.latency.observe_since(self._clock.wall(), routed)
+            routed.clear()
+
+
+class SubscriptionListener:
+    """The ``Listener`` of one gateway: publications go to the hub, changes of the connection to the monitor."""
+
+    def __init__(
+        self,
+        context: GatewayContext,
         hub: Hub,
         channel_recovery: ChannelRecovery,
         redis_monitor: RedisMonitor,
-        redelivery: RedeliveryScheduler | None,
-        dead_letter_writer: DeadLetterWriter | None,
-        clock: Clock,
-        counters: Counter[str],
-        flush: Callable[[], None],
+        turn_end: TurnEnd,
     ) -> None:
-        self.latency = LatencyHistogram()
+        self._counters = context.counters
         self._hub = hub
         self._validator = hub.validator
         self._channel_recovery = channel_recovery
         self._redis_monitor = redis_monitor
-        self._redelivery = redelivery
-        self._dead_letter_writer = dead_letter_writer
-        self._clock = clock
-        self._counters = counters
-        self._flush = flush
+        self._turn_end = turn_end
 
     def received(self, channel: str, payload: bytes) -> None:
         """See ``Listener``."""
@@ -69,22 +99,7 @@ class SubscriptionListener:
 
     def turn_ended(self) -> None:
         """See ``Listener``."""
-        self._flush()
-        if self._validator.rejected:
-            if self._dead_letter_writer is not None:
-                self._dead_letter_writer.add(self._validator.rejected)
-            self._validator.rejected.clear()
-        unacknowledged = self._hub.unacknowledged
-        if unacknowledged:
-            if self._redelivery is not None:
-                for channel, record in unacknowledged:
-                    if channel in self._hub.channels:  # or its last reader has gone since
-                        self._redelivery.track(channel, record)
-            unacknowledged.clear()
-        routed = self._hub.routed
-        if routed:
-            self.latency.observe_since(self._clock.wall(), routed)
-            routed.clear()
+        self._turn_end.run()
 
     def lost(self, reason: str) -> None:
         """See ``Listener``."""

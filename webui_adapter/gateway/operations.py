@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from eventbus.errors import InvalidName, TransportError
@@ -12,6 +11,7 @@ from eventbus.operations.events import OperationRef
 from eventbus.operations.state import OperationState
 from eventbus.operations.store import OperationInfo, OperationStore
 from webui_adapter.access.tokens import Principal, TokenChecker
+from webui_adapter.context import GatewayContext
 from webui_adapter.errors import CommandRefused
 from webui_adapter.maintenance.broker_control import BrokerControl
 from webui_adapter.protocol.commands import Cancel, ListOperations, ShowOperation
@@ -32,29 +32,25 @@ _RETRY_MS = 2_000
 
 
 class OperationService:
-    """Works for one gateway. Every answer is the facts of one ``bus.ok``.
+    """Answers requests about operations. Each answer is the data of one ``bus.ok``.
 
-    ``read_only`` says why nothing can be written now, or None; ``spawn`` runs a coroutine, ``changed`` is called when
-    sessions have something to write; ``control``, where there is one, tells workers over their broker.
+    If there is a ``broker_control``, it sends cancellations to the workers over Celery's broker.
     """
 
     def __init__(
         self,
+        context: GatewayContext,
         store: OperationStore,
         tokens: TokenChecker,
-        counters: Counter[str],
-        read_only: Callable[[], str | None],
-        spawn: Callable[[Coroutine[object, object, None]], None],
-        changed: Callable[[], None],
-        control: BrokerControl | None = None,
+        broker_control: BrokerControl | None = None,
     ) -> None:
+        self._counters = context.counters
+        self._read_only = context.read_only
+        self._spawn = context.spawn
+        self._flush = context.flush
         self._store = store
         self._tokens = tokens
-        self._counters = counters
-        self._read_only = read_only
-        self._spawn = spawn
-        self._changed = changed
-        self._control = control
+        self._broker_control = broker_control
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._waiting = 0
 
@@ -71,7 +67,7 @@ class OperationService:
             session.refuse(error)
         else:
             session.answer(command.ref, **facts)
-        self._changed()
+        self._flush()
 
     async def execute(self, principal: Principal, command: OperationCommand) -> Facts:
         """Do what is asked.
@@ -111,8 +107,8 @@ class OperationService:
         if info is not None and info.cancelled:
             # Else it had ended by itself before.
             self._counters["cancelled"] += 1
-            if self._control is not None:
-                self._control.revoke(OperationRef(user, op))
+            if self._broker_control is not None:
+                self._broker_control.revoke(OperationRef(user, op))
         return facts
 
     async def _call(self, call: Callable[[], Awaitable[T]], code: str = "unavailable") -> T:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
 
 from eventbus.protocol.topics import channel_of
 from webui_adapter.access.authoriser import Authoriser
 from webui_adapter.channels.session_recovery import SessionRecovery
+from webui_adapter.context import GatewayContext
 from webui_adapter.errors import CommandRefused
 from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.session.session import Session
-from webui_adapter.settings import GatewaySettings
 
 __all__ = ["SubscribeHandler"]
 
@@ -22,24 +21,19 @@ _AUTHORISER_TIMEOUT = 5.0
 
 
 class SubscribeHandler:
-    """Works for one gateway.
-
-    ``spawn`` runs a coroutine, ``changed`` is called when sessions have something to write.
-    """
+    """Carries out ``subscribe`` commands, and refuses those that the user may not read."""
 
     def __init__(
         self,
-        settings: GatewaySettings,
+        context: GatewayContext,
         authoriser: Authoriser,
         session_recovery: SessionRecovery,
-        spawn: Callable[[Coroutine[object, object, None]], None],
-        changed: Callable[[], None],
     ) -> None:
-        self._settings = settings
+        self._settings = context.settings
+        self._spawn = context.spawn
+        self._flush = context.flush
         self._authoriser = authoriser
         self._session_recovery = session_recovery
-        self._spawn = spawn
-        self._changed = changed
 
     def subscribe(self, session: Session, command: Subscribe) -> None:
         """Subscribe, or ask whether that is allowed."""
@@ -74,7 +68,7 @@ class SubscribeHandler:
         else:
             message = f"collection {collection} is not open to this user"
             session.refuse(CommandRefused("forbidden", message, field="topic", topic=command.topic, ref=command.ref))
-        self._changed()
+        self._flush()
 
     async def _allowed(self, session: Session, collection: str) -> bool:
         assert session.principal is not None

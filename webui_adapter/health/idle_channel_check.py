@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import Counter
 
 from eventbus.backends.ports import Reader
 from eventbus.errors import TransportError
 from eventbus.protocol.cursor import Position
 from webui_adapter.channels.channel_recovery import ChannelRecovery
 from webui_adapter.channels.hub import Hub
+from webui_adapter.context import GatewayContext
 from webui_adapter.health.redis_monitor import RedisMonitor
-from webui_adapter.settings import GatewaySettings
 
 __all__ = ["IdleChannelCheck"]
 
@@ -29,19 +28,18 @@ class IdleChannelCheck:
 
     def __init__(
         self,
-        settings: GatewaySettings,
+        context: GatewayContext,
         hub: Hub,
         reader: Reader,
         channel_recovery: ChannelRecovery,
-        watch: RedisMonitor,
-        counters: Counter[str],
+        redis_monitor: RedisMonitor,
     ) -> None:
-        self._settings = settings
+        self._settings = context.settings
         self._hub = hub
         self._reader = reader
         self._channel_recovery = channel_recovery
-        self._watch = watch
-        self._counters = counters
+        self._redis_monitor = redis_monitor
+        self._counters = context.counters
         self._before: dict[str, Position] = {}
 
     async def run(self) -> None:
@@ -87,7 +85,7 @@ class IdleChannelCheck:
         found = dict(zip(batch, await self._reader.positions(list(batch)), strict=True))
         different = [name for name, position in batch.items() if found[name] != position]
         # What had been published before the reading has arrived when a later probe has: what is missing then is lost.
-        if not different or not await self._watch.caught_up():
+        if not different or not await self._redis_monitor.caught_up():
             return
         for name in different:
             channel = self._hub.channels.get(name)

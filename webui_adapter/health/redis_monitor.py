@@ -11,21 +11,23 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
-from eventbus.backends.ports import Probe, Subscriber
+from eventbus.backends.ports import Probe
 from eventbus.errors import TransportError
 from webui_adapter.channels.channel_recovery import ChannelRecovery
+from webui_adapter.context import BackendPorts, GatewayContext
 from webui_adapter.health.status import Degradation, HealthStatus
-from webui_adapter.settings import GatewaySettings
 
-__all__ = ["RedisMonitor"]
+__all__ = ["STARTING", "RedisMonitor"]
 
 log = logging.getLogger(__name__)
 
-_STARTING = "not connected to Redis yet"
+STARTING: Final = "not connected to Redis yet"
+"""The reason until the first canary has arrived."""
+
 _LOST = "the gateway has lost Redis"
 _NOT_RECEIVING = "events are published but do not arrive"
 _UNREACHABLE = "Redis does not answer"
@@ -46,7 +48,7 @@ class _Echo:
 class RedisMonitor:
     """Works for one gateway.
 
-    ``on_change`` tells pages what has changed, ``arrivals`` counts events that have come, ``spawn`` runs a coroutine.
+    ``arrivals`` returns how many events have arrived so far.
 
     Attributes:
         health: what is wrong.
@@ -54,26 +56,22 @@ class RedisMonitor:
 
     def __init__(
         self,
-        settings: GatewaySettings,
-        instance: str,
+        context: GatewayContext,
+        health: HealthStatus,
+        ports: BackendPorts,
         channel_recovery: ChannelRecovery,
-        subscriber: Subscriber,
-        probe: Probe | None,
-        counters: Counter[str],
-        on_change: Callable[[str | None], None],
         arrivals: Callable[[], int],
-        spawn: Callable[[Coroutine[object, object, None]], None],
     ) -> None:
         """Without a probe (a broker in this process), to be subscribed is to be well."""
-        self._settings = settings
-        self._instance = instance
+        self._settings = context.settings
+        self._instance = context.instance
+        self._counters = context.counters
+        self._spawn = context.spawn
+        self._subscriber = ports.subscriber
+        self._probe = ports.probe
         self._channel_recovery = channel_recovery
-        self._subscriber = subscriber
-        self._probe = probe
-        self._counters = counters
         self._arrivals = arrivals
-        self._spawn = spawn
-        self.health = HealthStatus(on_change, {Degradation.LOST: _STARTING})
+        self.health = health
         self._subscribed = asyncio.Event()
         self._soon = asyncio.Event()
         self._disconnects = 0

@@ -52,7 +52,7 @@ class _GatewayCollector(Collector):
         hub = self._gateway.hub
         yield CounterMetricFamily("eventbus_deliveries", "Events handed to sessions", value=hub.deliveries)
         yield CounterMetricFamily("eventbus_events", "Events received from Redis", value=hub.events)
-        latency = self._gateway.listener.latency
+        latency = self._gateway.latency
         yield HistogramMetricFamily(
             "eventbus_delivery_latency_seconds",
             "From emit to the gateway's socket, per delivery",

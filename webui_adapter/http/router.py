@@ -10,24 +10,22 @@ from typing import Final
 from fastapi import APIRouter, FastAPI, Request, Response, WebSocket
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse
 
-from eventbus.backends.factory import connect, connect_operation_store, connect_pending_store, connect_probe
 from eventbus.backends.memory.adapters import MemoryBroker
 from eventbus.bus import Bus, default_bus
-from eventbus.outbox.spool import spool_folder
 from eventbus.settings import BusSettings
-from webui_adapter.access.authoriser import Authoriser, load_authoriser
+from webui_adapter.access.authoriser import Authoriser
+from webui_adapter.gateway.build import connect_gateway
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.http.dead_letters import dead_letter_routes
 from webui_adapter.http.local_events import local_events_shown
 from webui_adapter.http.metrics import Metrics
 from webui_adapter.http.operations import operation_routes
-from webui_adapter.maintenance.dead_letter_file import DeadLetterFile
 from webui_adapter.settings import GatewaySettings
 from webui_adapter.transports.access import preflight
 from webui_adapter.transports.sse import serve_command, serve_sse
 from webui_adapter.transports.websocket_asgi import serve_websocket
 
-__all__ = ["gateway_router", "make_gateway", "routes"]
+__all__ = ["gateway_router", "routes"]
 
 _CLIENT: Final = Path(__file__).parents[1] / "client" / "dist"
 # A page of another origin may import the client: browsers ask for modules with CORS. It holds no secret.
@@ -55,7 +53,7 @@ def gateway_router(
     shown to the pages here: those of ``bus``, by default of the process's one, if it has the same Redis and key prefix.
     """
     bus_settings = bus_settings or BusSettings()
-    gateway = make_gateway(settings, bus_settings, authoriser=authoriser, broker=broker)
+    gateway = connect_gateway(settings, bus_settings, authoriser=authoriser, broker=broker)
 
     def own_bus() -> Bus | None:
         # Asked for when the application starts: by then it has called configure(), if it does.
@@ -70,33 +68,6 @@ def _matching_default_bus(settings: BusSettings) -> Bus | None:
     bus = default_bus()
     here = (bus.settings.redis_url, bus.settings.key_prefix)
     return bus if here == (settings.redis_url, settings.key_prefix) else None
-
-
-def make_gateway(
-    settings: GatewaySettings | None = None,
-    bus_settings: BusSettings | None = None,
-    *,
-    authoriser: Authoriser | None = None,
-    broker: MemoryBroker | None = None,
-) -> Gateway:
-    """A gateway, joined to Redis by its settings; ``start`` it, or let ``routes`` do so."""
-    settings = settings or GatewaySettings()
-    bus_settings = bus_settings or BusSettings()
-    subscriber, reader = connect(bus_settings, broker=broker, history_calls=settings.history_calls)
-    dead_letter_file = (
-        None if broker is not None else DeadLetterFile(spool_folder(bus_settings), settings.dead_spill_bytes)
-    )
-    return Gateway(
-        settings,
-        subscriber,
-        reader,
-        authoriser or load_authoriser(settings.authoriser),
-        letters=connect_pending_store(bus_settings, reader, broker=broker),
-        ack_timeout=bus_settings.ack_timeout,
-        dead_letter_file=dead_letter_file,
-        probe=connect_probe(bus_settings, broker=broker),
-        operations=connect_operation_store(bus_settings, reader, broker=broker),
-    )
 
 
 def routes(

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Coroutine
 
 from eventbus.backends.pending import PendingStore, SweepStore
-from eventbus.clock import Clock
 from eventbus.operations.store import LeaseStore, OperationStore
+from webui_adapter.context import GatewayContext
 from webui_adapter.maintenance.broker_control import BrokerControl
 from webui_adapter.maintenance.dead_letter_file import DeadLetterFile
 from webui_adapter.maintenance.dead_letter_writer import DeadLetterWriter
 from webui_adapter.maintenance.lease_checker import LeaseChecker
 from webui_adapter.maintenance.sweeper import Sweeper
-from webui_adapter.settings import GatewaySettings
 
 __all__ = ["Maintenance"]
 
 
 class Maintenance:
-    """Works for one gateway, which is called ``instance``.
+    """Works for one gateway.
 
     Attributes:
         sweeper: gives up on what has expired; None where there is nothing to sweep.
@@ -29,14 +27,12 @@ class Maintenance:
 
     def __init__(
         self,
-        settings: GatewaySettings,
-        instance: str,
+        context: GatewayContext,
         pending_store: PendingStore | None,
         operations: OperationStore | None,
         dead_letter_file: DeadLetterFile | None,
-        clock: Clock,
-        counters: Counter[str],
     ) -> None:
+        settings, counters = context.settings, context.counters
         interval = settings.sweep_interval
         self.dead_letter_writer: DeadLetterWriter | None = None
         if pending_store is not None:
@@ -45,10 +41,10 @@ class Maintenance:
             )
         leases: LeaseChecker | None = None
         if operations is not None and isinstance(operations, LeaseStore):
-            leases = LeaseChecker(operations, clock, settings.lease_grace, interval, counters)
+            leases = LeaseChecker(operations, context.clock, settings.lease_grace, interval, counters)
         self.sweeper: Sweeper | None = None
         if pending_store is not None and isinstance(pending_store, SweepStore):
-            self.sweeper = Sweeper(pending_store, instance, interval, settings.sweep_lease, counters, leases)
+            self.sweeper = Sweeper(pending_store, context.instance, interval, settings.sweep_lease, counters, leases)
         self.broker_control = None if settings.broker_url is None else BrokerControl(settings, counters)
 
     def start(self, spawn: Callable[[Coroutine[object, object, None]], None]) -> None:

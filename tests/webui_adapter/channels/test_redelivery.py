@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from tests.conftest import RedisServer, wait_until
 from tests.webui_adapter.events import Errand, Note, Promise, Summons
 from tests.webui_adapter.gateways import GatewayProcess, eventually, page, running
 from tests.webui_adapter.page import Page
+from tests.webui_adapter.parts import new_context
 from webui_adapter.channels.redelivery import RedeliveryScheduler
 
 Publish = Callable[..., None]
@@ -165,9 +165,7 @@ async def test_what_cannot_be_sent_again_on_one_channel_does_not_hold_up_the_oth
     bus, reader = Bus(settings), RedisReader(settings)
     receipts = {user: bus.emit(user, "1", Promise(n=1)) for user in ("ann", "bob")}
     assert bus.flush(5)
-    redelivery = RedeliveryScheduler(
-        RedisPendingStore(settings, reader), SystemClock(), 0.0, Counter(), lambda: None, lambda _: None, lambda: None
-    )
+    redelivery = RedeliveryScheduler(new_context(clock=SystemClock()), RedisPendingStore(settings, reader), 0.0)
     for user in receipts:
         await redelivery.fetch(f"user:{user}")
     client, keys = redis.Redis.from_url(redis_url), Keys(settings.key_prefix)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
@@ -24,9 +23,11 @@ from eventbus.settings import BusSettings
 from tests.webui_adapter.events import Note, Progress, Promise
 from tests.webui_adapter.gateways import SECRET, eventually, token
 from tests.webui_adapter.page import Page
-from tests.webui_adapter.parts import payloads_of, settings
+from tests.webui_adapter.parts import new_context, payloads_of, settings
 from webui_adapter.access.authoriser import Authoriser, by_claim
 from webui_adapter.channels.redelivery import RedeliveryScheduler
+from webui_adapter.context import BackendPorts
+from webui_adapter.gateway.build import build_gateway
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.protocol.commands import Ping, Subscribe, Unsubscribe
 from webui_adapter.session.session import Session
@@ -154,9 +155,8 @@ class World:
         own = type(own)(**{**own.model_dump(), "jwt_secret": SECRET})
         self.letters = HeldLetters(self.broker)
         given_letters = self.letters if ack_timeout else None
-        self.gateway = Gateway(
-            own, self.subscriber, self.reader, authoriser, letters=given_letters, ack_timeout=bus.ack_timeout
-        )
+        ports = BackendPorts(self.subscriber, self.reader, pending_store=given_letters)
+        self.gateway = build_gateway(own, ports, authoriser, ack_timeout=bus.ack_timeout)
         self._builder = EmissionBuilder(bus)
 
     def publish(self, *events: Event, topic: str = ONE) -> None:
@@ -959,9 +959,7 @@ async def test_what_comes_between_the_question_what_is_owed_and_the_reading_is_n
 
 async def test_what_comes_while_it_is_asked_what_is_owed_is_known_to_be_owed() -> None:
     async with world(ack_timeout=60) as own:
-        redelivery = RedeliveryScheduler(
-            own.letters, own.gateway.clock, 60, Counter(), lambda: None, _no_tasks, lambda: None
-        )
+        redelivery = RedeliveryScheduler(new_context(spawn=_no_tasks, clock=own.gateway.clock), own.letters, 60)
         own.letters.open.clear()
         asking = asyncio.create_task(redelivery.fetch(USER))
         await eventually(lambda: own.letters.asked, "the question")

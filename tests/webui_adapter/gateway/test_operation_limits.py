@@ -10,7 +10,7 @@ import pytest
 
 from eventbus.operations.state import OperationState
 from eventbus.operations.store import OperationInfo
-from tests.webui_adapter.parts import settings
+from tests.webui_adapter.parts import new_context, settings
 from webui_adapter.access.tokens import Principal, TokenChecker
 from webui_adapter.errors import CommandRefused
 from webui_adapter.gateway import operations
@@ -43,7 +43,7 @@ def service_of(store: SlowStore, read_only: str | None = None) -> OperationServi
     def spawn(work: object) -> None:
         raise NotImplementedError
 
-    return OperationService(store, TokenChecker(settings()), Counter(), lambda: read_only, spawn, lambda: None)
+    return OperationService(new_context(spawn=spawn, read_only=lambda: read_only), store, TokenChecker(settings()))
 
 
 async def ask(service: OperationService) -> str:

@@ -20,9 +20,9 @@ from tests.webui_adapter.health.test_redis_down import KeepingRedis
 from tests.webui_adapter.parts import USER, join, new_session, settings, told
 from tests.webui_adapter.transports.test_sse import curl, settled
 from webui_adapter import GatewaySettings, Principal, gateway_router
+from webui_adapter.gateway.build import connect_gateway
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.http.local_events import LocalEvents
-from webui_adapter.http.router import make_gateway
 from webui_adapter.protocol.commands import Subscribe
 
 
@@ -142,7 +142,7 @@ def test_a_bus_that_leads_elsewhere_is_not_listened_to(bus_settings: BusSettings
 
 @pytest.fixture
 async def gateway(bus_settings: BusSettings) -> Gateway:
-    return make_gateway(settings(local_events=3, max_message_size=2048), bus_settings)
+    return connect_gateway(settings(local_events=3, max_message_size=2048), bus_settings)
 
 
 async def turn() -> None:

@@ -207,7 +207,7 @@ def test_settings_that_do_not_work_are_one_line(tmp_path: Path, redis_url: str) 
         (GatewayProcess(tmp_path, redis_url, "x", authoriser="no.such:thing").start(), "WEBUI_AUTHORISER"),
     ]
     for gateway, said in gateways:
-        assert gateway.wait() == 2
+        assert gateway.wait(40) == 2
         text = gateway.log.read_text()
         assert text.startswith("gateway: "), text
         assert said in text
@@ -234,7 +234,7 @@ def test_what_settings_name_must_be_there(settings: dict[str, str], said: str) -
 def test_an_address_that_is_none_is_said_in_a_line_without_its_password(tmp_path: Path, url: str) -> None:
     gateway = GatewayProcess(tmp_path, url)
     gateway.start()
-    assert gateway.wait(20) == 2
+    assert gateway.wait(40) == 2
     (line,) = gateway.log.read_text().splitlines()
     assert line.startswith("gateway: EVENTBUS_REDIS_URL: ")
     assert "pass" not in line

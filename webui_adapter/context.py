@@ -1,0 +1,63 @@
+"""What every part of one gateway shares: settings, clock, counters, and the three calls that all parts make.
+
+A part takes a ``GatewayContext`` instead of five or six single arguments. The context is frozen and holds no part, so
+that each part still names in its constructor what it works with.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+
+from eventbus.backends.pending import PendingStore
+from eventbus.backends.ports import Probe, Reader, Subscriber
+from eventbus.clock import Clock
+from eventbus.operations.store import OperationStore
+from webui_adapter.settings import GatewaySettings
+
+__all__ = ["BackendPorts", "GatewayContext"]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayContext:
+    """The environment of one gateway's parts.
+
+    Attributes:
+        settings: all bounds and choices.
+        instance: the name of this gateway in logs, leases and ``bus.hello``.
+        clock: the time.
+        counters: how often something happened, by name; ``http/metrics.py`` lists the names.
+        spawn: runs a coroutine until it ends or the gateway does.
+        flush: writes what sessions have queued to their transports.
+        degraded: returns the most severe reason why Redis is unhealthy, or None.
+        read_only: returns the reason why commands that write are refused, or None.
+    """
+
+    settings: GatewaySettings
+    instance: str
+    clock: Clock
+    counters: Counter[str]
+    spawn: Callable[[Coroutine[object, object, None]], None]
+    flush: Callable[[], None]
+    degraded: Callable[[], str | None]
+    read_only: Callable[[], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class BackendPorts:
+    """The ports of ``eventbus.backends`` that one gateway reads and writes through.
+
+    Attributes:
+        subscriber: live publications.
+        reader: histories and positions.
+        probe: health checks of Redis; None for a broker in this process.
+        pending_store: events that wait for an acknowledgement; None: the gateway redelivers nothing.
+        operations: the state of operations; None: the gateway serves no operations.
+    """
+
+    subscriber: Subscriber
+    reader: Reader
+    probe: Probe | None = None
+    pending_store: PendingStore | None = None
+    operations: OperationStore | None = None
