@@ -1,4 +1,4 @@
-"""The site behind the page: bounds, and whose is what."""
+"""The site behind the page: its limits, and the owner of each operation."""
 
 from __future__ import annotations
 
@@ -60,27 +60,27 @@ async def test_a_name_is_shown_but_never_a_path(client: httpx.AsyncClient, stack
 
 
 async def test_an_operation_is_its_owners_only(client: httpx.AsyncClient, stack: Stack) -> None:
-    started = (await client.post("/index", files=files(b"secret words"))).json()
+    started = (await client.post("/index", files=files(b"secret text"))).json()
     async with visitor(stack) as other:
         assert (await other.get(f"/operations/{started['operation']}")).status_code == 404
         assert (
             await other.get("/search", params={"operation": started["operation"], "q": "secret"})
         ).status_code == 404
-    async with httpx.AsyncClient(base_url=stack.url, trust_env=False) as nobody:
-        assert (await nobody.get(f"/operations/{started['operation']}")).status_code == 401
-        assert (await nobody.post("/index", params={"source": "installed"})).status_code == 401
+    async with httpx.AsyncClient(base_url=stack.url, trust_env=False) as anonymous:
+        assert (await anonymous.get(f"/operations/{started['operation']}")).status_code == 401
+        assert (await anonymous.post("/index", params={"source": "installed"})).status_code == 401
     index = stack.directory / "data" / "indexes" / f"{started['operation']}.sqlite"
     await until(index.exists, "the index")
 
 
 @pytest.mark.parametrize("path", ["/worker/kill", "/index?source=poisoned"])
 async def test_only_a_page_on_this_machine_kills_something(client: httpx.AsyncClient, stack: Stack, path: str) -> None:
-    # A site of somebody else's whose name leads to this machine.
+    # Another site whose name resolves to this machine.
     elsewhere = {"Host": f"evil.example:{stack.ports.site}"}
     assert (await client.post(path, headers=elsewhere)).status_code == 403
     assert not (await client.post("/login", headers=elsewhere)).json()["trouble"]
-    async with httpx.AsyncClient(base_url=stack.url, trust_env=False) as nobody:
-        assert (await nobody.post(path)).status_code == 401
+    async with httpx.AsyncClient(base_url=stack.url, trust_env=False) as anonymous:
+        assert (await anonymous.post(path)).status_code == 401
     assert not stack.children["Celery worker"].ended
 
 

@@ -1,4 +1,4 @@
-"""The page in Chromium: whatever happens on the way, its list is the documents, each once, in order."""
+"""The page in Chromium: under every fault its list has each document once, in order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from playwright.async_api import BrowserContext, Route, expect
 
 from demo.stack import Stack
 from tests.browser.conftest import DOCUMENTS, PACE
-from tests.browser.line import Line
+from tests.browser.tcp_proxy import TcpProxy
 from tests.browser.visit import SECONDS, Visit, children_of, installed, until, work_held
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 MIDDLE = DOCUMENTS // 4
 
 
-def said_what_it_did(figures: list[str], running: list[str]) -> None:
-    """The stages of writing the index, in order. The first and the last may be shorter than a frame."""
+def assert_stages(figures: list[str], running: list[str]) -> None:
+    """Assert the stages of writing the index, in order. The first and the last may be shorter than a frame."""
     stages = [text.partition(" documents read, ")[2] for text in figures if " documents read, " in text]
     known = ["writing the index", "collecting the passages", "writing the passages", "counting the terms"]
     assert stages == [stage for stage in known if stage in stages]
@@ -29,24 +29,24 @@ def said_what_it_did(figures: list[str], running: list[str]) -> None:
     assert any(rows.startswith("Index\nwriting the passages") for rows in running), running[-3:]
 
 
-def said_how_fast_it_was(words: list[str]) -> None:
-    """In documents, then in passages if it takes long enough; in the end how much it was."""
-    *rates, end = [text for text in words if text]
+def assert_rates(texts: list[str]) -> None:
+    """Assert a rate in documents, then in passages if it takes long enough, and a total at the end."""
+    *rates, end = [text for text in texts if text]
     matches = [re.fullmatch(r"([\d,.]+)( passages)? per second", text) for text in rates]
     assert all(matches), rates
     documents = [float(match[1].replace(",", "")) for match in matches if match and not match[2]]
-    # Two workers take at least their pace for each; the first moment counts one more.
+    # Two workers need at least their pace for each document. The first moment counts one more.
     assert documents, "no rate was shown"
     assert 0 < max(documents) < 3 / PACE
     assert re.fullmatch(r"[\d,]+ words", end)
 
 
-async def test_indexes_the_text_on_this_machine_and_finds_a_word(visit: Visit) -> None:
-    await visit.keep_words("count", "rate", "batches")
+async def test_indexes_the_text_on_this_machine_and_finds_a_term(visit: Visit) -> None:
+    await visit.record_texts("count", "rate", "batches")
     await visit.index_installed()
     await visit.is_ready()
-    said_what_it_did(await visit.stood("count"), await visit.stood("batches"))
-    said_how_fast_it_was(await visit.stood("rate"))
+    assert_stages(await visit.recorded("count"), await visit.recorded("batches"))
+    assert_rates(await visit.recorded("rate"))
     await visit.is_whole(installed(DOCUMENTS))
     await expect(visit.page.locator("#percent")).to_have_text("100 %")
     await expect(visit.page.locator("#progress")).to_have_js_property("value", 1)
@@ -58,17 +58,17 @@ async def test_indexes_the_text_on_this_machine_and_finds_a_word(visit: Visit) -
     await expect(visit.page.locator("#found")).to_have_text("Nothing found.")
 
 
-async def test_reload_in_the_middle_is_where_it_was_at_once(visit: Visit) -> None:
+async def test_reload_in_the_middle_shows_the_same_list_immediately(visit: Visit) -> None:
     await visit.index_installed()
     await visit.sees(MIDDLE)
     with work_held(visit.stack):
         before = await visit.documents()
         await visit.page.reload()
-        # All of it comes in one burst, so the first frame that shows a document shows them all.
+        # The gateway sends all of it in one burst, so the first frame with a document has all of them.
         await visit.sees(1)
         after = await visit.documents()
         assert after[: len(before)] == before
-        assert len(after) < DOCUMENTS, "the reload was to be in the middle"
+        assert len(after) < DOCUMENTS, "the reload came after the end"
     await visit.is_ready()
     await visit.is_whole(installed(DOCUMENTS))
 
@@ -101,7 +101,7 @@ async def test_gateway_stopped_and_started_again(visit: Visit, stack: Stack, by:
     started = await visit.started()
     with work_held(stack):
         await asyncio.to_thread(stack.stop_gateway, by)
-        await visit.is_away()
+        await visit.is_unreachable()
         seen = len(await visit.documents())
     await until(lambda: len(visit.in_database(started)) > seen + 4, "the work to go on")
     assert len(await visit.documents()) == seen
@@ -111,7 +111,7 @@ async def test_gateway_stopped_and_started_again(visit: Visit, stack: Stack, by:
     await visit.is_whole(installed(DOCUMENTS))
 
 
-async def test_reload_while_the_gateway_is_away(visit: Visit, stack: Stack) -> None:
+async def test_reload_while_the_gateway_is_unreachable(visit: Visit, stack: Stack) -> None:
     await visit.index_installed()
     await visit.sees(MIDDLE)
     with work_held(stack):
@@ -120,7 +120,7 @@ async def test_reload_while_the_gateway_is_away(visit: Visit, stack: Stack) -> N
         await visit.page.reload()
         await visit.sees(len(before))
         assert set(before) <= set(await visit.documents())
-        await visit.is_away()
+        await visit.is_unreachable()
     await asyncio.to_thread(stack.start_gateway)
     await visit.is_live()
     await visit.is_ready()
@@ -135,42 +135,42 @@ async def test_a_worker_process_killed_in_the_middle(visit: Visit, stack: Stack)
     await visit.is_whole(installed(DOCUMENTS))
 
 
-async def test_wifi_off_and_on(visit: Visit, stack: Stack, line: Line) -> None:
+async def test_wifi_off_and_on(visit: Visit, stack: Stack, proxy: TcpProxy) -> None:
     await visit.index_installed()
     await visit.sees(MIDDLE)
     started = await visit.started()
     context: BrowserContext = visit.page.context
     with work_held(stack):
-        line.cut()
+        proxy.cut()
         await context.set_offline(True)
         await expect(visit.page.locator("#status-text")).to_have_text("Offline")
         seen = len(await visit.documents())
     await until(lambda: len(visit.in_database(started)) > seen + 4, "the work to go on")
-    line.mend()
+    proxy.restore()
     await context.set_offline(False)
     await visit.is_live()
     await visit.is_ready()
     await visit.is_whole(installed(DOCUMENTS))
 
 
-async def test_line_that_falls_silent_without_a_word(visit: Visit, line: Line) -> None:
+async def test_a_connection_that_falls_silent(visit: Visit, proxy: TcpProxy) -> None:
     await visit.index_installed()
     await visit.sees(MIDDLE)
-    line.cut()
-    await visit.is_away()
+    proxy.cut()
+    await visit.is_unreachable()
     seen = len(await visit.documents())
-    line.mend()
+    proxy.restore()
     await visit.is_live()
     await visit.is_ready()
     assert seen < DOCUMENTS
     await visit.is_whole(installed(DOCUMENTS))
 
 
-async def test_server_sent_events_where_websockets_do_not_get_through(visit: Visit, line: Line) -> None:
-    line.websockets = False
+async def test_server_sent_events_where_websockets_do_not_get_through(visit: Visit, proxy: TcpProxy) -> None:
+    proxy.websockets = False
     await visit.page.reload()
     await expect(visit.page.locator("#status-text")).to_have_text("Live, by server-sent events", timeout=SECONDS * 1000)
-    assert line.refused
+    assert proxy.refused
     await visit.index_installed()
     await visit.is_ready()
     await visit.is_whole(installed(DOCUMENTS))
@@ -195,19 +195,19 @@ async def test_a_gap_is_filled_from_the_site(visit: Visit) -> None:
     await visit.index_installed()
     await visit.is_ready()
     started = await visit.started()
-    # As after a Redis that has lost its data: the cursor is of another life of the channel.
-    away = f"user:{started['user']}=dead.5"
+    # As after a Redis that has lost its data: the cursor is of another epoch of the channel.
+    lost = f"user:{started['user']}=dead.5"
     await visit.page.evaluate(
         "cursor => localStorage.setItem('semantik.operation', "
         "JSON.stringify({...JSON.parse(localStorage.getItem('semantik.operation')), cursor}))",
-        away,
+        lost,
     )
     await visit.page.reload()
     await visit.is_ready()
     await visit.is_whole(installed(DOCUMENTS), in_order=False)
 
 
-async def test_too_many_files_are_refused_by_name_of_the_limit(visit: Visit) -> None:
+async def test_too_many_files_are_refused_with_the_limit(visit: Visit) -> None:
     await visit.page.set_input_files(
         "#file-input", [{"name": f"{n}.txt", "mimeType": "text/plain", "buffer": b"x"} for n in range(7)]
     )
@@ -215,7 +215,7 @@ async def test_too_many_files_are_refused_by_name_of_the_limit(visit: Visit) -> 
     await expect(visit.page.locator("#index-files")).to_be_disabled()
 
 
-async def test_who_is_quicker_than_the_login_hears_of_the_limit_too(visit: Visit) -> None:
+async def test_files_chosen_before_the_login_meet_the_limit_too(visit: Visit) -> None:
     go_on = asyncio.Event()
 
     async def hold(route: Route) -> None:

@@ -1,4 +1,4 @@
-"""``python -m demo``: what it starts it ends, and what it cannot do it says in one line."""
+"""``python -m demo`` ends each process that it starts, and reports each failure in one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Run:
-    """The demo in a terminal of its own, with a directory for temporary files that one can look into."""
+    """The demo in a separate session, with a separate directory for temporary files."""
 
     def __init__(self, temporary: Path, *options: str, **environment: str) -> None:
         temporary.mkdir()
@@ -69,7 +69,7 @@ class Run:
         return found
 
     def ends(self, code: int, seconds: float = 15) -> str:
-        """With this exit code; returns what it complained of."""
+        """Assert the exit code and return the error output."""
         _, error = self.process.communicate(timeout=seconds)
         assert self.process.returncode == code, error.decode()
         return error.decode()

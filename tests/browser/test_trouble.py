@@ -1,4 +1,4 @@
-"""Cancel, a file that kills its worker, a worker that is killed: the page says what the store and the bus have."""
+"""Cancel, a file that kills its worker, a killed worker: the page agrees with the database and the bus."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MIDDLE = DOCUMENTS // 4
 
 
 async def is_as_stored(visit: Visit, state: str, *, in_order: bool = True) -> None:
-    """Page, list of operations, site and bus agree, and the list is what the database has."""
+    """Assert that page, list of operations, site, bus and database agree."""
     started = await visit.started()
     await visit.is_in(state)
     await visit.lists(started["operation"], state)
@@ -37,7 +37,7 @@ async def is_as_stored(visit: Visit, state: str, *, in_order: bool = True) -> No
 
 @contextmanager
 def held_at_work(visit: Visit, started: dict[str, str]) -> Iterator[None]:
-    """The worker stands still in the midst of a task, not between two: what does not run is cancelled at once."""
+    """Stop the worker in the middle of a task. Between two tasks a cancel would end the operation immediately."""
     for _ in range(50):
         with work_held(visit.stack):
             if visit.in_bus(started).tasks:
@@ -50,7 +50,7 @@ async def test_cancel_says_stopping_then_cancelled_in_every_tab(visit: Visit) ->
     await visit.index_installed()
     await visit.sees(MIDDLE)
     started = await visit.started()
-    with held_at_work(visit, started):  # or a slow machine's second tab comes when all is done
+    with held_at_work(visit, started):  # else the second tab of a slow machine opens after the end
         other = await visit.second_tab()
         await other.sees(MIDDLE)
         await visit.page.click("#cancel")
@@ -67,12 +67,12 @@ async def test_cancel_says_stopping_then_cancelled_in_every_tab(visit: Visit) ->
         assert await tab.happened() == ["stopping", "cancelled"]
         await expect(tab.page.locator("#controls")).to_be_hidden()
     done = await visit.documents()
-    assert MIDDLE <= len(done) < DOCUMENTS, "what is done stays, what waits is not begun"
+    assert MIDDLE <= len(done) < DOCUMENTS, "finished documents stay, waiting tasks never start"
     await visit.page.reload()
     await is_as_stored(visit, "cancelled")
     assert await visit.documents() == done
     await expect(visit.page.locator("#count")).to_have_text(f"Cancelled after {len(done)} of {DOCUMENTS} documents")
-    # Whatever waited before this has had its turn by the end of it.
+    # All tasks that waited before this one have had their turn when it ends.
     await other.index_files({"after.txt": b"the worker goes on"})
     await other.is_ready()
     assert sorted(document.document for document in visit.in_database(started)) == sorted(done)
@@ -82,12 +82,12 @@ async def test_a_file_that_kills_its_worker_is_named_and_the_others_go_on(visit:
     await visit.page.click("#index-poisoned")
     await visit.is_in("failed")
     started = await visit.started()
-    beside = sorted(installed(DOCUMENTS), key=str.casefold)[:8]
+    others = sorted(installed(DOCUMENTS), key=str.casefold)[:8]
 
-    async def is_told() -> None:
+    async def is_shown() -> None:
         failure = visit.page.locator("#failures li")
         await expect(failure).to_have_text(f"{POISON} killed the process that read it", timeout=SECONDS * 1000)
-        await expect(visit.page.locator("#documents li")).to_have_count(len(beside) + 1)
+        await expect(visit.page.locator("#documents li")).to_have_count(len(others) + 1)
         await expect(visit.page.locator("#batches")).to_be_hidden()
         await expect(visit.page.locator("#batches li")).to_have_count(0)
         assert "%" not in await visit.page.title()
@@ -95,16 +95,16 @@ async def test_a_file_that_kills_its_worker_is_named_and_the_others_go_on(visit:
         assert await visit.happened() == ["task", "failed"]
         await is_as_stored(visit, "failed")
 
-    await is_told()
-    assert await visit.documents_in("indexed") == beside
+    await is_shown()
+    assert await visit.documents_in("indexed") == others
     assert [document.document for document in visit.in_database(started) if document.state == "failed"] == [POISON]
     assert not (stack.directory / "data" / "indexes" / f"{started['operation']}.sqlite").exists()
     await visit.page.reload()
-    await is_told()
+    await is_shown()
 
 
 async def is_lost(visit: Visit) -> None:
-    """Everybody says so; what the killed processes had written down and could not tell is not on the page yet."""
+    """Assert that page, site and bus say "lost". The page lacks documents that were stored and never emitted."""
     started = await visit.started()
     await visit.is_in("lost")
     await visit.lists(started["operation"], "lost")
@@ -156,7 +156,7 @@ async def test_a_lost_operation_can_be_cancelled(visit: Visit, stack: Stack) -> 
     assert sorted(document.document for document in visit.in_database(started)) == sorted(done)
 
 
-async def test_who_comes_later_sees_what_became_of_each_operation(visit: Visit) -> None:
+async def test_a_later_page_shows_the_end_of_each_operation(visit: Visit) -> None:
     await visit.index_files({"one.txt": b"one"})
     await visit.is_ready()
     succeeded = await visit.started()
@@ -180,7 +180,7 @@ async def test_who_comes_later_sees_what_became_of_each_operation(visit: Visit) 
     await expect(later.page.locator("#failures li")).to_contain_text(POISON, timeout=SECONDS * 1000)
 
 
-async def test_what_runs_has_a_link_to_flower(visit: Visit, stack: Stack) -> None:
+async def test_running_tasks_have_a_link_to_flower(visit: Visit, stack: Stack) -> None:
     await visit.index_installed()
     links = visit.page.locator("#batches a")
     there, _, task = str(await links.first.get_attribute("href", timeout=SECONDS * 1000)).rpartition("/")

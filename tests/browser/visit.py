@@ -1,4 +1,4 @@
-"""One visitor's page, and what it has to agree with."""
+"""One visitor's page, and the database, bus and channel that it must agree with."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ async def until(condition: Callable[[], object], what: str, seconds: float = SEC
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            pytest.fail(f"waited {seconds:g} s in vain for: {what}")
+            pytest.fail(f"waited {seconds:g} s for: {what}")
         await asyncio.sleep(0.02)
 
 
 def children_of(process: int) -> list[int]:
-    """The processes that it has started and that live."""
+    """Return the living processes that a process has started."""
     listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
     return [int(pid) for pid, parent in map(str.split, listed.splitlines()) if int(parent) == process]
 
 
 @contextmanager
 def work_held(stack: Stack) -> Iterator[None]:
-    """The processes that run tasks stand still, so that the middle lasts as long as a test needs it.
+    """Stop the processes that run tasks, so that a test can act in the middle of an operation.
 
-    Not the main process: it renews their leases, and a test on a slow machine must not find its worker lost.
+    The main process goes on: it renews the leases. Without it a slow machine would report the worker as lost.
     """
     pool = children_of(stack.children["Celery worker"].pid)
     for process in pool:
@@ -75,14 +75,14 @@ class Visit:
         )
         await self.page.click("#index-files")
 
-    async def keep_words(self, *places: str) -> None:
-        """From now on, all that stands in these elements is kept, however briefly: see ``stood``."""
+    async def record_texts(self, *places: str) -> None:
+        """Record every text that these elements show from now on, however briefly. See ``recorded``."""
         await self.page.evaluate(
             """places => {
-                window.stood = Object.fromEntries(places.map(place => [place, []]));
+                window.recorded = Object.fromEntries(places.map(place => [place, []]));
                 for (const place of places) {
                     const where = document.getElementById(place);
-                    new MutationObserver(() => window.stood[place].push(where.innerText)).observe(
+                    new MutationObserver(() => window.recorded[place].push(where.innerText)).observe(
                         where, { childList: true, characterData: true, subtree: true }
                     );
                 }
@@ -90,29 +90,29 @@ class Visit:
             places,
         )
 
-    async def stood(self, place: str) -> list[str]:
-        """What stood there since ``keep_words``, in order."""
-        found: list[str] = await self.page.evaluate("place => window.stood[place]", place)
+    async def recorded(self, place: str) -> list[str]:
+        """Return the texts that an element has shown since ``record_texts``, in order."""
+        found: list[str] = await self.page.evaluate("place => window.recorded[place]", place)
         return found
 
     async def sees(self, documents: int) -> None:
-        """At least so many are on the list."""
+        """Wait until the list has at least this many documents."""
         await self.page.locator("#documents li").nth(documents - 1).wait_for(state="attached", timeout=SECONDS * 1000)
 
     async def is_ready(self) -> None:
         await expect(self.page.locator("#search")).to_be_enabled(timeout=SECONDS * 1000)
 
     async def is_in(self, state: str) -> None:
-        """The operation on the page is in this state."""
+        """Wait until the operation on the page is in this state."""
         await expect(self.page.locator("#operation")).to_have_attribute("data-state", state, timeout=SECONDS * 1000)
 
     async def lists(self, operation: str, state: str) -> None:
-        """Among the visitor's operations this one is in this state."""
+        """Wait until the list of operations shows this one in this state."""
         item = self.page.locator(f'#operations li[data-operation="{operation}"]')
         await expect(item).to_have_attribute("data-state", state, timeout=SECONDS * 1000)
 
     async def happened(self) -> list[str]:
-        """What the page says went otherwise, in order."""
+        """Return the incidents that the page shows, in order."""
         found: list[str] = await self.page.eval_on_selector_all(
             "#incidents li", "elements => elements.map(element => element.dataset.kind)"
         )
@@ -126,30 +126,30 @@ class Visit:
     async def is_live(self) -> None:
         await expect(self.page.locator("#status")).to_have_attribute("data-status", "open", timeout=SECONDS * 1000)
 
-    async def is_away(self) -> None:
+    async def is_unreachable(self) -> None:
         await expect(self.page.locator("#status")).to_have_attribute(
             "data-status", "unreachable", timeout=SECONDS * 1000
         )
         await expect(self.page.locator("#connection-notice")).to_be_visible()
 
     async def started(self) -> dict[str, str]:
-        """What the page has kept of its operation."""
+        """Return the operation that the page has stored."""
         await self.page.locator("#operation").wait_for()
         kept: dict[str, str] = json.loads(await self.page.evaluate("localStorage.getItem('semantik.operation')"))
         return kept
 
     async def documents(self) -> list[str]:
-        """As listed."""
+        """Return the documents on the page, as listed."""
         return await self._listed("element.dataset.document")
 
     async def documents_in(self, state: str) -> list[str]:
-        """Those in a state, by name."""
+        """Return the documents in a state, by name."""
         found = self.page.locator(f'#documents li[data-state="{state}"]')
         names = [str(await item.get_attribute("data-document")) for item in await found.all()]
         return sorted(names, key=str.casefold)
 
     async def is_whole(self, documents: set[str], *, in_order: bool = True) -> None:
-        """The list equals the documents, each once, in the order of the channel; and nothing came twice."""
+        """Assert that the list has each document once, in the order of the channel, without a repetition."""
         listed = await self.documents()
         assert sorted(listed) == sorted(documents)
         assert await self.page.get_attribute("#documents", "data-repeats") == "0"
@@ -167,7 +167,7 @@ class Visit:
         return found
 
     async def in_site(self) -> str:
-        """The state, as the site answers it."""
+        """Return the state that the site answers."""
         path = f"/operations/{(await self.started())['operation']}"
         answer = await self.page.request.get(f"{self.stack.url.rstrip('/')}{path}")
         return str((await answer.json())["state"])
@@ -176,7 +176,7 @@ class Visit:
         return Store(self.stack.directory / "data" / "site.sqlite").documents(started["operation"])
 
     async def in_channel(self) -> list[str]:
-        """Documents in the order in which the log of the visitor's channel has them."""
+        """Return the documents in the order of the log of the visitor's channel."""
         started = await self.started()
         settings = BusSettings(redis_url=self.stack.redis_url, key_prefix=self.stack.prefix)
         reader = RedisReader(settings)

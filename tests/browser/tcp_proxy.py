@@ -1,4 +1,4 @@
-"""A TCP line that can be cut like a network cable, or refuse WebSockets like some companies' proxies."""
+"""A TCP proxy that can fall silent like a cut cable, or refuse WebSockets as some company proxies do."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import contextlib
 REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
-class Line:
-    """Forwards to ``towards``.
+class TcpProxy:
+    """Forwards each connection to the port ``towards``.
 
-    Cut, it says nothing at all: bytes stay where they are, and nobody is told. Chromium's own offline mode leaves
-    connections alone that are open.
+    A cut proxy forwards no bytes and closes no connection. Chromium's own offline mode is not enough: it leaves open
+    connections alone.
     """
 
     def __init__(self, port: int) -> None:
@@ -36,7 +36,7 @@ class Line:
     def cut(self) -> None:
         self._whole.clear()
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         self._whole.set()
         self.websockets = True
 
@@ -59,8 +59,8 @@ class Line:
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.towards)
         there_writer.write(head)
         ways = [
-            asyncio.ensure_future(self._carry(reader, there_writer)),
-            asyncio.ensure_future(self._carry(there_reader, writer)),
+            asyncio.ensure_future(self._copy(reader, there_writer)),
+            asyncio.ensure_future(self._copy(there_reader, writer)),
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -69,7 +69,7 @@ class Line:
                 way.cancel()
             there_writer.close()
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(65536):
             await self._whole.wait()
             writer.write(chunk)
