@@ -15,6 +15,7 @@
     ├── InvalidStage           a stage of a progress that there is not, or a weight that cannot be
     ├── TooManyDeferred        too many events wait for a task's success or a transaction's commit; ``limit``
     ├── DeliveryFailed                an event that a person was to get is among the dead letters
+    ├── UnsupportedVersion     a dependency lacks something that is needed; ``package``, ``version``, ``missing``
     ├── NoServer               a test wants a Redis, and this machine has none that starts
     └── TransportError
         ├── Unavailable        not answering; worth trying again
@@ -45,6 +46,7 @@ __all__ = [
     "TooManyDeferred",
     "TransportError",
     "Unavailable",
+    "UnsupportedVersion",
 ]
 
 
@@ -174,6 +176,19 @@ class TooManyDeferred(EventBusError, RuntimeError):
     def __init__(self, message: str, *, limit: int) -> None:
         super().__init__(message)
         self.limit = limit
+
+
+class UnsupportedVersion(EventBusError, RuntimeError):
+    """An installed dependency lacks something that this library uses.
+
+    Attributes: ``package``, its name; ``version``, the installed one; ``missing``, names of what it lacks.
+    """
+
+    def __init__(self, message: str, *, package: str, version: str, missing: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.package = package
+        self.version = version
+        self.missing = missing
 
 
 class TransportError(EventBusError):

@@ -68,11 +68,15 @@ class LeaseBootstep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery shi
         self._worker_status: WorkerStatus | None = None
 
     def create(self, worker: Any) -> None:
-        """Make the bus before the pool forks, so that the children inherit a complete one.
+        """Check Celery's internals, and make the bus before the pool forks, so that the children inherit all of it.
 
         Args:
             worker: Celery's worker controller.
+
+        Raises:
+            UnsupportedVersion: the installed Celery lacks something that this package uses.
         """
+        celery_internals.check_internals()
         self._installed = installed_in(worker.app)
         default_bus()
 

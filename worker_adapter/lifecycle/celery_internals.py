@@ -6,18 +6,23 @@ The docstring of each function says what breaks when Celery changes it.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any, Final
 
+import celery
 from celery import Task, bootsteps
 from celery.worker import state as worker_state
+
+from eventbus.errors import UnsupportedVersion
 
 __all__ = [
     "active_requests",
     "arguments_of_retry",
     "call_original_handler",
+    "check_internals",
     "is_active",
     "is_announced_revoked",
     "is_cancelled_by_worker",
@@ -33,6 +38,55 @@ __all__ = [
 ]
 
 _ATTEMPTS: Final = 10  # to copy a set that other threads change
+
+# Attributes that the functions below use, by module. A worker checks them when it starts.
+_USED: Final[Mapping[str, tuple[str, ...]]] = {
+    "celery.app.task": ("Task.retry", "Task.request_stack", "Task.acks_late"),
+    "celery.bootsteps": ("RUN",),
+    "celery.concurrency.base": ("BasePool.is_green", "BasePool.terminate_job"),
+    "celery.worker.consumer": ("Consumer.on_decode_error",),
+    "celery.worker.request": (
+        "Request._already_cancelled",
+        "Request._already_revoked",
+        "Request.on_failure",
+        "Request.on_timeout",
+        "Request.request_dict",
+        "Request.terminate",
+        "Request.worker_pid",
+    ),
+    "celery.worker.state": ("active_requests", "revoked_stamps"),
+}
+_USED_OF_RETRY: Final = ("exc", "eta", "countdown")
+
+
+def check_internals() -> None:
+    """Check that the installed Celery has everything that this module uses.
+
+    A worker calls it when it starts. Without it the first task, or the first failure, would show what is missing.
+
+    Raises:
+        UnsupportedVersion: something is missing. The message names it and the versions that have it.
+    """
+    missing = [name for module, names in _USED.items() for name in names if not _has(module, name)]
+    variables = Task.retry.__code__.co_varnames
+    missing += [f"variable {name} of Task.retry" for name in _USED_OF_RETRY if name not in variables]
+    if missing:
+        raise UnsupportedVersion(
+            f"celery {celery.__version__} lacks {', '.join(missing)}, which celery-eventbus uses; install a version "
+            'that has it: pip install "celery>=5.4,<5.8"',
+            package="celery",
+            version=celery.__version__,
+            missing=tuple(missing),
+        )
+
+
+def _has(module: str, name: str) -> bool:
+    found: object = importlib.import_module(module)
+    for part in name.split("."):
+        if not hasattr(found, part):
+            return False
+        found = getattr(found, part)
+    return True
 
 
 def arguments_of_retry() -> Mapping[str, Any] | None:
