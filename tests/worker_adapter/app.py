@@ -301,3 +301,11 @@ def in_a_loop(n=10):
         emit_on_success(TaskRan(what="announced", operation="/".join(current_operation.get())))
 
     asyncio.run(main())
+
+
+@app.task
+def spread_traced(*args, name="spread_traced"):
+    """Starts tasks as tracing libraries publish them: with a ``headers`` dict inside of the headers."""
+    see(name)
+    for i in range(2):
+        step.apply_async(kwargs={"name": f"{name}.{i}"}, headers={"headers": {"x-trace": "1"}})

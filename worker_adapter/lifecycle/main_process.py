@@ -27,7 +27,7 @@ from eventbus.operations.events import (
     TaskSucceeded,
 )
 from worker_adapter.context.error_text import caused_by_retry, error_text
-from worker_adapter.context.headers import WORKER_INFO, read_operation, read_worker_info
+from worker_adapter.context.headers import OPERATION, WORKER_INFO, read_operation, read_worker_info
 from worker_adapter.context.task_context import TaskContext, current_context, use_context
 from worker_adapter.context.task_request import TaskRequestInfo, read_task_request
 from worker_adapter.lifecycle import celery_internals, task_events
@@ -254,7 +254,8 @@ class MainProcessSignals:
             request_context = celery_internals.running_request(task)
         if request_context is None:
             return None
-        return read_task_request(request_context.headers, task.name, task_id, request_context.retries)
+        headers = celery_internals.message_headers(request_context, OPERATION)
+        return read_task_request(headers, task.name, task_id, request_context.retries)
 
     def _text(self, error: object) -> str:
         if isinstance(error, WorkerLostError):

@@ -32,7 +32,7 @@ from worker_adapter.context.headers import (
 from worker_adapter.context.task_context import PreviousContext, TaskContext, attach, current_context, detach
 from worker_adapter.lifecycle import running_tasks, task_events
 from worker_adapter.lifecycle.cancellation import is_cancelled
-from worker_adapter.lifecycle.celery_internals import arguments_of_retry
+from worker_adapter.lifecycle.celery_internals import arguments_of_retry, message_headers
 from worker_adapter.lifecycle.process_state import process
 from worker_adapter.lifecycle.running_tasks import RunningTask
 from worker_adapter.lifecycle.task_outcome import continuation_of, outcome_of, transition_of
@@ -135,7 +135,7 @@ class TaskSignals:
         setattr(request, _ATTRIBUTE, (context, attach(context)))
         if context.operation is None or context.key is None:
             return
-        info = read_worker_info(request.headers)
+        info = read_worker_info(message_headers(request, WORKER_INFO))
         started = TaskStarted(task=task_id, name=task.name, retries=request.retries)
         task_events.emit_task_event(self._settings, context.operation, context.key, "started", started)
         members = task_events.task_members(task_id, task.name, request.retries)
@@ -191,18 +191,20 @@ class TaskSignals:
         # replace() raises Ignore. The task has done its part, and its replacement has been published.
         kind = transition_of(state, task.request, context)
         if kind is not None:
-            lease = read_worker_info(task.request.headers).lease if kind == "joined" else 0
+            info = read_worker_info(message_headers(task.request, WORKER_INFO))
+            lease = info.lease if kind == "joined" else 0
             task_events.record_transition(context.operation, context.label, kind, context.key, lease)
 
     def _context_of(self, name: str, task_id: str, request: Any) -> TaskContext:
-        found = read_operation(request.headers)
+        headers = message_headers(request, OPERATION)
+        found = read_operation(headers)
         if found is None and request.is_eager:
             # An eager task was never published. It runs for the operation of its caller.
             outer, operation = current_context.get(), current_operation.get()
             found = None if operation is None else (operation, outer.label if outer is not None else "")
         if found is None:
             return TaskContext(None, "", self._settings, task_id=task_id)
-        return TaskContext(*found, self._settings, task_key_of(name, task_id, request.headers), task_id)
+        return TaskContext(*found, self._settings, task_key_of(name, task_id, headers), task_id)
 
     def _flush(self) -> None:
         bus = default_bus()

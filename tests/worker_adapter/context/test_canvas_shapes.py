@@ -45,6 +45,10 @@ def with_errback(errback):
     return first
 
 
+def traced(signature):
+    return signature.set(headers={"headers": {"x-trace": "1"}})
+
+
 SHAPES = {
     "single": lambda: Shape(s("a"), ["a"], 1),
     "chain": lambda: Shape(chain(s("a"), s("b"), s("c")), ["a", "b", "c"], 3),
@@ -106,6 +110,22 @@ SHAPES = {
         ["become", "become.again", "become.again.0", "become.again.1", "become.again.2", "a", "collect"],
         3,
         7,
+    ),
+    # Sentry's and Datadog's integrations do this to every message. Celery then has the inner dict as request.headers.
+    "an inner headers dict": lambda: Shape(
+        chain(traced(a.spread_traced.si()), traced(s("b"))),
+        ["spread_traced", "spread_traced.0", "spread_traced.1", "b"],
+        2,
+        4,
+    ),
+    "an inner headers dict, and a retry": lambda: Shape(
+        chain(traced(a.again.si()), s("b")), ["again", "b"], 2, types={"task.retry": 2}
+    ),
+    "an inner headers dict, and a failure": lambda: Shape(
+        traced(fail.si()), ["fail"], 1, None, END[1], 1, types={"task.failed": 1}
+    ),
+    "an inner headers dict in a chord": lambda: Shape(
+        chord([traced(s("a")), traced(s("b"))], traced(collect.s())), ["a", "b", "collect"], 3
     ),
     "ignore": lambda: Shape(a.give_up.si(), ["give_up"], 1),
     "ignore in a chord": lambda: Shape(chord([s("a"), a.give_up.si()], collect.s()), ["a", "give_up"], 3, 2),
