@@ -1,4 +1,4 @@
-"""Both transports, behind the same three ports."""
+"""Both backends behind the same ports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eventbus.events.encoder import EmissionBuilder
 
 @dataclass
 class Ends:
-    """One transport's ends, and its settings."""
+    """The ports of one backend, and its settings."""
 
     settings: BusSettings
     publisher: Publisher

@@ -54,8 +54,7 @@ class PendingLists:
         self.dead: dict[str, tuple[str, bytes]] = {}
 
     def add(self, id_: str, offset: int, lane: int, expires: int, record: bytes, now_ms: int) -> None:
-        """Add an event that was just appended. If its lane is full, the oldest event becomes a dead
-        letter.
+        """Add an event that was just appended. A full lane dead-letters its oldest event.
 
         Args:
             id_: the event's id.
@@ -112,8 +111,8 @@ class PendingLists:
                 del lane[:weight]
 
     def redeliver(self, ids: Sequence[str], now_ms: int) -> tuple[list[int], list[bytes], int]:
-        """Take events for redelivery. One that has expired or has too many attempts becomes a dead
-        letter.
+        """Take events for redelivery. An expired event, or one with too many attempts, becomes a
+        dead letter.
 
         Args:
             ids: ids of the events.

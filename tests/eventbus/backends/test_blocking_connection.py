@@ -27,7 +27,7 @@ def client_id(line: BlockingConnection) -> int:
 
 
 def said_by_a_child(say) -> str:
-    """What ``say`` returns in a forked child."""
+    """Returns the result of ``say`` in a forked child."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -79,7 +79,7 @@ def test_an_epoch_is_never_given_twice_not_even_by_a_forked_child():
     assert not childs & own
 
 
-def test_an_answer_that_nobody_waits_for_any_more_is_never_taken_for_another(own_redis):
+def test_a_late_reply_is_never_assigned_to_another_call(own_redis):
     line = BlockingConnection(BusSettings(redis_url=own_redis.url, socket_timeout=0.05))
     line.round_trip([("PING",)])
     own_redis.client.client_pause(175)

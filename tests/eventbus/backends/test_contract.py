@@ -1,4 +1,4 @@
-"""What every transport does: the same tests, over Redis and in the process."""
+"""All backends pass the same tests, over Redis and in the process."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ async def test_known_ids_among_new_ones_and_an_id_twice_in_one_batch(ends):
     write(ends, Logged(), Logged(), ids=["one", "two"])
     mixed = write(ends, *(Logged(n=n) for n in range(5)), ids=["three", "two", "three", "four", "one"])
     assert list(mixed.offsets) == [3, -2, -3, 4, -1]
-    # What stood in the window for a moment only must not be taken for known.
+    # An id that was in the window only for a moment must not count as known.
     assert list(write(ends, Logged(), Logged(), ids=["five", "four"]).offsets) == [5, -4]
     await heard.until(5)
     assert [record.id for record in heard.records()] == ["one", "two", "three", "four", "five"]

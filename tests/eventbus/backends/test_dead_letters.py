@@ -1,4 +1,4 @@
-"""A person decides about dead letters: through the class and the command line, on a real server."""
+"""An operator decides about dead letters, with the client and on the command line (real Redis)."""
 
 from __future__ import annotations
 
@@ -38,71 +38,71 @@ def dead(bus_settings: BusSettings) -> DeadLetters:
     return DeadLetters(bus_settings)
 
 
-async def test_found_shown_and_counted(post: Post, dead: DeadLetters) -> None:
+async def test_dead_letters_are_listed_shown_and_counted(post: Post, dead: DeadLetters) -> None:
     first, second, _ = post.emit(Ordinary(n=1), Ordinary(n=2), Ordinary(n=3))
-    await post.letters.dead_letter("collection:7", "garbage", "undecodable", b"\xff\x00?")
-    assert [letter.id for letter in dead.find(DeadLetterFilter(channel="ann"))] == [first, second]
+    await post.store.dead_letter("collection:7", "garbage", "undecodable", b"\xff\x00?")
+    assert [one.id for one in dead.find(DeadLetterFilter(channel="ann"))] == [first, second]
     assert dead.count() == {"full": 2, "undecodable": 1}
-    (letter,) = dead.find(DeadLetterFilter(reason="undecodable"))
-    assert (letter.channel, letter.record, letter.type) == ("collection:7", None, "")
+    (garbage,) = dead.find(DeadLetterFilter(reason="undecodable"))
+    assert (garbage.channel, garbage.record, garbage.type) == ("collection:7", None, "")
     shown = dead.show("user:ann", first)
     assert shown.record is not None
-    assert (shown.reason, shown.type, shown.attempts, shown.requeues) == ("full", "letters.ordinary", 0, 0)
+    assert (shown.reason, shown.type, shown.attempts, shown.requeues) == ("full", "pending.ordinary", 0, 0)
     assert '"n":1' in shown.readable
     assert shown.died >= shown.first > 0
 
 
-async def test_by_age_type_and_limit(post: Post, dead: DeadLetters) -> None:
+async def test_dead_letters_are_selected_by_age_type_and_limit(post: Post, dead: DeadLetters) -> None:
     post.emit(*(Ordinary(n=n) for n in range(5)))
     assert len(dead.find(limit=3)) == 3
     assert dead.find(DeadLetterFilter(older_than=60)) == []
-    assert len(dead.find(DeadLetterFilter(younger_than=60, type="letters.ordinary"))) == 4
-    assert dead.find(DeadLetterFilter(type="letters.other")) == []
+    assert len(dead.find(DeadLetterFilter(younger_than=60, type="pending.ordinary"))) == 4
+    assert dead.find(DeadLetterFilter(type="pending.other")) == []
 
 
-async def test_requeued_once_with_a_place_of_its_own(post: Post, dead: DeadLetters) -> None:
+async def test_a_dead_letter_is_requeued_once_with_a_new_offset(post: Post, dead: DeadLetters) -> None:
     first, last = post.emit(Ordinary(n=1), Ordinary(n=2))
-    await post.letters.ack("user:ann", [last])
+    await post.store.ack("user:ann", [last])
     chosen = DeadLetterFilter(ids=frozenset({first}), channel="ann")
     assert dead.requeue(chosen, by="eve").requeued == 1
-    assert dead.requeue(chosen, by="eve").requeued == 0, "twice is as good as once"
-    owed = await post.letters.fetch("user:ann")
-    assert [(record.id, record.offset) for record in owed.records] == [(first, 3)]
-    assert owed.records[0].event.startswith(b'{"offset":3,"id":"')
+    assert dead.requeue(chosen, by="eve").requeued == 0, "the second call has no effect"
+    batch = await post.store.fetch("user:ann")
+    assert [(record.id, record.offset) for record in batch.records] == [(first, 3)]
+    assert batch.records[0].event.startswith(b'{"offset":3,"id":"')
     history = await post.reader.read("user:ann", 2)
     assert [entry.record.id for entry in history.log] == [first]
     with pytest.raises(NoDeadLetter):
         dead.show("ann", first)
-    # It dies once more, and says so.
+    # It becomes a dead letter again and counts the requeue.
     post.emit(Ordinary(n=3))
     assert dead.show("ann", first).requeues == 1
 
 
-async def test_what_is_no_event_cannot_be_requeued(post: Post, dead: DeadLetters) -> None:
-    await post.letters.dead_letter("user:ann", "garbage", "undecodable", b"?")
+async def test_invalid_content_cannot_be_requeued(post: Post, dead: DeadLetters) -> None:
+    await post.store.dead_letter("user:ann", "garbage", "undecodable", b"?")
     done = dead.requeue(DeadLetterFilter(ids=frozenset({"garbage"})), by="eve")
     assert (done.requeued, done.unreadable) == (0, 1)
     assert dead.show("ann", "garbage").readable == "?"
 
 
-async def test_the_figures_follow_a_decision_soon(post: Post, dead: DeadLetters) -> None:
+async def test_the_totals_follow_a_purge_soon(post: Post, dead: DeadLetters) -> None:
     post.emit(*(Ordinary(n=n) for n in range(3)))
-    fence = await post.letters.lease("one", 30)
+    fence = await post.store.lease("one", 30)
     assert fence is not None
-    await post.letters.sweep("user:ann", fence)
-    assert (await post.letters.totals()).dead == 2
+    await post.store.sweep("user:ann", fence)
+    assert (await post.store.totals()).dead == 2
     assert dead.purge(DeadLetterFilter(reason="full"), by="eve") == 2
     score = post.redis.zscore(post.keys.index, "user:ann")
     assert isinstance(score, float)
-    assert score <= now_ms() + INDEX_GRACE_MS, "not when the letters would have ended by themselves"
-    await post.letters.sweep("user:ann", fence)
-    assert (await post.letters.totals()).dead == 0
+    assert score <= now_ms() + INDEX_GRACE_MS, "the next sweep is soon, not at the end of the dead letters"
+    await post.store.sweep("user:ann", fence)
+    assert (await post.store.totals()).dead == 0
 
 
-@pytest.mark.parametrize("words", ["x ack 0 0 t user:ann -", "n some 0 0 t user:ann -", "n latest 0 0 t user:ann"])
-async def test_what_is_nearly_an_event_harms_nobody(post: Post, dead: DeadLetters, words: str) -> None:
-    await post.letters.dead_letter(
-        "user:ann", "strange", "undecodable", f'5 {words}\n{{"offset":5,"id":"strange"}}'.encode()
+@pytest.mark.parametrize("header", ["x ack 0 0 t user:ann -", "n some 0 0 t user:ann -", "n latest 0 0 t user:ann"])
+async def test_content_that_resembles_an_event_changes_nothing(post: Post, dead: DeadLetters, header: str) -> None:
+    await post.store.dead_letter(
+        "user:ann", "strange", "undecodable", f'5 {header}\n{{"offset":5,"id":"strange"}}'.encode()
     )
     done = dead.requeue(DeadLetterFilter(ids=frozenset({"strange"})), by="eve")
     assert (done.requeued, done.unreadable) == (0, 1)
@@ -116,7 +116,7 @@ async def test_purged(post: Post, dead: DeadLetters) -> None:
     assert dead.find() == []
 
 
-async def test_the_rate_of_requeues(post: Post, bus_settings: BusSettings) -> None:
+async def test_requeues_have_a_rate_limit(post: Post, bus_settings: BusSettings) -> None:
     slow = DeadLetters(bus_settings.model_copy(update={"requeue_rate": 1.0}))
     post.emit(*(Ordinary(n=n) for n in range(60)))
     slow._requeues.spend()
@@ -124,10 +124,10 @@ async def test_the_rate_of_requeues(post: Post, bus_settings: BusSettings) -> No
         slow.requeue(DeadLetterFilter(channel="ann"), by="eve", limit=30)
     assert caught.value.limit == 1.0
     assert caught.value.retry_after > 0
-    assert slow.find(), "nothing was sent of those"
+    assert slow.find(), "they are still dead letters"
 
 
-async def test_no_more_than_the_rate_at_once_and_what_is_left_is_said(post: Post, bus_settings: BusSettings) -> None:
+async def test_a_requeue_reports_the_rest_beyond_the_rate(post: Post, bus_settings: BusSettings) -> None:
     slow = DeadLetters(bus_settings.model_copy(update={"requeue_rate": 5.0, "pending_limit": 100}))
     post.emit(*(Ordinary(n=n) for n in range(41)))
     done = slow.requeue(DeadLetterFilter(reason="full"), by="eve")
@@ -141,14 +141,14 @@ async def test_no_more_than_the_rate_at_once_and_what_is_left_is_said(post: Post
     assert time.monotonic() - began > 0.8
 
 
-async def test_an_entry_of_somebody_else_hides_nothing_and_can_be_purged(
+async def test_an_entry_of_another_program_hides_no_dead_letter_and_can_be_purged(
     post: Post, dead: DeadLetters, bus_settings: BusSettings, redis_server: RedisServer
 ) -> None:
     first, _ = post.emit(Ordinary(n=1), Ordinary(n=2))
-    *_, letters, at, _ = Keys(bus_settings.key_prefix).pending("user:ann")
-    redis_server.client.hset(letters, "odd", b"rubbish\xff")
+    *_, dead_key, at, _ = Keys(bus_settings.key_prefix).pending("user:ann")
+    redis_server.client.hset(dead_key, "odd", b"rubbish\xff")
     redis_server.client.zadd(at, {"odd": 1})
-    assert [letter.id for letter in dead.find(DeadLetterFilter(channel="ann"))] == ["odd", first]
+    assert [one.id for one in dead.find(DeadLetterFilter(channel="ann"))] == ["odd", first]
     assert dead.show("ann", "odd").readable.startswith("rubbish")
     done = dead.requeue(DeadLetterFilter(channel="ann"), by="eve")
     assert (done.requeued, done.unreadable) == (1, 1)
@@ -156,7 +156,7 @@ async def test_an_entry_of_somebody_else_hides_nothing_and_can_be_purged(
 
 
 @pytest.mark.parametrize("channel", ["a b", "user:", "group:1", "system:x", "user:a*"])
-def test_a_channel_that_is_none(dead: DeadLetters, channel: str) -> None:
+def test_a_malformed_channel_is_refused(dead: DeadLetters, channel: str) -> None:
     with pytest.raises(InvalidName):
         dead.find(DeadLetterFilter(channel=channel))
 
@@ -176,18 +176,18 @@ def shell(monkeypatch: pytest.MonkeyPatch, bus_settings: BusSettings) -> Shell:
     return Shell(monkeypatch, bus_settings)
 
 
-async def test_on_the_command_line(post: Post, shell: Shell) -> None:
+async def test_the_commands(post: Post, shell: Shell) -> None:
     first, second, last = post.emit(Ordinary(n=1), Ordinary(n=2), Ordinary(n=3))
     code, text = shell("list", "--user", "ann")
     assert code == 0
     assert first in text
-    assert "letters.ordinary" in text
+    assert "pending.ordinary" in text
     assert [json.loads(line)["id"] for line in shell("list", "--json")[1].splitlines()] == [first, second]
     assert shell("list", "--older-than", "1h") == (1, "")
     assert json.loads(shell("count", "--json")[1]) == {"full": 2}
     assert '"n":1' in shell("show", "ann", first)[1]
     assert shell("show", "ann", last)[0] == 1
-    assert shell("requeue")[0] == 2, "everything has to be said"
+    assert shell("requeue")[0] == 2, "a command for all dead letters needs --all"
     assert shell("requeue", first, "--by", "eve") == (0, "requeued 1\n")
     assert shell("requeue", first)[0] == 1
     assert shell("purge", "--all", answer="n\n")[0] == 1
@@ -198,32 +198,32 @@ async def test_on_the_command_line(post: Post, shell: Shell) -> None:
     assert shell("list", "--older-than", "soon")[0] == 2
 
 
-def test_redis_away_on_the_command_line(
+def test_the_commands_report_that_redis_is_down(
     monkeypatch: pytest.MonkeyPatch, bus_settings: BusSettings, own_redis: RedisServer
 ) -> None:
     own_redis.kill()
-    away = Shell(monkeypatch, bus_settings.model_copy(update={"redis_url": own_redis.url}))
-    code, text = away("list")
+    down = Shell(monkeypatch, bus_settings.model_copy(update={"redis_url": own_redis.url}))
+    code, text = down("list")
     assert code == 3
     assert len(text.splitlines()) == 1
 
 
 @pytest.mark.parametrize(("name", "value"), [("REDIS_URL", "memory://"), ("REDIS_URL", "bogus"), ("DEAD_LIMIT", "x")])
-def test_wrong_settings_on_the_command_line(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_the_commands_report_wrong_settings(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"EVENTBUS_{name}", value)
     result = CliRunner().invoke(cli, ["dead-letters", "count"])
     assert result.exit_code == 2
     assert result.output.startswith("eventbus: EVENTBUS_")
 
 
-async def test_out_of_memory_nothing_is_lost_by_a_requeue(own_redis: RedisServer) -> None:
+async def test_a_requeue_without_memory_keeps_the_dead_letter(own_redis: RedisServer) -> None:
     settings = BusSettings(redis_url=own_redis.url, pending_limit=1)
     post = Post(settings, own_redis.url)
     first, _ = post.emit(Ordinary(n=1), Ordinary(n=2))
     own_redis.client.config_set("maxmemory-policy", "noeviction")
     own_redis.client.config_set("maxmemory", "1mb")
     dead = DeadLetters(settings)
-    from eventbus import Unavailable  # noqa: PLC0415 - only here
+    from eventbus import Unavailable  # noqa: PLC0415 - only this test needs it
 
     with pytest.raises(Unavailable):
         dead.requeue(DeadLetterFilter(ids=frozenset({first})), by="eve")
@@ -235,8 +235,8 @@ async def test_out_of_memory_nothing_is_lost_by_a_requeue(own_redis: RedisServer
     RedisPublisher(settings).close()
 
 
-def test_a_setting_that_is_wrong_is_one_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EVENTBUS_REDIS_URL", "redis://:pass/word@host:6379/0")
+def test_a_wrong_setting_is_reported_in_one_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENTBUS_REDIS_URL", "redis://:pass/secret@host:6379/0")
     code, said = shell("list")
     assert code == 2
     assert said.startswith("eventbus: EVENTBUS_REDIS_URL: ")

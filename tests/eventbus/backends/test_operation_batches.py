@@ -36,7 +36,7 @@ class Live(Event, name="runs.live", keep="nothing"):
     n: int = 0
 
 
-class PendingBatch(Event, name="runs.owed", deliver="ack"):
+class PendingBatch(Event, name="runs.batch", deliver="ack"):
     n: int = 0
 
 
@@ -74,7 +74,7 @@ def test_what_goes_together(requests, lengths):
     assert [request for run in found for request in run] == requests
 
 
-def test_what_begins_and_ends_at_once_needs_no_lease():
+def test_a_task_that_begins_and_ends_in_one_call_needs_no_lease():
     other = TaskTransition("started", "b", 1, lease=20_000, task_json='"task":"b"')
     transitions = transitions_of([record(STARTED, other), write(Live()), record(DONE)])
     assert transitions == [TaskTransition("started", "a", 1), other, DONE]
@@ -101,7 +101,7 @@ def test_no_operation_is_looked_after_for_a_short_task(bus_settings, publisher, 
     assert redis_server.client.zrange(leases, 0, -1) == [b"user:ann 1"]
 
 
-def test_an_event_whose_id_is_known_is_told_once_among_marks_too(publisher):
+def test_an_event_with_a_known_id_is_published_once_among_transitions_too(publisher):
     (first,) = publisher.publish([write(Kept(), ids=("known",))])
     again = write(Kept(), Kept(), ids=("known", "new"))
     _, second, _ = publisher.publish([record(STARTED), again, record(DONE)])
@@ -147,9 +147,9 @@ async def _everything(own, publisher):
         history = await reader.read("user:ann", 0)
     finally:
         await reader.aclose()
-    told = [json.loads(record.event) for record in (*(entry.record for entry in history.log), *history.snapshot)]
+    published = [json.loads(record.event) for record in (*(entry.record for entry in history.log), *history.snapshot)]
     names = Keys(own.key_prefix).operation("user:ann", "1")
     counts, tasks, leases = publisher.execute(("HGETALL", names[0]), ("HGETALL", names[1]), ("ZRANGE", names[2], 0, -1))
     times = {b"queued", b"started", b"heard", b"until", b"ended"}
     pairs = {counts[i]: counts[i + 1] for i in range(0, len(counts), 2) if counts[i] not in times}
-    return [(e["offset"], e["type"], e["data"]) for e in told], pairs, sorted(tasks), leases
+    return [(e["offset"], e["type"], e["data"]) for e in published], pairs, sorted(tasks), leases

@@ -1,4 +1,4 @@
-"""What somebody sees of operations who comes later, and stopping one: the same over Redis and in the process."""
+"""Operations are listed, described and cancelled: the same over Redis and in the process."""
 
 from __future__ import annotations
 

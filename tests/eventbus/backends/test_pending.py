@@ -22,34 +22,34 @@ from eventbus.protocol.topics import broadcast_topic, operation_topic
 USER = "user:ann"
 
 
-class Urgent(Event, name="letters.urgent", lane="high", deliver="ack"):
+class Urgent(Event, name="pending.urgent", lane="high", deliver="ack"):
     n: int = 0
 
 
-class Ordinary(Event, name="letters.ordinary", deliver="ack"):
+class Ordinary(Event, name="pending.ordinary", deliver="ack"):
     n: int = 0
 
 
-class Minor(Event, name="letters.minor", lane="low", deliver="ack"):
+class Minor(Event, name="pending.minor", lane="low", deliver="ack"):
     n: int = 0
 
 
-class Brief(Event, name="letters.brief", deliver="ack", ttl=timedelta(seconds=1)):
+class Brief(Event, name="pending.brief", deliver="ack", ttl=timedelta(seconds=1)):
     n: int = 0
 
 
-class Lasting(Event, name="letters.lasting", deliver="ack", ttl=timedelta(days=7)):
+class Lasting(Event, name="pending.lasting", deliver="ack", ttl=timedelta(days=7)):
     n: int = 0
 
 
 class Post:
-    """One user's channel: what a worker, a gateway and an operator do with it."""
+    """One user's channel, used like a worker, a gateway and an operator do."""
 
     def __init__(self, settings: BusSettings, url: str) -> None:
         self.settings = settings
         self.keys = Keys(settings.key_prefix)
         self.reader = RedisReader(settings)
-        self.letters = RedisPendingStore(settings, self.reader)
+        self.store = RedisPendingStore(settings, self.reader)
         self.publisher = RedisPublisher(settings)
         self.redis = redis.Redis.from_url(url)
         self._builder = EmissionBuilder(settings)
@@ -80,7 +80,7 @@ async def post(bus_settings: BusSettings, redis_url: str) -> AsyncIterator[Post]
 
 @pytest.fixture
 async def strict_post(bus_settings: BusSettings, redis_url: str) -> AsyncIterator[Post]:
-    """Short limits, so that nothing has to be waited for."""
+    """A store with low limits, so that tests need not wait."""
     limits = {"pending_limit": 3, "ack_timeout": 0.001, "ack_attempts": 2, "dead_limit": 4}
     async for made in _post(bus_settings.model_copy(update=limits), redis_url):
         yield made
@@ -93,47 +93,47 @@ async def _post(settings: BusSettings, url: str) -> AsyncIterator[Post]:
     await made.reader.aclose()
 
 
-async def test_owed_in_lane_order_by_weight(post: Post) -> None:
+async def test_pending_events_come_in_lane_order_by_weight(post: Post) -> None:
     post.emit(*(Minor(n=n) for n in range(3)), *(Ordinary(n=n) for n in range(6)), *(Urgent(n=n) for n in range(18)))
-    owed = await post.letters.fetch(USER)
-    kinds = [record.type.removeprefix("letters.") for record in owed.records]
+    batch = await post.store.fetch(USER)
+    kinds = [record.type.removeprefix("pending.") for record in batch.records]
     assert kinds == [*["urgent"] * 16, *["ordinary"] * 4, "minor", *["urgent"] * 2, *["ordinary"] * 2, "minor", "minor"]
-    assert owed.position.offset == 27
-    assert not owed.more
-    assert all(record.ack and b'"ack":true' in record.event for record in owed.records)
+    assert batch.position.offset == 27
+    assert not batch.more
+    assert all(record.ack and b'"ack":true' in record.event for record in batch.records)
 
 
-async def test_acknowledged_by_id_is_owed_no_more(post: Post) -> None:
+async def test_an_event_acknowledged_by_id_is_no_longer_pending(post: Post) -> None:
     first, second = post.emit(Ordinary(n=1), Ordinary(n=2))
-    assert await post.letters.ack(USER, [first, "never-heard-of"]) == 1
-    assert await post.letters.ack(USER, [first]) == 0, "once"
-    assert [record.id for record in (await post.letters.fetch(USER)).records] == [second]
+    assert await post.store.ack(USER, [first, "never-heard-of"]) == 1
+    assert await post.store.ack(USER, [first]) == 0, "once"
+    assert [record.id for record in (await post.store.fetch(USER)).records] == [second]
 
 
-async def test_acknowledged_by_position_of_this_life_only(post: Post) -> None:
+async def test_a_position_of_another_epoch_acknowledges_nothing(post: Post) -> None:
     _, _, third = post.emit(Urgent(), Minor(), Ordinary())
-    here = (await post.letters.fetch(USER)).position
-    assert await post.letters.ack_upto(USER, here.__class__("beef", here.offset)) == 0
-    assert await post.letters.ack_upto(USER, here.__class__(here.epoch, 2)) == 2
+    here = (await post.store.fetch(USER)).position
+    assert await post.store.ack_upto(USER, here.__class__("beef", here.offset)) == 0
+    assert await post.store.ack_upto(USER, here.__class__(here.epoch, 2)) == 2
     assert post.pending() == {third}
 
 
-async def test_a_known_id_is_owed_once(post: Post) -> None:
+async def test_a_known_id_is_pending_once(post: Post) -> None:
     post.emit(Ordinary(n=1), id_="same")
     post.emit(Ordinary(n=1), id_="same")
-    assert len((await post.letters.fetch(USER)).records) == 1
-    await post.letters.ack(USER, ["same"])
+    assert len((await post.store.fetch(USER)).records) == 1
+    await post.store.ack(USER, ["same"])
     post.emit(Ordinary(n=1), id_="same")
-    assert post.pending() == set(), "what was acknowledged is not owed again"
+    assert post.pending() == set(), "an acknowledged event is not pending again"
 
 
-async def test_a_full_list_gives_up_its_oldest(strict_post: Post) -> None:
+async def test_a_full_lane_dead_letters_its_oldest_event(strict_post: Post) -> None:
     ids = strict_post.emit(*(Ordinary(n=n) for n in range(5)), Urgent())
     assert strict_post.pending() == set(ids[2:])
     assert strict_post.dead() == dict.fromkeys(ids[:2], "full")
 
 
-async def test_sent_again_then_given_up(strict_post: Post) -> None:
+async def test_an_event_is_redelivered_then_dead_lettered(strict_post: Post) -> None:
     (id_,) = strict_post.emit(Ordinary())
     listener = strict_post.redis.pubsub()
     listener.subscribe(strict_post.keys.live(USER))
@@ -142,7 +142,7 @@ async def test_sent_again_then_given_up(strict_post: Post) -> None:
     sent = 0
     dead_lettered = 0
     for _ in range(1000):
-        answer = await strict_post.letters.redeliver(USER, [id_])
+        answer = await strict_post.store.redeliver(USER, [id_])
         dead_lettered += answer.dead_lettered
         if answer.next_ms == [0]:
             break
@@ -155,34 +155,34 @@ async def test_sent_again_then_given_up(strict_post: Post) -> None:
     assert strict_post.pending() == set()
 
 
-async def test_not_sent_again_before_it_is_due(post: Post) -> None:
+async def test_an_event_is_not_redelivered_before_it_is_due(post: Post) -> None:
     (id_,) = post.emit(Ordinary())
-    first = await post.letters.redeliver(USER, [id_])
-    assert (await post.letters.redeliver(USER, [id_])).next_ms == first.next_ms
+    first = await post.store.redeliver(USER, [id_])
+    assert (await post.store.redeliver(USER, [id_])).next_ms == first.next_ms
     assert first.next_ms[0] > 0
 
 
-async def test_what_was_owed_in_another_life_is_of_this_one(post: Post) -> None:
+async def test_pending_events_of_another_epoch_are_published_again(post: Post) -> None:
     before = post.emit(Ordinary(n=1), Urgent(n=2))
     post.redis.delete(post.keys.channel(USER)[0])
-    owed = await post.letters.fetch(USER)
-    assert [record.id for record in owed.records] == [before[1], before[0]]
-    assert [record.offset for record in owed.records] == [1, 2]
-    assert owed.position.offset == 2
+    batch = await post.store.fetch(USER)
+    assert [record.id for record in batch.records] == [before[1], before[0]]
+    assert [record.offset for record in batch.records] == [1, 2]
+    assert batch.position.offset == 2
     history = await post.reader.read(USER, 0)
-    assert history.position == owed.position
+    assert history.position == batch.position
     assert [entry.record.id for entry in history.log] == [before[1], before[0]]
-    assert [record.event for record in owed.records] == [entry.record.event for entry in history.log]
+    assert [record.event for record in batch.records] == [entry.record.event for entry in history.log]
 
 
-async def test_lists_live_as_long_as_what_is_in_them(strict_post: Post) -> None:
+async def test_lists_live_as_long_as_their_entries(strict_post: Post) -> None:
     post, week = strict_post, timedelta(days=7).total_seconds()
     channel, (pending, *_) = post.keys.channel(USER), post.keys.pending(USER)
     post.emit(Lasting())
     assert post.redis.ttl(pending) >= week
-    post.redis.delete(*channel)  # evicted, say
-    assert len((await post.letters.fetch(USER)).records) == 1
-    assert post.redis.ttl(pending) >= week - 1, "published again in another life"
+    post.redis.delete(*channel)  # as an eviction does
+    assert len((await post.store.fetch(USER)).records) == 1
+    assert post.redis.ttl(pending) >= week - 1, "published again in another epoch"
     post.emit(*(Lasting(n=n) for n in range(3)))
     (id_,) = post.dead()
     post.redis.delete(*channel, *post.keys.pending(USER)[:4])
@@ -191,93 +191,95 @@ async def test_lists_live_as_long_as_what_is_in_them(strict_post: Post) -> None:
     assert post.redis.ttl(pending) >= week, "requeued"
 
 
-async def test_expired_dies_in_a_sweep(post: Post) -> None:
+async def test_a_sweep_dead_letters_an_expired_event(post: Post) -> None:
     (brief,) = post.emit(Brief())
     (lasting,) = post.emit(Ordinary())
-    fence = await post.letters.lease("one", 30)
+    fence = await post.store.lease("one", 30)
     assert fence is not None
     names = post.keys.pending(USER)
-    # An hour later, as far as this entry is concerned.
+    # Set the entry's expiry to the past.
     entry = post.redis.hget(names[0], brief)
-    words, record = entry.split(b"\n", 1)
-    epoch, lane, attempts, first, due, _, requeues = words.split()
+    fields, record = entry.split(b"\n", 1)
+    epoch, lane, attempts, first, due, _, requeues = fields.split()
     post.redis.hset(names[0], brief, b" ".join((epoch, lane, attempts, first, due, b"1", requeues)) + b"\n" + record)
-    swept = await post.letters.sweep(USER, fence)
+    swept = await post.store.sweep(USER, fence)
     assert (swept.dead_lettered, swept.pending, swept.dead) == (1, 1, 1)
     assert post.dead() == {brief: "expired"}
     assert post.pending() == {lasting}
-    totals = await post.letters.totals()
+    totals = await post.store.totals()
     assert (totals.pending, totals.dead) == (1, 1)
     assert totals.oldest_dead > 0
 
 
-async def test_the_sweeper_is_one_and_fenced(post: Post) -> None:
+async def test_one_sweeper_has_the_lease_and_an_old_one_is_fenced_off(post: Post) -> None:
     post.emit(Ordinary())
-    first = await post.letters.lease("one", 30)
+    first = await post.store.lease("one", 30)
     assert first is not None
-    assert await post.letters.lease("two", 30) is None
-    assert await post.letters.lease("one", 30) == first, "renewed"
-    post.redis.delete(post.keys.sweeper[0])  # it slept too long
-    second = await post.letters.lease("two", 30)
+    assert await post.store.lease("two", 30) is None
+    assert await post.store.lease("one", 30) == first, "renewed"
+    post.redis.delete(post.keys.sweeper[0])  # its lease expired
+    second = await post.store.lease("two", 30)
     assert second is not None
     assert second > first
-    assert not (await post.letters.sweep(USER, second)).fenced
-    assert (await post.letters.sweep(USER, first)).fenced
+    assert not (await post.store.sweep(USER, second)).fenced
+    assert (await post.store.sweep(USER, first)).fenced
 
 
-async def test_a_sweeper_of_months_is_not_fenced_off(post: Post) -> None:
+async def test_a_long_running_sweeper_is_not_fenced_off(post: Post) -> None:
     _, fence = post.keys.sweeper
     post.emit(Ordinary())
-    first = await post.letters.lease("one", 30)
+    first = await post.store.lease("one", 30)
     assert first is not None
-    assert not (await post.letters.sweep(USER, first)).fenced
+    assert not (await post.store.sweep(USER, first)).fenced
     post.redis.expire(fence, 60)
-    assert await post.letters.lease("one", 30) == first, "renewed"
-    assert post.redis.ttl(fence) > 60, "the fence lives as long as somebody sweeps"
+    assert await post.store.lease("one", 30) == first, "renewed"
+    assert post.redis.ttl(fence) > 60, "each renewal keeps the token alive"
     post.redis.delete(fence)
-    again = await post.letters.lease("one", 30)
+    again = await post.store.lease("one", 30)
     assert again is not None
-    assert not (await post.letters.sweep(USER, again)).fenced, "a lost one begins above the former ones"
+    assert not (await post.store.sweep(USER, again)).fenced, (
+        "a token that replaces a lost one is above all earlier ones"
+    )
 
 
-async def test_the_index_forgets_a_channel_when_nothing_is_left(post: Post) -> None:
+async def test_the_index_drops_a_channel_without_entries(post: Post) -> None:
     (id_,) = post.emit(Ordinary())
-    fence = await post.letters.lease("one", 30)
+    fence = await post.store.lease("one", 30)
     assert fence is not None
     assert post.redis.zrange(post.keys.index, 0, -1) == [USER.encode()]
-    assert (await post.letters.sweep(USER, fence)).next_sweep > 0
-    await post.letters.ack(USER, [id_])
-    assert (await post.letters.sweep(USER, fence)).next_sweep == 0
+    assert (await post.store.sweep(USER, fence)).next_sweep > 0
+    await post.store.ack(USER, [id_])
+    assert (await post.store.sweep(USER, fence)).next_sweep == 0
     assert post.redis.zrange(post.keys.index, 0, -1) == []
-    assert (await post.letters.totals()).pending == 0
+    assert (await post.store.totals()).pending == 0
 
 
-async def test_buried_once_whoever_finds_it(post: Post) -> None:
-    assert await post.letters.dead_letter(USER, "deadbeef", "undecodable", b"\xff\x00 what \n is this")
-    assert not await post.letters.dead_letter(USER, "deadbeef", "undecodable", b"\xff\x00 what \n is this")
+async def test_an_event_is_dead_lettered_once(post: Post) -> None:
+    assert await post.store.dead_letter(USER, "deadbeef", "undecodable", b"\xff\x00 what \n is this")
+    assert not await post.store.dead_letter(USER, "deadbeef", "undecodable", b"\xff\x00 what \n is this")
     assert post.dead() == {"deadbeef": "undecodable"}
 
 
-async def test_the_dead_are_bounded(strict_post: Post) -> None:
+async def test_dead_letters_are_bounded(strict_post: Post) -> None:
     for n in range(6):
-        await strict_post.letters.dead_letter(USER, f"d{n}", "undecodable", b"?")
+        await strict_post.store.dead_letter(USER, f"d{n}", "undecodable", b"?")
     assert len(strict_post.dead()) == 4
 
 
-def test_a_promise_to_a_person_is_not_broadcast(bus_settings: BusSettings) -> None:
+def test_an_event_that_needs_an_ack_is_not_broadcast(bus_settings: BusSettings) -> None:
     builder = EmissionBuilder(bus_settings)
     with pytest.raises(InvalidPayload, match="many readers") as caught:
         builder.build(broadcast_topic("7", "documents"), Ordinary())
     assert caught.value.field == "payload"
 
 
-async def test_a_list_whose_entries_were_evicted_refuses_nobody(bus_settings: BusSettings, redis_url: str) -> None:
+async def test_a_lane_whose_entries_were_evicted_takes_new_events(bus_settings: BusSettings, redis_url: str) -> None:
     post = Post(bus_settings.model_copy(update={"pending_limit": 2}), redis_url)
     post.emit(Ordinary(n=1), Ordinary(n=2))
     post.redis.delete(post.keys.pending(USER)[0])
     (third,) = post.emit(Ordinary(n=3))
-    owed = await post.letters.fetch(USER)
-    assert [record.id for record in owed.records] == [third]
-    assert post.pending() == {third}, "what is not there has left the lanes"
+    batch = await post.store.fetch(USER)
+    assert [record.id for record in batch.records] == [third]
+    assert post.pending() == {third}, "the lane drops ids without an entry"
     post.publisher.close()
     await post.reader.aclose()

@@ -1,4 +1,4 @@
-"""What both transports do alike for events that a user is owed."""
+"""Pending events: both backends do the same."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Live(Event, name="both.live"):
 
 
 @pytest.fixture
-def letters(ends: Ends) -> PendingStore:
+def store(ends: Ends) -> PendingStore:
     broker = ends.reader._broker if isinstance(ends.reader, MemoryReader) else None
     made = connect_pending_store(ends.settings, ends.reader, broker=broker)
     assert made is not None
@@ -45,52 +45,52 @@ def bus(ends: Ends) -> Iterator[Bus]:
     made.close()
 
 
-async def test_owed_acknowledged_and_owed_no_more(bus: Bus, letters: PendingStore) -> None:
+async def test_events_are_pending_until_they_are_acknowledged(bus: Bus, store: PendingStore) -> None:
     ids = [bus.emit("ann", "1", payload).id for payload in (Plain(n=1), Live(n=2), Urgent(n=3), Plain(n=4))]
     assert bus.flush(5)
-    owed = await letters.fetch(USER)
-    assert [record.id for record in owed.records] == [ids[2], ids[0], ids[3]]
-    assert [record.offset for record in owed.records] == [3, 1, 4] or owed.position.offset == 4
-    assert await letters.ack(USER, [ids[2], ids[1], "unknown"]) == 1
-    assert await letters.ack_upto(USER, Position("other", 99)) == 0
-    assert await letters.ack_upto(USER, owed.position) == 2
-    assert (await letters.fetch(USER)).records in ([], ())
+    batch = await store.fetch(USER)
+    assert [record.id for record in batch.records] == [ids[2], ids[0], ids[3]]
+    assert [record.offset for record in batch.records] == [3, 1, 4] or batch.position.offset == 4
+    assert await store.ack(USER, [ids[2], ids[1], "unknown"]) == 1
+    assert await store.ack_upto(USER, Position("other", 99)) == 0
+    assert await store.ack_upto(USER, batch.position) == 2
+    assert (await store.fetch(USER)).records in ([], ())
 
 
-async def test_not_due_is_not_sent_again(bus: Bus, letters: PendingStore) -> None:
+async def test_an_event_is_not_redelivered_before_it_is_due(bus: Bus, store: PendingStore) -> None:
     receipt = bus.emit("ann", "1", Plain())
     assert bus.flush(5)
-    answer = await letters.redeliver(USER, [receipt.id, "unknown"])
+    answer = await store.redeliver(USER, [receipt.id, "unknown"])
     assert answer.next_ms[0] > 0
     assert answer.next_ms[1] == 0
     assert answer.dead_lettered == 0
 
 
-async def test_buried_once(letters: PendingStore) -> None:
-    assert await letters.dead_letter(USER, "x1", "undecodable", b"?")
-    assert not await letters.dead_letter(USER, "x1", "undecodable", b"?")
+async def test_an_event_is_dead_lettered_once(store: PendingStore) -> None:
+    assert await store.dead_letter(USER, "x1", "undecodable", b"?")
+    assert not await store.dead_letter(USER, "x1", "undecodable", b"?")
 
 
-async def test_who_has_to_know_waits_until_a_browser_has_it(bus: Bus, letters: PendingStore) -> None:
+async def test_a_receipt_waits_for_the_acknowledgement(bus: Bus, store: PendingStore) -> None:
     receipt = await bus.aemit("ann", "1", Plain())
     assert not await receipt.delivered(0.05)
     waiting = asyncio.create_task(receipt.delivered(10))
     in_a_thread = asyncio.create_task(asyncio.to_thread(receipt.wait_delivered, 10))
-    await letters.ack(USER, [receipt.id])
+    await store.ack(USER, [receipt.id])
     assert await waiting
     assert await in_a_thread
     assert await receipt.delivered(0), "also later"
 
 
-async def test_who_waits_for_what_was_given_up_hears_of_it(bus: Bus, letters: PendingStore) -> None:
+async def test_a_receipt_of_a_dead_letter_raises(bus: Bus, store: PendingStore) -> None:
     receipt = await bus.aemit("ann", "1", Plain())
-    await letters.dead_letter(USER, receipt.id, "invalid", b"?")
+    await store.dead_letter(USER, receipt.id, "invalid", b"?")
     with pytest.raises(DeliveryFailed, match="invalid") as caught:
         await receipt.delivered(5)
     assert (caught.value.id, caught.value.channel, caught.value.reason) == (receipt.id, USER, "invalid")
 
 
-async def test_nobody_acknowledges_what_is_no_promise(bus: Bus) -> None:
+async def test_a_receipt_of_a_live_event_cannot_be_acknowledged(bus: Bus) -> None:
     receipt = await bus.aemit("ann", "1", Live())
     with pytest.raises(NotAcknowledgeable):
         await receipt.delivered(5)

@@ -71,9 +71,9 @@ class Lists(RuleBasedStateMachine):
         self.number += 1
         (id_,) = self.post.emit(KINDS[lane](n=self.number), id_=f"e{self.number}")
         self.known.append(id_)
-        self._owed(lane, id_)
+        self._add_pending(lane, id_)
 
-    def _owed(self, lane: str, id_: str) -> None:
+    def _add_pending(self, lane: str, id_: str) -> None:
         self.attempts[id_] = 0
         self.pending[lane].append(id_)
         if len(self.pending[lane]) > LIMIT:
@@ -90,7 +90,7 @@ class Lists(RuleBasedStateMachine):
     def acknowledge(self, data: st.DataObject) -> None:
         ids = data.draw(st.lists(st.sampled_from(self.known), min_size=1, max_size=4, unique=True))
         gone = [id_ for id_ in ids if id_ in self.waiting]
-        assert self.loop.run_until_complete(self.post.letters.ack(USER, ids)) == len(gone)
+        assert self.loop.run_until_complete(self.post.store.ack(USER, ids)) == len(gone)
         for id_ in gone:
             self._forget(id_)
             self.acked.add(id_)
@@ -100,7 +100,7 @@ class Lists(RuleBasedStateMachine):
     def send_again(self, data: st.DataObject) -> None:
         id_ = data.draw(st.sampled_from(self.waiting))
         self._rewrite(id_, due=b"1")
-        self.loop.run_until_complete(self.post.letters.redeliver(USER, [id_]))
+        self.loop.run_until_complete(self.post.store.redeliver(USER, [id_]))
         if self.attempts[id_] == 2:
             self._forget(id_)
             self.dead.add(id_)
@@ -112,9 +112,9 @@ class Lists(RuleBasedStateMachine):
     def expire_and_sweep(self, data: st.DataObject) -> None:
         id_ = data.draw(st.sampled_from(self.waiting))
         self._rewrite(id_, expires=b"1")
-        fence = self.loop.run_until_complete(self.post.letters.lease("one", 60))
+        fence = self.loop.run_until_complete(self.post.store.lease("one", 60))
         assert fence is not None
-        swept = self.loop.run_until_complete(self.post.letters.sweep(USER, fence))
+        swept = self.loop.run_until_complete(self.post.store.sweep(USER, fence))
         self._forget(id_)
         self.dead.add(id_)
         assert (swept.dead_lettered, swept.pending, swept.dead) == (1, len(self.waiting), len(self.dead))
@@ -129,7 +129,7 @@ class Lists(RuleBasedStateMachine):
         assert places[0] > 0
         assert places[1] == 0, "twice is as good as once"
         self.dead.discard(id_)
-        self._owed(lane, id_)
+        self._add_pending(lane, id_)
 
     @precondition(lambda self: self.dead)
     @rule(data=st.data())
@@ -141,10 +141,10 @@ class Lists(RuleBasedStateMachine):
 
     @rule()
     def drain(self) -> None:
-        owed = self.loop.run_until_complete(self.post.letters.fetch(USER))
-        assert sorted(record.id for record in owed.records) == sorted(self.waiting)
+        batch = self.loop.run_until_complete(self.post.store.fetch(USER))
+        assert sorted(record.id for record in batch.records) == sorted(self.waiting)
         for number, lane in enumerate(("high", "normal", "low")):
-            assert [record.id for record in owed.records if record.lane == number] == self.pending[lane]
+            assert [record.id for record in batch.records if record.lane == number] == self.pending[lane]
 
     def _lane_of_dead(self, id_: str) -> str:
         entry = self.post.redis.hget(self.post.keys.pending(USER)[4], id_)
@@ -155,8 +155,8 @@ class Lists(RuleBasedStateMachine):
     def _rewrite(self, id_: str, due: bytes | None = None, expires: bytes | None = None) -> None:
         """As if time had passed."""
         name = self.post.keys.pending(USER)[0]
-        words, record = self.post.redis.hget(name, id_).split(b"\n", 1)
-        epoch, lane, attempts, first, old_due, old_expires, requeues = words.split()
+        fields, record = self.post.redis.hget(name, id_).split(b"\n", 1)
+        epoch, lane, attempts, first, old_due, old_expires, requeues = fields.split()
         new = (epoch, lane, attempts, first, due or old_due, expires or old_expires, requeues)
         self.post.redis.hset(name, id_, b" ".join(new) + b"\n" + record)
 
@@ -173,7 +173,7 @@ class Lists(RuleBasedStateMachine):
         assert len(self.waiting) + len(self.dead) == len({*self.waiting, *self.dead})
 
     @invariant()
-    def no_key_lives_for_ever(self) -> None:
+    def no_key_lives_forever(self) -> None:
         if hasattr(self, "post"):
             keys = self.post.keys
             names = (*keys.channel(USER), *keys.pending(USER), keys.swept(USER), keys.index, keys.totals, keys.oldest)

@@ -75,7 +75,7 @@ async def test_each_call_gets_its_own_answer(pipeline: Pipeline) -> None:
     assert answers == [str(n).encode() for n in range(500)]
 
 
-async def test_a_cancelled_call_leaves_its_answer_to_nobody(pipeline: Pipeline) -> None:
+async def test_the_reply_of_a_cancelled_call_is_dropped(pipeline: Pipeline) -> None:
     """CVE-2023-28858: in redis-py the next call got it."""
     await pipeline.execute(("PING",))
     for moment in range(4):
@@ -98,7 +98,7 @@ async def test_a_cancelled_call_that_was_sent_keeps_its_place() -> None:
         assert await mine == b"mine"
 
 
-async def test_who_waits_for_the_connection_and_gives_up_spoils_it_for_nobody(pipeline: Pipeline) -> None:
+async def test_a_cancelled_call_does_not_end_the_connecting_of_others(pipeline: Pipeline) -> None:
     first, second = (asyncio.create_task(pipeline.execute(("ECHO", name))) for name in ("one", "two"))
     await asyncio.sleep(0)
     first.cancel()
@@ -127,7 +127,7 @@ async def test_a_silent_server_has_its_time_and_no_more() -> None:
         assert time.monotonic() - start >= 0.29
         again = asyncio.create_task(pipeline.execute(("ECHO", "again")))
         await server.until(lambda: b"again" in b"".join(server.reads))
-        assert server.connections == 2, "the old one may still answer what nobody waits for"
+        assert server.connections == 2, "the old one may still send replies without a waiting call"
         server.say(b"$5\r\nagain\r\n")
         assert await again == b"again"
 
@@ -191,7 +191,7 @@ async def test_an_answer_that_is_none_ends_the_connection() -> None:
             after.cancel()
 
 
-async def test_more_calls_than_may_wait_are_refused_at_once() -> None:
+async def test_calls_beyond_the_maximum_fail_immediately() -> None:
     async with scripted(most=2) as (server, pipeline):
         waiting = [asyncio.create_task(pipeline.execute(("PING",))) for _ in range(2)]
         await server.until(lambda: b"".join(server.reads).count(b"PING") == 2)
@@ -213,7 +213,7 @@ async def test_the_database_of_the_url_is_the_one_that_is_used(bus_settings: Bus
 
 
 async def test_a_password_that_is_not_asked_for_is_refused_and_said(bus_settings: BusSettings) -> None:
-    url = bus_settings.redis_url.replace("redis://", "redis://nobody:wrong@")
+    url = bus_settings.redis_url.replace("redis://", "redis://unknown:wrong@")
     pipeline = Pipeline(bus_settings.model_copy(update={"redis_url": url}))
     with pytest.raises(Refused, match="WRONGPASS"):
         await pipeline.execute(("PING",))

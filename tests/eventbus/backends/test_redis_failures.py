@@ -1,4 +1,4 @@
-"""What only a server can do to us: lose its scripts or a key, be somebody else's, be out of memory, not be there."""
+"""Failures of a real server: lost scripts or keys, foreign keys, no memory, no answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Shown(Event, name="redis.shown", keep="latest"):
     pass
 
 
-class PendingBatch(Event, name="redis.owed", deliver="ack"):
+class PendingBatch(Event, name="redis.batch", deliver="ack"):
     pass
 
 
@@ -95,7 +95,7 @@ def test_what_a_call_that_failed_has_left_in_the_window_does_no_harm(publisher, 
     log = Keys(bus_settings.key_prefix).channel("user:42")[1]
     write(publisher, builder, Kept())
     redis_server.client.rename(log, f"{log}:aside")
-    redis_server.client.set(log, "somebody else's", ex=60)
+    redis_server.client.set(log, "another program's", ex=60)
     emission = builder.build("user:42:operation:9", Kept())
     (refused,) = publisher.publish([Write("user:42", [emission])])
     assert isinstance(refused, Refused)
@@ -106,7 +106,7 @@ def test_what_a_call_that_failed_has_left_in_the_window_does_no_harm(publisher, 
 def test_one_bad_channel_does_not_take_others_along(publisher, builder, bus_settings, redis_server):
     log = Keys(bus_settings.key_prefix).channel("user:bad")[1]
     write(publisher, builder, Kept(), channel="user:bad")
-    redis_server.client.set(log, "somebody else's", ex=60)
+    redis_server.client.set(log, "another program's", ex=60)
     requests = [
         Write(f"user:{user}", [builder.build(f"user:{user}:operation:9", Kept())]) for user in ("one", "bad", "two")
     ]
@@ -143,7 +143,7 @@ def test_out_of_memory_is_for_later_and_nothing_is_half_done(own_redis):
     publisher.close()
 
 
-def test_nobody_there_or_silent_is_told_within_the_limits(own_redis):
+def test_a_missing_or_silent_server_is_reported_within_the_limits(own_redis):
     settings = BusSettings(redis_url=own_redis.url, socket_timeout=0.3, connect_timeout=0.3)
     publisher, builder = RedisPublisher(settings), EmissionBuilder(settings)
     write(publisher, builder, Kept())
@@ -161,7 +161,7 @@ def test_nobody_there_or_silent_is_told_within_the_limits(own_redis):
     publisher.close()
 
 
-def test_an_answer_that_came_too_late_is_not_taken_for_another(own_redis):
+def test_a_reply_that_came_too_late_is_not_assigned_to_another_call(own_redis):
     """After a time-out the connection still has an answer coming; it must not be read by the next call."""
     settings = BusSettings(redis_url=own_redis.url, socket_timeout=0.2)
     publisher, builder = RedisPublisher(settings), EmissionBuilder(settings)

@@ -64,7 +64,7 @@ def test_an_epoch_that_is_no_text_is_no_publication_of_ours():
         parse_publication(b"\xff 0\n1 n log 0 0 a.b user:1:x -\n{}")
 
 
-# --- against a server of its own ---------------------------------------------------------------------------------
+# --- against a separate server ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ async def test_a_connection_that_is_only_quiet_stays(heard):
     assert listener.losses == []
 
 
-async def test_an_event_loop_that_was_busy_is_not_taken_for_a_silent_server(heard):
+async def test_a_busy_event_loop_does_not_look_like_a_silent_server(heard):
     _, listener, settings = heard
     for _ in range(3):
         time.sleep(settings.silence_limit * 1.5)  # noqa: ASYNC251 - that is what is tried here
@@ -118,7 +118,7 @@ async def test_the_connection_can_be_given_up_from_here_and_all_is_subscribed_ag
     await until(lambda: listener.received_ == [("user:1", b"x")], "what is published")
 
 
-async def test_a_probe_comes_back_and_says_whether_writes_are_taken(heard, own_redis: RedisServer):
+async def test_a_canary_returns_and_the_probe_reports_refused_writes(heard, own_redis: RedisServer):
     _, listener, settings = heard
     probe = connect_probe(settings)
     assert await probe.publish_canary("one 1", "one") is None

@@ -1,7 +1,7 @@
 -- Pending: a user's pending events and dead letters. It comes after _channel.lua or
 -- _standalone.lua, before the verb. An event leaves these lists only if a client acknowledges it,
--- if it expires, or if an operator removes it. An event that cannot be delivered moves to the dead
--- letters in the same step.
+-- if it expires, or if an operator removes it. An undeliverable event moves to the dead letters in
+-- the same step.
 --
 -- KEYS[1..4]       as in _channel.lua
 -- KEYS[5] pending  hash  event id -> entry: a line "epoch lane attempts first next expires requeues", then the record
