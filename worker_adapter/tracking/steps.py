@@ -94,12 +94,13 @@ class Progress:
         if monotonic() >= self._reporter.next:
             self._report()
 
-    def set(self, done: float, total: float | None = None) -> None:
+    def set(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Set the count.
 
         Args:
             done: steps so far.
             total: replaces the number of steps; None keeps it.
+            message: replaces the text that the page shows; None keeps it.
 
         Raises:
             OperationCancelled: the operation was cancelled.
@@ -111,6 +112,8 @@ class Progress:
                 self._others = done - self._own
         if total is not None:
             self.total = total
+        if message is not None:
+            self._message = message
         if monotonic() >= self._reporter.next:
             self._report()
 

@@ -112,3 +112,10 @@ def test_outside_of_every_operation_progress_only_counts():
 def test_a_step_that_reports_nothing_is_cheap():
     with progress(10) as steps:
         assert min(timeit.repeat(steps.step, number=10_000, repeat=5)) / 10_000 < 1e-6
+
+
+def test_set_takes_a_message(states):
+    with progress(stage="a", message="reading") as steps:
+        steps.set(3, total=9, message="page 3")
+        steps.set(4)
+    assert (states()["a"]["done"], states()["a"]["total"], states()["a"]["message"]) == (4, 9, "page 3")
