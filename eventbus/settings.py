@@ -50,7 +50,8 @@ class BusSettings(BaseSettings):
     cancelled_limit: int = Field(10_000, ge=1, description="cancelled operations that workers are told of")
     cancelled_ttl: timedelta = Field(timedelta(hours=24), description="for how long they are told")
     lost_patience: timedelta = Field(
-        timedelta(hours=2), description="for a lost task's message to come again; longer than the visibility timeout"
+        timedelta(hours=2),
+        description="time until a lost task's message is redelivered; above the broker's visibility timeout plus 100 s",
     )
 
     outbox_events: int = Field(50_000, ge=1, description="events that may wait in a process")

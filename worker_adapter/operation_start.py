@@ -58,6 +58,10 @@ def start_operation(flow: Signature, *, user: str, label: str = "", op: str | No
 
     If the bus's Redis is unreachable, nothing is raised: the tasks are published, and the events wait in this process.
 
+    With a Redis result backend Celery subscribes this process to the channel of each result. It unsubscribes when the
+    result is read (``operation.result.get()``) or dropped (``operation.result.forget()``). Tasks whose results nothing
+    reads should have ``ignore_result=True``. Otherwise each call leaves unread bytes in the output buffer of Redis.
+
     Args:
         flow: any signature or canvas; it is copied and not changed.
         user: the user whose pages receive the events.
