@@ -13,6 +13,7 @@ from eventbus.backends.memory.adapters import MemoryBroker, MemoryPublisher
 from eventbus.backends.ports import Publisher, Reader, Subscriber
 from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.events.encoder import EmissionBuilder
+from tests.eventbus.backends.operation import Redis
 
 
 @dataclass
@@ -44,3 +45,10 @@ async def ends(request, bus_settings) -> AsyncIterator[Ends]:
     publisher.close()
     await subscriber.aclose()
     await reader.aclose()
+
+
+@pytest.fixture
+async def real(bus_settings) -> AsyncIterator[Redis]:
+    own = Redis(bus_settings)
+    yield own
+    await own.aclose()
