@@ -23,7 +23,7 @@ from demo.settings import DemoSettings, demo_settings
 from demo.store import Source, Store
 from demo.text import NotText, Text, read_text
 from eventbus import emit
-from eventbus.bus import default_bus
+from eventbus.process_bus import default_bus
 from worker_adapter import check_cancelled, install, stages
 
 __all__ = ["TaskFactory", "app", "batch_tasks", "index_path", "indexing", "single_tasks", "store_of"]

@@ -1,17 +1,7 @@
 """Typed events from Celery tasks to the browsers that wait for them: what both ends share."""
 
 from eventbus.backends.redis.operation_client import Operations
-from eventbus.bus import (
-    Bus,
-    aannounce,
-    abroadcast,
-    aemit,
-    announce,
-    broadcast,
-    configure,
-    default_bus,
-    emit,
-)
+from eventbus.bus import Bus
 from eventbus.errors import (
     DeliveryFailed,
     DuplicateEventName,
@@ -31,6 +21,7 @@ from eventbus.errors import (
 from eventbus.events.event import Event
 from eventbus.events.receipt import Receipt
 from eventbus.operations.store import OperationInfo
+from eventbus.process_bus import aannounce, abroadcast, aemit, announce, broadcast, configure, default_bus, emit
 from eventbus.settings import BusSettings
 
 __all__ = [

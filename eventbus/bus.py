@@ -1,10 +1,8 @@
-"""``emit``, ``broadcast`` and ``announce``: where an application hands its events over."""
+"""``Bus``: validates events and hands them to the outbox."""
 
 from __future__ import annotations
 
 import asyncio
-import atexit
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -27,29 +25,25 @@ from eventbus.protocol.cursor import Position
 from eventbus.protocol.topics import broadcast_topic, channel_of, operation_topic, system_topic
 from eventbus.settings import BusSettings
 
-__all__ = [
-    "Bus",
-    "aannounce",
-    "abroadcast",
-    "aemit",
-    "announce",
-    "broadcast",
-    "configure",
-    "default_bus",
-    "emit",
-    "override_bus",
-]
+__all__ = ["Bus"]
 
 
 class Bus:
-    """One process's way to Redis: validation, outbox, thread.
+    """A process's connection to Redis: validation, outbox, thread.
 
-    The plain methods queue and return; the ``a…`` forms queue and wait, at most the flush budget, until Redis has it.
-    Neither raises because Redis is away; both raise for a mistake in the call, before anything is sent.
+    The plain methods queue an event and return. The ``a…`` methods queue it and wait until Redis has it, at most
+    ``flush_budget`` seconds. No method raises because Redis is down. A mistake in the call raises before anything is
+    sent.
+
+    Args:
+        settings: default: read from the environment.
+        broker: an in-process transport to share; default: made for a ``memory://`` address, else Redis is used.
+
+    Attributes:
+        outbox: events that wait, and their counters.
     """
 
     def __init__(self, settings: BusSettings | None = None, *, broker: MemoryBroker | None = None) -> None:
-        """``broker`` shares an in-process transport with others; without it the settings' ``redis_url`` decides."""
         self.settings = settings or BusSettings()
         if broker is None and self.settings.redis_url.startswith("memory:"):
             broker = MemoryBroker(self.settings)
@@ -58,7 +52,7 @@ class Bus:
         self.outbox = Outbox(self.settings, self.publisher)
 
     def publisher(self) -> Publisher:
-        """A new blocking publisher of this bus's transport."""
+        """Return a new blocking publisher. The caller closes it."""
         return RedisPublisher(self.settings) if self.broker is None else MemoryPublisher(self.broker)
 
     @overload
@@ -68,15 +62,22 @@ class Bus:
         self, user: str, op: str, payload: Event, /, *, id: str | None = None, strict: bool = False
     ) -> Receipt: ...
     def emit(self, *args: object, id: str | None = None, strict: bool = False) -> Receipt:
-        """Tell a user something about an operation: ``emit(user, op, payload)``, or ``emit(payload)`` inside one.
+        """Send a user an event of an operation: ``emit(user, op, payload)``, or ``emit(payload)`` in a task.
 
-        ``id`` makes it idempotent: an id that the channel knows is not published again. ``strict`` waits until Redis
-        has it, at most ``strict_timeout``, and raises where the plain call would only count.
+        Args:
+            *args: user id, operation id and event; or the event alone, inside an operation.
+            id: event id that makes the call idempotent: Redis publishes an id once; default: a new id.
+            strict: wait until Redis has the event, at most ``strict_timeout`` seconds.
+
+        Returns:
+            The receipt.
 
         Raises:
-            InvalidEmission: ``field`` names what is wrong; nothing was sent.
-            NoOperation: ``emit(payload)`` outside any operation.
-            Unavailable, Refused, RateLimited: only if ``strict``.
+            InvalidEmission: ``field`` names the argument that is wrong. Nothing was sent.
+            Unavailable: with ``strict`` only: Redis did not take the event in ``strict_timeout`` seconds.
+            Refused: with ``strict`` only: Redis or the outbox refused the event.
+            RateLimited: with ``strict`` only: the channel is over ``channel_rate``.
+            NoOperation: ``emit(payload)`` was called outside any operation.
         """
         return self.put(self.emission(args, id), strict=strict)
 
@@ -87,44 +88,122 @@ class Bus:
         self, user: str, op: str, payload: Event, /, *, id: str | None = None, strict: bool = False
     ) -> Receipt: ...
     async def aemit(self, *args: object, id: str | None = None, strict: bool = False) -> Receipt:
-        """``emit`` for async code; the receipt has the offset unless Redis was away."""
+        """``emit`` for async code.
+
+        Args:
+            *args: as ``emit``.
+            id: event id that makes the call idempotent: Redis publishes an id once; default: a new id.
+            strict: wait until Redis has the event, at most ``strict_timeout`` seconds.
+
+        Returns:
+            The receipt. It has the offset, unless Redis was unreachable.
+
+        Raises:
+            EventBusError: as ``Bus.emit``.
+        """
         return await self.aput(self.emission(args, id), strict=strict)
 
     def broadcast(
         self, collection: str, payload: Event, *, topic: str = "events", id: str | None = None, strict: bool = False
     ) -> Receipt:
-        """Tell everybody who watches a collection. ``topic`` is relative to the collection. Raises as ``emit``."""
+        """Send an event to every user who watches a collection.
+
+        Args:
+            collection: id of the collection.
+            payload: the event.
+            topic: relative to the collection.
+            id: event id that makes the call idempotent: Redis publishes an id once; default: a new id.
+            strict: wait until Redis has the event, at most ``strict_timeout`` seconds.
+
+        Returns:
+            The receipt.
+
+        Raises:
+            EventBusError: as ``Bus.emit``.
+        """
         return self.put(self._build(_broadcast_topic(collection, topic), payload, id), strict=strict)
 
     async def abroadcast(
         self, collection: str, payload: Event, *, topic: str = "events", id: str | None = None, strict: bool = False
     ) -> Receipt:
-        """``broadcast`` for async code."""
+        """``broadcast`` for async code.
+
+        Args:
+            collection: id of the collection.
+            payload: the event.
+            topic: relative to the collection.
+            id: event id that makes the call idempotent: Redis publishes an id once; default: a new id.
+            strict: wait until Redis has the event, at most ``strict_timeout`` seconds.
+
+        Returns:
+            The receipt. It has the offset, unless Redis was unreachable.
+
+        Raises:
+            EventBusError: as ``Bus.emit``.
+        """
         return await self.aput(self._build(_broadcast_topic(collection, topic), payload, id), strict=strict)
 
     def announce(
         self, payload: Event, *, topic: str = "announcements", id: str | None = None, strict: bool = False
     ) -> Receipt:
-        """Tell everybody, on a topic of ``system``. Raises as ``emit``."""
+        """Send an event to all users.
+
+        Args:
+            payload: the event.
+            topic: relative to ``system``.
+            id: event id that makes the call idempotent: Redis publishes an id once; default: a new id.
+            strict: wait until Redis has the event, at most ``strict_timeout`` seconds.
+
+        Returns:
+            The receipt.
+
+        Raises:
+            EventBusError: as ``Bus.emit``.
+        """
         return self.put(self._build(_system_topic(topic), payload, id), strict=strict)
 
     async def aannounce(
         self, payload: Event, *, topic: str = "announcements", id: str | None = None, strict: bool = False
     ) -> Receipt:
-        """``announce`` for async code."""
-        return await self.aput(self._build(_system_topic(topic), payload, id), strict=strict)
+        """``announce`` for async code.
 
-    def record_transition(self, operation: OperationRef, mark: TaskTransition, *, label: str = "") -> None:
-        """Count something that happened to a leaf of an operation, in order with the events of that operation."""
-        words = partial(event_stamp, label)
-        channel = channel_of(operation.topic)
-        self.outbox.put(TransitionEntry(channel, operation.topic, operation.op, mark, words))
+        Args:
+            payload: the event.
+            topic: relative to ``system``.
+            id: event id that makes the call idempotent: Redis publishes an id once; default: a new id.
+            strict: wait until Redis has the event, at most ``strict_timeout`` seconds.
 
-    def position(self, channel: str) -> Position:
-        """Where a channel stands: the cursor of somebody who knows everything up to now. Blocks for a round trip.
+        Returns:
+            The receipt. It has the offset, unless Redis was unreachable.
 
         Raises:
-            Unavailable, Refused: Redis did not answer, or with an error.
+            EventBusError: as ``Bus.emit``.
+        """
+        return await self.aput(self._build(_system_topic(topic), payload, id), strict=strict)
+
+    def record_transition(self, operation: OperationRef, transition: TaskTransition, *, label: str = "") -> None:
+        """Record a transition of a task, in order with the events of its operation.
+
+        Args:
+            operation: the operation that the task belongs to.
+            transition: what happened to the task.
+            label: name of the operation for users; empty: unchanged.
+        """
+        words = partial(event_stamp, label)
+        channel = channel_of(operation.topic)
+        self.outbox.put(TransitionEntry(channel, operation.topic, operation.op, transition, words))
+
+    def position(self, channel: str) -> Position:
+        """Return the present position of a channel: the cursor of a reader that knows everything so far.
+
+        Blocks for a round trip.
+
+        Args:
+            channel: such as ``user:42``.
+
+        Raises:
+            Unavailable: Redis did not answer.
+            Refused: Redis answered with an error.
         """
         publisher = self.publisher()
         try:
@@ -133,16 +212,36 @@ class Bus:
             publisher.close()
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until what was emitted has reached Redis; False after ``timeout`` seconds (default: flush budget)."""
+        """Wait until Redis has everything that was emitted so far.
+
+        Args:
+            timeout: seconds; default: ``flush_budget``.
+
+        Returns:
+            False after ``timeout``, and immediately while Redis is down.
+        """
         return self.outbox.flush(self.settings.flush_budget if timeout is None else timeout)
 
     def close(self) -> bool:
-        """Flush within the budget and end the thread. A later ``emit`` starts it again."""
+        """Flush within ``flush_budget`` and end the thread. A later ``emit`` starts it again.
+
+        Returns:
+            Whether Redis has everything. The rest is in the spool, where there is one.
+        """
         return self.outbox.close(self.settings.flush_budget)
 
     @contextmanager
     def diverted(self, builder: EmissionBuilder, outbox: Outbox, broker: MemoryBroker) -> Iterator[None]:
-        """For a block, take another way than the usual one, which keeps what it holds: for tests."""
+        """For a block, use another builder, outbox and broker. For tests.
+
+        Args:
+            builder: builds emissions.
+            outbox: takes them.
+            broker: answers for Redis.
+
+        Yields:
+            Nothing.
+        """
         former = self._builder, self.outbox, self.broker
         self._builder, self.outbox, self.broker = builder, outbox, broker
         try:
@@ -151,23 +250,52 @@ class Bus:
             self._builder, self.outbox, self.broker = former
 
     def emission(self, args: tuple[object, ...], id_: str | None) -> Emission:
-        """Validate the arguments of ``emit`` and build what goes to Redis; raises as ``emit``."""
+        """Validate the arguments of ``emit`` and build an emission without sending it.
+
+        Args:
+            args: as ``emit``.
+            id_: event id; None: a new one.
+
+        Returns:
+            The emission.
+
+        Raises:
+            InvalidEmission: as ``emit``.
+            NoOperation: as ``emit``.
+        """
         topic, payload = _addressed(args)
         return self._build(topic, payload, id_)
 
     def builds(self, args: tuple[object, ...], id_: str) -> Callable[[], Emission]:
-        """``emission`` as often as it is called, to where the arguments go by now; raises as ``emit``."""
+        """Return a function that builds the emission at each call, for the present user and operation.
+
+        Args:
+            args: as ``emit``.
+            id_: event id.
+
+        Raises:
+            InvalidEmission: as ``emit``.
+            NoOperation: as ``emit``.
+        """
         topic, payload = _addressed(args)
         return partial(self._build, topic, payload, id_)
 
     def _build(self, topic: str, payload: object, id_: str | None) -> Emission:
-        emission = self._builder.build(topic, payload, id_=id_)  # type: ignore[arg-type] # it checks, whatever comes
+        emission = self._builder.build(topic, payload, id_=id_)  # type: ignore[arg-type] # it checks the type
         if emission.lifetime.ack_deadline_ms:
             emission.receipt.confirmation = DeliveryConfirmation(self.publisher, emission.channel, emission.id)
         return emission
 
     def put(self, emission: Emission, *, strict: bool = False) -> Receipt:
-        """Queue an emission; ``strict``: and wait until Redis has it."""
+        """Queue an emission.
+
+        Args:
+            emission: built by this bus.
+            strict: wait until Redis has it.
+
+        Returns:
+            Its receipt.
+        """
         if strict:
             self.outbox.put_strict(emission, self.settings.strict_timeout)
         else:
@@ -175,7 +303,15 @@ class Bus:
         return emission.receipt
 
     async def aput(self, emission: Emission, *, strict: bool = False) -> Receipt:
-        """Queue an emission and wait, within the flush budget, until Redis has it."""
+        """Queue an emission and wait until Redis has it, at most ``flush_budget`` seconds.
+
+        Args:
+            emission: built by this bus.
+            strict: wait at most ``strict_timeout`` seconds instead, and raise where it fails.
+
+        Returns:
+            Its receipt.
+        """
         if strict:
             await asyncio.to_thread(self.outbox.put_strict, emission, self.settings.strict_timeout)
         else:
@@ -210,97 +346,7 @@ def _system_topic(topic: object) -> str:
 
 
 def _text(value: object, field: str) -> str:
-    # Before the caches of topics: 1 and True are equal keys there, and a list is none at all.
+    # Before the caches of topics: 1 and True are equal keys there, and a list cannot be a key.
     if type(value) is not str:
         raise InvalidName(f"{field} must be a string, not {type(value).__name__}; convert it with str()", field=field)
     return value
-
-
-_lock = threading.Lock()
-_default: Bus | None = None
-_override: Bus | None = None
-
-
-def default_bus() -> Bus:
-    """The bus of this process, made on first use with settings from the environment."""
-    global _default  # noqa: PLW0603 - emit() in a task has no other way to its process's one bus
-    if _override is not None:
-        return _override
-    if _default is None:
-        with _lock:
-            if _default is None:
-                _default = Bus()
-    return _default
-
-
-def configure(settings: BusSettings | None = None, *, bus: Bus | None = None) -> Bus:
-    """Set this process's bus. Call it before the first ``emit``; what the former one holds is flushed."""
-    global _default
-    with _lock:
-        former, _default = _default, bus or Bus(settings)
-    if former is not None and former is not _default:
-        former.close()
-    return _default
-
-
-@contextmanager
-def override_bus(bus: Bus) -> Iterator[Bus]:
-    """For a block, ``bus`` is this process's bus, whatever ``configure`` says meanwhile: for tests. They nest."""
-    global _override  # noqa: PLW0603 - see default_bus
-    former, _override = _override, bus
-    try:
-        yield bus
-    finally:
-        _override = former
-
-
-@overload
-def emit(payload: Event, /, *, id: str | None = None, strict: bool = False) -> Receipt: ...
-@overload
-def emit(user: str, op: str, payload: Event, /, *, id: str | None = None, strict: bool = False) -> Receipt: ...
-def emit(*args: object, id: str | None = None, strict: bool = False) -> Receipt:
-    """``Bus.emit`` of this process's bus."""
-    bus = default_bus()
-    return bus.put(bus.emission(args, id), strict=strict)
-
-
-@overload
-async def aemit(payload: Event, /, *, id: str | None = None, strict: bool = False) -> Receipt: ...
-@overload
-async def aemit(user: str, op: str, payload: Event, /, *, id: str | None = None, strict: bool = False) -> Receipt: ...
-async def aemit(*args: object, id: str | None = None, strict: bool = False) -> Receipt:
-    """``Bus.aemit`` of this process's bus."""
-    bus = default_bus()
-    return await bus.aput(bus.emission(args, id), strict=strict)
-
-
-def broadcast(
-    collection: str, payload: Event, *, topic: str = "events", id: str | None = None, strict: bool = False
-) -> Receipt:
-    """``Bus.broadcast`` of this process's bus."""
-    return default_bus().broadcast(collection, payload, topic=topic, id=id, strict=strict)
-
-
-async def abroadcast(
-    collection: str, payload: Event, *, topic: str = "events", id: str | None = None, strict: bool = False
-) -> Receipt:
-    """``Bus.abroadcast`` of this process's bus."""
-    return await default_bus().abroadcast(collection, payload, topic=topic, id=id, strict=strict)
-
-
-def announce(payload: Event, *, topic: str = "announcements", id: str | None = None, strict: bool = False) -> Receipt:
-    """``Bus.announce`` of this process's bus."""
-    return default_bus().announce(payload, topic=topic, id=id, strict=strict)
-
-
-async def aannounce(
-    payload: Event, *, topic: str = "announcements", id: str | None = None, strict: bool = False
-) -> Receipt:
-    """``Bus.aannounce`` of this process's bus."""
-    return await default_bus().aannounce(payload, topic=topic, id=id, strict=strict)
-
-
-@atexit.register
-def _at_exit() -> None:
-    if _default is not None:
-        _default.close()

@@ -1,23 +1,28 @@
-"""An event that is checked now and sent later, if what it tells of comes true."""
+"""An event that is checked now and sent later, when its task succeeds or its transaction commits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from eventbus.bus import Bus, default_bus
+from eventbus.bus import Bus
 from eventbus.events.encoder import Emission
 from eventbus.events.receipt import Receipt
+from eventbus.process_bus import default_bus
 
 __all__ = ["DeferredEvent", "defer"]
 
 
 class DeferredEvent:
-    """What ``defer`` returns: to be sent or to be dropped, once.
+    """An event that waits to be sent or dropped, once.
+
+    Args:
+        bus: sends it.
+        build: makes its emission: for the check, and again when the event is sent. Its time and the end of its life
+            are those of the success, not of the call.
 
     Attributes:
-        receipt: what the caller has; its fate is ``waiting`` until then.
-        emission: what was built for the check. It is built again when it is sent: the event's time and the end of its
-            life are those of what it tells, not of the call.
+        receipt: its status is ``waiting`` until the event is sent or dropped.
+        emission: the emission of the check.
     """
 
     __slots__ = ("_build", "_bus", "emission", "receipt")
@@ -26,25 +31,37 @@ class DeferredEvent:
         self._bus = bus
         self._build = build
         self.emission = build()
-        self.emission.tail = b""  # it was for the check; what waits is held once
+        self.emission.tail = b""  # the check needed it; the waiting event holds its payload already
         self.receipt = self.emission.receipt
 
     def send(self) -> Receipt:
-        """It has come true."""
+        """Return the receipt after sending the event."""
         emission = self._build()
         emission.receipt = self.receipt
         return self._bus.put(emission)
 
     def drop(self, reason: str) -> None:
-        """It has not. Counted by reason in ``bus.outbox.dropped``."""
+        """Drop the event. It is counted in ``bus.outbox.dropped``.
+
+        Args:
+            reason: key of the counter.
+        """
         self._bus.outbox.give_up(self.emission, reason)
 
 
 def defer(args: tuple[object, ...], id_: str) -> DeferredEvent:
-    """Check the arguments of ``emit``; user and operation are those that are current now.
+    """Check the arguments of ``emit`` and keep the event. User and operation are those that are current now.
+
+    Args:
+        args: as ``emit``.
+        id_: event id.
+
+    Returns:
+        The event, to be sent or dropped.
 
     Raises:
-        InvalidEmission, NoOperation: as ``emit``.
+        InvalidEmission: as ``emit``.
+        NoOperation: as ``emit``.
     """
     bus = default_bus()
     return DeferredEvent(bus, bus.builds(args, id_))

@@ -1,27 +1,27 @@
-"""Everything that can go wrong, as one tree.
+"""All errors of this library, as one tree.
 
     EventBusError
     ├── InvalidEmission        refused before anything is sent; ``field`` and, where there is one, ``limit``
-    │   ├── InvalidName        an id, topic, pattern or type that does not keep the grammar
-    │   ├── InvalidPayload     not an event, or no name and so no policy
+    │   ├── InvalidName        an id, topic, pattern or type outside the grammar
+    │   ├── InvalidPayload     not an event, or an event class that cannot be emitted
     │   └── TooLarge           over ``max_event_bytes``
     ├── RateLimited            over a rate; ``limit`` per second, ``retry_after`` seconds
-    ├── InvalidCursor          a resume position that cannot be read
+    ├── InvalidCursor          a cursor that cannot be read
     ├── DuplicateEventName     two classes with one name
-    ├── InvalidRecord          what arrived from Redis is not what a worker writes
+    ├── InvalidRecord          bytes in Redis that no worker has written
     ├── NoOperation            ``emit(payload)`` outside any operation
-    ├── NotAcknowledgeable              ``receipt.delivered()`` of an event that nobody has to acknowledge
+    ├── NotAcknowledgeable     ``receipt.delivered()`` of an event that needs no acknowledgement
     ├── NoDeadLetter           there is no such dead letter
-    ├── InvalidStage           a stage of a progress that there is not, or a weight that cannot be
+    ├── InvalidStage           a progress has no such stage, or a weight is out of range
     ├── TooManyDeferred        too many events wait for a task's success or a transaction's commit; ``limit``
-    ├── DeliveryFailed                an event that a person was to get is among the dead letters
+    ├── DeliveryFailed         an event that a user had to receive is a dead letter
     ├── UnsupportedVersion     a dependency lacks something that is needed; ``package``, ``version``, ``missing``
-    ├── NoServer               a test wants a Redis, and this machine has none that starts
+    ├── NoServer               a test needs Redis, and no server program starts on this machine
     └── TransportError
-        ├── Unavailable        not answering; worth trying again
-        └── Refused            answered with an error; trying again will not help
+        ├── Unavailable        Redis does not answer; the same call may work later
+        └── Refused            Redis answered with an error; the same call fails again
 
-Facts are attributes; ``str(error)`` says what to do about them.
+Facts are attributes. ``str(error)`` says what to do.
 """
 
 from __future__ import annotations
@@ -51,13 +51,16 @@ __all__ = [
 
 
 class EventBusError(Exception):
-    """Whatever this library raises of its own."""
+    """Base of all errors that this library raises."""
 
 
 class InvalidEmission(EventBusError, ValueError):
     """The call is refused and nothing was sent.
 
-    Attributes: ``field``, the argument that is wrong; ``limit``, the bound it broke (or None).
+    Args:
+        message: what is wrong and what to do.
+        field: the argument that is wrong.
+        limit: the bound that it exceeds, or None.
     """
 
     def __init__(self, message: str, *, field: str, limit: int | str | None = None) -> None:
@@ -75,7 +78,14 @@ class InvalidPayload(InvalidEmission):
 
 
 class TooLarge(InvalidEmission):
-    """The event is larger than a gateway would carry. ``size`` and ``limit`` are bytes."""
+    """The event is larger than a gateway would carry.
+
+    Args:
+        message: what is wrong and what to do.
+        field: the argument that is wrong.
+        limit: bytes that are allowed.
+        size: bytes of the event.
+    """
 
     def __init__(self, message: str, *, field: str, limit: int, size: int) -> None:
         super().__init__(message, field=field, limit=limit)
@@ -83,7 +93,13 @@ class TooLarge(InvalidEmission):
 
 
 class RateLimited(EventBusError):
-    """Too many in a second. ``limit`` is what is allowed a second, ``retry_after`` the seconds to wait."""
+    """Too many calls in a second.
+
+    Args:
+        message: what is wrong and what to do.
+        limit: calls per second that are allowed.
+        retry_after: seconds to wait.
+    """
 
     def __init__(self, message: str, *, limit: float, retry_after: float) -> None:
         super().__init__(message)
@@ -92,7 +108,12 @@ class RateLimited(EventBusError):
 
 
 class InvalidCursor(EventBusError, ValueError):
-    """The cursor's text cannot be read. ``text`` is what was given, shortened."""
+    """The text of a cursor cannot be read.
+
+    Args:
+        message: what is wrong and what to do.
+        text: the cursor; the attribute has 200 characters of it.
+    """
 
     def __init__(self, message: str, *, text: str) -> None:
         super().__init__(message)
@@ -100,11 +121,17 @@ class InvalidCursor(EventBusError, ValueError):
 
 
 class DuplicateEventName(EventBusError, TypeError):
-    """A second event class took a name that is in use. ``first`` and ``second`` are the classes' paths."""
+    """A second event class has a name that is in use.
+
+    Args:
+        name: the name.
+        first: path of the class that has it.
+        second: path of the class that was declared later.
+    """
 
     def __init__(self, name: str, first: str, second: str) -> None:
         super().__init__(
-            f"event name {name!r} is taken: {first} has it, {second} wants it too; give one of them another name"
+            f"event name {name!r} is taken: {first} has it, and {second} uses it too; give one of them another name"
         )
         self.name = name
         self.first = first
@@ -126,19 +153,29 @@ class NoOperation(EventBusError, LookupError):
 
 
 class NotAcknowledgeable(EventBusError, TypeError):
-    """Nobody acknowledges this event, so nobody can know that it has arrived."""
+    """The event needs no acknowledgement, so its delivery cannot be observed.
+
+    Args:
+        id_: the event's id.
+    """
 
     def __init__(self, id_: str) -> None:
-        super().__init__(f'event {id_} is not acknowledged by anybody: declare its class with deliver="ack"')
+        super().__init__(f'event {id_} needs no acknowledgement: declare its class with deliver="ack"')
         self.id = id_
 
 
 class DeliveryFailed(EventBusError):
-    """The event is among the dead letters. Attributes: ``id``, ``channel``, ``reason``."""
+    """The event is a dead letter.
+
+    Args:
+        id_: the event's id.
+        channel: its channel.
+        reason: why it is a dead letter.
+    """
 
     def __init__(self, id_: str, channel: str, reason: str) -> None:
         super().__init__(
-            f"event {id_} of {channel} was given up on ({reason}); see eventbus dead-letters show {channel} {id_}"
+            f"event {id_} of {channel} was not delivered ({reason}); see eventbus dead-letters show {channel} {id_}"
         )
         self.id = id_
         self.channel = channel
@@ -146,7 +183,12 @@ class DeliveryFailed(EventBusError):
 
 
 class NoDeadLetter(EventBusError, LookupError):
-    """It was requeued or purged, or never was. Attributes: ``channel``, ``id``."""
+    """The dead letter was requeued or purged, or never existed.
+
+    Args:
+        channel: where it was looked for.
+        id_: the event's id.
+    """
 
     def __init__(self, channel: str, id_: str) -> None:
         super().__init__(f"{channel} has no dead letter {id_}; see eventbus dead-letters list")
@@ -155,7 +197,12 @@ class NoDeadLetter(EventBusError, LookupError):
 
 
 class NoServer(EventBusError, RuntimeError):
-    """There is no Redis for tests. ``looked_for`` names the programs and packages that would do."""
+    """There is no Redis for tests.
+
+    Args:
+        message: what is missing and what to install.
+        looked_for: the programs and packages that would do.
+    """
 
     def __init__(self, message: str, *, looked_for: tuple[str, ...]) -> None:
         super().__init__(message)
@@ -163,7 +210,12 @@ class NoServer(EventBusError, RuntimeError):
 
 
 class InvalidStage(EventBusError, ValueError):
-    """A progress has no such stage, or a stage cannot weigh so much. ``stage`` is its name."""
+    """A progress has no such stage, or a stage cannot have this weight.
+
+    Args:
+        message: what is wrong and what to do.
+        stage: its name.
+    """
 
     def __init__(self, message: str, *, stage: str) -> None:
         super().__init__(message)
@@ -171,7 +223,12 @@ class InvalidStage(EventBusError, ValueError):
 
 
 class TooManyDeferred(EventBusError, RuntimeError):
-    """No more events may wait for a success or a commit. ``limit`` is how many may."""
+    """No more events may wait for a success or a commit.
+
+    Args:
+        message: what is wrong and what to do.
+        limit: how many may wait.
+    """
 
     def __init__(self, message: str, *, limit: int) -> None:
         super().__init__(message)
@@ -181,7 +238,11 @@ class TooManyDeferred(EventBusError, RuntimeError):
 class UnsupportedVersion(EventBusError, RuntimeError):
     """An installed dependency lacks something that this library uses.
 
-    Attributes: ``package``, its name; ``version``, the installed one; ``missing``, names of what it lacks.
+    Args:
+        message: what is missing and what to install.
+        package: name of the dependency.
+        version: the installed version.
+        missing: names that it lacks.
     """
 
     def __init__(self, message: str, *, package: str, version: str, missing: tuple[str, ...]) -> None:
@@ -192,12 +253,12 @@ class UnsupportedVersion(EventBusError, RuntimeError):
 
 
 class TransportError(EventBusError):
-    """Redis did not do what was asked."""
+    """Redis did not carry out a request."""
 
 
 class Unavailable(TransportError):
-    """No answer, no connection, or an answer that says "not now". The same call may work later."""
+    """No answer, no connection, or an answer that means "not now". The same call may work later."""
 
 
 class Refused(TransportError):
-    """The server answered with an error that repeating the call would meet again."""
+    """The server answered with an error. The same call would meet it again."""

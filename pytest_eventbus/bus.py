@@ -74,7 +74,8 @@ def eventbus_environment(eventbus_settings: BusSettings) -> dict[str, str]:
 @pytest.fixture
 def eventbus_bus(eventbus_settings: BusSettings) -> Iterator[Bus]:
     """A bus on the throw-away server, which is this process's bus during the test."""
-    from eventbus.bus import Bus, override_bus  # noqa: PLC0415 - see the package
+    from eventbus.bus import Bus  # noqa: PLC0415 - see the package
+    from eventbus.process_bus import override_bus  # noqa: PLC0415
 
     bus = Bus(eventbus_settings)
     with override_bus(bus):

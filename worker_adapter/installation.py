@@ -9,7 +9,8 @@ from billiard.process import current_process
 from celery import Celery, signals
 from celery.exceptions import InvalidTaskError
 
-from eventbus.bus import Bus, configure, default_bus
+from eventbus.bus import Bus
+from eventbus.process_bus import configure, default_bus
 from worker_adapter.lifecycle import (
     remote_control,  # noqa: F401 - registers the command, for workers and for the command line
 )

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from celery.canvas import Signature
 
-from eventbus.bus import Bus, default_bus
+from eventbus.bus import Bus
 from eventbus.errors import TransportError
 from eventbus.operations.events import OperationQueued, OperationRef
 from eventbus.operations.state import TaskTransition
+from eventbus.process_bus import default_bus
 from eventbus.protocol.cursor import format_cursor
 from eventbus.protocol.ids import event_id
 from eventbus.protocol.topics import check_id, user_channel

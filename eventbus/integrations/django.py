@@ -6,11 +6,11 @@ from typing import overload
 
 from django.db import transaction
 
-from eventbus.bus import default_bus
 from eventbus.deferred import defer
 from eventbus.errors import TooManyDeferred
 from eventbus.events.event import Event
 from eventbus.events.receipt import Receipt
+from eventbus.process_bus import default_bus
 from eventbus.protocol.ids import event_id
 
 __all__ = ["emit_on_commit"]

@@ -10,11 +10,11 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
-from eventbus.bus import default_bus
 from eventbus.deferred import DeferredEvent, defer
 from eventbus.errors import TooManyDeferred
 from eventbus.events.event import Event
 from eventbus.events.receipt import Receipt
+from eventbus.process_bus import default_bus
 from eventbus.protocol.ids import event_id
 
 __all__ = ["AnySession", "emit_on_commit"]

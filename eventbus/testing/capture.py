@@ -10,12 +10,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 
 from eventbus.backends.memory.adapters import MemoryBroker, MemoryPublisher, MemorySubscriber
-from eventbus.bus import Bus, default_bus, override_bus
+from eventbus.bus import Bus
 from eventbus.events.encoder import Emission, EmissionBuilder
 from eventbus.events.event import Event
 from eventbus.outbox.entries import Entry, group
 from eventbus.outbox.outbox import Outbox
 from eventbus.outbox.tracker import DeliveryTracker
+from eventbus.process_bus import default_bus, override_bus
 from eventbus.protocol.records import parse_publication
 from eventbus.settings import BusSettings
 from eventbus.testing.captured_event import CapturedEvent, emitted_of

@@ -11,7 +11,8 @@ from fastapi import APIRouter, FastAPI, Request, Response, WebSocket
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse
 
 from eventbus.backends.memory.adapters import MemoryBroker
-from eventbus.bus import Bus, default_bus
+from eventbus.bus import Bus
+from eventbus.process_bus import default_bus
 from eventbus.settings import BusSettings
 from webui_adapter.access.authoriser import Authoriser
 from webui_adapter.gateway.build import connect_gateway

@@ -21,9 +21,9 @@ from celery import bootsteps
 
 from eventbus.backends.redis.operation_client import Operations
 from eventbus.backends.redis.worker_status import WorkerStatus
-from eventbus.bus import default_bus
 from eventbus.errors import TransportError
 from eventbus.operations.events import STAMP, OperationRef
+from eventbus.process_bus import default_bus
 from worker_adapter.context.task_request import TaskRequestInfo
 from worker_adapter.lifecycle import celery_internals, task_events
 from worker_adapter.lifecycle.installed import Installed, installed_in

@@ -16,9 +16,10 @@ from typing import Any, Final
 
 from eventbus.backends.redis.operation_client import Operations
 from eventbus.backends.redis.worker_status import WorkerStatus
-from eventbus.bus import Bus, default_bus
+from eventbus.bus import Bus
 from eventbus.errors import TransportError
 from eventbus.operations.events import OperationRef, TaskProgress
+from eventbus.process_bus import default_bus
 from worker_adapter.context.task_context import TaskContext
 from worker_adapter.lifecycle.cancellation import check_cancelled
 from worker_adapter.lifecycle.process_state import process

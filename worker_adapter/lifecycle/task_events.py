@@ -11,9 +11,9 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from eventbus.bus import default_bus
 from eventbus.operations.events import OperationRef, TaskFailed, TaskRetry, TaskRevoked, TaskStarted, TaskSucceeded
 from eventbus.operations.state import TaskTransition, TransitionKind
+from eventbus.process_bus import default_bus
 from worker_adapter.context.headers import TaskKey
 from worker_adapter.settings import TaskEventKind, WorkerSettings
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 from celery import states
 from celery.exceptions import Retry
 
-from eventbus.bus import default_bus
 from eventbus.operations.events import TaskFailed, TaskRetry, TaskRevoked, TaskStarted, TaskSucceeded, current_operation
+from eventbus.process_bus import default_bus
 from eventbus.protocol.ids import event_id
 from worker_adapter.context.error_text import error_text
 from worker_adapter.context.headers import (

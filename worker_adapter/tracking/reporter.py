@@ -10,8 +10,8 @@ from typing import Any, Final, Literal
 
 from celery.exceptions import Ignore, Retry, SoftTimeLimitExceeded
 
-from eventbus.bus import default_bus
 from eventbus.operations.events import OperationRef, TaskProgress, current_operation
+from eventbus.process_bus import default_bus
 from worker_adapter.context.headers import encodable
 from worker_adapter.context.task_context import TaskContext, current_context
 from worker_adapter.lifecycle.cancellation import OperationCancelled

@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from eventbus import Bus, BusSettings, configure
-from eventbus.bus import default_bus
+from eventbus.process_bus import default_bus
 from tests.conftest import RedisServer, free_port, wait_until
 from tests.webui_adapter.events import Note, Progress
 from tests.webui_adapter.gateways import SECRET, page
