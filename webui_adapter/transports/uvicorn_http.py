@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from webui_adapter.errors import HandshakeRefused
 from webui_adapter.protocol.websocket_handshake import Request, headers_of, is_upgrade, refusal
+from webui_adapter.transports.uvicorn_version import check_parts
 
 __all__ = ["EXTENSION", "TOO_SLOW", "HttpProtocol", "refuse"]
 
@@ -34,6 +35,20 @@ def refuse(transport: asyncio.Transport, asked: str, error: HandshakeRefused) ->
     log.info('%s - "WebSocket %s" %d: %s', transport.get_extra_info("peername"), asked, error.status, error)
     transport.write(refusal(error))
     transport.close()
+
+
+check_parts(
+    HttpToolsProtocol,
+    ("connections", "cycle", "headers", "loop", "pipeline", "scope", "transport"),
+    (
+        "handle_websocket_upgrade",
+        "on_headers_complete",
+        "on_message_begin",
+        "on_message_complete",
+        "on_url",
+        "shutdown",
+    ),
+)
 
 
 class HttpProtocol(HttpToolsProtocol):

@@ -73,7 +73,8 @@ class PushTransport:
 
 async def serve_websocket(gateway: Gateway, websocket: WebSocket) -> None:
     """One connection, from its handshake to its end."""
-    offered = websocket.scope["subprotocols"]
+    # uvicorn before 0.50 passes the header as it is, with several names in one text.
+    offered = [name.strip() for names in websocket.scope["subprotocols"] for name in names.split(",")]
     query = websocket.scope["query_string"].decode("latin-1")
     try:
         accepted = authorise_handshake(gateway, websocket.headers, offered, websocket.cookies, query)

@@ -1,0 +1,38 @@
+"""The parts of uvicorn's protocol classes that the gateway uses, checked when it is imported.
+
+These parts are not uvicorn's public interface, and a new version may rename them. A check at the start names the
+version. Without it the first connection would fail with an ``AttributeError``.
+"""
+
+from __future__ import annotations
+
+import uvicorn
+
+from webui_adapter.errors import NotConfigured
+
+__all__ = ["FLOOR", "check_parts"]
+
+FLOOR = "0.45"
+"""The oldest uvicorn that works; ``pyproject.toml`` asks for the same."""
+
+
+def check_parts(protocol: type, attributes: tuple[str, ...], methods: tuple[str, ...]) -> None:
+    """Check that a class of uvicorn has what a subclass of ours uses.
+
+    Args:
+        protocol: the class of uvicorn.
+        attributes: names that its ``__init__`` sets.
+        methods: names of its methods.
+
+    Raises:
+        NotConfigured: a name is missing. The message names uvicorn's version and what to install.
+    """
+    # ``co_names`` holds every attribute that the function sets, so that no connection must be made to see them.
+    known = {*protocol.__init__.__code__.co_names, *dir(protocol)}  # type: ignore[misc]
+    missing = [name for name in (*attributes, *methods) if name not in known]
+    if missing:
+        raise NotConfigured(
+            f"cannot use uvicorn {uvicorn.__version__}: its {protocol.__name__} has no {', '.join(missing)}. "
+            f"Install uvicorn {FLOOR} or newer, in a version that docs/reference/compatibility.md names, "
+            "or serve the application with another ASGI server."
+        )
