@@ -1,4 +1,4 @@
-"""`python -m bench`: measure all contenders in turn and say how they compare."""
+"""`python -m bench`: measure all contenders in first and say how they compare."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bench.contenders.contract import Contender
 from bench.contenders.registry import NAMES, load
 from bench.emit_cost import measure_emits
 from bench.load_generator import build
-from bench.measurement import measure_turn
+from bench.measurement import measure_contender
 from bench.plot import write_plot
 from bench.processes import ChildError
 from bench.results import Results, machine
@@ -45,33 +45,33 @@ def _contenders(names: Sequence[str]) -> list[Contender]:
 
 def _plan(plan: Plan, names: str) -> Plan:
     """The plan with the chosen cases only."""
-    wanted = names.split(",") if names else [*_CASES, _EMIT]
-    unknown = set(wanted) - {*_CASES, _EMIT}
+    selected = names.split(",") if names else [*_CASES, _EMIT]
+    unknown = set(selected) - {*_CASES, _EMIT}
     if unknown:
         raise typer.BadParameter(f"no case {', '.join(unknown)}; there are {', '.join(_CASES)}, {_EMIT}")
-    cases = tuple(case for case in plan.cases if case.name in wanted)
-    return replace(plan, cases=cases, emits=plan.emits if _EMIT in wanted else 0)
+    cases = tuple(case for case in plan.cases if case.name in selected)
+    return replace(plan, cases=cases, emits=plan.emits if _EMIT in selected else 0)
 
 
-def _serve(contender: Contender, results: Results, log: Path) -> None:
-    opening, figures = measure_turn(contender, results.plan, log, _console.log)
+def _measure_server(contender: Contender, results: Results, log: Path) -> None:
+    opening, figures = measure_contender(contender, results.plan, log, _console.log)
     results.add(contender.name, "open", opening)
     for case, found in figures.items():
         results.add(contender.name, case, found)
 
 
-def _emit(contender: Contender, results: Results) -> None:
+def _measure_emit(contender: Contender, results: Results) -> None:
     _console.log(f"{contender.title}: emit")
     results.add(contender.name, _EMIT, measure_emits(contender.name, results.plan.emits))
 
 
-def _take_turn(contender: Contender, results: Results, log: Path) -> None:
+def _measure_contender(contender: Contender, results: Results, log: Path) -> None:
     """All of one contender. What fails is said, and the rest goes on."""
     parts: list[Callable[[], None]] = []
     if results.plan.cases:
-        parts.append(lambda: _serve(contender, results, log))
+        parts.append(lambda: _measure_server(contender, results, log))
     if results.plan.emits and contender.emitter is not None:
-        parts.append(lambda: _emit(contender, results))
+        parts.append(lambda: _measure_emit(contender, results))
     for part in parts:
         try:
             part()
@@ -85,9 +85,9 @@ def _run(contenders: Sequence[Contender], plan: Plan) -> None:
     stem = time.strftime("%Y%m%d-%H%M%S")
     for number in range(plan.rounds):
         # Every round begins with another one: nobody has always the quiet or the warm machine.
-        turn = number % len(contenders)
-        for contender in [*contenders[turn:], *contenders[:turn]]:
-            _take_turn(contender, results, _RESULTS / f"{stem}.log")
+        first = number % len(contenders)
+        for contender in [*contenders[first:], *contenders[:first]]:
+            _measure_contender(contender, results, _RESULTS / f"{stem}.log")
     print_tables(results, _console)
     results.write(_RESULTS / f"{stem}.json")
     write_plot(results, _RESULTS / f"{stem}.svg")
@@ -102,7 +102,9 @@ def main(
     cases: Annotated[str, typer.Option(help=f"Cases, joined by commas: {', '.join(_CASES)}, {_EMIT}.")] = "",
     connections: Annotated[int, typer.Option(help="WebSocket connections, and users.", min=1)] = QUICK.connections,
     full: Annotated[bool, typer.Option("--full", help="Longer and more rounds.")] = False,
-    tries: Annotated[int, typer.Option(help="Of a case if others use the machine; the quietest counts.", min=1)] = 3,
+    tries: Annotated[
+        int, typer.Option(help="Of a case if others use the machine; the least_disturbed counts.", min=1)
+    ] = 3,
 ) -> None:
     """Measure CPU time per delivery, latency, memory and the cost of an emit; all on loopback."""
     plan = _plan(FULL if full else QUICK, cases)

@@ -14,29 +14,29 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from bench.contenders.contract import USUAL_BYTES
+from bench.contenders.contract import DEFAULT_EVENT_BYTES
 
 __all__ = [
+    "CACHED_CONNECTIONS",
     "WAKES",
-    "WARM",
     "Costs",
+    "Infeasible",
     "Limits",
     "Load",
-    "NotPossible",
     "Sizing",
     "gateway_cores",
-    "reached",
+    "gateways_reached",
     "redis_cores",
     "size_for",
 ]
 
 _KB: Final = 1_000
 WAKES: Final = 200.0  # a second: batches of one worker process come at least 5 ms apart
-WARM: Final = 2_000  # connections of a gateway whose sockets are in a cache when their turn comes
-_MOST_GATEWAYS: Final = 100_000
+CACHED_CONNECTIONS: Final = 2_000  # connections of a gateway whose sockets are in a cache when their turn comes
+_MAX_GATEWAYS: Final = 100_000
 
 
-class NotPossible(ValueError):
+class Infeasible(ValueError):
     """No number of gateways is enough: what each of them has to read is too much for one."""
 
 
@@ -86,7 +86,7 @@ class Load:
     connections: int
     events: float
     receivers: float
-    event_bytes: int = USUAL_BYTES
+    event_bytes: int = DEFAULT_EVENT_BYTES
 
     @property
     def deliveries(self) -> float:
@@ -96,7 +96,7 @@ class Load:
     @property
     def further_kb(self) -> float:
         """What an event has above the usual size, in 1,000 bytes."""
-        return max(0.0, (self.event_bytes - USUAL_BYTES) / _KB)
+        return max(0.0, (self.event_bytes - DEFAULT_EVENT_BYTES) / _KB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +107,13 @@ class Limits:
         gateway_busy: share of a core in ordinary times; the rest is for those who come back all at once.
         redis_busy: the same of a Redis process.
         connections: of one gateway: its descriptors, and how many people one crash may bother.
-        return_s: seconds within which all connections of the site are open again after a cut.
+        reconnect_s: seconds within which all connections of the site are open again after a cut.
     """
 
     gateway_busy: float = 0.5
     redis_busy: float = 0.6
     connections: int = 50_000
-    return_s: float = 60.0
+    reconnect_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class Sizing:
         return "one Redis" if self.masters == 1 else f"a cluster of {self.masters} masters, sharded pub/sub"
 
 
-def reached(receivers: float, gateways: int) -> float:
+def gateways_reached(receivers: float, gateways: int) -> float:
     """Gateways that have at least one of the receivers, which are spread by chance."""
     missed: float = (1.0 - 1.0 / gateways) ** receivers
     return gateways * (1.0 - missed)
@@ -152,11 +152,11 @@ def reached(receivers: float, gateways: int) -> float:
 
 def gateway_cores(costs: Costs, load: Load, gateways: int) -> float:
     """Cores that each of the gateways uses."""
-    read = load.events * reached(load.receivers, gateways) / gateways
+    read = load.events * gateways_reached(load.receivers, gateways) / gateways
     reading = min(read, WAKES) * costs.wake + read * (costs.event + load.further_kb * costs.event_kb)
     connections, deliveries = load.connections / gateways, load.deliveries / gateways
     writes = min(deliveries, connections * WAKES)
-    cold = max(0.0, 1.0 - WARM / connections)
+    cold = max(0.0, 1.0 - CACHED_CONNECTIONS / connections)
     writing = writes * (costs.write + cold * costs.cold)
     framing = deliveries * (costs.frame + load.further_kb * costs.frame_kb)
     return (reading + writing + framing + connections * costs.connection) / 1e6
@@ -164,19 +164,19 @@ def gateway_cores(costs: Costs, load: Load, gateways: int) -> float:
 
 def redis_cores(costs: Costs, load: Load, gateways: int) -> float:
     """Cores that Redis uses in all."""
-    copies = reached(load.receivers, gateways)
+    copies = gateways_reached(load.receivers, gateways)
     each = costs.redis_event + copies * costs.redis_copy + load.further_kb * costs.redis_kb
     waking = min(load.events, WAKES) * (costs.redis_wake + copies * costs.redis_send)
     return (waking + load.events * each) / 1e6
 
 
 def _for_cpu(costs: Costs, load: Load, busy: float) -> int:
-    """The fewest gateways of which none is busier than that. Raises NotPossible."""
+    """The fewest gateways of which none is busier than that. Raises Infeasible."""
     low, high = 0, 1
     while gateway_cores(costs, load, high) > busy:
         low, high = high, high * 2
-        if high > _MOST_GATEWAYS:
-            raise NotPossible(f"{load.events:,.0f} events/s to {load.receivers:,.0f} each are too many to be read")
+        if high > _MAX_GATEWAYS:
+            raise Infeasible(f"{load.events:,.0f} events/s to {load.receivers:,.0f} each are too many to be read")
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if gateway_cores(costs, load, middle) > busy else (low, middle)
@@ -184,23 +184,23 @@ def _for_cpu(costs: Costs, load: Load, busy: float) -> int:
 
 
 def size_for(costs: Costs, load: Load, limits: Limits | None = None) -> Sizing:
-    """The fewest gateways and masters that keep within the limits. Raises NotPossible."""
+    """The fewest gateways and masters that keep within the limits. Raises Infeasible."""
     limits = limits or Limits()
-    spare = limits.return_s * (1.0 - limits.gateway_busy)
-    wanted = {
+    spare = limits.reconnect_s * (1.0 - limits.gateway_busy)
+    required = {
         "connections": math.ceil(load.connections / limits.connections),
-        "return": math.ceil(load.connections * costs.opening / 1e6 / spare),
+        "reconnect": math.ceil(load.connections * costs.opening / 1e6 / spare),
         "cpu": _for_cpu(costs, load, limits.gateway_busy),
     }
-    bound = max(wanted, key=lambda name: wanted[name])
-    gateways = max(1, wanted[bound])
+    bound = max(required, key=lambda name: required[name])
+    gateways = max(1, required[bound])
     redis = redis_cores(costs, load, gateways)
     return Sizing(
         gateways=gateways,
         bound=bound,
         gateway_busy=gateway_cores(costs, load, gateways),
         gateway_mb=load.connections / gateways * costs.memory_kb / 1024,
-        copies=reached(load.receivers, gateways),
+        copies=gateways_reached(load.receivers, gateways),
         redis_busy=redis,
         masters=max(1, math.ceil(redis / limits.redis_busy)),
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from bench.contenders.contract import USUAL_BYTES
+from bench.contenders.contract import DEFAULT_EVENT_BYTES
 
 __all__ = ["CASES", "FULL", "QUICK", "Case", "Plan"]
 
@@ -71,7 +71,7 @@ class Plan:
         collections: channels that each connection watches besides its own, alone; nothing is published there.
         idle: seconds without any load after the opening, to see what mere connections cost; 0: not looked at.
         env: added to the environment of each server.
-        tries: how often a case is measured if others use the machine; the quietest counts.
+        tries: how often a case is measured if others use the machine; the least_disturbed counts.
         patience: for others to be done, before a try.
     """
 
@@ -84,7 +84,7 @@ class Plan:
     settle: float
     emits: int
     gateways: int = 1
-    event_bytes: int = USUAL_BYTES
+    event_bytes: int = DEFAULT_EVENT_BYTES
     collections: int = 0
     idle: float = 0.0
     env: Mapping[str, str] = field(default_factory=dict)

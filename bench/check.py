@@ -25,7 +25,7 @@ from bench.hotpaths import CALIBRATION, EVENTS, loops
 __all__ = ["HERE", "compare", "main", "stored_elsewhere"]
 
 STORED: Final = Path(__file__).parent / "hotpaths.json"
-_MARKS: Final = Path(__file__).parent / "callgrind" / "markers.c"
+_MARKERS: Final = Path(__file__).parent / "callgrind" / "markers.c"
 _TOLERANCE: Final = {"instructions": 0.08, "cpu": 0.6}
 _ROUNDS: Final = 7
 _SECONDS: Final = 300
@@ -40,12 +40,12 @@ def count_instructions() -> Figures | None:
     if shutil.which("valgrind") is None or compiler is None:
         return None
     with TemporaryDirectory(prefix="bench-check-") as folder:
-        marks, dump = Path(folder, "marks.so"), Path(folder, "counts")
-        build = [compiler, "-shared", "-fPIC", "-o", str(marks), str(_MARKS)]
+        markers, dump = Path(folder, "markers.so"), Path(folder, "counts")
+        build = [compiler, "-shared", "-fPIC", "-o", str(markers), str(_MARKERS)]
         if subprocess.run(build, capture_output=True, check=False).returncode:
             return None  # valgrind's header is in a package of its own
         tool = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={dump}"]
-        command = [*tool, sys.executable, "-m", "bench.hotpaths", str(marks)]
+        command = [*tool, sys.executable, "-m", "bench.hotpaths", str(markers)]
         # A fixed seed of hashes: dictionaries collide alike each time.
         env = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONMALLOC": "pymalloc"}
         subprocess.run(command, env=env, check=True, capture_output=True, timeout=_SECONDS)
@@ -75,21 +75,21 @@ def measure_cpu() -> Figures:
 
 def compare(kind: str, stored: Figures, now: Figures) -> list[str]:
     """Print a table; return a sentence for each path that has become dearer than the tolerance allows."""
-    complaints, unit = [], "instructions" if kind == "instructions" else "us of CPU"
+    failures, unit = [], "instructions" if kind == "instructions" else "us of CPU"
     print(f"{'per event':27}{'stored':>10}{'now':>10}   {unit}; change against the calibration loop")
     for name, value in now.items():
         if name not in stored:
-            complaints.append(f"{name} has no stored figure")
+            failures.append(f"{name} has no stored figure")
             continue
         change = value / now[CALIBRATION] / (stored[name] / stored[CALIBRATION]) - 1
         print(f"{name:27}{stored[name]:10.1f}{value:10.1f}{change:+9.1%}")
         if change > _TOLERANCE[kind]:
             more = f"{change:.0%} more than stored ({_TOLERANCE[kind]:.0%} allowed)"
-            complaints.append(f"{name} costs {value:.1f} {unit} an event, {more}")
+            failures.append(f"{name} costs {value:.1f} {unit} an event, {more}")
         elif change < -_TOLERANCE[kind]:
             print(f"  {name} has become cheaper: store that, so that it stays so")
-    complaints += [f"{name} is stored and no longer measured" for name in stored.keys() - now.keys()]
-    return complaints
+    failures += [f"{name} is stored and no longer measured" for name in stored.keys() - now.keys()]
+    return failures
 
 
 def stored_elsewhere(kind: str, stored: dict[str, Any]) -> str | None:
@@ -120,13 +120,13 @@ def main() -> None:
         raise SystemExit(
             f"{STORED} has no figures of this kind ({kind}); store them with make bench-check ARGS=--store"
         )
-    complaints = compare(kind, stored[kind], now)
+    failures = compare(kind, stored[kind], now)
     warning = stored_elsewhere(kind, stored)
     if warning:
         print(f"\n{warning}")
-    if complaints:
+    if failures:
         remedy = "If that is what you want, say why in the commit and store it: make bench-check ARGS=--store"
-        raise SystemExit("\n".join(("", *complaints, remedy)))
+        raise SystemExit("\n".join(("", *failures, remedy)))
 
 
 if __name__ == "__main__":

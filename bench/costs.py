@@ -39,7 +39,7 @@ __all__ = ["main"]
 _EVENTS: Final = 30_000
 _ROUNDS: Final = 3
 _IN_FLIGHT: Final = 512
-_WAITING: Final = 10_000
+_MAX_WAITING: Final = 10_000
 _PAD: Final = padding("u00000")
 _PUBLISH_ONLY: Final = """
 local records = {}
@@ -75,14 +75,14 @@ def _commands(shape: _Shape, floor: Script | None) -> Iterator[tuple[str, bytes]
         yield call.script.source, pack(call.command)
 
 
-def _replay(line: socket.socket, commands: Sequence[bytes], at_once: int) -> None:
+def _replay(connection: socket.socket, commands: Sequence[bytes], in_flight: int) -> None:
     reader = hiredis.Reader()
-    for start in range(0, len(commands), at_once):
-        some = commands[start : start + at_once]
-        line.sendall(b"".join(some))
+    for start in range(0, len(commands), in_flight):
+        some = commands[start : start + in_flight]
+        connection.sendall(b"".join(some))
         for _ in some:
             while (reply := reader.gets()) is False:
-                reader.feed(line.recv(1 << 18))
+                reader.feed(connection.recv(1 << 18))
             if isinstance(reply, Exception):
                 raise reply
 
@@ -92,25 +92,25 @@ def _cpu_of_server(client: Any) -> float:
     return float(cpu["used_cpu_user"] + cpu["used_cpu_sys"])
 
 
-def _read_all(lines: Sequence[socket.socket], until: threading.Event) -> None:
+def _read_all(connections: Sequence[socket.socket], until: threading.Event) -> None:
     with selectors.DefaultSelector() as ready:
-        for line in lines:
-            ready.register(line, selectors.EVENT_READ, line)
+        for connection in connections:
+            ready.register(connection, selectors.EVENT_READ, connection)
         while not until.is_set():
             for key, _ in ready.select(0.1):
                 key.data.recv(1 << 18)
 
 
 @contextmanager
-def _following(address: tuple[str, int], shape: _Shape, copies: int) -> Iterator[None]:
+def _subscribed_sockets(address: tuple[str, int], shape: _Shape, copies: int) -> Iterator[None]:
     """Sockets that have subscribed to every user's channel, and somebody who reads them."""
     keys, done = Keys("eb"), threading.Event()
     subscribe = pack(("SUBSCRIBE", *(keys.live(f"user:{user_name(number)}") for number in range(shape.users))))
     with ExitStack() as held:
-        lines = [held.enter_context(socket.create_connection(address)) for _ in range(copies)]
-        for line in lines:
-            line.sendall(subscribe)
-        reader = threading.Thread(target=_read_all, args=(lines, done))
+        connections = [held.enter_context(socket.create_connection(address)) for _ in range(copies)]
+        for connection in connections:
+            connection.sendall(subscribe)
+        reader = threading.Thread(target=_read_all, args=(connections, done))
         reader.start()
         try:
             yield
@@ -122,20 +122,20 @@ def _following(address: tuple[str, int], shape: _Shape, copies: int) -> Iterator
 def _redis_cost(shape: _Shape, floor: Script | None = None, copies: int = 0) -> float:
     """Microseconds of the server per event. A third of the batches go before, so that channels and caches are there."""
     sources, commands = zip(*_commands(shape, floor), strict=True)
-    warm, at_once = len(commands) // 3, max(1, _IN_FLIGHT // shape.per_call)
+    warm, in_flight = len(commands) // 3, max(1, _IN_FLIGHT // shape.per_call)
     with running_redis() as server:
         client: Any = redis.Redis.from_url(server.url)
         client.script_load(sources[0])
         address = "127.0.0.1", urlsplit(server.url).port or 0
-        with _following(address, shape, copies), socket.create_connection(address) as line:
-            _replay(line, commands[:warm], at_once)
+        with _subscribed_sockets(address, shape, copies), socket.create_connection(address) as connection:
+            _replay(connection, commands[:warm], in_flight)
             before = _cpu_of_server(client)
-            _replay(line, commands[warm:], at_once)
+            _replay(connection, commands[warm:], in_flight)
             used = _cpu_of_server(client) - before
     return used * 1e6 / (len(commands) - warm) / shape.per_call
 
 
-class _Flood(NamedTuple):
+class _WorkerCost(NamedTuple):
     per_second: float
     emitting: float
     outbox: float
@@ -143,7 +143,7 @@ class _Flood(NamedTuple):
     per_call: float
 
 
-def _flood(users: int) -> _Flood:
+def _worker_cost(users: int) -> _WorkerCost:
     names = [user_name(number) for number in range(users)]
     with running_redis() as server:
         client: Any = redis.Redis.from_url(server.url)
@@ -153,7 +153,7 @@ def _flood(users: int) -> _Flood:
             waiting: deque[Receipt] = deque()
             for number in range(events):
                 waiting.append(bus.emit(names[number % users], OPERATION, _tick(number)))
-                if len(waiting) > _WAITING:
+                if len(waiting) > _MAX_WAITING:
                     oldest = waiting.popleft()
                     while oldest.status == "waiting":
                         time.sleep(0.001)
@@ -169,7 +169,7 @@ def _flood(users: int) -> _Flood:
     wall, emitting, process, of_redis = (b - a for a, b in zip(begin, end, strict=True))
     per_event = 1e6 / (2 * _EVENTS)
     rest = (process - emitting) * per_event
-    return _Flood(2 * _EVENTS / wall, emitting * per_event, rest, of_redis * per_event, 2 * _EVENTS / calls)
+    return _WorkerCost(2 * _EVENTS / wall, emitting * per_event, rest, of_redis * per_event, 2 * _EVENTS / calls)
 
 
 def main() -> None:
@@ -185,7 +185,7 @@ def main() -> None:
         print(f"{shape.users:5} users, {shape.per_call:3} a call {'':20}" + "".join(f"{cost:7.1f}" for cost in costs))
     print("\nWorker, flat out   events/s   us of CPU per event: task   outbox's thread   Redis   events a call")
     for users in (1, 100, 1000):
-        rounds = [_flood(users) for _ in range(_ROUNDS)]
+        rounds = [_worker_cost(users) for _ in range(_ROUNDS)]
         rate, emitting, outbox, of_redis, per_call = (statistics.median(column) for column in zip(*rounds, strict=True))
         print(f"{users:5} users {rate:16,.0f} {emitting:26.1f}{outbox:18.1f}{of_redis:8.1f}{per_call:16.1f}")
 

@@ -22,7 +22,7 @@ _USERS: Final = 100
 _OUTSTANDING: Final = 10_000  # events that may wait in the process
 _CHUNK: Final = 500
 _PAUSE: Final = 0.001  # seconds between two emits of a calm task
-_CALM_SHARE: Final = 10  # a tenth of the events is emitted calmly
+_CALM_FRACTION: Final = 10  # a tenth of the events is emitted calmly
 
 
 class _Run:
@@ -60,9 +60,9 @@ class _Run:
         return took, len(took) / (time.perf_counter() - begin)
 
 
-def _quantile(nanoseconds: list[int], share: float) -> float:
+def _quantile(nanoseconds: list[int], fraction: float) -> float:
     """In microseconds."""
-    return sorted(nanoseconds)[min(len(nanoseconds) - 1, int(share * len(nanoseconds)))] / 1000
+    return sorted(nanoseconds)[min(len(nanoseconds) - 1, int(fraction * len(nanoseconds)))] / 1000
 
 
 def main(name: str, redis_url: str, events: str) -> None:
@@ -72,7 +72,7 @@ def main(name: str, redis_url: str, events: str) -> None:
         raise SystemExit(f"{name} does not emit")
     run = _Run(make(redis_url))
     run.flat_out(_CHUNK)
-    calm = run.calm(int(events) // _CALM_SHARE)
+    calm = run.calm(int(events) // _CALM_FRACTION)
     busy, rate = run.flat_out(int(events))
     figures = {
         "calm_p50_us": _quantile(calm, 0.5),
@@ -90,7 +90,7 @@ def measure_emits(name: str, events: int) -> dict[str, float]:
         running_redis() as redis,
         Child([sys.executable, "-m", "bench.emit_cost", name, redis.url, str(events)]) as child,
     ):
-        return {key: float(value) for key, value in child.hear(120.0).items()}
+        return {key: float(value) for key, value in child.receive(120.0).items()}
 
 
 if __name__ == "__main__":

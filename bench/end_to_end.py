@@ -27,7 +27,7 @@ from rich.console import Console
 from bench.contenders.contract import Launch
 from bench.contenders.eventbus import OURS
 from bench.end_to_end_tasks import app, pump
-from bench.interference import cpu_of_all, used_by_others, wait_until_quiet
+from bench.interference import cpu_of_all_processes, cpu_of_others, wait_until_idle
 from bench.load_generator import FAULTS, LoadGenerator, build, running_load, write_tokens
 from bench.processes import Child, cpu_of, free_port, resident_bytes, wait_until_ready
 from bench.redis_server import RedisServer, running_redis
@@ -35,8 +35,8 @@ from bench.results import machine
 
 _RESULTS: Final = Path(__file__).parent / "results"
 _WARM: Final = 3.0
-_PATIENCE: Final = 30.0
-_DISTURBED: Final = 0.15  # cores that others use
+_TIMEOUT: Final = 30.0
+_INTERFERENCE_LIMIT: Final = 0.15  # cores that others use
 _LIMIT_MS: Final = 100.0
 _console = Console(width=120)
 
@@ -46,38 +46,38 @@ class Load:
     """What is asked of the machine: events/s of each kind."""
 
     connections: int
-    everybody: float
-    single: float
+    broadcast: float
+    direct: float
     seconds: float
     gateways: int
 
     @property
     def deliveries(self) -> float:
-        return self.everybody * self.connections + self.single
+        return self.broadcast * self.connections + self.direct
 
 
 def _tasks(load: Load) -> list[AsyncResult[dict[str, float]]]:
     seconds = _WARM + load.seconds
-    kinds = [(load.everybody, False), (load.single, True)]
+    kinds = [(load.broadcast, False), (load.direct, True)]
     return [pump.apply_async((rate, seconds, load.connections, direct)) for rate, direct in kinds if rate]
 
 
-def _faulty(figures: Mapping[str, float]) -> bool:
+def _has_faults(figures: Mapping[str, float]) -> bool:
     """Whether an event was lost, came twice, out of order, or to somebody else, or a connection ended."""
     return any(figures[name] for name in ("lost", *FAULTS))
 
 
-def _drained(generator: LoadGenerator, due: int) -> dict[str, Any]:
-    deadline = time.monotonic() + _PATIENCE
+def _wait_for_deliveries(generator: LoadGenerator, due: int) -> dict[str, Any]:
+    deadline = time.monotonic() + _TIMEOUT
     while (report := generator.report())["received"] < due and time.monotonic() < deadline:
         time.sleep(0.05)
     return report
 
 
-def _tree(pid: int) -> list[int]:
+def _process_tree(pid: int) -> list[int]:
     """A process and those that it has started."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(each for child in children for each in _tree(int(child)))]
+    return [pid, *(each for child in children for each in _process_tree(int(child)))]
 
 
 def _measure(
@@ -87,22 +87,22 @@ def _measure(
     results = _tasks(load)
     time.sleep(_WARM)
     generator.mark()
-    gateways, tasks = [server.pid for server in servers], _tree(worker.pid)
+    gateways, tasks = [server.pid for server in servers], _process_tree(worker.pid)
     own = [*gateways, *tasks, redis.pid, generator.pid, os.getpid()]
     before = {pid: cpu_of(pid) for pid in own}
-    began, all_before = time.monotonic(), cpu_of_all()
+    began, all_before = time.monotonic(), cpu_of_all_processes()
     time.sleep(load.seconds - 0.5)
     counted = generator.report()
     wall = time.monotonic() - began
     used = {pid: cpu_of(pid).since(cpu).total for pid, cpu in before.items()}
-    others = used_by_others(all_before, cpu_of_all(), own)
-    done = [result.get(timeout=_PATIENCE) for result in results]
+    others = cpu_of_others(all_before, cpu_of_all_processes(), own)
+    done = [result.get(timeout=_TIMEOUT) for result in results]
     events = [
-        done[0]["published"] * load.connections if load.everybody else 0,
+        done[0]["published"] * load.connections if load.broadcast else 0,
         *(each["published"] for each in done[1:]),
     ]
     due = int(sum(events))
-    last = _drained(generator, due)
+    last = _wait_for_deliveries(generator, due)
     return {
         "rate": counted["events"] / counted["seconds"],
         **{f"{name}_ms": counted["latency_us"][name] / 1000 for name in ("p50", "p90", "p99", "p999", "max")},
@@ -142,8 +142,8 @@ def _run(load: Load, redis: RedisServer, log: Path) -> dict[str, float]:
 def main(
     *,
     connections: Annotated[int, typer.Option(min=1)] = 10_000,
-    everybody: Annotated[float, typer.Option(help="Events/s to everybody.", min=0.1)] = 9.6,
-    single: Annotated[float, typer.Option(help="Events/s to one user each.", min=0)] = 4_000,
+    broadcast: Annotated[float, typer.Option(help="Events/s to everybody.", min=0.1)] = 9.6,
+    direct: Annotated[float, typer.Option(help="Events/s to one user each.", min=0)] = 4_000,
     seconds: Annotated[float, typer.Option(min=1)] = 20,
     gateways: Annotated[int, typer.Option(help="Processes that share the connections.", min=1)] = 1,
     tries: Annotated[int, typer.Option(help="If others use the machine at the same time.", min=1)] = 3,
@@ -153,13 +153,13 @@ def main(
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     build()
     _RESULTS.mkdir(exist_ok=True)
-    load = Load(connections, everybody, single, seconds, gateways)
+    load = Load(connections, broadcast, direct, seconds, gateways)
     stem = f"big-{time.strftime('%Y%m%d-%H%M%S')}"
     with running_redis() as redis:  # one for all tries, as Celery keeps its connections
         for _ in range(tries):
-            wait_until_quiet(_PATIENCE)
+            wait_until_idle(_TIMEOUT)
             figures = _run(load, redis, _RESULTS / f"{stem}.log")
-            if figures["others_busy"] < _DISTURBED or _faulty(figures):
+            if figures["others_busy"] < _INTERFERENCE_LIMIT or _has_faults(figures):
                 break  # a loss counts, whatever ran beside it
     (_RESULTS / f"{stem}.json").write_text(json.dumps({"machine": machine(), **figures}, indent=1) + "\n")
     asked = f"{load.deliveries:,.0f} deliveries/s asked for, {seconds:g} s"
@@ -167,7 +167,7 @@ def main(
     for name, value in figures.items():
         _console.print(f"  {name:<14}{value:>14,.2f}")
     _console.print(f"{machine()}. Written to bench/results: {stem}.json")
-    good = not _faulty(figures) and figures["p99_ms"] < _LIMIT_MS
+    good = not _has_faults(figures) and figures["p99_ms"] < _LIMIT_MS
     _console.print("within the limit" if good else f"NOT within the limit (nothing lost, p99 {_LIMIT_MS:g} ms)")
     raise typer.Exit(0 if good else 1)
 

@@ -12,7 +12,7 @@ from celery import Celery
 
 from bench.contenders.contract import Emission
 from bench.payload import OPERATION, TOPIC, padding
-from bench.publisher import Order, Pump
+from bench.publisher import LoadCommand, PacedPublisher
 from eventbus import Event, announce, emit
 from worker_adapter import install
 
@@ -52,9 +52,9 @@ class _Streams:
 @app.task(name="bench.end_to_end_tasks.pump")  # type: ignore[untyped-decorator]
 def pump(rate: float, seconds: float, connections: int, direct: bool) -> dict[str, float]:
     """Emit at a rate, as the benchmark's publisher does: how many, and the CPU time of the task's process."""
-    order = Order(direct=direct, rate=rate, warm=0, seconds=seconds, window=0)
+    order = LoadCommand(direct=direct, rate=rate, warm=0, seconds=seconds, window=0)
     with mmap.mmap(-1, 8) as unused:
-        source = Pump(_Streams(), connections, unused, order)
+        source = PacedPublisher(_Streams(), connections, unused, order)
         begin, wall, cpu = time.monotonic(), time.time_ns() // 1000, time.process_time()
-        source.pace(begin + seconds, begin, wall)
+        source.publish_at_rate(begin + seconds, begin, wall)
         return {"published": source.published, "cpu": time.process_time() - cpu}

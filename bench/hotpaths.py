@@ -70,7 +70,7 @@ class HotTick(Event, name=f"{NAME}.hot"):
     pad: str
 
 
-class _StillClock:
+class _FixedClock:
     def now(self) -> float:
         return 1_000.0
 
@@ -78,7 +78,7 @@ class _StillClock:
         return _AT / 1e6
 
 
-class _StillOutbox(Outbox):
+class _IdleOutbox(Outbox):
     """An outbox whose thread does not start: its instructions would be counted as the caller's."""
 
     def _begin(self) -> None:
@@ -86,7 +86,7 @@ class _StillOutbox(Outbox):
         self._thread._locked_start = lambda: None  # type: ignore[method-assign] # noqa: SLF001
 
 
-class _StillTransport(asyncio.Transport):
+class _DiscardTransport(asyncio.Transport):
     """A socket that takes everything, and counts the bytes."""
 
     def __init__(self) -> None:
@@ -139,7 +139,7 @@ def _emitting() -> Loop:
 
     def loop() -> object:
         assert bus.broker is not None
-        with bus.diverted(builder, _StillOutbox(settings, bus.publisher), bus.broker):
+        with bus.diverted(builder, _IdleOutbox(settings, bus.publisher), bus.broker):
             for n in range(EVENTS):
                 bus.emit(users[n % _USERS], OPERATION, HotTick(seq=n, at=_AT, pad=pad))
             assert bus.outbox.depth == EVENTS
@@ -202,16 +202,16 @@ def _reader(hub: Hub, session: Session, user: str) -> Session:
     return session
 
 
-def _handing_on() -> Loop:
+def _fan_out() -> Loop:
     hub, settings = Hub(), GatewaySettings(jwt_secret="0" * 32)
-    clock = _StillClock()
+    clock = _FixedClock()
     outputs = [Output(f"s-{n}", settings, FRAME_ENCODER, hub.dirty, Counter(), clock) for n in range(_SESSIONS)]
     sessions = [_reader(hub, Session(output, Subscriptions(output)), "u00000") for output in outputs]
     publications = [parse_publication(payload) for payload in _publications()]
-    lives = count(1)
+    epochs = count(1)
 
     def loop() -> object:
-        epoch, before = f"e{next(lives)}", hub.deliveries
+        epoch, before = f"e{next(epochs)}", hub.deliveries
         for publication in publications:
             publication.epoch = epoch  # a new life of the channel begins at 0 again
             hub.receive(_CHANNEL, publication)
@@ -223,29 +223,29 @@ def _handing_on() -> Loop:
     return loop
 
 
-def _one_by_one() -> Loop:
+def _direct_delivery() -> Loop:
     """From what the subscriber has read to the bytes for the sockets: an event for each, in turns of ten."""
     keys, broker = Keys("eb"), MemoryBroker(BusSettings())
     settings = GatewaySettings(jwt_secret="0" * 32)
     gateway = build_gateway(
-        settings, BackendPorts(MemorySubscriber(broker), MemoryReader(broker)), by_claim, clock=_StillClock()
+        settings, BackendPorts(MemorySubscriber(broker), MemoryReader(broker)), by_claim, clock=_FixedClock()
     )
-    transports = [_StillTransport() for _ in range(_USERS)]
+    transports = [_DiscardTransport() for _ in range(_USERS)]
     for transport in transports:
         DirectConnection(gateway, transport, set()).begin(AcceptedHandshake(None, {}, (), None), b"", b"")
     for n, session in enumerate(gateway.sessions.values()):
         _reader(gateway.hub, session, user_name(n))
     gateway.flush()
-    said = []
+    publications = []
     for n, emission in enumerate(_emissions(EmissionBuilder(BusSettings()))):
-        place = n // _USERS + 1
-        record = b'%d %b\n{"offset":%d,%b' % (place, emission.header.encode(), place, emission.tail)
-        said.append((keys.live(emission.channel).encode(), b"%d\n" % (place - 1) + record))
-    lives = count(1)
+        offset = n // _USERS + 1
+        record = b'%d %b\n{"offset":%d,%b' % (offset, emission.header.encode(), offset, emission.tail)
+        publications.append((keys.live(emission.channel).encode(), b"%d\n" % (offset - 1) + record))
+    epochs = count(1)
 
     def loop() -> object:
-        epoch, before = b"e%d " % next(lives), gateway.hub.deliveries  # a new life of the channels begins at 0 again
-        for n, (live, rest) in enumerate(said, 1):
+        epoch, before = b"e%d " % next(epochs), gateway.hub.deliveries  # a new life of the channels begins at 0 again
+        for n, (live, rest) in enumerate(publications, 1):
             gateway.listener.received(keys.channel_of_live(live), epoch + rest)
             if n % _IN_A_TURN == 0:
                 gateway.listener.turn_ended()
@@ -268,8 +268,8 @@ PATHS: Final[dict[str, Callable[[], Loop]]] = {
     "outbox push and pop": _queueing,
     "requests for Redis": _requesting,
     "record parsing": _parsing,
-    "hub to ten sessions": _handing_on,
-    "one's event to the socket": _one_by_one,
+    "hub to ten sessions": _fan_out,
+    "one's event to the socket": _direct_delivery,
     "frame building": _framing,
 }
 
@@ -286,9 +286,9 @@ def main(marks: str) -> None:
     for loop in loops().values():
         loop()
     for name, loop in loops().items():
-        library.loop_begins()
+        library.loop_begin()
         loop()
-        library.loop_ends(name.encode())
+        library.loop_end(name.encode())
 
 
 if __name__ == "__main__":

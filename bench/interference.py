@@ -11,13 +11,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
-__all__ = ["cpu_of_all", "used_by_others", "wait_until_quiet"]
+__all__ = ["cpu_of_all_processes", "cpu_of_others", "wait_until_idle"]
 
-_LOOK_S: Final = 0.5
-_QUIET: Final = 0.2  # cores
+_INTERVAL_S: Final = 0.5
+_IDLE_LIMIT: Final = 0.2  # cores
 
 
-def cpu_of_all() -> Mapping[int, float]:
+def cpu_of_all_processes() -> Mapping[int, float]:
     """CPU time of each process that runs now, in seconds."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -29,16 +29,16 @@ def cpu_of_all() -> Mapping[int, float]:
     return found
 
 
-def used_by_others(before: Mapping[int, float], after: Mapping[int, float], own: Collection[int] = ()) -> float:
+def cpu_of_others(before: Mapping[int, float], after: Mapping[int, float], own: Collection[int] = ()) -> float:
     """CPU time between two looks, in seconds, of what is not ours. What has ended in between is not seen."""
     return sum(cpu - before.get(pid, 0.0) for pid, cpu in after.items() if pid not in own)
 
 
-def wait_until_quiet(seconds: float) -> None:
+def wait_until_idle(seconds: float) -> None:
     """Return once hardly anything runs, or after so many seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        before, began = cpu_of_all(), time.monotonic()
-        time.sleep(_LOOK_S)
-        if used_by_others(before, cpu_of_all()) / (time.monotonic() - began) < _QUIET:
+        before, began = cpu_of_all_processes(), time.monotonic()
+        time.sleep(_INTERVAL_S)
+        if cpu_of_others(before, cpu_of_all_processes()) / (time.monotonic() - began) < _IDLE_LIMIT:
             return

@@ -51,22 +51,22 @@ class LoadGenerator:
 
     def open(self) -> dict[str, Any]:
         """Open and authenticate all connections. Raises ChildError if one is missing."""
-        report = self._child.ask("open", _OPEN_SECONDS)
+        report = self._child.request("open", _OPEN_SECONDS)
         if report["ready"] != self._connections:
             raise ChildError(f"only {report['ready']} of {self._connections} connections became ready")
         return report
 
     def start(self) -> None:
         """Every connection expects event 0 from now on."""
-        self._child.ask("start")
+        self._child.request("start")
 
     def mark(self) -> None:
         """Counters to zero."""
-        self._child.ask("mark")
+        self._child.request("mark")
 
     def report(self) -> dict[str, Any]:
         """Counters since the last mark; `received` and the FAULTS since the last start."""
-        return self._child.ask("report")
+        return self._child.request("report")
 
 
 @contextmanager

@@ -15,21 +15,23 @@ from typing import IO, Any, NamedTuple
 
 from bench.cases import Case, Plan
 from bench.contenders.contract import Contender, Launch
-from bench.interference import cpu_of_all, used_by_others, wait_until_quiet
+from bench.interference import cpu_of_all_processes, cpu_of_others, wait_until_idle
 from bench.load_generator import FAULTS, LoadGenerator, running_load, write_tokens
 from bench.payload import SIZE_VARIABLE
 from bench.processes import Child, ChildError, Cpu, cpu_of, free_port, resident_bytes, wait_until_ready
 from bench.redis_server import running_redis
 
-__all__ = ["Figures", "measure_turn", "quietest"]
+__all__ = ["Figures", "least_disturbed", "measure_contender"]
 
 Figures = dict[str, float]
 """Figures of one case in one turn, by name; README.md says what they are."""
 
-_PRIMING = 10  # connections that come and go before memory is looked at, so that imports and caches are no part of it
+_WARMUP_CONNECTIONS = (
+    10  # connections that come and go before memory is looked at, so that imports and caches are no part of it
+)
 _ANSWER_SECONDS = 30.0
-_DISTURBED = 0.15  # cores that others use
-_BEHIND = 0.95  # delivered over due: below it, the server does not keep up
+_INTERFERENCE_LIMIT = 0.15  # cores that others use
+_BEHIND_RATIO = 0.95  # delivered over due: below it, the server does not keep up
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class _Snapshot(NamedTuple):
 
     @classmethod
     def take(cls, session: Session) -> _Snapshot:
-        return cls(_cpu(session.servers), cpu_of(session.redis_pid), cpu_of_all(), time.monotonic())
+        return cls(_cpu(session.servers), cpu_of(session.redis_pid), cpu_of_all_processes(), time.monotonic())
 
 
 def _cpu(servers: Sequence[Child]) -> Cpu:
@@ -72,8 +74,8 @@ def _resident(servers: Sequence[Child]) -> int:
 def _open(
     contender: Contender, servers: Sequence[Child], launches: Sequence[Launch], plan: Plan, stack: ExitStack
 ) -> tuple[LoadGenerator, Figures]:
-    with running_load(contender, launches, _PRIMING * plan.gateways) as priming:
-        priming.open()
+    with running_load(contender, launches, _WARMUP_CONNECTIONS * plan.gateways) as warmup:
+        warmup.open()
     time.sleep(plan.settle)
     memory, cpu = _resident(servers), _cpu(servers)
     load = stack.enter_context(running_load(contender, launches, plan.connections, plan.collections))
@@ -120,7 +122,7 @@ def _start(
 def _session(contender: Contender, plan: Plan, log: Path) -> Iterator[Session]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="bench-")))
-        write_tokens(folder / "tokens", max(plan.connections, _PRIMING * plan.gateways))
+        write_tokens(folder / "tokens", max(plan.connections, _WARMUP_CONNECTIONS * plan.gateways))
         progress = folder / "progress"
         progress.write_bytes(bytes(4096))
         redis = stack.enter_context(running_redis())
@@ -129,14 +131,14 @@ def _session(contender: Contender, plan: Plan, log: Path) -> Iterator[Session]:
         publisher = servers[0]
         if contender.publisher is not None:
             size = {SIZE_VARIABLE: str(plan.event_bytes)}
-            words = [contender.name, redis.url, str(plan.connections), str(progress)]
-            publisher = stack.enter_context(Child([sys.executable, "-m", "bench.publisher", *words], size))
-            publisher.hear()
+            arguments = [contender.name, redis.url, str(plan.connections), str(progress)]
+            publisher = stack.enter_context(Child([sys.executable, "-m", "bench.publisher", *arguments], size))
+            publisher.receive()
         load, opening = _open(contender, servers, launches, plan, stack)
         yield Session(servers, redis.pid, load, publisher, opening)
 
 
-def _drained(session: Session, due: int, seconds: float) -> dict[str, Any]:
+def _wait_for_deliveries(session: Session, due: int, seconds: float) -> dict[str, Any]:
     """The load generator's counters once everything that was published has come, or after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
@@ -169,41 +171,41 @@ def _measure(case: Case, plan: Plan, session: Session) -> Figures:
     session.load.start()
     kind = "direct" if case.direct else "fanout"
     seconds = plan.seconds * case.stretch
-    session.publisher.tell(f"{kind} {case.rate} {plan.warm} {seconds} {case.window}")
-    steady = session.publisher.hear()
+    session.publisher.send(f"{kind} {case.rate} {plan.warm} {seconds} {case.window}")
+    steady = session.publisher.receive()
     session.load.mark()
     before = _Snapshot.take(session)
-    ended = session.publisher.hear(_ANSWER_SECONDS + seconds)
+    ended = session.publisher.receive(_ANSWER_SECONDS + seconds)
     counted = session.load.report()
     after = _Snapshot.take(session)
     figures = _figures(case, plan, counted, before, after)
-    others = used_by_others(before.everything, after.everything, session.processes)
+    others = cpu_of_others(before.everything, after.everything, session.processes)
     receivers = case.receivers(plan.connections)
     due = ended["published"] * receivers
-    last = _drained(session, due, plan.drain)
-    wanted = case.rate * receivers * seconds
+    last = _wait_for_deliveries(session, due, plan.drain)
+    required = case.rate * receivers * seconds
     return figures | {
         "others_busy": others / (after.time - before.time),
         "window": steady["window"],
         "publisher_busy": ended["cpu"] / seconds,
         "undelivered": due - last["received"],
         **{name: last[name] for name in FAULTS},
-        "behind": float(last["received"] < due or counted["events"] < _BEHIND * wanted),
+        "behind": float(last["received"] < due or counted["events"] < _BEHIND_RATIO * required),
     }
 
 
-def quietest(tries: Sequence[Figures]) -> Figures:
+def least_disturbed(tries: Sequence[Figures]) -> Figures:
     """The try that others disturbed least, with the most faults of any: a loss counts, whatever ran beside it."""
     chosen = min(tries, key=lambda each: each["others_busy"])
     return chosen | {name: max(each[name] for each in tries) for name in FAULTS}
 
 
-def measure_turn(
-    contender: Contender, plan: Plan, log: Path, say: Callable[[str], None]
+def measure_contender(
+    contender: Contender, plan: Plan, log: Path, report_progress: Callable[[str], None]
 ) -> tuple[Figures, dict[str, Figures]]:
     """Opening and all cases of one contender. A server that fell behind is replaced before the next case.
 
-    Where others use the machine at the same time, a case is measured again, and the quietest try counts.
+    Where others use the machine at the same time, a case is measured again, and the least_disturbed try counts.
 
     Raises ChildError if the server does not come up at all; its stderr is in the file `log`.
     """
@@ -214,23 +216,23 @@ def measure_turn(
     opening: Figures = {}
     found: dict[str, list[Figures]] = defaultdict(list)
     while left:
-        wait_until_quiet(plan.patience)
+        wait_until_idle(plan.patience)
         with _session(contender, plan, log) as session:
             opening = opening or session.opening
             while left:
                 case = left[0]
-                say(f"{contender.title}: {case.title}")
+                report_progress(f"{contender.title}: {case.title}")
                 try:
                     figures = _measure(case, plan, session)
                 except (ChildError, OSError) as error:
-                    say(f"{contender.title}: {case.title}: {error}; see {log.name}")
+                    report_progress(f"{contender.title}: {case.title}: {error}; see {log.name}")
                     del left[0]
                     break
                 found[case.name].append(figures)
-                if figures["others_busy"] < _DISTURBED or len(found[case.name]) == plan.tries:
+                if figures["others_busy"] < _INTERFERENCE_LIMIT or len(found[case.name]) == plan.tries:
                     del left[0]
                 else:
-                    wait_until_quiet(plan.patience)
+                    wait_until_idle(plan.patience)
                 if figures["behind"]:
                     break
-    return opening, {name: quietest(tries) for name, tries in found.items()}
+    return opening, {name: least_disturbed(tries) for name, tries in found.items()}

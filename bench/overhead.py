@@ -1,4 +1,4 @@
-"""What `install` costs an empty task: a worker with and without it, outside of every operation and inside one.
+"""What `install` costs an empty task: a worker with and without it, outside of every operation and inside each.
 
 `python -m bench.overhead` starts a Redis and two prefork workers of its own and prints tasks per second, CPU
 time per task of the worker's processes, of Redis and of who publishes, and the ratios. No result backend: what a task
@@ -33,15 +33,15 @@ from worker_adapter import install, start_operation
 
 __all__ = ["app", "plain"]
 
-_SIDE: Final = 100  # tasks of one operation
-_PATIENCE: Final = 120.0
+_OPERATION_TASKS: Final = 100  # tasks of one operation
+_TIMEOUT: Final = 120.0
 _TARGET: Final = 1.1
 
 _broker = os.environ.get("BENCH_REDIS")
 plain = Celery("bench.overhead.plain", broker=_broker, set_as_current=False)
 app = Celery("bench.overhead.app", broker=_broker, set_as_current=False)
-for _one in (plain, app):
-    _one.conf.update(broker_connection_retry_on_startup=True, task_ignore_result=True)
+for _app in (plain, app):
+    _app.conf.update(broker_connection_retry_on_startup=True, task_ignore_result=True)
 if os.environ.get("BENCH_INSTALL"):
     # Signals are the process': the worker of `plain` must not have them connected, not even for another application.
     install(app)
@@ -58,14 +58,14 @@ def nothing() -> None:
 
 
 @cache
-def _line() -> BlockingConnection:
+def _connection() -> BlockingConnection:
     return BlockingConnection(BusSettings())
 
 
-@plain.task(name="bench.overhead.asks")  # type: ignore[untyped-decorator]
-def asks() -> None:
+@plain.task(name="bench.overhead.round_trip")  # type: ignore[untyped-decorator]
+def round_trip() -> None:
     """One round trip, one script that writes one number."""
-    _line().round_trip([("EVAL", "return redis.call('INCR', KEYS[1])", 1, "bench-floor")])
+    _connection().round_trip([("EVAL", "return redis.call('INCR', KEYS[1])", 1, "bench-floor")])
 
 
 class Case(NamedTuple):
@@ -91,15 +91,15 @@ def _flat(task: object, count: int, queue: str) -> None:
 
 
 def _operations(count: int, queue: str) -> None:
-    for _ in range(count // _SIDE):
-        flow = group(nothing.si().set(queue=queue) for _ in range(_SIDE))
+    for _ in range(count // _OPERATION_TASKS):
+        flow = group(nothing.si().set(queue=queue) for _ in range(_OPERATION_TASKS))
         start_operation(flow, user="bench")
 
 
 CASES: Final = (
     Case("without install", "plain", lambda count, queue: _flat(nothing_plain, count, queue)),
     Case("the same again", "plain", lambda count, queue: _flat(nothing_plain, count, queue)),
-    Case("without, and one round trip", "plain", lambda count, queue: _flat(asks, count, queue)),
+    Case("without, and one round trip", "plain", lambda count, queue: _flat(round_trip, count, queue)),
     Case("installed, outside of operations", "app", lambda count, queue: _flat(nothing, count, queue)),
     Case("installed, inside", "app", _operations),
 )
@@ -118,7 +118,7 @@ class Worker:
         """Run what waits in the queue. Returns seconds, and CPU seconds of worker and Redis."""
         before, redis_before = self._cpu(), cpu_of(redis_pid)
         self._app.control.add_consumer(queue, destination=[f"{self.name}@bench"])
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT
         began = 0.0
         while True:
             left = int(self._client.llen(queue)) + int(self._client.hlen("unacked"))
@@ -190,8 +190,8 @@ def measure(rounds: int, count: int, processes: int) -> dict[str, list[Figures]]
     with running_redis() as server, TemporaryDirectory(prefix="bench-") as folder:
         os.environ.update({"BENCH_REDIS": server.url, "EVENTBUS_REDIS_URL": server.url, "EVENTBUS_SPOOL_DIR": folder})
         install(app)
-        for one in (plain, app):
-            one.conf.broker_url = server.url
+        for each in (plain, app):
+            each.conf.broker_url = server.url
         client = redis.Redis.from_url(server.url)
         environment = {"BENCH_REDIS": server.url, "EVENTBUS_REDIS_URL": server.url}
         with (
@@ -200,8 +200,8 @@ def measure(rounds: int, count: int, processes: int) -> dict[str, list[Figures]]
             Child(_worker_command("app", processes), {**environment, "BENCH_INSTALL": "1"}, stderr=log) as second,
         ):
             workers = {"plain": Worker("plain", first, client), "app": Worker("app", second, client)}
-            for name, one in (("plain", plain), ("app", app)):
-                while not one.control.ping([f"{name}@bench"], timeout=1):
+            for name, each in (("plain", plain), ("app", app)):
+                while not each.control.ping([f"{name}@bench"], timeout=1):
                     continue
             for number in range(rounds + 1):
                 order = CASES[number % len(CASES) :] + CASES[: number % len(CASES)]
@@ -219,14 +219,14 @@ def _show(found: dict[str, list[Figures]]) -> None:
     for title, rounds in found.items():
         cells = ""
         for name, width, digits in (("rate", 18, 0), ("worker", 20, 0), ("redis", 18, 0), ("publisher", 20, 0)):
-            values = [getattr(one, name) for one in rounds]
+            values = [getattr(each, name) for each in rounds]
             cells += f"{median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})".rjust(width)
-        # Round by round: what the neighbours do changes from one to the next, and less within one.
-        slower = median(beside.rate / one.rate for one, beside in zip(rounds, reference, strict=True))
-        dearer = median(one.worker / beside.worker for one, beside in zip(rounds, reference, strict=True))
-        print(f"{title:<34}{cells}{slower:>7.2f}x{dearer:>7.2f}x")
+        # Round by round: what the neighbours do changes from one to the next, and less within each.
+        rate_ratio = median(base.rate / each.rate for each, base in zip(rounds, reference, strict=True))
+        cpu_ratio = median(each.worker / base.worker for each, base in zip(rounds, reference, strict=True))
+        print(f"{title:<34}{cells}{rate_ratio:>7.2f}x{cpu_ratio:>7.2f}x")
     print(
-        "rate: how many times slower, CPU: how many times dearer for the worker; "
+        "rate: how many times rate_ratio, CPU: how many times cpu_ratio for the worker; "
         f"medians of the rounds' ratios. Target: {_TARGET}x"
     )
 

@@ -6,12 +6,12 @@ import os
 import uuid
 from typing import Any, Final
 
-from bench.contenders.contract import USUAL_BYTES, Emission
+from bench.contenders.contract import DEFAULT_EVENT_BYTES, Emission
 
 __all__ = ["EVENT_BYTES", "NAME", "OPERATION", "SIZE_VARIABLE", "TOPIC", "envelope", "padding", "user_name"]
 
 SIZE_VARIABLE: Final = "BENCH_EVENT_BYTES"
-EVENT_BYTES: Final = int(os.environ.get(SIZE_VARIABLE, USUAL_BYTES))
+EVENT_BYTES: Final = int(os.environ.get(SIZE_VARIABLE, DEFAULT_EVENT_BYTES))
 NAME: Final = "bench.tick"
 OPERATION: Final = "bench"
 TOPIC: Final = "bench"  # of what goes to everybody

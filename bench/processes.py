@@ -85,7 +85,7 @@ class Child:
     def running(self) -> bool:
         return self._process.poll() is None
 
-    def tell(self, line: str) -> None:
+    def send(self, line: str) -> None:
         """Send a command."""
         assert self._process.stdin is not None
         try:
@@ -94,7 +94,7 @@ class Child:
         except BrokenPipeError as error:
             raise ChildError(f"{self._argv[0]} has ended") from error
 
-    def hear(self, seconds: float = 30.0) -> dict[str, Any]:
+    def receive(self, seconds: float = 30.0) -> dict[str, Any]:
         """The next answer. Raises ChildError if none comes within `seconds`."""
         assert self._process.stdout is not None
         deadline = time.monotonic() + seconds
@@ -110,10 +110,10 @@ class Child:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def ask(self, line: str, seconds: float = 30.0) -> dict[str, Any]:
+    def request(self, line: str, seconds: float = 30.0) -> dict[str, Any]:
         """Send a command and wait for its answer."""
-        self.tell(line)
-        return self.hear(seconds)
+        self.send(line)
+        return self.receive(seconds)
 
     def end(self) -> None:
         """Terminate, kill if that does not help."""
@@ -131,7 +131,7 @@ class Child:
                     continue
 
 
-def _answers(port: int, path: str | None) -> bool:
+def _is_ready(port: int, path: str | None) -> bool:
     try:
         if path is None:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -145,7 +145,7 @@ def _answers(port: int, path: str | None) -> bool:
 def wait_until_ready(child: Child, port: int, path: str | None = None, seconds: float = 20.0) -> None:
     """Return when the child accepts connections, or when `path` answers 200. Raises ChildError."""
     deadline = time.monotonic() + seconds
-    while not _answers(port, path):
+    while not _is_ready(port, path):
         if not child.running:
             raise ChildError("the server ended before it was ready")
         if time.monotonic() > deadline:

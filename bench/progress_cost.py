@@ -27,7 +27,7 @@ _SECONDS: Final = 3.0  # of each way in a loop: several words of a progress are 
 _CHUNK: Final = 100
 _CALM: Final = 1_000
 _PAUSE: Final = 0.001  # seconds of other work between two calm steps
-_PATIENCE: Final = 60.0
+_TIMEOUT: Final = 60.0
 _TARGET: Final = 20
 
 Figures = dict[str, float]
@@ -78,7 +78,7 @@ def _measured(redis_url: str, log: Path) -> dict[str, Figures]:
     with log.open("ab") as errors, Child(command, environment, stderr=errors):
         flow: Signature = measure.si()
         operation = start_operation(flow, user="bench")
-        figures: dict[str, Figures] = operation.result.get(timeout=_PATIENCE)
+        figures: dict[str, Figures] = operation.result.get(timeout=_TIMEOUT)
         return figures
 
 

@@ -28,19 +28,19 @@ from bench.contenders.contract import Emission, Publisher
 from bench.contenders.registry import load
 from bench.payload import user_name
 
-__all__ = ["Order", "Pump"]
+__all__ = ["LoadCommand", "PacedPublisher"]
 
 _TICK: Final = 0.001  # least seconds between two batches at a given rate
-_LOOK: Final = 0.0003  # seconds between two looks at the window
+_POLL: Final = 0.0003  # seconds between two looks at the window
 _STEP: Final = 0.3  # seconds for which a window is tried
 _DOUBLINGS: Final = 4  # the first window is WINDOW / 2**4
-_MOST_BACKLOG: Final = 0.25  # seconds of the server's work
-_ENOUGH: Final = 0.95
+_MAX_BACKLOG: Final = 0.25  # seconds of the server's work
+_RATE_TOLERANCE: Final = 0.95
 _BATCH: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class LoadCommand:
     """A line on stdin. `rate` in events/s (0: flat out), `warm` and `seconds` in seconds, `window` in events."""
 
     direct: bool
@@ -50,15 +50,15 @@ class Order:
     window: int
 
     @classmethod
-    def parse(cls, line: str) -> Order:
+    def parse(cls, line: str) -> LoadCommand:
         kind, rate, warm, seconds, window = line.split()
         return cls(kind == "direct", float(rate), float(warm), float(seconds), int(window))
 
 
-class Pump:
+class PacedPublisher:
     """Publishes one order. `received` is read from the progress file: deliveries since the start of the order."""
 
-    def __init__(self, publisher: Publisher, connections: int, progress: mmap.mmap, order: Order) -> None:
+    def __init__(self, publisher: Publisher, connections: int, progress: mmap.mmap, order: LoadCommand) -> None:
         self._publisher = publisher
         self._order = order
         self._users = [user_name(number) for number in range(connections)] if order.direct else [None]
@@ -82,21 +82,21 @@ class Pump:
             self._publisher.publish(batch)
             self.published += len(batch)
 
-    def pace(self, end: float, begin: float, wall: int) -> None:
+    def publish_at_rate(self, end: float, begin: float, wall: int) -> None:
         """Publish at the rate until `end`. The order began at `begin` (both monotonic), or `wall` in us since 1970."""
         while (now := time.monotonic()) < end:
             self._publish_until(int((now - begin) * self._order.rate) + 1, wall)
             due = begin + self.published / self._order.rate
             time.sleep(max(_TICK, min(due, end) - time.monotonic()))
 
-    def press(self, end: float, window: int) -> None:
+    def keep_window_full(self, end: float, window: int) -> None:
         """Keep a window of events outstanding until the monotonic time `end`."""
         while time.monotonic() < end:
             target = int(self.received()) + window
             if target > self.published:
                 self._publish_until(target, 0)
             else:
-                time.sleep(_LOOK)
+                time.sleep(_POLL)
 
     def find_window(self) -> int:
         """The smallest window that keeps the server as busy as it gets; see the module."""
@@ -104,33 +104,33 @@ class Pump:
         window = max(1, self._order.window >> _DOUBLINGS)
         while window <= self._order.window:
             before, since = self.received(), time.monotonic()
-            self.press(since + _STEP, window)
+            self.keep_window_full(since + _STEP, window)
             rates[window] = (self.received() - before) / (time.monotonic() - since)
-            if window > rates[window] * _MOST_BACKLOG:
+            if window > rates[window] * _MAX_BACKLOG:
                 break
             window *= 2
-        return min(window for window, rate in rates.items() if rate >= _ENOUGH * max(rates.values()))
+        return min(window for window, rate in rates.items() if rate >= _RATE_TOLERANCE * max(rates.values()))
 
 
-def _say(**facts: object) -> None:
+def _reply(**facts: object) -> None:
     print(json.dumps(facts), flush=True)
 
 
-def perform(pump: Pump, order: Order) -> None:
+def perform(pump: PacedPublisher, order: LoadCommand) -> None:
     """Do what the order says and answer twice."""
     begin, wall = time.monotonic(), time.time_ns() // 1000
     if order.rate:
-        pump.pace(begin + order.warm, begin, wall)
-        _say(steady=True, window=0)
+        pump.publish_at_rate(begin + order.warm, begin, wall)
+        _reply(steady=True, window=0)
         cpu = time.process_time()
-        pump.pace(begin + order.warm + order.seconds, begin, wall)
+        pump.publish_at_rate(begin + order.warm + order.seconds, begin, wall)
     else:
         window = pump.find_window()
-        pump.press(time.monotonic() + order.warm, window)
-        _say(steady=True, window=window)
+        pump.keep_window_full(time.monotonic() + order.warm, window)
+        _reply(steady=True, window=window)
         cpu = time.process_time()
-        pump.press(time.monotonic() + order.seconds, window)
-    _say(published=pump.published, cpu=time.process_time() - cpu)
+        pump.keep_window_full(time.monotonic() + order.seconds, window)
+    _reply(published=pump.published, cpu=time.process_time() - cpu)
 
 
 def main(name: str, redis_url: str, connections: str, progress: str) -> None:
@@ -141,10 +141,10 @@ def main(name: str, redis_url: str, connections: str, progress: str) -> None:
     publisher = make(redis_url)
     with Path(progress).open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 8, access=mmap.ACCESS_READ)
-    _say(ready=True)
+    _reply(ready=True)
     for line in sys.stdin:
-        order = Order.parse(line)
-        perform(Pump(publisher, int(connections), mapped, order), order)
+        order = LoadCommand.parse(line)
+        perform(PacedPublisher(publisher, int(connections), mapped, order), order)
 
 
 if __name__ == "__main__":

@@ -49,26 +49,26 @@ class _Page(asyncio.Protocol):
         self.user = user_name(number)
         self._token = token
         self.cursor: dict[str, tuple[str, int]] = {}
-        self._settled: set[str] = set()
+        self._recovered: set[str] = set()
         self.expected = 0
         self.missing = self.repeated = self.gaps = self.closes = 0
         self._ready: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
         self._unread = b""
-        self._greeted = False
+        self._upgraded = False
 
-    async def come(self, port: int) -> None:
+    async def connect(self, port: int) -> None:
         """Connect, with the cursor if there is one; returns when the histories of both channels have come."""
         loop = asyncio.get_running_loop()
-        self._ready, self._settled, self._unread, self._greeted = loop.create_future(), set(), b"", False
-        line = socket.socket()
-        line.setblocking(False)
+        self._ready, self._recovered, self._unread, self._upgraded = loop.create_future(), set(), b"", False
+        connection = socket.socket()
+        connection.setblocking(False)
         # The port is chosen when it connects: to find a free one for the address alone, bind looks through all that
         # the last ones have left behind, which took this process up to 18 s of CPU, and the gateway waited for it.
-        line.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
-        line.bind((f"127.0.0.{2 + self.number // _PER_SOURCE}", 0))
-        await loop.sock_connect(line, ("127.0.0.1", port))
-        await loop.create_connection(lambda: self, sock=line)
+        connection.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+        connection.bind((f"127.0.0.{2 + self.number // _PER_SOURCE}", 0))
+        await loop.sock_connect(connection, ("127.0.0.1", port))
+        await loop.create_connection(lambda: self, sock=connection)
         await self._ready
 
     def cut(self) -> None:
@@ -90,15 +90,15 @@ class _Page(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._unread += data
-        if not self._greeted:
+        if not self._upgraded:
             head, found, rest = self._unread.partition(b"\r\n\r\n")
             if not found:
                 return
             if b" 101 " not in head:
                 raise RuntimeError(head.decode())
-            self._greeted, self._unread = True, rest
+            self._upgraded, self._unread = True, rest
         while (frame := self._frame()) is not None:
-            self._take(*frame)
+            self._on_frame(*frame)
 
     def _frame(self) -> tuple[int, bytes] | None:
         data = self._unread
@@ -112,16 +112,16 @@ class _Page(asyncio.Protocol):
         self._unread = data[start + size :]
         return data[0] & 0x0F, data[start : start + size]
 
-    def _take(self, opcode: int, payload: bytes) -> None:
+    def _on_frame(self, opcode: int, payload: bytes) -> None:
         assert self._transport is not None
         if opcode == _PING:
             self._transport.write(b"\x8a\x80\0\0\0\0")
         elif opcode == _CLOSE:
             self.closes += 1
         else:
-            self._hear(payload)
+            self._on_event(payload)
 
-    def _hear(self, text: bytes) -> None:
+    def _on_event(self, text: bytes) -> None:
         event: dict[str, Any] = json.loads(text)
         data, channel = event["data"], f"user:{self.user}"
         if event["type"] == NAME:
@@ -135,30 +135,30 @@ class _Page(asyncio.Protocol):
         elif event["type"] in ("bus.subscribed", "bus.position"):
             self.cursor[data["channel"]] = (data["epoch"], data["offset"])
             if event["type"] == "bus.position":
-                self._settled.add(data["channel"])
-            if {channel, "system"} <= self._settled and self._ready is not None and not self._ready.done():
+                self._recovered.add(data["channel"])
+            if {channel, "system"} <= self._recovered and self._ready is not None and not self._ready.done():
                 self._ready.set_result(None)
 
 
-async def _in_turn(pages: Sequence[_Page], port: int) -> None:
+async def _connect_limited(pages: Sequence[_Page], port: int) -> None:
     slots = asyncio.Semaphore(_IN_FLIGHT)
 
-    async def come(page: _Page) -> None:
+    async def connect(page: _Page) -> None:
         async with slots:
-            await page.come(port)
+            await page.connect(port)
 
-    await asyncio.gather(*map(come, pages))
+    await asyncio.gather(*map(connect, pages))
 
 
-async def _spread(pages: Sequence[_Page], port: int, seconds: float) -> None:
-    async def come(page: _Page) -> None:
+async def _connect_spread(pages: Sequence[_Page], port: int, seconds: float) -> None:
+    async def connect(page: _Page) -> None:
         await asyncio.sleep(random.uniform(0, seconds))
-        await page.come(port)
+        await page.connect(port)
 
-    await asyncio.gather(*map(come, pages))
+    await asyncio.gather(*map(connect, pages))
 
 
-def _miss(bus: Bus, pages: Sequence[_Page], first: int, events: int) -> None:
+def _publish_missed(bus: Bus, pages: Sequence[_Page], first: int, events: int) -> None:
     """Publish for everybody, and wait until it is in Redis."""
     for seq in range(first, first + events):
         for page in pages:
@@ -185,10 +185,10 @@ async def _measure(pages: Sequence[_Page], port: int, pid: int, bus: Bus, events
         return now
 
     cpu = cpu_of(pid)
-    await _in_turn(pages, port)
+    await _connect_limited(pages, port)
     since(cpu, "open")
     # One event each, so that every channel has a life and every page a cursor in it.
-    await asyncio.to_thread(_miss, bus, pages, 0, 1)
+    await asyncio.to_thread(_publish_missed, bus, pages, 0, 1)
     await _until(lambda: all(page.expected == 1 for page in pages))
     figures["resident_mb"] = resident_bytes(pid) / 2**20
     cpu = cpu_of(pid)
@@ -196,12 +196,12 @@ async def _measure(pages: Sequence[_Page], port: int, pid: int, bus: Bus, events
         page.cut()
     await asyncio.sleep(1)
     cpu = since(cpu, "cut")
-    await asyncio.to_thread(_miss, bus, pages, 1, events)
+    await asyncio.to_thread(_publish_missed, bus, pages, 1, events)
     cpu = cpu_of(pid)
     begin = time.monotonic()
-    await _spread(pages, port, over)
-    figures["return_s"] = time.monotonic() - begin
-    since(cpu, "return")
+    await _connect_spread(pages, port, over)
+    figures["reconnect_s"] = time.monotonic() - begin
+    since(cpu, "reconnect")
     figures["resident_after_mb"] = resident_bytes(pid) / 2**20
     figures["lost"] = sum(page.missing + max(0, 1 + events - page.expected) for page in pages)
     figures["repeated"] = sum(page.repeated for page in pages)
@@ -241,12 +241,12 @@ def main(
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     _RESULTS.mkdir(exist_ok=True)
-    stem = f"returning-{time.strftime('%Y%m%d-%H%M%S')}"
+    stem = f"reconnect-{time.strftime('%Y%m%d-%H%M%S')}"
     figures = _run(connections, events, over, _RESULTS / f"{stem}.log")
     for name, value in figures.items():
         _console.print(f"{name:>18} {value:10.3f}")
-    told = {"machine": machine(), "connections": connections, "events": events, "over": over, **figures}
-    (_RESULTS / f"{stem}.json").write_text(json.dumps(told, indent=1))
+    document = {"machine": machine(), "connections": connections, "events": events, "over": over, **figures}
+    (_RESULTS / f"{stem}.json").write_text(json.dumps(document, indent=1))
     _console.print(f"{machine()}. {connections} sessions, {events} events missed by each. bench/results/{stem}.json")
     sys.exit(1 if figures["lost"] or figures["repeated"] or figures["gaps"] or figures["closed"] else 0)
 

@@ -15,29 +15,29 @@ from rich.table import Table
 
 from bench.calibration import calibrate, checks
 from bench.capacity_model import Costs, Limits, Load, size_for
-from bench.curves.results import Findings
+from bench.curves.results import CurveResults
 
 _FIGURES: Final = Path(__file__).parent / "results" / "sample-curves.json"
 _MILLION: Final = 1_000_000
 _console = Console(width=150)
 
 
-def _costs(costs: Costs) -> None:
+def _print_costs(costs: Costs) -> None:
     _console.print("Costs, microseconds of CPU time (memory: KB), from the points marked *:")
     _console.print("  " + ", ".join(f"{name} {value:.3g}" for name, value in asdict(costs).items()))
 
 
-def _checks(findings: Findings, costs: Costs) -> None:
+def _print_checks(results: CurveResults, costs: Costs) -> None:
     table = Table(title="the model beside what was measured", title_justify="left", title_style="bold")
     for column in ("load", "at", "figure", "measured", "model", "model/measured"):
         table.add_column(column, justify="left" if column in {"load", "figure"} else "right")
-    for check in checks(findings, costs):
-        cells = (f"{check.x:,.0f}", check.figure, f"{check.measured:.3g}", f"{check.said:.3g}")
-        table.add_row(check.what, *cells, f"{check.ratio:.2f}{'*' if check.used else ''}")
+    for check in checks(results, costs):
+        cells = (f"{check.x:,.0f}", check.figure, f"{check.measured:.3g}", f"{check.predicted:.3g}")
+        table.add_row(check.load, *cells, f"{check.ratio:.2f}{'*' if check.used else ''}")
     _console.print(table)
 
 
-def _answers(costs: Costs, limits: Limits, connections: int, deliveries: float, event_bytes: int) -> None:
+def _print_sizing(costs: Costs, limits: Limits, connections: int, deliveries: float, event_bytes: int) -> None:
     table = Table(
         title=f"{connections:,} connections, {deliveries:,.0f} deliveries/s, events of {event_bytes} bytes",
         title_justify="left",
@@ -71,15 +71,15 @@ def main(
     event_bytes: Annotated[int, typer.Option(min=200)] = 235,
     gateway_busy: Annotated[float, typer.Option(help="Share of a core.", min=0.05, max=0.95)] = 0.5,
     gateway_connections: Annotated[int, typer.Option(help="Most of one gateway.", min=1)] = 50_000,
-    return_s: Annotated[float, typer.Option(help="All back after a cut within, s.", min=1)] = 60.0,
+    reconnect_s: Annotated[float, typer.Option(help="All back after a cut within, s.", min=1)] = 60.0,
 ) -> None:
     """Say what a load needs, and how far the model is from what was measured."""
-    found = Findings.read(figures)
+    found = CurveResults.read(figures)
     costs = calibrate(found)
-    _costs(costs)
-    _checks(found, costs)
-    limits = Limits(gateway_busy=gateway_busy, connections=gateway_connections, return_s=return_s)
-    _answers(costs, limits, connections, deliveries, event_bytes)
+    _print_costs(costs)
+    _print_checks(found, costs)
+    limits = Limits(gateway_busy=gateway_busy, connections=gateway_connections, reconnect_s=reconnect_s)
+    _print_sizing(costs, limits, connections, deliveries, event_bytes)
     _console.print(f"{limits}. Measured on: {found.machine}.")
 
 

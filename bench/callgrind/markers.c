@@ -1,12 +1,12 @@
 // Tells callgrind where a measured loop begins and ends. Outside valgrind both calls do nothing.
 #include <valgrind/callgrind.h>
 
-void loop_begins(void) {
+void loop_begin(void) {
     CALLGRIND_START_INSTRUMENTATION;
     CALLGRIND_ZERO_STATS;
 }
 
-void loop_ends(const char *name) {
+void loop_end(const char *name) {
     CALLGRIND_DUMP_STATS_AT(name);
     CALLGRIND_STOP_INSTRUMENTATION;
 }

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol
 
-__all__ = ["SECRET", "USUAL_BYTES", "Command", "Contender", "Emission", "Emitter", "Launch", "Publisher"]
+__all__ = ["DEFAULT_EVENT_BYTES", "SECRET", "Command", "Contender", "Emission", "Emitter", "Launch", "Publisher"]
 
-USUAL_BYTES: Final = 235  # of an event as JSON
+DEFAULT_EVENT_BYTES: Final = 235  # of an event as JSON
 SECRET: Final = "a secret of the benchmark, of 32 bytes or more"
 
 
@@ -37,8 +37,8 @@ class Emitter(Protocol):
     def emit(self, emission: Emission) -> None:
         """Emit to one user. What is timed is the caller's time in here."""
 
-    def wait(self, behind: int) -> None:
-        """Return once at most `behind` emitted events are not in Redis yet; at once where `emit` itself waits."""
+    def wait(self, outstanding: int) -> None:
+        """Return once at most `outstanding` emitted events are not in Redis yet; at once where `emit` itself waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Launch:
     redis_url: str
     connections: int
     progress: Path
-    event_bytes: int = USUAL_BYTES
+    event_bytes: int = DEFAULT_EVENT_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from django.conf import settings
 from django.urls import path
 
 from bench.contenders.contract import SECRET, Contender, Emission, Publisher
-from bench.contenders.pubsub import Answered, messages_of
-from bench.contenders.uvicorn_server import serve, served
+from bench.contenders.pubsub import SynchronousEmitter, pubsub_adapter
+from bench.contenders.uvicorn_server import serve, uvicorn_command
 from bench.payload import envelope
 
 __all__ = ["DJANGO_CHANNELS"]
@@ -72,10 +72,10 @@ def _message(emission: Emission) -> dict[str, str]:
 def _publisher(redis_url: str) -> Publisher:
     """What the layer's `group_send` publishes, in a pipeline."""
     layer = RedisPubSubChannelLayer(hosts=[redis_url])
-    return messages_of(lambda event: (f"asgi__group__{_group(event)}", layer.serialize(_message(event))))(redis_url)
+    return pubsub_adapter(lambda event: (f"asgi__group__{_group(event)}", layer.serialize(_message(event))))(redis_url)
 
 
-class _Emitter(Answered):
+class _Emitter(SynchronousEmitter):
     """As the documentation has it for code that is not async, such as a task."""
 
     def __init__(self, redis_url: str) -> None:
@@ -91,7 +91,7 @@ DJANGO_CHANNELS = Contender(
     title="Django Channels + channels_redis",
     dialect="plain",
     path="/ws",
-    command=served("django_channels"),
+    command=uvicorn_command("django_channels"),
     publisher=_publisher,
     emitter=_Emitter,
 )

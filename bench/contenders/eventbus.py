@@ -47,8 +47,8 @@ class _Bus:
         user, seq, at = emission
         self._waiting.append(emit(user or "", OPERATION, self._tick(seq=seq, at=at, pad=self._pads[False])))
 
-    def wait(self, behind: int) -> None:
-        while len(self._waiting) > behind:
+    def wait(self, outstanding: int) -> None:
+        while len(self._waiting) > outstanding:
             receipt = self._waiting.popleft()
             while receipt.status == "waiting":
                 time.sleep(_POLL)

@@ -12,7 +12,7 @@ from typing import Final
 import msgpack  # type: ignore[import-untyped]  # it has none
 
 from bench.contenders.contract import SECRET, Command, Contender, Emission, Launch
-from bench.contenders.pubsub import messages_of
+from bench.contenders.pubsub import pubsub_adapter
 from bench.payload import NAME, envelope
 
 __all__ = ["NODE_SOCKETIO"]
@@ -45,6 +45,6 @@ NODE_SOCKETIO = Contender(
     dialect="socketio",
     path="/socket.io/?EIO=4&transport=websocket",
     command=_command,
-    publisher=messages_of(_message),
-    emitter=messages_of(_message),
+    publisher=pubsub_adapter(_message),
+    emitter=pubsub_adapter(_message),
 )

@@ -17,8 +17,8 @@ import redis.asyncio
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 from bench.contenders.contract import SECRET, Contender, Emission
-from bench.contenders.pubsub import messages_of
-from bench.contenders.uvicorn_server import serve, served
+from bench.contenders.pubsub import pubsub_adapter
+from bench.contenders.uvicorn_server import serve, uvicorn_command
 from bench.payload import envelope
 
 __all__ = ["PLAIN_FASTAPI"]
@@ -103,9 +103,9 @@ PLAIN_FASTAPI = Contender(
     title="plain FastAPI + redis-py",
     dialect="plain",
     path="/ws",
-    command=served("plain_fastapi"),
-    publisher=messages_of(_message),
-    emitter=messages_of(_message),
+    command=uvicorn_command("plain_fastapi"),
+    publisher=pubsub_adapter(_message),
+    emitter=pubsub_adapter(_message),
 )
 
 if __name__ == "__main__":

@@ -9,17 +9,17 @@ import redis
 
 from bench.contenders.contract import Emission
 
-__all__ = ["Answered", "messages_of"]
+__all__ = ["SynchronousEmitter", "pubsub_adapter"]
 
 
-class Answered:
+class SynchronousEmitter:
     """An emitter whose `emit` returns when Redis has answered."""
 
-    def wait(self, behind: int) -> None:
+    def wait(self, outstanding: int) -> None:
         """Nothing to wait for."""
 
 
-class _Messages(Answered):
+class _PubSubAdapter(SynchronousEmitter):
     """A batch in one pipeline, a single one with a round trip of its own."""
 
     def __init__(self, message: Callable[[Emission], tuple[str, bytes]], redis_url: str) -> None:
@@ -36,6 +36,6 @@ class _Messages(Answered):
         self._redis.publish(*self._message(emission))
 
 
-def messages_of(message: Callable[[Emission], tuple[str, bytes]]) -> Callable[[str], _Messages]:
+def pubsub_adapter(message: Callable[[Emission], tuple[str, bytes]]) -> Callable[[str], _PubSubAdapter]:
     """Publisher and emitter, for a Redis URL. `message`: the channel of an event, and what is published there."""
-    return partial(_Messages, message)
+    return partial(_PubSubAdapter, message)

@@ -10,8 +10,8 @@ import redis
 import socketio  # type: ignore[import-untyped]  # it has none
 
 from bench.contenders.contract import SECRET, Contender, Emission
-from bench.contenders.pubsub import Answered
-from bench.contenders.uvicorn_server import serve, served
+from bench.contenders.pubsub import SynchronousEmitter
+from bench.contenders.uvicorn_server import serve, uvicorn_command
 from bench.payload import NAME, envelope
 
 __all__ = ["PYTHON_SOCKETIO"]
@@ -58,7 +58,7 @@ class _Publisher:
         self._batches.flush()
 
 
-class _Emitter(Answered):
+class _Emitter(SynchronousEmitter):
     def __init__(self, redis_url: str) -> None:
         self._plain = socketio.RedisManager(redis_url, write_only=True)
 
@@ -71,7 +71,7 @@ PYTHON_SOCKETIO = Contender(
     title="python-socketio + Redis",
     dialect="socketio",
     path="/socket.io/?EIO=4&transport=websocket",
-    command=served("python_socketio"),
+    command=uvicorn_command("python_socketio"),
     publisher=_Publisher,
     emitter=_Emitter,
 )

@@ -9,7 +9,7 @@ from bench.contenders.contract import Contender
 
 __all__ = ["FLOORS", "NAMES", "OURS", "load"]
 
-_PLACES: Final = {
+_LOCATIONS: Final = {
     "ours": ("eventbus", "OURS"),
     "ours-fed": ("eventbus_direct_feed", "OURS_FED"),
     "ours-live": ("eventbus_live", "OURS_LIVE"),
@@ -20,14 +20,14 @@ _PLACES: Final = {
     "floor-plain": ("floor", "PLAIN"),
     "floor-coalesced": ("floor", "COALESCED"),
 }
-NAMES: Final = tuple(name for name in _PLACES if name != "ours-live")  # that one is for the curves
+NAMES: Final = tuple(name for name in _LOCATIONS if name != "ours-live")  # that one is for the curves
 OURS: Final = "ours"
 FLOORS: Final = ("floor-plain", "floor-coalesced")
 
 
 def load(name: str) -> Contender:
     """Contender of that name. Raises KeyError for an unknown name, ImportError if its packages are missing."""
-    module, attribute = _PLACES[name]
+    module, attribute = _LOCATIONS[name]
     contender = getattr(importlib.import_module(f"bench.contenders.{module}"), attribute)
     if not isinstance(contender, Contender):
         raise TypeError(f"bench.contenders.{module}.{attribute} is not a Contender")

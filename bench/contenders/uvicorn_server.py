@@ -11,10 +11,10 @@ import uvicorn
 
 from bench.contenders.contract import Command, Launch
 
-__all__ = ["serve", "served"]
+__all__ = ["serve", "uvicorn_command"]
 
 
-def served(module: str) -> Callable[[Launch], Command]:
+def uvicorn_command(module: str) -> Callable[[Launch], Command]:
     """The command that runs a module which calls `serve`."""
 
     def command(launch: Launch) -> Command:

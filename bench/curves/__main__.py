@@ -17,10 +17,10 @@ from rich.table import Table
 
 from bench.contenders.registry import load
 from bench.curves.plot import write_curve
-from bench.curves.results import Findings, Row
-from bench.curves.sweeps import FULL, OPENING, QUICK, SWEEPS, Extent, Stop, Sweep
+from bench.curves.results import CurveResults, Row
+from bench.curves.sweeps import FULL, OPENING, QUICK, SWEEPS, Scale, ServerRun, Sweep
 from bench.load_generator import build
-from bench.measurement import measure_turn
+from bench.measurement import measure_contender
 from bench.processes import ChildError
 
 _RESULTS = Path(__file__).parent.parent / "results"
@@ -28,51 +28,51 @@ _NAMES = tuple(sweep.name for sweep in SWEEPS)
 _console = Console(width=150)
 
 
-def _visit(sweep: Sweep, stop: Stop, findings: Findings, log: Path) -> None:
+def _measure_run(sweep: Sweep, run: ServerRun, results: CurveResults, log: Path) -> None:
     """One set of servers, and all loads on it. What fails is said, and the rest goes on."""
     try:
-        opening, figures = measure_turn(load(stop.contender), stop.plan, log, lambda _: None)
+        opening, figures = measure_contender(load(run.contender), run.plan, log, lambda _: None)
     except ChildError as error:
-        _console.log(f"[red]{sweep.name}, {stop.contender}: {error}; see {log.name} in bench/results[/]")
+        _console.log(f"[red]{sweep.name}, {run.contender}: {error}; see {log.name} in bench/results[/]")
         return
     for case, found in {OPENING: opening, **figures}.items():
-        if case in stop.places:
-            line, x = stop.places[case]
-            findings.rows[sweep.name].append(Row(line, x, found))
+        if case in run.points:
+            line, x = run.points[case]
+            results.rows[sweep.name].append(Row(line, x, found))
 
 
-def _measure(sweeps: Sequence[Sweep], extent: Extent, findings: Findings, log: Path) -> None:
-    for number in range(extent.plan.rounds):
+def _measure(sweeps: Sequence[Sweep], scale: Scale, results: CurveResults, log: Path) -> None:
+    for number in range(scale.plan.rounds):
         for sweep in sweeps:
-            stops = sweep.stops(extent)
+            runs = sweep.runs(scale)
             # To and fro, so that nothing that drifts looks like a slope.
-            for stop in stops if number % 2 == 0 else reversed(stops):
-                _console.log(f"round {number + 1}, {sweep.name}: {next(iter(stop.places.values()))}, {stop.contender}")
-                _visit(sweep, stop, findings, log)
+            for run in runs if number % 2 == 0 else reversed(runs):
+                _console.log(f"round {number + 1}, {sweep.name}: {next(iter(run.points.values()))}, {run.contender}")
+                _measure_run(sweep, run, results, log)
 
 
-def _table(sweep: Sweep, findings: Findings) -> Table:
+def _table(sweep: Sweep, results: CurveResults) -> Table:
     table = Table(title=f"{sweep.title} ({sweep.name})", title_justify="left", title_style="bold")
     table.add_column("")
     table.add_column(sweep.axis, justify="right")
-    lines = {figure: findings.lines(sweep.name, figure) for figure, _ in sweep.panels}
+    lines = {figure: results.lines(sweep.name, figure) for figure, _ in sweep.panels}
     for _, title in sweep.panels:
         table.add_column(title, justify="right")
-    for line, x in sorted({(row.line, row.x) for row in findings.rows[sweep.name]}):
+    for line, x in sorted({(row.line, row.x) for row in results.rows[sweep.name]}):
         cells = []
         for figure, _ in sweep.panels:
             spread = lines[figure].get(line, {}).get(x)
             cells.append(f"{spread.median:.3g} ({spread.least:.3g}-{spread.most:.3g})" if spread else "-")
-        behind = " (falls behind)" if findings.behind(sweep.name, line, x) else ""
+        behind = " (falls behind)" if results.behind(sweep.name, line, x) else ""
         table.add_row(line + behind, f"{x:,.0f}", *cells)
     return table
 
 
-def _show(sweeps: Sequence[Sweep], findings: Findings, folder: Path, prefix: str) -> None:
+def _show(sweeps: Sequence[Sweep], results: CurveResults, folder: Path, prefix: str) -> None:
     for sweep in sweeps:
-        if findings.rows[sweep.name]:
-            _console.print(_table(sweep, findings))
-            write_curve(sweep, findings, folder / f"{prefix}-{sweep.name}.svg")
+        if results.rows[sweep.name]:
+            _console.print(_table(sweep, results))
+            write_curve(sweep, results, folder / f"{prefix}-{sweep.name}.svg")
 
 
 def main(
@@ -83,28 +83,28 @@ def main(
     draw: Annotated[Path | None, typer.Option(help="Measure nothing: print and draw this file of figures.")] = None,
 ) -> None:
     """Measure how cost and latency of the gateway grow, and draw it."""
-    wanted = only.split(",") if only else _NAMES
-    sweeps = [sweep for sweep in SWEEPS if sweep.name in wanted]
-    if len(sweeps) != len(wanted):
+    selected = only.split(",") if only else _NAMES
+    sweeps = [sweep for sweep in SWEEPS if sweep.name in selected]
+    if len(sweeps) != len(selected):
         raise typer.BadParameter(f"there are {', '.join(_NAMES)}")
     if draw is not None:
-        _show(sweeps, Findings.read(draw), draw.parent, draw.stem)
+        _show(sweeps, CurveResults.read(draw), draw.parent, draw.stem)
         return
-    extent = FULL if full else QUICK
-    extent = replace(extent, plan=replace(extent.plan, rounds=rounds or extent.plan.rounds))
+    scale = FULL if full else QUICK
+    scale = replace(scale, plan=replace(scale.plan, rounds=rounds or scale.plan.rounds))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every child is ended
     build()
     _RESULTS.mkdir(exist_ok=True)
     stem = f"curves-{time.strftime('%Y%m%d-%H%M%S')}"
-    findings = Findings()
+    results = CurveResults()
     try:
-        _measure(sweeps, extent, findings, _RESULTS / f"{stem}.log")
+        _measure(sweeps, scale, results, _RESULTS / f"{stem}.log")
     finally:
-        findings.write(_RESULTS / f"{stem}.json")
-    _show(sweeps, findings, _RESULTS, stem)
-    _console.print(f"{findings.machine}. Faults: {findings.faults()}. Written to bench/results: {stem}*")
+        results.write(_RESULTS / f"{stem}.json")
+    _show(sweeps, results, _RESULTS, stem)
+    _console.print(f"{results.machine}. Faults: {results.faults()}. Written to bench/results: {stem}*")
 
 
 if __name__ == "__main__":

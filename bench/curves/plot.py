@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from bench.curves.results import Findings
+from bench.curves.results import CurveResults
 from bench.curves.sweeps import Sweep
 from bench.results import Spread
 from bench.svg import page, text
@@ -119,20 +119,18 @@ def _named(lines: Iterable[str]) -> tuple[list[str], dict[str, str]]:
     return [*ours, *floors], colours
 
 
-def write_curve(sweep: Sweep, findings: Findings, path: Path) -> None:
+def write_curve(sweep: Sweep, results: CurveResults, path: Path) -> None:
     """Draw a sweep that has rows. A hollow point: the server fell behind there."""
-    names, colours = _named(row.line for row in findings.rows[sweep.name])
-    places = {(row.line, row.x) for row in findings.rows[sweep.name]}
-    behind = {
-        name: {x for line, x in places if line == name and findings.behind(sweep.name, line, x)} for name in names
-    }
+    names, colours = _named(row.line for row in results.rows[sweep.name])
+    places = {(row.line, row.x) for row in results.rows[sweep.name]}
+    behind = {name: {x for line, x in places if line == name and results.behind(sweep.name, line, x)} for name in names}
     parts = [
         text(24, 30, sweep.title, "head"),
         text(24, 50, "medians; upright line: least to most; hollow: falls behind", "small"),
     ]
     for number, (figure, title) in enumerate(sweep.panels):
         left = 24 + _LEFT + number * (_PANEL + _LEFT + _GAP)
-        parts += _panel(findings.lines(sweep.name, figure), title, left, colours, behind)
+        parts += _panel(results.lines(sweep.name, figure), title, left, colours, behind)
     below = _TOP + _HEIGHT + 34
     parts.append(text(24 + _LEFT, below, f"x: {sweep.axis}", "small"))
     for number, name in enumerate(names):
@@ -140,7 +138,7 @@ def write_curve(sweep: Sweep, findings: Findings, path: Path) -> None:
         parts.append(f'<rect x="{24 + _LEFT}" y="{y - 9}" width="14" height="9" fill="{colours[name]}"/>')
         parts.append(text(24 + _LEFT + 22, y, name))
     bottom = below + _ROW * (len(names) + 1) + 8
-    date = time.strftime("%Y-%m-%d", time.gmtime(findings.begun))
-    parts.append(text(24, bottom, f"{date}. {findings.machine}", "small"))
+    date = time.strftime("%Y-%m-%d", time.gmtime(results.begun))
+    parts.append(text(24, bottom, f"{date}. {results.machine}", "small"))
     width = 24 + len(sweep.panels) * (_PANEL + _LEFT + _GAP) + 12
     path.write_text(page(width, bottom + 20, sweep.title, parts))

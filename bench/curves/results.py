@@ -13,7 +13,7 @@ from bench.load_generator import FAULTS
 from bench.measurement import Figures
 from bench.results import Spread, machine
 
-__all__ = ["Findings", "Row"]
+__all__ = ["CurveResults", "Row"]
 
 
 class Row(NamedTuple):
@@ -25,7 +25,7 @@ class Row(NamedTuple):
 
 
 @dataclass
-class Findings:
+class CurveResults:
     """Rows by the name of their sweep."""
 
     rows: dict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
@@ -64,10 +64,10 @@ class Findings:
         path.write_text(json.dumps(document, indent=1) + "\n")
 
     @classmethod
-    def read(cls, path: Path) -> Findings:
+    def read(cls, path: Path) -> CurveResults:
         """What `write` has written."""
         document = json.loads(path.read_text())
-        findings = cls(begun=document["begun"], machine=document["machine"])
+        results = cls(begun=document["begun"], machine=document["machine"])
         for sweep, rows in document["rows"].items():
-            findings.rows[sweep] += [Row(**row) for row in rows]
-        return findings
+            results.rows[sweep] += [Row(**row) for row in rows]
+        return results

@@ -8,7 +8,7 @@ from typing import Final
 
 from bench.cases import Case, Plan
 
-__all__ = ["FULL", "OPENING", "QUICK", "SWEEPS", "Extent", "Stop", "Sweep"]
+__all__ = ["FULL", "OPENING", "QUICK", "SWEEPS", "Scale", "ServerRun", "Sweep"]
 
 OPENING: Final = "opening"
 """The name under which the figures of opening the connections are noted."""
@@ -23,33 +23,33 @@ _HEARTBEAT_S: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class ServerRun:
     """Servers with connections, on which loads are put one after the other.
 
     Attributes:
         contender: its name.
         plan: connections, gateways and so on; its cases are the loads.
-        places: for each case, and for OPENING if it is of interest: name of the line, and where on the x axis.
+        points: for each case, and for OPENING if it is of interest: name of the line, and where on the x axis.
     """
 
     contender: str
     plan: Plan
-    places: Mapping[str, tuple[str, float]]
+    points: Mapping[str, tuple[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
-    """How much is measured. `plan` holds the times, the tuples are the places on the x axes."""
+class Scale:
+    """How much is measured. `plan` holds the times, the tuples are the points on the x axes."""
 
     plan: Plan
     connections: tuple[int, ...]
-    everybody: tuple[int, ...]
+    broadcasts: tuple[int, ...]
     directs: tuple[int, ...]
     sizes: tuple[int, ...]
     collections: tuple[int, ...]
     gateways: tuple[int, ...]
     log_rates: tuple[int, ...]
-    crowds: tuple[int, ...]
+    idle_connections: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +61,14 @@ class Sweep:
         title: what it shows.
         axis: what is on the x axis.
         panels: figures that are drawn, each with the title of its panel.
-        stops: what has to be measured.
+        runs: what has to be measured.
     """
 
     name: str
     title: str
     axis: str
     panels: tuple[tuple[str, str], ...]
-    stops: Callable[[Extent], Sequence[Stop]]
+    runs: Callable[[Scale], Sequence[ServerRun]]
 
 
 _COST: Final = ("cpu_us", "gateway CPU, us per delivery")
@@ -77,7 +77,7 @@ _P50: Final = ("p50_ms", "latency p50, ms")
 _P99: Final = ("p99_ms", "latency p99, ms")
 
 
-def _everybody(rate: float) -> Case:
+def _broadcast(rate: float) -> Case:
     return Case(f"everybody-{rate:g}", f"{rate:g} events/s to everybody", False, rate, 0, _FLOOR)
 
 
@@ -85,87 +85,87 @@ def _direct(rate: float) -> Case:
     return Case(f"direct-{rate:g}", f"{rate:g} events/s, one user each", True, rate, 0, _FLOOR)
 
 
-def _connections(extent: Extent) -> list[Stop]:
-    stops = []
+def _connections(scale: Scale) -> list[ServerRun]:
+    runs = []
     for contender, prefix in (("ours", ""), ("floor-plain", "floor in C, ")):
-        for count in extent.connections:
-            everybody, direct = _everybody(_SPREAD_DELIVERIES / count), _direct(_DIRECT_EVENTS)
-            plan = replace(extent.plan, connections=count, cases=(everybody, direct))
-            places = {
-                everybody.name: (f"{prefix}to everybody, {_SPREAD_DELIVERIES:,} deliveries/s", count),
+        for count in scale.connections:
+            broadcast, direct = _broadcast(_SPREAD_DELIVERIES / count), _direct(_DIRECT_EVENTS)
+            plan = replace(scale.plan, connections=count, cases=(broadcast, direct))
+            points = {
+                broadcast.name: (f"{prefix}to broadcast, {_SPREAD_DELIVERIES:,} deliveries/s", count),
                 direct.name: (f"{prefix}to one each, {_DIRECT_EVENTS:,}/s", count),
             }
-            stops.append(Stop(contender, plan, places))
-    return stops
+            runs.append(ServerRun(contender, plan, points))
+    return runs
 
 
-def _rates(extent: Extent) -> list[Stop]:
-    everybody, directs = [_everybody(rate) for rate in extent.everybody], [_direct(rate) for rate in extent.directs]
-    count = extent.plan.connections
-    places = {case.name: ("to everybody", case.rate * count) for case in everybody}
-    places |= {case.name: ("to one user each", case.rate) for case in directs}
-    return [Stop("ours", replace(extent.plan, cases=(*directs, *everybody)), places)]
+def _rates(scale: Scale) -> list[ServerRun]:
+    broadcast, directs = [_broadcast(rate) for rate in scale.broadcasts], [_direct(rate) for rate in scale.directs]
+    count = scale.plan.connections
+    points = {case.name: ("to everybody", case.rate * count) for case in broadcast}
+    points |= {case.name: ("to one user each", case.rate) for case in directs}
+    return [ServerRun("ours", replace(scale.plan, cases=(*directs, *broadcast)), points)]
 
 
-def _sizes(extent: Extent) -> list[Stop]:
-    stops = []
+def _sizes(scale: Scale) -> list[ServerRun]:
+    runs = []
     for contender, prefix in (("ours", ""), ("floor-plain", "floor in C, ")):
-        for size in extent.sizes:
-            count = extent.plan.connections // 2
-            everybody = _everybody(min(100.0, _BYTES_A_SECOND / size / count))
+        for size in scale.sizes:
+            count = scale.plan.connections // 2
+            broadcast = _broadcast(min(100.0, _BYTES_A_SECOND / size / count))
             direct = _direct(min(2_000.0, _BYTES_A_SECOND / size))
-            plan = replace(extent.plan, connections=count, cases=(everybody, direct), event_bytes=size)
-            places = {
-                everybody.name: (f"{prefix}to everybody", size),
+            plan = replace(scale.plan, connections=count, cases=(broadcast, direct), event_bytes=size)
+            points = {
+                broadcast.name: (f"{prefix}to everybody", size),
                 direct.name: (f"{prefix}to one user each", size),
             }
-            stops.append(Stop(contender, plan, places))
-    return stops
+            runs.append(ServerRun(contender, plan, points))
+    return runs
 
 
-def _channels(extent: Extent) -> list[Stop]:
-    stops = []
-    for each in extent.collections:
-        plan = replace(extent.plan, collections=each, cases=(_everybody(50), _direct(_DIRECT_EVENTS)))
+def _channels(scale: Scale) -> list[ServerRun]:
+    runs = []
+    for each in scale.collections:
+        plan = replace(scale.plan, collections=each, cases=(_broadcast(50), _direct(_DIRECT_EVENTS)))
         channels = plan.connections * (each + 1) + 1
-        everybody, direct = (case.name for case in plan.cases)
-        places = {everybody: ("50 events/s to everybody", channels), direct: ("4,000/s to one each", channels)}
-        stops.append(Stop("ours", plan, {OPENING: ("all channels opened", channels), **places}))
-    return stops
+        broadcast, direct = (case.name for case in plan.cases)
+        points = {broadcast: ("50 events/s to everybody", channels), direct: ("4,000/s to one each", channels)}
+        runs.append(ServerRun("ours", plan, {OPENING: ("all channels opened", channels), **points}))
+    return runs
 
 
-def _gateways(extent: Extent) -> list[Stop]:
-    stops = []
-    for count in extent.gateways:
-        plan = replace(extent.plan, gateways=count, cases=(_everybody(100), _direct(_DIRECT_EVENTS)))
-        everybody, direct = (case.name for case in plan.cases)
-        places = {everybody: ("100 events/s to everybody", count), direct: ("4,000/s to one each", count)}
-        stops.append(Stop("ours", plan, places))
-    return stops
+def _gateways(scale: Scale) -> list[ServerRun]:
+    runs = []
+    for count in scale.gateways:
+        plan = replace(scale.plan, gateways=count, cases=(_broadcast(100), _direct(_DIRECT_EVENTS)))
+        broadcast, direct = (case.name for case in plan.cases)
+        points = {broadcast: ("100 events/s to everybody", count), direct: ("4,000/s to one each", count)}
+        runs.append(ServerRun("ours", plan, points))
+    return runs
 
 
-def _log(extent: Extent) -> list[Stop]:
-    stops = []
+def _log(scale: Scale) -> list[ServerRun]:
+    runs = []
     for contender, kept in (("ours", "with log"), ("ours-live", "without")):
-        cases = [_direct(rate) for rate in extent.log_rates]
-        places: dict[str, tuple[str, float]] = {case.name: (kept, case.rate) for case in cases}
-        stops.append(Stop(contender, replace(extent.plan, cases=tuple(cases)), places))
-    return stops
+        cases = [_direct(rate) for rate in scale.log_rates]
+        points: dict[str, tuple[str, float]] = {case.name: (kept, case.rate) for case in cases}
+        runs.append(ServerRun(contender, replace(scale.plan, cases=tuple(cases)), points))
+    return runs
 
 
-def _memory(extent: Extent) -> list[Stop]:
-    stops = []
-    for count in extent.crowds:
+def _memory(scale: Scale) -> list[ServerRun]:
+    runs = []
+    for count in scale.idle_connections:
         # Pings more often than usual, so that their cost can be seen in seconds.
         plan = replace(
-            extent.plan,
+            scale.plan,
             connections=count,
             cases=(),
             idle=2.0 * _HEARTBEAT_S,
             env={"WEBUI_HEARTBEAT_INTERVAL": str(_HEARTBEAT_S)},
         )
-        stops.append(Stop("ours", plan, {OPENING: ("ours", count)}))
-    return stops
+        runs.append(ServerRun("ours", plan, {OPENING: ("ours", count)}))
+    return runs
 
 
 SWEEPS: Final = (
@@ -197,25 +197,25 @@ SWEEPS: Final = (
 
 _TIMES: Final = Plan((), connections=1000, rounds=1, warm=0.5, seconds=2.0, drain=1.5, settle=0.5, emits=0)
 
-QUICK: Final = Extent(
+QUICK: Final = Scale(
     _TIMES,
     connections=(100, 1_000, 5_000),
-    everybody=(10, 100, 500),
+    broadcasts=(10, 100, 500),
     directs=(1_000, 8_000),
     sizes=(200, 4_000, 64_000),
     collections=(0, 10),
     gateways=(1, 2),
     log_rates=(1_000, 4_000),
-    crowds=(1_000, 5_000),
+    idle_connections=(1_000, 5_000),
 )
-FULL: Final = Extent(
+FULL: Final = Scale(
     replace(_TIMES, rounds=2, warm=1.0, seconds=4.0, drain=2.0, settle=1.0, tries=2),
     connections=(100, 300, 1_000, 3_000, 10_000, 15_000),
-    everybody=(10, 30, 100, 300, 1_000),
+    broadcasts=(10, 30, 100, 300, 1_000),
     directs=(300, 1_000, 3_000, 8_000, 16_000),
     sizes=(200, 1_000, 4_000, 16_000, 64_000),
     collections=(0, 3, 10, 30, 100),
     gateways=(1, 2, 4),
     log_rates=(300, 1_000, 3_000, 8_000, 16_000),
-    crowds=(100, 1_000, 5_000, 10_000, 15_000),
+    idle_connections=(100, 1_000, 5_000, 10_000, 15_000),
 )

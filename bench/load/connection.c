@@ -39,8 +39,8 @@ int connection_open(struct connection *connection, size_t number, const struct t
     }
     connection->fd = fd;
     connection->state = OPENING;
-    connection->greeting = (struct greeting){.number = number, .collections = target->collections};
-    connection->rest_size = 0;
+    connection->setup = (struct setup){.number = number, .collections = target->collections};
+    connection->partial_size = 0;
     return fd;
 }
 
@@ -49,9 +49,9 @@ void connection_end(struct connection *connection)
     if (connection->state != UNUSED && connection->state != DEAD)
         close(connection->fd);
     connection->state = DEAD;
-    free(connection->rest);
-    connection->rest = NULL;
-    connection->rest_room = connection->rest_size = 0;
+    free(connection->partial);
+    connection->partial = NULL;
+    connection->partial_room = connection->partial_size = 0;
 }
 
 /* What a client says is small and rare: it fits into the socket's buffer, or the connection is given up. */
@@ -118,7 +118,7 @@ static bool number_after(const char *text, size_t size, const char *key, size_t 
 }
 
 /* Whether the event's topic names another user. What goes to everybody, and the floor's events, name none. */
-static bool is_stray(const struct connection *connection, const struct frame *frame)
+static bool is_misrouted(const struct connection *connection, const struct frame *frame)
 {
     static const char key[] = "\"topic\":\"user:";
     static size_t hint;
@@ -135,7 +135,7 @@ static bool is_stray(const struct connection *connection, const struct frame *fr
 }
 
 /* Counts a text if it is an event: has a sequence number and the time (us) for which it was scheduled. */
-static bool count_event(struct connection *connection, const struct frame *frame, uint64_t now, struct tally *tally)
+static bool count_event(struct connection *connection, const struct frame *frame, uint64_t now, struct counters *counters)
 {
     static size_t sequence_hint, time_hint, stream_hint;
     uint64_t sequence, scheduled, stream;
@@ -145,46 +145,46 @@ static bool count_event(struct connection *connection, const struct frame *frame
     if (!number_after(frame->payload, frame->length, "\"of\":", &stream_hint, &stream) || stream >= STREAMS)
         stream = 0;
     uint64_t *expected = &connection->expected[stream];
-    tally->received++;
-    tally->events++;
-    tally->bytes += frame->length;
-    tally->faults.strays += is_stray(connection, frame);
-    histogram_add(&tally->latency, now > scheduled ? now - scheduled : 0);
+    counters->received++;
+    counters->events++;
+    counters->bytes += frame->length;
+    counters->faults.strays += is_misrouted(connection, frame);
+    histogram_add(&counters->latency, now > scheduled ? now - scheduled : 0);
     if (sequence < *expected) {
-        tally->faults.repeated++;
+        counters->faults.repeated++;
     } else {
-        tally->faults.missing += sequence - *expected;
+        counters->faults.missing += sequence - *expected;
         *expected = sequence + 1;
     }
     return true;
 }
 
-static void take_text(struct connection *connection, const struct frame *frame, const struct target *target, struct tally *tally)
+static void on_text(struct connection *connection, const struct frame *frame, const struct target *target, struct counters *counters)
 {
     char answer[4096];
-    size_t length = target->dialect->text(&connection->greeting, frame->payload, frame->length, answer, sizeof answer, connection->token);
-    tally->unknown++;
+    size_t length = target->dialect->on_text(&connection->setup, frame->payload, frame->length, answer, sizeof answer, connection->token);
+    counters->unknown++;
     if (length)
         send_frame(connection, WS_TEXT, answer, length);
-    if (connection->state == GREETING && connection->greeting.ready)
+    if (connection->state == AUTHENTICATING && connection->setup.ready)
         connection->state = READY;
 }
 
-static void take_frame(struct connection *connection, const struct frame *frame, uint64_t now, const struct target *target, struct tally *tally)
+static void on_frame(struct connection *connection, const struct frame *frame, uint64_t now, const struct target *target, struct counters *counters)
 {
     switch (frame->opcode) {
     case WS_TEXT:
         if (!frame->final)
-            tally->faults.violations++;
-        else if (!count_event(connection, frame, now, tally))
-            take_text(connection, frame, target, tally);
+            counters->faults.violations++;
+        else if (!count_event(connection, frame, now, counters))
+            on_text(connection, frame, target, counters);
         break;
     case WS_PING:
-        tally->pings++;
+        counters->pings++;
         send_frame(connection, WS_PONG, frame->payload, frame->length);
         break;
     case WS_CLOSE:
-        tally->faults.closes++;
+        counters->faults.closes++;
         if (frame->length >= 2)
             fprintf(stderr, "closed: %d %.*s\n", (unsigned char)frame->payload[0] << 8 | (unsigned char)frame->payload[1],
                     (int)frame->length - 2, frame->payload + 2);
@@ -193,24 +193,24 @@ static void take_frame(struct connection *connection, const struct frame *frame,
     case WS_PONG:
         break;
     default:
-        tally->faults.violations++;
+        counters->faults.violations++;
     }
 }
 
-static void keep_rest(struct connection *connection, const char *data, size_t size)
+static void keep_partial_frame(struct connection *connection, const char *data, size_t size)
 {
-    if (size > connection->rest_room) {
-        free(connection->rest);
-        connection->rest = malloc(size);
-        connection->rest_room = connection->rest ? size : 0;
+    if (size > connection->partial_room) {
+        free(connection->partial);
+        connection->partial = malloc(size);
+        connection->partial_room = connection->partial ? size : 0;
     }
-    if (size && connection->rest)
-        memcpy(connection->rest, data, size);
-    connection->rest_size = connection->rest ? size : 0;
+    if (size && connection->partial)
+        memcpy(connection->partial, data, size);
+    connection->partial_size = connection->partial ? size : 0;
 }
 
 /* Handles everything whole in data: bytes consumed. */
-static size_t take_all(struct connection *connection, const char *data, size_t size, const struct target *target, struct tally *tally)
+static size_t parse_frames(struct connection *connection, const char *data, size_t size, const struct target *target, struct counters *counters)
 {
     struct timespec clock;
     size_t done = 0;
@@ -223,8 +223,8 @@ static size_t take_all(struct connection *connection, const char *data, size_t s
             return 0;
         }
         done = (size_t)used;
-        connection->state = GREETING;
-        size_t length = target->dialect->first(&connection->greeting, first, sizeof first, connection->token);
+        connection->state = AUTHENTICATING;
+        size_t length = target->dialect->first_message(&connection->setup, first, sizeof first, connection->token);
         if (length)
             send_frame(connection, WS_TEXT, first, length);
     }
@@ -236,37 +236,37 @@ static size_t take_all(struct connection *connection, const char *data, size_t s
         if (used == 0)
             break;
         if (used < 0) {
-            tally->faults.violations++;
+            counters->faults.violations++;
             connection_end(connection);
             break;
         }
-        take_frame(connection, &frame, now, target, tally);
+        on_frame(connection, &frame, now, target, counters);
         done += (size_t)used;
     }
     return done;
 }
 
-void connection_read(struct connection *connection, const struct target *target, struct tally *tally)
+void connection_read(struct connection *connection, const struct target *target, struct counters *counters)
 {
-    if (buffer_room < connection->rest_size + READ_ROOM) {
-        buffer_room = connection->rest_size + READ_ROOM;
+    if (buffer_room < connection->partial_size + READ_ROOM) {
+        buffer_room = connection->partial_size + READ_ROOM;
         buffer = realloc(buffer, buffer_room);
         if (!buffer)
             abort();
     }
-    if (connection->rest_size)
-        memcpy(buffer, connection->rest, connection->rest_size);
-    ssize_t got = recv(connection->fd, buffer + connection->rest_size, buffer_room - connection->rest_size, 0);
+    if (connection->partial_size)
+        memcpy(buffer, connection->partial, connection->partial_size);
+    ssize_t got = recv(connection->fd, buffer + connection->partial_size, buffer_room - connection->partial_size, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (got <= 0) {
-        tally->faults.closes++;
+        counters->faults.closes++;
         connection_end(connection);
         return;
     }
-    tally->reads++;
-    size_t size = connection->rest_size + (size_t)got;
-    size_t done = take_all(connection, buffer, size, target, tally);
+    counters->reads++;
+    size_t size = connection->partial_size + (size_t)got;
+    size_t done = parse_frames(connection, buffer, size, target, counters);
     if (connection->state != DEAD)
-        keep_rest(connection, buffer + done, size - done);
+        keep_partial_frame(connection, buffer + done, size - done);
 }

@@ -11,16 +11,16 @@
 #define STREAMS 4 /* events that name a stream ("of":0 to 3) are in order within it only */
 #define PORTS 16
 
-enum state { UNUSED, OPENING, GREETING, READY, DEAD };
+enum state { UNUSED, OPENING, AUTHENTICATING, READY, DEAD };
 
 struct connection {
     int fd;
     enum state state;
-    struct greeting greeting;
+    struct setup setup;
     const char *user, *token;
     uint64_t expected[STREAMS]; /* sequence number of the event that has to come next, for each stream */
-    char *rest;          /* bytes of a frame that is not whole yet */
-    size_t rest_size, rest_room;
+    char *partial;          /* bytes of a frame that is not whole yet */
+    size_t partial_size, partial_room;
 };
 
 /* Since the last start, so that a fault is one whenever it happened. `strays`: events for another user. */
@@ -29,7 +29,7 @@ struct faults {
 };
 
 /* Sums since the last mark, but for `received` and the faults, which run since the last start. */
-struct tally {
+struct counters {
     uint64_t received, events, bytes, reads, pings, unknown;
     struct faults faults;
     struct histogram latency; /* microseconds */
@@ -50,7 +50,7 @@ int connection_open(struct connection *connection, size_t number, const struct t
 void connection_request(struct connection *connection, const struct target *target);
 
 /* Reads what is there, once, and counts it. */
-void connection_read(struct connection *connection, const struct target *target, struct tally *tally);
+void connection_read(struct connection *connection, const struct target *target, struct counters *counters);
 
 void connection_end(struct connection *connection);
 

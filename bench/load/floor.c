@@ -29,8 +29,8 @@
 #include <unistd.h>
 
 #define EVENT_SIZE 235 /* bytes of JSON, if nothing else is said */
-#define MOST_EVENT_SIZE 65536
-#define MOST_COALESCED 64
+#define MAX_EVENT_SIZE 65536
+#define MAX_COALESCED 64
 #define FLAT_OUT_PAUSE_US 200 /* between two looks at the window */
 #define PACED_PAUSE_US 1000 /* least pause between two looks at the clock, as in bench/publisher.py */
 
@@ -104,7 +104,7 @@ static void upgrade(struct server *server, int fd)
 }
 
 /* The first thing that a socket has to say is its request, the second one its end. */
-static void hear(struct server *server, int fd)
+static void on_readable(struct server *server, int fd)
 {
     for (size_t i = 0; i < server->count; i++) {
         if (server->sockets[i] == fd) {
@@ -129,7 +129,7 @@ static void accept_one(struct server *server)
 /* A frame with an event of `event_size` bytes, members and order as in docs/reference/protocol.md: its size. */
 static size_t build_event(char *frame, int event_size, uint64_t sequence, uint64_t scheduled, const char *topic)
 {
-    static char text[2 * MOST_EVENT_SIZE];
+    static char text[2 * MAX_EVENT_SIZE];
     int size = snprintf(text, sizeof text,
                         "{\"offset\":%llu,\"id\":\"01934e7a-0000-7000-8000-%012llu\",\"type\":\"bench.tick\",\"topic\":\"%s\",\"time\":%llu,"
                         "\"data\":{\"seq\":%llu,\"at\":%llu,\"pad\":\"",
@@ -148,7 +148,7 @@ static size_t build_event(char *frame, int event_size, uint64_t sequence, uint64
 /* The events [first, first + many) to everybody, in one write per connection. */
 static void fan_out(const struct server *server, uint64_t first, uint64_t many, const uint64_t *scheduled)
 {
-    static char frames[(MOST_EVENT_SIZE + WS_MAX_HEADER) * MOST_COALESCED];
+    static char frames[(MAX_EVENT_SIZE + WS_MAX_HEADER) * MAX_COALESCED];
     size_t size = 0;
     for (uint64_t i = 0; i < many; i++)
         size += build_event(frames + size, server->event_size, first + i, scheduled[i], "system:bench");
@@ -159,7 +159,7 @@ static void fan_out(const struct server *server, uint64_t first, uint64_t many, 
 /* The event `number` goes to one connection, as its next one. */
 static void direct(const struct server *server, uint64_t number, uint64_t scheduled)
 {
-    static char frame[MOST_EVENT_SIZE + WS_MAX_HEADER];
+    static char frame[MAX_EVENT_SIZE + WS_MAX_HEADER];
     char topic[64];
     uint64_t user = number % server->count;
     /* As long as a user's topic. Tokens are unread, so nobody knows whose connection it is: no user is named. */
@@ -186,7 +186,7 @@ static useconds_t until_due(const struct run *run, uint64_t begin, uint64_t publ
 
 static uint64_t publish(const struct server *server, const struct run *run, uint64_t first, uint64_t many, uint64_t begin)
 {
-    uint64_t scheduled[MOST_COALESCED], now = microseconds(CLOCK_REALTIME);
+    uint64_t scheduled[MAX_COALESCED], now = microseconds(CLOCK_REALTIME);
     for (uint64_t i = 0; i < many; i++)
         scheduled[i] = run->rate > 0 ? begin + (uint64_t)((double)(first + i) / run->rate * 1e6) : now;
     if (!run->direct) {
@@ -220,7 +220,7 @@ static void perform(const struct server *server, const struct run *run)
 }
 
 /* false to end */
-static bool obey(const struct server *server)
+static bool run_command(const struct server *server)
 {
     char line[256], kind[16];
     struct run run;
@@ -254,9 +254,9 @@ static void configure(struct server *server, int argc, char **argv)
         else if (strcmp(argv[i], "--progress") == 0)
             progress = argv[i + 1];
     }
-    if (server->coalesce < 1 || server->coalesce > MOST_COALESCED)
+    if (server->coalesce < 1 || server->coalesce > MAX_COALESCED)
         server->coalesce = 1;
-    if (server->event_size < 0 || server->event_size > MOST_EVENT_SIZE)
+    if (server->event_size < 0 || server->event_size > MAX_EVENT_SIZE)
         server->event_size = EVENT_SIZE;
     int fd = open(progress, O_RDWR | O_CREAT, 0600);
     if (fd < 0 || ftruncate(fd, 4096) < 0)
@@ -285,8 +285,8 @@ int main(int argc, char **argv)
         if (event.data.fd == server.listener)
             accept_one(&server);
         else if (event.data.fd != STDIN_FILENO)
-            hear(&server, event.data.fd);
-        else if (!obey(&server))
+            on_readable(&server, event.data.fd);
+        else if (!run_command(&server))
             break;
     }
     return 0;

@@ -36,10 +36,10 @@ void histogram_add(struct histogram *histogram, uint64_t value)
 
 uint64_t histogram_quantile(const struct histogram *histogram, double quantile)
 {
-    uint64_t wanted = (uint64_t)(quantile * (double)histogram->count + 0.5), seen = 0;
+    uint64_t rank = (uint64_t)(quantile * (double)histogram->count + 0.5), seen = 0;
     for (size_t bucket = 0; bucket < HISTOGRAM_SIZE && histogram->count; bucket++) {
         seen += histogram->buckets[bucket];
-        if (seen >= wanted && seen > 0) {
+        if (seen >= rank && seen > 0) {
             uint64_t value = highest_of(bucket);
             return value < histogram->largest ? value : histogram->largest;
         }

@@ -39,7 +39,7 @@ struct generator {
     struct connection *connections;
     size_t count, in_flight_limit;
     int epoll;
-    struct tally tally;
+    struct counters counters;
     size_t in_state[DEAD + 1]; /* connections by state */
     double since; /* seconds, monotonic: last mark */
     double cpu_user, cpu_system; /* seconds, at the last mark */
@@ -69,8 +69,8 @@ static void own_cpu(double *user, double *system_)
 
 static void mark(struct generator *generator)
 {
-    struct tally old = generator->tally;
-    generator->tally = (struct tally){.received = old.received, .faults = old.faults};
+    struct counters old = generator->counters;
+    generator->counters = (struct counters){.received = old.received, .faults = old.faults};
     generator->since = monotonic();
     own_cpu(&generator->cpu_user, &generator->cpu_system);
 }
@@ -79,15 +79,15 @@ static void start(struct generator *generator)
 {
     for (size_t i = 0; i < generator->count; i++)
         memset(generator->connections[i].expected, 0, sizeof generator->connections[i].expected);
-    generator->tally.received = 0;
-    generator->tally.faults = (struct faults){0};
+    generator->counters.received = 0;
+    generator->counters.faults = (struct faults){0};
     atomic_store_explicit(generator->progress, 0, memory_order_relaxed);
     mark(generator);
 }
 
 static void report(const struct generator *generator)
 {
-    const struct tally *t = &generator->tally;
+    const struct counters *t = &generator->counters;
     double user, system_;
     own_cpu(&user, &system_);
     printf("{\"seconds\":%.6f,\"cpu_user\":%.6f,\"cpu_system\":%.6f,\"connections\":%zu,\"received\":%llu,\"events\":%llu,"
@@ -117,14 +117,14 @@ static void handle(struct generator *generator, const struct epoll_event *event)
         connection_request(connection, &generator->target);
     }
     if (connection->state != DEAD && event->events & (EPOLLIN | EPOLLERR | EPOLLHUP))
-        connection_read(connection, &generator->target, &generator->tally);
+        connection_read(connection, &generator->target, &generator->counters);
     generator->in_state[before]--;
     generator->in_state[connection->state]++;
-    atomic_store_explicit(generator->progress, generator->tally.received, memory_order_relaxed);
+    atomic_store_explicit(generator->progress, generator->counters.received, memory_order_relaxed);
 }
 
 /* Handles what the sockets have; true if a command waits on stdin. */
-static bool turn(struct generator *generator, int timeout_ms)
+static bool poll_once(struct generator *generator, int timeout_ms)
 {
     struct epoll_event events[BATCH];
     bool command = false;
@@ -159,7 +159,7 @@ static void open_all(struct generator *generator)
     while (*ready + *dead < generator->count && monotonic() - begin < OPEN_SECONDS) {
         while (next < generator->count && next - *ready - *dead < generator->in_flight_limit)
             open_one(generator, next++);
-        turn(generator, 100);
+        poll_once(generator, 100);
     }
     own_cpu(&user, &system_);
     printf("{\"ready\":%zu,\"dead\":%zu,\"seconds\":%.6f,\"cpu_user\":%.6f,\"cpu_system\":%.6f}\n", *ready, *dead,
@@ -167,7 +167,7 @@ static void open_all(struct generator *generator)
 }
 
 /* Does what one line says; false to end. */
-static bool obey(struct generator *generator, const char *line)
+static bool run_command(struct generator *generator, const char *line)
 {
     if (strcmp(line, "open") == 0)
         open_all(generator);
@@ -264,12 +264,12 @@ int main(int argc, char **argv)
     setvbuf(stdin, NULL, _IONBF, 0); /* a command must not hide from epoll in a buffer */
     start(&generator);
     for (;;) {
-        if (!turn(&generator, -1))
+        if (!poll_once(&generator, -1))
             continue;
         if (!fgets(line, sizeof line, stdin))
             break;
         line[strcspn(line, "\r\n")] = '\0';
-        if (!obey(&generator, line))
+        if (!run_command(&generator, line))
             break;
     }
     for (size_t i = 0; i < generator.count; i++)

@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 import bench
 from bench.calibration import calibrate, checks
 from bench.capacity_model import (
+    CACHED_CONNECTIONS,
     WAKES,
-    WARM,
     Costs,
+    Infeasible,
     Limits,
     Load,
-    NotPossible,
     gateway_cores,
-    reached,
+    gateways_reached,
     redis_cores,
     size_for,
 )
-from bench.curves.results import Findings
+from bench.curves.results import CurveResults
 
 COSTS = Costs(
     write=4.0,
@@ -70,14 +70,14 @@ def test_events_of_one_batch_share_their_writes() -> None:
 
 def test_a_write_is_dearer_where_the_cache_is_too_small() -> None:
     ordinary = replace(COSTS, connection=0, wake=0, event=0)
-    for connections, cold in ((WARM, 0.0), (2 * WARM, 3.0), (10 * WARM, 5.4)):
+    for connections, cold in ((CACHED_CONNECTIONS, 0.0), (2 * CACHED_CONNECTIONS, 3.0), (10 * CACHED_CONNECTIONS, 5.4)):
         load = Load(connections=connections, events=1, receivers=connections)
         assert gateway_cores(ordinary, load, 1) == pytest.approx(connections * (4.5 + cold) / 1e6)
 
 
 def test_what_everybody_gets_is_copied_to_each_gateway() -> None:
-    assert reached(1_000_000, 20) == pytest.approx(20)
-    assert reached(1, 20) == pytest.approx(1)
+    assert gateways_reached(1_000_000, 20) == pytest.approx(20)
+    assert gateways_reached(1, 20) == pytest.approx(1)
     load = Load(connections=1_000_000, events=10, receivers=1_000_000)
     assert redis_cores(COSTS, load, 20) == pytest.approx(10 * (12 + 20 * 3 + 50 + 20 * 15) / 1e6)
     often = replace(load, events=1_000)
@@ -86,7 +86,7 @@ def test_what_everybody_gets_is_copied_to_each_gateway() -> None:
 
 @given(st.floats(1, 1e6), st.integers(1, 10_000))
 def test_an_event_reaches_no_more_gateways_than_there_are_or_than_it_has_receivers(receivers: float, many: int) -> None:
-    assert 1 - 1e-6 <= reached(receivers, many) <= min(receivers, many) * (1 + 1e-6)
+    assert 1 - 1e-6 <= gateways_reached(receivers, many) <= min(receivers, many) * (1 + 1e-6)
 
 
 @given(loads)
@@ -97,8 +97,8 @@ def test_the_answer_keeps_within_the_limits_and_one_gateway_less_does_not(load: 
     assert load.connections <= sizing.gateways * LIMITS.connections
     assert sizing.redis_busy <= sizing.masters * LIMITS.redis_busy
     if fewer:
-        back_s = load.connections / fewer * COSTS.opening / 1e6 / (1 - LIMITS.gateway_busy)
-        too_few = load.connections > fewer * LIMITS.connections or back_s > LIMITS.return_s * (1 - 1e-9)
+        reconnect_s = load.connections / fewer * COSTS.opening / 1e6 / (1 - LIMITS.gateway_busy)
+        too_few = load.connections > fewer * LIMITS.connections or reconnect_s > LIMITS.reconnect_s * (1 - 1e-9)
         assert too_few or gateway_cores(COSTS, load, fewer) > LIMITS.gateway_busy * (1 - 1e-9)
 
 
@@ -110,18 +110,18 @@ def test_more_load_never_needs_less(load: Load, factor: float) -> None:
 
 
 def test_what_each_gateway_would_have_to_read_may_be_too_much() -> None:
-    with pytest.raises(NotPossible):
+    with pytest.raises(Infeasible):
         size_for(COSTS, Load(connections=1_000_000, events=100_000, receivers=1_000_000), LIMITS)
 
 
 def test_the_measured_points_bear_the_model_out() -> None:
-    findings = Findings.read(Path(bench.__file__).parent / "results" / "sample-curves.json")
-    others = [check for check in checks(findings, calibrate(findings)) if not check.used]
+    results = CurveResults.read(Path(bench.__file__).parent / "results" / "sample-curves.json")
+    others = [check for check in checks(results, calibrate(results)) if not check.used]
     near = [check for check in others if 0.75 <= check.ratio <= 1.25]
     assert 0.9 <= statistics.median(check.ratio for check in others) <= 1.1
     assert len(near) >= 0.8 * len(others)
     # Nowhere twice as much or half of what it takes; but a gateway that sleeps between a few bursts a second finds its
     # caches full of others' things, and nobody needs a second one for that.
     assert [check for check in others if not 0.6 <= check.ratio <= 1.3] == [
-        check for check in others if (check.what, check.x) == ("rates: to everybody", 10_000)
+        check for check in others if (check.load, check.x) == ("rates: to everybody", 10_000)
     ]

@@ -1,4 +1,4 @@
-"""The harness on a tiny load: a turn of the floor and of ours, and what is written of it."""
+"""The measurement on a small load with the floor and the gateway, and its output files."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 from bench.cases import QUICK, Case, Plan
 from bench.contenders.registry import load
 from bench.curves.plot import write_curve
-from bench.curves.results import Findings, Row
+from bench.curves.results import CurveResults, Row
 from bench.curves.sweeps import FULL, SWEEPS
 from bench.load_generator import FAULTS, build
-from bench.measurement import measure_turn, quietest
+from bench.measurement import least_disturbed, measure_contender
 from bench.plot import write_plot
 from bench.results import Results
 
 compiled = pytest.mark.skipif(
-    shutil.which("make") is None or shutil.which("cc") is None, reason="the load generator is compiled, by make and cc"
+    shutil.which("make") is None or shutil.which("cc") is None, reason="the load generator needs make and cc"
 )
 
 FLOOR = ("floor-plain", "few")
@@ -40,9 +40,9 @@ TINY = Plan(
         ("ours-live", replace(TINY, cases=(SINGLE,), gateways=2, collections=3, event_bytes=4_000)),
     ],
 )
-def test_a_turn_measures_what_was_due_and_misses_nothing(name: str, plan: Plan, tmp_path: Path) -> None:
+def test_a_measurement_has_the_due_rate_and_no_faults(name: str, plan: Plan, tmp_path: Path) -> None:
     build()
-    opening, figures = measure_turn(load(name), plan, tmp_path / "log", lambda _: None)
+    opening, figures = measure_contender(load(name), plan, tmp_path / "log", lambda _: None)
     assert opening["open_seconds"] > 0
     assert set(figures) == {case.name for case in plan.cases}
     for found in figures.values():
@@ -53,50 +53,50 @@ def test_a_turn_measures_what_was_due_and_misses_nothing(name: str, plan: Plan, 
 
 
 @compiled
-def test_without_loads_the_opening_alone_is_measured(tmp_path: Path) -> None:
+def test_without_loads_only_the_opening_is_measured(tmp_path: Path) -> None:
     build()
     plan = replace(TINY, cases=(), idle=0.1)
-    opening, figures = measure_turn(load("ours"), plan, tmp_path / "log", lambda _: None)
+    opening, figures = measure_contender(load("ours"), plan, tmp_path / "log", lambda _: None)
     assert figures == {}
     assert {"memory_kb", "resident_mb", "open_cpu_ms", "idle_us"} <= set(opening)
 
 
-def test_the_quietest_try_counts_and_the_faults_of_all() -> None:
+def test_the_least_disturbed_try_counts_with_the_faults_of_all_tries() -> None:
     well = dict.fromkeys(FAULTS, 0.0)
     calm = {**well, "others_busy": 0.1, "cpu_us": 3.0}
     busy = {**well, "others_busy": 0.4, "cpu_us": 9.0, "missing": 2.0}
-    assert quietest([busy, calm]) == {**calm, "missing": 2.0}
+    assert least_disturbed([busy, calm]) == {**calm, "missing": 2.0}
 
 
-def test_every_curve_has_places_for_each_of_its_loads() -> None:
+def test_every_curve_has_points_for_each_of_its_loads() -> None:
     for sweep in SWEEPS:
-        for stop in sweep.stops(FULL):
-            assert {case.name for case in stop.plan.cases} <= set(stop.places)
+        for run in sweep.runs(FULL):
+            assert {case.name for case in run.plan.cases} <= set(run.points)
 
 
-def _findings() -> Findings:
-    findings = Findings()
+def _curve_results() -> CurveResults:
+    results = CurveResults()
     for x in (10.0, 1_000.0):
         for cost in (1.0, 3.0, 2.0):
-            findings.rows["gateways"].append(Row("a <line>", x, {"cpu_us": cost * x, "behind": float(x > 10)}))
-    return findings
+            results.rows["gateways"].append(Row("a <line>", x, {"cpu_us": cost * x, "behind": float(x > 10)}))
+    return results
 
 
-def test_findings_are_medians_with_their_spread_and_survive_the_file(tmp_path: Path) -> None:
-    _findings().write(tmp_path / "curves.json")
-    read = Findings.read(tmp_path / "curves.json")
+def test_curve_results_are_medians_with_their_spread_and_can_be_read_from_the_file(tmp_path: Path) -> None:
+    _curve_results().write(tmp_path / "curves.json")
+    read = CurveResults.read(tmp_path / "curves.json")
     assert read.lines("gateways", "cpu_us")["a <line>"][10.0] == (20.0, 10.0, 30.0)
     assert read.median("gateways", "a <line>", 1_000.0, "cpu_us") == 2_000.0
     assert [read.behind("gateways", "a <line>", x) for x in (10.0, 1_000.0)] == [False, True]
 
 
-def test_drawings_are_xml_and_name_the_machine(tmp_path: Path) -> None:
-    findings = _findings()
+def test_plots_are_xml_and_name_the_machine(tmp_path: Path) -> None:
+    curves = _curve_results()
     sweep = next(sweep for sweep in SWEEPS if sweep.name == "gateways")
-    write_curve(sweep, findings, tmp_path / "curve.svg")
+    write_curve(sweep, curves, tmp_path / "curve.svg")
     results = Results(replace(QUICK, cases=(FEW,)), {"ours": "ours & co"})
     results.add("ours", "few", {"cpu_us": 3.0, "rate": 100.0})
     write_plot(results, tmp_path / "plot.svg")
     for name in ("curve.svg", "plot.svg"):
         drawing = ET.parse(tmp_path / name)
-        assert any(findings.machine in (text.text or "") for text in drawing.iter("{http://www.w3.org/2000/svg}text"))
+        assert any(curves.machine in (text.text or "") for text in drawing.iter("{http://www.w3.org/2000/svg}text"))
