@@ -1,1 +1,1 @@
-"""The benchmark: what one gateway process pays per delivery, beside others and beside the floor. See README.md."""
+"""The benchmark: CPU time of one gateway process per delivery, compared with others and a floor. See README.md."""

@@ -1,4 +1,4 @@
-"""`python -m bench`: measure all contenders in first and say how they compare."""
+"""`python -m bench`: measures all contenders and compares them."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def _contenders(names: Sequence[str]) -> list[Contender]:
         try:
             found.append(load(name))
         except KeyError:
-            raise typer.BadParameter(f"no contender {name}; there are {', '.join(NAMES)}") from None
+            raise typer.BadParameter(f"unknown contender {name}; choose from {', '.join(NAMES)}") from None
         except ImportError as error:
-            _console.print(f"[yellow]{name} is left out: {error}[/]")
+            _console.print(f"[yellow]cannot measure {name}: {error}[/]")
     return found
 
 
 def _plan(plan: Plan, names: str) -> Plan:
-    """The plan with the chosen cases only."""
+    """Return the plan with the selected cases."""
     selected = names.split(",") if names else [*_CASES, _EMIT]
     unknown = set(selected) - {*_CASES, _EMIT}
     if unknown:
-        raise typer.BadParameter(f"no case {', '.join(unknown)}; there are {', '.join(_CASES)}, {_EMIT}")
+        raise typer.BadParameter(f"unknown case {', '.join(unknown)}; choose from {', '.join(_CASES)}, {_EMIT}")
     cases = tuple(case for case in plan.cases if case.name in selected)
     return replace(plan, cases=cases, emits=plan.emits if _EMIT in selected else 0)
 
@@ -66,7 +66,7 @@ def _measure_emit(contender: Contender, results: Results) -> None:
 
 
 def _measure_contender(contender: Contender, results: Results, log: Path) -> None:
-    """All of one contender. What fails is said, and the rest goes on."""
+    """Measure one contender. A failure is logged, and the other parts continue."""
     parts: list[Callable[[], None]] = []
     if results.plan.cases:
         parts.append(lambda: _measure_server(contender, results, log))
@@ -84,7 +84,7 @@ def _run(contenders: Sequence[Contender], plan: Plan) -> None:
     results = Results(plan, {contender.name: contender.title for contender in contenders})
     stem = time.strftime("%Y%m%d-%H%M%S")
     for number in range(plan.rounds):
-        # Every round begins with another one: nobody has always the quiet or the warm machine.
+        # Each round starts with another contender, so that none always has the idle or the warm machine.
         first = number % len(contenders)
         for contender in [*contenders[first:], *contenders[:first]]:
             _measure_contender(contender, results, _RESULTS / f"{stem}.log")
@@ -97,21 +97,24 @@ def _run(contenders: Sequence[Contender], plan: Plan) -> None:
 
 def main(
     *,
-    rounds: Annotated[int | None, typer.Option(help="Turns of each contender.", min=1)] = None,
-    only: Annotated[str, typer.Option(help=f"Contenders, joined by commas: {', '.join(NAMES)}.")] = "",
-    cases: Annotated[str, typer.Option(help=f"Cases, joined by commas: {', '.join(_CASES)}, {_EMIT}.")] = "",
-    connections: Annotated[int, typer.Option(help="WebSocket connections, and users.", min=1)] = QUICK.connections,
-    full: Annotated[bool, typer.Option("--full", help="Longer and more rounds.")] = False,
+    rounds: Annotated[int | None, typer.Option(help="Number of rounds; each measures all contenders.", min=1)] = None,
+    only: Annotated[str, typer.Option(help=f"Contenders, separated by commas: {', '.join(NAMES)}.")] = "",
+    cases: Annotated[str, typer.Option(help=f"Cases, separated by commas: {', '.join(_CASES)}, {_EMIT}.")] = "",
+    connections: Annotated[
+        int, typer.Option(help="Number of WebSocket connections, each of a separate user.", min=1)
+    ] = QUICK.connections,
+    full: Annotated[bool, typer.Option("--full", help="More and longer rounds.")] = False,
     tries: Annotated[
-        int, typer.Option(help="Of a case if others use the machine; the least_disturbed counts.", min=1)
+        int,
+        typer.Option(help="Attempts of a case if other processes use the machine; the least disturbed counts.", min=1),
     ] = 3,
 ) -> None:
-    """Measure CPU time per delivery, latency, memory and the cost of an emit; all on loopback."""
+    """Measure CPU time per delivery, latency, memory and the cost of an emit on the loopback interface."""
     plan = _plan(FULL if full else QUICK, cases)
     contenders = _contenders(only.split(",") if only else NAMES)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every child is ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every child is stopped
     build()
     _run(contenders, replace(plan, connections=connections, rounds=rounds or plan.rounds, tries=tries))
 

@@ -1,11 +1,11 @@
-"""The model's costs from the figures of `bench.curves`, and what it says of all the other points. No I/O."""
+"""Calculates the costs of the model from `bench.curves`, and its predictions for the other points. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from bench.capacity_model import CACHED_CONNECTIONS, WAKES, Costs, Load, gateway_cores, redis_cores
+from bench.capacity_model import CACHED_CONNECTIONS, WAKES, Costs, Workload, gateway_cores, redis_cores
 from bench.curves.results import CurveResults
 
 __all__ = ["Check", "calibrate", "checks"]
@@ -21,7 +21,7 @@ _COPY_US: Final = 0.4  # `python -m bench.costs`; the curves have too few gatewa
 
 
 class Check(NamedTuple):
-    """A measured point beside what the model says of it; `used` if the model was made from it."""
+    """A measured point and its prediction. `used`: the costs were calculated from this point."""
 
     load: str
     x: float
@@ -32,12 +32,12 @@ class Check(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """What is predicted over what was measured."""
+        """The prediction divided by the measurement."""
         return self.predicted / self.measured
 
 
 def _ends(results: CurveResults, sweep: str, line: str, figure: str) -> tuple[float, float]:
-    """A line as its first value and its slope from the first point to the last."""
+    """Return the first value of a line and its slope from the first point to the last."""
     points = results.lines(sweep, figure)[line]
     first, last = min(points), max(points)
     low, high = points[first].median, points[last].median
@@ -45,7 +45,7 @@ def _ends(results: CurveResults, sweep: str, line: str, figure: str) -> tuple[fl
 
 
 def _split(results: CurveResults, sweep: str, line: str, figure: str) -> tuple[float, float]:
-    """A figure per event over events/s, as what an event costs, and what each of the batches of a second costs."""
+    """Split a figure per event into the cost of an event and the cost of a batch."""
     points = results.lines(sweep, figure)[line]
     first, last = min(points), max(points)
     event = (points[last].median * last - points[first].median * first) / (last - first)
@@ -53,7 +53,7 @@ def _split(results: CurveResults, sweep: str, line: str, figure: str) -> tuple[f
 
 
 def _writing(results: CurveResults, wake: float) -> tuple[float, float, float]:
-    """A write, what it costs more when cold, and a frame: from calm events, a flood, and the most connections."""
+    """Return the costs of a write, of a cold write in addition, and of a frame."""
     calm = results.median("connections", _BROADCAST, _AT, "cpu_us") - wake / _AT
     events = _SATURATION / _AT
     shared = WAKES / events
@@ -65,7 +65,7 @@ def _writing(results: CurveResults, wake: float) -> tuple[float, float, float]:
 
 
 def calibrate(results: CurveResults) -> Costs:
-    """Costs from some points. Raises KeyError if one of them was not measured."""
+    """Calculate the costs. Raises KeyError if a required point was not measured."""
     single, wake = _split(results, "rates", "to one user each", "cpu_us")
     write, cold, frame = _writing(results, wake)
     redis_event, redis_wake = _split(results, "log", "with log", "redis_us")
@@ -92,19 +92,19 @@ def calibrate(results: CurveResults) -> Costs:
     )
 
 
-def _delivery(costs: Costs, load: Load, gateways: int = 1) -> float:
-    """Gateways' CPU per delivery."""
+def _delivery(costs: Costs, load: Workload, gateways: int = 1) -> float:
+    """Return the CPU time of all gateways per delivery, in microseconds."""
     return gateway_cores(costs, load, gateways) * gateways / load.deliveries * 1e6
 
 
 def checks(results: CurveResults, costs: Costs) -> Iterator[Check]:
-    """Every point of the curves that the model can say something of."""
+    """Compare all points of the curves that the model can predict."""
     for x, cost in results.lines("connections", "cpu_us")[_BROADCAST].items():
-        load = Load(int(x), _SPREAD_DELIVERIES / x, x)
+        load = Workload(int(x), _SPREAD_DELIVERIES / x, x)
         used = x in {_AT, max(results.lines("connections", "cpu_us")[_BROADCAST])}
         yield Check(_BROADCAST, x, "gateway us/delivery", cost.median, _delivery(costs, load), used)
     for x, cost in results.lines("connections", "cpu_us")[_DIRECT].items():
-        load = Load(int(x), _DIRECT_EVENTS, 1)
+        load = Workload(int(x), _DIRECT_EVENTS, 1)
         yield Check(_DIRECT, x, "gateway us/delivery", cost.median, _delivery(costs, load), used=False)
     yield from _rates(results, costs)
     yield from _sizes(results, costs)
@@ -116,7 +116,7 @@ def _rates(results: CurveResults, costs: Costs) -> Iterator[Check]:
     for line, receivers in (("to everybody", connections), ("to one user each", 1)):
         points = results.lines("rates", "cpu_us")[line]
         for x, cost in points.items():
-            load = Load(connections, x / receivers, receivers)
+            load = Workload(connections, x / receivers, receivers)
             used = x in ({min(points), max(points)} if receivers == 1 else {_SATURATION})
             yield Check(f"rates: {line}", x, "gateway us/delivery", cost.median, _delivery(costs, load), used)
 
@@ -127,7 +127,7 @@ def _sizes(results: CurveResults, costs: Costs) -> Iterator[Check]:
         points = results.lines("sizes", "cpu_us")[line]
         for x, cost in points.items():
             events = min(100.0, 60e6 / x / connections) if receivers > 1 else min(2_000.0, 60e6 / x)
-            load = Load(connections, events, receivers, int(x))
+            load = Workload(connections, events, receivers, int(x))
             used = x in {min(points), max(points)}
             yield Check(f"sizes: {line}", x, "gateway us/delivery", cost.median, _delivery(costs, load), used)
 
@@ -139,9 +139,9 @@ def _gateways(results: CurveResults, costs: Costs) -> Iterator[Check]:
         ("4,000/s to one each", 4_000, 1),
     ):
         for x, cost in results.lines("gateways", "cpu_us")[line].items():
-            load = Load(connections, events, receivers)
+            load = Workload(connections, events, receivers)
             predicted = _delivery(costs, load, int(x))
             yield Check(f"gateways: {line}", x, "gateway us/delivery", cost.median, predicted, used=False)
     for x, cost in results.lines("gateways", "redis_us")["4,000/s to one each"].items():
-        predicted = redis_cores(costs, Load(connections, 4_000, 1), int(x)) / 4_000 * 1e6
+        predicted = redis_cores(costs, Workload(connections, 4_000, 1), int(x)) / 4_000 * 1e6
         yield Check("gateways: 4,000/s to one each", x, "Redis us/event", cost.median, predicted, used=False)

@@ -1,11 +1,10 @@
-"""How many gateways and which Redis a load needs: arithmetic over measured costs, nothing measured here.
+"""The capacity model: calculates gateways and Redis masters for a load from measured costs. It measures nothing.
 
-A gateway pays for each time it wakes, for each event that it reads, for each write to a socket and each frame in it,
-and for each connection by the second. Redis pays for waking and for each event, and for each gateway that gets a copy
-of it. Workers send a stream of events in batches, some milliseconds apart, so nobody wakes more often than that, and
-events of one batch for one socket share a write. A write is dearer where a gateway has more connections than the cache
-of the processor has room for. `python -m bench.sizing` fills it with the figures of a run of `bench.curves` and holds
-it against them.
+The costs of a gateway are: each wake-up, each event it reads, each write to a socket, each frame in a write, and each
+connection per second. The costs of Redis are: each wake-up, each event, and each copy to a gateway. Workers send events
+in batches some milliseconds apart, which bounds the number of wake-ups. The events of one batch to one socket share a
+write. A write costs more if the sockets of a gateway do not fit into the cache of the processor. `python -m
+bench.sizing` takes the costs from a run of `bench.curves` and compares the model with its points.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ __all__ = [
     "Costs",
     "Infeasible",
     "Limits",
-    "Load",
     "Sizing",
+    "Workload",
     "gateway_cores",
     "gateways_reached",
     "redis_cores",
@@ -31,35 +30,35 @@ __all__ = [
 ]
 
 _KB: Final = 1_000
-WAKES: Final = 200.0  # a second: batches of one worker process come at least 5 ms apart
-CACHED_CONNECTIONS: Final = 2_000  # connections of a gateway whose sockets are in a cache when their turn comes
+WAKES: Final = 200.0  # per second: the batches of a worker process are at least 5 ms apart
+CACHED_CONNECTIONS: Final = 2_000  # connections of a gateway whose sockets fit into the processor cache
 _MAX_GATEWAYS: Final = 100_000
 
 
 class Infeasible(ValueError):
-    """No number of gateways is enough: what each of them has to read is too much for one."""
+    """No number of gateways is enough, because each would have to read too many events."""
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What things cost, in microseconds of CPU time; events of 235 bytes, kept in the log.
+    """Costs in microseconds of CPU time, for events of 235 bytes that the log keeps.
 
     Attributes:
-        write: of one or more frames to a socket that is in a cache.
-        cold: more of it if it is in none.
-        frame: a delivery in such a write.
-        frame_kb: more of it for each further 1,000 bytes.
-        wake: a batch of events, to a gateway that slept.
-        event: an event, to a gateway that reads it.
-        event_kb: more of it for each further 1,000 bytes.
-        connection: an idle connection, for a second.
-        opening: a connection that comes: handshake, token, history.
-        redis_wake: a batch, to a Redis that slept.
-        redis_send: a batch's write to one gateway.
-        redis_event: an event, to Redis, without copies.
-        redis_copy: a copy of it to one gateway, in such a write.
-        redis_kb: more of an event and its copy for each further 1,000 bytes, with one copy.
-        memory_kb: of a gateway, for an idle connection, in KB.
+        write: a write to a socket that is in the processor cache.
+        cold: additional cost of a write to a socket that is not in the cache.
+        frame: a delivery within a write.
+        frame_kb: additional cost of a delivery per further 1,000 bytes.
+        wake: the wake-up of a gateway for a batch of events.
+        event: an event that a gateway reads.
+        event_kb: additional cost of an event per further 1,000 bytes.
+        connection: an idle connection per second.
+        opening: opening a connection: handshake, token, history.
+        redis_wake: the wake-up of Redis for a batch.
+        redis_send: the write of a batch to one gateway.
+        redis_event: an event in Redis, without copies.
+        redis_copy: a copy of an event to one gateway.
+        redis_kb: additional cost of an event with one copy per further 1,000 bytes.
+        memory_kb: memory of a gateway per idle connection, in KB.
     """
 
     write: float
@@ -80,8 +79,8 @@ class Costs:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """What is asked. `receivers`: connections that one event goes to. `events` are a second's."""
+class Workload:
+    """A load. `events` are per second; each goes to `receivers` connections."""
 
     connections: int
     events: float
@@ -90,24 +89,24 @@ class Load:
 
     @property
     def deliveries(self) -> float:
-        """A second's."""
+        """Deliveries per second."""
         return self.events * self.receivers
 
     @property
     def further_kb(self) -> float:
-        """What an event has above the usual size, in 1,000 bytes."""
+        """The size of an event above the default, in units of 1,000 bytes."""
         return max(0.0, (self.event_bytes - DEFAULT_EVENT_BYTES) / _KB)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How full things may be.
+    """Upper limits of the utilisation.
 
     Attributes:
-        gateway_busy: share of a core in ordinary times; the rest is for those who come back all at once.
-        redis_busy: the same of a Redis process.
-        connections: of one gateway: its descriptors, and how many people one crash may bother.
-        reconnect_s: seconds within which all connections of the site are open again after a cut.
+        gateway_busy: fraction of a core that a gateway uses. The rest is for clients that reconnect together.
+        redis_busy: fraction of a core that a Redis process uses.
+        connections: connections of one gateway. It bounds descriptors and the users of one crash.
+        reconnect_s: seconds until all connections are open again after a disconnect.
     """
 
     gateway_busy: float = 0.5
@@ -118,16 +117,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """What is needed.
+    """The required processes.
 
     Attributes:
-        gateways: processes, a core each.
-        bound: what asks for that many: `connections`, `return` or `cpu`.
-        gateway_busy: share of a core, of each.
-        gateway_mb: memory that the connections of each take.
-        copies: gateways that an event reaches.
-        redis_busy: cores that Redis needs in all.
-        masters: Redis processes that take writes.
+        gateways: gateway processes, one core each.
+        bound: the limit that requires this number: `connections`, `reconnect` or `cpu`.
+        gateway_busy: fraction of a core that each gateway uses.
+        gateway_mb: memory of each gateway for its connections, in MB.
+        copies: gateways that receive an event.
+        redis_busy: cores that all Redis processes use together.
+        masters: Redis masters.
     """
 
     gateways: int
@@ -140,18 +139,18 @@ class Sizing:
 
     @property
     def topology(self) -> str:
-        """Of Redis, in words."""
+        """A description of the Redis topology."""
         return "one Redis" if self.masters == 1 else f"a cluster of {self.masters} masters, sharded pub/sub"
 
 
 def gateways_reached(receivers: float, gateways: int) -> float:
-    """Gateways that have at least one of the receivers, which are spread by chance."""
+    """Return the gateways with at least one of the receivers, if these are distributed randomly."""
     missed: float = (1.0 - 1.0 / gateways) ** receivers
     return gateways * (1.0 - missed)
 
 
-def gateway_cores(costs: Costs, load: Load, gateways: int) -> float:
-    """Cores that each of the gateways uses."""
+def gateway_cores(costs: Costs, load: Workload, gateways: int) -> float:
+    """Return the cores that each gateway uses."""
     read = load.events * gateways_reached(load.receivers, gateways) / gateways
     reading = min(read, WAKES) * costs.wake + read * (costs.event + load.further_kb * costs.event_kb)
     connections, deliveries = load.connections / gateways, load.deliveries / gateways
@@ -162,29 +161,31 @@ def gateway_cores(costs: Costs, load: Load, gateways: int) -> float:
     return (reading + writing + framing + connections * costs.connection) / 1e6
 
 
-def redis_cores(costs: Costs, load: Load, gateways: int) -> float:
-    """Cores that Redis uses in all."""
+def redis_cores(costs: Costs, load: Workload, gateways: int) -> float:
+    """Return the cores that all Redis processes use together."""
     copies = gateways_reached(load.receivers, gateways)
     each = costs.redis_event + copies * costs.redis_copy + load.further_kb * costs.redis_kb
     waking = min(load.events, WAKES) * (costs.redis_wake + copies * costs.redis_send)
     return (waking + load.events * each) / 1e6
 
 
-def _for_cpu(costs: Costs, load: Load, busy: float) -> int:
-    """The fewest gateways of which none is busier than that. Raises Infeasible."""
+def _for_cpu(costs: Costs, load: Workload, busy: float) -> int:
+    """Return the smallest number of gateways that stay below the limit. Raises Infeasible."""
     low, high = 0, 1
     while gateway_cores(costs, load, high) > busy:
         low, high = high, high * 2
         if high > _MAX_GATEWAYS:
-            raise Infeasible(f"{load.events:,.0f} events/s to {load.receivers:,.0f} each are too many to be read")
+            raise Infeasible(
+                f"no number of gateways can read {load.events:,.0f} events/s to {load.receivers:,.0f} receivers each"
+            )
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if gateway_cores(costs, load, middle) > busy else (low, middle)
     return high
 
 
-def size_for(costs: Costs, load: Load, limits: Limits | None = None) -> Sizing:
-    """The fewest gateways and masters that keep within the limits. Raises Infeasible."""
+def size_for(costs: Costs, load: Workload, limits: Limits | None = None) -> Sizing:
+    """Return the smallest numbers of gateways and masters within the limits. Raises Infeasible."""
     limits = limits or Limits()
     spare = limits.reconnect_s * (1.0 - limits.gateway_busy)
     required = {

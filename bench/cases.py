@@ -1,4 +1,4 @@
-"""What is measured, and for how long."""
+"""The cases of the benchmark and their durations."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Case:
     """One load.
 
     Attributes:
-        name: in results.
-        title: in tables.
-        direct: each event goes to one user, one after the other; else to everybody.
-        rate: events/s; 0: flat out.
-        window: flat out, the most events that may be outstanding.
-        floor: the floor that it is compared with: a contender and the name of its case.
-        stretch: measured for so many times the plan's seconds, where there are few events.
+        name: the name in results.
+        title: the name in tables.
+        direct: each event goes to one user, in turn; otherwise to all users.
+        rate: events/s; 0: as fast as possible ("flat out").
+        window: flat out, the largest number of outstanding events.
+        floor: the contender and the case of the floor to compare with.
+        stretch: factor for the plan's seconds, if there are few events.
     """
 
     name: str
@@ -34,45 +34,47 @@ class Case:
     stretch: float = 1.0
 
     def receivers(self, connections: int) -> int:
-        """Deliveries that one event makes."""
+        """Return the number of deliveries per event."""
         return 1 if self.direct else connections
 
 
 _LONE: Final = ("floor-plain", "lone")
-# Paced writes to one connection here and there have a floor of their own, but it holds the wake-ups of the floor's
-# clock. So the direct cases, too, are held against the frames of a calm fan-out.
+# A floor for paced writes to single connections would include the timer wake-ups of the floor program. The direct cases
+# are therefore compared with the frames of a calm fan-out.
 _PLAIN: Final = ("floor-plain", "fanout-calm")
 _COALESCED: Final = ("floor-coalesced", "fanout-flat")
 
 CASES: Final = (
-    Case("fanout-calm", "fan-out, 100 events/s to everybody", direct=False, rate=100, window=0, floor=_PLAIN),
+    Case("fanout-calm", "fan-out, 100 events/s to all users", direct=False, rate=100, window=0, floor=_PLAIN),
     Case("fanout-flat", "fan-out, flat out", direct=False, rate=0, window=64, floor=_COALESCED),
     Case("direct-calm", "direct, 8,000 events/s, one user each", direct=True, rate=8000, window=0, floor=_PLAIN),
     Case("direct-flat", "direct, flat out", direct=True, rate=0, window=4096, floor=_PLAIN),
-    Case("lone", "alone, 100 events/s, one user each", direct=True, rate=100, window=0, floor=_LONE, stretch=4.0),
+    Case(
+        "lone", "idle machine, 100 events/s, one user each", direct=True, rate=100, window=0, floor=_LONE, stretch=4.0
+    ),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how often. All times in seconds.
+    """The plan of a run. All times are in seconds.
 
     Attributes:
-        cases: what is measured, besides the emits.
-        connections: WebSockets, and users.
-        rounds: how often each contender has its turn.
-        warm: of a load before it is measured.
-        seconds: for which it is measured.
-        drain: how long the last events may take before the contender counts as fallen behind.
-        settle: between the last connection and the look at the memory.
+        cases: the cases to measure, in addition to the emits.
+        connections: number of WebSocket connections and users.
+        rounds: number of measurements of each contender.
+        warm: duration of a load before the measurement.
+        seconds: duration of the measurement.
+        drain: time limit for the last events. A slower contender has fallen behind.
+        settle: pause between the last connection and the reading of the memory.
         emits: events of the emit measurement; 0: none.
-        gateways: server processes; the connections are dealt out over them in turn.
-        event_bytes: of an event as JSON.
-        collections: channels that each connection watches besides its own, alone; nothing is published there.
-        idle: seconds without any load after the opening, to see what mere connections cost; 0: not looked at.
+        gateways: number of server processes; they share the connections.
+        event_bytes: size of an event as JSON.
+        collections: additional channels per connection, without publications and other subscribers.
+        idle: duration without load after the opening, to measure idle connections; 0: none.
         env: added to the environment of each server.
-        tries: how often a case is measured if others use the machine; the least_disturbed counts.
-        patience: for others to be done, before a try.
+        tries: attempts of a case if other processes use the machine; the least disturbed counts.
+        patience: time limit to wait for an idle machine before an attempt.
     """
 
     cases: tuple[Case, ...]

@@ -1,8 +1,8 @@
-"""`make bench-check`: has a hot path become dearer? Compared with the figures in `hotpaths.json`.
+"""`make bench-check`: compares the cost of the hot paths with the figures in `hotpaths.json`.
 
-Counts instructions with callgrind where there are valgrind and a C compiler: the same on a busy machine as on an idle
-one. Elsewhere it takes CPU time, with a wide tolerance. Both are taken as a ratio to a calibration loop, so that
-another processor, or another build of the same Python, moves both alike. Another Python need not: that is said.
+With valgrind and a C compiler it counts instructions, which do not depend on the load of the machine. Otherwise it
+measures CPU time with a wide tolerance. Both are ratios to a calibration loop, so another processor or another build of
+the same Python changes both. Another Python version may change single paths; the output then has a warning.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Figures = dict[str, float]
 
 
 def count_instructions() -> Figures | None:
-    """Instructions per event of each path; None where they cannot be counted."""
+    """Return the instructions per event of each path, or None if they cannot be counted."""
     compiler = shutil.which("cc")
     if shutil.which("valgrind") is None or compiler is None:
         return None
@@ -43,10 +43,10 @@ def count_instructions() -> Figures | None:
         markers, dump = Path(folder, "markers.so"), Path(folder, "counts")
         build = [compiler, "-shared", "-fPIC", "-o", str(markers), str(_MARKERS)]
         if subprocess.run(build, capture_output=True, check=False).returncode:
-            return None  # valgrind's header is in a package of its own
+            return None  # the header of valgrind is not installed
         tool = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={dump}"]
         command = [*tool, sys.executable, "-m", "bench.hotpaths", str(markers)]
-        # A fixed seed of hashes: dictionaries collide alike each time.
+        # With a fixed hash seed, dictionaries have the same collisions in each run.
         env = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONMALLOC": "pymalloc"}
         subprocess.run(command, env=env, check=True, capture_output=True, timeout=_SECONDS)
         return dict(_read_dump(part.read_text()) for part in Path(folder).glob("counts.*"))
@@ -56,12 +56,12 @@ def _read_dump(text: str) -> tuple[str, float]:
     name = re.search(r"^desc: Trigger: Client Request: (.+)$", text, re.MULTILINE)
     total = re.search(r"^(?:totals|summary): (\d+)", text, re.MULTILINE)
     if name is None or total is None:
-        raise SystemExit("callgrind's output could not be read; compare CPU time with make bench-check ARGS=--cpu")
+        raise SystemExit("cannot read the output of callgrind; compare CPU time with make bench-check ARGS=--cpu")
     return name[1], int(total[1]) / EVENTS
 
 
 def measure_cpu() -> Figures:
-    """Microseconds of CPU time per event of each path: the best of some rounds, which alternate."""
+    """Return the CPU time in us per event of each path: the best of several rounds."""
     best: Figures = {}
     running = loops()
     for _ in range(_ROUNDS):
@@ -74,7 +74,7 @@ def measure_cpu() -> Figures:
 
 
 def compare(kind: str, stored: Figures, now: Figures) -> list[str]:
-    """Print a table; return a sentence for each path that has become dearer than the tolerance allows."""
+    """Print a table. Returns a message for each path whose cost exceeds the tolerance."""
     failures, unit = [], "instructions" if kind == "instructions" else "us of CPU"
     print(f"{'per event':27}{'stored':>10}{'now':>10}   {unit}; change against the calibration loop")
     for name, value in now.items():
@@ -87,45 +87,45 @@ def compare(kind: str, stored: Figures, now: Figures) -> list[str]:
             more = f"{change:.0%} more than stored ({_TOLERANCE[kind]:.0%} allowed)"
             failures.append(f"{name} costs {value:.1f} {unit} an event, {more}")
         elif change < -_TOLERANCE[kind]:
-            print(f"  {name} has become cheaper: store that, so that it stays so")
-    failures += [f"{name} is stored and no longer measured" for name in stored.keys() - now.keys()]
+            print(f"  {name} costs less: store the new figure to keep it")
+    failures += [f"{name} has a stored figure but is not measured" for name in stored.keys() - now.keys()]
     return failures
 
 
 def stored_elsewhere(kind: str, stored: dict[str, Any]) -> str | None:
-    """A warning where the figures are another interpreter's."""
+    """Return a warning if the stored figures are of another interpreter."""
     there = stored.get(f"{kind}_with", "")
     if there == HERE:
         return None
-    return f"stored with {there}, measured with {HERE}: a path may differ for that alone"
+    return f"stored with {there}, measured with {HERE}: figures may differ for this reason"
 
 
 def main() -> None:
-    """Measure, then compare or store."""
+    """Measure and compare, or store."""
     parser = argparse.ArgumentParser(prog="python -m bench.check", description=__doc__)
-    parser.add_argument("--store", action="store_true", help="store what is measured as what is to be kept")
-    parser.add_argument("--cpu", action="store_true", help="CPU time even where instructions can be counted")
-    asked = parser.parse_args()
+    parser.add_argument("--store", action="store_true", help="store the measured figures")
+    parser.add_argument("--cpu", action="store_true", help="measure CPU time even if instructions can be counted")
+    options = parser.parse_args()
     stored: dict[str, Any] = json.loads(STORED.read_text()) if STORED.exists() else {}
-    counted = None if asked.cpu else count_instructions()
-    if counted is None and not asked.cpu:
-        print("no valgrind with its headers, or no C compiler: CPU time is compared, within wide limits")
+    counted = None if options.cpu else count_instructions()
+    if counted is None and not options.cpu:
+        print("valgrind, its headers or a C compiler is missing: comparing CPU time, with a wide tolerance")
     kind, now = ("cpu", measure_cpu()) if counted is None else ("instructions", counted)
-    if asked.store:
+    if options.store:
         stored[kind] = {name: round(value, 3) for name, value in now.items()}
         STORED.write_text(json.dumps({**stored, f"{kind}_with": HERE}, indent=2) + "\n")
         print(f"stored in {STORED}: {kind} of {len(now)} paths, {HERE}")
         return
     if kind not in stored:
         raise SystemExit(
-            f"{STORED} has no figures of this kind ({kind}); store them with make bench-check ARGS=--store"
+            f"cannot compare: {STORED} has no figures for {kind}; store them with make bench-check ARGS=--store"
         )
     failures = compare(kind, stored[kind], now)
     warning = stored_elsewhere(kind, stored)
     if warning:
         print(f"\n{warning}")
     if failures:
-        remedy = "If that is what you want, say why in the commit and store it: make bench-check ARGS=--store"
+        remedy = "To accept the new cost, run make bench-check ARGS=--store and give the reason in the commit."
         raise SystemExit("\n".join(("", *failures, remedy)))
 
 

@@ -1,8 +1,8 @@
-"""What one event costs Redis and the worker, in CPU time: `python -m bench.costs`, half a minute.
+"""Measures the CPU time of one event in Redis and in the worker: `python -m bench.costs`, half a minute.
 
-Redis: batches are packed beforehand, so that nothing but the server works; `PUBLISH only` is the same arguments and the
-same publication by a script that keeps nothing; copies go to sockets that follow every channel, as gateways do what
-everybody gets, and read what comes. Worker: a bus emits as fast as it can, at most 10,000 events waiting.
+Redis: the batches are packed in advance, so that only the server works. `PUBLISH only` is a script with the same
+arguments and the same publication that stores nothing. Copies go to sockets that subscribe to all channels, as gateways
+do. Worker: a bus emits as fast as possible, with at most 10,000 waiting events.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _tick(number: int) -> Tick:
 
 
 def _commands(shape: _Shape, floor: Script | None) -> Iterator[tuple[str, bytes]]:
-    """The source of a script and a call of it, packed."""
+    """Yield the source of a script and a packed call of it."""
     settings, keys = BusSettings(), Keys("eb")
     builder = EmissionBuilder(settings)
     for number in range(_EVENTS // shape.per_call):
@@ -103,7 +103,7 @@ def _read_all(connections: Sequence[socket.socket], until: threading.Event) -> N
 
 @contextmanager
 def _subscribed_sockets(address: tuple[str, int], shape: _Shape, copies: int) -> Iterator[None]:
-    """Sockets that have subscribed to every user's channel, and somebody who reads them."""
+    """Open sockets that subscribe to the channels of all users, and a thread that reads them."""
     keys, done = Keys("eb"), threading.Event()
     subscribe = pack(("SUBSCRIBE", *(keys.live(f"user:{user_name(number)}") for number in range(shape.users))))
     with ExitStack() as held:
@@ -120,7 +120,7 @@ def _subscribed_sockets(address: tuple[str, int], shape: _Shape, copies: int) ->
 
 
 def _redis_cost(shape: _Shape, floor: Script | None = None, copies: int = 0) -> float:
-    """Microseconds of the server per event. A third of the batches go before, so that channels and caches are there."""
+    """Return microseconds of the server per event. A third of the batches are a warm-up."""
     sources, commands = zip(*_commands(shape, floor), strict=True)
     warm, in_flight = len(commands) // 3, max(1, _IN_FLIGHT // shape.per_call)
     with running_redis() as server:
@@ -173,7 +173,7 @@ def _worker_cost(users: int) -> _WorkerCost:
 
 
 def main() -> None:
-    """Measure and print; medians of some rounds."""
+    """Measure and print medians over several rounds."""
     floor = Script(_PUBLISH_ONLY, hashlib.sha1(_PUBLISH_ONLY.encode(), usedforsecurity=False).hexdigest())
     print("Redis, us of CPU per event    log, ids, offset   PUBLISH only")
     for shape in _SHAPES:

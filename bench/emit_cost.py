@@ -1,6 +1,6 @@
-"""What an emit costs the caller, and how fast one process gets events into Redis.
+"""Measures the cost of an emit for the caller, and the rate of events into Redis from one process.
 
-In its own process: `python -m bench.emit_cost NAME REDIS_URL EVENTS` prints one line of JSON.
+In a separate process: `python -m bench.emit_cost NAME REDIS_URL EVENTS` prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from bench.redis_server import running_redis
 __all__ = ["measure_emits"]
 
 _USERS: Final = 100
-_OUTSTANDING: Final = 10_000  # events that may wait in the process
+_OUTSTANDING: Final = 10_000  # largest number of waiting events
 _CHUNK: Final = 500
-_PAUSE: Final = 0.001  # seconds between two emits of a calm task
-_CALM_FRACTION: Final = 10  # a tenth of the events is emitted calmly
+_PAUSE: Final = 0.001  # seconds between two emits of the calm phase
+_CALM_FRACTION: Final = 10  # the calm phase emits a tenth of the events
 
 
 class _Run:
@@ -32,7 +32,7 @@ class _Run:
         self._next = 0
 
     def emit(self) -> int:
-        """Emit one event: nanoseconds that it took."""
+        """Emit one event. Returns the duration in nanoseconds."""
         number = self._next
         self._next += 1
         emission = Emission(self._users[number % _USERS], number // _USERS, time.time_ns() // 1000)
@@ -41,7 +41,7 @@ class _Run:
         return time.perf_counter_ns() - before
 
     def calm(self, events: int) -> list[int]:
-        """One event a millisecond or so, as a task does that has other work."""
+        """Emit about one event per millisecond, as a task with other work does."""
         took = []
         for _ in range(events):
             took.append(self.emit())
@@ -50,7 +50,7 @@ class _Run:
         return took
 
     def flat_out(self, events: int) -> tuple[list[int], float]:
-        """As many as go into Redis, at most _OUTSTANDING of them waiting: times, and events/s until all are there."""
+        """Emit as fast as Redis accepts events. Returns durations and events/s until Redis has all of them."""
         took: list[int] = []
         begin = time.perf_counter()
         while len(took) < events:
@@ -61,7 +61,7 @@ class _Run:
 
 
 def _quantile(nanoseconds: list[int], fraction: float) -> float:
-    """In microseconds."""
+    """Return a quantile in microseconds."""
     return sorted(nanoseconds)[min(len(nanoseconds) - 1, int(fraction * len(nanoseconds)))] / 1000
 
 
@@ -69,7 +69,7 @@ def main(name: str, redis_url: str, events: str) -> None:
     """Measure and print."""
     make = load(name).emitter
     if make is None:
-        raise SystemExit(f"{name} does not emit")
+        raise SystemExit(f"cannot measure {name}: it has no emitter")
     run = _Run(make(redis_url))
     run.flat_out(_CHUNK)
     calm = run.calm(int(events) // _CALM_FRACTION)
@@ -85,7 +85,7 @@ def main(name: str, redis_url: str, events: str) -> None:
 
 
 def measure_emits(name: str, events: int) -> dict[str, float]:
-    """Figures of a contender, with a Redis of its own. Raises ChildError."""
+    """Measure a contender with a separate Redis. Raises ChildError."""
     with (
         running_redis() as redis,
         Child([sys.executable, "-m", "bench.emit_cost", name, redis.url, str(events)]) as child,

@@ -1,9 +1,9 @@
 """`python -m bench.end_to_end`: 10,000 connections, 100,000 deliveries/s on one machine, from tasks of a Celery worker.
 
-Two tasks emit at the same time, one to everybody and one to single users, in turn. Redis (broker and bus), the worker,
-the gateway (or several, `--gateways`) and the load generator share the machine. Every event is checked on every
-connection; the latency counts from when it was due in the task. Ends with 1 if an event was lost, came twice or out of
-order, or if p99 is above the limit.
+Two tasks emit at the same time, one to all users and one to single users in turn. Redis (broker and bus), the worker,
+the gateways (`--gateways`) and the load generator share the machine. Each connection checks every event. The latency
+starts at the scheduled time in the task. The exit code is 1 if an event was lost, repeated or out of order, or if p99
+is above the limit.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ _console = Console(width=120)
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """What is asked of the machine: events/s of each kind."""
+class Workload:
+    """The load: events/s to all users and to single users."""
 
     connections: int
     broadcast: float
@@ -56,14 +56,14 @@ class Load:
         return self.broadcast * self.connections + self.direct
 
 
-def _tasks(load: Load) -> list[AsyncResult[dict[str, float]]]:
+def _tasks(load: Workload) -> list[AsyncResult[dict[str, float]]]:
     seconds = _WARM + load.seconds
     kinds = [(load.broadcast, False), (load.direct, True)]
     return [pump.apply_async((rate, seconds, load.connections, direct)) for rate, direct in kinds if rate]
 
 
 def _has_faults(figures: Mapping[str, float]) -> bool:
-    """Whether an event was lost, came twice, out of order, or to somebody else, or a connection ended."""
+    """Whether an event was lost, repeated, out of order or misrouted, or a connection ended."""
     return any(figures[name] for name in ("lost", *FAULTS))
 
 
@@ -75,13 +75,13 @@ def _wait_for_deliveries(generator: LoadGenerator, due: int) -> dict[str, Any]:
 
 
 def _process_tree(pid: int) -> list[int]:
-    """A process and those that it has started."""
+    """Return a process and all its descendants."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [pid, *(each for child in children for each in _process_tree(int(child)))]
 
 
 def _measure(
-    load: Load, generator: LoadGenerator, servers: Sequence[Child], redis: RedisServer, worker: Child
+    load: Workload, generator: LoadGenerator, servers: Sequence[Child], redis: RedisServer, worker: Child
 ) -> dict[str, float]:
     generator.start()
     results = _tasks(load)
@@ -118,7 +118,7 @@ def _measure(
     }
 
 
-def _run(load: Load, redis: RedisServer, log: Path) -> dict[str, float]:
+def _run(load: Workload, redis: RedisServer, log: Path) -> dict[str, float]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="bench-")))
         write_tokens(folder / "tokens", load.connections)
@@ -142,33 +142,33 @@ def _run(load: Load, redis: RedisServer, log: Path) -> dict[str, float]:
 def main(
     *,
     connections: Annotated[int, typer.Option(min=1)] = 10_000,
-    broadcast: Annotated[float, typer.Option(help="Events/s to everybody.", min=0.1)] = 9.6,
-    direct: Annotated[float, typer.Option(help="Events/s to one user each.", min=0)] = 4_000,
+    broadcast: Annotated[float, typer.Option(help="Events/s to all users.", min=0.1)] = 9.6,
+    direct: Annotated[float, typer.Option(help="Events/s to single users.", min=0)] = 4_000,
     seconds: Annotated[float, typer.Option(min=1)] = 20,
-    gateways: Annotated[int, typer.Option(help="Processes that share the connections.", min=1)] = 1,
-    tries: Annotated[int, typer.Option(help="If others use the machine at the same time.", min=1)] = 3,
+    gateways: Annotated[int, typer.Option(help="Number of gateways; they share the connections.", min=1)] = 1,
+    tries: Annotated[int, typer.Option(help="Attempts if other processes use the machine.", min=1)] = 3,
 ) -> None:
-    """Measure, print, and say whether it is within the limit."""
+    """Measure, print the figures, and check them against the limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     build()
     _RESULTS.mkdir(exist_ok=True)
-    load = Load(connections, broadcast, direct, seconds, gateways)
-    stem = f"big-{time.strftime('%Y%m%d-%H%M%S')}"
-    with running_redis() as redis:  # one for all tries, as Celery keeps its connections
+    load = Workload(connections, broadcast, direct, seconds, gateways)
+    stem = f"end-to-end-{time.strftime('%Y%m%d-%H%M%S')}"
+    with running_redis() as redis:  # one for all attempts, because Celery keeps its connections
         for _ in range(tries):
             wait_until_idle(_TIMEOUT)
             figures = _run(load, redis, _RESULTS / f"{stem}.log")
             if figures["others_busy"] < _INTERFERENCE_LIMIT or _has_faults(figures):
-                break  # a loss counts, whatever ran beside it
+                break  # a loss counts even on a busy machine
     (_RESULTS / f"{stem}.json").write_text(json.dumps({"machine": machine(), **figures}, indent=1) + "\n")
-    asked = f"{load.deliveries:,.0f} deliveries/s asked for, {seconds:g} s"
-    _console.print(f"{connections:,} connections, {gateways} gateway(s), {asked}")
+    requested = f"{load.deliveries:,.0f} deliveries/s requested, {seconds:g} s"
+    _console.print(f"{connections:,} connections, {gateways} gateway(s), {requested}")
     for name, value in figures.items():
         _console.print(f"  {name:<14}{value:>14,.2f}")
     _console.print(f"{machine()}. Written to bench/results: {stem}.json")
     good = not _has_faults(figures) and figures["p99_ms"] < _LIMIT_MS
-    _console.print("within the limit" if good else f"NOT within the limit (nothing lost, p99 {_LIMIT_MS:g} ms)")
+    _console.print("within the limit" if good else f"NOT within the limit (no faults, p99 {_LIMIT_MS:g} ms)")
     raise typer.Exit(0 if good else 1)
 
 

@@ -1,4 +1,4 @@
-"""The tasks of `bench.end_to_end`, for its worker: `celery -A bench.end_to_end_tasks worker`."""
+"""The tasks of `bench.end_to_end`: `celery -A bench.end_to_end_tasks worker`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ install(app)
 
 
 class Mixed(Event, name="bench.both"):
-    """As the benchmark's usual event; `of` says which of the two streams it is of. Each has an order of its own."""
+    """The event of the benchmark with the number of its stream. Events are ordered within a stream."""
 
     of: int
     seq: int
@@ -34,7 +34,7 @@ class Mixed(Event, name="bench.both"):
 
 
 class _Streams:
-    """What the pump publishes through."""
+    """The publisher of the two streams."""
 
     def __init__(self) -> None:
         own = len('"of":0,')
@@ -51,7 +51,7 @@ class _Streams:
 
 @app.task(name="bench.end_to_end_tasks.pump")  # type: ignore[untyped-decorator]
 def pump(rate: float, seconds: float, connections: int, direct: bool) -> dict[str, float]:
-    """Emit at a rate, as the benchmark's publisher does: how many, and the CPU time of the task's process."""
+    """Emit at a rate. Returns the number of events and the CPU time of the task's process."""
     order = LoadCommand(direct=direct, rate=rate, warm=0, seconds=seconds, window=0)
     with mmap.mmap(-1, 8) as unused:
         source = PacedPublisher(_Streams(), connections, unused, order)

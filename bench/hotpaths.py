@@ -1,7 +1,7 @@
-"""The pure hot paths as fixed loops: no server, no socket, no thread, the same work each time.
+"""The hot paths as fixed loops: no server, no socket, no thread, the same work in each run.
 
-`python -m bench.hotpaths MARKS` runs each once between the marks of `callgrind/markers.c`; `check.py` does that under
-callgrind.
+`python -m bench.hotpaths MARKERS` runs each loop once between the markers of `callgrind/markers.c`. `check.py` runs it
+under callgrind.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from webui_adapter.transports.websocket_direct import DirectConnection
 __all__ = ["CALIBRATION", "EVENTS", "PATHS", "HotTick", "loops"]
 
 EVENTS: Final = 2_000
-"""Events that each loop works on."""
+"""Number of events in each loop."""
 
 CALIBRATION: Final = "calibration"
 _USERS: Final = 100
@@ -63,7 +63,7 @@ Loop = Callable[[], object]
 
 
 class HotTick(Event, name=f"{NAME}.hot"):
-    """As the benchmark's own event."""
+    """The event of the benchmark."""
 
     seq: int
     at: int
@@ -79,7 +79,7 @@ class _FixedClock:
 
 
 class _IdleOutbox(Outbox):
-    """An outbox whose thread does not start: its instructions would be counted as the caller's."""
+    """An outbox whose thread does not start. Callgrind would count its instructions too."""
 
     def _begin(self) -> None:
         super()._begin()
@@ -87,7 +87,7 @@ class _IdleOutbox(Outbox):
 
 
 class _DiscardTransport(asyncio.Transport):
-    """A socket that takes everything, and counts the bytes."""
+    """A socket that discards and counts the bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,10 +97,10 @@ class _DiscardTransport(asyncio.Transport):
         self.written += len(data)
 
     def set_protocol(self, _: asyncio.BaseProtocol) -> None:
-        """Nobody sends."""
+        """No data arrives."""
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """It is never full."""
+        """The buffer is never full."""
 
 
 def _topic(number: int) -> str:
@@ -114,7 +114,7 @@ def _emissions(builder: EmissionBuilder) -> list[Emission]:
 
 
 def _calibration() -> Loop:
-    """What an interpreter always does: calls, attributes, dictionaries, formatting. The others are held against it."""
+    """The typical work of an interpreter. The other loops are compared with it."""
 
     class Thing:
         def __init__(self, name: str) -> None:
@@ -187,7 +187,7 @@ def _parsing() -> Loop:
 
 
 def _reader(hub: Hub, session: Session, user: str) -> Session:
-    """The session reads its user's channel and is up to date."""
+    """Subscribe a session to its user's channel, up to live delivery."""
     channel_name = f"user:{user}"
     session.open(Principal(user, session.output.clock.wall() + 600, frozenset(), {}), "here")
     session.subscriptions.add(Subscribe(f"{channel_name}:*", None), 0)
@@ -213,7 +213,7 @@ def _fan_out() -> Loop:
     def loop() -> object:
         epoch, before = f"e{next(epochs)}", hub.deliveries
         for publication in publications:
-            publication.epoch = epoch  # a new life of the channel begins at 0 again
+            publication.epoch = epoch  # a new epoch starts again at offset 0
             hub.receive(_CHANNEL, publication)
         assert hub.deliveries - before == EVENTS * _SESSIONS
         for session in sessions:
@@ -224,7 +224,7 @@ def _fan_out() -> Loop:
 
 
 def _direct_delivery() -> Loop:
-    """From what the subscriber has read to the bytes for the sockets: an event for each, in turns of ten."""
+    """From the payload of the subscriber to the bytes for the sockets: one event per user, in turns of ten."""
     keys, broker = Keys("eb"), MemoryBroker(BusSettings())
     settings = GatewaySettings(jwt_secret="0" * 32)
     gateway = build_gateway(
@@ -244,7 +244,7 @@ def _direct_delivery() -> Loop:
     epochs = count(1)
 
     def loop() -> object:
-        epoch, before = b"e%d " % next(epochs), gateway.hub.deliveries  # a new life of the channels begins at 0 again
+        epoch, before = b"e%d " % next(epochs), gateway.hub.deliveries  # a new epoch starts again at offset 0
         for n, (live, rest) in enumerate(publications, 1):
             gateway.listener.received(keys.channel_of_live(live), epoch + rest)
             if n % _IN_A_TURN == 0:
@@ -275,13 +275,13 @@ PATHS: Final[dict[str, Callable[[], Loop]]] = {
 
 
 def loops() -> dict[str, Loop]:
-    """A fresh loop of each path; what it needs is made before."""
+    """Return a new loop for each path, with its data prepared."""
     return {name: make() for name, make in PATHS.items()}
 
 
-def main(marks: str) -> None:
-    """Run every loop once between marks; caches are warm by a run of the same work before."""
-    library = ctypes.CDLL(marks)
+def main(markers: str) -> None:
+    """Run each loop once as a warm-up and once between markers."""
+    library = ctypes.CDLL(markers)
     gc.disable()
     for loop in loops().values():
         loop()

@@ -1,7 +1,7 @@
-"""Who else uses the machine: a measurement beside others' work says little, so it is noticed, and taken again.
+"""Detects other processes that use the machine, so that a disturbed measurement can be repeated.
 
-By the processes' own clocks: the kernel's sums over the machine (`/proc/stat`) are samples, and on a virtual machine
-they may say half a core where nothing runs.
+It reads the CPU clocks of the processes. The sums of the kernel (`/proc/stat`) are samples, and on an idle virtual
+machine they may show half a core.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ _IDLE_LIMIT: Final = 0.2  # cores
 
 
 def cpu_of_all_processes() -> Mapping[int, float]:
-    """CPU time of each process that runs now, in seconds."""
+    """Return the CPU time of each running process in seconds."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         pid = int(folder.name)
         try:
             found[pid] = time.clock_gettime((~pid << 3) | 2)
-        except OSError:  # it has ended
+        except OSError:  # the process has ended
             continue
     return found
 
 
 def cpu_of_others(before: Mapping[int, float], after: Mapping[int, float], own: Collection[int] = ()) -> float:
-    """CPU time between two looks, in seconds, of what is not ours. What has ended in between is not seen."""
+    """Return the CPU time in seconds of other processes between two readings, except processes that have ended."""
     return sum(cpu - before.get(pid, 0.0) for pid, cpu in after.items() if pid not in own)
 
 
 def wait_until_idle(seconds: float) -> None:
-    """Return once hardly anything runs, or after so many seconds."""
+    """Wait until the machine is idle, at most ``seconds``."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         before, began = cpu_of_all_processes(), time.monotonic()

@@ -1,4 +1,4 @@
-"""The load generator `load/main.c`: building, starting, what it reports."""
+"""Builds and starts the load generator `load/main.c` and reads its reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.processes import Child, ChildError
 __all__ = ["FAULTS", "LoadGenerator", "build", "running_load", "write_tokens"]
 
 FAULTS: Final = ("missing", "repeated", "strays", "closes", "violations")
-"""What a report counts that must not be: since the last start, whatever was marked in between."""
+"""The faults that a report counts since the last start, independent of marks."""
 
 _FOLDER: Final = Path(__file__).parent / "load"
 _TOKEN_SECONDS: Final = 3600
@@ -26,12 +26,12 @@ _OPEN_SECONDS: Final = 70.0
 
 
 def build() -> None:
-    """Compile what is in load/. Raises CalledProcessError, or FileNotFoundError without `make`."""
+    """Compile the programs in load/. Raises CalledProcessError, or FileNotFoundError without `make`."""
     subprocess.run(["make", "--silent", "-C", str(_FOLDER)], check=True)
 
 
 def write_tokens(path: Path, count: int) -> None:
-    """A user and a token (HS256, valid for an hour) a line."""
+    """Write a file with a user and a token (HS256, valid for an hour) per line."""
     expires = int(time.time()) + _TOKEN_SECONDS
     users = (user_name(number) for number in range(count))
     lines = (f"{user} {jwt.encode({'sub': user, 'exp': expires}, SECRET, algorithm='HS256')}\n" for user in users)
@@ -39,7 +39,7 @@ def write_tokens(path: Path, count: int) -> None:
 
 
 class LoadGenerator:
-    """A running load generator. Its reports are dictionaries as load/main.c prints them."""
+    """A running load generator. Its reports are the dictionaries that load/main.c prints."""
 
     def __init__(self, child: Child, connections: int) -> None:
         self._child = child
@@ -50,22 +50,22 @@ class LoadGenerator:
         return self._child.pid
 
     def open(self) -> dict[str, Any]:
-        """Open and authenticate all connections. Raises ChildError if one is missing."""
+        """Open and authenticate all connections. Raises ChildError if one of them fails."""
         report = self._child.request("open", _OPEN_SECONDS)
         if report["ready"] != self._connections:
-            raise ChildError(f"only {report['ready']} of {self._connections} connections became ready")
+            raise ChildError(f"cannot open all connections: {report['ready']} of {self._connections} became ready")
         return report
 
     def start(self) -> None:
-        """Every connection expects event 0 from now on."""
+        """Reset all counters. Each connection expects event 0 next."""
         self._child.request("start")
 
     def mark(self) -> None:
-        """Counters to zero."""
+        """Reset the counters, except `received` and the FAULTS."""
         self._child.request("mark")
 
     def report(self) -> dict[str, Any]:
-        """Counters since the last mark; `received` and the FAULTS since the last start."""
+        """Return the counters since the last mark; `received` and the FAULTS since the last start."""
         return self._child.request("report")
 
 
@@ -73,7 +73,7 @@ class LoadGenerator:
 def running_load(
     contender: Contender, launches: Sequence[Launch], connections: int, collections: int = 0
 ) -> Iterator[LoadGenerator]:
-    """A load generator for the launched servers of a contender. The file `tokens` is beside the progress file."""
+    """Start a load generator for the servers of a contender. The file `tokens` is next to the progress file."""
     launch = launches[0]
     options = {
         "--port": ",".join(str(each.port) for each in launches),

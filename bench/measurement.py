@@ -1,4 +1,4 @@
-"""One contender's turn: start it, open the connections, put each load on it, ask the kernel what it cost."""
+"""Measures one contender: starts it, opens connections, applies each load, and reads the CPU time."""
 
 from __future__ import annotations
 
@@ -24,19 +24,17 @@ from bench.redis_server import running_redis
 __all__ = ["Figures", "least_disturbed", "measure_contender"]
 
 Figures = dict[str, float]
-"""Figures of one case in one turn, by name; README.md says what they are."""
+"""The figures of one case by name; README.md describes them."""
 
-_WARMUP_CONNECTIONS = (
-    10  # connections that come and go before memory is looked at, so that imports and caches are no part of it
-)
+_WARMUP_CONNECTIONS = 10  # opened and closed before the reading of the memory, so that it excludes imports and caches
 _ANSWER_SECONDS = 30.0
-_INTERFERENCE_LIMIT = 0.15  # cores that others use
-_BEHIND_RATIO = 0.95  # delivered over due: below it, the server does not keep up
+_INTERFERENCE_LIMIT = 0.15  # cores that other processes use
+_BEHIND_RATIO = 0.95  # ratio of delivered to due events below which the server has fallen behind
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A contender's servers with their connections open."""
+    """The servers of a contender with open connections."""
 
     servers: Sequence[Child]
     redis_pid: int
@@ -46,7 +44,7 @@ class Session:
 
     @property
     def processes(self) -> set[int]:
-        """All that belong to the benchmark."""
+        """The processes of the benchmark."""
         servers = {server.pid for server in self.servers}
         return servers | {self.redis_pid, self.load.pid, self.publisher.pid, os.getpid()}
 
@@ -92,7 +90,7 @@ def _open(
 
 
 def _idle(servers: Sequence[Child], load: LoadGenerator, plan: Plan) -> Figures:
-    """What connections cost on which nothing happens but pings."""
+    """Measure idle connections, which only have pings."""
     load.mark()
     before = _cpu(servers)
     time.sleep(plan.idle)
@@ -139,7 +137,7 @@ def _session(contender: Contender, plan: Plan, log: Path) -> Iterator[Session]:
 
 
 def _wait_for_deliveries(session: Session, due: int, seconds: float) -> dict[str, Any]:
-    """The load generator's counters once everything that was published has come, or after `seconds`."""
+    """Return the counters when all published events have arrived, or after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         report = session.load.report()
@@ -195,7 +193,7 @@ def _measure(case: Case, plan: Plan, session: Session) -> Figures:
 
 
 def least_disturbed(tries: Sequence[Figures]) -> Figures:
-    """The try that others disturbed least, with the most faults of any: a loss counts, whatever ran beside it."""
+    """Return the least disturbed try, with the largest number of faults of all tries."""
     chosen = min(tries, key=lambda each: each["others_busy"])
     return chosen | {name: max(each[name] for each in tries) for name in FAULTS}
 
@@ -203,11 +201,12 @@ def least_disturbed(tries: Sequence[Figures]) -> Figures:
 def measure_contender(
     contender: Contender, plan: Plan, log: Path, report_progress: Callable[[str], None]
 ) -> tuple[Figures, dict[str, Figures]]:
-    """Opening and all cases of one contender. A server that fell behind is replaced before the next case.
+    """Measure the opening and all cases of one contender.
 
-    Where others use the machine at the same time, a case is measured again, and the least_disturbed try counts.
+    A server that fell behind is replaced before the next case. If other processes use the machine, a case is measured
+    again, and the least disturbed try counts.
 
-    Raises ChildError if the server does not come up at all; its stderr is in the file `log`.
+    Raises ChildError if the server does not start; its stderr is in the file `log`.
     """
     if not plan.cases:
         with _session(contender, plan, log) as session:

@@ -1,12 +1,11 @@
-"""What `install` costs an empty task: a worker with and without it, outside of every operation and inside each.
+"""Measures the cost of `install` for an empty task: without it, outside of operations, and inside an operation.
 
-`python -m bench.overhead` starts a Redis and two prefork workers of its own and prints tasks per second, CPU
-time per task of the worker's processes, of Redis and of who publishes, and the ratios. No result backend: what a task
-costs beside it would only hide the difference.
+`python -m bench.overhead` starts a Redis and two prefork workers. It prints tasks per second, CPU time per task of the
+worker, of Redis and of the publisher, and the ratios. There is no result backend, because its cost would hide the
+difference.
 
-Two more cases say how to read the others. The same worker again shows what the machine's noise makes of no difference
-at all. Tasks that run one small script in Redis and do nothing else are the floor for what is told of a task before its
-message counts as done: that cannot be less than a round trip.
+Two more cases help to read the others. The case without `install` runs twice, which shows the noise of the machine.
+Tasks that run one small script in Redis are the floor: an operation needs at least one round trip per task.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ app = Celery("bench.overhead.app", broker=_broker, set_as_current=False)
 for _app in (plain, app):
     _app.conf.update(broker_connection_retry_on_startup=True, task_ignore_result=True)
 if os.environ.get("BENCH_INSTALL"):
-    # Signals are the process': the worker of `plain` must not have them connected, not even for another application.
+    # Signals belong to the process. The worker of `plain` must not connect them, even for another application.
     install(app)
 
 
@@ -54,7 +53,7 @@ def nothing_plain() -> None:
 
 @app.task(name="bench.overhead.nothing")  # type: ignore[untyped-decorator]
 def nothing() -> None:
-    """The same."""
+    """An empty task of the application with `install`."""
 
 
 @cache
@@ -64,12 +63,12 @@ def _connection() -> BlockingConnection:
 
 @plain.task(name="bench.overhead.round_trip")  # type: ignore[untyped-decorator]
 def round_trip() -> None:
-    """One round trip, one script that writes one number."""
+    """Run one script in Redis: one round trip that writes one number."""
     _connection().round_trip([("EVAL", "return redis.call('INCR', KEYS[1])", 1, "bench-floor")])
 
 
 class Case(NamedTuple):
-    """A way to run tasks. ``publish`` publishes so many to a queue."""
+    """A way to run tasks. ``publish`` sends a number of tasks to a queue."""
 
     title: str
     worker: str
@@ -77,7 +76,7 @@ class Case(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """Of one round: tasks per second, and microseconds of CPU per task."""
+    """The figures of one round: tasks per second, and microseconds of CPU time per task."""
 
     rate: float
     worker: float
@@ -106,7 +105,7 @@ CASES: Final = (
 
 
 class Worker:
-    """A worker that reads a queue of its own when it is told to."""
+    """A worker that consumes a separate queue on request."""
 
     def __init__(self, name: str, process: Child, client: redis.Redis) -> None:
         self.name = name
@@ -115,7 +114,7 @@ class Worker:
         self._app = {"plain": plain, "app": app}[name]
 
     def run(self, queue: str, count: int, redis_pid: int) -> tuple[float, float, float]:
-        """Run what waits in the queue. Returns seconds, and CPU seconds of worker and Redis."""
+        """Run the tasks of the queue. Returns the duration and the CPU time of worker and Redis, in seconds."""
         before, redis_before = self._cpu(), cpu_of(redis_pid)
         self._app.control.add_consumer(queue, destination=[f"{self.name}@bench"])
         deadline = time.monotonic() + _TIMEOUT
@@ -128,9 +127,9 @@ class Worker:
             if not left:
                 break
             if now > deadline:
-                raise TimeoutError(f"{left} tasks are left in {queue}")
+                raise TimeoutError(f"cannot finish the tasks: {left} are left in {queue}")
             time.sleep(0.002)
-        time.sleep(0.05)  # what is still on its way to the bus belongs to it
+        time.sleep(0.05)  # includes events that are still in flight
         used, redis_used = self._cpu() - before, cpu_of(redis_pid).since(redis_before).total
         self._app.control.cancel_consumer(queue, destination=[f"{self.name}@bench"])
         return (now - began) * count / first, used, redis_used
@@ -185,7 +184,7 @@ def _worker_command(name: str, processes: int) -> list[str]:
 
 
 def measure(rounds: int, count: int, processes: int) -> dict[str, list[Figures]]:
-    """All cases, in turn; the first round of each warms up and is not counted."""
+    """Measure all cases in turn. The first round of each is a warm-up and is not counted."""
     found: dict[str, list[Figures]] = {case.title: [] for case in CASES}
     with running_redis() as server, TemporaryDirectory(prefix="bench-") as folder:
         os.environ.update({"BENCH_REDIS": server.url, "EVENTBUS_REDIS_URL": server.url, "EVENTBUS_SPOOL_DIR": folder})
@@ -221,13 +220,13 @@ def _show(found: dict[str, list[Figures]]) -> None:
         for name, width, digits in (("rate", 18, 0), ("worker", 20, 0), ("redis", 18, 0), ("publisher", 20, 0)):
             values = [getattr(each, name) for each in rounds]
             cells += f"{median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})".rjust(width)
-        # Round by round: what the neighbours do changes from one to the next, and less within each.
+        # The ratios are per round, because the load of the machine changes less within a round.
         rate_ratio = median(base.rate / each.rate for each, base in zip(rounds, reference, strict=True))
         cpu_ratio = median(each.worker / base.worker for each, base in zip(rounds, reference, strict=True))
         print(f"{title:<34}{cells}{rate_ratio:>7.2f}x{cpu_ratio:>7.2f}x")
     print(
-        "rate: how many times rate_ratio, CPU: how many times cpu_ratio for the worker; "
-        f"medians of the rounds' ratios. Target: {_TARGET}x"
+        "rate: factor of the duration, CPU: factor of the CPU time of the worker, compared with the first case; "
+        f"medians over the rounds. Target: {_TARGET}x"
     )
 
 
@@ -235,14 +234,14 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.overhead", description=__doc__)
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--tasks", type=int, default=2_000, help="of one round")
-    parser.add_argument("--processes", type=int, default=2, help="of each worker's pool")
-    given = parser.parse_args()
-    _show(measure(given.rounds, given.tasks, given.processes))
+    parser.add_argument("--tasks", type=int, default=2_000, help="number of tasks in one round")
+    parser.add_argument("--processes", type=int, default=2, help="number of processes of each worker")
+    options = parser.parse_args()
+    _show(measure(options.rounds, options.tasks, options.processes))
 
 
 if __name__ == "__main__":
-    # Under its own name, which is what the worker imports.
+    # Import the module by its name, as the worker does.
     from bench.overhead import main as run
 
     run()

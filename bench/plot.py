@@ -1,4 +1,4 @@
-"""The results as a plot: bars of CPU time per delivery, a group per case, a logarithmic scale."""
+"""Plots the results as SVG: bars of CPU time per delivery, a group per case, a logarithmic scale."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from bench.svg import page, text
 __all__ = ["write_plot"]
 
 _WIDTH: Final = 900
-_LEFT: Final = 210  # of the bars; the names stand before
-_RIGHT: Final = 660  # of the longest bar; the figures stand behind
+_LEFT: Final = 210  # left end of the bars, after the names
+_RIGHT: Final = 660  # right end of the longest bar, before the figures
 _BAR: Final = 16
 _STEP: Final = 22
 _GROUP: Final = 40
@@ -35,7 +35,7 @@ _COLOURS: Final = {
 
 
 class _Scale:
-    """Microseconds to pixels, from a power of ten below the least to one above the most."""
+    """Maps microseconds to pixels, between the powers of ten around the values."""
 
     def __init__(self, values: Sequence[float]) -> None:
         self.low = math.floor(math.log10(min(values)))
@@ -85,7 +85,7 @@ def _groups(results: Results, scale: _Scale) -> tuple[list[str], float]:
 
 
 def write_plot(results: Results, path: Path) -> None:
-    """Draw the costs of all cases; nothing if nothing was measured."""
+    """Plot the costs of all cases. Writes nothing without figures."""
     spreads = [results.spread(name, case.name, "cpu_us") for name in results.titles for case in results.plan.cases]
     costs = [value for spread in spreads if spread for value in spread if value > 0]
     if not costs:
@@ -94,7 +94,7 @@ def write_plot(results: Results, path: Path) -> None:
     parts, bottom = _groups(results, scale)
     plan = results.plan
     loads = f"{plan.connections:,} connections, events of {EVENT_BYTES} bytes"
-    facts = f"{loads}, median of {plan.rounds} x {plan.seconds:g} s; line: least to most."
+    facts = f"{loads}, median of {plan.rounds} x {plan.seconds:g} s; line: smallest to largest."
     date = time.strftime("%Y-%m-%d", time.gmtime(results.begun))
     body = [
         text(24, 30, "CPU time of one server process per delivery (user and system; less is better)", "head"),

@@ -1,4 +1,4 @@
-"""Child processes: how to start them, what the kernel says they used, how to speak with them in lines."""
+"""Child processes: their start, their CPU time, and commands and replies as lines."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _END_SECONDS = 5.0
 
 
 class ChildError(RuntimeError):
-    """A child ended, or was silent for too long."""
+    """A child process ended or did not reply in time."""
 
 
 class Cpu(NamedTuple):
     """CPU time of a process with all its threads, in seconds.
 
-    The total is exact; how it is split into user and system is known in steps of the kernel's tick (usually 10 ms).
+    The total is exact. The split into user and system has the resolution of the kernel's tick, usually 10 ms.
     """
 
     user: float
@@ -39,28 +39,28 @@ class Cpu(NamedTuple):
 
 
 def cpu_of(pid: int) -> Cpu:
-    """What the process has used so far."""
+    """Return the CPU time of a process so far."""
     with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123 - read often
         fields = file.read().rpartition(")")[2].split()
-    # The CPU clock of another process, as clock_getcpuclockid(3) makes its number.
+    # The id of the CPU clock of another process, as in clock_getcpuclockid(3).
     return Cpu(int(fields[11]) / _TICKS, int(fields[12]) / _TICKS, time.clock_gettime((~pid << 3) | 2))
 
 
 def resident_bytes(pid: int) -> int:
-    """Resident set of the process, without what the kernel keeps for its sockets."""
+    """Return the resident set of a process, without the socket buffers of the kernel."""
     with open(f"/proc/{pid}/statm") as file:  # noqa: PTH123
         return int(file.read().split()[1]) * _PAGE
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
+    """Return a free port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class Child:
-    """A process that takes commands as lines on stdin and answers with lines of JSON. Ends with the `with` block."""
+    """A process that reads commands as lines and replies with lines of JSON. Stops at the end of the `with` block."""
 
     def __init__(
         self, argv: Sequence[str], env: Mapping[str, str] | None = None, *, stderr: IO[bytes] | None = None
@@ -92,10 +92,10 @@ class Child:
             self._process.stdin.write(line.encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError as error:
-            raise ChildError(f"{self._argv[0]} has ended") from error
+            raise ChildError(f"cannot send a command: {self._argv[0]} has ended") from error
 
     def receive(self, seconds: float = 30.0) -> dict[str, Any]:
-        """The next answer. Raises ChildError if none comes within `seconds`."""
+        """Return the next reply. Raises ChildError if none arrives within `seconds`."""
         assert self._process.stdout is not None
         deadline = time.monotonic() + seconds
         while b"\n" not in self._unread:
@@ -103,20 +103,20 @@ class Child:
             got = os.read(self._process.stdout.fileno(), 65536) if readable else b""
             if not got:
                 raise ChildError(
-                    f"{' '.join(self._argv)}: {'ended' if readable else f'no answer within {seconds:.0f} s'}"
+                    f"{' '.join(self._argv)}: {'the process ended' if readable else f'no reply within {seconds:.0f} s'}"
                 )
             self._unread += got
         line, _, self._unread = self._unread.partition(b"\n")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        reply: dict[str, Any] = json.loads(line)
+        return reply
 
     def request(self, line: str, seconds: float = 30.0) -> dict[str, Any]:
-        """Send a command and wait for its answer."""
+        """Send a command and return its reply."""
         self.send(line)
         return self.receive(seconds)
 
     def end(self) -> None:
-        """Terminate, kill if that does not help."""
+        """Terminate the process, or kill it after a timeout."""
         self._process.terminate()
         try:
             self._process.wait(_END_SECONDS)
@@ -143,11 +143,11 @@ def _is_ready(port: int, path: str | None) -> bool:
 
 
 def wait_until_ready(child: Child, port: int, path: str | None = None, seconds: float = 20.0) -> None:
-    """Return when the child accepts connections, or when `path` answers 200. Raises ChildError."""
+    """Wait until the child accepts connections, or `path` returns status 200. Raises ChildError."""
     deadline = time.monotonic() + seconds
     while not _is_ready(port, path):
         if not child.running:
-            raise ChildError("the server ended before it was ready")
+            raise ChildError("cannot start the server: it ended before it was ready")
         if time.monotonic() > deadline:
-            raise ChildError(f"the server was not ready within {seconds:.0f} s")
+            raise ChildError(f"cannot start the server: it was not ready within {seconds:.0f} s")
         time.sleep(0.02)

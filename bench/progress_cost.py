@@ -1,6 +1,6 @@
-"""What a step costs the task that makes it: `progress.step()` beside `self.update_state(...)`, in a worker.
+"""Measures the cost of a progress step in a worker: `progress.step()` and `self.update_state(...)`.
 
-`python -m bench.progress_cost` starts a Redis and a worker of its own and prints both, and the ratio.
+`python -m bench.progress_cost` starts a Redis and a worker. It prints both costs and their ratio.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from worker_adapter import install, progress, start_operation
 
 __all__ = ["app"]
 
-_SECONDS: Final = 3.0  # of each way in a loop: several words of a progress are due in it
+_SECONDS: Final = 3.0  # duration of each loop; several progress events are due in it
 _CHUNK: Final = 100
 _CALM: Final = 1_000
 _PAUSE: Final = 0.001  # seconds of other work between two calm steps
@@ -37,7 +37,7 @@ install(app)
 
 
 def _calm(step: Callable[[int], None]) -> Figures:
-    """One step a millisecond or so, as a task makes them that has other work."""
+    """Make about one step per millisecond, as a task with other work does."""
     took = []
     for number in range(_CALM):
         time.sleep(_PAUSE)
@@ -48,7 +48,7 @@ def _calm(step: Callable[[int], None]) -> Figures:
 
 
 def _loop(step: Callable[[int], None]) -> Figures:
-    """As many as go."""
+    """Make steps as fast as possible."""
     number, begin = 0, time.perf_counter()
     while time.perf_counter() - begin < _SECONDS:
         for _ in range(_CHUNK):
@@ -59,7 +59,7 @@ def _loop(step: Callable[[int], None]) -> Figures:
 
 @app.task(bind=True, name="bench.progress_cost.measure")  # type: ignore[untyped-decorator]
 def measure(self: Any) -> dict[str, Figures]:
-    """Microseconds that a step takes its caller, both ways."""
+    """Return microseconds per step for both calls."""
 
     def update(number: int) -> None:
         self.update_state(state="PROGRESS", meta={"done": number, "total": 1_000_000})
@@ -98,11 +98,11 @@ def main() -> None:
         ratio = updating[name] / stepping[name]
         print(f"{title:<28}{stepping[name]:>24.2f}{updating[name]:>24.1f}{ratio:>9.0f}x")
     worst = min(updating[name] / stepping[name] for name in ("loop_mean", "calm_mean"))
-    print(f"target: at least {_TARGET} times cheaper by the means; {'met' if worst >= _TARGET else 'missed'}")
+    print(f"target: at least {_TARGET} times less by the means; {'met' if worst >= _TARGET else 'missed'}")
 
 
 if __name__ == "__main__":
-    # Under its own name, which is what the worker imports.
+    # Import the module by its name, as the worker does.
     from bench.progress_cost import main as run
 
     run()

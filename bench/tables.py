@@ -1,4 +1,4 @@
-"""The results as tables on the terminal."""
+"""Prints the results as tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.results import Results, Spread
 
 __all__ = ["print_tables"]
 
-_LOAD_LIMIT = 0.9  # share of a core above which the load generator or the publisher may have been the limit
+_LOAD_LIMIT = 0.9  # fraction of a core above which the load generator or the publisher may be the limit
 _MISSING = "-"
 
 
@@ -41,22 +41,22 @@ def _percent(spread: Spread | None) -> str:
 
 
 def _verdict(results: Results, contender: str, case: Case) -> str:
-    """Whether every event came once and in order, and whether something other than the server was the limit."""
-    words = []
+    """Return the faults of the events, and whether the server was the limit."""
+    parts = []
     for figure in FAULTS:
         count = results.worst(contender, case.name, figure)
         if count:
-            words.append(f"{count:,.0f} {figure}")
+            parts.append(f"{count:,.0f} {figure}")
     if results.worst(contender, case.name, "behind"):
-        words.append("falls behind")
-    if not words:
-        words.append("all, once, in order")
+        parts.append("falls behind")
+    if not parts:
+        parts.append("all, once, in order")
     if not case.rate:
         busy = results.spread(contender, case.name, "busy")
         limit = {name: results.worst(contender, case.name, f"{name}_busy") for name in ("load", "publisher")}
         if busy and busy.median < _LOAD_LIMIT:
-            words.append(f"server not saturated ({', '.join(f'{name} {share:.0%}' for name, share in limit.items())})")
-    return "; ".join(words)
+            parts.append(f"server not saturated ({', '.join(f'{name} {share:.0%}' for name, share in limit.items())})")
+    return "; ".join(parts)
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
@@ -129,7 +129,7 @@ def _emit_table(results: Results) -> Table:
 
 
 def print_tables(results: Results, console: Console) -> None:
-    """All tables, then what the load generator used itself."""
+    """Print all tables, then the CPU time of the load generator."""
     cases = results.plan.cases
     for table in [*(_case_table(results, case) for case in cases), _open_table(results), _emit_table(results)]:
         if table.row_count:
@@ -137,9 +137,9 @@ def print_tables(results: Results, console: Console) -> None:
     if not cases:
         return
     servers = [name for name in results.titles if name not in FLOORS]
-    for who, names in (("for the servers", servers), ("for the floors", FLOORS)):
+    for group, names in (("for the servers", servers), ("for the floors", FLOORS)):
         shares = [f"{case.name} {_most(results, names, case):.0%}" for case in cases]
-        console.print(f"The load generator used at most, of one core, {who}: {', '.join(shares)}.")
+        console.print(f"The load generator used at most, of one core, {group}: {', '.join(shares)}.")
 
 
 def _most(results: Results, names: Sequence[str], case: Case) -> float:

@@ -1,4 +1,4 @@
-// Tells callgrind where a measured loop begins and ends. Outside valgrind both calls do nothing.
+// Marks the begin and the end of a measured loop for callgrind. Outside valgrind both calls do nothing.
 #include <valgrind/callgrind.h>
 
 void loop_begin(void) {

@@ -1,1 +1,1 @@
-"""The servers under test, one file each. `registry` knows them by name."""
+"""The servers under test, one file each. `registry` finds them by name."""

@@ -1,4 +1,4 @@
-"""What the harness has to know of a contender. A contender fills in one :class:`Contender`."""
+"""The interface between the harness and a contender, a :class:`Contender`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 __all__ = ["DEFAULT_EVENT_BYTES", "SECRET", "Command", "Contender", "Emission", "Emitter", "Launch", "Publisher"]
 
-DEFAULT_EVENT_BYTES: Final = 235  # of an event as JSON
+DEFAULT_EVENT_BYTES: Final = 235  # size of an event as JSON
 SECRET: Final = "a secret of the benchmark, of 32 bytes or more"
 
 
 class Emission(NamedTuple):
-    """One event to publish: for `user`, or for everybody (None).
+    """One event to publish, to `user` or to all users (None).
 
-    `seq` counts from 0 for each receiver. `at` is when it was due, in microseconds since 1970.
+    `seq` counts from 0 for each receiver. `at` is the scheduled time in microseconds since 1970.
     """
 
     user: str | None
@@ -25,25 +25,25 @@ class Emission(NamedTuple):
 
 
 class Publisher(Protocol):
-    """Publishes as fast as the contender's interface reasonably allows: the server has to be the limit."""
+    """Publishes as fast as the contender's interface allows, so that the server is the limit."""
 
     def publish(self, batch: Sequence[Emission]) -> None:
-        """Hand over all of the batch."""
+        """Publish the batch."""
 
 
 class Emitter(Protocol):
-    """Emits one event after the other, as an application does in the middle of its work."""
+    """Emits one event at a time, as an application does."""
 
     def emit(self, emission: Emission) -> None:
-        """Emit to one user. What is timed is the caller's time in here."""
+        """Emit to one user. The benchmark measures the duration of this call."""
 
     def wait(self, outstanding: int) -> None:
-        """Return once at most `outstanding` emitted events are not in Redis yet; at once where `emit` itself waits."""
+        """Wait until at most `outstanding` events are not in Redis. Returns immediately if `emit` waits itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What a server is told when it starts. `event_bytes`: size of an event as JSON."""
+    """The parameters of a server. `event_bytes` is the size of an event as JSON."""
 
     port: int
     redis_url: str
@@ -54,7 +54,7 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """How to start a server: one process in the foreground. `env` is added to the environment."""
+    """The command that starts a server in the foreground. `env` is added to the environment."""
 
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -65,15 +65,15 @@ class Contender:
     """A server under test.
 
     Attributes:
-        name: as on the command line.
-        title: as in tables.
-        dialect: how the load generator has to speak to it.
-        path: of the WebSocket.
-        command: how to start it.
-        publisher: makes a publisher for a Redis URL; None if the server publishes on its own (the floor).
-        emitter: makes an emitter for a Redis URL; None if there is none to measure.
-        ready_path: answers 200 once the server is usable; None: usable when it accepts connections.
-        cases: the cases that make sense; None: all.
+        name: the name on the command line and in results.
+        title: the name in tables.
+        dialect: the protocol that the load generator uses.
+        path: the path of the WebSocket.
+        command: returns the command that starts the server.
+        publisher: creates a publisher for a Redis URL; None if the server publishes itself (the floor).
+        emitter: creates an emitter for a Redis URL; None if `emit` is not measured.
+        ready_path: returns status 200 when the server is ready; None: ready when it accepts connections.
+        cases: the cases to measure; None: all.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""Django Channels with channels_redis, under uvicorn; a group per user and one for everybody.
+"""Django Channels with channels_redis under uvicorn: a group per user and one for all users.
 
-Of the two layers of channels_redis the one over pub/sub: the other keeps lists in Redis, of 100 messages, and drops
-what is more. Under daphne a delivery takes a third more CPU time than under uvicorn, and a connection twice as much.
+It uses the pub/sub layer of channels_redis. The other layer keeps lists of 100 messages in Redis and drops the rest.
+Under daphne a delivery takes a third more CPU time than under uvicorn, and a connection twice as much.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bench.payload import envelope
 
 __all__ = ["DJANGO_CHANNELS"]
 
-_EVERYBODY: Final = "everybody"
+_ALL_USERS: Final = "all-users"
 _LAYER: Final = os.environ.get("BENCH_CHANNEL_LAYER", "channels_redis.pubsub.RedisPubSubChannelLayer")
 
 
@@ -37,18 +37,18 @@ def _configure(redis_url: str) -> None:
 
 
 class Events(AsyncWebsocketConsumer):  # type: ignore[misc]  # the package has no types
-    """One connection."""
+    """Handles one connection."""
 
     async def connect(self) -> None:
         token = parse_qs(self.scope["query_string"].decode())["token"][0]
         self.user = str(jwt.decode(token, SECRET, algorithms=["HS256"])["sub"])
-        await self.channel_layer.group_add(_EVERYBODY, self.channel_name)
+        await self.channel_layer.group_add(_ALL_USERS, self.channel_name)
         await self.channel_layer.group_add(self.user, self.channel_name)
         await self.accept()
         await self.send(text_data="ready")
 
     async def disconnect(self, _: int) -> None:
-        await self.channel_layer.group_discard(_EVERYBODY, self.channel_name)
+        await self.channel_layer.group_discard(_ALL_USERS, self.channel_name)
         await self.channel_layer.group_discard(self.user, self.channel_name)
 
     async def tick(self, message: Mapping[str, str]) -> None:
@@ -56,13 +56,13 @@ class Events(AsyncWebsocketConsumer):  # type: ignore[misc]  # the package has n
 
 
 def create_app(redis_url: str) -> Any:
-    """The whole server."""
+    """Return the application."""
     _configure(redis_url)
     return ProtocolTypeRouter({"websocket": URLRouter([path("ws", Events.as_asgi())])})
 
 
 def _group(emission: Emission) -> str:
-    return _EVERYBODY if emission.user is None else emission.user
+    return _ALL_USERS if emission.user is None else emission.user
 
 
 def _message(emission: Emission) -> dict[str, str]:
@@ -70,13 +70,13 @@ def _message(emission: Emission) -> dict[str, str]:
 
 
 def _publisher(redis_url: str) -> Publisher:
-    """What the layer's `group_send` publishes, in a pipeline."""
+    """Publish the messages of the layer's `group_send` in a pipeline."""
     layer = RedisPubSubChannelLayer(hosts=[redis_url])
     return pubsub_adapter(lambda event: (f"asgi__group__{_group(event)}", layer.serialize(_message(event))))(redis_url)
 
 
 class _Emitter(SynchronousEmitter):
-    """As the documentation has it for code that is not async, such as a task."""
+    """Emits as the documentation describes for synchronous code, such as a task."""
 
     def __init__(self, redis_url: str) -> None:
         _configure(redis_url)

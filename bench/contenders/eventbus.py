@@ -1,4 +1,4 @@
-"""The product itself: `emit` and `announce` in the publisher, `python -m webui_adapter` as the server."""
+"""The event bus: `emit` and `announce` in the publisher, `python -m webui_adapter` as the server."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from eventbus import Event, Receipt, announce, emit
 
 __all__ = ["OURS", "Tick", "bus_of"]
 
-_POLL = 0.001  # seconds between two looks at a receipt
+_POLL = 0.001  # seconds between two checks of a receipt
 
 
 class Tick(Event, name=NAME):
-    """What the benchmark sends: kept in the log, as is the default."""
+    """The event of the benchmark. The log keeps it, as by default."""
 
     seq: int
     at: int
@@ -27,7 +27,7 @@ class Tick(Event, name=NAME):
 
 
 class _Bus:
-    """Publisher and emitter in one: with this product they are the same call."""
+    """Publisher and emitter. Both use the same call."""
 
     def __init__(self, tick: Callable[..., Event], redis_url: str) -> None:
         self._tick = tick
@@ -53,11 +53,11 @@ class _Bus:
             while receipt.status == "waiting":
                 time.sleep(_POLL)
             if receipt.status != "published":
-                raise RuntimeError(f"an event was not published: {receipt}, {receipt.reason}")
+                raise RuntimeError(f"cannot publish an event: {receipt}, {receipt.reason}")
 
 
 def bus_of(tick: Callable[..., Event]) -> Callable[[str], _Bus]:
-    """Publisher and emitter of events of one class, for a Redis URL."""
+    """Return a function that creates publisher and emitter of one event class for a Redis URL."""
     return partial(_Bus, tick)
 
 

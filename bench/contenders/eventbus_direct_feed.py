@@ -1,8 +1,8 @@
-"""Our gateway, fed with publications written straight to Redis (`docs/reference/redis-keys.md`).
+"""The gateway with publications written directly to Redis (`docs/reference/redis-keys.md`).
 
-Through `emit`, one worker process and Redis take more CPU time per event than the gateway does, so on two cores the
-gateway is never saturated by events for single users. This feed leaves out validation, log, snapshot and ids; what
-the gateway does is the same. It says what the gateway costs when it, and nothing else, is the limit.
+With `emit`, a worker process and Redis take more CPU time per event than the gateway. On two cores, events to single
+users therefore never saturate the gateway. This publisher omits validation, log, snapshot and ids; the gateway does the
+same work. It measures the cost of the gateway when the gateway is the limit.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _ID: Final = "01934e7a-0000-7000-8000-000000000000"
 
 
 class _Feed:
-    """Keeps each channel's offset itself, as nobody else publishes."""
+    """Publishes records. It counts the offsets of the channels itself, as the only publisher."""
 
     def __init__(self, redis_url: str) -> None:
         self._keys = Keys("eb")
-        # Untyped in the client library.
+        # The client library has no types for it.
         self._connection: Any = redis.ConnectionPool.from_url(redis_url, protocol=2).get_connection()
         self._offsets: defaultdict[str, int] = defaultdict(int)
         self._pad = padding("u00000")

@@ -1,4 +1,4 @@
-"""The product again, with events that are not kept: no log, for the curves that show what the log costs."""
+"""The event bus with events that the log does not keep, for the curve of the cost of the log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["OURS_LIVE"]
 
 
 class LiveTick(Event, name="bench.live", keep="nothing"):
-    """As a Tick, but live only."""
+    """A Tick that the log does not keep."""
 
     seq: int
     at: int

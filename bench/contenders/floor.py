@@ -1,4 +1,4 @@
-"""The floor: `load/floor.c`, which writes ready frames and does nothing else. It is its own publisher."""
+"""The floor: `load/floor.c`, which only writes prepared frames and publishes itself."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""socket.io on Node with its Redis adapter: `bench/node/server.mjs`; a room per user.
+"""socket.io on Node with its Redis adapter: `bench/node/server.mjs`, with a room per user.
 
-Published from Python as its own emitter does it (`@socket.io/redis-emitter`): MessagePack to the adapter's channel.
+The publisher writes the same messages as `@socket.io/redis-emitter`: MessagePack to the adapter's channel.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-import msgpack  # type: ignore[import-untyped]  # it has none
+import msgpack  # type: ignore[import-untyped]  # the package has no types
 
 from bench.contenders.contract import SECRET, Command, Contender, Emission, Launch
 from bench.contenders.pubsub import pubsub_adapter
@@ -18,19 +18,19 @@ from bench.payload import NAME, envelope
 __all__ = ["NODE_SOCKETIO"]
 
 _FOLDER: Final = Path(__file__).parent.parent / "node"
-_EVENT: Final = 2  # of Socket.IO's packet types
-_EVERYBODY: Final = "socket.io#/#"
+_EVENT: Final = 2  # packet type of Socket.IO
+_ALL_USERS: Final = "socket.io#/#"
 
 if shutil.which("node") is None:
-    raise ImportError("there is no node on the PATH")
+    raise ImportError("node is not on the PATH")
 if not (_FOLDER / "node_modules" / "socket.io").is_dir():
-    raise ImportError("its packages are not installed: make bench-node")
+    raise ImportError("its packages are not installed; run make bench-node")
 
 
 def _message(emission: Emission) -> tuple[str, bytes]:
     rooms = [] if emission.user is None else [emission.user]
     packet = {"type": _EVENT, "data": [NAME, envelope(emission)], "nsp": "/"}
-    channel = _EVERYBODY if emission.user is None else f"{_EVERYBODY}{emission.user}#"
+    channel = _ALL_USERS if emission.user is None else f"{_ALL_USERS}{emission.user}#"
     return channel, msgpack.packb(["emitter", packet, {"rooms": rooms, "except": [], "flags": {}}])
 
 

@@ -1,6 +1,6 @@
-"""What one writes first: FastAPI, redis-py's pub/sub, `await ws.send_text(...)` in a loop.
+"""The simplest server: FastAPI, redis-py's pub/sub, `await ws.send_text(...)` in a loop.
 
-The only concession: the token is checked, as the others do.
+It checks the token, as the others do.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from bench.payload import envelope
 
 __all__ = ["PLAIN_FASTAPI"]
 
-_EVERYBODY: Final = "everybody"
+_ALL_USERS: Final = "all-users"
 _TO_USER: Final = "to:"
 
 
 class Connections:
-    """The sockets of this process."""
+    """The sockets of this process by user."""
 
     def __init__(self) -> None:
         self._sockets: dict[str, WebSocket] = {}
@@ -39,7 +39,7 @@ class Connections:
     def remove(self, user: str) -> None:
         self._sockets.pop(user, None)
 
-    async def to_everybody(self, text: str) -> None:
+    async def to_all(self, text: str) -> None:
         for user, socket in list(self._sockets.items()):
             await self._send(user, socket, text)
 
@@ -57,17 +57,17 @@ class Connections:
 
 async def _forward(redis_url: str, connections: Connections) -> None:
     async with redis.asyncio.from_url(redis_url, decode_responses=True) as client, client.pubsub() as pubsub:
-        await pubsub.subscribe(_EVERYBODY)
+        await pubsub.subscribe(_ALL_USERS)
         await pubsub.psubscribe(f"{_TO_USER}*")
         async for message in pubsub.listen():
             if message["type"] == "message":
-                await connections.to_everybody(message["data"])
+                await connections.to_all(message["data"])
             elif message["type"] == "pmessage":
                 await connections.to_user(message["channel"].removeprefix(_TO_USER), message["data"])
 
 
 def create_app(redis_url: str) -> FastAPI:
-    """The whole server."""
+    """Return the application."""
     connections = Connections()
 
     @asynccontextmanager
@@ -94,7 +94,7 @@ def create_app(redis_url: str) -> FastAPI:
 
 
 def _message(emission: Emission) -> tuple[str, bytes]:
-    channel = _EVERYBODY if emission.user is None else _TO_USER + emission.user
+    channel = _ALL_USERS if emission.user is None else _TO_USER + emission.user
     return channel, json.dumps(envelope(emission), separators=(",", ":")).encode()
 
 

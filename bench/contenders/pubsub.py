@@ -1,4 +1,4 @@
-"""Publisher and emitter of the contenders for which an event is one message on one channel of Redis' pub/sub."""
+"""Publisher and emitter for contenders with one Redis pub/sub message per event."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["SynchronousEmitter", "pubsub_adapter"]
 
 
 class SynchronousEmitter:
-    """An emitter whose `emit` returns when Redis has answered."""
+    """An emitter whose `emit` returns after the reply of Redis."""
 
     def wait(self, outstanding: int) -> None:
-        """Nothing to wait for."""
+        """Return immediately."""
 
 
 class _PubSubAdapter(SynchronousEmitter):
-    """A batch in one pipeline, a single one with a round trip of its own."""
+    """Publishes a batch in one pipeline, and emits one event per round trip."""
 
     def __init__(self, message: Callable[[Emission], tuple[str, bytes]], redis_url: str) -> None:
         self._message = message
@@ -37,5 +37,9 @@ class _PubSubAdapter(SynchronousEmitter):
 
 
 def pubsub_adapter(message: Callable[[Emission], tuple[str, bytes]]) -> Callable[[str], _PubSubAdapter]:
-    """Publisher and emitter, for a Redis URL. `message`: the channel of an event, and what is published there."""
+    """Return a function that creates publisher and emitter for a Redis URL.
+
+    Args:
+        message: returns channel and payload of an event.
+    """
     return partial(_PubSubAdapter, message)

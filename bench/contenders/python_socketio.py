@@ -1,4 +1,4 @@
-"""python-socketio with its own Redis manager, as an ASGI application under uvicorn; a room per user."""
+"""python-socketio with its Redis manager, as an ASGI application under uvicorn, with a room per user."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import jwt
 import redis
-import socketio  # type: ignore[import-untyped]  # it has none
+import socketio  # type: ignore[import-untyped]  # the package has no types
 
 from bench.contenders.contract import SECRET, Contender, Emission
 from bench.contenders.pubsub import SynchronousEmitter
@@ -18,7 +18,7 @@ __all__ = ["PYTHON_SOCKETIO"]
 
 
 def create_app(redis_url: str) -> socketio.ASGIApp:
-    """The whole server."""
+    """Return the application."""
     server = socketio.AsyncServer(
         async_mode="asgi",
         client_manager=socketio.AsyncRedisManager(redis_url),
@@ -35,7 +35,7 @@ def create_app(redis_url: str) -> socketio.ASGIApp:
 
 
 class _Batches(socketio.RedisManager):  # type: ignore[misc]  # the package has no types
-    """The library's own write-only manager, but for one thing: it publishes to a pipeline until `flush`."""
+    """The write-only manager of the library. It publishes to a pipeline until `flush`."""
 
     def __init__(self, redis_url: str) -> None:
         super().__init__(redis_url, write_only=True)

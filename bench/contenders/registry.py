@@ -1,4 +1,4 @@
-"""The contenders by name. Each module is imported only when asked for: one that is not installed spoils no other."""
+"""The contenders by name. A module is imported on request, so a missing package affects only its contender."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _LOCATIONS: Final = {
     "floor-plain": ("floor", "PLAIN"),
     "floor-coalesced": ("floor", "COALESCED"),
 }
-NAMES: Final = tuple(name for name in _LOCATIONS if name != "ours-live")  # that one is for the curves
+NAMES: Final = tuple(name for name in _LOCATIONS if name != "ours-live")  # only for the curves
 OURS: Final = "ours"
 FLOORS: Final = ("floor-plain", "floor-coalesced")
 
 
 def load(name: str) -> Contender:
-    """Contender of that name. Raises KeyError for an unknown name, ImportError if its packages are missing."""
+    """Return a contender. Raises KeyError for an unknown name, ImportError if its packages are missing."""
     module, attribute = _LOCATIONS[name]
     contender = getattr(importlib.import_module(f"bench.contenders.{module}"), attribute)
     if not isinstance(contender, Contender):

@@ -1,4 +1,4 @@
-"""How the contenders in Python are served: a module of this package, run as a program, under uvicorn."""
+"""Runs the contenders in Python: a module of this package as a program under uvicorn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["serve", "uvicorn_command"]
 
 
 def uvicorn_command(module: str) -> Callable[[Launch], Command]:
-    """The command that runs a module which calls `serve`."""
+    """Return the command for a module that calls `serve`."""
 
     def command(launch: Launch) -> Command:
         argv = [sys.executable, "-m", f"bench.contenders.{module}", str(launch.port)]
@@ -25,7 +25,7 @@ def uvicorn_command(module: str) -> Callable[[Launch], Command]:
 
 
 def serve(create_app: Callable[[str], Any], lifespan: Literal["auto", "off"] = "auto") -> None:
-    """Serve what `create_app` makes for a Redis URL, until it is stopped."""
+    """Serve the application that `create_app` returns for a Redis URL."""
     uvicorn.run(
         create_app(os.environ["BENCH_REDIS_URL"]),
         host="127.0.0.1",

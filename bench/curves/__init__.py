@@ -1,1 +1,1 @@
-"""How cost and latency grow: over connections, rates, sizes, channels and gateways. `python -m bench.curves`."""
+"""Cost and latency over connections, rates, sizes, channels and gateways: `python -m bench.curves`."""

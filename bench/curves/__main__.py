@@ -1,4 +1,4 @@
-"""`python -m bench.curves`: measure the curves, draw them, print them."""
+"""`python -m bench.curves`: measures, plots and prints the curves."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _console = Console(width=150)
 
 
 def _measure_run(sweep: Sweep, run: ServerRun, results: CurveResults, log: Path) -> None:
-    """One set of servers, and all loads on it. What fails is said, and the rest goes on."""
+    """Measure all loads on one set of servers. A failure is logged, and the other runs continue."""
     try:
         opening, figures = measure_contender(load(run.contender), run.plan, log, lambda _: None)
     except ChildError as error:
@@ -45,7 +45,7 @@ def _measure(sweeps: Sequence[Sweep], scale: Scale, results: CurveResults, log: 
     for number in range(scale.plan.rounds):
         for sweep in sweeps:
             runs = sweep.runs(scale)
-            # To and fro, so that nothing that drifts looks like a slope.
+            # Rounds alternate in direction, so that a drift of the machine does not look like a slope.
             for run in runs if number % 2 == 0 else reversed(runs):
                 _console.log(f"round {number + 1}, {sweep.name}: {next(iter(run.points.values()))}, {run.contender}")
                 _measure_run(sweep, run, results, log)
@@ -77,16 +77,18 @@ def _show(sweeps: Sequence[Sweep], results: CurveResults, folder: Path, prefix: 
 
 def main(
     *,
-    only: Annotated[str, typer.Option(help=f"Curves, joined by commas: {', '.join(_NAMES)}.")] = "",
-    rounds: Annotated[int | None, typer.Option(help="How often each point is measured.", min=1)] = None,
-    full: Annotated[bool, typer.Option("--full", help="More points, longer, twice.")] = False,
-    draw: Annotated[Path | None, typer.Option(help="Measure nothing: print and draw this file of figures.")] = None,
+    only: Annotated[str, typer.Option(help=f"Curves, separated by commas: {', '.join(_NAMES)}.")] = "",
+    rounds: Annotated[int | None, typer.Option(help="Number of measurements of each point.", min=1)] = None,
+    full: Annotated[bool, typer.Option("--full", help="More points, longer, two rounds.")] = False,
+    draw: Annotated[
+        Path | None, typer.Option(help="Print and plot this file of figures, without a measurement.")
+    ] = None,
 ) -> None:
-    """Measure how cost and latency of the gateway grow, and draw it."""
+    """Measure and plot cost and latency of the gateway over its load."""
     selected = only.split(",") if only else _NAMES
     sweeps = [sweep for sweep in SWEEPS if sweep.name in selected]
     if len(sweeps) != len(selected):
-        raise typer.BadParameter(f"there are {', '.join(_NAMES)}")
+        raise typer.BadParameter(f"unknown curve; choose from {', '.join(_NAMES)}")
     if draw is not None:
         _show(sweeps, CurveResults.read(draw), draw.parent, draw.stem)
         return
@@ -94,7 +96,7 @@ def main(
     scale = replace(scale, plan=replace(scale.plan, rounds=rounds or scale.plan.rounds))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every child is ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every child is stopped
     build()
     _RESULTS.mkdir(exist_ok=True)
     stem = f"curves-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -1,4 +1,4 @@
-"""A curve as a drawing: a panel per figure, all over the same logarithmic x axis, the machine below."""
+"""Plots a curve as SVG: a panel per figure over a logarithmic x axis, and the machine below."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ __all__ = ["write_curve"]
 
 _PANEL: Final = 300
 _HEIGHT: Final = 210
-_LEFT: Final = 62  # of a panel, for the figures of its axis
+_LEFT: Final = 62  # left margin of a panel for the labels of its axis
 _GAP: Final = 26
 _TOP: Final = 84
 _ROW: Final = 18
-_WIDE: Final = 30.0  # most over least from which on an axis is logarithmic
+_WIDE: Final = 30.0  # ratio of largest to smallest value above which an axis is logarithmic
 _COLOURS: Final = ("#2f6fde", "#c9772b", "#3f8f5b", "#8a5fb0")
-_GREYS: Final = ("#8b939c", "#b4bac1")  # of the floor
-_FEW: Final = 4  # places on the x axis up to which each has its number
+_GREYS: Final = ("#8b939c", "#b4bac1")  # colours of the floor
+_FEW: Final = 4  # points on the x axis up to which each has a label
 
 Lines = dict[str, dict[float, Spread]]
 
 
 class _Axis:
-    """Values to pixels."""
+    """Maps values to pixels."""
 
     def __init__(self, values: Iterable[float], start: float, end: float, *, logarithmic: bool) -> None:
         found = [value for value in values if value > 0] or [1.0]
@@ -49,7 +49,7 @@ class _Axis:
         return self._start + share * (self._end - self._start)
 
     def ticks(self) -> list[float]:
-        """Round numbers within it."""
+        """Return round numbers within the axis."""
         if self._logarithmic:
             powers = range(math.floor(math.log10(self._low)), math.ceil(math.log10(self._high)) + 1)
             every = [1.0] if len(powers) > 3 else [1.0, 3.0]
@@ -61,9 +61,9 @@ class _Axis:
 
 
 def _short(value: float) -> str:
-    for size, letter in ((1e6, "M"), (1e3, "k")):
+    for size, unit in ((1e6, "M"), (1e3, "k")):
         if value >= size:
-            return f"{value / size:g}{letter}"
+            return f"{value / size:g}{unit}"
     return f"{value:.3g}"
 
 
@@ -110,7 +110,7 @@ def _panel(
 
 
 def _named(lines: Iterable[str]) -> tuple[list[str], dict[str, str]]:
-    """The lines, ours first, and a colour for each."""
+    """Return the names of the lines, the event bus first, and their colours."""
     found = sorted(set(lines))
     floors = [name for name in found if name.startswith("floor")]
     ours = [name for name in found if name not in floors]
@@ -120,13 +120,13 @@ def _named(lines: Iterable[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def write_curve(sweep: Sweep, results: CurveResults, path: Path) -> None:
-    """Draw a sweep that has rows. A hollow point: the server fell behind there."""
+    """Plot a sweep that has rows. A hollow point means that the server fell behind."""
     names, colours = _named(row.line for row in results.rows[sweep.name])
     places = {(row.line, row.x) for row in results.rows[sweep.name]}
     behind = {name: {x for line, x in places if line == name and results.behind(sweep.name, line, x)} for name in names}
     parts = [
         text(24, 30, sweep.title, "head"),
-        text(24, 50, "medians; upright line: least to most; hollow: falls behind", "small"),
+        text(24, 50, "medians; vertical line: smallest to largest; hollow: falls behind", "small"),
     ]
     for number, (figure, title) in enumerate(sweep.panels):
         left = 24 + _LEFT + number * (_PANEL + _LEFT + _GAP)

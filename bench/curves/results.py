@@ -1,4 +1,4 @@
-"""What was measured for the curves: rows of figures, summed up over the rounds, as JSON and back."""
+"""The results of the curves: rows of figures, their medians over the rounds, and their JSON file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["CurveResults", "Row"]
 
 
 class Row(NamedTuple):
-    """Figures of one line at one place of the x axis, in one round."""
+    """The figures of one point of one line in one round."""
 
     line: str
     x: float
@@ -26,14 +26,14 @@ class Row(NamedTuple):
 
 @dataclass
 class CurveResults:
-    """Rows by the name of their sweep."""
+    """The rows by name of their sweep."""
 
     rows: dict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
     begun: float = field(default_factory=time.time)
     machine: str = field(default_factory=machine)
 
     def lines(self, sweep: str, figure: str) -> dict[str, dict[float, Spread]]:
-        """Median and spread of a figure by line and x. Lines that have no such figure are left out."""
+        """Return median and spread of a figure by line and x, for lines that have the figure."""
         found: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
         for row in self.rows.get(sweep, []):
             if figure in row.figures:
@@ -41,15 +41,15 @@ class CurveResults:
         return {line: {x: Spread.of(values) for x, values in sorted(at.items())} for line, at in found.items()}
 
     def median(self, sweep: str, line: str, x: float, figure: str) -> float:
-        """The median of one point. Raises KeyError if it was not measured."""
+        """Return the median of one point. Raises KeyError if it was not measured."""
         return self.lines(sweep, figure)[line][x].median
 
     def behind(self, sweep: str, line: str, x: float) -> bool:
-        """Whether the server fell behind there in any round."""
+        """Whether the server fell behind at this point in any round."""
         return any(row.figures.get("behind", 0) > 0 for row in self.rows[sweep] if (row.line, row.x) == (line, x))
 
     def faults(self) -> dict[str, float]:
-        """Sums of the load generator's FAULTS."""
+        """Return the sums of the load generator's FAULTS."""
         sums = dict.fromkeys(FAULTS, 0.0)
         for rows in self.rows.values():
             for row in rows:
@@ -58,14 +58,14 @@ class CurveResults:
         return sums
 
     def write(self, path: Path) -> None:
-        """As JSON."""
+        """Write all rows as JSON."""
         rows = {sweep: [row._asdict() for row in found] for sweep, found in self.rows.items()}
         document: dict[str, Any] = {"begun": self.begun, "machine": self.machine, "rows": rows}
         path.write_text(json.dumps(document, indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> CurveResults:
-        """What `write` has written."""
+        """Read a file that `write` has written."""
         document = json.loads(path.read_text())
         results = cls(begun=document["begun"], machine=document["machine"])
         for sweep, rows in document["rows"].items():

@@ -1,4 +1,4 @@
-"""Which points are measured for which curve."""
+"""The points of each curve."""
 
 from __future__ import annotations
 
@@ -11,25 +11,23 @@ from bench.cases import Case, Plan
 __all__ = ["FULL", "OPENING", "QUICK", "SWEEPS", "Scale", "ServerRun", "Sweep"]
 
 OPENING: Final = "opening"
-"""The name under which the figures of opening the connections are noted."""
+"""The name of the figures for opening the connections."""
 
-_FLOOR: Final = ("floor-plain", "fanout-calm")  # not looked at here
-_SPREAD_DELIVERIES: Final = (
-    50_000  # deliveries/s of a load to everybody that is the same for all numbers of connections
-)
+_FLOOR: Final = ("floor-plain", "fanout-calm")  # not used here
+_SPREAD_DELIVERIES: Final = 50_000  # deliveries/s of a broadcast load, equal for all numbers of connections
 _DIRECT_EVENTS: Final = 4_000
-_BYTES_A_SECOND: Final = 60_000_000  # that the loads of the curve over sizes do not exceed
+_BYTES_A_SECOND: Final = 60_000_000  # upper limit for the loads of the curve over sizes
 _HEARTBEAT_S: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class ServerRun:
-    """Servers with connections, on which loads are put one after the other.
+    """One set of servers with connections, for several loads in turn.
 
     Attributes:
-        contender: its name.
-        plan: connections, gateways and so on; its cases are the loads.
-        points: for each case, and for OPENING if it is of interest: name of the line, and where on the x axis.
+        contender: the name of the contender.
+        plan: connections, gateways and so on. Its cases are the loads.
+        points: the line and the x value of each case, and of OPENING if it is part of the curve.
     """
 
     contender: str
@@ -39,7 +37,7 @@ class ServerRun:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much is measured. `plan` holds the times, the tuples are the points on the x axes."""
+    """The amount of measurement. `plan` has the durations; the tuples are the x values."""
 
     plan: Plan
     connections: tuple[int, ...]
@@ -54,14 +52,14 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """One curve, in the sense of all lines over one x axis.
+    """One curve: all lines over one x axis.
 
     Attributes:
-        name: on the command line and in file names.
-        title: what it shows.
-        axis: what is on the x axis.
-        panels: figures that are drawn, each with the title of its panel.
-        runs: what has to be measured.
+        name: the name on the command line and in file names.
+        title: the title of the plot.
+        axis: the label of the x axis.
+        panels: the figures to plot, each with the title of its panel.
+        runs: returns the measurements.
     """
 
     name: str
@@ -92,7 +90,7 @@ def _connections(scale: Scale) -> list[ServerRun]:
             broadcast, direct = _broadcast(_SPREAD_DELIVERIES / count), _direct(_DIRECT_EVENTS)
             plan = replace(scale.plan, connections=count, cases=(broadcast, direct))
             points = {
-                broadcast.name: (f"{prefix}to broadcast, {_SPREAD_DELIVERIES:,} deliveries/s", count),
+                broadcast.name: (f"{prefix}to everybody, {_SPREAD_DELIVERIES:,} deliveries/s", count),
                 direct.name: (f"{prefix}to one each, {_DIRECT_EVENTS:,}/s", count),
             }
             runs.append(ServerRun(contender, plan, points))
@@ -156,7 +154,7 @@ def _log(scale: Scale) -> list[ServerRun]:
 def _memory(scale: Scale) -> list[ServerRun]:
     runs = []
     for count in scale.idle_connections:
-        # Pings more often than usual, so that their cost can be seen in seconds.
+        # Frequent pings make their cost measurable within seconds.
         plan = replace(
             scale.plan,
             connections=count,
@@ -174,16 +172,16 @@ SWEEPS: Final = (
     Sweep("sizes", "Cost and latency over event size, 500 connections", "bytes", (_COST, _P50, _P99), _sizes),
     Sweep(
         "channels",
-        "Channels that a gateway follows, 1,000 connections",
+        "Channels that a gateway subscribes to, 1,000 connections",
         "channels",
-        (_COST, _P99, ("resident_mb", "resident, MB"), ("open_seconds", "opened within, s")),
+        (_COST, _P99, ("resident_mb", "resident, MB"), ("open_seconds", "time to open all, s")),
         _channels,
     ),
     Sweep("gateways", "Gateways on one Redis, 1,000 connections", "gateways", (_COST, _REDIS, _P99), _gateways),
     Sweep("log", "With and without the log, events to one user each", "events/s", (_REDIS, _COST, _P99), _log),
     Sweep(
         "memory",
-        "Connections on which nothing happens",
+        "Idle connections",
         "connections",
         (
             ("resident_mb", "resident, MB"),

@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 #define READ_ROOM (256 * 1024)
-#define CONNECTIONS_PER_SOURCE 10000 /* below the number of local ports, for each of 127.0.0.2, .3, ... */
+#define CONNECTIONS_PER_SOURCE 10000 /* per source address 127.0.0.2, .3, ...; below the number of local ports */
 
-/* Bytes are read to one place for all; only frames that are not whole yet are kept per connection. */
+/* The read buffer of all connections. A connection only stores the bytes of an incomplete frame. */
 static char *buffer;
 static size_t buffer_room;
 
@@ -30,7 +30,7 @@ int connection_open(struct connection *connection, size_t number, const struct t
     server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     server.sin_port = htons((uint16_t)target->ports[number % target->port_count]);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    /* The port is chosen at connect(), so it has to be free for this server only. */
+    /* The port is chosen at connect(), so it must be free only for this server. */
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
     if (bind(fd, (struct sockaddr *)&source, sizeof source) < 0 ||
         (connect(fd, (struct sockaddr *)&server, sizeof server) < 0 && errno != EINPROGRESS)) {
@@ -54,7 +54,7 @@ void connection_end(struct connection *connection)
     connection->partial_room = connection->partial_size = 0;
 }
 
-/* What a client says is small and rare: it fits into the socket's buffer, or the connection is given up. */
+/* Messages of a client are small and rare. If one does not fit into the socket buffer, the connection ends. */
 static void send_all(struct connection *connection, const char *data, size_t size)
 {
     if (send(connection->fd, data, size, MSG_NOSIGNAL) != (ssize_t)size)
@@ -87,20 +87,20 @@ void connection_request(struct connection *connection, const struct target *targ
         send_all(connection, request, (size_t)length);
 }
 
-/* Bytes of the server's answer to the request: 0 if it is not whole, -1 if it is a refusal. */
+/* Returns the length of the response to the request, 0 if it is incomplete, -1 if it is a refusal. */
 static ssize_t handshake(const char *data, size_t size)
 {
     const char *end = memmem(data, size, "\r\n\r\n", 4);
     if (!end)
         return 0;
     if (size < 12 || memcmp(data, "HTTP/1.1 101", 12) != 0 || !memmem(data, size, WS_ACCEPT, strlen(WS_ACCEPT))) {
-        fprintf(stderr, "refused: %.*s\n", (int)(end - data), data);
+        fprintf(stderr, "cannot connect: %.*s\n", (int)(end - data), data);
         return -1;
     }
     return end - data + 4;
 }
 
-/* The number after `key`. Frames of one run look alike, so it is looked for first where the last one was. */
+/* Reads the number after `key`. The frames of a run are similar, so the search starts at the last position. */
 static bool number_after(const char *text, size_t size, const char *key, size_t *hint, uint64_t *value)
 {
     size_t length = strlen(key);
@@ -117,7 +117,7 @@ static bool number_after(const char *text, size_t size, const char *key, size_t 
     return true;
 }
 
-/* Whether the event's topic names another user. What goes to everybody, and the floor's events, name none. */
+/* Whether the topic of the event has another user. Broadcast events and the events of the floor have none. */
 static bool is_misrouted(const struct connection *connection, const struct frame *frame)
 {
     static const char key[] = "\"topic\":\"user:";
@@ -134,7 +134,7 @@ static bool is_misrouted(const struct connection *connection, const struct frame
     return at + length >= end || memcmp(at, connection->user, length) != 0 || at[length] != ':';
 }
 
-/* Counts a text if it is an event: has a sequence number and the time (us) for which it was scheduled. */
+/* Counts a text if it is an event, which has a sequence number and a scheduled time in microseconds. */
 static bool count_event(struct connection *connection, const struct frame *frame, uint64_t now, struct counters *counters)
 {
     static size_t sequence_hint, time_hint, stream_hint;
@@ -209,7 +209,7 @@ static void keep_partial_frame(struct connection *connection, const char *data, 
     connection->partial_size = connection->partial ? size : 0;
 }
 
-/* Handles everything whole in data: bytes consumed. */
+/* Handles all complete frames. Returns the number of consumed bytes. */
 static size_t parse_frames(struct connection *connection, const char *data, size_t size, const struct target *target, struct counters *counters)
 {
     struct timespec clock;

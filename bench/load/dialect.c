@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define OWN_CHANNELS 2 /* the user's and system, in any case */
+#define OWN_CHANNELS 2 /* the user's channel and system */
 
 static bool contains(const char *text, size_t size, const char *part)
 {
@@ -27,7 +27,7 @@ static size_t eventbus_first_message(const struct setup *setup, char *out, size_
     return size + 2;
 }
 
-/* Ready when the gateway has said hello and that the replay of all channels of a new session is over. */
+/* The connection is ready after bus.hello and the end of the replay of all channels. */
 static size_t eventbus_on_text(struct setup *setup, const char *text, size_t size, char *out, size_t room, const char *token)
 {
     (void)out, (void)room, (void)token;
@@ -45,7 +45,7 @@ static size_t no_first_message(const struct setup *setup, char *out, size_t room
     return 0;
 }
 
-/* The plain servers greet with any text once the connection is registered. */
+/* The plain servers send any text when the connection is registered. */
 static size_t plain_on_text(struct setup *setup, const char *text, size_t size, char *out, size_t room, const char *token)
 {
     (void)text, (void)size, (void)out, (void)room, (void)token;
@@ -53,7 +53,7 @@ static size_t plain_on_text(struct setup *setup, const char *text, size_t size, 
     return 0;
 }
 
-/* Engine.IO 4 (`0` open, `2` ping, `3` pong) with Socket.IO 5 in it (`40` connect). */
+/* Engine.IO 4 (`0` open, `2` ping, `3` pong) that carries Socket.IO 5 (`40` connect). */
 static size_t socketio_on_text(struct setup *setup, const char *text, size_t size, char *out, size_t room, const char *token)
 {
     if (size >= 1 && text[0] == '0')

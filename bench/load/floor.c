@@ -1,15 +1,15 @@
-/* The floor: what the kernel charges for the same frames to the same connections, with next to no server around it.
+/* The floor: the cost of the kernel for the same frames to the same connections, with a minimal server.
  *
  *   floor --port P --connections N --progress FILE [--coalesce 1] [--event-bytes 235]
  *
- * It upgrades whoever comes (greeting each with a text, tokens unread) and is its own publisher. A command on stdin
+ * It accepts all connections, sends each a text, ignores tokens, and publishes the events itself. A command on stdin
  *
  *   fanout|direct RATE WARM SECONDS WINDOW
  *
- * writes RATE events/s (to everybody, or to one connection after the other) for WARM + SECONDS seconds, `coalesce`
- * frames per write. RATE 0 is flat out: never more than WINDOW events ahead of what the load generator has received
- * (see main.c about the progress file). It answers `{"steady":...}` after WARM seconds and `{"published":n,...}` at
- * the end; the same command and answers as bench/publisher.py. Any other line ends it. */
+ * writes RATE events/s (to all connections, or to one connection in turn) for WARM + SECONDS seconds, with `coalesce`
+ * frames per write. RATE 0 is flat out: at most WINDOW events ahead of the events that the load generator has received
+ * (the progress file, see main.c). The replies are `{"steady":...}` after WARM seconds and `{"published":n,...}` at
+ * the end, as of bench/publisher.py. Any other line ends the program. */
 #include "sha1.h"
 #include "websocket.h"
 
@@ -28,18 +28,18 @@
 #include <time.h>
 #include <unistd.h>
 
-#define EVENT_SIZE 235 /* bytes of JSON, if nothing else is said */
+#define EVENT_SIZE 235 /* default size of an event as JSON in bytes */
 #define MAX_EVENT_SIZE 65536
 #define MAX_COALESCED 64
-#define FLAT_OUT_PAUSE_US 200 /* between two looks at the window */
-#define PACED_PAUSE_US 1000 /* least pause between two looks at the clock, as in bench/publisher.py */
+#define FLAT_OUT_PAUSE_US 200 /* between two checks of the window */
+#define PACED_PAUSE_US 1000 /* shortest pause between two checks of the clock, as in bench/publisher.py */
 
 struct server {
     int epoll, listener;
     int *sockets;
     size_t count, room;
     uint64_t coalesce;
-    int event_size; /* bytes of JSON */
+    int event_size; /* size of an event as JSON in bytes */
     _Atomic uint64_t *progress;
 };
 
@@ -51,7 +51,7 @@ struct run {
 
 static void fail(const char *what)
 {
-    fprintf(stderr, "floor: %s: %s\n", what, strerror(errno));
+    fprintf(stderr, "floor: cannot %s: %s\n", what, strerror(errno));
     exit(1);
 }
 
@@ -62,7 +62,7 @@ static uint64_t microseconds(clockid_t which)
     return (uint64_t)clock.tv_sec * 1000000 + (uint64_t)clock.tv_nsec / 1000;
 }
 
-/* Writes all of it; a socket that is full is waited for, as the backlog is bounded elsewhere. */
+/* Writes all bytes. It waits for a full socket, because the window bounds the backlog. */
 static void write_all(int fd, const char *data, size_t size)
 {
     while (size > 0) {
@@ -103,7 +103,7 @@ static void upgrade(struct server *server, int fd)
     epoll_ctl(server->epoll, EPOLL_CTL_MOD, fd, &again);
 }
 
-/* The first thing that a socket has to say is its request, the second one its end. */
+/* The first input of a socket is its request; the second one is its end. */
 static void on_readable(struct server *server, int fd)
 {
     for (size_t i = 0; i < server->count; i++) {
@@ -126,7 +126,7 @@ static void accept_one(struct server *server)
     epoll_ctl(server->epoll, EPOLL_CTL_ADD, fd, &event);
 }
 
-/* A frame with an event of `event_size` bytes, members and order as in docs/reference/protocol.md: its size. */
+/* Writes a frame with an event of `event_size` bytes, as in docs/reference/protocol.md. Returns its size. */
 static size_t build_event(char *frame, int event_size, uint64_t sequence, uint64_t scheduled, const char *topic)
 {
     static char text[2 * MAX_EVENT_SIZE];
@@ -145,7 +145,7 @@ static size_t build_event(char *frame, int event_size, uint64_t sequence, uint64
     return ws_build(frame, WS_TEXT, text, (size_t)size, false);
 }
 
-/* The events [first, first + many) to everybody, in one write per connection. */
+/* Sends the events [first, first + many) to all connections, in one write per connection. */
 static void fan_out(const struct server *server, uint64_t first, uint64_t many, const uint64_t *scheduled)
 {
     static char frames[(MAX_EVENT_SIZE + WS_MAX_HEADER) * MAX_COALESCED];
@@ -156,19 +156,19 @@ static void fan_out(const struct server *server, uint64_t first, uint64_t many, 
         write_all(server->sockets[i], frames, size);
 }
 
-/* The event `number` goes to one connection, as its next one. */
+/* Sends the event `number` to one connection, as its next event. */
 static void direct(const struct server *server, uint64_t number, uint64_t scheduled)
 {
     static char frame[MAX_EVENT_SIZE + WS_MAX_HEADER];
     char topic[64];
     uint64_t user = number % server->count;
-    /* As long as a user's topic. Tokens are unread, so nobody knows whose connection it is: no user is named. */
+    /* The topic is as long as that of a user. It has no user, because the floor does not read tokens. */
     snprintf(topic, sizeof topic, "anon:u%05llu:operation:bench", (unsigned long long)user);
     size_t size = build_event(frame, server->event_size, number / server->count, scheduled, topic);
     write_all(server->sockets[user], frame, size);
 }
 
-/* How many events may have been published by now. */
+/* Returns the number of events that may be published by now. */
 static uint64_t allowed(const struct server *server, const struct run *run, uint64_t begin, uint64_t published)
 {
     if (run->rate > 0)
@@ -177,7 +177,7 @@ static uint64_t allowed(const struct server *server, const struct run *run, uint
     return received + run->window > published ? received + run->window : published;
 }
 
-/* Microseconds until the next event is due; not less than PACED_PAUSE_US, so that a fast load comes in batches. */
+/* Returns microseconds until the next event is due, at least PACED_PAUSE_US, so that a fast load has batches. */
 static useconds_t until_due(const struct run *run, uint64_t begin, uint64_t published)
 {
     double due = (double)begin + (double)published / run->rate * 1e6, now = (double)microseconds(CLOCK_MONOTONIC);
@@ -219,7 +219,7 @@ static void perform(const struct server *server, const struct run *run)
     fflush(stdout);
 }
 
-/* false to end */
+/* Runs one command. Returns false to end. */
 static bool run_command(const struct server *server)
 {
     char line[256], kind[16];
@@ -260,7 +260,7 @@ static void configure(struct server *server, int argc, char **argv)
         server->event_size = EVENT_SIZE;
     int fd = open(progress, O_RDWR | O_CREAT, 0600);
     if (fd < 0 || ftruncate(fd, 4096) < 0)
-        fail(progress);
+        fail("open the progress file");
     server->progress = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
     server->sockets = calloc(server->room, sizeof *server->sockets);
     server->listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -279,7 +279,7 @@ int main(int argc, char **argv)
     server.epoll = epoll_create1(EPOLL_CLOEXEC);
     epoll_ctl(server.epoll, EPOLL_CTL_ADD, server.listener, &listening);
     if (epoll_ctl(server.epoll, EPOLL_CTL_ADD, STDIN_FILENO, &commands) < 0)
-        fail("epoll");
+        fail("create epoll");
     setvbuf(stdin, NULL, _IONBF, 0);
     while (epoll_wait(server.epoll, &event, 1, -1) >= 0 || errno == EINTR) {
         if (event.data.fd == server.listener)

@@ -3,7 +3,7 @@
 #include <stddef.h>
 #include <string.h>
 
-/* Below 256 each value has its own bucket; above, each power of two has 128. */
+/* Each value below 256 has a bucket. Above, each power of two has 128 buckets. */
 static size_t bucket_of(uint64_t value)
 {
     if (value < 2u << HISTOGRAM_BITS)

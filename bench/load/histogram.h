@@ -1,4 +1,4 @@
-/* A log-linear histogram in the manner of HdrHistogram: every value within 1/128 of what it was. */
+/* A log-linear histogram as HdrHistogram, with a relative error of at most 1/128. */
 #ifndef BENCH_HISTOGRAM_H
 #define BENCH_HISTOGRAM_H
 
@@ -16,7 +16,7 @@ struct histogram {
 void histogram_clear(struct histogram *histogram);
 void histogram_add(struct histogram *histogram, uint64_t value);
 
-/* The value that the share `quantile` (0 to 1) of all values does not exceed; 0 without values. */
+/* Returns the value of a quantile (0 to 1), or 0 without values. */
 uint64_t histogram_quantile(const struct histogram *histogram, double quantile);
 
 #endif

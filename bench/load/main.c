@@ -1,22 +1,22 @@
-/* The load generator: opens many WebSocket connections to one server, checks and times every event.
+/* The load generator: opens many WebSocket connections to one server, checks each event and measures its latency.
  *
  *   load --port P[,P…] --connections N --tokens FILE --dialect eventbus|plain|socketio --path /ws --progress FILE
  *        [--in-flight 64] [--collections 0]
  *
- * Several ports: the connections are dealt out over them in turn. Collections: so many channels that each connection
- * watches besides its own, alone.
+ * With several ports, the connections are distributed over them. `--collections` is the number of additional channels
+ * of each connection, without other subscribers.
  *
- * FILE of tokens: a line per connection, user and token, a space between. Commands come as lines on stdin; each is
- * answered by one line of JSON on stdout:
+ * The file of tokens has a line per connection: user, space, token. Commands are lines on stdin. The reply to each is
+ * one line of JSON on stdout:
  *
- *   open     open and authenticate all connections, a bounded number at a time, until all are ready or 60 s are over
- *   start    from now on every connection expects the event 0 next; counters to zero
- *   mark     counters to zero, but for `received` and the faults (missing, repeated, strays, closes, violations)
- *   report   the counters since the last mark or start
- *   quit     close everything
+ *   open     opens and authenticates all connections, a bounded number in parallel, at most 60 s
+ *   start    resets all counters; each connection expects event 0 next
+ *   mark     resets the counters, except `received` and the faults (missing, repeated, strays, closes, violations)
+ *   report   returns the counters since the last mark or start
+ *   quit     closes all connections
  *
- * The progress file is mapped into memory and holds, as an unsigned 64-bit integer of the machine's byte order, how
- * many events all connections together have received since `start`: the publisher of a closed loop reads it there. */
+ * The progress file is mapped into memory. It has the number of events that all connections have received since
+ * `start`, as an unsigned 64-bit integer in the byte order of the machine. The publisher of a closed loop reads it. */
 #include "connection.h"
 
 #include <errno.h>
@@ -41,14 +41,14 @@ struct generator {
     int epoll;
     struct counters counters;
     size_t in_state[DEAD + 1]; /* connections by state */
-    double since; /* seconds, monotonic: last mark */
-    double cpu_user, cpu_system; /* seconds, at the last mark */
+    double since; /* monotonic time of the last mark in seconds */
+    double cpu_user, cpu_system; /* CPU time at the last mark in seconds */
     _Atomic uint64_t *progress;
 };
 
 static void fail(const char *what)
 {
-    fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
+    fprintf(stderr, "load: cannot %s: %s\n", what, strerror(errno));
     exit(1);
 }
 
@@ -123,7 +123,7 @@ static void handle(struct generator *generator, const struct epoll_event *event)
     atomic_store_explicit(generator->progress, generator->counters.received, memory_order_relaxed);
 }
 
-/* Handles what the sockets have; true if a command waits on stdin. */
+/* Handles the events of the sockets. Returns whether a command waits on stdin. */
 static bool poll_once(struct generator *generator, int timeout_ms)
 {
     struct epoll_event events[BATCH];
@@ -144,7 +144,7 @@ static void open_one(struct generator *generator, size_t number)
     struct epoll_event event = {.events = EPOLLOUT, .data.ptr = connection};
     int fd = connection_open(connection, number, &generator->target);
     if (fd < 0 || epoll_ctl(generator->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
-        fprintf(stderr, "load: connection %zu: %s\n", number, strerror(errno));
+        fprintf(stderr, "load: cannot open connection %zu: %s\n", number, strerror(errno));
         connection_end(connection);
     }
     generator->in_state[UNUSED]--;
@@ -166,7 +166,7 @@ static void open_all(struct generator *generator)
            monotonic() - begin, user - user_before, system_ - system_before);
 }
 
-/* Does what one line says; false to end. */
+/* Runs one command. Returns false to end. */
 static bool run_command(struct generator *generator, const char *line)
 {
     if (strcmp(line, "open") == 0)
@@ -187,10 +187,10 @@ static void read_tokens(struct generator *generator, const char *path)
     char user[256], token[3072];
     FILE *file = fopen(path, "r");
     if (!file)
-        fail(path);
+        fail("open the file of tokens");
     for (size_t i = 0; i < generator->count; i++) {
         if (fscanf(file, "%255s %3071s", user, token) != 2) {
-            fprintf(stderr, "load: %s has only %zu tokens\n", path, i);
+            fprintf(stderr, "load: cannot read all tokens: %s has only %zu\n", path, i);
             exit(1);
         }
         generator->connections[i].user = strdup(user);
@@ -203,10 +203,10 @@ static void map_progress(struct generator *generator, const char *path)
 {
     int fd = open(path, O_RDWR | O_CREAT, 0600);
     if (fd < 0 || ftruncate(fd, 4096) < 0)
-        fail(path);
+        fail("map the progress file");
     generator->progress = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (generator->progress == MAP_FAILED)
-        fail(path);
+        fail("map the progress file");
     close(fd);
 }
 
@@ -241,12 +241,12 @@ static void configure(struct generator *generator, int argc, char **argv)
             progress = value;
     }
     if (!generator->target.dialect || !generator->target.path || !generator->target.port_count || !generator->count || !tokens || !progress) {
-        fprintf(stderr, "load: an option is missing or wrong; main.c says which there are\n");
+        fprintf(stderr, "load: cannot start: an option is missing or wrong; main.c lists all options\n");
         exit(2);
     }
     generator->connections = calloc(generator->count, sizeof *generator->connections);
     if (!generator->connections)
-        fail("memory");
+        fail("allocate memory");
     generator->in_state[UNUSED] = generator->count;
     read_tokens(generator, tokens);
     map_progress(generator, progress);
@@ -260,8 +260,8 @@ int main(int argc, char **argv)
     configure(&generator, argc, argv);
     generator.epoll = epoll_create1(EPOLL_CLOEXEC);
     if (generator.epoll < 0 || epoll_ctl(generator.epoll, EPOLL_CTL_ADD, STDIN_FILENO, &commands) < 0)
-        fail("epoll");
-    setvbuf(stdin, NULL, _IONBF, 0); /* a command must not hide from epoll in a buffer */
+        fail("create epoll");
+    setvbuf(stdin, NULL, _IONBF, 0); /* epoll does not see a command that stdio has buffered */
     start(&generator);
     for (;;) {
         if (!poll_once(&generator, -1))

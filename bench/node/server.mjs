@@ -1,4 +1,5 @@
-// socket.io with its Redis adapter: a room per user, WebSocket only. `node server.mjs PORT REDIS_URL SECRET`.
+// socket.io with its Redis adapter: a room per user, WebSocket only.
+// Usage: node server.mjs PORT REDIS_URL SECRET
 import { createHmac, timingSafeEqual } from "node:crypto";
 
 import { createAdapter } from "@socket.io/redis-adapter";
@@ -7,14 +8,14 @@ import { Server } from "socket.io";
 
 const [port, redisUrl, secret] = process.argv.slice(2);
 
-/** The user that an HS256 token names; throws if it is not valid. */
+/** Returns the user of an HS256 token. Throws if the token is not valid. */
 function userOf(token) {
   const [head, body, signature] = token.split(".");
-  const wanted = createHmac("sha256", secret).update(`${head}.${body}`).digest();
+  const expected = createHmac("sha256", secret).update(`${head}.${body}`).digest();
   const given = Buffer.from(signature, "base64url");
-  if (given.length !== wanted.length || !timingSafeEqual(given, wanted)) throw new Error("wrong signature");
+  if (given.length !== expected.length || !timingSafeEqual(given, expected)) throw new Error("cannot accept the token: wrong signature");
   const claims = JSON.parse(Buffer.from(body, "base64url").toString());
-  if (claims.exp * 1000 < Date.now()) throw new Error("expired");
+  if (claims.exp * 1000 < Date.now()) throw new Error("cannot accept the token: it has expired");
   return claims.sub;
 }
 

@@ -18,7 +18,7 @@ from bench.capacity_model import (
     Costs,
     Infeasible,
     Limits,
-    Load,
+    Workload,
     gateway_cores,
     gateways_reached,
     redis_cores,
@@ -46,7 +46,7 @@ COSTS = Costs(
 LIMITS = Limits()
 
 loads = st.builds(
-    Load,
+    Workload,
     connections=st.integers(1, 2_000_000),
     events=st.floats(0.1, 20_000),
     receivers=st.integers(1, 1_000),
@@ -55,7 +55,7 @@ loads = st.builds(
 
 
 def test_one_event_to_everybody_is_its_writes_and_one_reading() -> None:
-    load = Load(connections=1_000, events=100, receivers=1_000)
+    load = Workload(connections=1_000, events=100, receivers=1_000)
     ordinary = replace(COSTS, connection=0)
     assert gateway_cores(ordinary, load, 1) == pytest.approx(100 * (1_000 * 4.5 + 12 + 100) / 1e6)
     assert redis_cores(ordinary, load, 1) == pytest.approx(100 * (12 + 3 + 50 + 15) / 1e6)
@@ -63,7 +63,7 @@ def test_one_event_to_everybody_is_its_writes_and_one_reading() -> None:
 
 def test_events_of_one_batch_share_their_writes() -> None:
     ordinary = replace(COSTS, connection=0)
-    often = Load(connections=1_000, events=1_000, receivers=1_000)
+    often = Workload(connections=1_000, events=1_000, receivers=1_000)
     frames, writes = 1_000 * 1_000 * 0.5, WAKES * 1_000 * 4
     assert gateway_cores(ordinary, often, 1) == pytest.approx((frames + writes + 1_000 * 12 + WAKES * 100) / 1e6)
 
@@ -71,14 +71,14 @@ def test_events_of_one_batch_share_their_writes() -> None:
 def test_a_write_is_dearer_where_the_cache_is_too_small() -> None:
     ordinary = replace(COSTS, connection=0, wake=0, event=0)
     for connections, cold in ((CACHED_CONNECTIONS, 0.0), (2 * CACHED_CONNECTIONS, 3.0), (10 * CACHED_CONNECTIONS, 5.4)):
-        load = Load(connections=connections, events=1, receivers=connections)
+        load = Workload(connections=connections, events=1, receivers=connections)
         assert gateway_cores(ordinary, load, 1) == pytest.approx(connections * (4.5 + cold) / 1e6)
 
 
 def test_what_everybody_gets_is_copied_to_each_gateway() -> None:
     assert gateways_reached(1_000_000, 20) == pytest.approx(20)
     assert gateways_reached(1, 20) == pytest.approx(1)
-    load = Load(connections=1_000_000, events=10, receivers=1_000_000)
+    load = Workload(connections=1_000_000, events=10, receivers=1_000_000)
     assert redis_cores(COSTS, load, 20) == pytest.approx(10 * (12 + 20 * 3 + 50 + 20 * 15) / 1e6)
     often = replace(load, events=1_000)
     assert redis_cores(COSTS, often, 20) == pytest.approx((1_000 * (12 + 20 * 3) + WAKES * (50 + 20 * 15)) / 1e6)
@@ -90,7 +90,7 @@ def test_an_event_reaches_no_more_gateways_than_there_are_or_than_it_has_receive
 
 
 @given(loads)
-def test_the_answer_keeps_within_the_limits_and_one_gateway_less_does_not(load: Load) -> None:
+def test_the_answer_keeps_within_the_limits_and_one_gateway_less_does_not(load: Workload) -> None:
     sizing = size_for(COSTS, load, LIMITS)
     fewer = sizing.gateways - 1
     assert sizing.gateway_busy <= LIMITS.gateway_busy
@@ -103,7 +103,7 @@ def test_the_answer_keeps_within_the_limits_and_one_gateway_less_does_not(load: 
 
 
 @given(loads, st.floats(1, 3))
-def test_more_load_never_needs_less(load: Load, factor: float) -> None:
+def test_more_load_never_needs_less(load: Workload, factor: float) -> None:
     more = replace(load, events=load.events * factor)
     assume(more.events <= 20_000)
     assert size_for(COSTS, more, LIMITS).gateways >= size_for(COSTS, load, LIMITS).gateways
@@ -111,7 +111,7 @@ def test_more_load_never_needs_less(load: Load, factor: float) -> None:
 
 def test_what_each_gateway_would_have_to_read_may_be_too_much() -> None:
     with pytest.raises(Infeasible):
-        size_for(COSTS, Load(connections=1_000_000, events=100_000, receivers=1_000_000), LIMITS)
+        size_for(COSTS, Workload(connections=1_000_000, events=100_000, receivers=1_000_000), LIMITS)
 
 
 def test_the_measured_points_bear_the_model_out() -> None:
