@@ -33,7 +33,7 @@ class Channel:
         self.history: History | None = None
         self.buffered: list[Publication] | None = []
         self.buffered_events = 0
-        self.whole: dict[Session, Output] = {}
+        self.whole: dict[Output, Session] = {}
         self.partial: dict[Session, None] = {}
 
     @property

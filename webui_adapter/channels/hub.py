@@ -58,7 +58,7 @@ class Hub:
         channel = self.channels.get(name)
         if channel is None:
             channel = self.channels[name] = Channel(name)
-        channel.whole.pop(session, None)
+        channel.whole.pop(session.output, None)
         channel.partial[session] = None
         return channel
 
@@ -68,16 +68,16 @@ class Hub:
         subscription = session.subscriptions.channels.get(name)
         if channel is None or subscription is None or session not in channel.partial:
             return
-        if subscription.whole and subscription.recovering is None and subscription.live_after <= channel.offset:
+        if subscription.whole and subscription.recovery is None and subscription.live_after <= channel.offset:
             del channel.partial[session]
-            channel.whole[session] = session.output
+            channel.whole[session.output] = session
 
     def leave(self, name: str, session: Session) -> Channel | None:
         """Take a session out; the channel if nobody is left."""
         channel = self.channels.get(name)
         if channel is None:
             return None
-        channel.whole.pop(session, None)
+        channel.whole.pop(session.output, None)
         channel.partial.pop(session, None)
         return channel if channel.unused else None
 
@@ -175,7 +175,7 @@ class Hub:
 
     def sessions_of(self, channel: Channel) -> list[Session]:
         """All that read a channel."""
-        return [*channel.whole, *channel.partial]
+        return [*channel.whole.values(), *channel.partial]
 
     def _buffer(self, channel: Channel, publication: Publication) -> None:
         assert channel.buffered is not None
@@ -202,13 +202,13 @@ class Hub:
             return
         batch = Batch(channel.name, records)
         count = len(records)
-        overflowed = []
-        for session, output in channel.whole.items():
+        overflowed: list[tuple[Session, Sequence[Overflow]]] | None = None
+        for output in channel.whole:
             overflows = output.deliver(batch)
             if overflows:
-                overflowed.append((session, overflows))
-        for session, overflows in overflowed:
-            self._read_again(session, [overflow for overflow in overflows if session.subscriptions.rewind(overflow)])
+                overflowed = [*(overflowed or ()), (channel.whole[output], overflows)]
+        if overflowed is not None:
+            self._rewind(overflowed)
         each, rest = len(channel.whole), 0
         if channel.partial:
             # Who reads in part takes some of a batch: which ones is not worth counting, how many is.
@@ -221,6 +221,10 @@ class Hub:
             rest -= 1
             if record.ack:
                 self.unacknowledged.append((channel.name, record))
+
+    def _rewind(self, overflowed: Sequence[tuple[Session, Sequence[Overflow]]]) -> None:
+        for session, overflows in overflowed:
+            self._read_again(session, [overflow for overflow in overflows if session.subscriptions.rewind(overflow)])
 
     def _read_again(self, session: Session, behind: Sequence[Overflow]) -> None:
         for overflow in behind:

@@ -43,6 +43,5 @@ class SessionFlusher:
                     output.out.clear()
                     continue
                 transport.flush()
-                session = self._sessions.get(output.session_id)
-                if output.close_code is not None and session is not None:
+                if output.close_code is not None and (session := self._sessions.get(output.session_id)) is not None:
                     self._schedule_close(session)
