@@ -196,7 +196,8 @@ def _reader(hub: Hub, session: Session, user: str) -> Session:
     if not channel.live:
         hub.recover(channel, reading, 0)
     subscription = session.subscriptions.channels[channel_name]
-    session.subscriptions.replay(channel_name, resume(subscription.since, reading, subscription.buffered_live, 0), None)
+    assert subscription.recovery is not None
+    session.subscriptions.replay(channel_name, resume(None, reading, subscription.recovery.buffered_live, 0), None)
     hub.mark_live(channel_name, session)
     session.output.out.clear()
     return session

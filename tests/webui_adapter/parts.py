@@ -166,13 +166,14 @@ def settle(hub: Hub, session: Session, channel: Channel, reading: History | None
     reading = reading if reading is not None else history(channel.offset)
     if not channel.live:
         assert hub.recover(channel, reading, 0) is not None
-    subscription = session.subscriptions.channels[channel.name]
-    kept = None
-    if subscription.recovered_topics:
-        kept = resume(
-            Position(reading.position.epoch, subscription.delivered_offset), reading, subscription.buffered_live, 0
-        )
-    session.subscriptions.replay(channel.name, resume(subscription.since, reading, subscription.buffered_live, 0), kept)
+    recovery = session.subscriptions.channels[channel.name].recovery
+    assert recovery is not None
+    for_recovered = None
+    if recovery.recovered_topics:
+        before = Position(reading.position.epoch, recovery.delivered_offset)
+        for_recovered = resume(before, reading, recovery.buffered_live, 0)
+    found = resume(recovery.since, reading, recovery.buffered_live, 0)
+    session.subscriptions.replay(channel.name, found, for_recovered)
     hub.mark_live(channel.name, session)
 
 

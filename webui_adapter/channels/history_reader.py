@@ -25,13 +25,22 @@ SNAPSHOT_ONLY: Final = HistoryRange(None, None)
 
 
 def range_for(session: Session, subscription: ChannelSubscription) -> HistoryRange:
-    """What a session's view needs. One who wants an older past beside what has come already gets it in one piece."""
-    if subscription.since is None or (
-        subscription.recovered_topics and subscription.delivered_offset != subscription.since.offset
-    ):
-        return HistoryRange(subscription.after, None)
+    """Return what a subscription needs of its channel's history.
+
+    Args:
+        session: The session, whose settings name the size of a page.
+        subscription: What it reads of the channel.
+
+    Returns:
+        The range. It has no pages if the new topic begins elsewhere than the topics that the client had before.
+    """
+    recovery = subscription.recovery
+    if recovery is None:
+        return SNAPSHOT_ONLY
+    if recovery.since is None or (recovery.recovered_topics and recovery.delivered_offset != recovery.since.offset):
+        return HistoryRange(recovery.after, None)
     settings = session.output.settings
-    return HistoryRange(subscription.after, Page(settings.replay_events, settings.replay_bytes))
+    return HistoryRange(recovery.after, Page(settings.replay_events, settings.replay_bytes))
 
 
 class HistoryReader:

@@ -1,4 +1,4 @@
-"""What one connection follows: its channels, the past that is handed over, and how far it has been told. No I/O."""
+"""The channels that one connection reads: the history it gets, and the live events after that. No I/O."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from eventbus.protocol.cursor import Position
-from eventbus.protocol.records import Record
 from eventbus.protocol.recovery import Resumption
-from eventbus.protocol.topics import channel_of, whole_channel
+from eventbus.protocol.topics import channel_of
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.session.batch import Batch, Delivery
@@ -19,61 +18,72 @@ __all__ = ["Subscriptions"]
 
 
 class Subscriptions:
-    """What one connection reads of its channels.
+    """The channels that one connection reads.
 
     Attributes:
-        views: what it reads, by channel.
-        awaiting_authorisation: subscriptions that wait for the authoriser.
+        output: What is written to the connection.
+        channels: What it reads, by channel.
+        awaiting_authorisation: Subscribe commands that wait for the authoriser.
     """
 
     __slots__ = ("awaiting_authorisation", "channels", "output")
 
     def __init__(self, output: Output) -> None:
-        """Begin without a channel; ``output`` is what is written to the connection."""
+        """Begin without a channel.
+
+        Args:
+            output: What is written to the connection.
+        """
         self.output = output
         self.channels: dict[str, ChannelSubscription] = {}
         self.awaiting_authorisation: list[Subscribe] = []
 
-    # --- patterns --------------------------------------------------------------------------------------------
+    # --- topics ----------------------------------------------------------------------------------------------
 
     def topics(self) -> set[str]:
-        """Patterns in all channels, those that still wait for something included."""
+        """Return the topics of all channels, with those that still wait."""
         channels = self.channels.values()
-        queued = [command for subscription in channels for command in subscription.queued_commands]
-        return {pattern for subscription in channels for pattern in subscription.patterns} | {
-            c.topic for c in (*queued, *self.awaiting_authorisation)
-        }
+        waiting = [*self.awaiting_authorisation]
+        for subscription in channels:
+            waiting += subscription.queued_commands
+        subscribed = {pattern for subscription in channels for pattern in subscription.patterns}
+        return subscribed | {command.topic for command in waiting}
 
     def add(self, command: Subscribe, here: int) -> ChannelSubscription:
-        """Add a pattern; live events of its channel are buffered until ``replay``.
+        """Add a topic. Live events of its channel are buffered until ``replay``.
 
-        ``here`` is the offset up to which live events have been handed to the sessions of this channel. What an
-        earlier pattern has brought is not brought again, unless this one asks for it by ``since``.
+        Args:
+            command: The subscribe command. Its channel is live or new to this session.
+            here: The offset up to which the sessions of this channel have the live events.
+
+        Returns:
+            What the session reads of the channel.
         """
         channel = channel_of(command.topic)
         subscription = self.channels.get(channel)
         if subscription is None:
-            subscription = self.channels[channel] = ChannelSubscription()
+            subscription = self.channels[channel] = ChannelSubscription(command)
         else:
-            subscription.delivered_offset = here
-        subscription.recovering = command
+            subscription.subscribe(command, here)
         if command.since is not None:
             self.output.positions.setdefault(channel, command.since)
-        subscription.patterns[command.topic] = None
-        subscription.whole = whole_channel(channel) in subscription.patterns
         return subscription
 
     def remove(self, pattern: str) -> ChannelSubscription | None:
-        """Take a pattern away; the view if it was the last one there."""
+        """Remove a topic.
+
+        Args:
+            pattern: The topic, as subscribed.
+
+        Returns:
+            What the session read of the channel if this was the channel's last topic; None otherwise.
+        """
         self.awaiting_authorisation = [command for command in self.awaiting_authorisation if command.topic != pattern]
         channel = channel_of(pattern)
         subscription = self.channels.get(channel)
         if subscription is None:
             return None
-        subscription.queued_commands = [command for command in subscription.queued_commands if command.topic != pattern]
-        subscription.patterns.pop(pattern, None)
-        subscription.recovered_topics = tuple(topic for topic in subscription.recovered_topics if topic != pattern)
-        subscription.whole = whole_channel(channel) in subscription.patterns
+        subscription.unsubscribe(pattern)
         if subscription.patterns:
             return None
         self.drop(channel)
@@ -81,199 +91,180 @@ class Subscriptions:
         return subscription
 
     def drop(self, channel: str) -> None:
-        """The session reads the channel no longer."""
+        """Forget a channel.
+
+        Args:
+            channel: The channel.
+        """
         self.channels.pop(channel, None)
         self.output.positions.pop(channel, None)
 
-    # --- the past --------------------------------------------------------------------------------------------
+    # --- history ---------------------------------------------------------------------------------------------
 
-    def replay(self, channel: str, resumption: Resumption, kept: Resumption | None) -> None:
-        """Hand over what ``resume`` found for the subscription that waits for it; only to an idle session.
+    def replay(self, channel: str, found: Resumption, for_recovered: Resumption | None) -> None:
+        """Deliver a reading of the history. Only for an idle output: a history does not fit the send queue.
 
-        ``kept`` is the same for those that were settled before: what has come for them meanwhile.
+        Args:
+            channel: The channel, which is being recovered.
+            found: What ``resume`` found for the subscribe command.
+            for_recovered: What it found for the topics that the client had before; None if there are none.
         """
         subscription = self.channels[channel]
-        command = subscription.recovering
-        assert command is not None
-        records = {record.offset: record for record in resumption.records if subscription.needs(command, record)}
-        start, gap = resumption.start, resumption.gap
-        if kept is not None:
-            records |= {
-                record.offset: record for record in kept.records if covered(subscription.recovered_topics, record.topic)
-            }
-            start, gap = min(start, kept.start, key=lambda position: position.offset), gap or kept.gap
-        whole = Resumption(start, [records[offset] for offset in sorted(records)], resumption.position, gap)
-        if resumption.more:
-            # A page of it: the next one when the browser has taken this.
-            subscription.recovering = replace(command, since=resumption.position, ref=None)
-            if subscription.recovered_topics:
-                subscription.delivered_offset = resumption.position.offset
-            self._bring(channel, subscription, whole, "resumed", list(subscription.patterns), command.ref)
-            return
-        subscription.recovering = None
-        subscription.buffered_live = []
-        subscription.recovered_topics = tuple(subscription.patterns)
-        subscription.live_after = resumption.position.offset
-        how = "gap" if gap else "snapshot" if command.since is None else "resumed"
-        self._bring(channel, subscription, whole, how, list(subscription.patterns), command.ref)
-
-    def _hand_owed(self, channel: str, subscription: ChannelSubscription, start: int) -> set[int]:
-        """What the user is owed, before the rest of the channel: out of its order, so under a hold. Its offsets."""
-        owed, subscription.pending = subscription.pending, None
-        wanted = [] if owed is None else [record for record in owed.records if subscription.covers(record.topic)]
-        if wanted:
-            self.output.hold(channel, start)
-            for record in wanted:
-                self.output.write_event(Delivery(channel, record), in_order=False)
-            self.output.release(channel, start)
-        return {record.offset for record in wanted}
-
-    def redeliver(self, deliveries: Sequence[Delivery]) -> None:
-        """Events that nobody has acknowledged in time. Who is slow has them waiting, or will read them."""
-        for delivery in deliveries:
-            subscription = self.channels.get(delivery.channel)
-            if (
-                self.output.idle
-                and subscription is not None
-                and subscription.recovering is None
-                and subscription.covers(delivery.topic)
-            ):
-                self.output.write_event(delivery, in_order=False)
+        assert subscription.recovery is not None
+        command = subscription.recovery.command
+        history = subscription.take_history(found, for_recovered)
+        how = "gap" if history.gap else "snapshot" if command.since is None else "resumed"
+        self._write_history(channel, history, how, subscription.patterns, command.ref)
 
     def restart_after_gap(self, channel: str, resumption: Resumption) -> None:
-        """The whole channel has lost events: say so and begin anew from its present state."""
+        """Deliver the present state of a channel that has lost events, after ``bus.gap``.
+
+        Args:
+            channel: The channel.
+            resumption: Its present state.
+        """
         subscription = self.channels[channel]
         self.output.discard(channel, "gap")
-        if subscription.recovered_topics:
-            subscription.delivered_offset = resumption.position.offset
-            records = [record for record in resumption.records if covered(subscription.recovered_topics, record.topic)]
-            self._bring(
-                channel,
-                subscription,
-                replace(resumption, records=records),
-                "gap",
-                list(subscription.recovered_topics),
-                None,
-            )
-        if subscription.recovering is None:
-            subscription.live_after = resumption.position.offset
-        else:
-            # It waits for a reading of its own, which what came before would not fit.
-            subscription.buffered_live.clear()
+        topics = subscription.recovered_topics
+        if topics:
+            records = [record for record in resumption.records if covered(topics, record.topic)]
+            self._write_history(channel, replace(resumption, records=records), "gap", topics, None)
+        subscription.restart(resumption.position)
 
     def end_epoch(self, channel: str) -> None:
-        """The life of a channel has ended in Redis, and nothing of it was missed: what comes next is of another one."""
+        """Note that Redis has forgotten a channel, and that the session has missed nothing of it.
+
+        Args:
+            channel: The channel. Its next event begins another epoch.
+        """
         subscription = self.channels[channel]
-        if self.output.has_queued(channel) or (subscription.recovered_topics and subscription.buffered_live):
-            # It would come after the next life has begun, and be taken for that one's.
-            self.output.close(
-                CloseCode.TOO_SLOW, "the channel begins anew, and this was behind; resume with the cursor"
-            )
-        subscription.live_after = 0
-        subscription.delivered_offset = 0
-        subscription.buffered_live.clear()
+        recovery = subscription.recovery
+        if self.output.has_queued(channel) or (recovery and recovery.recovered_topics and recovery.buffered_live):
+            # These events would follow the beginning of the next epoch, and the client would count them to it.
+            reason = "the channel begins anew, and this was behind; resume with the cursor"
+            self.output.close(CloseCode.TOO_SLOW, reason)
+        subscription.end_epoch()
 
     def begin_epoch(self, channel: str, epoch: str) -> None:
-        """A channel begins a life, and this session has missed nothing: the epoch belongs to the page's cursor."""
+        """Note that a channel begins an epoch, and that the session has missed nothing.
+
+        Args:
+            channel: The channel.
+            epoch: The new epoch, which belongs to the client's cursor from now on.
+        """
         self.end_epoch(channel)
         subscription = self.channels[channel]
-        if subscription.recovering is None:
+        if subscription.recovery is None:
             self.output.positions[channel] = Position(epoch, 0)
             where = {"channel": channel, "epoch": epoch, "offset": 0}
             self.output.send("bus.subscribed", {**where, "how": "resumed", "topics": list(subscription.patterns)})
 
     def rewind(self, overflow: Overflow) -> bool:
-        """The send queue has no room: the client goes on from what it has. False: it is being recovered anyway."""
+        """Read a channel again from what the client has, since the send queue has no room.
+
+        Args:
+            overflow: The channel and the offset up to which the client has everything.
+
+        Returns:
+            Whether the channel has to be read; False if that is under way already.
+        """
         channel, output = overflow.channel, self.output
         subscription, position = self.channels.get(channel), output.positions.get(channel)
-        if subscription is None or subscription.recovering is not None or position is None:
+        if subscription is None or subscription.recovery is not None or position is None:
             return False
         output.discard(channel, "behind")
         output.counters["behind"] += 1
         since = output.positions[channel] = Position(position.epoch, overflow.offset)
-        subscription.recovering = Subscribe(next(iter(subscription.patterns)), since)
-        subscription.recovered_topics, subscription.delivered_offset = tuple(subscription.patterns), overflow.offset
-        subscription.buffered_live.clear()
+        subscription.overflow(since)
         return True
 
-    def _bring(
-        self,
-        channel: str,
-        subscription: ChannelSubscription,
-        whole: Resumption,
-        how: str,
-        topics: list[str],
-        ref: str | float | None,
+    def _write_history(
+        self, channel: str, history: Resumption, how: str, topics: Sequence[str], ref: str | float | None
     ) -> None:
-        """A replay's events and the words around them.
-
-        Straight to the line: a history is bounded by the log, and the backlog may not be able to hold it.
-        """
-        start, end = whole.start, whole.position
+        """Write events and the control events around them, past the send queue: the log bounds a history."""
+        output, start, end = self.output, history.start, history.position
         where = {"channel": channel, "epoch": end.epoch}
-        if whole.gap is not None:
-            self.output.counters[f"gap.{whole.gap.reason}"] += 1
-            self.output.send("bus.gap", {**where, "offset": end.offset, "reason": whole.gap.reason})
-        self.output.counters[f"resume.{how}"] += 1
+        if history.gap is not None:
+            output.counters[f"gap.{history.gap.reason}"] += 1
+            output.send("bus.gap", {**where, "offset": end.offset, "reason": history.gap.reason})
+        output.counters[f"resume.{how}"] += 1
         answer = {} if ref is None else {"ref": ref}
-        self.output.send("bus.subscribed", {**where, "offset": start.offset, "how": how, "topics": topics, **answer})
-        self.output.positions[channel] = start
-        handed = self._hand_owed(channel, subscription, start.offset)
-        for record in whole.records:
-            if record.offset in handed or not record.event:
-                continue
-            self.output.write_event(Delivery(channel, record))
-        self.output.positions[channel] = end
-        self.output.send("bus.position", {**where, "offset": end.offset})
+        output.send("bus.subscribed", {**where, "offset": start.offset, "how": how, "topics": list(topics), **answer})
+        output.positions[channel] = start
+        delivered = self._write_pending(channel, start.offset)
+        for record in history.records:
+            if record.event and record.offset not in delivered:
+                output.write_event(Delivery(channel, record))
+        output.positions[channel] = end
+        output.send("bus.position", {**where, "offset": end.offset})
 
-    def partial_channels(self) -> list[str]:
-        """Channels that are read in part, and are up to date."""
-        return [
-            name
-            for name, subscription in self.channels.items()
-            if not subscription.whole and subscription.recovering is None
-        ]
+    def _write_pending(self, channel: str, start: int) -> set[int]:
+        """Write the user's pending events, out of the channel's order. Return their offsets."""
+        subscription = self.channels[channel]
+        pending, subscription.pending = subscription.pending, None
+        if pending is None:
+            return set()
+        records = [record for record in pending.records if subscription.covers(record.topic)]
+        if records:
+            self.output.hold(channel, start)
+            for record in records:
+                self.output.write_event(Delivery(channel, record), in_order=False)
+            self.output.release(channel, start)
+        return {record.offset for record in records}
 
-    def send_position(self, channel: str, position: Position) -> None:
-        """Say that everything up to a position has been handed over, if that is news, and nothing of it waits."""
-        known = self.output.positions.get(channel)
-        if (
-            known is None
-            or known.epoch != position.epoch
-            or known.offset >= position.offset
-            or self.output.has_queued(channel)
-        ):
-            return
-        self.output.positions[channel] = position
-        self.output.send("bus.position", {"channel": channel, "epoch": position.epoch, "offset": position.offset})
+    # --- live events -----------------------------------------------------------------------------------------
 
-    # --- events ----------------------------------------------------------------------------------------------
+    def deliver_filtered(self, batch: Batch) -> tuple[int, Sequence[Overflow]]:
+        """Deliver events of a channel that this session reads in part, or recovers.
 
-    def deliver_filtered(self, batch: Batch) -> tuple[int, list[Overflow]]:
-        """Events of a channel that this session reads in part, or has had some of already.
+        Args:
+            batch: Events of one channel.
 
-        Returns how many it took, and the channels that it has to read again.
+        Returns:
+            How many events the session took, and the channels that it has to read again.
         """
         subscription = self.channels[batch.channel]
         taken, behind = 0, []
         for delivery in batch.deliveries:
             record = delivery.record
-            if subscription.recovering is not None:
-                self._keep(subscription, record)
+            if subscription.recovery is not None:
+                settings = self.output.settings
+                subscription.recovery.buffer(record, settings.backlog_events, settings.backlog_bytes)
             elif record.offset > subscription.live_after and subscription.covers(record.topic):
                 behind += [overflow for overflow in self.output.deliver_one(delivery) if self.rewind(overflow)]
                 taken += 1
         return taken, behind
 
-    def _keep(self, subscription: ChannelSubscription, record: Record) -> None:
-        subscription.buffered_bytes += record.size
-        if (
-            len(subscription.buffered_live) >= self.output.settings.backlog_events
-            or subscription.buffered_bytes > self.output.settings.backlog_bytes
-        ):
-            # Then another reading is needed: one that has them all, since it begins after they came.
-            subscription.buffered_live.clear()
-            subscription.buffered_bytes = record.size
-        if not subscription.buffered_live:
-            subscription.buffered_bytes = record.size
-        subscription.buffered_live.append(record)
+    def redeliver(self, deliveries: Sequence[Delivery]) -> None:
+        """Deliver events again that the user has not acknowledged in time. A slow client still has them queued.
+
+        Args:
+            deliveries: Events that were delivered before.
+        """
+        for delivery in deliveries:
+            subscription = self.channels.get(delivery.channel)
+            if subscription is None or subscription.recovery is not None or not self.output.idle:
+                continue
+            if subscription.covers(delivery.topic):
+                self.output.write_event(delivery, in_order=False)
+
+    # --- positions -------------------------------------------------------------------------------------------
+
+    def partial_channels(self) -> list[str]:
+        """Return the channels that are read in part and are live."""
+        return [name for name, one in self.channels.items() if not one.whole and one.recovery is None]
+
+    def send_position(self, channel: str, position: Position) -> None:
+        """Send ``bus.position`` if it is news to the client and nothing of the channel waits.
+
+        Args:
+            channel: The channel.
+            position: Everything up to here has been delivered.
+        """
+        known = self.output.positions.get(channel)
+        if known is None or known.epoch != position.epoch or known.offset >= position.offset:
+            return
+        if not self.output.has_queued(channel):
+            self.output.positions[channel] = position
+            where = {"channel": channel, "epoch": position.epoch, "offset": position.offset}
+            self.output.send("bus.position", where)

@@ -219,7 +219,7 @@ def test_live_events_wait_for_the_history() -> None:
     assert told(late) == [("subscribed", ("snapshot", "e1", 0)), ("event", 4), ("position", 4)]
     hub.receive(USER, publication(4, record(5)))
     assert told(late) == [("event", 5)]
-    assert late in channel.whole
+    assert late.output in channel.whole
 
 
 def test_a_history_that_is_ahead_of_what_is_live_is_not_repeated() -> None:
@@ -233,14 +233,14 @@ def test_a_history_that_is_ahead_of_what_is_live_is_not_repeated() -> None:
     assert told(late) == []
     hub.receive(USER, publication(5, record(6), record(7)))
     assert told(late) == [("event", 7)]
-    assert late in channel.whole
+    assert late.output in channel.whole
 
 
 @pytest.mark.parametrize("buffer", [10_000, 1])
 def test_a_second_pattern_brings_its_state_and_costs_the_first_nothing(buffer: int) -> None:
     hub, channel, session = live(3, ONE, backlog_events=buffer)
     join(hub, session, TWO)
-    assert session.subscriptions.channels[USER].after == 3, (
+    assert session.subscriptions.channels[USER].recovery.after == 3, (
         "the reading has to show what comes for the first one meanwhile"
     )
     hub.receive(USER, publication(3, record(4, ONE), record(5, TWO), record(6, ONE)))
@@ -361,7 +361,7 @@ def test_what_is_buffered_for_a_replay_is_bounded_and_shows_as_a_hole() -> None:
     join(hub, late)
     for i in range(4, 20):
         hub.receive(USER, publication(i - 1, record(i)))
-    buffered_live = late.subscriptions.channels[USER].buffered_live
+    buffered_live = late.subscriptions.channels[USER].recovery.buffered_live
     assert len(buffered_live) <= 5
     old = resume(None, history(10, record(1)), buffered_live, 0)
     assert old.gap is not None
@@ -452,7 +452,7 @@ def test_the_whole_channels_way_and_the_partial_one_say_the_same(  # noqa: C901 
     for reader in readers:
         while reader.output.send_queue is not None:
             reader.output.resume_writing(300)
-    assert {session in hub.channels[USER].whole for session in readers[::2]} == {True}
+    assert {session.output in hub.channels[USER].whole for session in readers[::2]} == {True}
     assert readers[1] in hub.channels[USER].partial
     whole, partial = (frames_of(reader) for reader in readers[:2])
     strip = [{**frame, "time": 0} for frame in whole]
@@ -573,6 +573,6 @@ def test_an_idle_moment_lasts_until_something_is_written() -> None:
 
 def test_commands_of_one_view_are_told_apart() -> None:
     subscription = new_session().subscriptions.add(Subscribe(ONE, None, "a"), 0)
-    assert subscription.since is None
-    assert subscription.recovering is not None
-    assert subscription.recovering.ref == "a"
+    assert subscription.recovery is not None
+    assert subscription.recovery.since is None
+    assert subscription.recovery.command.ref == "a"

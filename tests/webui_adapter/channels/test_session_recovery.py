@@ -176,7 +176,7 @@ class World:
         for channel in channels or (USER, "system"):
             await eventually(lambda name=channel: name in line.page.positions, f"position of {channel}")
         await eventually(
-            lambda: not any(v.recovering for v in line.session.subscriptions.channels.values()),
+            lambda: not any(v.recovery for v in line.session.subscriptions.channels.values()),
             "the end of all replays",
         )
 

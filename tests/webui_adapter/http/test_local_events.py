@@ -190,7 +190,7 @@ async def test_who_is_slow_or_reads_another_topic_gets_none(gateway: Gateway) ->
     local.tap(bus.emission(("42", "9", Note(n=1)), None))
     await turn()
     assert len(narrow.output.out) == 1
-    narrow.subscriptions.channels[USER].queued_commands.append(Subscribe(f"{USER}:operation:later", None))
+    narrow.subscriptions.channels[USER].queued_commands += (Subscribe(f"{USER}:operation:later", None),)
     local.tap(bus.emission(("42", "later", Note(n=1)), None))
     await turn()
     assert len(narrow.output.out) == 2, "what it has asked for is held up by Redis only"
