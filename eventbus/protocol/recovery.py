@@ -55,7 +55,9 @@ def resume(cursor: Position | None, history: History, live: Sequence[Record], no
     if cursor is not None and reason is None and history.more:
         return _page(cursor, history, now_ms)
     late = [record for record in live if record.offset > here.offset]
-    if reason is None and not _contiguous(here.offset, late):
+    if not _contiguous(here.offset, late):
+        # Events between history and live ones are in neither. No answer is whole, also not one that
+        # reports another gap: the caller must read again.
         reason = "hole"
     end = Position(here.epoch, late[-1].offset if late else here.offset)
     if cursor is None or reason is not None:

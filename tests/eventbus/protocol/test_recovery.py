@@ -148,3 +148,48 @@ def test_an_empty_channel_is_whole_for_everybody():
     assert resume(None, nothing, [], 1).gap is None
     assert resume(BEGINNING, nothing, [], 1).gap is None
     assert resume(Position("aa", 5), nothing, [], 1).gap == Gap("epoch")
+
+
+def trimmed_history(cursor: int) -> History:
+    """Two log entries, of which the first is trimmed; the history ends at 2."""
+    channel = Channel()
+    channel.publish("log", "")
+    channel.publish("log", "")
+    return channel.history(cursor, 2)
+
+
+def test_a_hole_behind_another_gap_needs_another_reading():
+    """The states and events in the hole are in no part of the answer, so the caller must read again."""
+    for cursor in (Position("other", 1), Position(EPOCH, 9), BEGINNING):
+        result = resume(cursor, trimmed_history(cursor.offset), [record(4)], now_ms=1)
+        assert result.gap == Gap("hole"), cursor
+        joined = resume(cursor, trimmed_history(cursor.offset), [record(3), record(4)], now_ms=1)
+        assert joined.gap is not None
+        assert joined.gap.reason != "hole", cursor
+
+
+def paged(entries: list[Record], more: bool = True) -> History:
+    log = [LogEntry(entry.offset - 1, entry) for entry in entries if entry.keep == "log"]
+    states = [entry for entry in entries if entry.keep == "latest"]
+    return History(Position(EPOCH, 10), 10, log, states, more=more)
+
+
+def test_a_page_of_another_epoch_is_a_gap():
+    page = paged([record(1), record(2)])
+    result = resume(Position("other", 1), page, [], now_ms=1)
+    assert (result.gap, result.more, result.position) == (Gap("epoch"), False, Position(EPOCH, 10))
+
+
+def test_a_page_of_a_trimmed_log_is_a_gap():
+    result = resume(Position(EPOCH, 2), paged([record(5), record(6)]), [], now_ms=1)
+    assert (result.gap, result.more, result.position) == (Gap("trimmed"), False, Position(EPOCH, 10))
+
+
+def test_a_page_brings_the_states_up_to_its_last_entry():
+    page = paged([record(1, "latest", "a"), record(3), record(4, "latest", "b"), record(5), record(6, "latest", "c")])
+    page = History(
+        page.position, 5, [LogEntry(0, page.log[0].record), LogEntry(3, page.log[1].record)], page.snapshot, True
+    )
+    result = resume(Position(EPOCH, 1), page, [record(11)], now_ms=1)
+    assert (result.more, result.gap, result.position) == (True, None, Position(EPOCH, 5))
+    assert offsets(result) == [3, 4, 5], "not the state that the reader has, nor the one beyond the page"

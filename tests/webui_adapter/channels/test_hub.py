@@ -107,6 +107,21 @@ def test_a_hole_beyond_the_log_is_a_gap_and_then_the_present() -> None:
     assert told(session) == [("event", 11)]
 
 
+def test_a_repair_whose_buffer_overflowed_reads_again_although_the_log_is_trimmed() -> None:
+    """A state among the dropped publications is in no reading that ends before it."""
+    hub, channel, _ = live(3)
+    hub._buffer_limit = 2
+    hub.receive(USER, publication(4, record(5)))
+    hub.receive(USER, publication(5, record(6, keep="latest")))
+    hub.receive(USER, publication(6, record(7)))
+    hub.receive(USER, publication(7, record(8)))
+    assert hub.recover(channel, history(5, record(5), whole=False), 0) is None, "the state of offset 6 is missing"
+    state = record(6, keep="latest")
+    resumption = hub.recover(channel, history(8, record(7), record(8), snapshot=(state,), whole=False), 0)
+    assert resumption is not None
+    assert [one.offset for one in resumption.records] == [6]
+
+
 def test_what_comes_for_a_channel_that_nobody_reads_is_nothing() -> None:
     assert Hub().receive(USER, publication(0, record(1)))
 

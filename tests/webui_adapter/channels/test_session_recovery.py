@@ -318,6 +318,25 @@ async def test_who_comes_back_to_another_life_of_the_channel_is_told() -> None:
         assert [word["reason"] for word in line.page.data_of("bus.gap")] == ["epoch"]
 
 
+async def test_a_state_that_comes_while_a_page_of_another_epoch_is_read_is_not_lost() -> None:
+    """The session's buffer overflows during the reading, so the state is neither in the reading nor in the buffer."""
+    async with world(backlog_events=2) as own:
+        own.publish(Note(n=1))
+        first = own.connect()
+        await own.settled(first)
+        own.reader.hold()
+        line = own.connect(f"{USER}=0123abcd.5")
+        await eventually(lambda: own.reader.read_and_held, "the reading")
+        own.publish(Progress(done=7))
+        own.publish(Note(n=2))
+        own.publish(Note(n=3))
+        await eventually(lambda: first.page.got("gw.note") == [2, 3], "the live events")
+        own.reader.let_go()
+        await own.settled(line)
+        assert [event["reason"] for event in line.page.data_of("bus.gap")] == ["epoch"]
+        assert line.page.got("gw.progress", "done") == [7]
+
+
 async def test_a_shared_reading_that_is_too_old_for_who_comes_last_is_not_enough() -> None:
     async with world() as own:
         own.publish(Note(n=1))
@@ -452,7 +471,7 @@ async def test_a_session_that_ends_while_it_is_brought_up_to_date_leaves_nothing
         assert not gateway._session_recovery.channel_recovery._under_way
         assert gateway.connection_limits.connections == 0
         assert not gateway.connection_limits._of_user
-        assert not own.broker._listening[USER]
+        assert not own.broker._listeners[USER]
         await eventually(lambda: len(gateway._tasks) == 2, "all tasks but the timer and the check to end")
         assert all(line.session.state is State.CLOSED for line in lines)
 

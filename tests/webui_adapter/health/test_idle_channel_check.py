@@ -162,7 +162,7 @@ async def test_a_channel_that_is_given_up_while_it_is_compared() -> None:
         own.reader.positions = slow
         await own.gateway._idle_check.check()
         assert own.gateway.hub.channels == {}
-        assert not own.broker._listening[USER]
+        assert not own.broker._listeners[USER]
 
 
 async def test_a_check_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixture) -> None:
