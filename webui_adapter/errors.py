@@ -1,12 +1,12 @@
-"""What the gateway refuses, as one tree under ``EventBusError``.
+"""The gateway's errors, as one tree under ``EventBusError``.
 
 EventBusError
 └── GatewayError
-├── TokenRefused      missing, malformed, forged, expired
-├── CommandRefused    a command of a page; becomes ``bus.error``
-├── HandshakeRefused  a connection that is not begun; becomes an HTTP answer
-├── NotConfigured     a setting that does not work
-└── NotReady          a gateway that a test started, and that does not serve
+    ├── TokenRefused    a missing, malformed, forged or expired token
+    ├── CommandRefused  a command that becomes ``bus.error``, or an answer over HTTP
+    ├── RequestRefused  a handshake or request that becomes an answer over HTTP
+    ├── NotConfigured   a setting that does not work
+    └── NotReady        a gateway under test that does not serve
 """
 
 from __future__ import annotations
@@ -15,23 +15,33 @@ from collections.abc import Mapping
 
 from eventbus import EventBusError
 
-__all__ = ["CommandRefused", "GatewayError", "HandshakeRefused", "NotConfigured", "NotReady", "TokenRefused"]
+__all__ = ["CommandRefused", "GatewayError", "NotConfigured", "NotReady", "RequestRefused", "TokenRefused"]
 
 
 class GatewayError(EventBusError):
-    """Whatever the gateway raises of its own."""
+    """The root of all errors of the gateway."""
 
 
 class TokenRefused(GatewayError):
-    """The token does not open this door. ``expired`` is True if a fresh one of the same kind would."""
+    """The token is not accepted.
+
+    Attributes:
+        expired: True if a fresh token of the same kind would be accepted.
+    """
 
     def __init__(self, message: str, *, expired: bool = False) -> None:
+        """Create the error.
+
+        Args:
+            message: the reason, without any part of the token.
+            expired: whether only the token's time is over.
+        """
         super().__init__(message)
         self.expired = expired
 
 
 class CommandRefused(GatewayError):
-    """A command is answered with ``bus.error``. The attributes are the members of its data."""
+    """A command is not carried out. The attributes are the members of the data of ``bus.error``."""
 
     def __init__(
         self,
@@ -45,6 +55,18 @@ class CommandRefused(GatewayError):
         retry_ms: int | None = None,
         ref: str | float | None = None,
     ) -> None:
+        """Create the error.
+
+        Args:
+            code: the kind of refusal, for programs.
+            message: the reason, for people.
+            field: the member of the command that is wrong.
+            topic: the topic that is refused.
+            limit: the bound that is exceeded.
+            scope: what the bound is about: ``session``, ``user`` or ``instance``.
+            retry_ms: milliseconds after which the client may try again.
+            ref: the command's own reference.
+        """
         super().__init__(message)
         self.code = code
         self.field = field
@@ -55,7 +77,7 @@ class CommandRefused(GatewayError):
         self.ref = ref
 
     def data(self) -> dict[str, object]:
-        """Members of ``bus.error``'s data."""
+        """Return the data of ``bus.error``, without members that are None."""
         facts = {
             "code": self.code,
             "message": str(self),
@@ -69,22 +91,51 @@ class CommandRefused(GatewayError):
         return {name: value for name, value in facts.items() if value is not None}
 
 
-class HandshakeRefused(GatewayError):
-    """A WebSocket is not opened. ``status`` and ``headers`` are those of the answer, the message is its body."""
+class RequestRefused(GatewayError):
+    """A handshake or another request is not served.
 
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+    Attributes:
+        status: the HTTP status of the answer.
+        code: the kind of refusal, for programs.
+        headers: additional headers of the answer.
+    """
+
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        """Create the error.
+
+        Args:
+            status: the HTTP status of the answer.
+            code: the kind of refusal, for programs.
+            message: the reason, for people.
+            headers: additional headers of the answer.
+        """
         super().__init__(message)
         self.status = status
+        self.code = code
         self.headers = headers or {}
+
+    def data(self) -> dict[str, object]:
+        """Return the members of the answer's JSON body."""
+        return {"code": self.code, "message": str(self)}
 
 
 class NotConfigured(GatewayError):
-    """A setting names something that is not there or does not work."""
+    """A setting names something that does not exist or does not work."""
 
 
 class NotReady(GatewayError):
-    """A gateway that was started for tests does not serve. ``log`` is the end of what it said."""
+    """A gateway that a test started does not serve.
+
+    Attributes:
+        log: the end of the gateway's log.
+    """
 
     def __init__(self, message: str, *, log: str) -> None:
+        """Create the error.
+
+        Args:
+            message: the reason.
+            log: the end of the gateway's log.
+        """
         super().__init__(f"{message}; the end of its log:\n{log}")
         self.log = log

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import math
-
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
+from eventbus.errors import EventBusError
 from webui_adapter.errors import CommandRefused
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.gateway.operations import OperationCommand
 from webui_adapter.protocol.commands import Cancel, ListOperations, ShowOperation, check_limit, check_name, check_states
-from webui_adapter.transports.access import cors, preflight, principal_of, refusal
+from webui_adapter.transports.access import authorise_request, cors, preflight
+from webui_adapter.transports.error_responses import error_response
 
 __all__ = ["operation_routes"]
 
 _DIGITS = 6
-_STATUS = {
-    "forbidden": 403,
-    "unknown_operation": 404,
-    "rate_limited": 429,
-    "read_only": 503,
-    "unavailable": 503,
-}
 
 
 def operation_routes(gateway: Gateway) -> APIRouter:
@@ -51,11 +44,11 @@ def operation_routes(gateway: Gateway) -> APIRouter:
 
 
 async def _serve(gateway: Gateway, request: Request, op: str | None) -> Response:
-    refused = refusal(gateway, request)
-    if refused is not None:
-        return refused
-    principal = principal_of(gateway, request)
     headers = {"Cache-Control": "no-store", **cors(gateway, request)}
+    try:
+        principal = authorise_request(gateway, request)
+    except EventBusError as error:
+        return error_response(error, headers)
     try:
         gateway.rate_limiters.requested(principal.user, gateway.clock.now())
         service = gateway.operations
@@ -64,9 +57,7 @@ async def _serve(gateway: Gateway, request: Request, op: str | None) -> Response
         return JSONResponse(await service.execute(principal, _command(request, op)), headers=headers)
     except CommandRefused as error:
         gateway.counters[f"refused.{error.code}"] += 1
-        if error.retry_ms is not None:
-            headers["Retry-After"] = str(math.ceil(error.retry_ms / 1000))
-        return JSONResponse(error.data(), _STATUS.get(error.code, 400), headers)
+        return error_response(error, headers)
 
 
 def _command(request: Request, op: str | None) -> OperationCommand:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
-from webui_adapter.errors import HandshakeRefused
+from webui_adapter.errors import RequestRefused
 
 __all__ = ["Request", "acceptance", "check_upgrade", "headers_of", "is_upgrade", "read_request", "refusal"]
 
@@ -58,12 +59,12 @@ class Request:
 
 
 def read_request(head: bytes) -> Request:
-    """Read a head without the empty line that ends it. Raises HandshakeRefused (400)."""
+    """Read a head without the empty line that ends it. Raises RequestRefused (400)."""
     first, *lines = head.decode("latin-1").split("\r\n")
     method, _, rest = first.partition(" ")
     target, _, version = rest.rpartition(" ")
     if method != "GET" or not target or " " in target or version != "HTTP/1.1":
-        raise HandshakeRefused(400, "the request line must read: GET path HTTP/1.1")
+        raise RequestRefused(400, "bad_request", "the request line must read: GET path HTTP/1.1")
     return Request(target, headers_of(_named(line) for line in lines))
 
 
@@ -73,16 +74,16 @@ def _named(line: str) -> tuple[str, str]:
 
 
 def headers_of(lines: Iterable[tuple[str, str]]) -> Mapping[str, str]:
-    """Names and values, as they came, as one mapping. Raises HandshakeRefused (400)."""
+    """Names and values, as they came, as one mapping. Raises RequestRefused (400)."""
     headers: dict[str, str] = {}
     for given, padded in lines:
         name, value = given.lower(), padded.strip(" \t")
         if not _NAME.fullmatch(name) or _BREAK.search(value):
-            raise HandshakeRefused(400, "a header must read name: value, in one line")
+            raise RequestRefused(400, "bad_request", "a header must read name: value, in one line")
         known = headers.get(name)
         if known is not None:
             if name in _ONCE:
-                raise HandshakeRefused(400, f"the header {name} must stand there once")
+                raise RequestRefused(400, "bad_request", f"the header {name} must stand there once")
             headers[name] = f"{known}; {value}" if name == "cookie" else f"{known}, {value}"
         else:
             headers[name] = value
@@ -97,17 +98,17 @@ def is_upgrade(request: Request) -> bool:
 
 
 def check_upgrade(request: Request) -> str:
-    """The key of a handshake that is in order. Raises HandshakeRefused (400, 426)."""
+    """The key of a handshake that is in order. Raises RequestRefused (400, 426)."""
     headers = request.headers
     if headers.get("sec-websocket-version") != _VERSION:
-        raise HandshakeRefused(426, "version 13 is spoken here", {"Sec-WebSocket-Version": _VERSION})
+        raise RequestRefused(426, "bad_request", "version 13 is spoken here", {"Sec-WebSocket-Version": _VERSION})
     key = headers.get("sec-websocket-key", "")
     if not _KEY.fullmatch(key):
-        raise HandshakeRefused(400, "Sec-WebSocket-Key must be 16 bytes in base64")
+        raise RequestRefused(400, "bad_request", "Sec-WebSocket-Key must be 16 bytes in base64")
     if "host" not in headers:
-        raise HandshakeRefused(400, "the header Host is missing")
+        raise RequestRefused(400, "bad_request", "the header Host is missing")
     if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
-        raise HandshakeRefused(400, "a handshake has no body")
+        raise RequestRefused(400, "bad_request", "a handshake has no body")
     return key
 
 
@@ -121,12 +122,12 @@ def acceptance(key: str, subprotocol: str | None) -> bytes:
     ).encode("latin-1")
 
 
-def refusal(error: HandshakeRefused) -> bytes:
+def refusal(error: RequestRefused) -> bytes:
     """The answer that does not."""
-    body = str(error).encode()
+    body = json.dumps(error.data()).encode()
     more = "".join(f"{name}: {value}\r\n" for name, value in error.headers.items())
     head = (
         f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\nDate: {formatdate(usegmt=True)}\r\n"
-        f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n{more}Connection: close\r\n\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{more}Connection: close\r\n\r\n"
     )
     return head.encode("latin-1") + body

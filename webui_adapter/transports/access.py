@@ -1,4 +1,4 @@
-"""Who is let in over a WebSocket, decided from the request's head: the same for every way in. No I/O."""
+"""Access control of handshakes and requests: origin, token, and room for another connection."""
 
 from __future__ import annotations
 
@@ -8,37 +8,36 @@ from urllib.parse import parse_qsl
 
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
-from starlette.responses import PlainTextResponse
 
 from eventbus.errors import InvalidCursor, InvalidName
 from eventbus.protocol.cursor import Cursor, parse_cursor
 from eventbus.protocol.topics import check_pattern
 from webui_adapter.access.origins import origin_allowed
 from webui_adapter.access.tokens import SUBPROTOCOL, TOKEN_SUBPROTOCOL, Principal, token_of
-from webui_adapter.errors import HandshakeRefused, TokenRefused
+from webui_adapter.errors import RequestRefused, TokenRefused
 from webui_adapter.gateway.gateway import Gateway
 
 __all__ = [
     "AcceptedHandshake",
     "authorise_handshake",
+    "authorise_request",
+    "check_room",
     "cors",
     "parse_resume_query",
     "preflight",
-    "principal_of",
     "read_body",
-    "refusal",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptedHandshake:
-    """What the handshake says of the session that it opens.
+    """What a handshake says about its session.
 
     Attributes:
-        token: if the request carried one; it has not been checked.
+        token: the token of the request, not checked; None: the first message has to bring it.
         cursor: where to resume.
-        topics: patterns to read, besides the usual ones.
-        subprotocol: to be answered; browsers insist on one of what they offered.
+        topics: patterns to read in addition to the default ones.
+        subprotocol: the subprotocol to answer with; browsers require one of those that they offered.
     """
 
     token: str | None
@@ -50,76 +49,101 @@ class AcceptedHandshake:
 def authorise_handshake(
     gateway: Gateway, headers: Mapping[str, str], offered: Sequence[str], cookies: Mapping[str, str], query: str
 ) -> AcceptedHandshake:
-    """Let a connection in. ``offered`` are its subprotocols. Raises HandshakeRefused (403, 503, 400), and counts."""
-    settings = gateway.settings
-    presented = token_of(headers, offered, cookies, settings.cookie_name)
-    by_cookie = presented is not None and presented.carrier == "cookie"
-    if not origin_allowed(headers.get("origin"), headers.get("host"), settings.allowed_origins, cookie=by_cookie):
-        gateway.counters["refused.origin"] += 1
-        raise HandshakeRefused(403, "this origin may not connect")
-    if gateway.connection_limits.full or gateway.drain.started:
-        gateway.counters["refused.full"] += 1
-        raise HandshakeRefused(503, "this instance takes no more connections", {"Retry-After": "1"})
+    """Check the head of a WebSocket handshake, and count refusals.
+
+    Args:
+        gateway: the gateway that is asked.
+        headers: the request's headers, names in lower case.
+        offered: the subprotocols that the client offers.
+        cookies: the request's cookies.
+        query: the query string.
+
+    Returns:
+        What the handshake says about its session.
+
+    Raises:
+        RequestRefused: 400, 403 or 503.
+    """
+    presented = token_of(headers, offered, cookies, gateway.settings.cookie_name)
+    _check_origin(gateway, headers, cookie=presented is not None and presented.carrier == "cookie")
+    check_room(gateway)
     try:
         cursor, topics = parse_resume_query(query)
     except (InvalidCursor, InvalidName) as error:
         gateway.counters["refused.bad_request"] += 1
-        raise HandshakeRefused(400, str(error)) from None
+        raise RequestRefused(400, "bad_request", str(error)) from None
     return AcceptedHandshake(None if presented is None else presented.token, cursor, topics, _subprotocol(offered))
 
 
+def check_room(gateway: Gateway) -> None:
+    """Check that the instance takes another connection, and count refusals.
+
+    Args:
+        gateway: the gateway that is asked.
+
+    Raises:
+        RequestRefused: 503: the instance is full or shuts down.
+    """
+    if gateway.connection_limits.full or gateway.drain.started:
+        gateway.counters["refused.full"] += 1
+        raise RequestRefused(503, "unavailable", "this instance takes no more connections", {"Retry-After": "1"})
+
+
 def parse_resume_query(query: str) -> tuple[Cursor, tuple[str, ...]]:
-    """Cursor and patterns of a query. Raises InvalidCursor or InvalidName."""
+    """Read cursor and patterns from a query string.
+
+    Args:
+        query: the query string, for example ``cursor=user:42=e1.7&topic=collection:7:*``.
+
+    Returns:
+        The cursor and the patterns.
+
+    Raises:
+        InvalidCursor: the cursor is malformed.
+        InvalidName: a pattern is malformed.
+    """
     if not query:
         return {}, ()
     pairs = parse_qsl(query, keep_blank_values=True)
-    # Of several cursors the last one counts.
+    # The last of several cursors counts.
     cursor = next((value for name, value in reversed(pairs) if name == "cursor"), "")
     return parse_cursor(cursor), tuple(check_pattern(value) for name, value in pairs if name == "topic")
 
 
-def _subprotocol(offered: Sequence[str]) -> str | None:
-    """The one with the token is echoed only if there is no other."""
-    if SUBPROTOCOL in offered:
-        return SUBPROTOCOL
-    return next((name for name in offered if name.startswith(TOKEN_SUBPROTOCOL)), None)
+def authorise_request(gateway: Gateway, request: Request) -> Principal:
+    """Check origin and token of a request over HTTP, and count refusals.
 
+    Args:
+        gateway: the gateway that is asked.
+        request: the request.
 
-def refusal(gateway: Gateway, request: Request) -> Response | None:
-    """Why a request over HTTP is not served, as its answer; or None."""
+    Returns:
+        The user who asks.
+
+    Raises:
+        RequestRefused: 403: the origin is not allowed.
+        TokenRefused: the token is missing or not accepted.
+    """
     presented = token_of(request.headers, (), request.cookies, gateway.settings.cookie_name)
     by_cookie = presented is not None and presented.carrier == "cookie"
-    headers = request.headers
-    if not origin_allowed(
-        headers.get("origin"), headers.get("host"), gateway.settings.allowed_origins, cookie=_unsafe(request, by_cookie)
-    ):
-        gateway.counters["refused.origin"] += 1
-        return PlainTextResponse("this origin may not connect", 403)
+    _check_origin(gateway, request.headers, cookie=by_cookie and _needs_origin(request))
     try:
-        gateway.tokens.check(None if presented is None else presented.token)
-    except TokenRefused as error:
+        return gateway.tokens.check(None if presented is None else presented.token)
+    except TokenRefused:
         gateway.counters["auth.refused"] += 1
-        return PlainTextResponse(str(error), 401, {"WWW-Authenticate": "Bearer", **cors(gateway, request)})
-    return None
-
-
-def principal_of(gateway: Gateway, request: Request) -> Principal:
-    """Who asks; after ``refusal`` had nothing against it."""
-    presented = token_of(request.headers, (), request.cookies, gateway.settings.cookie_name)
-    assert presented is not None
-    return gateway.tokens.check(presented.token)
-
-
-def _unsafe(request: Request, by_cookie: bool) -> bool:
-    """Whether a missing Origin is suspicious. Browsers omit it on a same-origin GET, and where another site names
-    us as an image or a script: that cannot be read, but streams would take the user's connections.
-    """
-    foreign = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
-    return by_cookie and (request.method != "GET" or foreign)
+        raise
 
 
 async def read_body(request: Request, limit: int) -> bytes | None:
-    """The body, or None if it is over the limit; no more than that is read."""
+    """Read a request's body.
+
+    Args:
+        request: the request.
+        limit: the largest body, in bytes; the gateway reads no more than about that.
+
+    Returns:
+        The body, or None if it exceeds the limit or the client has left.
+    """
     body = b""
     try:
         async for chunk in request.stream():
@@ -127,17 +151,33 @@ async def read_body(request: Request, limit: int) -> bytes | None:
             if len(body) > limit:
                 return None
     except ClientDisconnect:
-        return None  # nobody reads the answer
+        return None
     return body
 
 
 def preflight(gateway: Gateway, request: Request) -> Response:
-    """Answer to a browser that asks whether a page of another, allowed origin may send a token or a command."""
+    """Answer a browser that asks whether a page of another origin may send this request.
+
+    Args:
+        gateway: the gateway that is asked.
+        request: the ``OPTIONS`` request.
+
+    Returns:
+        An answer without a body, with CORS headers if the origin is allowed.
+    """
     return Response(status_code=204, headers=cors(gateway, request))
 
 
 def cors(gateway: Gateway, request: Request) -> dict[str, str]:
-    """Headers with which a page of an allowed origin may read the answer."""
+    """Return the headers that let a page of an allowed origin read the answer.
+
+    Args:
+        gateway: the gateway that is asked.
+        request: the request.
+
+    Returns:
+        The headers; none if the origin is not in the list.
+    """
     origin = request.headers.get("origin")
     if origin is None or origin not in gateway.settings.allowed_origins:
         return {}
@@ -149,3 +189,27 @@ def cors(gateway: Gateway, request: Request) -> dict[str, str]:
         "Access-Control-Expose-Headers": "retry-after",
         "Vary": "Origin",
     }
+
+
+def _check_origin(gateway: Gateway, headers: Mapping[str, str], *, cookie: bool) -> None:
+    origin, host = headers.get("origin"), headers.get("host")
+    if not origin_allowed(origin, host, gateway.settings.allowed_origins, cookie=cookie):
+        gateway.counters["refused.origin"] += 1
+        raise RequestRefused(403, "origin_not_allowed", "this origin may not connect")
+
+
+def _needs_origin(request: Request) -> bool:
+    """Return whether a request with a cookie must have an Origin.
+
+    Browsers omit the header on a GET of the same origin. They also omit it if another site embeds the address as an
+    image or a script. That site could not read the stream, but it would use up the user's connections.
+    """
+    foreign = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    return request.method != "GET" or foreign
+
+
+def _subprotocol(offered: Sequence[str]) -> str | None:
+    """Choose the answer; the subprotocol that carries the token only if the client offers no other."""
+    if SUBPROTOCOL in offered:
+        return SUBPROTOCOL
+    return next((name for name in offered if name.startswith(TOKEN_SUBPROTOCOL)), None)

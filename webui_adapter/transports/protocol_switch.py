@@ -16,7 +16,7 @@ from starlette.requests import cookie_parser
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from webui_adapter.errors import HandshakeRefused
+from webui_adapter.errors import RequestRefused
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.protocol.websocket_handshake import Request, acceptance, check_upgrade, is_upgrade, read_request
 from webui_adapter.transports.access import authorise_handshake
@@ -64,7 +64,7 @@ class ProtocolSwitch(asyncio.Protocol):
         end = data.find(_END, 0, limit)
         if end < 0:
             if len(data) >= limit:
-                self._refuse(HandshakeRefused(431, f"the head of a request has at most {limit} bytes"))
+                self._refuse(RequestRefused(431, "too_large", f"the head of a request has at most {limit} bytes"))
             return
         try:
             request = read_request(data[:end])
@@ -73,7 +73,7 @@ class ProtocolSwitch(asyncio.Protocol):
                 return
             _open_direct(self._gateway, self._state, self.transport, request, data[end + len(_END) :])
             self._leave()
-        except HandshakeRefused as error:
+        except RequestRefused as error:
             self._refuse(error)
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -100,13 +100,13 @@ class ProtocolSwitch(asyncio.Protocol):
 
     def _too_slow(self) -> None:
         if self._begun:
-            self._refuse(HandshakeRefused(408, TOO_SLOW))
+            self._refuse(RequestRefused(408, "timeout", TOO_SLOW))
         else:
             # A connection that a browser has made in advance: there is no request that could be answered.
             self._leave()
             self.transport.close()
 
-    def _refuse(self, error: HandshakeRefused) -> None:
+    def _refuse(self, error: RequestRefused) -> None:
         line = self._begun.partition(b"\r\n")[0].decode("latin-1")
         self._leave()
         refuse(self.transport, line, error)
@@ -122,7 +122,7 @@ class ProtocolSwitch(asyncio.Protocol):
 def _open_direct(
     gateway: Gateway, state: ServerState, transport: asyncio.Transport, request: Request, early: bytes
 ) -> None:
-    """Make a session of a handshake, on its transport. Raises HandshakeRefused."""
+    """Make a session of a handshake, on its transport. Raises RequestRefused."""
     key = check_upgrade(request)
     headers = request.headers
     cookie = headers.get("cookie")

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from webui_adapter.errors import HandshakeRefused
+from webui_adapter.errors import RequestRefused
 from webui_adapter.protocol.websocket_handshake import Request, headers_of, is_upgrade, refusal
 from webui_adapter.transports.uvicorn_version import check_parts
 
@@ -30,7 +30,7 @@ TOO_SLOW: Final = "the head of the request did not come in time"
 _TOO_SLOW_A_BODY: Final = "the body of the request did not come in time"
 
 
-def refuse(transport: asyncio.Transport, asked: str, error: HandshakeRefused) -> None:
+def refuse(transport: asyncio.Transport, asked: str, error: RequestRefused) -> None:
     """Answer a request that is not served, and end its connection. ``asked`` is for the log, which redacts tokens."""
     log.info('%s - "WebSocket %s" %d: %s', transport.get_extra_info("peername"), asked, error.status, error)
     transport.write(refusal(error))
@@ -88,7 +88,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_bytes += len(data)
         if self._head_bytes > self.head_limit and not self.transport.is_closing():
             self._stop_waiting()
-            self._refuse(HandshakeRefused(431, f"the head of a request has at most {self.head_limit} bytes"))
+            self._refuse(RequestRefused(431, "too_large", f"the head of a request has at most {self.head_limit} bytes"))
 
     def on_message_begin(self) -> None:
         """Begin a request, and offer ourselves to the application."""
@@ -122,7 +122,7 @@ class HttpProtocol(HttpToolsProtocol):
                 self.connections.discard(self)
             else:
                 super().handle_websocket_upgrade()
-        except HandshakeRefused as error:
+        except RequestRefused as error:
             refuse(self.transport, self.url.decode("latin-1"), error)
 
     def _await_head(self) -> None:
@@ -136,15 +136,15 @@ class HttpProtocol(HttpToolsProtocol):
             self._deadline = None
 
     def _too_slow(self) -> None:
-        self._refuse(HandshakeRefused(408, TOO_SLOW))
+        self._refuse(RequestRefused(408, "timeout", TOO_SLOW))
 
     def _body_too_slow(self) -> None:
         if self.cycle.response_started or self.pipeline:
             self.transport.close()
         else:
-            refuse(self.transport, self.url.decode("latin-1"), HandshakeRefused(408, _TOO_SLOW_A_BODY))
+            refuse(self.transport, self.url.decode("latin-1"), RequestRefused(408, "timeout", _TOO_SLOW_A_BODY))
 
-    def _refuse(self, error: HandshakeRefused) -> None:
+    def _refuse(self, error: RequestRefused) -> None:
         """Say so, unless an answer is under way, or nothing has been asked."""
         # Annotated as being there always; they come with the first request.
         scope, cycle = cast("Any", self.scope), cast("Any", self.cycle)

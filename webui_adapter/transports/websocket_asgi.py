@@ -10,16 +10,16 @@ import asyncio
 from typing import cast
 
 from fastapi import WebSocket
-from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocketDisconnect
 
 from eventbus.protocol.cursor import Cursor
-from webui_adapter.errors import HandshakeRefused
+from webui_adapter.errors import RequestRefused
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.session.session import Session
 from webui_adapter.transports.access import authorise_handshake
 from webui_adapter.transports.backpressure import write_queued
 from webui_adapter.transports.encoders import FRAME_ENCODER, TEXT_ENCODER
+from webui_adapter.transports.error_responses import error_response
 from webui_adapter.transports.pull_transport import PullTransport
 from webui_adapter.transports.uvicorn_websocket import EXTENSION, WebSocketProtocol
 
@@ -78,8 +78,8 @@ async def serve_websocket(gateway: Gateway, websocket: WebSocket) -> None:
     query = websocket.scope["query_string"].decode("latin-1")
     try:
         accepted = authorise_handshake(gateway, websocket.headers, offered, websocket.cookies, query)
-    except HandshakeRefused as refused:
-        await websocket.send_denial_response(PlainTextResponse(str(refused), refused.status, refused.headers))
+    except RequestRefused as refused:
+        await websocket.send_denial_response(error_response(refused))
         return
     await websocket.accept(subprotocol=accepted.subprotocol)
     await _serve(gateway, websocket, accepted.token, accepted.cursor, accepted.topics)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from websockets.datastructures import Headers
 from websockets.http11 import Request as TheirRequest
 from websockets.server import ServerProtocol
 
-from webui_adapter.errors import HandshakeRefused
+from webui_adapter.errors import RequestRefused
 from webui_adapter.protocol.websocket_handshake import acceptance, check_upgrade, is_upgrade, read_request, refusal
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -29,7 +31,7 @@ def without(name: str) -> list[tuple[str, str]]:
 
 
 def status_of(data: bytes) -> int:
-    with pytest.raises(HandshakeRefused) as refused:
+    with pytest.raises(RequestRefused) as refused:
         check_upgrade(read_request(data))
     return refused.value.status
 
@@ -101,10 +103,10 @@ def test_lists_and_cookies_that_come_in_parts_are_one() -> None:
 
 
 def test_a_refusal_is_a_whole_answer() -> None:
-    answer = refusal(HandshakeRefused(503, "full: ü", {"Retry-After": "1"}))
+    answer = refusal(RequestRefused(503, "unavailable", "full: ü", {"Retry-After": "1"}))
     lines, _, body = answer.partition(b"\r\n\r\n")
     assert lines.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
     assert b"\r\nRetry-After: 1\r\n" in lines
     assert b"\r\nConnection: close" in lines
     assert f"Content-Length: {len(body)}".encode() in lines
-    assert body.decode() == "full: ü"
+    assert json.loads(body) == {"code": "unavailable", "message": "full: ü"}

@@ -79,9 +79,9 @@ async function post(url: URL, request: Request, listener: TransportListener, com
     });
     if (response.ok) return;
     const { status } = response;
-    // 404: this instance does not have the session. A new stream sends all subscriptions in its
-    // query.
-    if (status === 404 || status >= 500) return listener.onClose(ABNORMAL_CLOSURE, `command: HTTP ${status}`);
+    // Only these answers hold a bus.error. After any other one, for example 404 because this instance
+    // does not have the session, a new stream sends all subscriptions in its query.
+    if (![400, 413, 429].includes(status)) return listener.onClose(ABNORMAL_CLOSURE, `command: HTTP ${status}`);
     const error = dataOf(await response.text());
     listener.onFrame(JSON.stringify({ type: "bus.error", data: { ref: command.ref, ...error } }));
   } catch (error) {
