@@ -189,9 +189,9 @@ class Bus:
             transition: what happened to the task.
             label: name of the operation for users; empty: unchanged.
         """
-        words = partial(event_stamp, label)
+        stamp = partial(event_stamp, label)
         channel = channel_of(operation.topic)
-        self.outbox.put(TransitionEntry(channel, operation.topic, operation.op, transition, words))
+        self.outbox.put(TransitionEntry(channel, operation.topic, operation.op, transition, stamp))
 
     def position(self, channel: str) -> Position:
         """Return the present position of a channel: the cursor of a reader that knows everything so far.

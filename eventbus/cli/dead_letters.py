@@ -1,6 +1,6 @@
-"""``eventbus dead-letters``: what could not be delivered, and what a person does about it.
+"""``eventbus dead-letters``: events that could not be delivered, and what an operator does about them.
 
-Exit codes: 0 done, 1 nothing fits, 2 a mistake in the call, 3 Redis does not do it.
+Exit codes: 0 done, 1 nothing matches, 2 a mistake in the call, 3 Redis does not carry it out.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Events that 
 T = TypeVar("T")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-Ids = Annotated[list[str] | None, typer.Argument(help="event ids; none: all that fit the options")]
+Ids = Annotated[list[str] | None, typer.Argument(help="event ids; default: all that match the options")]
 User = Annotated[str | None, typer.Option(help="a user's id, or a channel such as collection:7")]
 Reason = Annotated[str | None, typer.Option(help="expired, attempts, full, undecodable, too_large, …")]
 Type = Annotated[str | None, typer.Option("--type", help="event type")]
-Older = Annotated[str | None, typer.Option(help="died longer ago than: 30s, 10m, 2h, 7d")]
-Younger = Annotated[str | None, typer.Option(help="died less long ago than: 30s, 10m, 2h, 7d")]
-All = Annotated[bool, typer.Option("--all", help="without any id or option: really all")]
-By = Annotated[str | None, typer.Option(help="who decides, for the log; default: the user of this shell")]
+Older = Annotated[str | None, typer.Option(help="older than: 30s, 10m, 2h, 7d")]
+Younger = Annotated[str | None, typer.Option(help="younger than: 30s, 10m, 2h, 7d")]
+All = Annotated[bool, typer.Option("--all", help="all dead letters; required without ids and options")]
+By = Annotated[str | None, typer.Option(help="name of the operator for the log; default: the user of this shell")]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object a line")]
 
 
@@ -49,23 +49,23 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
     as_json: Json = False,
 ) -> None:
-    """List those that fit, by channel, the longest dead first."""
+    """List matching dead letters, by channel, oldest first."""
     chosen = _chosen(None, user, reason, type_, older_than, younger_than)
-    letters = _asking(lambda dead: dead.find(chosen, limit=limit))
-    for letter in letters:
-        typer.echo(json.dumps(facts(letter)) if as_json else _line(letter))
-    if not letters:
+    found = _call(lambda dead: dead.find(chosen, limit=limit))
+    for dead_letter in found:
+        typer.echo(json.dumps(facts(dead_letter)) if as_json else _line(dead_letter))
+    if not found:
         raise typer.Exit(1)
 
 
 @cli.command()
 def show(channel: str, id_: Annotated[str, typer.Argument(metavar="ID")], *, as_json: Json = False) -> None:
-    """Show one, with its content. CHANNEL may be a user's id."""
-    letter = _asking(lambda dead: dead.show(channel, id_))
+    """Show one dead letter with its content. CHANNEL may be a user's id."""
+    dead_letter = _call(lambda dead: dead.show(channel, id_))
     if as_json:
-        typer.echo(json.dumps({**facts(letter), "content": letter.readable}))
+        typer.echo(json.dumps({**facts(dead_letter), "content": dead_letter.readable}))
         return
-    for name, value in {**facts(letter), "content": letter.readable}.items():
+    for name, value in {**facts(dead_letter), "content": dead_letter.readable}.items():
         typer.echo(f"{name:>9}  {value}")
 
 
@@ -79,9 +79,9 @@ def count(
     younger_than: Younger = None,
     as_json: Json = False,
 ) -> None:
-    """Count them by reason."""
+    """Count matching dead letters by reason."""
     chosen = _chosen(None, user, reason, type_, older_than, younger_than)
-    counts = _asking(lambda dead: dead.count(chosen))
+    counts = _call(lambda dead: dead.count(chosen))
     if as_json:
         typer.echo(json.dumps(counts))
         return
@@ -102,9 +102,9 @@ def requeue(
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
     by: By = None,
 ) -> None:
-    """Send those that fit once more, EVENTBUS_REQUEUE_RATE a second. What was sent again already is left alone."""
+    """Send matching dead letters again, EVENTBUS_REQUEUE_RATE a second. Requeued ones are skipped."""
     chosen = _narrowed(_chosen(ids, user, reason, type_, older_than, younger_than), everything=everything)
-    done = _asking(lambda dead: dead.requeue(chosen, by=by or _who(), limit=limit, wait=True))
+    done = _call(lambda dead: dead.requeue(chosen, by=by or _who(), limit=limit, wait=True))
     typer.echo(f"requeued {done.requeued}" + (f", {done.unreadable} cannot be sent" if done.unreadable else ""))
     if not done.requeued:
         raise typer.Exit(1)
@@ -124,34 +124,38 @@ def purge(
     by: By = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
 ) -> None:
-    """Remove those that fit, for good."""
+    """Remove matching dead letters permanently."""
     chosen = _narrowed(_chosen(ids, user, reason, type_, older_than, younger_than), everything=everything)
-    found = len(_asking(lambda dead: dead.find(chosen, limit=limit)))
+    found = len(_call(lambda dead: dead.find(chosen, limit=limit)))
     if found and not yes:
-        typer.confirm(f"remove {found} dead letters for good?", abort=True)
-    gone = _asking(lambda dead: dead.purge(chosen, by=by or _who(), limit=limit))
+        typer.confirm(f"remove {found} dead letters permanently?", abort=True)
+    gone = _call(lambda dead: dead.purge(chosen, by=by or _who(), limit=limit))
     typer.echo(f"purged {gone}")
     if not gone:
         raise typer.Exit(1)
 
 
-def facts(letter: DeadLetter) -> dict[str, object]:
-    """What is known of a letter, but for its content."""
+def facts(dead_letter: DeadLetter) -> dict[str, object]:
+    """Return the facts of a dead letter, without its content.
+
+    Args:
+        dead_letter: as read from Redis.
+    """
     return {
-        "channel": letter.channel,
-        "id": letter.id,
-        "reason": letter.reason,
-        "type": letter.type,
-        "attempts": letter.attempts,
-        "first": letter.first,
-        "died": letter.died,
-        "requeues": letter.requeues,
+        "channel": dead_letter.channel,
+        "id": dead_letter.id,
+        "reason": dead_letter.reason,
+        "type": dead_letter.type,
+        "attempts": dead_letter.attempts,
+        "first": dead_letter.first,
+        "died": dead_letter.died,
+        "requeues": dead_letter.requeues,
     }
 
 
-def _line(letter: DeadLetter) -> str:
-    age = _age(time.time() - letter.died / 1000)
-    return f"{age:>5}  {letter.reason:<12}  {letter.type or '?':<24}  {letter.channel:<20}  {letter.id}"
+def _line(dead: DeadLetter) -> str:
+    age = _age(time.time() - dead.died / 1000)
+    return f"{age:>5}  {dead.reason:<12}  {dead.type or '?':<24}  {dead.channel:<20}  {dead.id}"
 
 
 def _age(seconds: float) -> str:
@@ -181,7 +185,7 @@ def _chosen(
 
 def _narrowed(chosen: DeadLetterFilter, *, everything: bool) -> DeadLetterFilter:
     if chosen.everything and not everything:
-        _fail("name ids or at least one option, or say --all", 2)
+        _fail("name ids or at least one option, or use --all", 2)
     return chosen
 
 
@@ -194,8 +198,8 @@ def _seconds(text: str | None, option: str) -> float | None:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def _asking(question: Callable[[DeadLetters], T]) -> T:
-    """Ask Redis; whatever goes wrong is one line and an exit code."""
+def _call(request: Callable[[DeadLetters], T]) -> T:
+    """Send a request to Redis. An error is one line and an exit code."""
     try:
         dead = DeadLetters()
     except ValidationError as error:
@@ -204,7 +208,7 @@ def _asking(question: Callable[[DeadLetters], T]) -> T:
     except ValueError as error:  # an address without a server, such as memory://
         _fail(f"EVENTBUS_REDIS_URL: {error}", 2)
     try:
-        return question(dead)
+        return request(dead)
     except NoDeadLetter as error:
         _fail(str(error), 1)
     except (TransportError, RateLimited) as error:

@@ -21,7 +21,7 @@ cli = typer.Typer(add_completion=False, help="Typed events from Celery tasks to 
 
 
 class Form(StrEnum):
-    """What ``schema`` writes."""
+    """Formats of ``schema``."""
 
     JSON_SCHEMA = "json-schema"
     ASYNCAPI = "asyncapi"
@@ -38,12 +38,12 @@ def schema(
     ] = None,
     *,
     ts: Annotated[bool, typer.Option("--typescript", help="TypeScript types")] = False,
-    api: Annotated[bool, typer.Option("--asyncapi", help="an AsyncAPI 3 document")] = False,
+    api: Annotated[bool, typer.Option("--asyncapi", help="AsyncAPI 3 document")] = False,
     js: Annotated[bool, typer.Option("--json-schema", help="JSON Schema (the default)")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="file to write; default: stdout")] = None,
     check: Annotated[bool, typer.Option("--check", help="do not write; fail if the output file is stale")] = False,
 ) -> None:
-    """Write the contract of the event classes in MODULES and of this library's own."""
+    """Write the contract of the event classes in MODULES and of this library."""
     if ts + api + js > 1:
         _fail("choose one of --typescript, --asyncapi, --json-schema")
     form = Form.TYPESCRIPT if ts else Form.ASYNCAPI if api else Form.JSON_SCHEMA
@@ -55,7 +55,7 @@ def schema(
         sys.stdout.write(text)
     elif check:
         if not output.is_file() or output.read_text(encoding="utf-8") != text:
-            _fail(f"{output} is stale; write it anew with the same command without --check")
+            _fail(f"{output} is stale; run the same command without --check to write it")
     else:
         output.write_text(text, encoding="utf-8")
 

@@ -47,7 +47,8 @@ class Emission:
     """An event on its way to Redis.
 
     Attributes:
-        channel, topic: where it is published.
+        channel: where it is published.
+        topic: within the channel.
         lane: 0 high, 1 normal, 2 low.
         keep: ``log``, ``latest`` or ``nothing``.
         key: conflation key, or None.
@@ -90,7 +91,7 @@ class EmissionBuilder:
 
     def __init__(self, settings: BusSettings) -> None:
         self._limit = settings.max_event_bytes
-        # Most events have no time of their own. They share one object, which saves the garbage collector work.
+        # Most events do not expire by themselves. They share one object, which saves the garbage collector work.
         self._of_kind = {
             kind: Lifetime(0, getattr(settings, f"{kind}_ttl").total_seconds(), 0)
             for kind in ("user", "collection", "system")
@@ -210,6 +211,6 @@ def _no_event(payload: object) -> InvalidPayload:
 def _promised_to_many(policy: Policy, channel: str) -> InvalidPayload:
     return InvalidPayload(
         f'event {policy.name} has deliver="ack", which is for one user, and {channel} has many readers; '
-        "emit it to each user, or declare a type of its own for the broadcast",
+        "emit it to each user, or declare another type for the broadcast",
         field="payload",
     )

@@ -27,16 +27,16 @@ class Event(BaseModel):
             done: int
             total: int
 
-    A subclass without ``name`` is a base for others and cannot be emitted. Instances are frozen, unknown members
-    are refused, and NaN or infinity, which JSON has no words for, too; in a member
-    that may be ``Any``, or of a class that is no Event, they become null.
+    A subclass without ``name`` is a base for others and cannot be emitted. Instances are frozen. Unknown members are
+    refused, and so are NaN and infinity, which JSON cannot express. In a member that may be ``Any``, or of a class
+    that is no Event, NaN and infinity become null.
     """
 
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
         allow_inf_nan=False,
-        # A member with a default is always on the wire, so a page may rely on it.
+        # A member with a default is always sent, so a page may rely on it.
         json_schema_serialization_defaults_required=True,
     )
 
@@ -67,7 +67,11 @@ class Event(BaseModel):
 
     @classmethod
     def policy(cls) -> Policy:
-        """The delivery policy. Raises InvalidPayload for a class without a name."""
+        """Return the delivery policy.
+
+        Raises:
+            InvalidPayload: the class has no name.
+        """
         if cls.__policy__ is None:
             raise InvalidPayload(
                 f'{cls.__name__} has no event name; declare it as class {cls.__name__}(Event, name="…")',
@@ -77,16 +81,16 @@ class Event(BaseModel):
 
 
 def _check(policy: Policy, cls: type[Event]) -> None:
-    """Raise for a policy that cannot hold: at the class statement, where the mistake is."""
+    """Raise at the class statement, where the mistake is, for a policy that cannot be kept."""
     where = f"event class {cls.__qualname__}"
     if len(policy.name) > MAX_TYPE or _TYPE.fullmatch(policy.name) is None:
         raise InvalidName(
-            f"{where}: name {policy.name!r} must be lower-case words joined by dots, at most {MAX_TYPE} characters",
+            f"{where}: name {policy.name!r} must be lower-case names joined by dots, at most {MAX_TYPE} characters",
             field="name",
             limit=MAX_TYPE,
         )
     if policy.name.startswith("bus."):
-        raise InvalidName(f"{where}: name {policy.name!r} is reserved; bus.* are the gateway's own words", field="name")
+        raise InvalidName(f"{where}: name {policy.name!r} is reserved; bus.* are events of the gateway", field="name")
     for field, allowed in _CHOICES.items():
         if getattr(policy, field) not in allowed:
             raise InvalidPayload(f"{where}: {field} must be one of {', '.join(allowed)}", field=field)
@@ -98,4 +102,4 @@ def _check(policy: Policy, cls: type[Event]) -> None:
         raise InvalidPayload(f'{where}: deliver="ack" needs keep="log"', field="deliver")
     for field in policy.key:
         if field not in cls.model_fields:
-            raise InvalidPayload(f"{where}: key names {field!r}, which is not a field of it", field="key")
+            raise InvalidPayload(f"{where}: key names {field!r}, which is not a field", field="key")

@@ -1,4 +1,4 @@
-"""Receipts: what became of an emitted event."""
+"""Receipts: what happened to an emitted event."""
 
 from __future__ import annotations
 
@@ -6,30 +6,49 @@ from typing import Literal, Protocol
 
 from eventbus.errors import NotAcknowledgeable
 
-__all__ = ["Receipt", "ReceiptStatus"]
+__all__ = ["Confirmation", "Receipt", "ReceiptStatus"]
 
 
 ReceiptStatus = Literal["waiting", "published", "duplicate", "merged", "spooled", "dropped"]
 
 
 class Confirmation(Protocol):
-    """How a receipt finds out what became of its event."""
+    """How a receipt learns whether a browser has acknowledged its event."""
 
-    async def until(self, timeout: float) -> bool: ...  # noqa: ASYNC109 - see Receipt
-    def wait(self, timeout: float) -> bool: ...
+    async def until(self, timeout: float) -> bool:  # noqa: ASYNC109 - see Receipt
+        """``wait`` for an event loop.
+
+        Args:
+            timeout: seconds.
+
+        Returns:
+            As ``wait``.
+        """
+        ...
+
+    def wait(self, timeout: float) -> bool:
+        """Return whether the event was acknowledged in time.
+
+        Args:
+            timeout: seconds.
+        """
 
 
 class Receipt:
-    """What ``emit`` returns.
+    """The return value of ``emit``.
+
+    Args:
+        id_: the event's id.
 
     Attributes:
         id: the event's id.
-        status: ``waiting``, then ``published``, ``duplicate`` (the id was known; ``offset`` is that of the first),
-            ``merged`` (a newer state took its place), ``spooled`` (on this host's disk until Redis is back) or
-            ``dropped``.
+        status: ``waiting`` at first. Then ``published``; or ``duplicate``: the channel knows the id, and ``offset`` is
+            that of the first event; or ``merged``: a newer state replaced it; or ``spooled``: it is on this host's
+            disk until Redis is reachable; or ``dropped``.
         offset: place in the channel once published, else None.
         reason: why it was dropped, else None.
         retry_after: seconds after which it would not have been dropped, where a rate was the reason; else None.
+        confirmation: asks for the acknowledgement, where the event needs one; else None.
     """
 
     __slots__ = ("confirmation", "id", "offset", "reason", "retry_after", "status")
@@ -43,16 +62,33 @@ class Receipt:
         self.confirmation: Confirmation | None = None
 
     async def delivered(self, timeout: float) -> bool:  # noqa: ASYNC109 - how long is the caller's to say
-        """Whether a browser of the user has acknowledged it within ``timeout`` seconds.
+        """Wait until a browser of the user has acknowledged the event.
+
+        Args:
+            timeout: seconds.
+
+        Returns:
+            Whether it was acknowledged in time.
 
         Raises:
-            NotAcknowledgeable: its class has not ``deliver="ack"``.
-            DeliveryFailed: it is among the dead letters.
+            NotAcknowledgeable: the event's class does not have ``deliver="ack"``.
+            DeliveryFailed: the event is a dead letter.
         """
         return await self._confirmation().until(timeout)
 
     def wait_delivered(self, timeout: float) -> bool:
-        """``delivered`` for code that is not async."""
+        """``delivered`` for code that is not async.
+
+        Args:
+            timeout: seconds.
+
+        Returns:
+            As ``delivered``.
+
+        Raises:
+            NotAcknowledgeable: as ``delivered``.
+            DeliveryFailed: as ``delivered``.
+        """
         return self._confirmation().wait(timeout)
 
     def _confirmation(self) -> Confirmation:

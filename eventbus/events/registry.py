@@ -1,4 +1,4 @@
-"""Which event classes there are: one name, one class."""
+"""The event classes of this process: one name, one class."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ class Registry:
     def add(self, cls: type[Event]) -> None:
         """Register a class under its policy's name.
 
+        Args:
+            cls: an event class with a name.
+
         Raises:
-            DuplicateEventName: another class has that name; both are named.
+            DuplicateEventName: another class has that name. The error names both.
         """
         name = cls.policy().name
         taken = self._classes.get(name)
@@ -36,11 +39,19 @@ class Registry:
         self._classes[name] = cls
 
     def remove(self, name: str) -> None:
-        """Forget a class: for tests and for interactive work that defines a class again."""
+        """Forget a class: for tests, and for interactive work that defines a class again.
+
+        Args:
+            name: its event name.
+        """
         self._classes.pop(name, None)
 
     def get(self, name: str) -> type[Event] | None:
-        """The class of that name, or None."""
+        """Return the class of that name, or None.
+
+        Args:
+            name: an event name.
+        """
         return self._classes.get(name)
 
     def __iter__(self) -> Iterator[type[Event]]:
@@ -51,4 +62,4 @@ class Registry:
 
 
 registry = Registry()
-"""What ``class X(Event, name=...)`` fills and ``python -m eventbus schema`` reads."""
+"""``class X(Event, name=...)`` fills it, and ``python -m eventbus schema`` reads it."""

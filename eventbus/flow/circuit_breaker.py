@@ -15,14 +15,14 @@ __all__ = ["CircuitBreaker"]
 class CircuitBreaker:
     """Counts failures in a row.
 
-    Attributes:
-        failures: failures in a row; 0 while Redis answers.
-
     Args:
         failures: opens after so many failures in a row.
         after: opens after so many seconds of failures.
         pause_min: the base of the pauses, in seconds. They double with each failure.
         pause_max: the longest pause, in seconds.
+
+    Attributes:
+        failures: failures in a row; 0 while Redis answers.
     """
 
     def __init__(self, failures: int, after: float, pause_min: float, pause_max: float) -> None:

@@ -52,11 +52,11 @@ class _Channel(Generic[T]):
 class ChannelRateLimiter(Generic[T]):
     """Holds the newest state of each key while its channel is over the rate. Times are monotonic seconds.
 
-    Attributes:
-        rate: events of one channel a second.
-
     Args:
         rate: events of one channel a second, and as many in a burst; 0: no limit.
+
+    Attributes:
+        rate: events of one channel a second.
     """
 
     def __init__(self, rate: float) -> None:
@@ -119,7 +119,7 @@ class ChannelRateLimiter(Generic[T]):
         return released
 
     def release_all(self) -> list[T]:
-        """Release everything, and return it."""
+        """Return everything that is held, and release it."""
         released = [item for name in self._holding for item in self._channels[name].held.values()]
         for name in self._holding:
             self._channels[name].held.clear()

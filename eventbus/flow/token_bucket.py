@@ -8,12 +8,12 @@ __all__ = ["TokenBucket"]
 class TokenBucket:
     """Fills with ``per_second`` tokens a second, up to one second's worth and at least one token.
 
-    Attributes:
-        per_second: the rate; more than 0.
-
     Args:
         per_second: the rate; more than 0.
         now: monotonic time. The bucket is full then.
+
+    Attributes:
+        per_second: the rate; more than 0.
     """
 
     __slots__ = ("_level", "_then", "per_second")

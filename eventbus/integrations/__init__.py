@@ -1,1 +1,1 @@
-"""What a transaction makes true, told after its commit. One module for each library, imported by who has it."""
+"""``emit`` after the commit of a database transaction: Django, SQLAlchemy. A module imports its library."""

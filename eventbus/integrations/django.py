@@ -1,4 +1,4 @@
-"""``emit_on_commit`` for Django's transactions. Needs Django, which nothing else here does."""
+"""``emit_on_commit`` for Django's transactions. The only module that needs Django."""
 
 from __future__ import annotations
 
@@ -23,14 +23,23 @@ def emit_on_commit(
     user: str, op: str, payload: Event, /, *, id: str | None = None, using: str | None = None
 ) -> Receipt: ...
 def emit_on_commit(*args: object, id: str | None = None, using: str | None = None) -> Receipt:
-    """``emit`` after the commit of the current transaction; outside of one, at once.
+    """``emit`` after the commit of the current transaction; immediately outside a transaction.
 
-    Checked now, where a mistake is. ``using`` names the database, as for ``transaction.on_commit``, whose rules hold:
-    sent in order after the outermost commit, never if the transaction or a savepoint around this call is rolled back.
-    Django says nothing of a rollback: the receipt then stays ``waiting``, and nothing is counted.
+    The event is checked now. The rules of ``transaction.on_commit`` apply: events go in order after the outermost
+    commit, and never if the transaction, or a savepoint around this call, is rolled back. Django does not report a
+    rollback: then the receipt stays ``waiting``, and nothing is counted.
+
+    Args:
+        *args: as ``emit``.
+        id: event id that makes the call idempotent; default: a new id.
+        using: alias of the database.
+
+    Returns:
+        The receipt.
 
     Raises:
-        InvalidEmission, NoOperation: as ``emit``.
+        InvalidEmission: as ``emit``.
+        NoOperation: as ``emit``.
         TooManyDeferred: ``commit_events`` functions wait for this commit already.
         django.db.transaction.TransactionManagementError: autocommit is off and there is no ``atomic`` block.
     """
@@ -42,6 +51,6 @@ def emit_on_commit(*args: object, id: str | None = None, using: str | None = Non
             "EVENTBUS_COMMIT_EVENTS",
             limit=limit,
         )
-    # Robust: an event that somebody has changed since must not keep others' functions from being called.
+    # Robust: an event that was changed since must not keep Django from calling the other functions.
     transaction.on_commit(deferred.send, using=using, robust=True)
     return deferred.receipt

@@ -1,4 +1,4 @@
-"""``emit_on_commit`` for SQLAlchemy's sessions. Needs SQLAlchemy 2, which nothing else here does."""
+"""``emit_on_commit`` for SQLAlchemy's sessions. The only module that needs SQLAlchemy 2."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AnySession = Session | scoped_session[Session] | AsyncSession
 _PLACE: Final = "eventbus_on_commit"  # in session.info
 _REASON: Final = "rolled_back"
 
-# What waits in a session, each with the innermost transaction that it depends on.
+# Waiting events of a session, each with the innermost transaction that it depends on.
 _Waiting = list[tuple[SessionTransaction, DeferredEvent]]
 
 
@@ -35,15 +35,24 @@ def emit_on_commit(session: AnySession, payload: Event, /, *, id: str | None = N
 @overload
 def emit_on_commit(session: AnySession, user: str, op: str, payload: Event, /, *, id: str | None = None) -> Receipt: ...
 def emit_on_commit(session: AnySession, /, *args: object, id: str | None = None) -> Receipt:
-    """``emit`` after the commit of the session's transaction; if none has begun, at once.
+    """``emit`` after the commit of the session's transaction; immediately if none has begun.
 
-    Checked now, where a mistake is; sent in order after the outermost commit. What a rollback undoes, of the whole or
-    of a savepoint around this call, is dropped and counted (``rolled_back``), as is what a session that is closed
-    without a commit leaves. A session begins a transaction with its first work: ``add``, ``execute``, ``begin``.
+    The event is checked now. Events go in order after the outermost commit. An event is dropped and counted
+    (``rolled_back``) if the transaction, or a savepoint around this call, is rolled back, or the session is closed
+    without a commit. A session begins a transaction with its first work: ``add``, ``execute``, ``begin``.
+
+    Args:
+        session: a session, a scoped session or an async session.
+        *args: as ``emit``.
+        id: event id that makes the call idempotent; default: a new id.
+
+    Returns:
+        The receipt.
 
     Raises:
-        InvalidEmission, NoOperation: as ``emit``.
-        TooManyDeferred: ``commit_events`` wait for this commit already.
+        InvalidEmission: as ``emit``.
+        NoOperation: as ``emit``.
+        TooManyDeferred: ``commit_events`` events wait for this commit already.
     """
     plain = _plain(session)
     deferred = defer(args, event_id() if id is None else id)
@@ -73,7 +82,7 @@ def _plain(session: AnySession) -> Session:
 
 @cache
 def _listen() -> None:
-    """For all sessions, once, on first use: a listener for each session would cost every one of them."""
+    """Listen to all sessions, from the first use on. A listener for each session would slow down every session."""
     event.listen(Session, "after_commit", _committed)
     event.listen(Session, "after_soft_rollback", _rolled_back)
     event.listen(Session, "after_transaction_end", _ended)
@@ -81,13 +90,13 @@ def _listen() -> None:
 
 def _committed(session: Session) -> None:
     if session.in_nested_transaction():
-        return  # a savepoint has been released: nothing is certain yet
+        return  # a savepoint was released: the outer transaction is still open
     for _, deferred in session.info.pop(_PLACE, ()):
         try:
             deferred.send()
         except Exception:
-            # It was good when it was kept; somebody has changed what it holds. The others are.
-            log.exception("an event that waited for a commit could not be built")
+            # It was valid before, and the application has changed its content since. The others go on.
+            log.exception("cannot build an event that waited for a commit")
             deferred.drop("changed")
 
 
@@ -107,7 +116,7 @@ def _within(inner: SessionTransaction | None, outer: SessionTransaction) -> bool
 
 
 def _ended(session: Session, transaction: SessionTransaction) -> None:
-    """What the end of the outermost transaction finds here was not committed."""
+    """Drop the events that the end of the outermost transaction finds here: they were not committed."""
     if transaction.parent is None:
         for _, deferred in session.info.pop(_PLACE, ()):
             deferred.drop(_REASON)

@@ -27,15 +27,15 @@ _PARTS: Final = 8
 class SendBuffer:
     """The entries of one outbox. The caller holds the outbox's lock.
 
+    Args:
+        settings: limits.
+        dropped: counts dropped entries by reason.
+
     Attributes:
         tracker: what happened to each entry.
         rate_limiter: entries that are held by the rate of their channel.
         spool: entries on disk; None where the settings switch it off.
         in_flight: entries that are being sent.
-
-    Args:
-        settings: limits.
-        dropped: counts dropped entries by reason.
     """
 
     def __init__(self, settings: BusSettings, dropped: Counter[str]) -> None:
@@ -148,7 +148,7 @@ class SendBuffer:
         urgent = _urgent_topics([*in_flight, *oldest], spool.holds)
         self.in_flight.moved_to_disk([entry for entry in in_flight if entry.topic in urgent])
         going = [entry for entry in oldest if entry.topic not in urgent]
-        self._queue.unload(going)
+        self._queue.remove_oldest(going)
         moved = [*(entry for entry in in_flight if entry.topic not in urgent), *going]
         self._write(spool, moved)
         return bool(moved)

@@ -1,7 +1,7 @@
 """Waiting until a browser has an event: for a task that has to know.
 
-Redis is asked, at growing intervals: who waits this way waits for a person, and a subscription would have to be
-as careful about what it misses as the gateway's.
+It asks Redis at growing intervals. A person's browser answers within seconds, and a subscription would have to recover
+lost messages as the gateway does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
 
 
 class DeliveryConfirmation:
-    """For one event that its user has to acknowledge. ``connect`` makes a publisher for it."""
+    """The acknowledgement of one event.
+
+    Args:
+        connect: makes a publisher.
+        channel: the event's channel.
+        id_: the event's id.
+    """
 
     def __init__(self, connect: Callable[[], Publisher], channel: str, id_: str) -> None:
         self._connect = connect
@@ -27,7 +33,14 @@ class DeliveryConfirmation:
         self._id = id_
 
     def wait(self, timeout: float) -> bool:
-        """Whether it was acknowledged within ``timeout`` seconds. Raises DeliveryFailed."""
+        """Return whether the event was acknowledged in time.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            DeliveryFailed: the event is a dead letter.
+        """
         publisher = self._connect()
         try:
             for pause in _pauses(timeout):
@@ -39,7 +52,14 @@ class DeliveryConfirmation:
             publisher.close()
 
     async def until(self, timeout: float) -> bool:  # noqa: ASYNC109 - the same signature as wait
-        """``wait`` for an event loop."""
+        """``wait`` for an event loop.
+
+        Args:
+            timeout: seconds.
+
+        Returns:
+            As ``wait``.
+        """
         publisher = self._connect()
         try:
             for pause in _pauses(timeout):
@@ -52,16 +72,16 @@ class DeliveryConfirmation:
 
     def _acknowledged(self, publisher: Publisher) -> bool:
         try:
-            standing, reason = publisher.delivery_status(self._channel, self._id)
+            status, reason = publisher.delivery_status(self._channel, self._id)
         except Unavailable:
-            return False  # nothing is known; it may be when Redis is back
-        if standing == "dead":
+            return False  # unknown now; a later request may get an answer
+        if status == "dead":
             raise DeliveryFailed(self._id, self._channel, reason)
-        return standing == "acked"
+        return status == "acked"
 
 
 def _pauses(timeout: float) -> Iterator[float]:
-    """Seconds to wait between two questions, until the time is over."""
+    """Seconds to wait between two requests, until the time is over."""
     end = time.monotonic() + timeout
     pause = _FIRST_PAUSE
     while (left := end - time.monotonic()) > 0:

@@ -1,4 +1,4 @@
-"""What a worker's outbox holds, events and marks, and how a batch of them becomes requests."""
+"""The entries of an outbox, events and transitions of tasks, and how a batch of them becomes requests."""
 
 from __future__ import annotations
 
@@ -16,9 +16,19 @@ __all__ = ["Entry", "TransitionEntry", "group"]
 
 @dataclass(slots=True, eq=False)
 class TransitionEntry:
-    """A mark on its way to Redis: it keeps its place among the events of its operation.
+    """A transition of a task on its way to Redis. It keeps its place among the events of its operation.
 
-    ``stamp`` makes the stamp of the events that report it; called in the outbox's thread, once for neighbouring marks.
+    Attributes:
+        channel: of the operation's user.
+        topic: of the operation.
+        operation: id of the operation.
+        transition: what happened to the task.
+        stamp: makes id and time of the events that report it. Called in the outbox's thread, once for neighbours.
+        lane: 1, normal.
+        keep: ``log``.
+        key: None.
+        expires: 0, never.
+        size: bytes that it takes while it waits, about.
     """
 
     channel: str
@@ -35,16 +45,23 @@ class TransitionEntry:
 
 Entry = Emission | TransitionEntry
 
-# Entries of one request: while Redis carries it out, about a millisecond for so many, nobody else is served.
-_AT_ONCE = 256
+# Entries of one request. Redis serves no other client while it carries one out: about a millisecond for so many.
+_REQUEST_ENTRIES = 256
 
 
 def group(batch: Sequence[Entry]) -> tuple[list[Request], list[list[Entry]]]:
-    """Requests, and the entries of each. Order is kept per channel; channels are put together."""
+    """Group entries into requests. A channel keeps its order; entries of a channel are put together.
+
+    Args:
+        batch: entries in order.
+
+    Returns:
+        Requests, and the entries of each.
+    """
     runs: dict[str, list[list[Entry]]] = {}
     for entry in batch:
         of_channel = runs.setdefault(entry.channel, [])
-        if not of_channel or len(of_channel[-1]) == _AT_ONCE or not _alike(of_channel[-1][-1], entry):
+        if not of_channel or len(of_channel[-1]) == _REQUEST_ENTRIES or not _alike(of_channel[-1][-1], entry):
             of_channel.append([])
         of_channel[-1].append(entry)
     members = [run for of_channel in runs.values() for run in of_channel]

@@ -35,13 +35,13 @@ log = logging.getLogger(__name__)
 class Outbox:
     """Takes events and transitions in, and reports what happened to them.
 
-    Attributes:
-        dropped: number of dropped events by reason. ``merged`` counts states that a newer state replaced.
-        taps: called with each event that is put while Redis is down, in the caller's thread.
-
     Args:
         settings: limits and pauses.
         connect: makes a publisher; called in the outbox's thread.
+
+    Attributes:
+        dropped: number of dropped events by reason. ``merged`` counts states that a newer state replaced.
+        taps: called with each event that is put while Redis is down, in the caller's thread.
     """
 
     def __init__(self, settings: BusSettings, connect: Callable[[], Publisher]) -> None:
@@ -206,7 +206,7 @@ class Outbox:
         raise Unavailable(f"Redis did not take the event within {timeout:g} s; {state}")
 
     def close(self, timeout: float) -> bool:
-        """Flush, then end the thread. What Redis did not take is written to the spool, where there is one.
+        """Flush, then end the thread. The spool, where there is one, takes what Redis did not take.
 
         Args:
             timeout: seconds for the flush.

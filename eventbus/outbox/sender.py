@@ -23,15 +23,15 @@ log = logging.getLogger(__name__)
 class Sender:
     """A connection and a circuit breaker. Used by one thread at a time.
 
-    Attributes:
-        breaker: opens after failures in a row.
-        closing: whether failed requests are not tried again.
-
     Args:
         settings: limits and pauses.
         connect: makes a publisher.
         lock: guards the buffer. A pause ends when it is notified of ``closing``, or that the batch is on disk.
         buffer: is given the answers.
+
+    Attributes:
+        breaker: opens after failures in a row.
+        closing: whether failed requests are not tried again.
     """
 
     def __init__(

@@ -33,15 +33,15 @@ class SenderThread:
 
     The thread starts with the first entry and is a daemon. ``stop`` ends it, and the next entry starts another.
 
-    Attributes:
-        lock: guards the buffer. Entries are settled under it.
-        buffer: entries that wait.
-        sender: the connection to Redis and its circuit breaker.
-
     Args:
         settings: limits and pauses.
         connect: makes a publisher; called in the thread.
         dropped: counts dropped entries by reason.
+
+    Attributes:
+        lock: guards the buffer. Entries are settled under it.
+        buffer: entries that wait.
+        sender: the connection to Redis and its circuit breaker.
     """
 
     def __init__(self, settings: BusSettings, connect: Callable[[], Publisher], dropped: Counter[str]) -> None:

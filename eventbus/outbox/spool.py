@@ -1,8 +1,8 @@
-"""The spool: what a worker could not hand to Redis, on this host's disk until somebody can. One thread at a time.
+"""The spool: entries that a process could not send, on this host's disk. Used by one thread at a time.
 
-One file for each process, locked as long as the process lives. A file that is not locked has lost its owner: whoever
-comes next drains it, oldest first, before anything of its own. A file that was drained in part and lost its drainer is
-drained again from the beginning: event ids make that harmless.
+Each process has a file and locks it as long as it lives. A file without a lock has lost its process. The next process
+that looks adopts it, and sends it before its own entries, oldest file first. A process that dies while it sends an
+adopted file leaves it to the next one, which begins at the start: event ids make that harmless.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ _SUFFIX = ".spool"
 
 
 def spool_folder(settings: BusSettings) -> Path:
-    """Where the processes of this host and user keep what is meant for this Redis."""
+    """Return the folder for the processes of this host and user that use this Redis.
+
+    Args:
+        settings: ``spool_dir``, ``redis_url`` and ``key_prefix`` name it.
+    """
     bus = hashlib.blake2b(f"{settings.redis_url} {settings.key_prefix}".encode(), digest_size=8).hexdigest()
     parent = settings.spool_dir or Path(tempfile.gettempdir()) / f"celery-eventbus-{os.getuid()}"
     return parent / bus
@@ -59,23 +63,23 @@ class _File:
         self.topics.update(topics)
 
     def entry(self) -> Entry | None:
-        """The next entry to be read; None at the end. Raises Damaged."""
+        """Return the next entry; None at the end. Raises Damaged."""
         if self.taken_to >= self.end:
             return None
         try:
             length = frame_length(os.pread(self.descriptor, HEAD, self.taken_to))
-            # Before it is read: a damaged length may ask for four gigabytes.
+            # Before reading: a damaged length may ask for four gigabytes.
             if length > self.end - self.taken_to:
                 raise Damaged("the last frame is cut")
             entry = unframe(os.pread(self.descriptor, length, self.taken_to))
         except OSError as error:
-            # It would end the thread that reads, and all delivery of this process.
-            raise Damaged(f"the disk does not give it back: {error}") from error
+            # An OSError would end the thread, and all delivery of this process.
+            raise Damaged(f"the disk cannot read it: {error}") from error
         self.taken_to += length
         return entry
 
     def index(self) -> bool:
-        """Read all of a file that another process wrote; False if its end is damaged, which is then forgotten."""
+        """Read all of a file that another process wrote. False if its end is damaged: the damaged end is ignored."""
         try:
             while (entry := self.entry()) is not None:
                 self.topics[entry.topic] += 1
@@ -95,10 +99,13 @@ class _File:
 
 
 class Spool:
-    """Bounded over all processes of the host that share the folder.
+    """Files of this process and of ended processes. The bound is over all processes of the host that share the folder.
+
+    Args:
+        settings: the folder, its bound and when to call fsync.
 
     Attributes:
-        counts: what happened to entries: ``spooled``, ``spool_full``, ``spool_failed``, and ``damaged`` files.
+        counts: number of entries by ``spooled``, ``spool_full`` and ``spool_failed``, and of ``damaged`` files.
     """
 
     def __init__(self, settings: BusSettings) -> None:
@@ -111,26 +118,37 @@ class Spool:
 
     @property
     def waiting(self) -> bool:
-        """Whether anything is there to be drained."""
+        """Whether any entry waits on disk."""
         return bool(self._orphans) or (self._own is not None and self._own.read_to < self._own.end)
 
     @property
     def own_waiting(self) -> bool:
-        """Whether anything of this process is."""
+        """Whether an entry of this process waits on disk."""
         return self._own is not None and self._own.read_to < self._own.end
 
     @property
     def used(self) -> int:
-        """Bytes on this disk, of all processes. Looks at the folder each time."""
+        """Bytes on this disk, of all processes. Reads the folder at each call."""
         return self._used()
 
     def holds(self, topic: str) -> bool:
-        """Whether something of this topic has to go first."""
+        """Return whether an entry of a topic waits on disk.
+
+        Args:
+            topic: the topic.
+        """
         files = (*self._orphans, *(() if self._own is None else (self._own,)))
         return any(file.topics[topic] > 0 for file in files)
 
     def append(self, entries: Sequence[Entry]) -> int:
-        """Keep entries, in order. Returns how many: the rest found no room, or the disk failed."""
+        """Write entries.
+
+        Args:
+            entries: in order.
+
+        Returns:
+            How many were written. There was no room for the rest, or the disk failed.
+        """
         room = self._limit - self._used()
         frames: list[bytes] = []
         for entry in entries:
@@ -147,14 +165,14 @@ class Spool:
                 if self._fsync == "always":
                     os.fsync(own.descriptor)
         except OSError as error:
-            log.error("events cannot be kept on disk in %s: %s", self._folder, error)  # noqa: TRY400 - no bug of ours
+            log.error("cannot write events to %s: %s", self._folder, error)  # noqa: TRY400 - no bug of ours
             self.counts["spool_failed"] += len(frames)
             return 0
         self.counts["spooled"] += len(frames)
         return len(frames)
 
     def look_for_orphans(self) -> None:
-        """Take over what processes that are no more have left."""
+        """Adopt the files of ended processes."""
         try:
             names = sorted(path for path in self._folder.iterdir() if path.suffix == _SUFFIX)
         except OSError:
@@ -166,10 +184,14 @@ class Spool:
                 if file is not None:
                     self.counts["damaged"] += not file.index()
                     self._orphans.append(file)
-                    log.info("%d entries of a process that is gone will be sent", file.topics.total())
+                    log.info("adopted the spool of an ended process: %d entries", file.topics.total())
 
     def take(self, limit: int) -> list[Entry]:
-        """The next entries to be sent, in order; they stay until ``done``."""
+        """Return the next entries to send, in order. They stay on disk until ``done``.
+
+        Args:
+            limit: at most so many.
+        """
         file = self._first()
         entries: list[Entry] = []
         while file is not None and len(entries) < limit:
@@ -189,7 +211,7 @@ class Spool:
         return entries
 
     def done(self) -> None:
-        """What was taken has been settled."""
+        """Note that the taken entries are settled."""
         file = self._first()
         if file is None:
             return
@@ -200,13 +222,17 @@ class Spool:
             self._finish(file)
 
     def put_back(self) -> None:
-        """What was taken has not been settled: it will be taken again."""
+        """Note that the taken entries are not settled: they will be taken again."""
         for file in (*self._orphans, *(() if self._own is None else (self._own,))):
             file.taken_to = file.read_to
             file.taken.clear()
 
     def close(self, *, forked: bool = False) -> None:
-        """Let go of all files; those that hold something are the next process's. A forked child leaves them alone."""
+        """Close all files. The next process adopts those that still have entries.
+
+        Args:
+            forked: whether this is a forked child, which must not change the parent's files.
+        """
         for file in (*self._orphans, *(() if self._own is None else (self._own,))):
             if self._fsync != "never" and not forked:
                 with contextlib.suppress(OSError):
@@ -221,7 +247,7 @@ class Spool:
         return self._own if self.own_waiting else None
 
     def _finish(self, file: _File) -> None:
-        """A file is drained: gone before its lock is, so that nobody finds it in between."""
+        """Remove a file that was sent: unlinked before its lock is released, so that no process adopts it."""
         if self._orphans and self._orphans[0] is file:
             self._orphans.popleft()
         if file is self._own:
@@ -229,7 +255,7 @@ class Spool:
         file.close(unlink=True)
 
     def _used(self) -> int:
-        """Bytes of all files: other processes' count as well."""
+        """Bytes of all files, other processes' included."""
         try:
             return sum(entry.stat().st_size for entry in os.scandir(self._folder) if entry.name.endswith(_SUFFIX))
         except OSError:
@@ -238,31 +264,31 @@ class Spool:
     def _open_own(self) -> _File:
         _make_folder(self._folder)
         path = self._folder / f"{time.time_ns():020d}-{os.getpid()}{_SUFFIX}"
-        # Under another name until it is locked: who looks for orphans must not find it before.
-        unborn = path.with_suffix(".new")
-        descriptor = os.open(unborn, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        # Another name until it is locked: a process that looks for orphans must not find it before.
+        temporary = path.with_suffix(".new")
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            unborn.rename(path)
+            temporary.rename(path)
         except OSError:
             os.close(descriptor)
-            unborn.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         self._own = _File(path, descriptor)
         return self._own
 
 
 def _make_folder(folder: Path) -> None:
-    """Nobody else's: the folder's parent may be one that everybody writes to."""
+    """Make a folder that only this user can use. Its parent may be writable by all users."""
     for path in (folder.parent, folder):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise PermissionError(f"{folder} is not a folder of this user; set EVENTBUS_SPOOL_DIR to one that is")
+        raise PermissionError(f"{folder} belongs to another user; set EVENTBUS_SPOOL_DIR to a folder of this user")
 
 
 def _adopt(path: Path) -> _File | None:
-    """Open and lock a file that nobody else has; None if somebody has."""
+    """Open and lock a file; None if another process has it."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:

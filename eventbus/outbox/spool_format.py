@@ -1,7 +1,8 @@
-"""The spool's file format: outbox entries as framed bytes. Pure.
+"""The file format of the spool: entries as framed bytes. Pure.
 
-A frame is the length and the CRC-32 of what follows, four bytes each, big-endian; then one line of JSON, and the JSON
-tails of the events in it, a line each. A process may die while it writes: what follows a damaged frame is not read.
+A frame begins with the length and the CRC-32 of its content, four bytes each, big-endian. The content is a line of
+JSON, and the JSON of an event, a line each. A process may die while it writes: bytes after a damaged frame are not
+read.
 """
 
 from __future__ import annotations
@@ -26,21 +27,25 @@ _FIELDS: Final = ("channel", "topic", "lane", "keep", "key", "header", "expires"
 
 
 class Damaged(ValueError):
-    """The bytes are no whole frame."""
+    """The bytes are not a whole frame."""
 
 
 def frame(entry: Entry) -> bytes:
-    """One entry as a frame."""
+    """Return one entry as a frame.
+
+    Args:
+        entry: an event or a transition.
+    """
     if isinstance(entry, Emission):
         facts: dict[str, Any] = {"event": _facts(entry)}
         tails = [entry.tail]
     else:
         facts = {
-            "mark": asdict(entry.transition),
+            "transition": asdict(entry.transition),
             "channel": entry.channel,
             "topic": entry.topic,
             "operation": entry.operation,
-            "told": asdict(entry.stamp()),
+            "stamp": asdict(entry.stamp()),
         }
         tails = []
     content = b"\n".join((json.dumps(facts, separators=(",", ":")).encode(), *tails))
@@ -48,7 +53,14 @@ def frame(entry: Entry) -> bytes:
 
 
 def frame_length(head: bytes) -> int:
-    """Bytes of the whole frame that begins with ``head``. Raises Damaged if there are fewer than HEAD of them."""
+    """Return the number of bytes of a frame.
+
+    Args:
+        head: its first ``HEAD`` bytes.
+
+    Raises:
+        Damaged: there are fewer bytes.
+    """
     if len(head) < HEAD:
         raise Damaged("the head of a frame is cut")
     length, _ = _HEAD.unpack(head[:HEAD])
@@ -56,19 +68,26 @@ def frame_length(head: bytes) -> int:
 
 
 def unframe(data: bytes) -> Entry:
-    """The entry of one whole frame. Raises Damaged."""
+    """Return the entry of a frame.
+
+    Args:
+        data: one whole frame.
+
+    Raises:
+        Damaged: the checksum differs, or the content cannot be read.
+    """
     _, checksum = _HEAD.unpack(data[:HEAD])
     content = data[HEAD:]
     if zlib.crc32(content) != checksum:
-        raise Damaged("a frame's checksum does not fit")
+        raise Damaged("the checksum of a frame differs")
     line, *tails = content.split(b"\n")
     try:
         facts = json.loads(line)
         if "event" in facts:
             return _emission(facts["event"], tails[0])
-        told = EventStamp(**facts["told"])
+        stamp = EventStamp(**facts["stamp"])
         return TransitionEntry(
-            facts["channel"], facts["topic"], facts["operation"], TaskTransition(**facts["mark"]), lambda: told
+            facts["channel"], facts["topic"], facts["operation"], TaskTransition(**facts["transition"]), lambda: stamp
         )
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise Damaged(f"a frame cannot be read: {error}") from None

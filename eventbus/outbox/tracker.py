@@ -1,4 +1,4 @@
-"""What happened to the entries of an outbox: receipts, counts, and callers that wait. It has no lock of its own."""
+"""Delivery status of the entries of an outbox: receipts, counts, and callers that wait. It takes no lock."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _LOG_EVERY = 10.0  # seconds between two log lines about the same kind of loss
 class DeliveryTracker:
     """The open entries of one outbox, and the outcome of the others.
 
-    Attributes:
-        flushed: number of entries that reached Redis.
-
     Args:
         dropped: counts dropped entries by reason.
         has_spooled: returns whether entries of this process wait on disk. Waiters are not notified meanwhile.
+
+    Attributes:
+        flushed: number of entries that reached Redis.
     """
 
     def __init__(self, dropped: Counter[str], has_spooled: Callable[[], bool]) -> None:

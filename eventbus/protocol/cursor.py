@@ -1,4 +1,4 @@
-"""Positions and cursors: where a reader is in a channel, and in all of its channels."""
+"""Positions and cursors: the place of a reader in one channel, and in all of its channels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ MAX_CURSOR: Final = 4096
 
 
 class Position(NamedTuple):
-    """A place in a channel's life. ``epoch`` names the life, ``offset`` counts from 1; 0 is before everything."""
+    """A place in the life of a channel.
+
+    Attributes:
+        epoch: names the life; empty for the beginning.
+        offset: counts from 1; 0 is before the first event.
+    """
 
     epoch: str
     offset: int
@@ -34,10 +39,16 @@ _POSITION = re.compile(r"(?:([0-9a-f]{1,32})\.)?(0|[1-9][0-9]{0,15})")
 
 
 def parse_position(text: str) -> Position:
-    """Read ``epoch.offset`` or ``0``.
+    """Read ``epoch.offset``, or ``0``.
+
+    Args:
+        text: the position.
+
+    Returns:
+        The position.
 
     Raises:
-        InvalidCursor: neither.
+        InvalidCursor: the text has neither form.
     """
     found = _POSITION.fullmatch(text)
     if found is None or (found[1] is None and found[2] != "0"):
@@ -46,10 +57,16 @@ def parse_position(text: str) -> Position:
 
 
 def parse_cursor(text: str) -> Cursor:
-    """Read ``channel=epoch.offset,…``; an empty text is an empty cursor.
+    """Read ``channel=epoch.offset,…``.
+
+    Args:
+        text: the cursor; an empty text is an empty cursor.
+
+    Returns:
+        The cursor.
 
     Raises:
-        InvalidCursor: over 4,096 characters, or a part that is not of that form.
+        InvalidCursor: over 4,096 characters, or a part does not have that form.
     """
     if len(text) > MAX_CURSOR:
         raise InvalidCursor(f"the cursor has {len(text)} characters; the limit is {MAX_CURSOR}", text=text)
@@ -67,5 +84,9 @@ def parse_cursor(text: str) -> Cursor:
 
 
 def format_cursor(cursor: Mapping[str, Position]) -> str:
-    """The text that ``parse_cursor`` reads."""
+    """Return the text that ``parse_cursor`` reads.
+
+    Args:
+        cursor: a position for each channel.
+    """
     return ",".join(f"{channel}={position}" for channel, position in cursor.items())

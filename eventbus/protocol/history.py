@@ -1,4 +1,4 @@
-"""What a channel keeps, as one consistent reading of it."""
+"""A consistent reading of what a channel keeps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ __all__ = ["History", "LogEntry", "Page"]
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """A record of the log and ``previous``, the offset of the log entry that stood before it when it was written."""
+    """An entry of the log.
+
+    Attributes:
+        previous: offset of the log entry before it when it was written.
+        record: the event.
+    """
 
     previous: int
     record: Record
@@ -21,15 +26,15 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A channel read in one step.
+    """A channel, read in one step.
 
     Attributes:
-        position: where the channel stands; offset 0 and an empty epoch where nothing was ever published.
-        logged: offset of the last entry the log ever took; 0: none.
-        log: entries above the offset that was asked for, ascending.
-        more: the log has more above these; they are a page of it.
-        snapshot: latest record per conflation key, ascending by offset.
-        has_pending: whether the channel's user may be owed something.
+        position: end of the channel; offset 0 and an empty epoch where nothing was ever published.
+        logged: offset of the newest entry that the log ever had; 0: none.
+        log: entries above the requested offset, ascending.
+        more: whether the log has entries above these; then they are a page of it.
+        snapshot: newest record of each conflation key, ascending by offset.
+        has_pending: whether the channel's user may have unacknowledged events.
     """
 
     position: Position
@@ -42,7 +47,12 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """How much of a log is read at once: entries at most, and bytes, about which it ends."""
+    """How much of a log one reading returns.
+
+    Attributes:
+        entries: number of entries, at most.
+        bytes: a page ends at about this size.
+    """
 
     entries: int
     bytes: int

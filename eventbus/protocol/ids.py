@@ -11,14 +11,14 @@ __all__ = ["event_id"]
 
 
 class _Sequence:
-    """One process's ids: 48 bits of milliseconds, 26 bits of counter, 48 bits that are the process's own."""
+    """The ids of one process: 48 bits of milliseconds, 26 bits of counter, 48 bits that are the process's."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.renew()
 
     def renew(self) -> None:
-        """Take new random bits: at the start, and after a fork, where parent and child would go on alike."""
+        """Take new random bits: at the start, and after a fork. Otherwise parent and child would make the same ids."""
         self._lock = threading.Lock()
         self._own = os.urandom(6).hex()
         self._last = 0
@@ -33,7 +33,7 @@ class _Sequence:
             self._last = moment
             head, text = self._shared
             if moment >> 14 != head:
-                # What the ids of a millisecond share is written once: that is most of the work.
+                # The ids of a millisecond share this text. It is made once: that is most of the work.
                 head = moment >> 14
                 text = f"{head >> 28:08x}-{head >> 12 & 0xFFFF:04x}-7{head & 0xFFF:03x}-"
                 self._shared = head, text
@@ -46,5 +46,5 @@ os.register_at_fork(after_in_child=_sequence.renew)
 
 
 def event_id() -> str:
-    """A new id, 36 characters; ids of one process sort in order of creation."""
+    """Return a new id of 36 characters. The ids of one process sort in order of creation."""
     return _sequence.next(now_ms())

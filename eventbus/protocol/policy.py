@@ -1,4 +1,4 @@
-"""How an event is delivered. It is written once, in the event's class, and known everywhere from there."""
+"""How an event is delivered: declared in its class, and read everywhere from there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ LANES: Final[tuple[Lane, Lane, Lane]] = ("high", "normal", "low")
 
 
 def lane_number(lane: Lane) -> int:
-    """0 for high, 1 for normal, 2 for low."""
+    """Return 0 for high, 1 for normal, 2 for low.
+
+    Args:
+        lane: name of the lane.
+    """
     return LANES.index(lane)
 
 
@@ -26,12 +30,12 @@ class Policy:
 
     Attributes:
         name: the type on the wire, such as ``document.indexed``.
-        lane: urgency across topics; order within a topic is never touched.
-        keep: ``log`` is never merged or dropped within its ttl; of ``latest`` only the newest per key matters;
-            ``nothing`` is for those who are there.
-        ttl: how long the event is worth delivering, or None for the default of its channel's kind.
+        lane: urgency across topics. Order within a topic never changes.
+        keep: ``log`` events are never conflated, and never dropped within their ttl. Of ``latest`` events only the
+            newest per key matters. ``nothing`` is for connected users only.
+        ttl: how long the event is worth delivering; None: the default of its channel's kind.
         key: payload fields that, with topic and name, make the conflation key of a ``latest`` event.
-        deliver: ``ack`` marks an event that must reach a person.
+        deliver: ``ack`` marks an event that its user has to acknowledge.
     """
 
     name: str

@@ -1,7 +1,6 @@
 """Records and publications: the bytes between worker, Redis and gateway (``docs/reference/redis-keys.md``).
 
-The event's JSON is written once, in the worker, and is opaque from there on; whatever a gateway has to know
-stands in the routing header before it.
+The worker writes the event's JSON once. A gateway never parses it: the routing header has what a gateway needs.
 """
 
 from __future__ import annotations
@@ -27,17 +26,17 @@ __all__ = [
 ]
 
 NO_KEY: Final = "-"
-# What the header says -> what is kept, and whether somebody has to acknowledge it.
+# Text of the header -> what is kept, and whether the user has to acknowledge it.
 _KEEPS: Final[dict[bytes, tuple[Keep, bool]]] = {
     b"log": ("log", False),
     b"latest": ("latest", False),
     b"nothing": ("nothing", False),
     b"ack": ("log", True),
 }
-_AGAIN: Final = b"again "
+_REDELIVERY: Final = b"again "
 _ID_WITHIN: Final = 200  # bytes: an offset of 16 digits and an id of 128 characters have room in it
-_LANE_LETTERS: Final = tuple(lane[0] for lane in LANES)
-_LANE_NUMBERS: Final = {letter.encode(): number for number, letter in enumerate(_LANE_LETTERS)}
+_LANE_CODES: Final = tuple(lane[0] for lane in LANES)
+_LANE_NUMBERS: Final = {code.encode(): number for number, code in enumerate(_LANE_CODES)}
 
 
 @dataclass(slots=True, eq=False)
@@ -50,10 +49,11 @@ class Record:
         keep: ``log``, ``latest`` or ``nothing``.
         expires: milliseconds since 1970 after which it is not worth delivering; 0: never.
         emitted: microseconds since 1970 when ``emit`` was called.
-        type, topic: as in the event.
+        type: as in the event.
+        topic: as in the event.
         key: conflation key, or None.
         event: the JSON, as it goes to the browser.
-        ack: whether it is owed to the user until somebody acknowledges it.
+        ack: whether its user has to acknowledge it.
     """
 
     offset: int
@@ -69,19 +69,20 @@ class Record:
 
     @property
     def id(self) -> str:
-        """The event's id, read out of the JSON: needed only for the few that are owed, or condemned. Empty where
-        the JSON does not begin as our own does.
+        """The event's id, read out of the JSON. Only pending and rejected events need it.
+
+        Empty where the JSON does not begin as this library writes it.
         """
         parts = self.event[:_ID_WITHIN].split(b'"', 6)
         return parts[5].decode(errors="replace") if len(parts) == 7 and parts[3] == b"id" else ""
 
     def void(self) -> Record:
-        """The same place in the channel, with nothing that could be delivered."""
+        """Return a record at the same place in the channel that has nothing to deliver."""
         return replace(self, type="", topic="", key=None, event=b"", ack=False)
 
     @property
     def line(self) -> bytes:
-        """The record as it stood in Redis: header and JSON."""
+        """The record as Redis has it: header and JSON."""
         header = routing_header(
             lane=self.lane,
             keep=self.keep,
@@ -96,13 +97,19 @@ class Record:
 
     @property
     def size(self) -> int:
-        """Bytes that this record costs while it waits."""
+        """Bytes that this record takes while it waits."""
         return len(self.event) + 200
 
 
 @dataclass(slots=True)
 class Publication:
-    """What one ``PUBLISH`` carries: records with contiguous offsets from ``before`` + 1."""
+    """The content of one ``PUBLISH``.
+
+    Attributes:
+        epoch: the channel's life.
+        before: offset before the first record.
+        records: with contiguous offsets.
+    """
 
     epoch: str
     before: int
@@ -120,12 +127,30 @@ def routing_header(
     key: str | None,
     ack: bool = False,
 ) -> str:
-    """The header without the offset, which only Redis knows and puts in front."""
-    return f"{_LANE_LETTERS[lane]} {'ack' if ack else keep} {expires_ms} {emitted_us} {type_} {topic} {key or NO_KEY}"
+    """Return the header without the offset, which Redis puts in front.
+
+    Args:
+        lane: 0 high, 1 normal, 2 low.
+        keep: ``log``, ``latest`` or ``nothing``.
+        expires_ms: milliseconds since 1970; 0: never.
+        emitted_us: microseconds since 1970.
+        type_: the event's type.
+        topic: the event's topic.
+        key: conflation key, or None.
+        ack: whether the user has to acknowledge the event.
+    """
+    return f"{_LANE_CODES[lane]} {'ack' if ack else keep} {expires_ms} {emitted_us} {type_} {topic} {key or NO_KEY}"
 
 
 def parse_record(header: bytes, event: bytes) -> Record:
     """Read one record from its two lines.
+
+    Args:
+        header: the first line.
+        event: the second line.
+
+    Returns:
+        The record.
 
     Raises:
         InvalidRecord: the header does not have the form of the protocol.
@@ -150,8 +175,14 @@ def parse_record(header: bytes, event: bytes) -> Record:
 
 
 def read_record(data: bytes, offset: int = 0) -> Record:
-    """Read one record out of what Redis keeps. One that cannot be read is nothing that could be delivered, and still
-    has its place: ``offset``, with an empty type and topic, and its bytes as they are.
+    """Read one record as Redis keeps it. An unreadable record keeps its place in the channel.
+
+    Args:
+        data: header line and event line.
+        offset: place of a record that cannot be read.
+
+    Returns:
+        The record. One that cannot be read has an empty type and topic, and its bytes as event.
     """
     header, _, event = data.partition(b"\n")
     try:
@@ -161,7 +192,17 @@ def read_record(data: bytes, offset: int = 0) -> Record:
 
 
 def parse_records(lines: Sequence[bytes]) -> list[Record]:
-    """Read records from alternating header and event lines. Raises InvalidRecord."""
+    """Read records from alternating header and event lines.
+
+    Args:
+        lines: two for each record.
+
+    Returns:
+        The records.
+
+    Raises:
+        InvalidRecord: a line is missing, or a header cannot be read.
+    """
     if len(lines) % 2:
         raise InvalidRecord("a record has a header line and an event line; one of them is missing")
     return [parse_record(lines[i], lines[i + 1]) for i in range(0, len(lines), 2)]
@@ -170,15 +211,21 @@ def parse_records(lines: Sequence[bytes]) -> list[Record]:
 def parse_publication(payload: bytes) -> Publication:
     """Read the payload of a ``PUBLISH``.
 
+    Args:
+        payload: as received.
+
+    Returns:
+        The publication.
+
     Raises:
-        InvalidRecord: it was not written by this library, or its offsets have a hole.
+        InvalidRecord: this library did not write it, or an offset is missing.
     """
     lines = payload.split(b"\n")
     epoch, _, digits = lines[0].partition(b" ")
     if not digits.isdigit() or not epoch.isascii():
         raise InvalidRecord(f"publication begins with {lines[0][:100]!r}, not with 'epoch before'")
     before = int(digits)
-    # Most publications to one person have one record; so little is done for each that a slice and a loop would show.
+    # Most publications to a user have one record. A slice and a loop would cost a measurable part of the time.
     records = [parse_record(lines[1], lines[2])] if len(lines) == 3 else parse_records(lines[1:])
     expected = before
     for record in records:
@@ -189,17 +236,29 @@ def parse_publication(payload: bytes) -> Publication:
 
 
 def parse_redelivery(payload: bytes) -> tuple[str, list[Record]] | None:
-    """Epoch and records of a publication that sends owed events once more; None for any other publication.
+    """Read a publication that sends unacknowledged events again.
+
+    Args:
+        payload: as received.
+
+    Returns:
+        Epoch and records; None for any other publication.
 
     Raises:
         InvalidRecord: it begins like one and cannot be read.
     """
-    if not payload.startswith(_AGAIN):
+    if not payload.startswith(_REDELIVERY):
         return None
     first, *lines = payload.split(b"\n")
-    return first[len(_AGAIN) :].decode("ascii", "replace"), parse_records(lines)
+    return first[len(_REDELIVERY) :].decode("ascii", "replace"), parse_records(lines)
 
 
 def join_records(epoch: str, before: int, records: Iterable[bytes]) -> bytes:
-    """The payload that ``parse_publication`` reads; ``publish.lua`` writes the same."""
+    """Return the payload that ``parse_publication`` reads; ``publish.lua`` writes the same.
+
+    Args:
+        epoch: the channel's life.
+        before: offset before the first record.
+        records: in order.
+    """
     return b"\n".join((f"{epoch} {before}".encode(), *records))

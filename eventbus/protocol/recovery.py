@@ -1,4 +1,4 @@
-"""``resume``: what a reader who was away has to be given. One function, no I/O."""
+"""``resume``: the events that a returning reader needs. One function, no I/O."""
 
 from __future__ import annotations
 
@@ -17,21 +17,25 @@ GapReason = Literal["trimmed", "epoch", "ahead", "hole"]
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Events between the cursor and now are lost to this reader, for ``reason``."""
+    """Events between the cursor and now that this reader cannot get.
+
+    Attributes:
+        reason: why.
+    """
 
     reason: GapReason
 
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """What to hand over, in order.
+    """Events to hand over, in order.
 
     Attributes:
         start: the events are those above this position.
         records: ascending by offset.
-        position: where the reader stands after them.
-        more: the history was a page, and this is not the end of it.
-        gap: set where events are missing for good; ``records`` is then the present state, not a part of the past.
+        position: where the reader is after them.
+        more: the history was a page, and does not end here.
+        gap: set where events are missing for good. Then ``records`` is the present state, not a part of the past.
     """
 
     start: Position
@@ -42,13 +46,16 @@ class Resumption:
 
 
 def resume(cursor: Position | None, history: History, live: Sequence[Record], now_ms: int) -> Resumption:
-    """Merge history and what arrived meanwhile, and prove that nothing is missing between them.
+    """Merge history with the events that arrived meanwhile, and prove that none is missing between them.
 
     Args:
-        cursor: where the reader was; offset 0 for the beginning; None for one who comes anew and wants the present.
+        cursor: where the reader was; offset 0 for the beginning; None for a new reader, which needs the present state.
         history: read after ``live`` began to be collected, for offsets above the cursor's.
-        live: records that arrived since, ascending; some may be in the history as well.
-        now_ms: what has expired by now is left out.
+        live: records that arrived since, ascending; the history may contain some of them.
+        now_ms: milliseconds since 1970; records that have expired are left out.
+
+    Returns:
+        Events to hand over.
     """
     here = history.position
     reason = None if cursor is None else _why_not(cursor, history)
@@ -61,7 +68,7 @@ def resume(cursor: Position | None, history: History, live: Sequence[Record], no
         reason = "hole"
     end = Position(here.epoch, late[-1].offset if late else here.offset)
     if cursor is None or reason is not None:
-        # Who comes anew gets every state; who had some of this epoch keeps what they have and gets the rest.
+        # A new reader gets every state. A reader of this epoch keeps its states and gets the rest.
         known = cursor.offset if cursor is not None and cursor.epoch == here.epoch and reason != "ahead" else 0
         past = [record for record in history.snapshot if record.offset > known]
         start = Position(here.epoch, known)
@@ -75,7 +82,7 @@ def resume(cursor: Position | None, history: History, live: Sequence[Record], no
 
 
 def _page(cursor: Position, history: History, now_ms: int) -> Resumption:
-    """A part of the past, up to the page's last entry: what is live joins with the last page only."""
+    """A part of the past, up to the page's last entry. Live events join the last page only."""
     end = history.log[-1].record.offset
     past = [entry.record for entry in history.log]
     past += [record for record in history.snapshot if cursor.offset < record.offset <= end]

@@ -40,6 +40,10 @@ _KINDS: Final = {"user": 2, "collection": 2, SYSTEM: 1}  # how many parts the ch
 def check_id(value: object, field: str) -> str:
     """Return ``value`` if it is a well-formed id.
 
+    Args:
+        value: any object.
+        field: the argument that the error names.
+
     Raises:
         InvalidName: not a string, empty, too long, or with a character that is not allowed.
     """
@@ -51,8 +55,8 @@ def check_id(value: object, field: str) -> str:
         raise InvalidName(f"{field} has {len(value)} characters; the limit is {MAX_ID}", field=field, limit=MAX_ID)
     if _ID.fullmatch(value) is None:
         raise InvalidName(
-            f"{field} {value!r} has a character that is not allowed; use letters, digits and _ . @ + ~ | -, "
-            "and begin with a letter, a digit or _",
+            f"{field} {value!r} has a character that is not allowed; use A-Z, a-z, 0-9 and _ . @ + ~ | -, "
+            "and begin with A-Z, a-z, 0-9 or _",
             field=field,
         )
     return value
@@ -60,31 +64,68 @@ def check_id(value: object, field: str) -> str:
 
 @lru_cache(maxsize=8192)
 def user_channel(user: str) -> str:
-    """Channel of one user. Raises InvalidName for a malformed id (field ``user``)."""
+    """Return the channel of one user.
+
+    Args:
+        user: id of the user.
+
+    Raises:
+        InvalidName: the id is malformed (field ``user``).
+    """
     return f"user:{check_id(user, 'user')}"
 
 
 @lru_cache(maxsize=8192)
 def collection_channel(collection: str) -> str:
-    """Channel of one collection. Raises InvalidName for a malformed id (field ``collection``)."""
+    """Return the channel of one collection.
+
+    Args:
+        collection: id of the collection.
+
+    Raises:
+        InvalidName: the id is malformed (field ``collection``).
+    """
     return f"collection:{check_id(collection, 'collection')}"
 
 
 @lru_cache(maxsize=8192)
 def operation_topic(user: str, op: str) -> str:
-    """Topic of one operation of a user. Raises InvalidName naming ``user`` or ``op``."""
+    """Return the topic of one operation of a user.
+
+    Args:
+        user: id of the user.
+        op: id of the operation.
+
+    Raises:
+        InvalidName: an id is malformed (field ``user`` or ``op``).
+    """
     return f"{user_channel(user)}:operation:{check_id(op, 'op')}"
 
 
 @lru_cache(maxsize=8192)
 def broadcast_topic(collection: str, topic: str) -> str:
-    """Topic within a collection. Raises InvalidName naming ``collection`` or ``topic``."""
+    """Return a topic within a collection.
+
+    Args:
+        collection: id of the collection.
+        topic: relative to the collection.
+
+    Raises:
+        InvalidName: the id or the topic is malformed (field ``collection`` or ``topic``).
+    """
     return check_topic(f"{collection_channel(collection)}:{_relative(topic)}")
 
 
 @lru_cache(maxsize=1024)
 def system_topic(topic: str) -> str:
-    """Topic within ``system``. Raises InvalidName naming ``topic``."""
+    """Return a topic within ``system``.
+
+    Args:
+        topic: relative to ``system``.
+
+    Raises:
+        InvalidName: it is malformed (field ``topic``).
+    """
     return check_topic(f"{SYSTEM}:{_relative(topic)}")
 
 
@@ -96,12 +137,15 @@ def _relative(topic: object) -> str:
 
 @lru_cache(maxsize=65536)
 def channel_of(topic: str) -> str:
-    """Channel that a topic or pattern belongs to.
+    """Return the channel that a topic or pattern belongs to.
+
+    Args:
+        topic: a topic or pattern.
 
     Raises:
         InvalidName: it does not begin with a channel, or names nothing within it, or is too long.
     """
-    # Before anything is remembered: visitors choose these texts, and long ones would fill the memory.
+    # Before the cache: clients choose these texts, and long ones would fill the memory.
     if len(topic) > MAX_TOPIC:
         raise InvalidName(
             f"topic {topic[:50]!r}… has {len(topic)} characters; the limit is {MAX_TOPIC}",
@@ -122,19 +166,37 @@ def channel_of(topic: str) -> str:
 
 
 def kind_of(channel: str) -> str:
-    """``user``, ``collection`` or ``system``."""
+    """Return ``user``, ``collection`` or ``system``.
+
+    Args:
+        channel: a channel.
+    """
     return channel.partition(":")[0]
 
 
 def check_topic(topic: str) -> str:
-    """Return ``topic`` if every part of it is well-formed. Raises InvalidName (field ``topic``)."""
+    """Return ``topic`` if every part of it is well-formed.
+
+    Args:
+        topic: any text.
+
+    Raises:
+        InvalidName: it is malformed (field ``topic``).
+    """
     channel_of(topic)
     _check_parts(topic.split(":"), topic)
     return topic
 
 
 def check_pattern(pattern: object) -> str:
-    """Return ``pattern`` if it is a topic, or one whose last part is ``*``. Raises InvalidName (field ``topic``)."""
+    """Return ``pattern`` if it is a topic, or a topic whose last part is ``*``.
+
+    Args:
+        pattern: any object.
+
+    Raises:
+        InvalidName: it is malformed (field ``topic``).
+    """
     if not isinstance(pattern, str):
         raise InvalidName("topic must be a string", field="topic")
     channel_of(pattern)
@@ -153,12 +215,21 @@ def _check_parts(parts: list[str], whole: str) -> None:
 
 
 def whole_channel(channel: str) -> str:
-    """The pattern that means everything of a channel."""
+    """Return the pattern that covers everything of a channel.
+
+    Args:
+        channel: a channel.
+    """
     return f"{channel}:*"
 
 
 def matches(pattern: str, topic: str) -> bool:
-    """Whether a checked pattern covers a topic: equality, or anything below a last part ``*``."""
+    """Return whether a checked pattern covers a topic: equality, or anything below a last part ``*``.
+
+    Args:
+        pattern: a checked pattern.
+        topic: a checked topic.
+    """
     if pattern.endswith(":*"):
         return topic.startswith(pattern[:-1])
     return pattern == topic

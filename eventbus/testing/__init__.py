@@ -1,6 +1,6 @@
-"""For the tests of those who emit: events captured without a server, and a real server for a while.
+"""Test kit for applications: capture events without a server, or run a real server for a while.
 
-Nothing of it imports pytest; the fixtures are in ``pytest_eventbus``. See docs/how-to/test-your-code.md.
+It imports no pytest; the fixtures are in ``pytest_eventbus``. See docs/how-to/test-your-code.md.
 """
 
 from eventbus.errors import NoServer

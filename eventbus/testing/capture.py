@@ -1,4 +1,4 @@
-"""``capture``: everything of an emission is real but for Redis and the thread."""
+"""``capture``: emissions are real, except for Redis and the thread."""
 
 from __future__ import annotations
 
@@ -27,24 +27,27 @@ __all__ = ["capture"]
 
 @contextmanager
 def capture(*buses: Bus, settings: BusSettings | None = None) -> Iterator[Events]:
-    """For a block, what this process's bus and the ``buses`` are told goes nowhere but into the ``Events`` returned.
+    """For a block, the events of this process's bus and of ``buses`` go into the ``Events`` and nowhere else.
 
-    Validation and serialisation are the real ones: a mistake in a call raises as in production. Receipts say
-    ``published``, or ``duplicate`` for an id that came before. Nothing waits, so nothing is merged, throttled or
-    dropped: a state is captured as often as it was told. No server is asked and no thread started. Blocks nest; the
-    inner one has what was told in it.
+    Validation and serialisation are real: a mistake in a call raises as in production. Receipts say ``published``, or
+    ``duplicate`` for an id that came before. Nothing waits, so nothing is conflated, rate-limited or dropped: every
+    state is captured. It needs no server and starts no thread. Blocks nest; the inner one has the events of the inner
+    block.
 
     Args:
-        buses: captured beside the one that ``emit`` uses, each by its own settings.
+        *buses: captured in addition to the bus that ``emit`` uses, each with its settings.
         settings: limits of the process's bus; default: those that it has, or the environment's.
+
+    Yields:
+        The events.
     """
-    standing = (settings or default_bus().settings).model_copy(update={"redis_url": "memory://", "spool": False})
-    broker = MemoryBroker(standing)
+    settings_in_use = (settings or default_bus().settings).model_copy(update={"redis_url": "memory://", "spool": False})
+    broker = MemoryBroker(settings_in_use)
     ledger = _Ledger(broker)
-    own = Bus(standing, broker=broker)
+    own = Bus(settings_in_use, broker=broker)
     with ExitStack() as stack:
         for bus in (own, *buses):
-            outbox = _Immediate(standing, ledger)
+            outbox = _Immediate(settings_in_use, ledger)
             stack.enter_context(bus.diverted(_CarryingBuilder(bus.settings), outbox, broker))
         stack.enter_context(override_bus(own))
         yield Events(ledger.emitted, acked=lambda channel, id_: broker.ack(channel, [id_]))
@@ -52,7 +55,7 @@ def capture(*buses: Bus, settings: BusSettings | None = None) -> Iterator[Events
 
 @dataclass(slots=True, eq=False)
 class _Carrying(Emission):
-    """An emission that still knows its payload."""
+    """An emission that still has its payload."""
 
     payload: Event | None = None
 
@@ -60,13 +63,13 @@ class _Carrying(Emission):
 class _CarryingBuilder(EmissionBuilder):
     def build(self, topic: str, payload: Event, *, id_: str | None = None, now_us: int | None = None) -> Emission:
         built = super().build(topic, payload, id_=id_, now_us=now_us)
-        # A copy: whoever changes a list in the payload afterwards does not change what was sent.
+        # A copy: a list in the payload that the test changes later must not change the event.
         kept = payload.model_copy(deep=True)
         return _Carrying(**{part.name: getattr(built, part.name) for part in fields(Emission)}, payload=kept)
 
 
 class _Ledger(MemorySubscriber):
-    """Writes down what a broker publishes, in the thread that publishes it."""
+    """Records the publications of a broker, in the thread that publishes."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         super().__init__(broker)
@@ -77,7 +80,7 @@ class _Ledger(MemorySubscriber):
         self.emitted: list[CapturedEvent[Event]] = []
 
     def carry_out(self, entry: Entry, tracker: DeliveryTracker) -> None:
-        """Publish an entry, write down what comes of it, and settle its receipt."""
+        """Publish an entry, record its events and settle its receipt."""
         with self._lock:
             self._entry = entry
             self._written.listen(entry.channel, self, on=True)
@@ -86,13 +89,13 @@ class _Ledger(MemorySubscriber):
 
     def deliver(self, channel: str, payload: bytes) -> None:  # noqa: ARG002 - each record names its topic
         """Called by the broker."""
-        # An emission is one record. What tells of an operation's mark the broker has completed: that is on the wire.
+        # An emission is one record. The broker completes the events of a transition, so they are read from the record.
         known = self._entry.payload if isinstance(self._entry, _Carrying) else None
         self.emitted += [emitted_of(json.loads(record.event), known) for record in parse_publication(payload).records]
 
 
 class _Immediate(Outbox):
-    """An outbox that holds nothing: what is put is carried out at once, in the caller's thread."""
+    """An outbox without waiting: ``put`` publishes in the caller's thread."""
 
     def __init__(self, settings: BusSettings, ledger: _Ledger) -> None:
         super().__init__(settings, lambda: MemoryPublisher(MemoryBroker(settings)))
@@ -101,7 +104,7 @@ class _Immediate(Outbox):
 
     @property
     def flushed(self) -> int:
-        """How many were carried out."""
+        """Number of published entries."""
         return self._tracker.flushed
 
     def start(self) -> None:

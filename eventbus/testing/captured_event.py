@@ -1,4 +1,4 @@
-"""An event as it went out: the payload, and where to."""
+"""An event as it was sent: the payload and its topic."""
 
 from __future__ import annotations
 
@@ -27,11 +27,15 @@ class UnknownEvent(Event):
 
 @dataclass(frozen=True, slots=True)
 class CapturedEvent(Generic[E_co]):
-    """Attributes:
-    event: the payload, as it was when it was emitted.
-    id, type, topic: as on the wire.
-    offset: its place in its channel; None for what never had one.
-    data: the payload as a page parses it.
+    """An event as it was sent.
+
+    Attributes:
+        event: the payload, as it was when it was emitted.
+        id: as on the wire.
+        type: as on the wire.
+        topic: as on the wire.
+        offset: its place in its channel; None if it has none.
+        data: the payload as a page parses it.
     """
 
     event: E_co
@@ -43,17 +47,17 @@ class CapturedEvent(Generic[E_co]):
 
     @property
     def user(self) -> str | None:
-        """Whom it was for; None where it was for many."""
+        """The user who receives it; None for an event with many readers."""
         return self._named("user")
 
     @property
     def collection(self) -> str | None:
-        """Whose watchers it was for."""
+        """The collection whose watchers receive it; None for other events."""
         return self._named("collection")
 
     @property
     def op(self) -> str | None:
-        """The operation that it tells of."""
+        """The operation that it belongs to; None for other events."""
         parts = self.topic.split(":")
         return parts[3] if parts[0] == "user" and len(parts) == 4 and parts[2] == "operation" else None
 
@@ -69,17 +73,30 @@ class CapturedEvent(Generic[E_co]):
 
 
 def emitted_of(frame: Mapping[str, Any], payload: Event | None = None) -> CapturedEvent[Event]:
-    """What a frame of the wire says; with the payload where that is known better than from there."""
+    """Return the event of a frame.
+
+    Args:
+        frame: as on the wire, parsed.
+        payload: the payload, where it is known; default: read from the frame.
+    """
     event = payload if payload is not None else read_event(frame["type"], frame["data"])
     return CapturedEvent(event, frame["id"], frame["type"], frame["topic"], frame.get("offset"), frame["data"])
 
 
 def read_event(type_: str, data: object) -> Event:
-    """The event that a page got, by the class of its name; an ``UnknownEvent`` where there is none that it fits."""
+    """Return the payload as an instance of the class with its name.
+
+    Args:
+        type_: event type.
+        data: as a page parses it.
+
+    Returns:
+        The payload; an ``UnknownEvent`` where no class fits.
+    """
     cls = registry.get(type_)
     if cls is not None:
         try:
-            # From JSON, whose rules are more forgiving than those for Python's values.
+            # From JSON: its rules accept more than those for Python's values.
             return cls.model_validate_json(json.dumps(data))
         except ValidationError:
             pass

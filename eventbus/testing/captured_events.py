@@ -1,4 +1,4 @@
-"""Events that were captured, and assertions on them."""
+"""Captured events, and assertions on them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, TypeVar, overload
 
 from eventbus.events.event import Event
 from eventbus.testing.captured_event import CapturedEvent
-from eventbus.testing.failure_messages import listed, nearest, wanted
+from eventbus.testing.failure_messages import expectation, listed, nearest
 from eventbus.testing.matching import Like, Pattern, pattern_of
 from eventbus.testing.targets import Address
 
@@ -17,10 +17,15 @@ E = TypeVar("E", bound=Event)
 
 
 class Events(Sequence[CapturedEvent[Event]]):
-    """In the order in which they went out. It grows while the block runs.
+    """Captured events in the order in which they were sent. The sequence grows while the block runs.
 
-    The classes of the assertions are positional and members are named, so that an event may have members of any name.
-    A member that the class does not have is a TypeError: it could never be found.
+    Assertions take the class by position and members by name, so that an event may have members of any name. A member
+    that the class does not have is a TypeError: no event could have it.
+
+    Args:
+        all_: grows while the block runs.
+        address: limits the events to some topics; default: all.
+        acked: called with channel and id of an event that a test acknowledges.
     """
 
     def __init__(
@@ -42,7 +47,13 @@ class Events(Sequence[CapturedEvent[Event]]):
         collection: str | None = None,
         topic: str | None = None,
     ) -> Events:
-        """Only what went there; ``topic`` may end in ``*``. The result grows as well.
+        """Return the events that went to an address. The result grows, too.
+
+        Args:
+            user: id of the user.
+            op: id of the operation.
+            collection: id of the collection.
+            topic: a topic, or a pattern that ends in ``*``.
 
         Raises:
             InvalidName: ``topic`` is malformed.
@@ -50,11 +61,24 @@ class Events(Sequence[CapturedEvent[Event]]):
         return Events(self._all, Address(user, op, collection, topic).within(self._address), self._acked)
 
     def of(self, cls: type[E], /, **members: object) -> list[E]:
-        """All of a class, its subclasses included, whose members are equal to these."""
+        """Return the events of a class, its subclasses included, whose members have these values.
+
+        Args:
+            cls: an event class.
+            **members: values.
+        """
         return self._found(Like(cls, members))
 
     def one(self, cls: type[E], /, **members: object) -> E:
-        """The only one of a class with these members. AssertionError if there is none, or if there are several."""
+        """Return the only event of a class with these members.
+
+        Args:
+            cls: an event class.
+            **members: values.
+
+        Raises:
+            AssertionError: there is none, or there are several.
+        """
         __tracebackhide__ = True
         like = Like(cls, members)
         found = self._found(like)
@@ -62,21 +86,36 @@ class Events(Sequence[CapturedEvent[Event]]):
             return found[0]
         if not found:
             raise AssertionError(self._nothing(like))
-        raise AssertionError(f"one {wanted(like, self._address)} was to come, not {len(found)}\n{listed(self._all)}")
+        raise AssertionError(
+            f"one {expectation(like, self._address)} was to come, not {len(found)}\n{listed(self._all)}"
+        )
 
     def none(self, cls: type[Event] = Event, /, **members: object) -> None:
-        """AssertionError if there is one of the class with these members; without a class, if there is any event."""
+        """Assert that there is no event of a class with these members.
+
+        Args:
+            cls: an event class; default: any.
+            **members: values.
+
+        Raises:
+            AssertionError: there is one.
+        """
         __tracebackhide__ = True
         like = Like(cls, members)
         if found := self._found(like):
             many = "one" if len(found) == 1 else str(len(found))
-            raise AssertionError(f"no {wanted(like, self._address)} was to come, but {many} did\n{listed(self._all)}")
+            raise AssertionError(
+                f"no {expectation(like, self._address)} was to come, but {many} did\n{listed(self._all)}"
+            )
 
     def in_order(self, *patterns: Pattern) -> list[Event]:
-        """Events that came in this order, others between them or not: classes, events, or ``like(Class, member=…)``.
+        """Return events that came in this order, with or without others between them.
+
+        Args:
+            *patterns: classes, events, or ``like(Class, member=…)``.
 
         Raises:
-            AssertionError: it says which came, and after which of them the next one did not.
+            AssertionError: an event did not come after the one before it.
         """
         __tracebackhide__ = True
         found: list[Event] = []
@@ -91,11 +130,14 @@ class Events(Sequence[CapturedEvent[Event]]):
         return found
 
     def acknowledge(self, event: Event) -> None:
-        """Do what a page does with an event of ``deliver="ack"``: ``receipt.delivered()`` is then true.
+        """Acknowledge an event of ``deliver="ack"`` as a page does: ``receipt.delivered()`` is true then.
+
+        Args:
+            event: a captured event.
 
         Raises:
-            LookupError: it is not one of these.
-            TypeError: these are a page's, which acknowledges by itself.
+            LookupError: it is not one of these events.
+            TypeError: these are a page's events, and a page acknowledges by itself.
         """
         if self._acked is None:
             raise TypeError("a page acknowledges by itself; only what capture() returns is acknowledged by a test")
@@ -122,7 +164,7 @@ class Events(Sequence[CapturedEvent[Event]]):
         return f"<{listed(self._mine())}>"
 
     def _mine(self) -> list[CapturedEvent[Event]]:
-        # A copy of the whole first: another thread may be emitting.
+        # A copy of the list first: another thread may emit meanwhile.
         return [emitted for emitted in list(self._all) if self._address.covers(emitted)]
 
     def _found(self, like: Like[E]) -> list[E]:
@@ -136,13 +178,14 @@ class Events(Sequence[CapturedEvent[Event]]):
 
     def _nothing(self, like: Like[Any]) -> str:
         all_ = list(self._all)
-        return f"no {wanted(like, self._address)} came\n{nearest(like, self._address, all_)}\n{listed(all_)}"
+        return f"no {expectation(like, self._address)} came\n{nearest(like, self._address, all_)}\n{listed(all_)}"
 
     def _not_after(self, like: Like[Any], at: int) -> str:
         before = self._place(like, 0)
         if before is None:
             return self._nothing(like)
         return (
-            f"{wanted(like, self._address)} was to come after number {at}; the first that came is number {before + 1}\n"
+            f"{expectation(like, self._address)} was to come after number {at}; "
+            f"the first that came is number {before + 1}\n"
             f"{listed(self._all)}"
         )

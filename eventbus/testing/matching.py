@@ -1,4 +1,4 @@
-"""What an assertion looks for: an event class, and some of its members."""
+"""The pattern of an assertion: an event class, and some of its members."""
 
 from __future__ import annotations
 
@@ -13,19 +13,24 @@ __all__ = ["Difference", "Like", "Pattern", "like", "pattern_of"]
 E = TypeVar("E", bound=Event)
 
 Difference = Mapping[str, tuple[object, object]]
-"""Members that differ: what is, and what was wanted."""
+"""Members that differ: actual and expected value."""
 
 
 @dataclass(frozen=True)
 class Like(Generic[E]):
-    """Events of a class, its subclasses included, whose members equal those named here."""
+    """Events of a class, its subclasses included, whose members have these values.
+
+    Attributes:
+        cls: an event class.
+        members: values by name.
+    """
 
     cls: type[E]
     members: Mapping[str, object]
 
     def __post_init__(self) -> None:
         known = {*self.cls.model_fields, *self.cls.model_computed_fields}
-        # A base for others may be asked for what only its subclasses have.
+        # A base class may be used for members that only its subclasses have.
         unknown = [name for name in self.members if name not in known]
         if unknown and self.cls.__policy__ is not None:
             raise TypeError(
@@ -33,13 +38,21 @@ class Like(Generic[E]):
             )
 
     def fits(self, event: Event) -> TypeGuard[E]:
-        """Whether an event is what is looked for."""
+        """Return whether an event fits the pattern.
+
+        Args:
+            event: any event.
+        """
         return isinstance(event, self.cls) and not self.differs(event)
 
     def differs(self, event: Event) -> Difference:
-        """How the members of an event of the class differ from those that are looked for."""
+        """Return the members that differ.
+
+        Args:
+            event: an event of the class.
+        """
         there = {name: getattr(event, name, _Missing()) for name in self.members}
-        return {name: (there[name], wanted) for name, wanted in self.members.items() if there[name] != wanted}
+        return {name: (there[name], value) for name, value in self.members.items() if there[name] != value}
 
 
 class _Missing:
@@ -48,18 +61,27 @@ class _Missing:
 
 
 Pattern = type[Event] | Event | Like[Any]
-"""A class, an event that the one looked for must equal, or ``like(…)``."""
+"""A class, an event that has to be equal, or ``like(…)``."""
 
 
 def like(cls: type[E], /, **members: object) -> Like[E]:
-    """Something to look for: ``like(DocumentIndexed, document="a.pdf")``. TypeError for a member it cannot have."""
+    """Return a pattern: ``like(DocumentIndexed, document="a.pdf")``.
+
+    Args:
+        cls: an event class.
+        **members: values. A member that the class does not have is a TypeError.
+    """
     return Like(cls, members)
 
 
-def pattern_of(wanted: Pattern) -> Like[Any]:
-    """What a class, an event or a pattern looks for."""
-    if isinstance(wanted, Like):
-        return wanted
-    if isinstance(wanted, Event):
-        return Like(type(wanted), {name: getattr(wanted, name) for name in type(wanted).model_fields})
-    return Like(wanted, {})
+def pattern_of(pattern: Pattern) -> Like[Any]:
+    """Return the pattern of a class, an event or a pattern.
+
+    Args:
+        pattern: a class, an event that has to be equal, or ``like(…)``.
+    """
+    if isinstance(pattern, Like):
+        return pattern
+    if isinstance(pattern, Event):
+        return Like(type(pattern), {name: getattr(pattern, name) for name in type(pattern).model_fields})
+    return Like(pattern, {})

@@ -15,7 +15,14 @@ __all__ = ["operation"]
 def operation(user: str, op: str) -> Iterator[OperationRef]:
     """For a block, ``emit(payload)`` and ``progress`` belong to this operation of this user.
 
-    As in a task, threads started in the block do not know it.
+    As in a task, threads that start in the block do not have the operation.
+
+    Args:
+        user: id of the user.
+        op: id of the operation.
+
+    Yields:
+        The operation.
 
     Raises:
         InvalidName: ``user`` or ``op`` is malformed.
@@ -26,5 +33,5 @@ def operation(user: str, op: str) -> Iterator[OperationRef]:
     try:
         yield ref
     finally:
-        # By value: a token would be refused where a fixture ends in another context than it began in.
+        # By value: a token is invalid where a fixture ends in another context than it began in.
         current_operation.set(former)

