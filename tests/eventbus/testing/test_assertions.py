@@ -73,7 +73,7 @@ def test_none_of_one_class(events):
         == f"""\
 no Indexed(document='b.pdf', words=4) came
 nearest is 3:
-  words is 5, wanted 4
+  words is 5, expected 4
 {LIST}"""
     )
 
@@ -84,7 +84,7 @@ def test_none_to_that_address(events):
         == f"""\
 no Indexed(document='a.pdf') to user bob, op op-1 came
 nearest is 1:
-  topic is user:ann:operation:op-1, wanted user bob, op op-1
+  topic is user:ann:operation:op-1, expected user bob, op op-1
 {LIST}"""
     )
 
