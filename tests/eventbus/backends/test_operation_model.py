@@ -11,35 +11,57 @@ from eventbus.operations.state import ENDED, TaskTransition
 from eventbus.operations.state_machine import OperationStateMachine
 from tests.eventbus.backends.operation import Redis, data
 
-tasks = st.sampled_from(["a", "b", "c", "h"])
-kinds = ["plan", "published", "published", "started", "started", "released", "done", "joined", "joined", "ignored"]
-transitions = st.builds(
-    lambda kind, task, planned, acks_late: (
-        TaskTransition(
-            kind,
-            task,
-            1 if task in "ab" else 0,
-            internal=task == "h",
-            lease=60_000 if kind in ("started", "joined") else 0,
-            acks_late=acks_late,
-            task_json=f'"task":"{task}","name":"n","retries":0' if kind == "started" else "",
-        )
-        if kind != "plan"
-        else TaskTransition("plan", planned=planned)
-    ),
-    st.sampled_from([*kinds, "failed", "revoked"]),
-    tasks,
-    st.integers(0, 3),
-    st.booleans(),
-)
-steps = st.one_of(
-    st.lists(transitions, min_size=1, max_size=4),
-    st.just("cancel"),
-    st.one_of(tasks, st.just("")).map(lambda task: ("expire", task)),
-)
+KINDS = [
+    "published",
+    "started",
+    "started",
+    "started",
+    "released",
+    "done",
+    "done",
+    "joined",
+    "ignored",
+    "failed",
+    "revoked",
+]
+tasks = st.sampled_from(["a", "b", "a", "b", "c", "h"])
 
 
-@given(st.lists(steps, min_size=1, max_size=10))
+def transition(kind: str, task: str, acks_late: bool) -> TaskTransition:
+    return TaskTransition(
+        kind,
+        task,
+        1 if task in "ab" else 0,
+        internal=task == "h",
+        lease=60_000 if kind in ("started", "joined") else 0,
+        acks_late=acks_late,
+        task_json=f'"task":"{task}","name":"n","retries":0' if kind == "started" else "",
+    )
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> object:
+    """One call of a worker or a gateway. Of eleven, one cancels and two expire a lease."""
+    number = draw(st.integers(0, 10))
+    if number == 10:
+        return "cancel"
+    if number >= 8:
+        return "expire", draw(st.one_of(tasks, st.just("")))
+    if number == 7:
+        return [TaskTransition("plan", planned=draw(st.integers(0, 3)))]
+    return draw(st.lists(st.builds(transition, st.sampled_from(KINDS), tasks, st.booleans()), min_size=1, max_size=4))
+
+
+def begun(rest: list[object]) -> list[object]:
+    """Most operations begin with their plan, and the publication and start of its tasks."""
+    plan = [TaskTransition("plan", planned=2), *(TaskTransition("published", task, 1) for task in "ab")]
+    return [plan, [transition("started", "a", True)], *rest]
+
+
+batches_of = st.lists(steps(), min_size=1, max_size=10) | st.lists(steps(), min_size=3, max_size=10).map(begun)
+
+
+@given(batches_of)
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_lua_and_python_count_alike(bus_settings, batches):
     real = Redis(bus_settings.model_copy(update={"key_prefix": f"t{uuid.uuid4().hex[:10]}"}))
