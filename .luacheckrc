@@ -15,12 +15,12 @@ local pending = {
 }
 local operation = {
   "COUNTS", "TASKS", "LEASES", "OPERATIONS", "is_new", "had_ended", "read_task", "published", "stop", "has_ended",
-  "ended", "append_event", "update_state", "save", "answer", "now_ms",
+  "ended", "append_event", "update_state", "save", "answer", "now_ms", "operation_life", "set_due", "PART_PATIENCE",
 }
 -- From eventbus/backends/redis/scripts/constants.py and script.py.
 local constants = {
   "LOG_LIMIT", "SNAPSHOT_LIMIT", "WINDOW", "PUBLISH", "SLACK", "ACKED_LIMIT", "LONGEST_PAUSE", "LANES", "WEIGHTS",
-  "POLICY_OF", "DONE", "ENDED",
+  "POLICY_OF", "DONE", "ENDED", "SILENCE", "AWAIT_MS", "PARTS_MISSING",
 }
 
 local function joined(...)

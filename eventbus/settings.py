@@ -57,6 +57,11 @@ class BusSettings(BaseSettings):
         timedelta(hours=2),
         description="time until a lost task's message is redelivered; above the broker's visibility timeout plus 100 s",
     )
+    part_patience: timedelta = Field(
+        timedelta(hours=24),
+        description="time that an operation may be silent while no task of it runs; then its queued tasks have failed; "
+        "above the longest wait in a queue; 0: any time",
+    )
 
     outbox_events: int = Field(50_000, ge=1, description="events that may wait in the memory of a process")
     outbox_bytes: int = Field(64 * 1_048_576, ge=1024, description="bytes that may wait in the memory of a process")
@@ -105,6 +110,11 @@ class BusSettings(BaseSettings):
             channel: such as ``user:42``.
         """
         return self._ttl_of_kind[kind_of(channel)]
+
+    @cached_property
+    def part_patience_ms(self) -> int:
+        """``part_patience`` in milliseconds."""
+        return int(self.part_patience.total_seconds() * 1000)
 
     @cached_property
     def _ttl_of_kind(self) -> dict[str, float]:

@@ -120,7 +120,8 @@ def _cursor(bus: Bus, channel: str) -> str:
 
 def _announce(bus: Bus, operation: OperationRef, label: str, canvas: Plan) -> None:
     bus.emit(*operation, OperationQueued(operation=operation.op, label=label, total=canvas.tasks))
-    bus.record_transition(operation, TaskTransition("plan", planned=canvas.tasks), label=label)
+    planned = TaskTransition("plan", planned=canvas.tasks, lease=bus.settings.part_patience_ms)
+    bus.record_transition(operation, planned, label=label)
     record_transition(operation, label, "published", _STARTER)
 
 

@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 __all__ = [
+    "AWAIT_MS",
     "DONE",
     "ENDED",
+    "PARTS_MISSING",
+    "SILENCE",
+    "TASK_UNREPORTED",
     "WORKER_LOST",
     "Counts",
     "OperationEvent",
@@ -29,6 +33,21 @@ DONE: Final = frozenset({"done", "joined", "ignored"})
 WORKER_LOST: Final = "WorkerLost: the worker that ran this task is gone"
 """The error of a task whose lease expired."""
 
+TASK_UNREPORTED: Final = (
+    "TaskUnreported: no worker has reported this task in time; "
+    "check that a worker with install(app) reads the queue of the task"
+)
+"""The error of a published task of an operation that was silent for ``EVENTBUS_PART_PATIENCE``."""
+
+PARTS_MISSING: Final = "PartsMissing: the canvas names tasks that were never published"
+"""The error of an operation whose published tasks have all ended, though its canvas names more."""
+
+AWAIT_MS: Final = 60_000
+"""Milliseconds to wait for tasks that the canvas names, when all published tasks have ended."""
+
+SILENCE: Final = " "
+"""The key among the leases that ends the silence of an operation. No task has this key."""
+
 
 @dataclass(frozen=True, slots=True)
 class TaskTransition:
@@ -43,10 +62,12 @@ class TaskTransition:
         planned: 1 if the canvas named this task at the start, else 0.
         internal: whether the total does not count the task.
         lease: for ``started``, milliseconds within which its worker renews the lease; 0: no lease.
-            For ``joined``, milliseconds to wait for the body of its chord; 0: no wait.
+            For ``joined``, milliseconds to wait for the body of its chord; 0: no wait. For
+            ``published`` and ``released``, milliseconds until the task is due (countdown). For
+            ``plan``, milliseconds until the first check of the operation; 0: no check.
         acks_late: for ``started``, whether the broker delivers the message again if the worker
             vanishes.
-        task_json: for ``started``, the task as members of a JSON object
+        task_json: for ``published`` and ``started``, the task as members of a JSON object
             (``"task":"…","name":"…","retries":0``). For ``failed``, the members of the
             ``task.failed`` event to publish with it, unless the task had ended.
     """

@@ -16,8 +16,12 @@ if not. A cancelled operation ends as soon as none of its tasks runs: the queued
 
 A task's run publishes the tasks that follow it before it ends. But only one run publishes the body
 of a chord. A message that was delivered twice runs twice, and the run that ends first may be the
-one that publishes nothing. So if tasks of a chord are done and the plan names more tasks than were
-reported, the machine waits for the rest as long as a lease.
+one that publishes nothing. So if all published tasks are done and the plan names more tasks, the
+machine waits for the rest, and then the operation fails. It never succeeds with fewer tasks than
+the plan names, unless a task ended with ``ignored``.
+
+An operation with waiting tasks, none of which runs, may be silent for the *patience*. Then its
+published tasks have failed: no worker has received them, or no worker reports.
 """
 
 from __future__ import annotations
@@ -27,8 +31,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from eventbus.operations.state import (
+    AWAIT_MS,
     DONE,
     ENDED,
+    PARTS_MISSING,
+    SILENCE,
+    TASK_UNREPORTED,
     WORKER_LOST,
     Counts,
     OperationEvent,
@@ -47,7 +55,7 @@ _EVENTS_OF: Final[Mapping[OperationState, tuple[OperationEvent]]] = {
     "cancelled": ("cancelled",),
 }
 _BEGINS: Final = frozenset({"started", *DONE, "failed", "revoked"})
-# The key among the leases that ends the wait for a chord's body. No task has this key.
+# The key among the leases that ends the wait for tasks of the plan. No task has this key.
 _AWAITED: Final = ""
 
 
@@ -58,8 +66,11 @@ class OperationStateMachine:
     Attributes:
         tasks: key -> one character, as in ``_operation.lua``: p published, r running, R running
             with late acknowledgement, l lost, e ended before its publication was reported, b both.
-        leases: key -> end of the lease; under the empty key: end of the wait for a chord's body.
-        task_json: key -> the running task as members of a JSON object.
+        patience: milliseconds that the operation may be silent; 0: any time.
+        due: time until which a published task may be silent (countdown).
+        leases: key -> end of the lease; under the empty key: end of the wait for tasks of the plan;
+            under ``SILENCE``: end of the silence.
+        task_json: key -> the published or running task as members of a JSON object.
         running, lost: number of tasks that are ``r`` or ``R``, and ``l``.
         awaits: milliseconds to wait for a chord's body.
         ignored: whether a task has ended with ``ignored``.
@@ -67,6 +78,8 @@ class OperationStateMachine:
     """
 
     state: OperationState = "queued"
+    patience: int = 0
+    due: int = 0
     planned: int = 0
     dynamic: int = 0
     done: int = 0
@@ -105,6 +118,7 @@ class OperationStateMachine:
         if self.state in ENDED:
             return []
         before = self.counts()
+        self.heard = now
         for transition in transitions:
             self._apply(transition, now)
         begun = any(transition.kind in _BEGINS and not transition.internal for transition in transitions)
@@ -122,6 +136,7 @@ class OperationStateMachine:
         if self.state in ENDED:
             return []
         before = self.counts()
+        self.heard = now
         self.cancelled = self.cancelled or now
         return self._update(before, now)
 
@@ -137,21 +152,39 @@ class OperationStateMachine:
         """
         if self.state in ENDED:
             return []
-        before, missing = self.counts(), False
+        before, missing, silent = self.counts(), False, False
         for task in sorted((task for task, until in self.leases.items() if until <= now), key=self.leases.__getitem__):
             if task == _AWAITED:
                 missing = True
+            elif task == SILENCE:
+                silent = True
             elif self.tasks[task] == "R":
                 self.tasks[task] = "l"
                 self.running -= 1
                 self.lost += 1
                 self.leases[task] = now + patience
             else:
-                task_json = self.task_json.get(task, "")
-                self._end(
-                    TaskTransition("failed", task, task_json=task_json and f'{task_json},"error":"{WORKER_LOST}"')
-                )
+                self._fail(task, WORKER_LOST)
+        if silent:
+            missing = self._end_silence(now) or missing
         return self._update(before, now, missing=missing)
+
+    def _fail(self, task: str, error: str) -> None:
+        task_json = self.task_json.get(task, "")
+        self._end(TaskTransition("failed", task, task_json=task_json and f'{task_json},"error":"{error}"'))
+
+    def _end_silence(self, now: int) -> bool:
+        """End the tasks that no worker has reported in time, or move the end of the silence."""
+        deadline = max(self.heard, self.due) + self.patience
+        if self.running or self.lost or deadline > now:
+            self.leases[SILENCE] = max(deadline, now + self.patience)
+            return False
+        for task, state in list(self.tasks.items()):
+            if state == "p":
+                self._fail(task, TASK_UNREPORTED)
+            elif state == "e":
+                self._publish(TaskTransition("published", task), now)
+        return True
 
     @property
     def next_check(self) -> int:
@@ -165,16 +198,16 @@ class OperationStateMachine:
             case "plan":
                 self.planned = transition.planned
             case "published":
-                self._publish(transition)
+                self._publish(transition, now)
             case "started":
-                self._publish(transition)
+                self._publish(transition, now)
                 self._start(transition, now)
             case "released":
-                self._release(transition.task)
+                self._release(transition, now)
             case _:
                 self._end(transition)
 
-    def _publish(self, transition: TaskTransition) -> None:
+    def _publish(self, transition: TaskTransition, now: int) -> None:
         known = self.tasks.get(transition.task)
         if known == "e":
             self.tasks[transition.task] = "b"
@@ -182,9 +215,16 @@ class OperationStateMachine:
             self.opened = True
         elif known is None:
             self.tasks[transition.task] = "p"
+            self.task_json[transition.task] = transition.task_json
             self.open += 1
             self.opened = True
             self._count_dynamic(transition)
+            if transition.kind == "published":
+                self._set_due(transition, now)
+
+    def _set_due(self, transition: TaskTransition, now: int) -> None:
+        if transition.lease:
+            self.due = max(self.due, now + transition.lease)
 
     def _start(self, transition: TaskTransition, now: int) -> None:
         known = self.tasks[transition.task]
@@ -198,11 +238,13 @@ class OperationStateMachine:
         if transition.lease:
             self.leases[transition.task] = now + transition.lease
 
-    def _release(self, task: str) -> None:
-        known = self.tasks.get(task)
+    def _release(self, transition: TaskTransition, now: int) -> None:
+        task, known = transition.task, self.tasks.get(transition.task)
         if known in ("r", "R", "l"):
+            task_json = self.task_json.get(task, "")
             self._stop(task, known)
-            self.tasks[task] = "p"
+            self.tasks[task], self.task_json[task] = "p", task_json
+            self._set_due(transition, now)
 
     def _stop(self, task: str, known: str) -> None:
         self.running -= known in "rR"
@@ -247,7 +289,6 @@ class OperationStateMachine:
     ) -> list[tuple[OperationEvent, Counts]]:
         events: list[tuple[OperationEvent, Counts]] = []
         self.queued = self.queued or now
-        self.heard = now
         if self.state == "queued" and begun:
             self.state = "running"
             self.started = now
@@ -257,13 +298,9 @@ class OperationStateMachine:
             # The plan may name tasks that a callback or Ignore made unnecessary. The end decides
             # the total.
             self.planned = self.done - self.dynamic
-        if self.state in ENDED:
-            self.ended = now
-            self.leases.clear()
-        elif self._all_ended and not self.failed:
-            self.leases.setdefault(_AWAITED, now + self.awaits)
-        else:
-            self.leases.pop(_AWAITED, None)
+        if self.state == "failed" and not self.failed:
+            self.failures.append(f'"task":"","name":"","retries":0,"error":"{PARTS_MISSING}"')
+        self._set_deadlines(now)
         after = self.counts()
         if (before.done, before.failed, before.total) != (after.done, after.failed, after.total):
             events.append(("progress", after))
@@ -273,19 +310,36 @@ class OperationStateMachine:
             events += [(event, after) for event in _EVENTS_OF.get(self.state, ())]
         return events
 
+    def _set_deadlines(self, now: int) -> None:
+        if self.state in ENDED:
+            self.ended = now
+            self.leases.clear()
+            return
+        if self._all_ended and not self.failed and self._plan_known:
+            self.leases.setdefault(_AWAITED, now + (self.awaits or AWAIT_MS))
+        else:
+            self.leases.pop(_AWAITED, None)
+        if self.patience:
+            self.leases.setdefault(SILENCE, now + self.patience)
+
+    @property
+    def _plan_known(self) -> bool:
+        """Whether the plan was reported, or no planned task was."""
+        return self.planned > 0 or self.done <= self.dynamic
+
     @property
     def _all_ended(self) -> bool:
         """Whether all published tasks have ended."""
         return self.opened and self.open == 0 and self.early == 0
 
     def _next(self, *, missing: bool = False) -> OperationState:
-        well, whole = self._all_ended and not self.failed, self.done >= self.planned + self.dynamic
-        awaits = self.awaits > 0 and not self.ignored
-        if well and (whole or not (self.cancelled or awaits)):
+        well = self._all_ended and not self.failed and self._plan_known
+        whole = self.done >= self.planned + self.dynamic
+        if well and (whole or (self.ignored and not self.cancelled)):
             return "succeeded"  # also after a cancellation that came too late
         if self.cancelled:
             return "cancelled" if self._all_ended or not self.running else "cancelling"
-        if self._all_ended and (self.failed or missing):
+        if self.open == 0 and self.early == 0 and (self.failed or missing):
             return "failed"
         if self.lost:
             return "lost"

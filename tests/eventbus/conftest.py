@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 
@@ -49,6 +50,6 @@ async def ends(request, bus_settings) -> AsyncIterator[Ends]:
 
 @pytest.fixture
 async def real(bus_settings) -> AsyncIterator[Redis]:
-    own = Redis(bus_settings)
+    own = Redis(bus_settings.model_copy(update={"part_patience": timedelta(0)}))
     yield own
     await own.aclose()

@@ -17,8 +17,10 @@ the request for the pool's process.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from eventbus.errors import InvalidName
@@ -31,6 +33,7 @@ __all__ = [
     "WORKER_INFO",
     "TaskKey",
     "WorkerInfo",
+    "delay_of",
     "encodable",
     "operation_headers",
     "planned_key",
@@ -146,6 +149,23 @@ def read_operation(headers: Mapping[str, Any] | None) -> tuple[OperationRef, str
         return None
     # Another program may have written the label. One that cannot be encoded would fail a whole batch to Redis.
     return operation, encodable(label[:MAX_LABEL]) if isinstance(label, str) else ""
+
+
+def delay_of(headers: Mapping[str, Any]) -> int:
+    """Return the milliseconds until a message is due; 0 without a countdown.
+
+    Args:
+        headers: of the message.
+    """
+    eta = headers.get("eta")
+    if not eta:
+        return 0
+    try:
+        due = datetime.fromisoformat(eta) if isinstance(eta, str) else eta
+        seconds = (due if due.tzinfo is not None else due.replace(tzinfo=UTC)).timestamp() - time.time()
+    except (AttributeError, ValueError):
+        return 0  # another program wrote it; the worker will refuse the message
+    return max(0, int(seconds * 1000))
 
 
 def encodable(text: str) -> str:

@@ -17,7 +17,15 @@ from eventbus.process_bus import default_bus
 from worker_adapter.context.headers import TaskKey
 from worker_adapter.settings import TaskEventKind, WorkerSettings
 
-__all__ = ["TaskEvent", "emit_task_event", "record_failed", "record_started", "record_transition", "task_members"]
+__all__ = [
+    "TaskEvent",
+    "emit_task_event",
+    "record_failed",
+    "record_published",
+    "record_started",
+    "record_transition",
+    "task_members",
+]
 
 TaskEvent = TaskStarted | TaskSucceeded | TaskRetry | TaskFailed | TaskRevoked
 
@@ -58,6 +66,20 @@ def record_transition(operation: OperationRef, label: str, kind: TransitionKind,
     hidden = key.internal and kind != "failed"
     transition = TaskTransition(kind, key.value, int(key.planned), hidden, lease)
     default_bus().record_transition(operation, transition, label=label)
+
+
+def record_published(operation: OperationRef, label: str, key: TaskKey, delay: int, members: str) -> None:
+    """Record that the broker has a task.
+
+    Args:
+        operation: the operation.
+        label: its label.
+        key: the task.
+        delay: milliseconds until the task is due.
+        members: ``task_members`` of the task.
+    """
+    published = TaskTransition("published", key.value, int(key.planned), key.internal, delay, task_json=members)
+    default_bus().record_transition(operation, published, label=label)
 
 
 def record_started(operation: OperationRef, label: str, key: TaskKey, lease: int, late: bool, members: str) -> None:

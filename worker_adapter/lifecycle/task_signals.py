@@ -23,6 +23,7 @@ from worker_adapter.context.headers import (
     OPERATION,
     TASK_KEY,
     WORKER_INFO,
+    delay_of,
     operation_headers,
     read_operation,
     read_worker_info,
@@ -100,7 +101,8 @@ class TaskSignals:
         key = task_key_of(name, str(headers.get("id")), headers)
         if headers.get("retries") and (context is None or context.key == key):
             return
-        task_events.record_transition(*found, "published", key)
+        members = task_events.task_members(str(headers.get("id")), name, int(headers.get("retries") or 0))
+        task_events.record_published(*found, key, delay_of(headers), members)
         if context is not None and context.in_worker:
             # If this process is killed now, its operation must not end without the task that it has published.
             self._flush()
@@ -116,7 +118,7 @@ class TaskSignals:
             text = error_text(error, self._settings.error_chars)
             retry = TaskRetry(task=task_id, name=name, retries=headers["retries"] - 1, error=text)
             task_events.emit_task_event(self._settings, found[0], key, "retry", retry)
-        task_events.record_transition(*found, "released", key)
+        task_events.record_transition(*found, "released", key, delay_of(headers))
         if context is not None:
             self._flush()  # only a task may wait; the worker's main process, which also publishes tries, must not
 

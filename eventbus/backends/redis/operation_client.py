@@ -138,7 +138,7 @@ class Operations:
         commands, ends = [operations.expire_lease_index(self._settings, self._keys)], []
         for ref, tasks in running.items():
             channel = user_channel(ref.user)
-            life = with_slack(self._settings.channel_ttl(channel))
+            life = with_slack(max(self._settings.channel_ttl(channel), self._settings.part_patience.total_seconds()))
             commands += operations.renew(self._keys, channel, ref.op, tasks, until, life)
             ends.append(len(commands) - 1)
         replies = self._redis.execute(*commands)

@@ -12,7 +12,7 @@ from eventbus.backends.redis.scripts import operations as calls
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.operations.changes import event_stamp
 from eventbus.operations.events import OperationRef
-from eventbus.operations.state import TaskTransition
+from eventbus.operations.state import SILENCE, TaskTransition
 
 REF = OperationRef("42", "9")
 
@@ -55,6 +55,13 @@ class Redis:
     def age(self, task):
         """Set the end of a lease to the past."""
         self.end.execute(("ZADD", self.keys.operation("user:42", REF.op)[2], "XX", 1, task))
+
+    def silence(self, *, heard=True, due=False):
+        """Set the end of the silence to the past, and with it the last report."""
+        counts, _, leases = self.keys.operation("user:42", REF.op)
+        self.end.execute(("ZADD", leases, "XX", 1, SILENCE))
+        if heard:
+            self.end.execute(("HSET", counts, "heard", 1, *(("due", 0) if due else ())))
 
     def expire_leases(self):
         return self.end.run(calls.expire_leases(self.settings, self.keys, "user:42", REF.op, event_stamp("")))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventbus.operations.state import ENDED, TaskTransition
+from eventbus.operations.state import ENDED, SILENCE, TaskTransition
 from eventbus.operations.state_machine import OperationStateMachine
 from tests.eventbus.backends.operation import Redis, data
 
@@ -27,16 +28,20 @@ KINDS = [
 tasks = st.sampled_from(["a", "b", "a", "b", "c", "h"])
 
 
-def transition(kind: str, task: str, acks_late: bool) -> TaskTransition:
+def transition(kind: str, task: str, acks_late: bool, delay: int = 0) -> TaskTransition:
     return TaskTransition(
         kind,
         task,
         1 if task in "ab" else 0,
         internal=task == "h",
-        lease=60_000 if kind in ("started", "joined") else 0,
+        lease=60_000 if kind in ("started", "joined") else delay,
         acks_late=acks_late,
-        task_json=f'"task":"{task}","name":"n","retries":0' if kind == "started" else "",
+        task_json=f'"task":"{task}","name":"n","retries":0' if kind in ("published", "started") else "",
     )
+
+
+delays = st.sampled_from([0, 0, 10_000])
+transitions = st.builds(transition, st.sampled_from(KINDS), tasks, st.booleans(), delays)
 
 
 @st.composite
@@ -46,10 +51,10 @@ def steps(draw: st.DrawFn) -> object:
     if number == 10:
         return "cancel"
     if number >= 8:
-        return "expire", draw(st.one_of(tasks, st.just("")))
+        return "expire", draw(st.one_of(tasks, st.sampled_from(["", SILENCE])))
     if number == 7:
         return [TaskTransition("plan", planned=draw(st.integers(0, 3)))]
-    return draw(st.lists(st.builds(transition, st.sampled_from(KINDS), tasks, st.booleans()), min_size=1, max_size=4))
+    return draw(st.lists(transitions, min_size=1, max_size=4))
 
 
 def begun(rest: list[object]) -> list[object]:
@@ -64,14 +69,18 @@ batches_of = st.lists(steps(), min_size=1, max_size=10) | st.lists(steps(), min_
 @given(batches_of)
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_lua_and_python_count_alike(bus_settings, batches):
-    real = Redis(bus_settings.model_copy(update={"key_prefix": f"t{uuid.uuid4().hex[:10]}"}))
-    machine, ended, changes_seen = OperationStateMachine(), False, []
+    patience = {"part_patience": timedelta(hours=1)}
+    real = Redis(bus_settings.model_copy(update={"key_prefix": f"t{uuid.uuid4().hex[:10]}", **patience}))
+    machine, ended, changes_seen = OperationStateMachine(patience=3_600_000), False, []
     for step in batches:
         if step == "cancel":
             counts = real.cancel()
             changes_seen += [] if counts is None else machine.cancel(5)
         elif isinstance(step, tuple):
             real.age(step[1])
+            if step[1] == SILENCE and machine.tasks:
+                real.silence(due=True)
+                machine.heard = machine.due = -3_600_000
             counts = real.expire_leases().counts
             if step[1] in machine.leases:
                 machine.leases[step[1]] = 1

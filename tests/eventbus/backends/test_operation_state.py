@@ -7,6 +7,7 @@ import pytest
 from eventbus.backends.memory.adapters import MemoryBroker, MemoryPublisher, MemoryReader
 from eventbus.backends.ports import RecordTransitions
 from eventbus.backends.redis.operation_store import RedisOperations
+from eventbus.clock import now_ms
 from eventbus.operations.changes import event_stamp
 from eventbus.operations.state import TaskTransition
 from tests.eventbus.backends.operation import REF, changes, data, events_of, joined, start
@@ -78,7 +79,7 @@ async def test_a_failure_is_published_unless_the_task_had_ended(ends):
 
 
 async def test_an_end_that_is_heard_of_before_its_publication_ends_nothing(ends):
-    assert record(ends, TaskTransition("done", "a", 1)).state == "running"
+    assert record(ends, TaskTransition("plan", planned=1), TaskTransition("done", "a", 1)).state == "running"
     assert record(ends, TaskTransition("published", "a", 1)).state == "succeeded"
 
 
@@ -118,19 +119,20 @@ async def test_an_awaited_body_that_does_not_come_is_a_failure(real):
     assert real.expire_leases().next_check == next_check, "it is not awaited forever"
     real.age("")
     assert (await gateway.expire_leases("user:42 9")).counts.state == "failed"
-    assert await changes(real) == ["started", "failed"]
+    assert await changes(real) == ["started", "task.failed", "failed"]
 
 
-@pytest.mark.parametrize("kinds", [["done"], ["joined", "ignored"]])
-async def test_what_is_left_out_is_not_awaited(real, kinds):
+@pytest.mark.parametrize("kinds", [["ignored"], ["joined", "ignored"]])
+async def test_tasks_after_an_ignored_one_are_not_awaited(real, kinds):
     real.record(TaskTransition("plan", planned=3), *(start(f"a{i}") for i in range(len(kinds))))
     counts = real.record(*(TaskTransition(kind, f"a{i}", 1, lease=60_000) for i, kind in enumerate(kinds)))
     assert (counts.state, counts.done, counts.total) == ("succeeded", len(kinds), len(kinds))
 
 
-async def test_without_a_lease_nothing_is_awaited(real):
+async def test_without_a_lease_the_rest_is_awaited_for_a_minute(real):
     real.record(TaskTransition("plan", planned=2), start("a", lease=0))
-    assert real.record(TaskTransition("joined", "a", 1)).state == "succeeded"
+    assert real.record(TaskTransition("joined", "a", 1)).state == "running"
+    assert 0 < real.expire_leases().next_check - now_ms() <= 60_000
 
 
 async def test_an_awaiting_operation_can_be_cancelled(real):

@@ -1,5 +1,6 @@
 """Effects of the transitions that workers record, in Redis and in the memory backend."""
 
+import datetime as dt
 import json
 
 import pytest
@@ -8,6 +9,7 @@ from eventbus import Bus, BusSettings
 from eventbus.operations.events import OperationRef
 from eventbus.operations.state import TaskTransition
 from tests.worker_adapter.listening import history
+from worker_adapter.context.headers import delay_of
 
 STARTER = TaskTransition("published", "starter", planned=1, internal=True)
 
@@ -58,3 +60,14 @@ def test_an_internal_task_does_not_start_the_operation(record):
 def test_a_start_that_failed_is_a_failure(record):
     said = record(TaskTransition("plan", planned=2), STARTER, TaskTransition("failed", "starter", planned=1))
     assert said[-1] == ("failed", 0, 1, 2)
+
+
+@pytest.mark.parametrize("zone", [dt.UTC, None])
+def test_the_delay_of_a_message_with_a_countdown(zone):
+    eta = (dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)).replace(tzinfo=zone)
+    assert 3_500_000 < delay_of({"eta": eta.isoformat()}) <= 3_600_000
+
+
+@pytest.mark.parametrize("eta", [None, "2020-01-01T00:00:00+00:00", "tomorrow", 7])
+def test_the_delay_of_a_message_without_a_countdown(eta):
+    assert delay_of({"eta": eta}) == 0

@@ -11,7 +11,7 @@ from typing import Final
 from eventbus.backends.pending import ACKED_LIMIT, LONGEST_PAUSE_MS
 from eventbus.flow.priority_queue import WEIGHTS
 from eventbus.operations.changes import EVENT_POLICIES
-from eventbus.operations.state import DONE, ENDED
+from eventbus.operations.state import AWAIT_MS, DONE, ENDED, PARTS_MISSING, SILENCE
 from eventbus.protocol.policy import LANES
 
 __all__ = ["CONSTANTS", "SLACK", "with_slack"]
@@ -52,7 +52,8 @@ CONSTANTS: Final[Mapping[str, str]] = {
     ),
     "pending/fetch": f"local WEIGHTS = {{ {', '.join(map(str, WEIGHTS))} }}",
     "operations/_operation": (
-        f"local POLICY_OF = {_table(_POLICIES)}\nlocal DONE, ENDED = {_set(DONE)}, {_set(ENDED)}"
+        f"local POLICY_OF = {_table(_POLICIES)}\nlocal DONE, ENDED = {_set(DONE)}, {_set(ENDED)}\n"
+        f"local SILENCE, AWAIT_MS, PARTS_MISSING = {SILENCE!r}, {AWAIT_MS}, {PARTS_MISSING!r}"
     ),
 }
 """Lua file -> the declarations that come before it in a script."""

@@ -27,6 +27,7 @@ Run = list[Request]
 # with one command.
 _MOST: Final = 16
 
+_CHECKED: Final = frozenset({"plan", "started", "joined"})
 _OVER: Final = frozenset({"released", "done", "joined", "ignored", "failed", "revoked"})
 
 
@@ -90,8 +91,9 @@ def transitions_of(run: Run) -> list[TaskTransition]:
 
 
 def lease_of(transitions: Sequence[TaskTransition]) -> int:
-    """Return the shortest lease of the transitions in milliseconds; 0 if none has a lease."""
-    return min((transition.lease for transition in transitions if transition.lease), default=0)
+    """Return the time to the first check of the transitions' operation in milliseconds; 0: no check."""
+    leases = (transition.lease for transition in transitions if transition.kind in _CHECKED and transition.lease)
+    return min(leases, default=0)
 
 
 def record(
@@ -136,13 +138,16 @@ def record(
 
 def _without_ended(transitions: Sequence[TaskTransition]) -> list[TaskTransition]:
     ended: set[str] = set()
+    waiting: set[str] = set()  # the next try of a released task needs the JSON
     found = []
     for transition in reversed(transitions):
-        if transition.kind == "started" and transition.task in ended:
-            found.append(replace(transition, lease=0, task_json=""))
+        if transition.kind in {"published", "started"} and transition.task in ended:
+            released = transition.task in waiting
+            found.append(replace(transition, lease=0, task_json=transition.task_json if released else ""))
             continue
         if transition.kind in _OVER:
             ended.add(transition.task)
+            (waiting.add if transition.kind == "released" else waiting.discard)(transition.task)
         found.append(transition)
     found.reverse()
     return found

@@ -12,7 +12,7 @@ from eventbus.backends.redis.scripts.constants import with_slack
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.script import Argument, Call, channel_script, options, script
 from eventbus.operations.changes import EventStamp
-from eventbus.operations.state import ENDED, WORKER_LOST, Counts, OperationState, TaskTransition
+from eventbus.operations.state import ENDED, TASK_UNREPORTED, WORKER_LOST, Counts, OperationState, TaskTransition
 from eventbus.operations.store import LeaseExpiry, OperationInfo, read_info
 from eventbus.settings import BusSettings
 
@@ -43,6 +43,7 @@ def _call_options(
     args = options(keys, channel, settings.channel_ttl(channel), epoch)
     topic = f"{channel}:operation:{operation}"
     args += (stamp.id, stamp.emitted, topic, operation, stamp.label, settings.operations_limit)
+    args.append(settings.part_patience_ms)
     return args
 
 
@@ -126,7 +127,8 @@ def expire_leases(
         The call.
     """
     args = _call_options(settings, keys, channel, operation, stamp)
-    args += (int(settings.lost_patience.total_seconds() * 1000), _EXPIRED_PER_CALL, WORKER_LOST)
+    args += (int(settings.lost_patience.total_seconds() * 1000), _EXPIRED_PER_CALL)
+    args += (WORKER_LOST, TASK_UNREPORTED)
     return Call(
         channel_script(settings, "operations/_operation", "operations/expire_leases"),
         _names(keys, channel, operation),
@@ -290,5 +292,6 @@ def renew(keys: Keys, channel: str, operation: str, tasks: Sequence[str], until_
 
 
 def expire_lease_index(settings: BusSettings, keys: Keys) -> Command:
-    """Make the command that keeps the index of leases alive while a task runs."""
-    return ("EXPIRE", keys.leases, with_slack(settings.lost_patience.total_seconds()) + 86_400)
+    """Make the command that keeps the index of leases alive until the last operation has ended."""
+    longest = max(settings.lost_patience, settings.part_patience).total_seconds()
+    return ("EXPIRE", keys.leases, with_slack(longest) + 86_400)

@@ -6,22 +6,26 @@
 -- KEYS[1..4]          as in _channel.lua
 -- KEYS[5] counts      hash  state, the numbers of FIELDS, label, and times: queued, started, heard, ended (ms)
 -- KEYS[6] tasks       hash  task -> p published, r running, R running with late acknowledgement, l lost, e ended before
---                           its publication was reported, b both; after r, R and l a space and members of a JSON object
--- KEYS[7] leases      zset  task -> end of its lease (ms), while it runs or is lost; '' -> end of the wait for a chord
+--                           its publication was reported, b both; after p to l a space and members of a JSON object
+-- KEYS[7] leases      zset  task -> end of its lease (ms), while it runs or is lost; '' -> end of the wait for tasks of
+--                           the plan; SILENCE -> end of the silence
 -- KEYS[8] operations  zset  operation of this channel -> first report (ms)
 --
 -- ARGV, after the channel's options: event id, microseconds since 1970, topic, operation, label
--- (empty: no change), number of operations to keep
+-- (empty: no change), number of operations to keep, milliseconds that an operation may be silent
+-- (0: any time)
 --
--- Constants from Python: POLICY_OF (event type -> start of its header), DONE, ENDED, SLACK.
+-- Constants from Python: POLICY_OF (event type -> start of its header), DONE, ENDED, SLACK, SILENCE,
+-- AWAIT_MS, PARTS_MISSING.
 local COUNTS, TASKS, LEASES, OPERATIONS = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local ID, EMITTED, TOPIC = ARGV[last_arg + 1], ARGV[last_arg + 2], ARGV[last_arg + 3]
 local OPERATION, LABEL, KEPT = ARGV[last_arg + 4], ARGV[last_arg + 5], tonumber(ARGV[last_arg + 6])
-last_arg = last_arg + 6
+local PART_PATIENCE = tonumber(ARGV[last_arg + 7])
+last_arg = last_arg + 7
 
 local FIELDS = {
   'planned', 'dynamic', 'done', 'failed', 'open', 'early', 'opened', 'running', 'lost', 'cancelled', 'queued',
-  'started', 'until', 'awaits', 'ignored', 'awaited',
+  'started', 'until', 'awaits', 'ignored', 'awaited', 'heard', 'due', 'silence',
 }
 
 local clock = call('TIME')
@@ -54,15 +58,31 @@ local function count_dynamic(planned, internal)
   end
 end
 
-local function published(task, planned, internal)
+-- Seconds that the operation's keys live from now. Until it has ended it outlives its channel.
+local function operation_life()
+  if ENDED[n.state] or PART_PATIENCE == 0 then
+    return lifetime
+  end
+  return math.max(lifetime, math.ceil((math.max(n.due - now_ms, 0) + PART_PATIENCE) / 1000) + 60)
+end
+
+-- Allow silence until a task is due. delay: milliseconds until then
+local function set_due(delay)
+  if delay > 0 then
+    n.due = math.max(n.due, now_ms + delay)
+  end
+end
+
+local function published(task, planned, internal, delay, members)
   local is = read_task(task)
   if is == 'e' then
     call('HSET', TASKS, task, 'b')
     n.early, n.opened = n.early - 1, 1
   elseif not is then
-    call('HSET', TASKS, task, 'p')
+    call('HSET', TASKS, task, 'p ' .. members)
     n.open, n.opened = n.open + 1, 1
     count_dynamic(planned, internal)
+    set_due(delay)
   end
 end
 
@@ -135,14 +155,18 @@ local function all_ended()
   return n.opened == 1 and n.open == 0 and n.early == 0
 end
 
+-- The plan was reported, or no planned task was.
+local function plan_known()
+  return n.planned > 0 or n.done <= n.dynamic
+end
+
 local function next_state(missing)
   local over, whole = all_ended(), n.done >= n.planned + n.dynamic
-  local awaits = n.awaits > 0 and n.ignored == 0
-  if over and n.failed == 0 and (whole or (n.cancelled == 0 and not awaits)) then
+  if over and n.failed == 0 and plan_known() and (whole or (n.ignored == 1 and n.cancelled == 0)) then
     return 'succeeded'
   elseif n.cancelled > 0 then
     return (over or n.running == 0) and 'cancelled' or 'cancelling'
-  elseif over and (n.failed > 0 or missing) then
+  elseif n.open == 0 and n.early == 0 and (n.failed > 0 or missing) then
     return 'failed'
   elseif n.lost > 0 then
     return 'lost'
@@ -150,11 +174,11 @@ local function next_state(missing)
   return n.state == 'queued' and 'queued' or 'running'
 end
 
--- Begin or end the wait for a chord's body. A lease without a task ends the wait.
+-- Begin or end the wait for tasks of the plan. A lease without a task ends the wait.
 local function set_awaiting(awaiting)
   if awaiting and n.awaited == 0 then
-    call('ZADD', LEASES, now_ms + n.awaits, '')
-    call('EXPIRE', LEASES, math.ceil(lifetime * SLACK))
+    call('ZADD', LEASES, now_ms + (n.awaits > 0 and n.awaits or AWAIT_MS), '')
+    call('EXPIRE', LEASES, math.ceil(operation_life() * SLACK))
   elseif not awaiting and n.awaited == 1 then
     call('ZREM', LEASES, '')
   end
@@ -176,7 +200,10 @@ local function update_state(missing)
   end
   local former = n.state
   n.state = next_state(missing)
-  set_awaiting(not ENDED[n.state] and all_ended() and n.failed == 0)
+  set_awaiting(not ENDED[n.state] and all_ended() and n.failed == 0 and plan_known())
+  if n.state == 'failed' and n.failed == 0 then
+    append_event('task.failed', '"task":"","name":"","retries":0,"error":' .. cjson.encode(PARTS_MISSING))
+  end
   if n.state == 'succeeded' then
     n.planned = n.done - n.dynamic
   end
@@ -197,13 +224,18 @@ local function save(missing)
     return
   end
   update_state(missing)
+  if n.silence == 0 and PART_PATIENCE > 0 and not ENDED[n.state] then
+    call('ZADD', LEASES, now_ms + PART_PATIENCE, SILENCE)
+    call('EXPIRE', LEASES, math.ceil(operation_life() * SLACK))
+    n.silence = 1
+  end
   -- EXPIRE runs only if the slack is used up, as in close().
-  local now, life = tonumber(clock[1]), lifetime
+  local now, life = tonumber(clock[1]), operation_life()
   local renew = was_empty or n['until'] < now + life
   if renew then
     n['until'] = math.ceil(now + life * SLACK)
   end
-  local fields = { 'state', n.state, 'label', label, 'heard', text(now_ms) }
+  local fields = { 'state', n.state, 'label', label }
   for _, name in ipairs(FIELDS) do
     fields[#fields + 1] = name
     fields[#fields + 1] = text(n[name])

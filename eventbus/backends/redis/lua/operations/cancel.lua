@@ -7,6 +7,7 @@
 if is_new then
   return { epoch, text(offset), 0, 0, '', 0, 0, 0, '0' }
 end
+n.heard = now_ms
 if n.cancelled == 0 then
   n.cancelled = now_ms
 end

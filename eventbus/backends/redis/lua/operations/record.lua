@@ -2,9 +2,10 @@
 -- its channel.
 --
 -- KEYS, ARGV: as in _operation.lua, then for each transition: kind, task, planned (0 or 1; for
--- plan: the number of tasks), internal (0 or 1), lease (ms), acks_late (0 or 1), members of a JSON
--- object (for failed: the data of task.failed; empty: report nothing), and for each event without
--- acknowledgement: 'event', id, header, tail
+-- plan: the number of tasks), internal (0 or 1), lease (ms; for published and released: the time
+-- until the task is due), acks_late (0 or 1), members of a JSON object (for failed: the data of
+-- task.failed; empty: report nothing), and for each event without acknowledgement: 'event', id,
+-- header, tail
 --
 -- Returns _operation.lua's answer, then the offset of each event; a negative one means that the id
 -- was known and is minus the first event's offset
@@ -12,7 +13,7 @@ local fresh_leases = false
 
 local function started(task, planned, internal, lease, acks_late, members)
   -- Its publisher may have died before it could report the publication.
-  published(task, planned, internal)
+  published(task, planned, internal, 0, members)
   local is = read_task(task)
   if is == 'b' then
     return
@@ -32,11 +33,12 @@ local function started(task, planned, internal, lease, acks_late, members)
   end
 end
 
-local function released(task)
-  local is = read_task(task)
+local function released(task, delay)
+  local is, members = read_task(task)
   if is == 'r' or is == 'R' or is == 'l' then
     stop(task, is)
-    call('HSET', TASKS, task, 'p')
+    call('HSET', TASKS, task, 'p ' .. members)
+    set_due(delay)
   end
 end
 
@@ -45,9 +47,9 @@ local function count(i)
   if kind == 'plan' then
     n.planned = tonumber(planned)
   elseif kind == 'published' then
-    published(task, planned, internal)
+    published(task, planned, internal, tonumber(ARGV[i + 4]), ARGV[i + 6])
   elseif kind == 'released' then
-    released(task)
+    released(task, tonumber(ARGV[i + 4]))
   else
     -- An internal task, such as the starter, does not begin the operation for a user.
     begun = begun or internal == '0'
@@ -74,6 +76,7 @@ local function put(id, header, tail)
   return append(id, keep, key, header, tail)
 end
 
+n.heard = now_ms
 local offsets, counted = {}, false
 local i = last_arg + 1
 while i <= #ARGV do
@@ -95,7 +98,7 @@ while i <= #ARGV do
 end
 save()
 if fresh_leases then
-  call('EXPIRE', LEASES, math.ceil(lifetime * SLACK))
+  call('EXPIRE', LEASES, math.ceil(operation_life() * SLACK))
 end
 local reply = answer()
 for _, place in ipairs(offsets) do
