@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the tests need beyond pip and npm: a Chromium, an HAProxy and a RabbitMQ. Installed where that is possible, else named.
+# Install what the tests need beyond pip and npm: Chromium, HAProxy and RabbitMQ. Name them where that is impossible.
 set -eu
 
 missing=""

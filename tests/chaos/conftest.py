@@ -1,4 +1,4 @@
-"""Real parts that are hurt, a size for them, and a table of what was measured."""
+"""Real parts that the tests break, a scale for the load, and a table of the figures."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 
 from eventbus import Bus, BusSettings
 from tests.chaos.oracle import judge
-from tests.chaos.people import Emitter, Watcher
+from tests.chaos.watcher import Emitter, Watcher
 from tests.conftest import RedisServer, wait_until
 from tests.webui_adapter.gateways import GatewayProcess, running
 from tests.webui_adapter.health.test_redis_down import KeepingRedis
 
-# 1: quick, as part of `make test`. `make chaos` sets more.
+# 1 is quick, for `make test`. `make chaos` sets more.
 SCALE = float(os.environ.get("CHAOS_SCALE", "1"))
 
 _figures: list[str] = []
@@ -28,7 +28,7 @@ def scale() -> float:
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A server of the test's own that keeps its data when it is killed."""
+    """A separate server that keeps its data when a test kills it."""
     server = KeepingRedis(tmp_path)
     server.start()
     yield server
@@ -37,7 +37,7 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def bus(redis: RedisServer, tmp_path: Path, scale: float) -> Iterator[Bus]:
-    """The log grows with the fault: what went beyond it would be a gap, which row 2 is about."""
+    """A bus whose log grows with the fault. An event beyond the log would be a gap, which row 2 tests."""
     limit = round(10_000 * max(1.0, scale))
     made = Bus(
         BusSettings(
@@ -56,7 +56,7 @@ def gateway(redis: RedisServer, tmp_path: Path) -> Iterator[GatewayProcess]:
 
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Note a row's figures for the table at the end."""
+    """Return a function that adds a row's figures to the table at the end."""
 
     def note(**facts: object) -> None:
         _figures.append(f"{request.node.name}: " + ", ".join(f"{name} {value}" for name, value in facts.items()))
@@ -66,20 +66,20 @@ def report(request: pytest.FixtureRequest) -> Callable[..., None]:
 
 @pytest.fixture
 def settled(bus: Bus, report: Callable[..., None]) -> Callable[..., object]:
-    """Wait until everything has arrived, judge it, and note the figures."""
+    """Return a function that waits until all events have arrived, judges them, and reports the figures."""
 
     async def settle(emitter: Emitter, *watchers: Watcher, **facts: object) -> None:
         from tests.webui_adapter.gateways import eventually  # noqa: PLC0415 - only here
 
         wait_until(lambda: bus.flush(1), "the outbox to empty", 30)
         for watcher in watchers:
-            wanted = emitter.acknowledged(watcher.user)
+            expected = emitter.acknowledged(watcher.user)
 
-            def arrived(watcher: Watcher = watcher, wanted: list[str] = wanted) -> bool:
-                verdict = judge(wanted, watcher.page)
+            def arrived(watcher: Watcher = watcher, expected: list[str] = expected) -> bool:
+                verdict = judge(expected, watcher.page)
                 return verdict.lost == 0 or verdict.declared
 
-            await eventually(arrived, f"what was acknowledged to reach {watcher.user}", 30)
+            await eventually(arrived, f"the acknowledged events to reach {watcher.user}", 30)
         verdicts = [judge(emitter.acknowledged(watcher.user), watcher.page) for watcher in watchers]
         report(
             emitted=emitter.emitted,

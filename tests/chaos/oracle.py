@@ -1,4 +1,4 @@
-"""One oracle for all faults: what was acknowledged was received or declared missing, in order, once. Pure."""
+"""One oracle for all faults: each acknowledged event was received once and in order, or declared missing. Pure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ __all__ = ["Verdict", "judge"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one user's events. ``declared``: each stretch of what is lost has a gap that tells of it; one gap
-    does not excuse the next loss.
+    """The events of one user, counted.
+
+    ``declared`` is true when each run of lost events has a gap that declares it. One gap does not excuse a second run.
     """
 
     acknowledged: int
@@ -25,14 +26,14 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether the promise was kept."""
+        """True when the promise was kept."""
         return (self.lost == 0 or self.declared) and self.repeated == 0 and self.disordered == 0
 
 
 def judge(acknowledged: Iterable[str], page: Page) -> Verdict:
-    """``acknowledged``: ids that the emitter was told are safe. ``page``: what the listeners of a page were given."""
+    """Compare the ids that the bus acknowledged with the events that a page delivered to its listeners."""
     order = list(acknowledged)
-    wanted = set(order)
+    expected = set(order)
     ids = [event["id"] for event in page.events if event["type"].startswith("gw.")]
     disordered = 0
     last: dict[tuple[str, str], int] = {}
@@ -42,20 +43,20 @@ def judge(acknowledged: Iterable[str], page: Page) -> Verdict:
             disordered += event["data"]["n"] <= last.get(topic, -1)
             last[topic] = event["data"]["n"]
     return Verdict(
-        acknowledged=len(wanted),
+        acknowledged=len(expected),
         received=len(set(ids)),
-        lost=len(wanted - set(ids)),
-        declared=0 < page.gaps >= _stretches(order, set(ids)),
+        lost=len(expected - set(ids)),
+        declared=0 < page.gaps >= _runs(order, set(ids)),
         repeated=len(ids) - len(set(ids)),
         disordered=disordered,
     )
 
 
-def _stretches(order: Iterable[str], received: set[str]) -> int:
-    """How often, in the order in which they were emitted, some were lost in a row."""
-    stretches, before = 0, True
+def _runs(order: Iterable[str], received: set[str]) -> int:
+    """Count the runs of lost events, in the order in which they were emitted."""
+    runs, before = 0, True
     for id_ in order:
         there = id_ in received
-        stretches += before and not there
+        runs += before and not there
         before = there
-    return stretches
+    return runs

@@ -1,4 +1,4 @@
-"""The oracle can fail: each kind of broken promise is one, and a kept one is none."""
+"""The oracle detects each kind of broken promise, and accepts a kept one."""
 
 from __future__ import annotations
 

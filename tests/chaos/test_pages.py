@@ -1,4 +1,4 @@
-"""Browsers that come and go, read slowly, are cut off all at once: rows 1, 2, 13, 17, 18, 19, 28."""
+"""Pages that disconnect, read slowly, or reconnect all at the same time: rows 1, 2, 13, 17, 18, 19, 28."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from eventbus import Bus, BusSettings
 from eventbus.backends.redis.dead_letter_client import DeadLetterFilter, DeadLetters
-from tests.chaos.people import Emitter, Watcher
+from tests.chaos.watcher import Emitter, Watcher
 from tests.conftest import RedisServer
 from tests.webui_adapter.events import Alarm, Blip, Crumb, Note, Promise
 from tests.webui_adapter.gateways import GatewayProcess, RawWebSocket, eventually, page, running, token
@@ -53,7 +53,7 @@ async def test_02_gap_beyond_the_log(
     async with page(gateway, "ann", model):
         assert model.gaps == 1
         assert model.positions["user:ann"].offset == 1001
-    report(missed=1000, told=model.gaps)
+    report(missed=1000, gaps=model.gaps)
     short.close()
 
 
@@ -80,16 +80,16 @@ async def test_17_a_poison_event(redis: RedisServer, report: Report, tmp_path: P
     with running(tmp_path, redis.url, **hurry) as one, running(tmp_path, redis.url, **hurry) as other:
         bus = Bus(settings)
         dead = DeadLetters(settings)
-        # The page raises each time, in two tabs at two gateways: it never acknowledges.
+        # The page has two tabs at two gateways. Both raise each time, so neither acknowledges.
         async with page(one, "ann") as first, page(other, "ann") as second:
             receipt = bus.emit("ann", "op", Promise(n=1))
             for tab in (first, second):
                 await tab.until(lambda page: len(page.unacked) == 4, "the event and three more times")
             await eventually(dead.find, "the dead letter")
-            assert [letter.id for letter in dead.find()] == [receipt.id]
+            assert [found.id for found in dead.find()] == [receipt.id]
             chosen = DeadLetterFilter(ids=frozenset({receipt.id}))
             assert [dead.requeue(chosen, by="test").requeued for _ in range(3)] == [1, 0, 0]
-            await first.until(lambda page: len(page.unacked) == 5, "the requeued one, once")
+            await first.until(lambda page: len(page.unacked) == 5, "the requeued event, once")
             assert (await first.request(do="ack", ids=[receipt.id]))["data"]["acked"] == 1
         assert dead.find() == []
         report(dead_letters=1, requeued_of_three_tries=1)
@@ -97,7 +97,7 @@ async def test_17_a_poison_event(redis: RedisServer, report: Report, tmp_path: P
 
 
 def _flood(settings: BusSettings, flood: int, urgent: int) -> None:
-    """Emit as fast as it goes, something urgent among it now and then."""
+    """Emit as fast as possible, with an urgent event at regular distances."""
     bus = Bus(settings)
     for n in range(flood):
         bus.emit("ann", f"flood{n % 7}", Crumb(n=n))
@@ -110,11 +110,11 @@ def _flood(settings: BusSettings, flood: int, urgent: int) -> None:
 async def test_18_priority_under_flood(
     gateway: GatewayProcess, redis: RedisServer, report: Report, scale: float, tmp_path: Path
 ) -> None:
-    """Places in the order of arrival, not seconds, say who waited for whom."""
+    """The order of arrival, not the time, shows that urgent events went first."""
     flood, urgent = round(10_000 * scale), 100
-    # A page that falls behind reads from the log: it has to hold the flood, or part of it is a gap.
+    # A page that falls behind reads from the log. A shorter log than the flood would cause a gap.
     settings = BusSettings(redis_url=redis.url, log_limit=2 * flood, spool_dir=tmp_path / "spool")
-    # In a process of its own: or it and the page that reads would take the interpreter from each other.
+    # In a separate process, so that it does not share the interpreter with the page that reads.
     worker = multiprocessing.get_context("spawn").Process(target=_flood, args=(settings, flood, urgent))
     emitted = range(0, flood, flood // urgent)
     async with Watcher("ann", gateway) as ann:
@@ -140,13 +140,13 @@ async def test_18_priority_under_flood(
         at_most=max(behind),
     )
     assert len(behind) == len(emitted)
-    assert max(behind) <= 600, "a batch at most goes before what is urgent"
+    assert max(behind) <= 600, "at most one batch goes before an urgent event"
 
 
 async def test_19_a_slow_reader(
     gateway: GatewayProcess, bus: Bus, settled: Settled, report: Report, scale: float
 ) -> None:
-    """The same flood for somebody who is away, who reads, and who does not; bob is whom it must not hurt."""
+    """The same flood for a user without a page, with a fast page, and with a stuck page; bob must not notice."""
     users = count()
 
     async def flooded(ann: str, what: str) -> None:
@@ -162,23 +162,23 @@ async def test_19_a_slow_reader(
             grown = gateway.memory() - before
             p99 = f"{watcher.p99('gw.note'):.0f} ms"
             await settled(emitter, watcher, reader=what, grown=f"{grown / 1e6:.1f} MB", p99_of_the_other=p99)
-        # Beyond her backlog of 1 MiB: what the process takes for anything else.
+        # More than the send queue of 1 MiB: the process needs memory for the flood itself.
         assert grown < 12_000_000
 
-    await flooded("away", "away")
+    await flooded("absent", "absent")
     with reading(gateway, "ann"):
         await flooded("ann", "reads")
     stuck = RawWebSocket(gateway, f"Authorization: Bearer {token('stuck')}\r\n", receive_buffer=4096)
     stuck.head()
     await flooded("stuck", "stuck")
     report(times_behind=gateway.metrics()["eventbus_behind_total"])
-    assert gateway.metrics()["eventbus_behind_total"] >= 1, "there was somebody who did not keep up"
+    assert gateway.metrics()["eventbus_behind_total"] >= 1, "no page fell behind"
     stuck.close()
 
 
 @contextlib.contextmanager
 def reading(gateway: GatewayProcess, user: str) -> Iterator[None]:
-    """A page that takes what comes as quickly as it can, beside this process' event loop."""
+    """A page that reads as fast as possible, in a thread next to this process' event loop."""
     there = RawWebSocket(gateway, f"Authorization: Bearer {token(user)}\r\n")
     there.head()
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from eventbus import Bus
 from eventbus.backends.redis.scripts.keys import Keys
-from tests.chaos.people import Emitter, Watcher
+from tests.chaos.watcher import Emitter, Watcher
 from tests.conftest import RedisServer
 from tests.webui_adapter.gateways import GatewayProcess, eventually
 
@@ -16,8 +16,8 @@ Settled = Callable[..., Awaitable[None]]
 USERS = ("ann", "bob", "eve")
 
 
-def said(watcher: Watcher, word: str, times: int = 1) -> bool:
-    return len(watcher.page.data_of(word)) >= times
+def received(watcher: Watcher, type_: str, times: int = 1) -> bool:
+    return len(watcher.page.data_of(type_)) >= times
 
 
 async def emitted(emitter: Emitter, number: float) -> None:
@@ -31,38 +31,38 @@ async def test_03_lost_its_data(
     async with Watcher("ann", gateway) as ann:
         with Emitter(bus, ["ann"]) as emitter:
             await emitted(emitter, 300 * scale)
-            # The gateway does not hear the new life's very first events: who has heard them all has missed nothing.
+            # The gateway misses the first events of the new epoch. A page that received all of them would have no gap.
             gateway.signal(signal.SIGSTOP)
             redis.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
             redis.client.flushall()
-            await eventually(lambda: redis.client.exists(Keys("eb").channel("user:ann")[1]), "the new life to begin")
+            await eventually(lambda: redis.client.exists(Keys("eb").channel("user:ann")[1]), "the new epoch to begin")
             await emitted(emitter, 100)
             gateway.signal(signal.SIGCONT)
-            await eventually(lambda: ann.page.gaps, "the page to be told")
+            await eventually(lambda: ann.page.gaps, "the page to receive the event")
             await emitted(emitter, 300 * scale)
         last = emitter.receipts["ann"][-1].id
-        await eventually(lambda: ann.page.events[-1]["id"] == last, "what came after the gap")
+        await eventually(lambda: ann.page.events[-1]["id"] == last, "the events after the gap")
         await settled(emitter, ann, gaps=ann.page.gaps)
-        assert [word["reason"] for word in ann.page.data_of("bus.gap")] == ["epoch"]
+        assert [data["reason"] for data in ann.page.data_of("bus.gap")] == ["epoch"]
 
 
 async def test_04_killed_and_restarted(
     redis: RedisServer, gateway: GatewayProcess, bus: Bus, settled: Settled, scale: float
 ) -> None:
-    loop, again = asyncio.get_running_loop(), []
+    loop, outages = asyncio.get_running_loop(), []
     async with Watcher("ann", gateway) as ann, Watcher("bob", gateway) as bob:
         with Emitter(bus, ["ann", "bob"]) as emitter:
             for n in range(round(max(1, scale))):
                 await emitted(emitter, 400)
                 redis.kill()
-                await eventually(lambda n=n: said(ann, "bus.degraded", n + 1), "the page to be told")
+                await eventually(lambda n=n: received(ann, "bus.degraded", n + 1), "the page to receive the event")
                 await emitted(emitter, 400)
                 redis.start()
                 began = loop.time()
-                await eventually(lambda n=n: said(ann, "bus.restored", n + 1), "the page to be told", 20)
-                again.append(loop.time() - began)
-        assert (ann.connects, bob.connects) == (1, 1), "pages stay"
-        await settled(emitter, ann, bob, delivery_again_after=f"{max(again):.1f} s")
+                await eventually(lambda n=n: received(ann, "bus.restored", n + 1), "the page to receive the event", 20)
+                outages.append(loop.time() - began)
+        assert (ann.connects, bob.connects) == (1, 1), "the pages stay connected"
+        await settled(emitter, ann, bob, delivery_again_after=f"{max(outages):.1f} s")
         assert ann.page.gaps == bob.page.gaps == 0, "nothing acknowledged was lost"
 
 
@@ -74,11 +74,11 @@ async def test_05_silent(redis: RedisServer, gateway: GatewayProcess, bus: Bus, 
             assert redis.process is not None
             redis.process.send_signal(signal.SIGSTOP)
             began = loop.time()
-            await eventually(lambda: said(ann, "bus.degraded"), "the page to be told")
+            await eventually(lambda: received(ann, "bus.degraded"), "the page to receive the event")
             noticed = loop.time() - began
             await asyncio.sleep(max(0.0, 10 * min(scale, 2) - 10))
             redis.process.send_signal(signal.SIGCONT)
-            await eventually(lambda: said(ann, "bus.restored"), "the page to be told", 20)
+            await eventually(lambda: received(ann, "bus.restored"), "the page to receive the event", 20)
             await emitted(emitter, 300)
         assert ann.connects == 1
         await settled(emitter, ann, noticed_after=f"{noticed:.1f} s", slowest_emit=f"{emitter.slowest * 1000:.0f} ms")
@@ -93,7 +93,7 @@ async def test_06_pubsub_cut(
             for n in range(round(5 * scale)):
                 await emitted(emitter, 300)
                 redis.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-                await eventually(lambda n=n: said(ann, "bus.restored", n + 1), "the page to be told")
+                await eventually(lambda n=n: received(ann, "bus.restored", n + 1), "the page to receive the event")
         await settled(emitter, ann, cuts=round(5 * scale))
         assert ann.page.gaps == 0
 
@@ -108,7 +108,7 @@ async def test_11_stalled(redis: RedisServer, gateway: GatewayProcess, bus: Bus,
             await emitted(emitter, 500)
         await settled(emitter, ann, slowest_emit=f"{emitter.slowest * 1000:.0f} ms")
         assert ann.page.gaps == 0
-        # Not a measure of speed: a client library's defaults would hold one emit for a minute.
+        # Not a measure of speed: with a client library's defaults one emit would take a minute.
         assert emitter.slowest < 1.0
 
 
@@ -118,10 +118,10 @@ async def test_12_out_of_memory(redis: RedisServer, gateway: GatewayProcess, bus
             await emitted(emitter, 200)
             redis.client.config_set("maxmemory-policy", "noeviction")
             redis.client.config_set("maxmemory", "1mb")
-            await eventually(lambda: said(ann, "bus.degraded"), "the page to be told")
+            await eventually(lambda: received(ann, "bus.degraded"), "the page to receive the event")
             await emitted(emitter, 300)
             redis.client.config_set("maxmemory", "0")
-            await eventually(lambda: said(ann, "bus.restored"), "the page to be told", 20)
+            await eventually(lambda: received(ann, "bus.restored"), "the page to receive the event", 20)
         reasons = {data["reason"] for data in ann.page.data_of("bus.degraded")}
-        await settled(emitter, ann, said=sorted(reasons))
+        await settled(emitter, ann, reasons=sorted(reasons))
         assert ann.page.gaps == 0

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from eventbus import BusSettings, configure, default_bus
-from tests.chaos import telling as a
+from tests.chaos import emitting_tasks as a
 from tests.chaos.oracle import judge
-from tests.chaos.people import Watcher
+from tests.chaos.watcher import Watcher
 from tests.conftest import RedisServer
 from tests.soak.fleet import Worker
 from tests.webui_adapter.gateways import GatewayProcess, eventually, running
@@ -32,16 +32,16 @@ def worker(redis: RedisServer, tmp_path: Path) -> Iterator[Worker]:
     server = redis.url.removesuffix("/0")
     a.app.conf.broker_url = f"{server}/1"
     a.app._pool = a.app.amqp._producer_pool = None
-    former = default_bus()
+    previous = default_bus()
     configure(BusSettings(redis_url=redis.url))
     environment = {**os.environ, "TESTS_REDIS": server, "EVENTBUS_REDIS_URL": redis.url, **LEASE}
-    worker = Worker("telling", tmp_path / "worker.log", environment, 1, app="tests.chaos.telling")
+    worker = Worker("emitting", tmp_path / "worker.log", environment, 1, app="tests.chaos.emitting_tasks")
     worker.start()
     worker.wait_ready()
     yield worker
     worker.ask_to_stop()
     worker.stop()
-    configure(bus=former)
+    configure(bus=previous)
 
 
 def lines(notes: Path) -> list[list[str]]:
@@ -49,19 +49,21 @@ def lines(notes: Path) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("task", "killed", "words"),
+    ("task", "killed", "expected"),
     [
-        ("tell", "process", ["queued", "started", "succeeded"]),
-        ("tell", "worker", ["queued", "started", "lost", "resumed", "succeeded"]),
-        ("tell_once", "process", ["queued", "started", "failed"]),
-        ("tell_once", "worker", ["queued", "started", "failed"]),
+        ("emit_late", "process", ["queued", "started", "succeeded"]),
+        ("emit_late", "worker", ["queued", "started", "lost", "resumed", "succeeded"]),
+        ("emit_once", "process", ["queued", "started", "failed"]),
+        ("emit_once", "worker", ["queued", "started", "failed"]),
     ],
 )
-async def test_16_killed_while_it_emits(task, killed, words, redis, gateway, worker, tmp_path, scale, report) -> None:
+async def test_16_killed_while_it_emits(
+    task, killed, expected, redis, gateway, worker, tmp_path, scale, report
+) -> None:
     notes = tmp_path / "notes"
     async with Watcher("ann", gateway) as ann:
 
-        def told() -> list[str]:
+        def received() -> list[str]:
             types = [event["type"] for event in ann.page.events if event["type"].startswith("operation.")]
             return [type_.removeprefix("operation.") for type_ in types if type_ != "operation.progress"]
 
@@ -71,17 +73,17 @@ async def test_16_killed_while_it_emits(task, killed, words, redis, gateway, wor
             os.kill(int(lines(notes)[0][0]), signal.SIGKILL)
         else:
             os.killpg(worker.pid, signal.SIGKILL)
-            await eventually(lambda: set(told()) & {"lost", "failed"}, "the page to be told", 20)
+            await eventually(lambda: set(received()) & {"lost", "failed"}, "the loss to reach the page", 20)
             worker.start()
-        await eventually(lambda: set(told()) & {"succeeded", "failed"}, "the page to be told of the end", 40)
+        await eventually(lambda: set(received()) & {"succeeded", "failed"}, "the end to reach the page", 40)
 
         confirmed = max(int(line[1]) for line in lines(notes))
         verdict = judge((f"{operation.id}-{n}" for n in range(confirmed + 1)), ann.page)
         report(acknowledged=verdict.acknowledged, received=verdict.received, lost=verdict.lost)
         assert verdict.holds, verdict
         assert not verdict.declared
-        assert told() == words
+        assert received() == expected
         lives = len({pid for pid, _ in lines(notes)})
-        assert lives == (2 if words[-1] == "succeeded" else 1)
+        assert lives == (2 if expected[-1] == "succeeded" else 1)
         errors = [event["data"]["error"] for event in ann.page.events if event["type"] == "task.failed"]
-        assert [error.partition(":")[0] for error in errors] == (["WorkerLost"] if words[-1] == "failed" else [])
+        assert [error.partition(":")[0] for error in errors] == (["WorkerLost"] if expected[-1] == "failed" else [])

@@ -17,7 +17,7 @@ from tests.conftest import RedisServer, wait_until
 
 @dataclass
 class Set:
-    """What runs."""
+    """The running parts."""
 
     balancer: Balancer
     gateways: dict[str, Gateway]
@@ -33,7 +33,7 @@ class Set:
 
 @pytest.fixture(scope="session")
 def whole(redis_url: str) -> Iterator[Set]:
-    """For tests that leave it as it was; each has a user of its own."""
+    """For tests that leave the parts as they were. Each test has a separate user."""
     settings = BusSettings(redis_url=redis_url, key_prefix=f"t{uuid.uuid4().hex[:10]}")
     environment = {
         "EVENTBUS_REDIS_URL": redis_url,
@@ -61,7 +61,7 @@ def whole(redis_url: str) -> Iterator[Set]:
 
 @pytest.fixture
 def uneven(whole: Set, own_redis: RedisServer) -> Iterator[Set]:
-    """Gateway 1 has a Redis of its own, which may go, and room for one."""
+    """Gateway 1 has a separate Redis, which a test may kill, and accepts one connection."""
     poor = Gateway("gateway-1", {"EVENTBUS_REDIS_URL": own_redis.url, "WEBUI_MAX_TOTAL_CONNECTIONS": "1"})
     rich = whole.gateways["gateway-2"]
     try:
@@ -87,7 +87,7 @@ def site() -> Iterator[Recorder]:
 
 @pytest.fixture
 def balancer(site: Recorder) -> Iterator[Callable[..., Balancer]]:
-    """A balancer of its own before a recorder, with an environment of its own."""
+    """A separate balancer in front of a recorder, with a separate environment."""
     with contextlib.ExitStack() as stack:
 
         def start(environment: Mapping[str, str] | None = None) -> Balancer:

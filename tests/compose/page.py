@@ -37,17 +37,17 @@ class Page:
 
     @property
     def events(self) -> list[Frame]:
-        """What was handed to the application, in order."""
+        """Return the events that the application received, in order."""
         return self._rules.events
 
     @property
     def instances(self) -> list[str]:
-        """The gateways that said hello, in order."""
+        """Return the gateways that sent a hello, in order."""
         return [data["instance"] for data in self._rules.data_of("bus.hello")]
 
     @property
     def hows(self) -> list[tuple[str, str]]:
-        """How each channel was taken up, in order."""
+        """Return how each channel was resumed, in order."""
         return [(data["channel"], data["how"]) for data in self._rules.data_of("bus.subscribed")]
 
     async def __aenter__(self) -> Self:
@@ -60,11 +60,11 @@ class Page:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def hello(self) -> None:
-        """Wait for the gateway's first word."""
+        """Wait for the gateway's first event."""
         await self.until(lambda: self.instances, "hello")
 
     async def until(self, condition: Any, what: str, seconds: float = 15) -> None:
-        """Wait until what arrived makes the condition true."""
+        """Wait until an event makes the condition true."""
 
         async def wait() -> None:
             async with self._changed:
@@ -73,8 +73,8 @@ class Page:
         try:
             await asyncio.wait_for(wait(), seconds)
         except TimeoutError:
-            raise AssertionError(f"waited {seconds:g} s in vain for: {what}") from None
-        assert condition(), f"the page stays away for {self._over}, before: {what}"
+            raise AssertionError(f"waited {seconds:g} s for: {what}") from None
+        assert condition(), f"the page has stopped after {self._over}, before: {what}"
 
     async def _follow(self) -> None:
         try:
@@ -104,11 +104,11 @@ class Page:
             if code in _STAYS_AWAY or (code is not None and code >= 4100):
                 return code
             attempt = 0 if len(self.instances) > said else attempt + 1
-            # Full jitter, as the protocol has it.
+            # Full jitter, as the protocol requires.
             await asyncio.sleep(random.uniform(0, min(0.5, 0.02 * 2**attempt)))
 
     async def _read(self, line: ClientConnection) -> int | None:
-        """Take what comes until the end of the connection; its close code, 4000 where the page has left by itself."""
+        """Receive until the connection ends. Return its close code, or 4000 when the page itself has left."""
         leaving: asyncio.TimerHandle | None = None
         closing: list[asyncio.Task[None]] = []
         self._keep_cookie(line)

@@ -1,4 +1,4 @@
-"""The parts: HAProxy with the very configuration, gateways, and a server that writes down what reaches it."""
+"""The parts: HAProxy with the configuration of ``compose/``, gateways, and a server that records its requests."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def token(user: str) -> str:
 
 
 def get(url: str, headers: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """Status and body; 0 if there is no answer at all."""
+    """Return status and body. The status is 0 without an answer."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(urllib.request.Request(url, headers=dict(headers or {})), timeout=5) as response:
@@ -53,7 +53,7 @@ def get(url: str, headers: Mapping[str, str] | None = None) -> tuple[int, str]:
 
 
 def raw(port: int, request: bytes) -> bytes:
-    """What comes back on a plain connection, until the other side closes."""
+    """Return the bytes that a plain connection receives until the peer closes."""
     answer = b""
     with (
         contextlib.suppress(ConnectionError),
@@ -66,7 +66,7 @@ def raw(port: int, request: bytes) -> bytes:
 
 
 class Gateway:
-    """``python -m webui_adapter`` in a process of its own."""
+    """``python -m webui_adapter`` in a separate process."""
 
     def __init__(self, name: str, environment: Mapping[str, str]) -> None:
         self.name = name
@@ -92,7 +92,7 @@ class Gateway:
 
 
 class Recorder(ThreadingHTTPServer):
-    """Stands in for a site or a gateway, and keeps the headers of every request."""
+    """A server in place of a site or a gateway. It records the headers of every request."""
 
     daemon_threads = True
 
@@ -110,9 +110,9 @@ class Recorder(ThreadingHTTPServer):
         self.server_close()
 
     def headers_of(self, path: str) -> dict[str, list[str]]:
-        """All headers of the last request for a path, names in lower case."""
+        """Return all headers of the last request for a path, names in lower case."""
         found = [headers for seen, headers in self.seen if seen == path]
-        assert found, f"nothing came for {path}: {[seen for seen, _ in self.seen]}"
+        assert found, f"no request for {path}: {[seen for seen, _ in self.seen]}"
         headers: dict[str, list[str]] = {}
         for name, value in found[-1]:
             headers.setdefault(name.lower(), []).append(value)
@@ -132,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def handle(self) -> None:
-        # A health check hangs up as soon as it has seen the status.
+        # A health check closes the connection as soon as it has read the status.
         with contextlib.suppress(ConnectionError):
             super().handle()
 
@@ -141,7 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Balancer:
-    """HAProxy, by itself as in its container."""
+    """HAProxy with the environment of its container."""
 
     def __init__(
         self, config: Path, gateways: list[str], site: str, environment: Mapping[str, str] | None = None
@@ -184,15 +184,15 @@ class Balancer:
             process.wait()
 
     def statuses(self, backend: str = "gateways") -> dict[str, str]:
-        """By server: UP, DOWN, MAINT…"""
+        """Return the status of each server: UP, DOWN, MAINT…"""
         return {row["svname"]: row["status"].split(" ")[0] for row in self._rows(backend)}
 
     def sessions(self) -> dict[str, int]:
-        """By gateway: connections now."""
+        """Return the current connections of each gateway."""
         return {row["svname"]: int(row["scur"]) for row in self._rows("gateways")}
 
     def command(self, line: str) -> str:
-        """A runtime command, as ``docker compose exec`` would give it."""
+        """Send a runtime command, as ``docker compose exec`` would."""
         return raw(self._admin, f"{line}\n".encode()).decode()
 
     def _rows(self, backend: str) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""What the files say: valid by schema and by HAProxy itself, and in step with the gateway's settings."""
+"""The files of ``compose/``: valid by schema and by HAProxy itself, and consistent with the gateway's settings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_compose_files_are_valid_by_schema():
 
 @pytest.mark.parametrize("environment", [{}, {"GATEWAY_3": "gateway-3:8080", "GATEWAY_4": "gateway-4:8080"}])
 def test_haproxy_accepts_its_configuration_without_a_warning(environment):
-    # As it starts in its container: nothing set, no name to be resolved yet.
+    # As in its container at the start: no variable is set and no name resolves.
     environment = {"PATH": os.environ["PATH"], **environment}
     command = [haproxy(), "-c", "-f", CONFIG]
     checked = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -56,7 +56,7 @@ def test_only_haproxy_is_published_and_flower_on_loopback():
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_each_service_is_bounded_restarted_and_looked_after(name):
+def test_each_service_is_bounded_restarted_and_checked(name):
     service = SERVICES[name]
     assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory", "pids"}
     assert 1024 <= service["ulimits"]["nofile"] <= 20_000

@@ -1,4 +1,4 @@
-"""What a browser meets: HAProxy with the very configuration, two real gateways and a real Redis behind it."""
+"""HAProxy with the configuration of ``compose/``, in front of two real gateways and a real Redis."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_events_come_over_websocket(whole, user):
 
 
 class Curl:
-    """An event stream as ``curl -N`` shows it."""
+    """An event stream, read as ``curl -N`` reads it."""
 
     def __init__(self, whole, user, *arguments) -> None:
         self.url = f"{whole.balancer.url}/eventbus"
@@ -65,7 +65,7 @@ class Curl:
         self.process.stdout.close()
 
     def until(self, type_) -> dict:
-        """Read on until an event of this type."""
+        """Read until an event of this type."""
         event = ""
         for line in self.process.stdout:
             name, _, value = line.rstrip("\n").partition(": ")
@@ -78,7 +78,7 @@ class Curl:
         pytest.fail(f"the stream has ended before {type_}: {self.events}")
 
     def post(self, session, cookie) -> int:
-        """Status of a command for the session, from a browser with this cookie."""
+        """Return the status of a command for the session, from a browser with this cookie."""
         command = [
             *self.common,
             "-o",
@@ -99,7 +99,7 @@ def test_events_come_over_sse_one_by_one_and_its_commands_find_the_session(whole
         hello = curl.until("bus.hello")["data"]
         for _ in range(2):
             curl.until("bus.subscribed")
-        # Each is read before the next one is made: nothing waits in between for more.
+        # The test reads each event before it emits the next: no part waits for more.
         for n in range(5):
             emit(whole, user, [n])
             assert curl.until("compose.counted")["data"] == {"n": n}
@@ -115,20 +115,20 @@ def test_a_stream_sets_the_cookie_for_its_commands(whole, user, tmp_path):
     assert cookie.split(": ")[1] == f"{COOKIE}={instance}; path=/; HttpOnly; SameSite=Lax"
 
 
-def test_who_closes_a_stream_is_gone_at_once(whole, user):
-    # And not at the next comment, 30 s later: a page that is reloaded would soon have too many connections.
+def test_a_closed_stream_ends_immediately(whole, user):
+    # Not at the next comment, 30 s later: a page that reloads would soon have too many connections.
     with Curl(whole, user) as curl:
         for _ in range(2):
             curl.until("bus.position")
         emit(whole, user, [1])
         curl.until("compose.counted")
-        # Nothing more to be said: no write tells HAProxy that nobody is there.
+        # Without another event, no write shows HAProxy that the browser has gone.
     wait_until(lambda: set(whole.balancer.sessions().values()) == {0}, "the stream's end to arrive", seconds=5)
 
 
 async def test_the_cookie_leads_back_to_the_same_gateway(whole, user):
     for name in whole.gateways:
-        # Several, so that without it leastconn would spread them.
+        # Several connections: without the cookie leastconn would spread them.
         async with AsyncExitStack() as stack:
             for _ in range(4):
                 page = await stack.enter_async_context(whole.page(user, cookie=name))
@@ -137,7 +137,7 @@ async def test_the_cookie_leads_back_to_the_same_gateway(whole, user):
 
 
 async def test_without_a_cookie_the_emptier_gateway_is_next(whole, user):
-    wait_until(lambda: set(whole.balancer.sessions().values()) == {0}, "former connections to end")
+    wait_until(lambda: set(whole.balancer.sessions().values()) == {0}, "earlier connections to end")
     async with AsyncExitStack() as stack:
         found = []
         for _ in range(6):
@@ -156,7 +156,7 @@ PRIVATE = [
 
 @pytest.mark.parametrize("path", PRIVATE)
 def test_operators_paths_are_not_public(whole, path):
-    # Also with the address in full, as a proxy's client would send it, and with another Host.
+    # Also with the full address, as a client of a proxy would send it, and with another Host.
     for target, host in ((path, "localhost"), (f"http://gateway{path}", "gateway"), (path, "127.0.0.1:8405")):
         request = f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
         answer = raw(whole.balancer.port, request.encode())
@@ -167,13 +167,13 @@ def test_operators_paths_are_not_public(whole, path):
 @pytest.mark.parametrize(
     "path", ["/eventbus/../metrics", "/eventbus/%2e%2e/metrics", "/eventbus/metrics", "/eventbus//metrics"]
 )
-def test_no_way_round_through_the_gateways_prefix(whole, path):
+def test_the_gateways_prefix_does_not_bypass_it(whole, path):
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     answer = raw(whole.balancer.port, request.encode())
     assert answer.startswith(b"HTTP/1.1 404 "), answer[:200]
 
 
-def test_they_are_there_where_they_belong(whole):
+def test_operators_paths_are_on_the_internal_port(whole):
     for gateway in whole.gateways.values():
         assert get(f"http://{gateway.address}/metrics")[0] == 200
     status, text = get(f"{whole.balancer.internal}/metrics")
@@ -201,7 +201,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("path", ["/page", "/eventbus/client.js"])
-def test_what_a_client_says_about_its_address_is_replaced(balancer, site, path):
+def test_forwarded_headers_of_a_client_are_replaced(balancer, site, path):
     front = balancer()
     assert get(f"{front.url}{path}", {**LIES, "Cookie": f"{COOKIE}=gateway-2; mine=1"})[0] == 200
     headers = site.headers_of(path)
@@ -214,7 +214,7 @@ def test_what_a_client_says_about_its_address_is_replaced(balancer, site, path):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
-async def test_a_gateway_that_goes_in_the_middle_costs_nothing(whole, user, sent):
+async def test_a_gateway_that_ends_in_the_middle_loses_no_event(whole, user, sent):
     async with whole.page(user) as page:
         await page.until(lambda: len(page.hows) == 2, "both channels")
         emit(whole, user, range(200))
@@ -222,11 +222,11 @@ async def test_a_gateway_that_goes_in_the_middle_costs_nothing(whole, user, sent
         [first] = page.instances
         assert page.cookie == first
         try:
-            # No flush: some are on their way, some not published yet, when it dies.
+            # No flush: when the gateway dies, some events are in flight and some are not published yet.
             for n in range(200, 400):
                 whole.bus.emit(user, "9", Counted(n=n))
             whole.gateways[first].process.send_signal(sent)
-            # Before any health check has noticed, and although the cookie says otherwise.
+            # Before a health check has failed, and although the cookie names the dead gateway.
             cookie = {"Cookie": f"{COOKIE}={first}"}
             assert get(f"{whole.balancer.url}/eventbus/client.js", cookie)[0] == 200
             emit(whole, user, range(400, 500))
@@ -235,12 +235,12 @@ async def test_a_gateway_that_goes_in_the_middle_costs_nothing(whole, user, sent
             await page.until(lambda: numbers(page)[-1] == 599 and len(page.hows) >= 4, "the last event, both channels")
         finally:
             wait_until(lambda: whole.gateways[first].process.poll() is not None, f"{first} to end")
-            wait_until(lambda: whole.balancer.statuses()[first] == "DOWN", "its end to be noticed")
+            wait_until(lambda: whole.balancer.statuses()[first] == "DOWN", "the health check to fail")
             whole.gateways[first].start()
             wait_until(lambda: whole.balancer.statuses()[first] == "UP", f"{first} to be back", seconds=30)
     assert numbers(page) == list(range(600))
     assert page.instances == [first, whole.other(first)]
-    assert page.cookie == whole.other(first), "the cookie now names who is there"
+    assert page.cookie == whole.other(first), "the cookie now names the other gateway"
     assert set(page.hows[2:]) == {(f"user:{user}", "resumed"), ("system", "resumed")}
 
 
@@ -256,13 +256,13 @@ async def test_a_gateway_that_is_full_or_not_ready_gets_no_new_connections(uneve
     async with uneven.page(user, cookie="gateway-1") as first:
         await first.hello()
         assert first.instances == ["gateway-1"]
-        # Full: it says 503, which nobody but HAProxy hears.
+        # The full gateway answers 503, which only HAProxy receives.
         assert await comes_to("gateway-1") == "gateway-2"
 
         own_redis.kill()
         wait_until(lambda: balancer.statuses()["gateway-1"] == "DOWN", "gateway-1 to be out of rotation")
         assert {await comes_to(cookie) for cookie in (None, "gateway-1", None)} == {"gateway-2"}
-        # Who is there stays: the gateway tells them itself, and goes on when Redis is back.
+        # Connected pages stay: the gateway sends them bus.degraded, and goes on when Redis is up again.
         assert balancer.sessions()["gateway-1"] == 1
         assert get(f"{balancer.internal}/healthz")[0] == 200
     own_redis.start()
@@ -287,34 +287,34 @@ async def test_a_gateway_can_be_taken_out_by_hand(whole, user):
             wait_until(lambda: whole.balancer.statuses()["gateway-1"] == "UP", "gateway-1 to be back")
 
 
-def test_with_nobody_to_send_people_to_the_balancer_is_not_healthy(balancer):
-    # Nobody listens there.
+def test_without_a_gateway_the_balancer_is_not_healthy(balancer):
+    # No server listens there.
     front = balancer({"GATEWAY_1": f"127.0.0.1:{free_port()}", "GATEWAY_2": f"127.0.0.1:{free_port()}"})
-    wait_until(lambda: get(f"{front.internal}/healthz")[0] == 503, "it to say so")
+    wait_until(lambda: get(f"{front.internal}/healthz")[0] == 503, "the health check to fail")
     assert get(f"{front.url}/eventbus/client.js")[0] == 503
     assert get(f"{front.url}/page")[0] == 200
 
 
-def test_an_address_has_so_many_requests(balancer):
+def test_the_requests_of_an_address_are_limited(balancer):
     front = balancer({"MAX_REQUESTS_PER_ADDRESS": "5"})
     assert [get(f"{front.url}/{n}")[0] for n in range(7)] == [200] * 5 + [429] * 2
 
 
-def test_an_address_has_so_many_connections_at_once(balancer):
+def test_the_open_connections_of_an_address_are_limited(balancer):
     front = balancer({"MAX_CONNECTIONS_PER_ADDRESS": "3"})
     with _lines(front.port, 3):
         assert raw(front.port, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") == b""
     wait_until(lambda: get(f"{front.url}/")[0] == 200, "the address to be let in again")
 
 
-def test_an_address_has_so_many_new_connections(balancer):
+def test_the_new_connections_of_an_address_are_limited(balancer):
     front = balancer({"MAX_NEW_CONNECTIONS_PER_ADDRESS": "4"})
     assert [get(f"{front.url}/{n}")[0] for n in range(6)] == [200] * 4 + [0] * 2
 
 
 @contextmanager
 def _lines(port, count):
-    """Connections that were answered once and stay open."""
+    """Open connections that were answered once and stay open."""
     with ExitStack() as stack:
         for _ in range(count):
             line = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
@@ -325,7 +325,7 @@ def _lines(port, count):
 
 @pytest.fixture
 def certificate(tmp_path):
-    """HAProxy's kind of file: certificate and key in one."""
+    """Write certificate and key into one file, as HAProxy requires."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = dt.datetime.now(dt.UTC)

@@ -1,4 +1,4 @@
-"""A task that emits numbered notes until it is killed, and what else runs in that worker: nothing."""
+"""A Celery application whose only tasks emit numbered notes until they are killed."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from tests.webui_adapter.events import Note
 from worker_adapter import install
 
 server = os.environ.get("TESTS_REDIS", "redis://127.0.0.1:6379")
-app = Celery("tests.chaos.telling", broker=f"{server}/1")
+app = Celery("tests.chaos.emitting_tasks", broker=f"{server}/1")
 app.conf.update(
     broker_connection_retry_on_startup=True,
-    # What a worker that is gone had taken comes again when the next one starts.
+    # The next worker receives the messages of a worker that is gone.
     broker_transport_options={"visibility_timeout": 1},
     worker_prefetch_multiplier=1,
     worker_lost_wait=0.2,
-    include=["tests.chaos.telling"],
+    include=["tests.chaos.emitting_tasks"],
 )
 install(app)
 
 
-def _tell(path: str, more: int) -> None:
-    """Note what is acknowledged as ``pid n``. The first life goes on until it is killed, the next so much further."""
+def _emit_notes(path: str, more: int) -> None:
+    """Write ``pid n`` for each acknowledged note. The first run never ends, the next after ``more``."""
     notes, operation = Path(path), current_operation.get()
-    former = [line.split() for line in notes.read_text().splitlines()] if notes.exists() else []
-    enough = int(former[-1][1]) + more if former else None
+    earlier = [line.split() for line in notes.read_text().splitlines()] if notes.exists() else []
+    enough = int(earlier[-1][1]) + more if earlier else None
     n = 0
     while enough is None or n <= enough:
         emit(Note(n=n), id=f"{operation.op}-{n}")
@@ -42,10 +42,10 @@ def _tell(path: str, more: int) -> None:
 
 
 @app.task(acks_late=True, reject_on_worker_lost=True)
-def tell(path, more):
-    _tell(path, more)
+def emit_late(path, more):
+    _emit_notes(path, more)
 
 
 @app.task
-def tell_once(path, more):
-    _tell(path, more)
+def emit_once(path, more):
+    _emit_notes(path, more)

@@ -1,4 +1,4 @@
-"""Users who watch, come back whatever happens, and an emitter that notes what Redis has confirmed."""
+"""Pages that always reconnect, and an emitter that records which events Redis has confirmed."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["Emitter", "Watcher"]
 
 
 class Watcher:
-    """A page that reconnects with its cursor, with jitter, to any of the gateways, until it is told to stop."""
+    """A page that reconnects with its cursor and with jitter, to any of the gateways, until the test ends it."""
 
     def __init__(self, user: str, *gateways: GatewayProcess, jitter: float = 0.3) -> None:
         self.user = user
         self.page = Page()
         self.connects = 0
         self.back_at: float | None = None
-        # Type and seconds from emit to here, of every event, as it came.
+        # Type of every event, and seconds from emit to arrival.
         self.delays: list[tuple[str, float]] = []
         self._gateways = gateways
         self._jitter = jitter
@@ -38,7 +38,7 @@ class Watcher:
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._watch())
-        await eventually(lambda: len(self.page.data_of("bus.position")) >= 2, f"{self.user} to be there", 20)
+        await eventually(lambda: len(self.page.data_of("bus.position")) >= 2, f"{self.user} to connect", 20)
         return self
 
     async def __aexit__(
@@ -50,12 +50,12 @@ class Watcher:
             await self._task
 
     def p99(self, *types: str) -> float:
-        """Milliseconds within which 99 of 100 events of these types came."""
+        """Return the milliseconds within which 99 of 100 events of these types arrived."""
         delays = sorted(seconds for type_, seconds in self.delays if type_ in types)
         return 1000 * delays[min(len(delays) - 1, len(delays) * 99 // 100)]
 
     def cut(self) -> None:
-        """As a train does it: no good-bye."""
+        """Abort the connection without a close frame."""
         transport = getattr(self._connection, "transport", None)
         if transport is not None:
             transport.abort()
@@ -90,7 +90,7 @@ class Watcher:
 
 
 class Emitter:
-    """Emits numbered notes to users, in a thread, until told to stop; knows which of them Redis has confirmed."""
+    """Emits numbered notes to users in a thread. Knows which of them Redis has confirmed."""
 
     def __init__(self, bus: Bus, users: Iterable[str], pause: float = 0.0005) -> None:
         self._bus = bus
