@@ -21,6 +21,7 @@ from eventbus.operations.state import TaskTransition
 from eventbus.outbox.confirmation import DeliveryConfirmation
 from eventbus.outbox.entries import TransitionEntry
 from eventbus.outbox.outbox import Outbox
+from eventbus.process_state import check_process
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.topics import broadcast_topic, channel_of, operation_topic, system_topic
 from eventbus.settings import BusSettings
@@ -189,6 +190,7 @@ class Bus:
             transition: what happened to the task.
             label: name of the operation for users; empty: unchanged.
         """
+        check_process()
         stamp = partial(event_stamp, label)
         channel = channel_of(operation.topic)
         self.outbox.put(TransitionEntry(channel, operation.topic, operation.op, transition, stamp))

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from eventbus.protocol.topics import kind_of
 
 __all__ = ["BusSettings"]
+
+
+def _runs_tests() -> bool:
+    """Whether this process is a run of pytest, or of Django's ``manage.py test``."""
+    return "PYTEST_VERSION" in os.environ or sys.argv[1:2] == ["test"]
+
 
 _SCHEMES = frozenset({"redis", "rediss", "unix", "memory"})
 
@@ -77,9 +85,17 @@ class BusSettings(BaseSettings):
         ge=0,
         description="events with keep=latest or nothing that a process sends a channel in a second; 0: no limit",
     )
-    spool: bool = Field(True, description="write log events to disk when memory is full or the process ends")
+    spool: bool = Field(
+        True,
+        description="write log events to disk when memory is full or the process ends; in tests: only with spool_dir",
+    )
     spool_dir: Path | None = Field(
         None, description="folder of the spool; default: a folder of this user in the system's temporary folder"
+    )
+    application: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_.-]{0,64}$",
+        description="name of the application; applications on one host do not send each other's spools",
     )
     spool_bytes: int = Field(64 * 1_048_576, ge=1024, description="bytes on disk of all processes of this host")
     spool_fsync: Literal["never", "close", "always"] = Field("close", description="when the spool calls fsync")
@@ -88,6 +104,14 @@ class BusSettings(BaseSettings):
     breaker_after: float = Field(1.0, gt=0, description="seconds of failures after which the circuit breaker opens")
     retry_min: float = Field(0.05, gt=0, description="first pause after a failure of Redis; doubles, with full jitter")
     retry_max: float = Field(5.0, gt=0, description="longest pause between attempts to reach Redis")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_spool_in_tests(cls, given: dict[str, object]) -> dict[str, object]:
+        # A worker that starts later would send the events of a test run without Redis to real users.
+        if _runs_tests() and "spool" not in given and given.get("spool_dir") is None:
+            return {**given, "spool": False}
+        return given
 
     @field_validator("redis_url")
     @classmethod

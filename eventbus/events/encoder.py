@@ -12,6 +12,7 @@ from eventbus import clock
 from eventbus.errors import InvalidPayload, TooLarge
 from eventbus.events.event import Event
 from eventbus.events.receipt import Receipt
+from eventbus.process_state import check_process
 from eventbus.protocol.ids import event_id
 from eventbus.protocol.policy import Keep, Policy, lane_number
 from eventbus.protocol.records import routing_header
@@ -119,7 +120,7 @@ class EmissionBuilder:
         policy = payload.policy()
         now = clock.now_us() if now_us is None else now_us
         channel = channel_of(topic)
-        receipt = Receipt(event_id() if id_ is None else check_id(id_, "id"))
+        receipt = Receipt(event_id() if id_ is None else _given_id(id_))
         tail = self._serialise(topic, payload, policy, receipt.id, now // 1000)
         ack = policy.deliver == "ack"
         if ack and not channel.startswith("user:"):
@@ -198,6 +199,11 @@ def conflation_key(topic: str, payload: Event, policy: Policy) -> str:
             value = hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         parts.append(value)
     return "/".join(parts)
+
+
+def _given_id(id_: str) -> str:
+    check_process()  # as event_id does
+    return check_id(id_, "id")
 
 
 def _no_event(payload: object) -> InvalidPayload:

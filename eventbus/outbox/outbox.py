@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import threading
 import time
 import weakref
@@ -25,6 +24,7 @@ from eventbus.errors import Unavailable
 from eventbus.events.encoder import Emission
 from eventbus.outbox.entries import Entry
 from eventbus.outbox.sender_thread import SenderThread
+from eventbus.process_state import check_process, renew_in_child
 from eventbus.settings import BusSettings
 
 __all__ = ["Outbox"]
@@ -90,13 +90,14 @@ class Outbox:
 
     def start(self) -> None:
         """Start the thread without an event: it sends what ended processes left on disk."""
+        check_process()
         self._thread.start()
 
     def put(self, entry: Entry) -> None:
         """Add an event or a transition. Never blocks on Redis and never raises because of it.
 
         Args:
-            entry: what to send.
+            entry: made in this process: to make it has renewed the state of a forked child (``check_process``).
         """
         self._thread.put(entry)
         if self._breaker.open and self.taps and isinstance(entry, Emission):
@@ -121,6 +122,7 @@ class Outbox:
         Returns:
             False after ``timeout``, and immediately while Redis is down.
         """
+        check_process()
         if self._buffer.is_empty():
             return True
         ends = time.monotonic() + timeout
@@ -151,6 +153,7 @@ class Outbox:
         Returns:
             As ``flush``.
         """
+        check_process()
         loop = asyncio.get_running_loop()
         done: asyncio.Future[bool] = loop.create_future()
 
@@ -243,4 +246,4 @@ def _after_fork() -> None:
         outbox.after_fork()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+renew_in_child(_after_fork)

@@ -31,14 +31,14 @@ _SUFFIX = ".spool"
 
 
 def spool_folder(settings: BusSettings) -> Path:
-    """Return the folder for the processes of this host and user that use this Redis.
+    """Return the folder for the processes of this host, user and application that use this Redis.
 
     Args:
-        settings: ``spool_dir``, ``redis_url`` and ``key_prefix`` name it.
+        settings: ``spool_dir``, ``application``, ``redis_url`` and ``key_prefix`` name it.
     """
     bus = hashlib.blake2b(f"{settings.redis_url} {settings.key_prefix}".encode(), digest_size=8).hexdigest()
     parent = settings.spool_dir or Path(tempfile.gettempdir()) / f"celery-eventbus-{os.getuid()}"
-    return parent / bus
+    return parent / (f"{settings.application}-{bus}" if settings.application else bus)
 
 
 class _File:

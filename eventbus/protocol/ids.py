@@ -6,6 +6,7 @@ import os
 import threading
 
 from eventbus.clock import now_ms
+from eventbus.process_state import check_process, renew_in_child
 
 __all__ = ["event_id"]
 
@@ -42,9 +43,10 @@ class _Sequence:
 
 
 _sequence = _Sequence()
-os.register_at_fork(after_in_child=_sequence.renew)
+renew_in_child(_sequence.renew)
 
 
 def event_id() -> str:
     """Return a new id of 36 characters. The ids of one process sort in order of creation."""
+    check_process()
     return _sequence.next(now_ms())

@@ -19,6 +19,7 @@ from typing import Any, Final, Generic, TypeVar
 from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.scripts.constants import CONSTANTS
 from eventbus.backends.redis.scripts.keys import Keys
+from eventbus.process_state import renew_in_child
 from eventbus.settings import BusSettings
 
 __all__ = [
@@ -155,7 +156,7 @@ class _Random:
 
 
 _random = _Random()
-os.register_at_fork(after_in_child=_random.renew)
+renew_in_child(_random.renew)
 
 
 def fresh_epoch() -> str:
