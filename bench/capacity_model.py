@@ -140,7 +140,7 @@ class Sizing:
     @property
     def topology(self) -> str:
         """A description of the Redis topology."""
-        return "one Redis" if self.masters == 1 else f"a cluster of {self.masters} masters, sharded pub/sub"
+        return "one Redis" if self.masters == 1 else f"{self.masters} installations, each with its own Redis"
 
 
 def gateways_reached(receivers: float, gateways: int) -> float:

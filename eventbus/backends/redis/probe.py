@@ -9,7 +9,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from eventbus.backends.redis.connections.errors import classify
+from eventbus.backends.redis.connections.errors import classify, describe_cluster
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.settings import BusSettings
 
@@ -19,6 +19,7 @@ _LIFE_MS: Final = 60_000
 _REASONS: Final = {
     redis.exceptions.OutOfMemoryError: "it is out of memory",
     redis.exceptions.ReadOnlyError: "it is a replica",
+    redis.exceptions.MovedError: "it is a cluster",
 }
 _CODES: Final = {"MISCONF": "it cannot save its data", "NOREPLICAS": "it has too few replicas"}
 
@@ -40,19 +41,25 @@ class RedisProbe:
             retry=Retry(NoBackoff(), 0),
         )
         self._client = redis.asyncio.Redis(connection_pool=pool)
+        self._checked_cluster = False
+        self._cluster: str | None = None
 
     async def publish_canary(self, text: str, instance: str) -> str | None:
         """See ``Probe``. A server without memory refuses writes and still publishes."""
         pipeline = self._client.pipeline(transaction=False)
         pipeline.publish(self._keys.canary, text)
         pipeline.set(self._keys.probe(instance), text, px=_LIFE_MS)
+        if not self._checked_cluster:
+            pipeline.execute_command("CLUSTER", "INFO")
         try:
-            published, written = await pipeline.execute(raise_on_error=False)
+            published, written, *info = await pipeline.execute(raise_on_error=False)
         except (redis.RedisError, OSError) as error:
             raise classify(error) from error
         if isinstance(published, redis.RedisError):
             raise classify(published)
-        return _why_refused(written) if isinstance(written, redis.RedisError) else None
+        if info:
+            self._checked_cluster, self._cluster = True, describe_cluster(info[0])
+        return self._cluster or (_why_refused(written) if isinstance(written, redis.RedisError) else None)
 
     async def aclose(self) -> None:
         """See ``Probe``."""

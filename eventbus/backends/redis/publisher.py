@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -10,7 +11,7 @@ import redis
 from eventbus.backends.pending import DeliveryStatus, read_delivery_status
 from eventbus.backends.ports import Published, Request, Write
 from eventbus.backends.redis.connections.blocking import BlockingConnection
-from eventbus.backends.redis.connections.errors import ScriptUnknown, classify
+from eventbus.backends.redis.connections.errors import ScriptUnknown, classify, describe_cluster
 from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.scripts.channel import publish, read
 from eventbus.backends.redis.scripts.keys import Keys
@@ -31,6 +32,8 @@ from eventbus.protocol.cursor import Position
 from eventbus.settings import BusSettings
 
 __all__ = ["RedisPublisher"]
+
+log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
@@ -175,5 +178,10 @@ class RedisPublisher:
         """
         missing = scripts.keys() - self._loaded
         if missing:
-            self._connection.round_trip([("SCRIPT", "LOAD", scripts[sha].source) for sha in missing])
+            loads: list[Command] = [("SCRIPT", "LOAD", scripts[sha].source) for sha in missing]
+            first = not self._loaded
+            *_, info = self._connection.round_trip([*loads, *([("CLUSTER", "INFO")] if first else [])])
+            problem = describe_cluster(info) if first else None
+            if problem is not None:
+                log.error("cannot publish all events to Redis: %s", problem)
             self._loaded |= missing

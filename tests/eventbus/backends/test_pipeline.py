@@ -212,10 +212,10 @@ async def test_the_database_of_the_url_is_the_one_that_is_used(bus_settings: Bus
     await there.aclose()
 
 
-async def test_a_password_that_is_not_asked_for_is_refused_and_said(bus_settings: BusSettings) -> None:
+async def test_a_wrong_password_is_reported(bus_settings: BusSettings) -> None:
     url = bus_settings.redis_url.replace("redis://", "redis://unknown:wrong@")
     pipeline = Pipeline(bus_settings.model_copy(update={"redis_url": url}))
-    with pytest.raises(Refused, match="WRONGPASS"):
+    with pytest.raises(Unavailable, match="WRONGPASS"):
         await pipeline.execute(("PING",))
     await pipeline.aclose()
 
@@ -230,7 +230,24 @@ async def test_a_password_that_is_not_asked_for_is_refused_and_said(bus_settings
         ("MISCONF Errors writing to the AOF file", Unavailable),
         ("BUSY Redis is busy running a script", Unavailable),
         ("WRONGTYPE Operation against a key", Refused),
-        ("ERR unknown command", Refused),
+        ("ERR user_script:12: attempt to compare nil with number script: f00, on @user_script:12.", Refused),
+        ("ERR Error running script (call to f_0): @user_script:1: @user_script: 1: WRONGTYPE Operation", Refused),
+        (
+            "ERR Error running script (call to f_0): @user_script:1: @user_script: 1: -OOM command not allowed",
+            Unavailable,
+        ),
+        ("READONLY You can't write against a read only replica. script: f00, on @user_script:1.", Unavailable),
+        ("ERR unknown command 'EVALSHA'", Unavailable),
+        ("NOPERM User default has no permissions to run the 'evalsha' command", Unavailable),
+        ("NOAUTH Authentication required.", Unavailable),
+        ("MOVED 11289 127.0.0.1:7001", Unavailable),
+        ("ASK 11289 127.0.0.1:7001", Unavailable),
+        ("CROSSSLOT Keys in request don't hash to the same slot", Unavailable),
+        (
+            "ERR Script attempted to access a non local key in a cluster node script: f00, on @user_script:1.",
+            Unavailable,
+        ),
+        ("SOMETHING that no server replies today", Unavailable),
     ],
 )
 def test_what_is_worth_another_try(text: str, kind: type[Exception]) -> None:

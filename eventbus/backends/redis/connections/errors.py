@@ -1,9 +1,12 @@
-"""Classifies errors of Redis: the same call works later (``Unavailable``), or it never does
-(``Refused``).
+"""Classifies errors of Redis: the event is kept and sent later (``Unavailable``), or it never fits (``Refused``).
+
+Only errors on an explicit list refuse an event. Any other error keeps it: it may come from a wrong address, a missing
+right or a server that recovers.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import hiredis
@@ -11,7 +14,7 @@ import redis
 
 from eventbus.errors import Refused, Unavailable
 
-__all__ = ["RETRYABLE_CODES", "ScriptUnknown", "classify"]
+__all__ = ["RETRYABLE_CODES", "ScriptUnknown", "classify", "describe_cluster"]
 
 RETRYABLE_CODES: Final = (
     "BUSY",
@@ -26,18 +29,15 @@ RETRYABLE_CODES: Final = (
 )
 """Error codes after which the same call works when the server has recovered."""
 
-# redis-py has classes for the codes that it knows, and cuts the code off their text. Other errors
-# keep it.
-_RETRYABLE: Final = (
-    OSError,
-    redis.ConnectionError,
-    redis.TimeoutError,
-    redis.ReadOnlyError,
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.MasterDownError,
-    redis.exceptions.ClusterDownError,
-    redis.exceptions.TryAgainError,
+# Errors of one request: a key of another type, or an error within a script. Redis 6 reports an error of a command in a
+# script as "ERR Error running script …: -CODE text", later ones as "CODE text script: …, on @user_script:12."
+_REFUSALS: Final = re.compile(
+    r"WRONGTYPE |ERR string exceeds maximum allowed size|ERR Error running script|.*@user_script:"
 )
+_WITHIN_SCRIPT: Final = re.compile(rf"ERR Error running script.*[ -](?:{'|'.join(RETRYABLE_CODES)}) ")
+_CLUSTER: Final = re.compile(r"MOVED |ASK |CROSSSLOT |.*non local key in a cluster")
+# redis-py has classes for the codes that it knows, and cuts the code off their text. Other errors keep it.
+_CLUSTER_CLASSES: Final = (redis.exceptions.AskError, redis.exceptions.ClusterCrossSlotError)
 
 
 class ScriptUnknown(Refused):
@@ -51,12 +51,34 @@ def classify(error: redis.RedisError | OSError | hiredis.ReplyError) -> Unavaila
         error: the error.
 
     Returns:
-        ``Unavailable`` if the same call may work later, else ``Refused``; ``ScriptUnknown`` if the
-        script is missing.
+        ``Refused`` if the request can never succeed, ``ScriptUnknown`` if the script is missing, else ``Unavailable``.
     """
     text = str(error)
-    if isinstance(error, _RETRYABLE) or text.startswith(RETRYABLE_CODES):
-        return Unavailable(f"Redis is not available: {text}")
+    if isinstance(error, _CLUSTER_CLASSES) or _CLUSTER.match(text):
+        return Unavailable(
+            f"Redis is a cluster ({text}); set EVENTBUS_REDIS_URL to a single server or to a cluster with one shard"
+        )
     if text.startswith("NOSCRIPT"):
         return ScriptUnknown(text)
-    return Refused(f"Redis refused: {text}")
+    retryable = isinstance(error, OSError) or text.startswith(RETRYABLE_CODES) or _WITHIN_SCRIPT.match(text)
+    if _REFUSALS.match(text) and not retryable:
+        return Refused(f"Redis refused: {text}")
+    return Unavailable(f"Redis is not available: {text}")
+
+
+def describe_cluster(info: object) -> str | None:
+    """Describe a cluster of several shards, which this library cannot use.
+
+    Args:
+        info: reply to ``CLUSTER INFO``; a server without cluster support replies with an error.
+
+    Returns:
+        A text for operators; None if one server holds all keys.
+    """
+    found = re.search(rb"^cluster_size:(\d+)", info, re.MULTILINE) if isinstance(info, bytes) else None
+    if found is None or int(found[1]) < 2:
+        return None
+    return (
+        f"it is a cluster of {int(found[1])} shards; "
+        "set EVENTBUS_REDIS_URL to a single server or to a cluster with one shard"
+    )
