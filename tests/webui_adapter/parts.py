@@ -18,7 +18,8 @@ from webui_adapter.channels.channel import Channel
 from webui_adapter.channels.hub import Hub
 from webui_adapter.context import GatewayContext
 from webui_adapter.protocol.commands import Subscribe
-from webui_adapter.session.output import Encoder, Output
+from webui_adapter.session.connection import Encoder
+from webui_adapter.session.output import Output
 from webui_adapter.session.session import Session
 from webui_adapter.session.subscriptions import Subscriptions
 from webui_adapter.settings import GatewaySettings

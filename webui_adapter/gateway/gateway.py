@@ -36,7 +36,8 @@ from webui_adapter.protocol.commands import (
     Subscribe,
     Unsubscribe,
 )
-from webui_adapter.session.output import Encoder, Output, Transport
+from webui_adapter.session.connection import Encoder, Transport
+from webui_adapter.session.output import Output
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
 from webui_adapter.session.subscriptions import Subscriptions

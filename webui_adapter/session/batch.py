@@ -1,4 +1,4 @@
-"""What the hub hands to sessions: events of one publication, with the frames that all sessions share."""
+"""Events of one publication, as the hub passes them to sessions, with the frames that all sessions share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ __all__ = ["Batch", "Delivery"]
 
 
 class Delivery:
-    """One event for any number of sessions. ``frame`` is its WebSocket frame, built once."""
+    """One event for any number of sessions.
+
+    Attributes:
+        channel: The channel.
+        record: The event.
+        frame: Its WebSocket frame, built once.
+    """
 
     __slots__ = ("channel", "frame", "record")
 
@@ -21,37 +27,44 @@ class Delivery:
         self.record = record
         self.frame = text_frame(record.event)
 
-    # What an outbox asks of its items.
+    # The properties that a priority queue needs of its items.
     @property
     def topic(self) -> str:
+        """The event's topic."""
         return self.record.topic
 
     @property
     def lane(self) -> int:
+        """The event's priority; 0 is the highest."""
         return self.record.lane
 
     @property
     def keep(self) -> Keep:
+        """How long the channel keeps the event."""
         return self.record.keep
 
     @property
     def key(self) -> str | None:
+        """The conflation key; None: the event is not conflated."""
         return self.record.key
 
     @property
     def expires(self) -> int:
+        """When the event expires, in milliseconds since 1970; 0: never."""
         return self.record.expires
 
     @property
     def size(self) -> int:
+        """The event's size in bytes."""
         return self.record.size
 
 
 class Batch:
     """Events of one channel that arrived together, ascending by offset.
 
-    ``frames`` is all frames in one piece: what a session that keeps up gets, whatever their number. Most batches are
-    for such sessions only; so the single deliveries are made when the first one asks who does not keep up.
+    Attributes:
+        channel: The channel.
+        frames: All frames in one piece. A session that keeps up gets them with one append, whatever their number.
     """
 
     __slots__ = ("_deliveries", "_records", "channel", "frames")
@@ -63,11 +76,12 @@ class Batch:
         else:
             self.frames = b"".join([text_frame(record.event) for record in records])
         self._records = records
+        # Made when the first slow session asks: most batches have none.
         self._deliveries: list[Delivery] | None = None
 
     @property
     def deliveries(self) -> list[Delivery]:
-        """One for each event."""
+        """One delivery for each event."""
         if self._deliveries is None:
             self._deliveries = [Delivery(self.channel, record) for record in self._records]
         return self._deliveries

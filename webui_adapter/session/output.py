@@ -9,45 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from eventbus.clock import Clock
 from eventbus.protocol.cursor import Cursor, Position
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.session.batch import Batch, Delivery
+from webui_adapter.session.connection import Encoder, Transport
 from webui_adapter.session.send_queue import OrderHeld, OrderRestored, SendQueue, Step
 from webui_adapter.settings import GatewaySettings
 
-__all__ = ["Encoder", "Output", "Overflow", "Transport"]
-
-
-class Encoder(Protocol):
-    """How events become bytes of one kind of connection.
-
-    Attributes:
-        shares_frames: The connection accepts the prepared frames of a ``Batch``.
-        answers_pings: The client answers pings, so a missing pong means that the connection is dead.
-    """
-
-    shares_frames: bool
-    answers_pings: bool
-
-    def event(self, output: Output, delivery: Delivery) -> bytes: ...
-    def control(self, output: Output, type_: str, data: Mapping[str, object]) -> bytes: ...
-    def local(self, type_: str, event: bytes) -> bytes: ...
-
-
-class Transport(Protocol):
-    """The connection that one session writes to. No method may block or raise."""
-
-    def flush(self) -> None:
-        """Write what is in ``output.out``; end the connection if ``output.close_code`` is set."""
-
-    def ping(self) -> None:
-        """Send a ping."""
-
-    def cut(self) -> None:
-        """End the connection without waiting for the peer."""
+__all__ = ["Output", "Overflow"]
 
 
 @dataclass(frozen=True, slots=True)

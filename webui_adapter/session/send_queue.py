@@ -1,7 +1,7 @@
-"""What waits for one slow browser: an outbox, and the words that keep its resume point right while topics overtake.
+"""The send queue of one slow client, and the control events that keep its resume point right while topics overtake.
 
-Before the first frame that overtakes another of its channel, ``bus.hold`` names the offset up to which everything is
-handed over; when the channel's backlog is gone, ``bus.release`` says so. No I/O.
+The queue sends urgent events first. Before the first event that overtakes another of its channel, ``bus.hold`` names
+the offset up to which the client has everything. When the channel's queue is empty, ``bus.release`` ends that. No I/O.
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ __all__ = ["OrderHeld", "OrderRestored", "SendQueue"]
 
 @dataclass(frozen=True, slots=True)
 class OrderHeld:
-    """From here on events of ``channel`` may overtake; all up to ``offset`` has been handed over."""
+    """From here on events of a channel may overtake each other.
+
+    Attributes:
+        channel: The channel.
+        offset: The client has everything up to here.
+    """
 
     channel: str
     offset: int
@@ -26,7 +31,12 @@ class OrderHeld:
 
 @dataclass(frozen=True, slots=True)
 class OrderRestored:
-    """Order is the channel's again; all up to ``offset`` has been handed over."""
+    """The events of a channel are in order again.
+
+    Attributes:
+        channel: The channel.
+        offset: The client has everything up to here.
+    """
 
     channel: str
     offset: int
@@ -35,8 +45,8 @@ class OrderRestored:
 Step = Delivery | OrderHeld | OrderRestored
 
 
-class _Waiting:
-    """Offsets of one channel that are queued, ascending, and the highest that ever was."""
+class _ChannelOffsets:
+    """The queued offsets of one channel, ascending, and the highest that ever was queued."""
 
     __slots__ = ("held", "highest", "offsets")
 
@@ -47,59 +57,95 @@ class _Waiting:
 
 
 class SendQueue:
-    """Bounded; ``push`` says what it cost. Reason ``full`` means: this session cannot be served from memory."""
+    """A bounded queue of events by priority, which knows the offsets of each channel."""
 
     def __init__(self, limit_events: int, limit_bytes: int) -> None:
-        self._outbox: ConflatingPriorityQueue[Delivery] = ConflatingPriorityQueue(limit_events, limit_bytes)
-        self._waiting: dict[str, _Waiting] = {}
+        """Begin with an empty queue.
+
+        Args:
+            limit_events: How many events it holds.
+            limit_bytes: How many bytes of events it holds.
+        """
+        self._queue: ConflatingPriorityQueue[Delivery] = ConflatingPriorityQueue(limit_events, limit_bytes)
+        self._offsets: dict[str, _ChannelOffsets] = {}
 
     def __len__(self) -> int:
-        return len(self._outbox)
+        return len(self._queue)
 
     def __contains__(self, channel: str) -> bool:
-        return channel in self._waiting
+        return channel in self._offsets
 
     def push(self, delivery: Delivery, now_ms: int) -> Sequence[Dropped[Delivery]]:
-        """Queue an event; return what was merged, expired or shed for it, or itself as ``full``."""
-        dropped = self._outbox.push(delivery, now_ms)
-        waiting = self._waiting.setdefault(delivery.channel, _Waiting())
-        waiting.offsets[delivery.record.offset] = None
-        waiting.highest = max(waiting.highest, delivery.record.offset)
+        """Queue an event.
+
+        Args:
+            delivery: The event.
+            now_ms: The time in milliseconds since 1970.
+
+        Returns:
+            The events that were conflated, expired or dropped for it. The event itself, as ``full``, if it has no room.
+        """
+        dropped = self._queue.push(delivery, now_ms)
+        known = self._offsets.setdefault(delivery.channel, _ChannelOffsets())
+        known.offsets[delivery.record.offset] = None
+        known.highest = max(known.highest, delivery.record.offset)
         for drop in dropped:
             self._forget(drop.item)
         return dropped
 
     def pop(self, limit_bytes: int, now_ms: int) -> tuple[list[Step], Sequence[Dropped[Delivery]]]:
-        """What goes out next: at least one event if any waits, up to about ``limit_bytes``."""
-        served, dropped = self._outbox.pop(len(self._outbox), limit_bytes, now_ms)
-        # Those that expired are handed over as far as the resume point goes: nobody will miss them.
+        """Take out the next events: at least one if the queue has any.
+
+        Args:
+            limit_bytes: About how many bytes to take.
+            now_ms: The time in milliseconds since 1970.
+
+        Returns:
+            The steps to write, in order, and the events that have expired.
+        """
+        served, dropped = self._queue.pop(len(self._queue), limit_bytes, now_ms)
+        # Expired events count as delivered for the resume point: no client misses them.
         for drop in dropped:
             self._forget(drop.item)
         steps: list[Step] = []
         for delivery in served:
-            waiting = self._waiting[delivery.channel]
-            first = next(iter(waiting.offsets))
-            if delivery.record.offset != first and not waiting.held:
-                waiting.held = True
+            known = self._offsets[delivery.channel]
+            first = next(iter(known.offsets))
+            if delivery.record.offset != first and not known.held:
+                known.held = True
                 steps.append(OrderHeld(delivery.channel, first - 1))
             self._forget(delivery)
             steps.append(delivery)
-        for channel, waiting in list(self._waiting.items()):
-            if not waiting.offsets:
-                if waiting.held:
-                    steps.append(OrderRestored(channel, waiting.highest))
-                del self._waiting[channel]
+        for channel, known in list(self._offsets.items()):
+            if not known.offsets:
+                if known.held:
+                    steps.append(OrderRestored(channel, known.highest))
+                del self._offsets[channel]
         return steps, dropped
 
     def first(self, channel: str) -> int | None:
-        """The lowest offset of this channel that waits: all below is handed over."""
-        waiting = self._waiting.get(channel)
-        return None if waiting is None else next(iter(waiting.offsets), None)
+        """Return the lowest queued offset of a channel; the client has everything below it.
+
+        Args:
+            channel: The channel.
+
+        Returns:
+            The offset; None if nothing of the channel is queued.
+        """
+        known = self._offsets.get(channel)
+        return None if known is None else next(iter(known.offsets), None)
 
     def discard(self, channel: str) -> int:
-        """What waits of this channel is void: nobody wants it, or its present state is about to be sent instead."""
-        self._waiting.pop(channel, None)
-        return len(self._outbox.remove(lambda delivery: delivery.channel == channel))
+        """Drop everything that is queued of a channel.
+
+        Args:
+            channel: The channel.
+
+        Returns:
+            How many events were dropped.
+        """
+        self._offsets.pop(channel, None)
+        return len(self._queue.remove(lambda delivery: delivery.channel == channel))
 
     def _forget(self, delivery: Delivery) -> None:
-        del self._waiting[delivery.channel].offsets[delivery.record.offset]
+        del self._offsets[delivery.channel].offsets[delivery.record.offset]

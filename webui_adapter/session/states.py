@@ -1,4 +1,4 @@
-"""Where a session is in its life, and every way it can go from there."""
+"""The states of a session's life, and every way from one to another."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class State(Enum):
     """Where a session is in its life."""
 
     WAITING = auto()
-    """Connected; the first message has to bring a token."""
+    """Connected. The first message has to bring a token."""
     OPEN = auto()
     LEAVING = auto()
-    """Told to go; still served."""
+    """Asked to reconnect elsewhere, and still served."""
     CLOSED = auto()
 
 

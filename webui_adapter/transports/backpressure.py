@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from webui_adapter.session.output import Transport
+from webui_adapter.session.connection import Transport
 from webui_adapter.session.session import Session
 
 __all__ = ["write_queued"]

@@ -294,6 +294,6 @@ def test_memory_of_a_page_that_never_reads_is_bounded() -> None:
         hub.receive(USER, publication(i, record(i + 1, keep="nothing", pad=100)))
     assert session.output.close_code is None
     assert session.output.send_queue is not None
-    assert session.output.send_queue._outbox.bytes <= 100_000
+    assert session.output.send_queue._queue.bytes <= 100_000
     assert not session.output.out
-    assert len(session.output.send_queue._waiting[USER].offsets) == len(session.output.send_queue)
+    assert len(session.output.send_queue._offsets[USER].offsets) == len(session.output.send_queue)
