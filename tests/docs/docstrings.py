@@ -39,9 +39,8 @@ def names(node: ast.ClassDef | Function) -> set[str]:
 
 
 def section(docstring: str, *titles: str) -> str:
-    """The text of a section of a docstring, or nothing."""
-    found = re.search(rf"^ *(?:{'|'.join(titles)}):\n((?: *\n| {{4,}}.*\n?)+)", docstring, re.MULTILINE)
-    return found[1] if found else ""
+    """The text of the sections of a docstring with one of the titles, or nothing."""
+    return "".join(re.findall(rf"^ *(?:{'|'.join(titles)}):\n((?: *\n| {{4,}}.*\n?)+)", docstring, re.MULTILINE))
 
 
 def arguments(function: Function) -> list[str]:

@@ -15,18 +15,25 @@ class Channel:
     """One channel of this gateway.
 
     Attributes:
-        epoch, offset: everything up to here has been handed to the sessions; None and 0 until it was first read. Two
-            fields, since a position is asked for rarely and made for each publication.
-        history: the reading that opened it, as long as nothing has happened since: newcomers need no other.
-        buffered: publications that wait for a repair; None while the channel is live.
-        buffered_events: events in them.
-        whole: sessions that read all of it and are up to date.
-        partial: sessions that read some topics, or are being brought up to date.
+        name: The channel's name.
+        epoch: The epoch of the channel's position; None until the channel was read. The position is two fields, since
+            each publication changes it and few callers read it.
+        offset: The sessions have everything up to here.
+        history: The reading that opened the channel, as long as nothing has happened since. It serves new sessions.
+        buffered: Publications that wait for a recovery; None while the channel is live.
+        buffered_events: The number of events in ``buffered``.
+        whole: The outputs of the sessions that read all of the channel and are live.
+        partial: The sessions that read some topics, or are being recovered.
     """
 
     __slots__ = ("buffered", "buffered_events", "epoch", "history", "name", "offset", "partial", "whole")
 
     def __init__(self, name: str) -> None:
+        """Begin in recovery, without a session.
+
+        Args:
+            name: The channel's name.
+        """
         self.name = name
         self.epoch: str | None = None
         self.offset = 0
@@ -38,12 +45,12 @@ class Channel:
 
     @property
     def live(self) -> bool:
-        """Whether publications are handed on as they come."""
+        """Publications are delivered as they arrive."""
         return self.buffered is None
 
     @property
     def position(self) -> Position | None:
-        """Where it is; None until it was first read."""
+        """The channel's position; None until the channel was read."""
         return None if self.epoch is None else Position(self.epoch, self.offset)
 
     @position.setter
@@ -52,5 +59,5 @@ class Channel:
 
     @property
     def unused(self) -> bool:
-        """Whether nobody reads it."""
+        """No session reads the channel."""
         return not self.whole and not self.partial

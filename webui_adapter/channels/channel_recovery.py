@@ -1,4 +1,4 @@
-"""Bringing channels up to date: one that has missed something is read once for all its sessions, who notice nothing."""
+"""Recovery of channels: a channel that has missed something is read once for all its sessions, which notice nothing."""
 
 from __future__ import annotations
 
@@ -24,25 +24,35 @@ log = logging.getLogger(__name__)
 
 _PAUSE_MIN: Final = 0.1
 PAUSE_MAX: Final = 2.0
-"""Seconds between two tries to read, at most."""
-_REPAIRED_WITHIN = 10.0
+"""The longest pause between two tries to read, in seconds."""
+_RECOVERY_TIMEOUT = 10.0
 
 
 class WaitingSessions(Protocol):
-    """Those who came while their channel was on repair."""
+    """The sessions that subscribed while their channel was not live."""
 
     def first_range(self, channel: Channel) -> HistoryRange:
-        """How far back to read a channel that is new here."""
+        """Return how far back to read a channel that is new here.
+
+        Args:
+            channel: The channel.
+        """
 
     def channel_recovered(self, channel: Channel, history: History | None, read: HistoryRange) -> None:
-        """The channel is live: from the reading that has brought it there, where that is what they need."""
+        """Serve the sessions of a channel that has become live.
+
+        Args:
+            channel: The channel.
+            history: The reading that recovered it; None if none was needed.
+            read: The range of that reading. It serves a session that needs the same.
+        """
 
 
 class ChannelRecovery:
-    """Works for one gateway. ``changed`` is called when sessions have something to write.
+    """Recovers the channels of one gateway.
 
     Attributes:
-        losses: how often the subscription was broken; a reading from before does not show what was lost meanwhile.
+        disconnects: How often the subscription was broken. A reading from before does not show what was lost since.
     """
 
     def __init__(
@@ -55,6 +65,17 @@ class ChannelRecovery:
         changed: Callable[[], None],
         waiting_sessions: WaitingSessions,
     ) -> None:
+        """Begin without a recovery.
+
+        Args:
+            context: The gateway's clock.
+            hub: The channels.
+            subscriber: Subscribes to channels in Redis.
+            history_reader: Reads a channel's history.
+            redelivery: The pending events of users; None where there are none.
+            changed: Called when sessions have something to write.
+            waiting_sessions: The sessions that wait for their channel.
+        """
         self._hub = hub
         self._subscriber = subscriber
         self._history_reader = history_reader
@@ -63,35 +84,44 @@ class ChannelRecovery:
         self._changed = changed
         self._redelivery = redelivery
         self._under_way: dict[str, asyncio.Task[None]] = {}
-        self._doubted: set[str] = set()
+        self._needs_resubscribe: set[str] = set()
         self.disconnects = 0
 
     def suspend_all(self) -> None:
-        """The subscription is broken: nothing is live until it has been read."""
+        """Suspend every channel: the subscription is broken."""
         self.disconnects += 1
         for channel in self._hub.channels.values():
             self._hub.suspend(channel)
 
     def recover_all(self) -> None:
-        """The subscription is back: read what every channel has missed."""
+        """Recover every channel: the subscription is restored."""
         self.suspend_all()
         for channel in list(self._hub.channels.values()):
             self.recover(channel)
 
     def recover(self, channel: Channel) -> None:
-        """Begin to bring a channel up to date, unless that is under way."""
+        """Begin to recover a channel, unless that is under way.
+
+        Args:
+            channel: The channel.
+        """
         name = channel.name
         if name not in self._under_way:
-            task = asyncio.create_task(self._repair(channel))
+            task = asyncio.create_task(self._recover(channel))
             self._under_way[name] = task
-            task.add_done_callback(lambda done: self._repair_ended(name, done))
+            task.add_done_callback(lambda done: self._recovery_ended(name, done))
 
     def resync(self, channel: Channel, found: Position) -> None:
-        """Redis has another position for a channel than we do, and nothing is on its way that explains it."""
-        log.info("channel %s has position %s in Redis, %s here", channel.name, found, channel.position)
+        """Recover a channel whose position in Redis is another one, without a publication that explains it.
+
+        Args:
+            channel: The channel.
+            found: The position in Redis. One without an epoch means that Redis has forgotten the channel.
+        """
+        log.info("position of channel %s differs: %s in Redis, %s here", channel.name, found, channel.position)
         if found.epoch:
-            # Whatever the reason, maybe the server no longer counts us among those who listen.
-            self._doubted.add(channel.name)
+            # The server may have lost the subscription as well.
+            self._needs_resubscribe.add(channel.name)
             self._hub.suspend(channel)
             self.recover(channel)
         else:
@@ -99,55 +129,63 @@ class ChannelRecovery:
             self._changed()
 
     async def wait_until_recovered(self) -> None:
-        """Wait until the channels that are on repair now are up to date; not for ever, one may be past repair."""
+        """Wait until the channels that are being recovered now are live, but no longer than ten seconds."""
         if self._under_way:
-            await asyncio.wait(list(self._under_way.values()), timeout=_REPAIRED_WITHIN)
+            await asyncio.wait(list(self._under_way.values()), timeout=_RECOVERY_TIMEOUT)
 
     def cancel(self) -> None:
-        """End those that are under way."""
+        """Cancel every recovery."""
         for task in self._under_way.values():
             task.cancel()
 
     def forget(self, name: str) -> None:
-        """Nobody reads the channel any more."""
-        self._doubted.discard(name)
-        recover = self._under_way.pop(name, None)
-        if recover is not None:
-            recover.cancel()
+        """Cancel the recovery of a channel that no session reads.
+
+        Args:
+            name: The channel.
+        """
+        self._needs_resubscribe.discard(name)
+        task = self._under_way.pop(name, None)
+        if task is not None:
+            task.cancel()
 
     async def wait_until_live(self, channel: Channel) -> None:
-        """Wait until a channel's repair has come to an end; it may not be live then, or not for long."""
+        """Wait until a channel's recovery has ended. The channel may not be live then, or not for long.
+
+        Args:
+            channel: The channel.
+        """
         self.recover(channel)
         await asyncio.wait([self._under_way[channel.name]])
         if not channel.live and self._hub.channels.get(channel.name) is channel:
             await asyncio.sleep(jitter(PAUSE_MAX))
 
-    def _repair_ended(self, name: str, task: asyncio.Task[None]) -> None:
+    def _recovery_ended(self, name: str, task: asyncio.Task[None]) -> None:
         if self._under_way.get(name) is task:
             del self._under_way[name]
         if task.cancelled():
             return
         channel = self._hub.channels.get(name)
         if task.exception() is not None:
-            log.error("repair of %s failed", name, exc_info=task.exception())
+            log.error("cannot recover channel %s", name, exc_info=task.exception())
         elif channel is not None and not channel.live:
-            self.recover(channel)  # it fell ill again between the task's last step and this
+            self.recover(channel)  # it was suspended again after the task's last step
 
-    async def _repair(self, channel: Channel) -> None:
+    async def _recover(self, channel: Channel) -> None:
         failures = 0
         history, read = None, SNAPSHOT_ONLY
         while not channel.live:
             disconnects = self.disconnects
             try:
-                if channel.position is None or channel.name in self._doubted:
+                if channel.position is None or channel.name in self._needs_resubscribe:
                     await self._subscriber.subscribe(channel.name)
-                    self._doubted.discard(channel.name)
-                # What it has missed; or, if it is new here, as far back as its first reader needs it.
+                    self._needs_resubscribe.discard(channel.name)
+                # A known channel reads what it has missed. A new one reads what its first session needs.
                 known = channel.position is not None
                 read = HistoryRange(channel.offset, None) if known else self._waiting_sessions.first_range(channel)
                 history = await self._history_reader.read(channel.name, read)
             except (TransportError, InvalidRecord) as error:
-                log.info("channel %s cannot be read yet: %s", channel.name, error)
+                log.info("cannot read channel %s yet: %s", channel.name, error)
                 await asyncio.sleep(jitter(ceiling(failures, _PAUSE_MIN, PAUSE_MAX)))
                 failures += 1
                 continue

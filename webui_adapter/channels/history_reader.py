@@ -1,4 +1,4 @@
-"""Readings of a channel's history: how far back, how much at once, and once for all who ask for the same."""
+"""Reads a channel's history: how far back, how much at a time, and once for all sessions that need the same."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ __all__ = ["SNAPSHOT_ONLY", "HistoryRange", "HistoryReader", "range_for"]
 
 
 class HistoryRange(NamedTuple):
-    """How much of a channel's log is read: above which offset (None: nothing of it), and how much at once."""
+    """How much of a channel's history is read.
+
+    Attributes:
+        after: The offset above which the log is read; None: only the present state.
+        page: How much to read at a time; None: everything.
+    """
 
     after: int | None
     page: Page | None
 
 
 SNAPSHOT_ONLY: Final = HistoryRange(None, None)
+"""The present state of a channel, without its log."""
 
 
 def range_for(session: Session, subscription: ChannelSubscription) -> HistoryRange:
@@ -44,27 +50,59 @@ def range_for(session: Session, subscription: ChannelSubscription) -> HistoryRan
 
 
 class HistoryReader:
-    """Works for one gateway."""
+    """Reads histories for one gateway."""
 
     def __init__(self, reader: Reader, validator: RecordValidator) -> None:
+        """Begin without a reading.
+
+        Args:
+            reader: Reads from Redis.
+            validator: Removes events that cannot be delivered.
+        """
         self._reader = reader
         self._validator = validator
         self._under_way: dict[tuple[str, HistoryRange], asyncio.Task[History]] = {}
 
-    async def read_shared(self, name: str, wanted: HistoryRange) -> History:
-        """Read once for all who ask for the same at the same time. Raises Unavailable, Refused, InvalidRecord."""
-        key = (name, wanted)
+    async def read_shared(self, name: str, required: HistoryRange) -> History:
+        """Read a history once for all that need the same range at the same time.
+
+        Args:
+            name: The channel.
+            required: The range.
+
+        Returns:
+            The history without undeliverable events.
+
+        Raises:
+            Unavailable: Redis cannot be reached.
+            Refused: Redis refuses the command.
+            InvalidRecord: The history cannot be read.
+        """
+        key = (name, required)
         task = self._under_way.get(key)
         if task is None:
-            task = self._under_way[key] = asyncio.create_task(self.read(name, wanted))
+            task = self._under_way[key] = asyncio.create_task(self.read(name, required))
             task.add_done_callback(lambda _: self._under_way.pop(key, None))
         return await asyncio.shield(task)
 
-    async def read(self, name: str, wanted: HistoryRange) -> History:
-        """Read history from now on: not what somebody else has begun to read. Raises as ``read_shared``."""
-        return self._validator.filter_history(name, await self._reader.read(name, wanted.after, wanted.page))
+    async def read(self, name: str, required: HistoryRange) -> History:
+        """Read a history as it is from now on, not one that is already being read.
+
+        Args:
+            name: The channel.
+            required: The range.
+
+        Returns:
+            The history without undeliverable events.
+
+        Raises:
+            Unavailable: Redis cannot be reached.
+            Refused: Redis refuses the command.
+            InvalidRecord: The history cannot be read.
+        """
+        return self._validator.filter_history(name, await self._reader.read(name, required.after, required.page))
 
     def cancel(self) -> None:
-        """End those that are under way."""
+        """Cancel every reading."""
         for task in self._under_way.values():
             task.cancel()

@@ -37,7 +37,7 @@ _EPOCH_MISMATCHES = 3
 
 
 class Join(Enum):
-    """What became of a reading that was to be joined with the live events."""
+    """The result of joining a reading with the live events."""
 
     DONE = auto()
     """The subscription is live, or the session no longer needs the history."""
@@ -55,7 +55,13 @@ class Join(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One subscription of one session, and its channel."""
+    """One subscription of one session, and its channel.
+
+    Attributes:
+        session: The session.
+        channel: The channel.
+        subscription: The session's subscription of the channel.
+    """
 
     session: Session
     channel: Channel

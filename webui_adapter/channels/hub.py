@@ -1,7 +1,7 @@
-"""Channels and who reads them: every publication is looked at once, and handed to all its sessions. No I/O.
+"""The hub: channels and their sessions. Each publication is examined once and delivered to all sessions. No I/O.
 
-A channel's position here is the gateway's: offsets are contiguous, so a publication that does not follow it means that
-something was lost, and the channel is on repair until log and snapshot have been read.
+Offsets of a channel are contiguous. A publication that does not follow the channel's position means that something was
+lost. Then the channel is not live until log and snapshot have been read.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ class Hub:
     """All channels of one gateway.
 
     Attributes:
-        dirty: sessions with something to write, filled by them, emptied by the edge once per turn.
-        sieve: what can be delivered to nobody does not get past it.
-        behind: sessions that have to read a channel again, filled by them, emptied by the edge.
-        routed: events handed on since the edge last looked: when they were emitted (microseconds since 1970), and to
-            how many sessions.
-        owing: channel and record of events handed on that somebody has to acknowledge, since the edge last looked.
-        deliveries: events handed to sessions, ever.
-        events: events received, ever.
+        validator: Rejects events that cannot be delivered.
+        channels: The channels by name.
+        dirty: Outputs with something to write. They append themselves; the gateway empties the list in each turn.
+        behind: Sessions that have to read a channel again, since their send queue overflowed.
+        routed: Events since the gateway's last turn: when they were emitted (microseconds since 1970), and to how many
+            sessions they went.
+        unacknowledged: Events since the gateway's last turn that a client has to acknowledge, with their channel.
+        deliveries: How many events went to sessions.
+        events: How many events arrived.
     """
 
     def __init__(
@@ -42,7 +43,12 @@ class Hub:
         validator: RecordValidator | None = None,
         buffer_limit: int = 10_000,
     ) -> None:
-        """``buffer_limit``: events of a channel that wait for its repair."""
+        """Begin without a channel.
+
+        Args:
+            validator: Rejects undeliverable events; by default those larger than one MiB.
+            buffer_limit: How many events of a channel wait while it is recovered.
+        """
         self.validator = validator or RecordValidator(1_048_576, Counter())
         self.channels: dict[str, Channel] = {}
         self.dirty: list[Output] = []
@@ -54,7 +60,15 @@ class Hub:
         self._buffer_limit = buffer_limit
 
     def join(self, name: str, session: Session) -> Channel:
-        """Add a session that is to be brought up to date; a new channel begins on repair."""
+        """Add a session that has to be recovered.
+
+        Args:
+            name: The channel.
+            session: The session.
+
+        Returns:
+            The channel. A new one is not live.
+        """
         channel = self.channels.get(name)
         if channel is None:
             channel = self.channels[name] = Channel(name)
@@ -63,7 +77,12 @@ class Hub:
         return channel
 
     def mark_live(self, name: str, session: Session) -> None:
-        """The session has had its history: from now on it takes what comes."""
+        """Note that a session has its history: from now on it takes live events.
+
+        Args:
+            name: The channel.
+            session: The session.
+        """
         channel = self.channels.get(name)
         subscription = session.subscriptions.channels.get(name)
         if channel is None or subscription is None or session not in channel.partial:
@@ -73,7 +92,15 @@ class Hub:
             channel.whole[session.output] = session
 
     def leave(self, name: str, session: Session) -> Channel | None:
-        """Take a session out; the channel if nobody is left."""
+        """Take a session out of a channel.
+
+        Args:
+            name: The channel.
+            session: The session.
+
+        Returns:
+            The channel if no session reads it any more; None otherwise.
+        """
         channel = self.channels.get(name)
         if channel is None:
             return None
@@ -82,11 +109,23 @@ class Hub:
         return channel if channel.unused else None
 
     def remove(self, channel: Channel) -> None:
-        """Forget a channel that nobody reads."""
+        """Forget a channel that no session reads.
+
+        Args:
+            channel: The channel.
+        """
         self.channels.pop(channel.name, None)
 
     def receive(self, name: str, publication: Publication) -> bool:
-        """Hand a publication on. False: the channel has missed something and is on repair."""
+        """Deliver a publication.
+
+        Args:
+            name: The channel.
+            publication: Events that followed each other without a hole.
+
+        Returns:
+            False if the channel has missed something: it has to be recovered.
+        """
         channel = self.channels.get(name)
         if channel is None:
             return True  # unsubscribed while it was on its way
@@ -95,15 +134,14 @@ class Hub:
             return True
         epoch, before = publication.epoch, publication.before
         if epoch != channel.epoch and before == 0:
-            # The very first event of a channel that people were already waiting at, or of a new life of it: nothing
-            # stood between that and what they have, so nobody has missed anything.
-            self._adopt(channel, epoch)
+            # The first event of a channel or of a new epoch. Nothing precedes it, so no session missed anything.
+            self._begin_epoch(channel, epoch)
             channel.epoch, channel.offset = epoch, 0
         if epoch == channel.epoch and before == channel.offset:
             self._route(channel, publication.records)
             return True
         if epoch == channel.epoch and before < channel.offset:
-            # A repair has overtaken it; what it holds beyond that follows without a hole.
+            # A recovery has overtaken it. Its later events follow without a hole.
             self._route(channel, [record for record in publication.records if record.offset > channel.offset])
             return True
         self.suspend(channel)
@@ -111,7 +149,13 @@ class Hub:
         return False
 
     def redeliver(self, name: str, epoch: str, records: Sequence[Record]) -> None:
-        """Hand on what was published before and not acknowledged: it moves nobody's position."""
+        """Deliver events again that were not acknowledged. They move no position.
+
+        Args:
+            name: The channel.
+            epoch: Their epoch.
+            records: The events.
+        """
         channel = self.channels.get(name)
         if channel is None or not channel.live or channel.position is None or channel.position.epoch != epoch:
             return
@@ -121,16 +165,25 @@ class Hub:
             session.subscriptions.redeliver(deliveries)
 
     def suspend(self, channel: Channel) -> None:
-        """Put a channel on repair: what was published meanwhile may not have come."""
+        """Stop delivering until the channel is recovered: publications may have been lost.
+
+        Args:
+            channel: The channel.
+        """
         if channel.buffered is None:
             channel.buffered = []
             channel.buffered_events = 0
 
     def recover(self, channel: Channel, history: History, now_ms: int) -> Resumption | None:
-        """Bring a channel up to date from a reading of it; None if another, newer reading is needed.
+        """Recover a channel from a reading. Sessions that miss nothing get the events as if they were live.
 
-        Without a gap, what was missing goes the ordinary way and nobody notices. With one, the sessions are to be told:
-        see ``sessions_of``.
+        Args:
+            channel: The channel.
+            history: The reading.
+            now_ms: The time in milliseconds since 1970.
+
+        Returns:
+            The resumption, whose gap has to be reported to all sessions. None if a newer reading is needed.
         """
         buffered = channel.buffered
         if buffered is None:
@@ -138,35 +191,38 @@ class Hub:
         here = history.position
         live = _since(here, buffered)
         resumption = resume(channel.position, history, live, now_ms)
-        # Was the channel born (anew) between the reading and now, or did something get lost since?
-        reborn = bool(buffered) and buffered[-1].epoch != here.epoch
-        if reborn or (resumption.gap is not None and resumption.gap.reason == "hole"):
-            # The next reading begins after these came, so it has them, or they are gone for good.
+        # Did a new epoch begin after the reading, or was something lost since?
+        new_epoch = bool(buffered) and buffered[-1].epoch != here.epoch
+        if new_epoch or (resumption.gap is not None and resumption.gap.reason == "hole"):
+            # The next reading begins after these arrived. It has them, or they are lost.
             buffered.clear()
             channel.buffered_events = 0
             return None
         before = channel.position
         channel.buffered = None
         channel.position = resumption.position
-        # Kept for newcomers, who want the present: a past that was read for one who came back is not.
+        # Kept for new sessions, which need the present state but not the log that a returning session needed.
         present = replace(history, log=(), more=False) if history.log else history
         channel.history = present if resumption.position == here else None
         if before is None:
-            # Nobody is up to date yet: each session gets its own history, and what came since.
+            # No session is live yet: each gets its own history, and what arrived since.
             if live:
                 channel.position = here
                 self._route(channel, live)
         elif resumption.gap is None:
             if not before.epoch and here.epoch:
-                self._adopt(channel, here.epoch)
+                self._begin_epoch(channel, here.epoch)
             if resumption.records:
-                self._hand_on(channel, resumption.records)
+                self._deliver(channel, resumption.records)
         return resumption
 
     def channel_expired(self, channel: Channel) -> None:
-        """Redis no longer knows this channel, which is live here: its keys have expired, or all data are lost.
+        """Note that Redis has forgotten a channel that is live here: its keys have expired, or all data are lost.
 
-        Nothing was missed: its next event is the first one of a new life.
+        No session has missed anything. The next event is the first one of a new epoch.
+
+        Args:
+            channel: The channel.
         """
         for session in self.sessions_of(channel):
             session.subscriptions.end_epoch(channel.name)
@@ -174,19 +230,23 @@ class Hub:
         channel.history = History(BEGINNING, 0, (), ())
 
     def sessions_of(self, channel: Channel) -> list[Session]:
-        """All that read a channel."""
+        """Return all sessions of a channel.
+
+        Args:
+            channel: The channel.
+        """
         return [*channel.whole.values(), *channel.partial]
 
     def _buffer(self, channel: Channel, publication: Publication) -> None:
         assert channel.buffered is not None
         channel.buffered_events += len(publication.records)
         if channel.buffered_events > self._buffer_limit:
-            # What is let go is in the log; that it is missing here shows by the one that stays.
+            # The log has the dropped events. The remaining publication shows that they are missing.
             channel.buffered.clear()
             channel.buffered_events = len(publication.records)
         channel.buffered.append(publication)
 
-    def _adopt(self, channel: Channel, epoch: str) -> None:
+    def _begin_epoch(self, channel: Channel, epoch: str) -> None:
         for session in self.sessions_of(channel):
             session.subscriptions.begin_epoch(channel.name, epoch)
 
@@ -194,9 +254,9 @@ class Hub:
         if records:
             channel.offset = records[-1].offset
             channel.history = None
-            self._hand_on(channel, records)
+            self._deliver(channel, records)
 
-    def _hand_on(self, channel: Channel, records: Sequence[Record]) -> None:
+    def _deliver(self, channel: Channel, records: Sequence[Record]) -> None:
         records = self.validator.deliverable(channel.name, records)
         if not records:
             return
@@ -211,8 +271,8 @@ class Hub:
             self._rewind(overflowed)
         each, rest = len(channel.whole), 0
         if channel.partial:
-            # Who reads in part takes some of a batch: which ones is not worth counting, how many is.
-            more, rest = divmod(self._hand_on_partial(channel, batch), count)
+            # A partial reader takes some events of a batch. Their number is counted, not which ones they are.
+            more, rest = divmod(self._deliver_partial(channel, batch), count)
             each += more
         self.events += count
         self.deliveries += each * count + rest
@@ -224,19 +284,19 @@ class Hub:
 
     def _rewind(self, overflowed: Sequence[tuple[Session, Sequence[Overflow]]]) -> None:
         for session, overflows in overflowed:
-            self._read_again(session, [overflow for overflow in overflows if session.subscriptions.rewind(overflow)])
+            self._note_behind(session, [overflow for overflow in overflows if session.subscriptions.rewind(overflow)])
 
-    def _read_again(self, session: Session, behind: Sequence[Overflow]) -> None:
+    def _note_behind(self, session: Session, behind: Sequence[Overflow]) -> None:
         for overflow in behind:
             self.join(overflow.channel, session)
             self.behind.append((session, overflow.channel))
 
-    def _hand_on_partial(self, channel: Channel, batch: Batch) -> int:
+    def _deliver_partial(self, channel: Channel, batch: Batch) -> int:
         taken = 0
         for session in list(channel.partial):
             count, behind = session.subscriptions.deliver_filtered(batch)
             taken += count
-            self._read_again(session, behind)
+            self._note_behind(session, behind)
             self.mark_live(channel.name, session)
         return taken
 

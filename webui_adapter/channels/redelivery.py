@@ -1,6 +1,7 @@
-"""What users are owed, as far as this gateway has to know: who has to be given what, and when to send it again.
+"""Redelivery: which pending events the users of this gateway have, and when Redis is asked to publish them again.
 
-Redis decides (``_pending.lua``); here is kept which ids to ask it about. Knowing too many costs a question.
+Redis decides what is pending (``_pending.lua``). This gateway only keeps which ids to ask about, and when. An id too
+many costs a question.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ __all__ = ["RedeliveryScheduler"]
 log = logging.getLogger(__name__)
 
 _TICK = 0.5
-_ASKED_AT_ONCE = 100
+_BATCH = 100
 _RETRY_MS = 2_000
 
 
 class RedeliveryScheduler:
-    """Works for one gateway. ``ack_timeout``: seconds after which what nobody acknowledged is asked about."""
+    """Keeps the pending events of one gateway's connected users, and redelivers them."""
 
     def __init__(
         self,
@@ -35,6 +36,13 @@ class RedeliveryScheduler:
         pending_store: PendingStore,
         ack_timeout: float,
     ) -> None:
+        """Begin without a pending event.
+
+        Args:
+            context: The gateway's clock, counters and background tasks.
+            pending_store: The pending events in Redis.
+            ack_timeout: After how many seconds without an acknowledgement to ask Redis about an event.
+        """
         self._pending_store = pending_store
         self._clock = context.clock
         self._ack_timeout = ack_timeout
@@ -43,26 +51,35 @@ class RedeliveryScheduler:
         self._spawn = context.spawn
         self._flush = context.flush
         # Channel -> id -> when to ask about it. Channels of connected users only.
-        self._owed: dict[str, dict[str, float]] = {}
-        # The same, of channels of which the rest is not known yet: its reading may be older than these.
-        self._early: dict[str, dict[str, float]] = {}
-        # Those of them that may have ids: nearly all are known to have none, and need not be looked at.
-        self._owing: set[str] = set()
-        # Channel -> ids of the part that was read last, of lists too long to be read at once.
+        self._pending: dict[str, dict[str, float]] = {}
+        # The same for channels that were not read yet. These events may be newer than the reading.
+        self._unread: dict[str, dict[str, float]] = {}
+        # The channels of ``_pending`` that may have ids. Nearly all have none, and are not examined in each round.
+        self._may_have_pending: set[str] = set()
+        # Channel -> ids of the part that was fetched last, for lists that are too long for one answer.
         self._parts: dict[str, set[str]] = {}
 
-    # --- giving ----------------------------------------------------------------------------------------------
+    # --- pending events ----------------------------------------------------------------------------------------------
 
     def has_none(self, channel: str) -> bool:
-        """Whether it is known that the user of this channel is owed nothing."""
-        return self._owed.get(channel) == {} and channel not in self._parts
+        """Return whether the user of a channel is known to have no pending events.
+
+        Args:
+            channel: The channel.
+        """
+        return self._pending.get(channel) == {} and channel not in self._parts
 
     def channel_read(self, channel: str, *, pending: bool) -> None:
-        """The channel has been read, and whether its user is owed something: most are not, which spares a question."""
+        """Note that a channel was read.
+
+        Args:
+            channel: The channel.
+            pending: The reading says that its user may have pending events. Most users have none.
+        """
         if not pending:
-            self._known(channel)  # it was heard of before the reading
+            self._known(channel)  # events that arrived before the reading are known
         elif self.has_none(channel):
-            # It came while nobody heard, and maybe no log has it any more: what is asked about is sent again.
+            # It became pending during a gap, and the log may not have it any more. Fetched events are redelivered.
             self.forget(channel)
             self._spawn(self._learn(channel))
 
@@ -70,51 +87,77 @@ class RedeliveryScheduler:
         try:
             await self.fetch(channel)
         except (TransportError, InvalidRecord) as error:
-            log.warning("what is owed on %s cannot be read: %s", channel, error)
-            self.forget(channel)  # the next newcomer asks
+            log.warning("cannot read pending events of %s: %s", channel, error)
+            self.forget(channel)  # the next session fetches them
 
     async def fetch(self, channel: str) -> PendingBatch:
-        """What the user is owed. Raises Unavailable, Refused, InvalidRecord."""
-        owed = await self._pending_store.fetch(channel)
+        """Fetch the pending events of a channel's user.
+
+        Args:
+            channel: The channel.
+
+        Returns:
+            The events, or the first part of them.
+
+        Raises:
+            Unavailable: Redis cannot be reached.
+            Refused: Redis refuses the command.
+            InvalidRecord: An event cannot be read.
+        """
+        pending = await self._pending_store.fetch(channel)
         due = self._clock.now() + self._ack_timeout
         known = self._known(channel)
-        for record in owed.records:
+        for record in pending.records:
             known.setdefault(record.id, due)
-        self._owing.add(channel)
-        self._note_part(channel, owed)
-        return owed
+        self._may_have_pending.add(channel)
+        self._note_part(channel, pending)
+        return pending
 
-    def _note_part(self, channel: str, owed: PendingBatch) -> None:
-        if owed.more:
-            self._parts[channel] = {record.id for record in owed.records}
+    def _note_part(self, channel: str, pending: PendingBatch) -> None:
+        if pending.more:
+            self._parts[channel] = {record.id for record in pending.records}
         else:
             self._parts.pop(channel, None)
 
     def _known(self, channel: str) -> dict[str, float]:
-        """Since now it is known what the user of this channel is owed."""
-        self._owing.add(channel)  # the next round lets go what has none
-        return self._owed.setdefault(channel, self._early.pop(channel, {}))
+        """Return the ids of a channel whose pending events are known from now on."""
+        self._may_have_pending.add(channel)  # the next round drops it if it has none
+        return self._pending.setdefault(channel, self._unread.pop(channel, {}))
 
     def track(self, channel: str, record: Record) -> None:
-        """An event that is owed has just gone to the sessions of this channel."""
-        known = self._owed.get(channel)
+        """Note an event that has just gone to sessions and waits for an acknowledgement.
+
+        Args:
+            channel: The channel.
+            record: The event.
+        """
+        known = self._pending.get(channel)
         if known is None:
-            known = self._early.setdefault(channel, {})
+            known = self._unread.setdefault(channel, {})
         else:
-            self._owing.add(channel)
+            self._may_have_pending.add(channel)
         known[record.id] = self._clock.now() + self._ack_timeout
 
     def forget(self, channel: str) -> None:
-        """Nobody is connected here who reads this channel: somebody else's business, or nobody's for now."""
-        self._owed.pop(channel, None)
-        self._early.pop(channel, None)
-        self._owing.discard(channel)
+        """Forget a channel that no session here reads.
+
+        Args:
+            channel: The channel.
+        """
+        self._pending.pop(channel, None)
+        self._unread.pop(channel, None)
+        self._may_have_pending.discard(channel)
         self._parts.pop(channel, None)
 
     # --- acknowledgements ------------------------------------------------------------------------------------
 
     def ack(self, session: Session, command: Ack) -> None:
-        """Begin to take a page's word that it has something; the answer follows when Redis has it."""
+        """Begin to acknowledge events. The session gets the answer when Redis has the acknowledgement.
+
+        Args:
+            session: The session.
+            command: The command.
+        """
         reason = self._read_only()
         if reason is not None:
             session.refuse(_read_only(reason, command))
@@ -132,76 +175,77 @@ class RedeliveryScheduler:
         except TransportError as error:
             session.refuse(_read_only(str(error), command))
         else:
-            for known in (self._owed.get(channel, {}), self._early.get(channel, {})):
+            for known in (self._pending.get(channel, {}), self._unread.get(channel, {})):
                 for id_ in command.ids:
                     known.pop(id_, None)
             self._counters["acked"] += acked
             session.answer(command.ref, acked=acked)
         self._flush()
 
-    # --- again -----------------------------------------------------------------------------------------------
+    # --- redelivery -----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Ask again and again about what is due, as long as the gateway lives."""
+        """Redeliver due events, as long as the gateway lives."""
         while True:
             await asyncio.sleep(_TICK)
             if self._read_only() is None:
                 try:
-                    await self._send_next_parts()
-                    await self._send_due()
+                    await self._fetch_next_parts()
+                    await self._redeliver_due()
                 except Exception:
-                    # One that has ended would leave everybody's letters lying.
-                    log.exception("what is due could not be sent again")
+                    # A loop that has ended would redeliver no event to any user.
+                    log.exception("cannot redeliver pending events")
 
-    async def _send_next_parts(self) -> None:
-        """Of a list too long for once: when one part is acknowledged, or given up on, the next is due at once."""
+    async def _fetch_next_parts(self) -> None:
+        """Fetch the next part of a long list when the part before is acknowledged or dead. It is due immediately."""
         for channel, ids in list(self._parts.items()):
-            if not ids.isdisjoint(self._owed.get(channel, ())):
+            if not ids.isdisjoint(self._pending.get(channel, ())):
                 continue
             try:
-                owed = await self._pending_store.fetch(channel)
+                pending = await self._pending_store.fetch(channel)
             except (TransportError, InvalidRecord) as error:
-                log.info("what else is owed on %s cannot be read yet: %s", channel, error)
+                log.info("cannot read more pending events of %s yet: %s", channel, error)
                 continue
             if channel not in self._parts:
-                continue  # the last reader has gone meanwhile
+                continue  # the last session has gone meanwhile
             known, now = self._known(channel), self._clock.now()
-            known.update((record.id, now) for record in owed.records if record.id not in known)
-            self._note_part(channel, owed)
+            known.update((record.id, now) for record in pending.records if record.id not in known)
+            self._note_part(channel, pending)
 
-    async def _send_due(self) -> None:
+    async def _redeliver_due(self) -> None:
         now = self._clock.now()
-        for channel in list(self._owing):
-            known = self._owed.get(channel)
+        for channel in list(self._may_have_pending):
+            known = self._pending.get(channel)
             if not known:
-                self._owing.discard(channel)
+                self._may_have_pending.discard(channel)
                 continue
-            ids = [id_ for id_, due in known.items() if due <= now][:_ASKED_AT_ONCE]
+            ids = [id_ for id_, due in known.items() if due <= now][:_BATCH]
             if ids:
                 try:
-                    await self._ask(channel, ids)
+                    await self._redeliver(channel, ids)
                 except (TransportError, InvalidRecord) as error:
-                    log.info("what is due on %s cannot be sent again yet: %s", channel, error)
+                    log.info("cannot redeliver pending events of %s yet: %s", channel, error)
                     if isinstance(error, Unavailable):
                         return
-                    # It is this channel's trouble: the others' turn is not to wait for it.
+                    # Only this channel fails: the others do not wait for it.
                     known.update((id_, now + _RETRY_MS / 1000) for id_ in ids if id_ in known)
 
-    async def _ask(self, channel: str, ids: Sequence[str]) -> None:
+    async def _redeliver(self, channel: str, ids: Sequence[str]) -> None:
         answer = await self._pending_store.redeliver(channel, ids)
         wall, now = self._clock.wall() * 1000, self._clock.now()
-        known = self._owed.get(channel, {})
+        known = self._pending.get(channel, {})
         for id_, next_ms in zip(ids, answer.next_ms, strict=True):
             if id_ not in known:
                 continue  # acknowledged meanwhile
             if next_ms:
-                # Redis' clock may not be ours: never at once again.
+                # The clocks may differ: never ask again immediately.
                 known[id_] = now + max(_TICK, (next_ms - wall) / 1000)
             else:
                 del known[id_]
         if answer.dead_lettered:
             self._counters["dead.given_up"] += answer.dead_lettered
-            log.warning("%d events of %s were given up on: nobody acknowledged them", answer.dead_lettered, channel)
+            count = answer.dead_lettered
+            log.warning("moved %d events of %s to the dead letters: no client acknowledged them", count, channel)
 
 
 def _read_only(reason: str, command: Ack) -> CommandRefused:

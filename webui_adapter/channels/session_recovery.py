@@ -139,14 +139,27 @@ class SessionRecovery:
     # --- sessions that wait for their channel ----------------------------------------------------------------
 
     def first_range(self, channel: Channel) -> HistoryRange:
-        """See ``WaitingSessions``. A returning session is most often the only one: this spares a second reading."""
+        """Return how far back to read a channel. A returning session is most often the only one that waits.
+
+        Args:
+            channel: The channel.
+
+        Returns:
+            The range that the first session with a past needs.
+        """
         for session, subscription in self._waiting_sessions.get(channel.name, ()):
             if subscription.recovery is not None and subscription.recovery.after is not None:
                 return range_for(session, subscription)
         return SNAPSHOT_ONLY
 
     def channel_recovered(self, channel: Channel, history: History | None, read: HistoryRange) -> None:
-        """See ``WaitingSessions``."""
+        """Serve the sessions that waited for a channel.
+
+        Args:
+            channel: The channel, which is live.
+            history: The reading that recovered it.
+            read: The range of that reading.
+        """
         for session, subscription in self._waiting_sessions.pop(channel.name, ()):
             fits = read.after is not None and range_for(session, subscription) == read
             self._begin(Target(session, channel, subscription), history if fits else None)

@@ -1,4 +1,4 @@
-"""The sieve: which records can be delivered to nobody. Each is condemned once, and buried by the edge. No I/O."""
+"""Validation of records: each undeliverable one is rejected once. The gateway moves it to the dead letters. No I/O."""
 
 from __future__ import annotations
 
@@ -20,12 +20,21 @@ from eventbus.protocol.topics import check_id
 __all__ = ["DEAD_LETTER_BYTES", "RecordValidator", "Undeliverable"]
 
 DEAD_LETTER_BYTES: Final = 65_536
+"""How many bytes of a record its dead letter keeps."""
+
 _REMEMBERED: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Undeliverable:
-    """What cannot be delivered. ``content`` is the record, or what could be read of it."""
+    """A record that cannot be delivered.
+
+    Attributes:
+        channel: Its channel.
+        id: The event's id, or a hash of its bytes.
+        reason: Why it cannot be delivered.
+        content: The record, or the part of it that could be read.
+    """
 
     channel: str
     id: str
@@ -34,38 +43,58 @@ class Undeliverable:
 
 
 class RecordValidator:
-    """One of a gateway. Looks at each record once, not once per session.
-
-    ``registry`` makes it read the JSON and hold it against the event classes; without it a record is judged by its
-    header and its size, which costs next to nothing.
+    """Validates the records of one gateway: each record once, not once per session.
 
     Attributes:
-        condemned: what was found, since the edge last took it.
+        rejected: Undeliverable records since the gateway last took them.
     """
 
     def __init__(self, limit: int, counters: Counter[str], registry: Registry | None = None) -> None:
-        """``limit``: bytes of an event. ``counters`` gets ``drop.{reason}``."""
+        """Begin without a rejected record.
+
+        Args:
+            limit: The maximal size of an event in bytes.
+            counters: Receives ``drop.{reason}``.
+            registry: The event classes to validate each event against, which parses its JSON. None: only the
+                header and the size are validated, which costs next to nothing.
+        """
         self._limit = limit
         self._counters = counters
         self._registry = registry
-        self._shapes: dict[str, type[BaseModel] | None] = {}
-        # A history is read again and again; what is wrong with it is told once.
-        self._known: OrderedDict[str, None] = OrderedDict()
+        self._models: dict[str, type[BaseModel] | None] = {}
+        # A history is read again and again. Each of its faults is reported once.
+        self._reported: OrderedDict[str, None] = OrderedDict()
         self.rejected: list[Undeliverable] = []
 
     def deliverable(self, channel: str, records: Sequence[Record]) -> Sequence[Record]:
-        """Those that can be delivered; the very same sequence where all can."""
+        """Return the records that can be delivered.
+
+        Args:
+            channel: The channel.
+            records: Records of the channel.
+
+        Returns:
+            The deliverable records; the same sequence if all are.
+        """
         limit, every = self._limit, self._registry is not None
         for record in records:
             if every or len(record.event) > limit or not record.type:
                 break
         else:
             return records
-        # Void ones were condemned before.
+        # Void records were rejected before.
         return [record for record in records if record.event and self._passes(channel, record)]
 
     def filter_history(self, channel: str, history: History) -> History:
-        """A reading in which the others have become void: they keep their place, so that nothing looks missing."""
+        """Replace undeliverable records of a reading by void ones, which keep their place.
+
+        Args:
+            channel: The channel.
+            history: The reading.
+
+        Returns:
+            The reading; the same object if all records are deliverable.
+        """
         records = [*(entry.record for entry in history.log), *history.snapshot]
         deliverable = self.deliverable(channel, records)
         if len(deliverable) == len(records):
@@ -75,59 +104,64 @@ class RecordValidator:
         return replace(history, log=log, snapshot=[record for record in history.snapshot if id(record) in good])
 
     def reject_unreadable(self, channel: str, payload: bytes) -> None:
-        """Condemn a publication that is none."""
-        self._condemn(channel, _id_of_bytes(payload), "undecodable", payload)
+        """Reject a publication that cannot be parsed.
+
+        Args:
+            channel: The channel.
+            payload: Its bytes.
+        """
+        self._reject(channel, _id_of_bytes(payload), "undecodable", payload)
 
     def _passes(self, channel: str, record: Record) -> bool:
-        reason = self._fault(record)
+        reason = self._rejection_reason(record)
         if reason is not None:
             self._counters[f"drop.{reason}"] += 1
             readable = reason != "undecodable"
             id_ = record.id if readable and _is_id(record.id) else _id_of_bytes(record.event)
-            self._condemn(channel, id_, reason, record.line if readable else record.event)
+            self._reject(channel, id_, reason, record.line if readable else record.event)
         return reason is None
 
-    def _fault(self, record: Record) -> DeathReason | None:
+    def _rejection_reason(self, record: Record) -> DeathReason | None:
         if not record.type:
             return "undecodable"
         if len(record.event) > self._limit:
             return "too_large"
         if self._registry is None:
             return None
-        shape = self._shape(self._registry, record.type)
-        if shape is None:
+        model = self._model(self._registry, record.type)
+        if model is None:
             return "unknown_type"
         try:
-            shape.model_validate_json(record.event)
+            model.model_validate_json(record.event)
         except ValidationError:
             return "invalid"
         return None
 
-    def _shape(self, registry: Registry, type_: str) -> type[BaseModel] | None:
+    def _model(self, registry: Registry, type_: str) -> type[BaseModel] | None:
         cls = registry.get(type_)
         if cls is None:
             return None
-        shape = self._shapes.get(type_)
-        if shape is None:
+        model = self._models.get(type_)
+        if model is None:
             fields: dict[str, Any] = {"id": (str, ...), "type": (str, ...), "topic": (str, ...), "data": (cls, ...)}
             config = ConfigDict(extra="ignore")
-            shape = self._shapes[type_] = create_model(f"Frame of {type_}", __config__=config, **fields)
-        return shape
+            model = self._models[type_] = create_model(f"Frame of {type_}", __config__=config, **fields)
+        return model
 
-    def _condemn(self, channel: str, id_: str, reason: DeathReason, content: bytes) -> None:
+    def _reject(self, channel: str, id_: str, reason: DeathReason, content: bytes) -> None:
         name = f"{channel} {id_}"
-        if name in self._known:
+        if name in self._reported:
             return
-        self._known[name] = None
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
-        # A part of a record must not be taken for one by who requeues it.
+        self._reported[name] = None
+        if len(self._reported) > _REMEMBERED:
+            self._reported.popitem(last=False)
+        # An operator who requeues a part of a record must not mistake it for a whole one.
         kept = content if len(content) <= DEAD_LETTER_BYTES else b"cut off: " + content[:DEAD_LETTER_BYTES]
         self.rejected.append(Undeliverable(channel, id_, reason, kept))
 
 
 def _is_id(text: str) -> bool:
-    """Whether it is one that a person could name again: a foreign producer's may be anything."""
+    """Return whether an operator can name the id again: the id of a foreign producer may be anything."""
     try:
         check_id(text, "id")
     except InvalidName:
@@ -136,5 +170,5 @@ def _is_id(text: str) -> bool:
 
 
 def _id_of_bytes(content: bytes) -> str:
-    """Every instance finds it; the id is made of the bytes, so one of them buries it."""
+    """Return a hash as the id. Every instance finds the same record, and the equal id makes it one dead letter."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()

@@ -1,1 +1,1 @@
-"""Is Redis well, and does this instance hear it?"""
+"""Health checks: does Redis work, and does this instance receive what is published?"""

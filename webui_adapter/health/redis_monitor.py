@@ -1,8 +1,8 @@
-"""The gateway's watch over Redis: a probe that must come back, and what is concluded from it.
+"""The monitor of Redis: it publishes a canary, waits until the canary arrives, and draws conclusions.
 
-A connection that answers pings proves little: a server may take commands and deliver nothing, or deliver and take no
-writes. So each instance publishes a probe through an ordinary connection, and must hear it through pub/sub. Until it
-has, after a loss, the instance is not well again.
+A connection that answers pings proves little. A server may accept commands and deliver nothing, or deliver and accept
+no writes. So each instance publishes a canary through an ordinary connection, and must receive it through pub/sub.
+After a loss, the instance is degraded until it has.
 """
 
 from __future__ import annotations
@@ -32,26 +32,24 @@ _LOST = "the gateway has lost Redis"
 _NOT_RECEIVING = "events are published but do not arrive"
 _UNREACHABLE = "Redis does not answer"
 _REFUSES = "Redis refuses writes: "
-_ONE_MORE_LOOK = 0.01  # seconds: a loop that was busy has not looked yet whether something came
+_LAST_WAIT = 0.01  # seconds: a busy loop may not have read the canary from the socket yet
 _FAILURES_MAX = 16
-_UNWELL = (Degradation.NOT_RECEIVING, Degradation.LOST, Degradation.UNREACHABLE)
+_UNHEALTHY = (Degradation.NOT_RECEIVING, Degradation.LOST, Degradation.UNREACHABLE)
 
 
 @dataclass(frozen=True, slots=True)
-class _Echo:
-    """What became of a probe: whether it was heard, and why Redis refused to write, if it did."""
+class _RoundTrip:
+    """The result of a canary: whether it arrived, and why Redis refused a write, if it did."""
 
-    heard: bool
+    arrived: bool
     refused: str | None
 
 
 class RedisMonitor:
-    """Works for one gateway.
-
-    ``arrivals`` returns how many events have arrived so far.
+    """Monitors Redis for one gateway.
 
     Attributes:
-        health: what is wrong.
+        health: What is wrong with Redis.
     """
 
     def __init__(
@@ -62,7 +60,15 @@ class RedisMonitor:
         channel_recovery: ChannelRecovery,
         arrivals: Callable[[], int],
     ) -> None:
-        """Without a probe (a broker in this process), to be subscribed is to be well."""
+        """Begin degraded, until the first canary arrives.
+
+        Args:
+            context: The gateway's settings, counters and background tasks.
+            health: Receives the conclusions.
+            ports: The subscriber, and the probe. Without a probe (a broker in this process) a subscription is enough.
+            channel_recovery: Recovers the channels after a loss.
+            arrivals: Returns how many events have arrived.
+        """
         self._settings = context.settings
         self._instance = context.instance
         self._counters = context.counters
@@ -79,10 +85,14 @@ class RedisMonitor:
         self._unreachable = 0
         self._waiting: dict[str, asyncio.Future[None]] = {}
 
-    # --- what is heard ---------------------------------------------------------------------------------------
+    # --- the subscriber's reports -------------------------------------------------------------------------
 
     def lost(self, reason: str) -> None:
-        """See ``Listener``."""
+        """Suspend all channels. See ``Listener``.
+
+        Args:
+            reason: Why the subscription is lost.
+        """
         self._disconnects += 1
         self._subscribed.clear()
         self._counters["redis.lost"] += 1
@@ -91,104 +101,112 @@ class RedisMonitor:
         self.health.begin(Degradation.LOST, _LOST)
 
     def restored(self) -> None:
-        """See ``Listener``. That it is subscribed is not said to anybody before a probe has proved it."""
+        """Recover all channels. The instance stays degraded until a canary arrives. See ``Listener``."""
         self._channel_recovery.recover_all()
         if self._probe is None:
-            self._spawn(self._heard())
+            self._spawn(self._arrived())
         self._soon.set()
         self._subscribed.set()
 
     def canary_received(self, text: str) -> None:
-        """See ``Listener``."""
+        """Note a canary. See ``Listener``.
+
+        Args:
+            text: The text of the canary.
+        """
         back = self._waiting.get(text)
         if back is not None and not back.done():
             back.set_result(None)
 
-    # --- what is asked ---------------------------------------------------------------------------------------
+    # --- canaries -----------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Probe for ever, while there is a subscription to hear it; at once when there is a new one."""
+        """Publish canaries as long as the gateway lives; immediately when a subscription is new."""
         while self._probe is not None:
             await self._subscribed.wait()
             self._soon.clear()
             try:
-                await self._look(self._probe)
+                await self._check(self._probe)
             except Exception:
-                # A watch that has ended would leave its last word standing for ever.
-                log.exception("the watch over Redis failed")
+                # A monitor that has ended would never correct its last report.
+                log.exception("cannot check Redis")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.probe_interval):
                     await self._soon.wait()
 
     async def caught_up(self) -> bool:
-        """Wait until what was published before this call has been handed over; False if that cannot be known."""
+        """Wait until every publication from before this call has been delivered.
+
+        Returns:
+            False if that cannot be known.
+        """
         if self._probe is None:
             await asyncio.sleep(0)
             return True
         disconnects = self._disconnects
         try:
-            echo = await self._echo(self._probe)
+            trip = await self._round_trip(self._probe)
         except TransportError:
             return False
-        return echo.heard and disconnects == self._disconnects
+        return trip.arrived and disconnects == self._disconnects
 
     async def aclose(self) -> None:
-        """Give up connections."""
+        """Close the connections."""
         if self._probe is not None:
             await self._probe.aclose()
 
-    async def _look(self, probe: Probe) -> None:
+    async def _check(self, probe: Probe) -> None:
         disconnects, arrivals = self._disconnects, self._arrivals()
         try:
-            echo = await self._echo(probe)
+            trip = await self._round_trip(probe)
         except TransportError as error:
             if disconnects == self._disconnects:
                 self._not_reached(error)
             return
         if disconnects != self._disconnects:
-            return  # it may have gone with the connection: nothing can be concluded
+            return  # the canary may be lost with the connection: that proves nothing
         self._unreachable = 0
-        self._take_writes(echo.refused)
-        if echo.heard:
-            await self._heard()
+        self._note_writes(trip.refused)
+        if trip.arrived:
+            await self._arrived()
         else:
-            self._not_heard(silent=arrivals == self._arrivals())
+            self._not_arrived(silent=arrivals == self._arrivals())
 
-    async def _echo(self, probe: Probe) -> _Echo:
-        """Publish a probe and wait for it. Raises Unavailable or Refused."""
+    async def _round_trip(self, probe: Probe) -> _RoundTrip:
+        """Publish a canary and wait for it. Raise Unavailable or Refused."""
         text = f"{self._instance} {secrets.token_hex(8)}"
         back = self._waiting[text] = asyncio.get_running_loop().create_future()
         try:
             refused = await probe.publish_canary(text, self._instance)
-            for patience in (self._settings.probe_timeout, _ONE_MORE_LOOK):
+            for patience in (self._settings.probe_timeout, _LAST_WAIT):
                 if not back.done():
                     await asyncio.wait([back], timeout=patience)
-            return _Echo(back.done(), refused)
+            return _RoundTrip(back.done(), refused)
         finally:
             del self._waiting[text]
 
-    # --- what is concluded -----------------------------------------------------------------------------------
+    # --- conclusions --------------------------------------------------------------------------------------
 
-    async def _heard(self) -> None:
-        """All is well, as soon as what was missed has been read, unless Redis is lost again by then."""
+    async def _arrived(self) -> None:
+        """Report a healthy Redis once all channels are recovered, unless Redis is lost again by then."""
         self._undelivered = 0
-        if not any(trouble in self.health for trouble in _UNWELL):
+        if not any(trouble in self.health for trouble in _UNHEALTHY):
             return
         disconnects = self._disconnects
         if Degradation.NOT_RECEIVING in self.health:
             self._channel_recovery.recover_all()
         await self._channel_recovery.wait_until_recovered()
         if disconnects == self._disconnects:
-            log.info("Redis is subscribed, and what is published arrives")
-            self.health.end(*_UNWELL)
+            log.info("Redis is healthy: publications arrive")
+            self.health.end(*_UNHEALTHY)
 
-    def _not_heard(self, *, silent: bool) -> None:
-        """Connected, and deaf. Another connection may help; one that is merely behind would lose its place by it."""
+    def _not_arrived(self, *, silent: bool) -> None:
+        """Reconnect if nothing arrives: another connection may help. A connection that is only slow stays."""
         self._undelivered += 1
         self._counters["probe.undelivered"] += 1
         self.health.begin(Degradation.NOT_RECEIVING, _NOT_RECEIVING)
         failures = self._undelivered
-        # Ever more rarely: each reconnection reads what every channel has missed.
+        # Ever more rarely: each reconnection reads the history of every channel.
         again = failures & (failures - 1) == 0 or failures % _FAILURES_MAX == 0
         if again and (silent or failures > 1):
             self._subscriber.reconnect(_NOT_RECEIVING)
@@ -196,12 +214,12 @@ class RedisMonitor:
     def _not_reached(self, error: TransportError) -> None:
         self._unreachable += 1
         self._counters["probe.unreachable"] += 1
-        log.warning("the probe could not be published: %s", error)
-        # Once may be a connection that the server had ended while nobody used it.
+        log.warning("cannot publish a canary: %s", error)
+        # One failure may be an idle connection that the server has closed.
         if self._unreachable > 1:
             self.health.begin(Degradation.UNREACHABLE, _UNREACHABLE)
 
-    def _take_writes(self, refused: str | None) -> None:
+    def _note_writes(self, refused: str | None) -> None:
         if refused is None:
             self.health.end(Degradation.READ_ONLY)
             return

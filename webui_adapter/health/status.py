@@ -1,4 +1,4 @@
-"""Why an instance is not whole: several reasons may hold at once, pages hear of the gravest. No I/O."""
+"""Why an instance is degraded: several reasons may hold; pages receive the most severe one. No I/O."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ __all__ = ["Degradation", "HealthStatus"]
 
 
 class Degradation(IntEnum):
-    """What can be wrong with Redis, the gravest first."""
+    """The kinds of trouble with Redis, the most severe first."""
 
     NOT_RECEIVING = 0
-    """It publishes, and nothing arrives here."""
+    """Redis accepts publications, and none arrives here."""
     LOST = 1
-    """The subscriber has no connection, or not yet read what it missed."""
+    """The subscriber has no connection, or the channels are not recovered yet."""
     UNREACHABLE = 2
-    """Live events come, but nothing can be asked or told."""
+    """Live events arrive, but commands fail."""
     READ_ONLY = 3
-    """It refuses writes."""
+    """Redis refuses writes."""
 
     @property
     def label(self) -> str:
@@ -27,11 +27,17 @@ class Degradation(IntEnum):
 
 
 class HealthStatus:
-    """Reasons by kind. ``on_change`` is called with the gravest reason when it changes; None: all is well."""
+    """The reasons why an instance is degraded, by kind."""
 
     def __init__(
         self, on_change: Callable[[str | None], None], reasons: Mapping[Degradation, str] | None = None
     ) -> None:
+        """Begin with some reasons.
+
+        Args:
+            on_change: Called with the most severe reason when it changes; None: everything works.
+            reasons: The first reasons.
+        """
         self._on_change = on_change
         self._reasons = dict(reasons or {})
 
@@ -40,30 +46,39 @@ class HealthStatus:
 
     @property
     def most_severe(self) -> str | None:
-        """The gravest reason, or None."""
+        """The most severe reason, or None."""
         return self._reasons[min(self._reasons)] if self._reasons else None
 
     @property
     def read_only(self) -> str | None:
-        """Why nothing can be written now, or None. To hear nothing is no reason: what is written gets there."""
+        """Why nothing can be written now, or None. An instance that receives nothing can still write."""
         reasons = [
             self._reasons[trouble] for trouble in sorted(self._reasons) if trouble is not Degradation.NOT_RECEIVING
         ]
         return reasons[0] if reasons else None
 
     def begin(self, trouble: Degradation, reason: str) -> None:
-        """From now on this is wrong, too."""
+        """Add a reason.
+
+        Args:
+            trouble: Its kind.
+            reason: A text for people.
+        """
         before = self.most_severe
         self._reasons[trouble] = reason
-        self._tell_if_news(before)
+        self._notify(before)
 
     def end(self, *troubles: Degradation) -> None:
-        """These are over."""
+        """Remove reasons.
+
+        Args:
+            troubles: Their kinds.
+        """
         before = self.most_severe
         for trouble in troubles:
             self._reasons.pop(trouble, None)
-        self._tell_if_news(before)
+        self._notify(before)
 
-    def _tell_if_news(self, before: str | None) -> None:
+    def _notify(self, before: str | None) -> None:
         if self.most_severe != before:
             self._on_change(self.most_severe)

@@ -1,4 +1,4 @@
-"""Telling workers over their broker that operations are to stop: Celery's remote control, spoken by kombu alone."""
+"""Broker control: it revokes cancelled operations through Celery's remote control, with kombu alone."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["BrokerControl"]
 
 log = logging.getLogger(__name__)
 
-_WAITING = 1_000
-_AT_ONCE = 100
+_QUEUED = 1_000
+_BATCH = 100
 _REMEMBERED = 10_000
-# What a transport calls the limits of its sockets; without them a silent broker would hold the thread for ever.
+# The transports' options for socket timeouts. Without them a silent broker would block the thread forever.
 _LIMITS = {
     "redis": ("socket_timeout", "socket_connect_timeout"),
     "rediss": ("socket_timeout", "socket_connect_timeout"),
@@ -34,73 +34,83 @@ _LIMITS = {
 
 
 class BrokerControl:
-    """Casts ``revoke_by_stamped_headers``. No answer is waited for: workers that hear nothing look into Redis."""
+    """Sends ``revoke_by_stamped_headers`` and expects no answer: workers also read cancellations from Redis."""
 
     def __init__(self, settings: GatewaySettings, counters: Counter[str]) -> None:
+        """Begin without a connection.
+
+        Args:
+            settings: The broker's URL, options and timeout.
+            counters: Receives ``revoke.sent``, ``revoke.failed`` and ``revoke.dropped``.
+        """
         assert settings.broker_url is not None
         self._url = settings.broker_url.get_secret_value()
         self._timeout = settings.broker_timeout
         scheme = self._url.partition("://")[0]
         limits = dict.fromkeys(_LIMITS.get(scheme, ()), self._timeout)
         self._options = {**limits, **settings.broker_options}
-        # As Celery's own mailbox declares it: a broker refuses what differs.
+        # Declared as Celery's own mailbox does: a broker refuses another declaration.
         name = Mailbox.exchange_fmt % settings.broker_exchange
         self._exchange = Exchange(name, type="fanout", durable=False, delivery_mode="transient")
-        self._waiting: dict[OperationRef, None] = {}
-        # Celery's workers keep each stamp that they are told: pressing again and again is not to fill their memory.
-        self._told: dict[OperationRef, None] = {}
-        self._wanted = asyncio.Event()
+        self._queue: dict[OperationRef, None] = {}
+        # Celery's workers keep each revoked stamp. Repeated cancellations must not fill their memory.
+        self._sent: dict[OperationRef, None] = {}
+        self._work = asyncio.Event()
         self._counters = counters
 
     def revoke(self, operation: OperationRef) -> None:
-        """Begin to tell workers, once. Neither blocks nor raises; what is one too many is counted and not told."""
-        if operation in self._told or operation in self._waiting:
+        """Begin to revoke an operation's tasks, once. Never blocks.
+
+        Args:
+            operation: The operation. If too many are queued, it is dropped and counted.
+        """
+        if operation in self._sent or operation in self._queue:
             return
-        if len(self._waiting) >= _WAITING:
+        if len(self._queue) >= _QUEUED:
             self._counters["revoke.dropped"] += 1
             return
-        self._waiting[operation] = None
-        self._wanted.set()
+        self._queue[operation] = None
+        self._work.set()
 
     async def run(self) -> None:
-        """Tell what is to be told, all that waits at once, as long as the gateway lives."""
+        """Send queued revocations in batches, as long as the gateway lives."""
         while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            while self._waiting:
-                told = list(self._waiting)[:_AT_ONCE]
-                for operation in told:
-                    del self._waiting[operation]
-                    self._told[operation] = None
-                for oldest in list(self._told)[:-_REMEMBERED]:
-                    del self._told[oldest]
-                await self._on_change(told)
+            await self._work.wait()
+            self._work.clear()
+            while self._queue:
+                batch = list(self._queue)[:_BATCH]
+                for operation in batch:
+                    del self._queue[operation]
+                    self._sent[operation] = None
+                for oldest in list(self._sent)[:-_REMEMBERED]:
+                    del self._sent[oldest]
+                await self._send(batch)
 
-    async def _on_change(self, operations: Sequence[OperationRef]) -> None:
+    async def _send(self, operations: Sequence[OperationRef]) -> None:
         work = asyncio.create_task(asyncio.to_thread(self._cast, [operation.stamp for operation in operations]))
-        # Connecting, opening a channel and sending are a step each.
+        # Three steps: connect, open a channel, send.
         done, _ = await asyncio.wait([work], timeout=3 * self._timeout)
         failure = work.result() if done else "it takes too long"
         self._counters["revoke.failed" if failure else "revoke.sent"] += len(operations)
         if failure:
             for operation in operations:
-                self._told.pop(operation, None)
-            log.warning("the broker could not be told of %d cancelled operations: %s", len(operations), failure)
-        # One thread at a time, whatever the broker does; what comes meanwhile waits, or is dropped.
+                self._sent.pop(operation, None)
+            log.warning("cannot revoke %d cancelled operations through the broker: %s", len(operations), failure)
+        # One thread at a time, whatever the broker does. Later revocations are queued or dropped.
         await asyncio.wait([work])
 
     def _cast(self, stamps: Sequence[str]) -> str | None:
-        """Why it could not be sent, or None. Blocks, so it is called in a thread."""
+        """Send, and return why it failed, or None. Blocks: for a thread."""
         try:
             with Connection(self._url, connect_timeout=self._timeout, transport_options=self._options) as connection:
                 connection.ensure_connection(max_retries=1, interval_start=0, timeout=self._timeout)
                 self._publish(connection, stamps)
-        except Exception as error:  # noqa: BLE001 - each transport raises errors of its own client
+        except Exception as error:  # noqa: BLE001 - each transport raises errors of its client
             return f"{type(error).__name__}: {error}"
         return None
 
     def _publish(self, connection: Connection, stamps: Sequence[str]) -> None:
-        # As Mailbox.cast does, but that would try for ever to send on a connection that has just broken.
+        # As Mailbox.cast does. But that would retry forever on a connection that has just broken.
         message = {
             "method": "revoke_by_stamped_headers",
             "arguments": {"headers": {STAMP: list(stamps)}, "terminate": False, "signal": None},

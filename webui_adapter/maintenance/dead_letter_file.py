@@ -1,4 +1,4 @@
-"""Dead letters on this host's disk, while Redis takes nothing: one file for all gateways of the same Redis."""
+"""Dead letters on this host's disk, while Redis accepts no writes: one file for all gateways of the same Redis."""
 
 from __future__ import annotations
 
@@ -23,14 +23,19 @@ _FLAGS: Final = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class DeadLetterFile:
-    """Lines of JSON, appended under a lock. Blocking: for a thread.
+    """Lines of JSON, appended under a lock. Every method blocks: for a thread.
 
-    What is being moved to Redis stands in a second file until it is there; one process at a time moves it. A process
-    that dies in between leaves both files to the next.
+    One process at a time moves the lines to Redis. Meanwhile they are in a second file. A process that dies in between
+    leaves both files to the next one.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
-        """``limit``: bytes of the file; as many again may be on their way to Redis."""
+        """Begin without a file.
+
+        Args:
+            folder: The folder of the files.
+            limit: The maximal size of the file in bytes. The second file may have as many again.
+        """
         self._folder = folder
         self._file = folder / "dead-letters.jsonl"
         self._moving = folder / "dead-letters.moving"
@@ -38,24 +43,34 @@ class DeadLetterFile:
         self._lock: int | None = None
 
     def append(self, undeliverables: Sequence[Undeliverable]) -> int:
-        """Keep these, in order; how many found room. A disk that fails has none."""
+        """Append events, in order.
+
+        Args:
+            undeliverables: The events.
+
+        Returns:
+            How many had room; 0 if the disk fails.
+        """
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = self._open_current()
         except OSError as error:
-            log.error("dead letters cannot be kept in %s: %s", self._folder, error)  # noqa: TRY400 - no bug of ours
+            log.error("cannot keep dead letters in %s: %s", self._folder, error)  # noqa: TRY400 - no bug of ours
             return 0
         try:
             return self._write(descriptor, undeliverables)
         except OSError as error:
-            log.error("dead letters cannot be kept in %s: %s", self._folder, error)  # noqa: TRY400 - no bug of ours
+            log.error("cannot keep dead letters in %s: %s", self._folder, error)  # noqa: TRY400 - no bug of ours
             return 0
         finally:
             os.close(descriptor)
 
     def claim(self) -> tuple[list[Undeliverable], int] | None:
-        """What waits, oldest first, and how many lines could not be read; None if there is nothing, or another process
-        is at it. ``commit`` or ``release`` must follow.
+        """Take the events to move them to Redis. ``commit`` or ``release`` must follow.
+
+        Returns:
+            The events, the oldest first, and the number of damaged lines. None if there are none, or another process
+            moves them.
         """
         if not (self._file.exists() or self._moving.exists()):
             return None
@@ -73,18 +88,18 @@ class DeadLetterFile:
         return undeliverables, len(lines) - len(undeliverables)
 
     def commit(self) -> None:
-        """All that was taken is in Redis."""
+        """Delete the claimed lines: all are in Redis."""
         self._moving.unlink(missing_ok=True)
         self.release()
 
     def release(self) -> None:
-        """Not all of it is; it waits on."""
+        """Give the claimed lines back: not all are in Redis."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def _open_current(self) -> int:
-        """The file, locked; not one that has been renamed between opening and locking it."""
+        """Return the open, locked file; not one that was renamed between opening and locking."""
         for _ in range(_TRIES):
             descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | _FLAGS, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -103,7 +118,7 @@ class DeadLetterFile:
             line = json.dumps(facts).encode() + b"\n"
             if size + len(line) > self._limit:
                 return kept
-            # A line that was cut short, by a full disk, ends here: the next one is whole.
+            # A full disk may have cut the line before. The new line begins after it.
             size += os.write(descriptor, line if kept or not size else b"\n" + line)
         return len(undeliverables)
 

@@ -1,4 +1,4 @@
-"""Burying what cannot be delivered: in Redis, or on this host's disk while Redis takes nothing."""
+"""The writer of dead letters: to Redis, or to this host's disk while Redis accepts no writes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class DeadLetterWriter:
-    """One of a gateway. ``limit``: how many may wait; ``interval``: seconds between two looks at the disk.
-
-    ``counters`` gets ``dead.{reason}``, and under ``drop``: ``dead_waiting`` for what found no room here,
-    ``spill_full`` for what found none on the disk, ``spill_damaged`` for lines of it that cannot be read.
-    """
+    """Moves the undeliverable events of one gateway to the dead letters."""
 
     def __init__(
         self,
@@ -33,53 +29,67 @@ class DeadLetterWriter:
         interval: float,
         counters: Counter[str],
     ) -> None:
+        """Begin with an empty queue.
+
+        Args:
+            pending_store: The dead letters in Redis.
+            dead_letter_file: The dead letters on disk; None: events that Redis does not accept are dropped.
+            limit: How many events may be queued.
+            interval: Seconds between two checks of the file.
+            counters: Receives ``dead.{reason}``, ``drop.dead_waiting`` for events without room in the queue,
+                ``drop.spill_full`` for events without room on disk, ``drop.spill_damaged`` for damaged lines.
+        """
         self._pending_store = pending_store
         self._dead_letter_file = dead_letter_file
         self._limit = limit
         self._interval = interval
         self._counters = counters
-        self._waiting: deque[Undeliverable] = deque()
-        self._come = asyncio.Event()
+        self._queue: deque[Undeliverable] = deque()
+        self._work = asyncio.Event()
 
     def add(self, undeliverables: Iterable[Undeliverable]) -> None:
-        """Note what is to be buried. Never blocks."""
+        """Queue events. Never blocks.
+
+        Args:
+            undeliverables: The events.
+        """
         for undeliverable in undeliverables:
-            if len(self._waiting) < self._limit:
-                self._waiting.append(undeliverable)
+            if len(self._queue) < self._limit:
+                self._queue.append(undeliverable)
             else:
                 self._counters["drop.dead_waiting"] += 1
-        self._come.set()
+        self._work.set()
 
     async def run(self) -> None:
-        """Bury as long as the gateway lives; what it leaves waiting then is found again by the next who reads it."""
+        """Write dead letters as long as the gateway lives. A later reader rejects what is still queued then."""
         while True:
             try:
-                if await self._bury_waiting():
-                    await self._bury_spilled()
+                if await self._write_queued():
+                    await self._move_from_disk()
             except Exception:
-                # It may meet what nobody has foreseen; the next one is not to be lost for that.
-                log.exception("a dead letter could not be buried")
+                # An unforeseen error must not stop the writer.
+                log.exception("cannot write a dead letter")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._interval):
-                    await self._come.wait()
-            self._come.clear()
+                    await self._work.wait()
+            self._work.clear()
 
-    async def _bury_waiting(self) -> bool:
-        """Whether Redis took all of it."""
-        while self._waiting:
-            undeliverable = self._waiting[0]
+    async def _write_queued(self) -> bool:
+        """Return whether Redis accepted all of them."""
+        while self._queue:
+            undeliverable = self._queue[0]
             try:
-                await self._bury(undeliverable)
+                await self._write(undeliverable)
             except TransportError as error:
-                log.warning("%d dead letters wait on disk: %s", len(self._waiting), error)
+                log.warning("cannot write %d dead letters to Redis; they wait on disk: %s", len(self._queue), error)
                 await self._keep_on_disk()
                 return False
-            self._waiting.popleft()
+            self._queue.popleft()
         return True
 
     async def _keep_on_disk(self) -> None:
-        undeliverables = list(self._waiting)
-        self._waiting.clear()
+        undeliverables = list(self._queue)
+        self._queue.clear()
         kept = (
             0
             if self._dead_letter_file is None
@@ -87,7 +97,7 @@ class DeadLetterWriter:
         )
         self._counters["drop.spill_full"] += len(undeliverables) - kept
 
-    async def _bury_spilled(self) -> None:
+    async def _move_from_disk(self) -> None:
         if self._dead_letter_file is None:
             return
         taken = await asyncio.to_thread(self._dead_letter_file.claim)
@@ -98,13 +108,13 @@ class DeadLetterWriter:
         try:
             for undeliverable in undeliverables:
                 try:
-                    await self._bury(undeliverable)
+                    await self._write(undeliverable)
                 except Refused as error:
-                    # Its channel's trouble, maybe for good: it goes to the end, and holds up nobody else's.
-                    log.warning("a dead letter of %s stays on disk: %s", undeliverable.channel, error)
+                    # Only this channel fails, maybe forever: the event goes to the end and delays no other.
+                    log.warning("cannot write a dead letter of %s; it stays on disk: %s", undeliverable.channel, error)
                     refused.append(undeliverable)
         except TransportError as error:
-            log.info("%d dead letters stay on disk: %s", len(undeliverables), error)
+            log.info("cannot write %d dead letters; they stay on disk: %s", len(undeliverables), error)
         else:
             if refused:
                 kept = await asyncio.to_thread(self._dead_letter_file.append, refused)
@@ -114,11 +124,7 @@ class DeadLetterWriter:
         finally:
             self._dead_letter_file.release()
 
-    async def _bury(self, undeliverable: Undeliverable) -> None:
-        if await self._pending_store.dead_letter(
-            undeliverable.channel, undeliverable.id, undeliverable.reason, undeliverable.content
-        ):
-            self._counters[f"dead.{undeliverable.reason}"] += 1
-            log.warning(
-                "an event of %s was buried: %s, id %s", undeliverable.channel, undeliverable.reason, undeliverable.id
-            )
+    async def _write(self, event: Undeliverable) -> None:
+        if await self._pending_store.dead_letter(event.channel, event.id, event.reason, event.content):
+            self._counters[f"dead.{event.reason}"] += 1
+            log.warning("moved an event of %s to the dead letters: %s, id %s", event.channel, event.reason, event.id)

@@ -1,4 +1,8 @@
-"""When what has not been renewed may be judged: not while, and not at once after, nobody could renew. No I/O."""
+"""The grace period for leases. No I/O.
+
+While Redis is down no worker can renew, so an expired lease proves nothing. Leases are checked only after Redis has
+been reachable for ``length`` seconds without a gap.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +12,36 @@ __all__ = ["GracePeriod"]
 
 
 class GracePeriod:
-    """Counts from when Redis could be reached again without a longer gap.
+    """Measures how long Redis has been reachable without a gap.
 
-    The clock is the wall's: it also shows a machine that slept, with all workers on it. Seconds: ``length``, the grace,
-    and ``gap``, the longest time between two successful looks that is nothing.
+    The time is the wall clock's, which also shows that a machine slept, with all workers on it.
     """
 
     def __init__(self, length: float, gap: float) -> None:
+        """Begin with an unreachable Redis.
+
+        Args:
+            length: The grace period in seconds.
+            gap: The longest time in seconds between two successful checks that counts as no gap.
+        """
         self._length = length
         self._gap = gap
         self._since, self._last = math.inf, -math.inf
 
     def redis_reached(self, now: float) -> None:
-        """Redis has just been reached. Backwards is a gap, too: a clock that was set does not say how long it took."""
+        """Note that Redis was reached. A clock that was set back is a gap, too: it does not show how long it took.
+
+        Args:
+            now: The wall clock's time in seconds.
+        """
         if not 0 <= now - self._last <= self._gap:
             self._since = now
         self._last = now
 
     def is_over(self, now: float) -> bool:
-        """Whether whoever could renew has had the time to."""
+        """Return whether every worker has had the time to renew.
+
+        Args:
+            now: The wall clock's time in seconds.
+        """
         return now - self._since >= self._length

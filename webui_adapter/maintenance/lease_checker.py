@@ -1,4 +1,4 @@
-"""The leases of running tasks: whose worker is gone is told so. Done by the instance that sweeps."""
+"""The leases of running tasks: a task whose lease has expired has lost its worker. The sweeping instance checks."""
 
 from __future__ import annotations
 
@@ -15,58 +15,69 @@ __all__ = ["LeaseChecker"]
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 100
-_SIDE_BY_SIDE = 4  # connections are history's, too
-_ROUNDS = 20  # in a turn: the letters have theirs, too
-# Workers renew about three times in a lease: with Redis away for less than a third of one they miss none they need.
-_MISSED = 3
+_BATCH = 100
+_CONCURRENCY = 4  # readings of histories need connections as well
+_BATCHES = 20  # per round: the pending events need their share of the sweeper's time
+# Workers renew every lease/3 seconds. A shorter outage cannot cost a worker its lease: the grace period goes on.
+_RENEWALS = 3
 
 
 class LeaseChecker:
-    """Looks at what is due. Two instances at the same time do no harm: each look is one step in Redis.
-
-    ``grace`` and ``interval`` (between two turns) are seconds.
-    """
+    """Checks leases that are due. Two instances may do it at the same time: each check is one step in Redis."""
 
     def __init__(
         self, operations: LeaseStore, clock: Clock, grace: float, interval: float, counters: Counter[str]
     ) -> None:
+        """Begin in the grace period.
+
+        Args:
+            operations: The leases.
+            clock: The gateway's clock.
+            grace: Seconds for which Redis must be reachable before a lease counts as expired.
+            interval: Seconds between two rounds.
+            counters: Receives ``lost.tasks`` and ``lost.operations``.
+        """
         self._operations = operations
         self._clock = clock
         self._counters = counters
-        self._grace = GracePeriod(grace, max(grace / _MISSED, 2 * interval))
+        self._grace = GracePeriod(grace, max(grace / _RENEWALS, 2 * interval))
 
     def redis_reached(self) -> None:
-        """Redis has answered, and takes writes."""
+        """Note that Redis has answered and accepts writes."""
         self._grace.redis_reached(self._clock.wall())
 
     async def run_once(self) -> None:
-        """One round. Raises Unavailable or Refused."""
+        """Do one round, unless the grace period lasts.
+
+        Raises:
+            Unavailable: Redis cannot be reached.
+            Refused: Redis refuses a command.
+        """
         if not self._grace.is_over(self._clock.wall()):
             return
         before = self._counters["lost.tasks"]
         try:
-            await self._look_at_all()
+            await self._check_due()
         finally:
             taken = self._counters["lost.tasks"] - before
             if taken:
-                # One line: a rack that goes has thousands.
+                # One line: a failed rack loses thousands.
                 log.warning("%d tasks have lost their worker", taken)
 
-    async def _look_at_all(self) -> None:
-        for _ in range(_ROUNDS):
-            due = await self._operations.due(_AT_ONCE)
-            for start in range(0, len(due), _SIDE_BY_SIDE):
-                await asyncio.gather(*map(self._look, due[start : start + _SIDE_BY_SIDE]))
-            if len(due) < _AT_ONCE:
+    async def _check_due(self) -> None:
+        for _ in range(_BATCHES):
+            due = await self._operations.due(_BATCH)
+            for start in range(0, len(due), _CONCURRENCY):
+                await asyncio.gather(*map(self._check, due[start : start + _CONCURRENCY]))
+            if len(due) < _BATCH:
                 return
 
-    async def _look(self, member: str) -> None:
+    async def _check(self, member: str) -> None:
         try:
             found = await self._operations.expire_leases(member)
         except Refused as error:
-            # It is looked at again when its claim is over, and stands in nobody's way until then.
-            log.warning("the leases of %s cannot be looked at: %s", member, error)
+            # It is checked again when its claim expires, and does not delay others until then.
+            log.warning("cannot check the leases of %s: %s", member, error)
             return
         if found.expired:
             self._counters["lost.tasks"] += found.expired

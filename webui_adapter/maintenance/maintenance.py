@@ -1,4 +1,4 @@
-"""What an instance does for all of them, and not for its own sessions: each part runs where its port is there."""
+"""The work that an instance does for all instances. Each part runs if the backend implements its port."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Maintenance"]
 
 
 class Maintenance:
-    """Works for one gateway.
+    """The maintenance of one gateway.
 
     Attributes:
-        sweeper: gives up on what has expired; None where there is nothing to sweep.
-        undertaker: buries what can be delivered to nobody; None where there is no place for it.
-        broker_control: tells the broker of what is cancelled; None where its address is not set.
+        sweeper: Moves expired pending events to the dead letters; None without a ``SweepStore``.
+        dead_letter_writer: Moves undeliverable events to the dead letters; None without a ``PendingStore``.
+        broker_control: Revokes cancelled operations through the broker; None without a broker URL.
     """
 
     def __init__(
@@ -32,6 +32,14 @@ class Maintenance:
         operations: OperationStore | None,
         dead_letter_file: DeadLetterFile | None,
     ) -> None:
+        """Make the parts; ``start`` runs them.
+
+        Args:
+            context: The gateway's settings, clock and counters.
+            pending_store: The pending events; None where there are none.
+            operations: The state of operations; None where there are none.
+            dead_letter_file: The dead letters on disk, while Redis accepts no writes; None: they are dropped.
+        """
         settings, counters = context.settings, context.counters
         interval = settings.sweep_interval
         self.dead_letter_writer: DeadLetterWriter | None = None
@@ -48,7 +56,11 @@ class Maintenance:
         self.broker_control = None if settings.broker_url is None else BrokerControl(settings, counters)
 
     def start(self, spawn: Callable[[Coroutine[object, object, None]], None]) -> None:
-        """Begin with all of it."""
+        """Run all parts.
+
+        Args:
+            spawn: Runs a coroutine in the background.
+        """
         for part in (self.sweeper, self.broker_control, self.dead_letter_writer):
             if part is not None:
                 spawn(part.run())

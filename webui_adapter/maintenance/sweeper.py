@@ -1,6 +1,6 @@
-"""The sweeper: gives up on what was owed for too long, and on workers that have not renewed their leases.
+"""The sweeper: it moves pending events that have expired to the dead letters, and checks the leases of running tasks.
 
-One instance of all holds the sweeper's own lease, whatever their number.
+Every gateway runs one. The one that holds the sweeper's lease works.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ __all__ = ["Sweeper"]
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 100
+_BATCH = 100
 
 
 class Sweeper:
-    """Runs in every gateway, works in one.
+    """The sweeper of one gateway.
 
     Attributes:
-        totals: over all users, as last seen; None before.
-        sweeping: whether this instance holds the lease.
+        totals: Counts over all users, as last read; None before.
+        sweeping: This instance holds the lease.
     """
 
     def __init__(
@@ -37,6 +37,16 @@ class Sweeper:
         counters: Counter[str],
         leases: LeaseChecker | None = None,
     ) -> None:
+        """Begin without the lease.
+
+        Args:
+            pending_store: The pending events.
+            instance: The name of this gateway.
+            interval: Seconds between two rounds.
+            lease: Seconds for which the lease is held.
+            counters: Receives ``dead.expired`` and ``dead.released``.
+            leases: Checks the leases of running tasks; None where there are none.
+        """
         self._pending_store = pending_store
         self._instance = instance
         self._interval = interval
@@ -53,33 +63,38 @@ class Sweeper:
                 await self.run_once()
             except TransportError as error:
                 self.sweeping = False
-                log.info("no sweep: %s", error)
+                log.info("cannot sweep: %s", error)
             except Exception:
-                # A sweeper that has ended would leave its lease to itself, and everybody's letters lying.
+                # A sweeper that has ended would keep the lease, and no expired event would be moved.
                 self.sweeping = False
-                log.exception("the sweep failed")
+                log.exception("cannot sweep")
             await asyncio.sleep(self._interval)
 
     async def run_once(self) -> None:
-        """One round. Raises Unavailable or Refused."""
-        fence = await self._pending_store.lease(self._instance, self._lease)
-        self.sweeping = fence is not None
+        """Do one round.
+
+        Raises:
+            Unavailable: Redis cannot be reached.
+            Refused: Redis refuses a command.
+        """
+        fencing_token = await self._pending_store.lease(self._instance, self._lease)
+        self.sweeping = fencing_token is not None
         if self._leases is not None:
-            # Also while another instance sweeps: whoever takes over has to know since when workers could renew.
+            # Also while another instance sweeps. The next holder must know since when workers could renew.
             self._leases.redis_reached()
             if self.sweeping:
                 await self._leases.run_once()
-        if fence is not None:
-            await self._sweep(fence)
+        if fencing_token is not None:
+            await self._sweep(fencing_token)
         self.totals = await self._pending_store.totals()
 
-    async def _sweep(self, fence: int) -> None:
-        for channel in await self._pending_store.due(_AT_ONCE):
-            swept = await self._pending_store.sweep(channel, fence)
+    async def _sweep(self, fencing_token: int) -> None:
+        for channel in await self._pending_store.due(_BATCH):
+            swept = await self._pending_store.sweep(channel, fencing_token)
             if swept.fenced:
                 self.sweeping = False
                 return
             self._counters["dead.expired"] += swept.dead_lettered
             self._counters["dead.released"] += swept.released
             if swept.dead_lettered:
-                log.warning("%d events of %s were given up on: their time was over", swept.dead_lettered, channel)
+                log.warning("moved %d events of %s to the dead letters: they expired", swept.dead_lettered, channel)

@@ -70,6 +70,12 @@ class Batch:
     __slots__ = ("_deliveries", "_records", "channel", "frames")
 
     def __init__(self, channel: str, records: Sequence[Record]) -> None:
+        """Build the frames.
+
+        Args:
+            channel: The channel.
+            records: The events, ascending by offset.
+        """
         self.channel = channel
         if len(records) == 1:
             self.frames = text_frame(records[0].event)

@@ -1,4 +1,4 @@
-"""What one session reads of one channel, as a state machine. No I/O.
+"""The subscription of one session to one channel, as a state machine. No I/O.
 
 The session subscribes to topics of a channel. Each subscribe command asks for the past as well. That takes a reading
 of the channel's history. Events that arrive meanwhile are buffered, and delivered after that reading:
@@ -39,7 +39,7 @@ class ChannelState(Enum):
 
 
 class Change(Enum):
-    """What changes a subscription's state."""
+    """A change of a subscription's state."""
 
     SUBSCRIBE = auto()
     """The client subscribes to one more topic of the channel."""
@@ -111,7 +111,7 @@ class Recovery:
 
 
 class ChannelSubscription:
-    """What a session reads of one channel.
+    """The subscription of one session to one channel.
 
     Attributes:
         patterns: The topics, as subscribed.
@@ -212,11 +212,11 @@ class ChannelSubscription:
         """Take a reading of the history, or a page of it: the state is LIVE after the last one.
 
         Args:
-            found: What ``resume`` found for the command.
-            for_recovered: What it found for the topics that the client had before; None if there are none.
+            found: The result of ``resume`` for the command.
+            for_recovered: Its result for the topics that the client had before; None if there are none.
 
         Returns:
-            What to deliver: of each topic what the client does not have.
+            The events to deliver: of each topic those that the client does not have.
         """
         recovery = self.recovery
         assert recovery is not None
@@ -257,7 +257,7 @@ class ChannelSubscription:
             return
         if self.recovery.recovered_topics:
             self.recovery.delivered_offset = position.offset
-        # The command waits for a reading of its own, which earlier events do not join.
+        # The command waits for a later reading, which earlier events do not join.
         self.recovery.buffered_live.clear()
 
     def end_epoch(self) -> None:

@@ -155,22 +155,25 @@ class Session:
         Returns:
             The command; None if it is refused.
         """
-        settings = self.output.settings
         try:
-            excess = self.rate.take(self.output.clock.now())
-            if len(text) > settings.max_command_size:
-                limit = settings.max_command_size
-                raise CommandRefused("too_large", f"a command has at most {limit} bytes", limit=limit)
-            command = parse_command(text)
-            if excess is not None:
-                raise excess.refusal(command.ref)
-            if self.state is State.WAITING and not isinstance(command, Auth):
-                raise CommandRefused("unauthenticated", "the first command must be auth", field="do", ref=command.ref)
+            return self._parse(text)
         except CommandRefused as error:
             self.refuse(error)
             if refused is not None:
                 refused(error.data())
             return None
+
+    def _parse(self, text: str | bytes) -> Command:
+        """Parse a command that may be served. Raise CommandRefused."""
+        excess = self.rate.take(self.output.clock.now())
+        limit = self.output.settings.max_command_size
+        if len(text) > limit:
+            raise CommandRefused("too_large", f"a command has at most {limit} bytes", limit=limit)
+        command = parse_command(text)
+        if excess is not None:
+            raise excess.refusal(command.ref)
+        if self.state is State.WAITING and not isinstance(command, Auth):
+            raise CommandRefused("unauthenticated", "the first command must be auth", field="do", ref=command.ref)
         return command
 
     def refuse(self, error: CommandRefused) -> None:
@@ -242,7 +245,7 @@ class Session:
         if now >= self.expires:
             self.close(CloseCode.TOKEN_EXPIRED, "the token has expired")
         if output.paused and now - output.paused_since >= settings.stuck_after:
-            self.close(CloseCode.TOO_SLOW, "nothing was taken for too long; resume with the cursor")
+            self.close(CloseCode.TOO_SLOW, "the client accepted no data for too long; resume with the cursor")
         if self.pinged and now - self.pinged >= settings.heartbeat_timeout:
             self.close(CloseCode.NO_PONG, "no pong in time")
         ping = not self.pinged and now >= self.next_ping

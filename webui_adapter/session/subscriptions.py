@@ -57,7 +57,7 @@ class Subscriptions:
             here: The offset up to which the sessions of this channel have the live events.
 
         Returns:
-            What the session reads of the channel.
+            The session's subscription to the channel.
         """
         channel = channel_of(command.topic)
         subscription = self.channels.get(channel)
@@ -76,7 +76,7 @@ class Subscriptions:
             pattern: The topic, as subscribed.
 
         Returns:
-            What the session read of the channel if this was the channel's last topic; None otherwise.
+            The subscription to the channel if this was its last topic; None otherwise.
         """
         self.awaiting_authorisation = [command for command in self.awaiting_authorisation if command.topic != pattern]
         channel = channel_of(pattern)
@@ -106,8 +106,8 @@ class Subscriptions:
 
         Args:
             channel: The channel, which is being recovered.
-            found: What ``resume`` found for the subscribe command.
-            for_recovered: What it found for the topics that the client had before; None if there are none.
+            found: The result of ``resume`` for the subscribe command.
+            for_recovered: Its result for the topics that the client had before; None if there are none.
         """
         subscription = self.channels[channel]
         assert subscription.recovery is not None

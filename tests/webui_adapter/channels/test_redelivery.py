@@ -170,7 +170,7 @@ async def test_what_cannot_be_sent_again_on_one_channel_does_not_hold_up_the_oth
         await redelivery.fetch(f"user:{user}")
     client, keys = redis.Redis.from_url(redis_url), Keys(settings.key_prefix)
     client.set(keys.pending("user:ann")[0], "no hash", ex=60)
-    await redelivery._send_due()
+    await redelivery._redeliver_due()
     entry = client.hget(keys.pending("user:bob")[0], receipts["bob"].id)
     assert entry.split()[2] == b"1", "attempts"
     await reader.aclose()

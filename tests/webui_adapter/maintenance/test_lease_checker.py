@@ -127,7 +127,7 @@ def test_one_whose_lease_cannot_be_looked_at_stops_no_other(
     client.zadd(f"{swept}:leases", {"user:ann broken": 1, "what is this": 1, "user:a:b 7": 1})
     worker.start(OperationRef("ann", "behind"), lease=0.3)
     wait_until(lambda: operations("behind").state == "failed", "the others to be looked at")
-    wait_until(lambda: "user:ann broken cannot be looked at" in sweeper.log.read_text(), "the log to say so")
+    wait_until(lambda: "cannot check the leases of user:ann broken" in sweeper.log.read_text(), "the log to say so")
 
 
 def freeze(server: RedisServer, sweeper: GatewayProcess, seconds: float) -> None:
@@ -136,7 +136,9 @@ def freeze(server: RedisServer, sweeper: GatewayProcess, seconds: float) -> None
     server.process.send_signal(signal.SIGSTOP)
     end = time.monotonic() + seconds
     try:
-        wait_until(lambda: "no sweep" in sweeper.log.read_text() and time.monotonic() > end, "the sweeper to notice")
+        wait_until(
+            lambda: "cannot sweep" in sweeper.log.read_text() and time.monotonic() > end, "the sweeper to notice"
+        )
     finally:
         server.process.send_signal(signal.SIGCONT)
 
