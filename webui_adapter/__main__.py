@@ -1,4 +1,4 @@
-"""``python -m webui_adapter``: the gateway on its own. All settings: environment ``WEBUI_…`` and ``EVENTBUS_…``."""
+"""``python -m webui_adapter``: the stand-alone gateway, set up by the variables ``WEBUI_…`` and ``EVENTBUS_…``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the command line."""
     cli()
 
 

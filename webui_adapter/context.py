@@ -1,7 +1,7 @@
-"""What every part of one gateway shares: settings, clock, counters, and the three calls that all parts make.
+"""The environment that all parts of one gateway share: settings, clock, counters, and the calls that every part makes.
 
 A part takes a ``GatewayContext`` instead of five or six single arguments. The context is frozen and holds no part, so
-that each part still names in its constructor what it works with.
+each part still names in its constructor what it works with.
 """
 
 from __future__ import annotations

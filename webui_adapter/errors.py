@@ -25,17 +25,12 @@ class GatewayError(EventBusError):
 class TokenRefused(GatewayError):
     """The token is not accepted.
 
-    Attributes:
-        expired: True if a fresh token of the same kind would be accepted.
+    Args:
+        message: the reason, without any part of the token.
+        expired: whether a fresh token of the same kind would be accepted.
     """
 
     def __init__(self, message: str, *, expired: bool = False) -> None:
-        """Create the error.
-
-        Args:
-            message: the reason, without any part of the token.
-            expired: whether only the token's time is over.
-        """
         super().__init__(message)
         self.expired = expired
 
@@ -94,21 +89,14 @@ class CommandRefused(GatewayError):
 class RequestRefused(GatewayError):
     """A handshake or another request is not served.
 
-    Attributes:
+    Args:
         status: the HTTP status of the answer.
         code: the kind of refusal, for programs.
+        message: the reason, for people.
         headers: additional headers of the answer.
     """
 
     def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
-        """Create the error.
-
-        Args:
-            status: the HTTP status of the answer.
-            code: the kind of refusal, for programs.
-            message: the reason, for people.
-            headers: additional headers of the answer.
-        """
         super().__init__(message)
         self.status = status
         self.code = code
@@ -126,16 +114,11 @@ class NotConfigured(GatewayError):
 class NotReady(GatewayError):
     """A gateway that a test started does not serve.
 
-    Attributes:
+    Args:
+        message: the reason.
         log: the end of the gateway's log.
     """
 
     def __init__(self, message: str, *, log: str) -> None:
-        """Create the error.
-
-        Args:
-            message: the reason.
-            log: the end of the gateway's log.
-        """
         super().__init__(f"{message}; the end of its log:\n{log}")
         self.log = log

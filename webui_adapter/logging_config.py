@@ -11,7 +11,7 @@ import structlog
 
 __all__ = ["configure_logging", "redact"]
 
-# A JWT is three base64url parts; everything after the carriers' names goes as well.
+# A JWT is three base64url parts. Everything after the name of a carrier is redacted as well.
 _SECRETS = re.compile(
     r"eyJ[\w-]+\.[\w-]+\.[\w-]*|(?<=access_token[.=])[^\s\"'&,;]+|(?<=token=)[^\s\"'&,;]+|(?<=bearer )\S+",
     re.IGNORECASE,
@@ -19,7 +19,14 @@ _SECRETS = re.compile(
 
 
 def redact(text: str) -> str:
-    """The text with every token in it replaced, and the one control character that JSON lets through."""
+    """Replace every token in a text, and the one control character that JSON does not escape.
+
+    Args:
+        text: the text.
+
+    Returns:
+        The text without tokens.
+    """
     return _SECRETS.sub("[token]", text).replace("\x7f", "\\x7f")
 
 
@@ -31,7 +38,11 @@ def _redact_all(_: object, __: str, event: MutableMapping[str, Any]) -> MutableM
 
 
 def configure_logging(level: str) -> None:
-    """Send all logging to standard error: one JSON object per line (JSON escapes control characters)."""
+    """Send all logs to standard error, as one JSON object per line. JSON escapes control characters.
+
+    Args:
+        level: ``debug``, ``info``, ``warning`` or ``error``.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -47,7 +58,7 @@ def configure_logging(level: str) -> None:
             structlog.processors.JSONRenderer(),
         ],
     }
-    # Warnings too are lines of the log, not text between them.
+    # Python warnings become lines of the log, too.
     logging.captureWarnings(True)
     logging.config.dictConfig(
         {
@@ -56,7 +67,7 @@ def configure_logging(level: str) -> None:
             "formatters": {"json": formatter},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
             "root": {"handlers": ["stderr"], "level": level.upper()},
-            # One line a connection is the sessions' business, not the access log's.
+            # The gateway logs connections itself.
             "loggers": {"uvicorn.access": {"level": "WARNING"}, "uvicorn.error": {"level": "INFO"}},
         }
     )

@@ -1,4 +1,4 @@
-"""Every bound and choice of the gateway, with its default. Each can be set by environment: ``WEBUI_<NAME>``."""
+"""All settings of the gateway, with their defaults. The variable of a setting is ``WEBUI_<NAME>``."""
 
 from __future__ import annotations
 
@@ -14,95 +14,113 @@ Algorithm = Literal["HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256
 
 
 class GatewaySettings(BaseSettings):
-    """What one gateway process does. Times are seconds, sizes bytes, rates per second."""
+    """Settings of one gateway process. Times are in seconds, sizes in bytes, rates per second."""
 
     model_config = SettingsConfigDict(env_prefix="WEBUI_", frozen=True, extra="ignore")
 
-    host: str = "127.0.0.1"
-    port: int = Field(8080, ge=0, le=65535)
-    prefix: str = Field("/eventbus", pattern=r"^(/[A-Za-z0-9_.-]+)*$", description="path under which the routes live")
-    instance: str = Field("", description="name of this process in logs and bus.hello; default: host and pid")
+    host: str = Field("127.0.0.1", description="Address to listen on, for the stand-alone gateway.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on, for the stand-alone gateway.")
+    prefix: str = Field("/eventbus", pattern=r"^(/[A-Za-z0-9_.-]+)*$", description="Path of the gateway's routes.")
+    instance: str = Field("", description="Name of this process in logs and bus.hello. Default: host and process id.")
     events: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="modules to import at the start, comma-separated; they declare event classes"
+        (), description="Modules with event classes, separated by commas, to import at the start."
     )
 
-    jwt_secret: SecretStr | None = Field(None, description="for HS256, HS384, HS512")
-    jwt_key_file: Path | None = Field(None, description="PEM public key for RS… and ES…")
-    jwt_algorithm: Algorithm = "HS256"
-    jwt_issuer: str | None = Field(None, description="required iss, if set")
-    jwt_audience: str | None = Field(None, description="required aud, if set")
-    jwt_user_claim: str = Field("sub", description="claim with the user's id")
-    jwt_leeway: float = Field(0.0, ge=0, description="clock difference that is forgiven")
-    admin_claim: str = Field("scope", description="claim with the scopes, a list or a text with spaces between")
+    jwt_secret: SecretStr | None = Field(None, description="Key for HS256, HS384 or HS512; at least 16 characters.")
+    jwt_key_file: Path | None = Field(None, description="File with the PEM public key for RS… or ES….")
+    jwt_algorithm: Algorithm = Field("HS256", description="Algorithm of the tokens' signatures.")
+    jwt_issuer: str | None = Field(None, description="Required claim iss. Default: any.")
+    jwt_audience: str | None = Field(None, description="Required claim aud. Default: any.")
+    jwt_user_claim: str = Field("sub", description="Claim with the user's id.")
+    jwt_leeway: float = Field(0.0, ge=0, description="Tolerated difference between the clocks of issuer and gateway.")
+    admin_claim: str = Field("scope", description="Claim with the scopes: a list, or a text separated by spaces.")
     admin_scope: str = Field(
-        "eventbus:admin", min_length=1, description="scope for dead letters, and operations of others"
+        "eventbus:admin", min_length=1, description="Scope for dead letters and for the operations of other users."
     )
-    cookie_name: str = Field("access_token", description="cookie that may carry the token; empty: none")
+    cookie_name: str = Field("access_token", description="Cookie that may carry the token; empty: none.")
     authoriser: str = Field(
         "webui_adapter.access.authoriser:by_claim",
-        description="module:function that says who may read which collection",
+        description="Function, as module:function, that decides who may read which collection.",
     )
 
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="exact origins, comma-separated; none: only the request's own host"
+        (), description="Exact origins of pages, separated by commas. Default: only the request's own host."
     )
 
-    max_connections_per_user: int = Field(10, ge=1)
-    on_too_many: Literal["reject", "replace"] = Field("reject", description="reject the new one, or close the oldest")
-    max_total_connections: int = Field(1000, ge=1)
-    heartbeat_interval: float = Field(30.0, gt=0, description="between two pings to one browser")
-    heartbeat_timeout: float = Field(10.0, gt=0, description="for the pong")
-    message_rate_limit: float = Field(100.0, gt=0, description="commands of one session")
-    user_rate_limit: float = Field(200.0, gt=0, description="commands of one user, over all sessions of the instance")
-    instance_rate_limit: float = Field(5_000.0, gt=0, description="commands of all sessions of the instance")
-    max_message_size: int = Field(1_048_576, ge=1024, description="largest event that is carried")
-    max_command_size: int = Field(65_536, ge=256, description="largest command that is read")
-    max_topics: int = Field(128, ge=1, description="patterns of one session")
-    max_bad_commands: int = Field(20, ge=1, description="malformed commands of one session before it is closed")
-    handshake_timeout: float = Field(10.0, gt=0, description="for a request's head, then its body; after it: 408")
-    max_head_size: int = Field(65_536, ge=1024, description="largest head of any other request; above: 431")
-    max_handshake_size: int = Field(16_384, ge=1024, description="largest head of a WebSocket's request; above: 431")
-    auth_deadline: float = Field(5.0, gt=0, description="for the first message where the handshake had no token")
+    max_connections_per_user: int = Field(10, ge=1, description="Connections of one user to this instance.")
+    on_too_many: Literal["reject", "replace"] = Field(
+        "reject", description="Above that: reject the new connection, or close the user's oldest one."
+    )
+    max_total_connections: int = Field(1000, ge=1, description="Connections to this instance.")
+    heartbeat_interval: float = Field(30.0, gt=0, description="Interval of pings to one client.")
+    heartbeat_timeout: float = Field(10.0, gt=0, description="Time limit for the answer to a ping.")
+    message_rate_limit: float = Field(100.0, gt=0, description="Commands of one session.")
+    user_rate_limit: float = Field(200.0, gt=0, description="Commands of one user, over all sessions of the instance.")
+    instance_rate_limit: float = Field(5_000.0, gt=0, description="Commands of all sessions of the instance.")
+    max_message_size: int = Field(1_048_576, ge=1024, description="Largest event that the gateway delivers.")
+    max_command_size: int = Field(65_536, ge=256, description="Largest command that the gateway reads.")
+    max_topics: int = Field(128, ge=1, description="Patterns that one session may read.")
+    max_bad_commands: int = Field(20, ge=1, description="Malformed commands after which a session is closed.")
+    handshake_timeout: float = Field(
+        10.0, gt=0, description="Time limit for a request's head, and again for its body. After it: 408."
+    )
+    max_head_size: int = Field(65_536, ge=1024, description="Largest head of any request but a handshake. Above: 431.")
+    max_handshake_size: int = Field(16_384, ge=1024, description="Largest head of a WebSocket handshake. Above: 431.")
+    auth_deadline: float = Field(
+        5.0, gt=0, description="Time limit for the first command if the handshake had no token."
+    )
 
-    backlog_events: int = Field(10_000, ge=1, description="events that may wait for one slow browser")
-    backlog_bytes: int = Field(1_048_576, ge=4096, description="bytes that may wait for one slow browser")
-    replay_events: int = Field(500, ge=1, description="events of a history that are read and written at once")
-    replay_bytes: int = Field(524_288, ge=4096, description="the same in bytes")
-    write_high: int = Field(65_536, ge=1024, description="bytes in the socket's buffer from which on a browser is slow")
-    stuck_after: float = Field(30.0, gt=0, description="a browser that takes nothing for so long is closed")
-    close_timeout: float = Field(5.0, gt=0, description="for a browser to answer a close; then it is cut off")
-    history_calls: int = Field(20_000, ge=16, description="calls to Redis that may wait for their answers")
-    sweep_interval: float = Field(5.0, gt=0, description="between two looks at what is owed for too long")
-    sweep_lease: float = Field(30.0, gt=0, description="of the instance that looks; another takes over after it")
+    backlog_events: int = Field(10_000, ge=1, description="Events in the send queue of one slow client.")
+    backlog_bytes: int = Field(1_048_576, ge=4096, description="Bytes in the send queue of one slow client.")
+    replay_events: int = Field(500, ge=1, description="Events of a history that are read and written in one step.")
+    replay_bytes: int = Field(524_288, ge=4096, description="Bytes of a history that are read and written in one step.")
+    write_high: int = Field(65_536, ge=1024, description="Unsent bytes in a socket above which its client is slow.")
+    stuck_after: float = Field(30.0, gt=0, description="A client that reads nothing for so long is disconnected.")
+    close_timeout: float = Field(5.0, gt=0, description="Time limit for a client's answer to a close frame.")
+    history_calls: int = Field(20_000, ge=16, description="Calls to Redis that may wait for an answer.")
+    sweep_interval: float = Field(5.0, gt=0, description="Interval at which the sweeper looks for expired events.")
+    sweep_lease: float = Field(
+        30.0, gt=0, description="Lease of the instance that sweeps. Another instance takes over when it expires."
+    )
     lease_grace: float = Field(
-        30.0, gt=0, description="for workers to renew their leases after Redis was away; not less than their lease"
+        30.0, gt=0, description="Time for workers to renew leases after an outage of Redis; at least their lease."
     )
     broker_url: SecretStr | None = Field(
-        None, description="Celery's broker: a cancel is told there too; none: workers look into Redis twice a second"
+        None, description="Celery's broker, to send cancellations to workers. Default: workers poll Redis."
     )
     broker_options: dict[str, object] = Field(
-        default_factory=dict, description="as Celery's broker_transport_options, a JSON object"
+        default_factory=dict, description="Celery's broker_transport_options, as a JSON object."
     )
-    broker_exchange: str = Field("celery", min_length=1, description="as Celery's control_exchange")
-    broker_timeout: float = Field(2.0, gt=0, description="for each step of telling the broker")
-    probe_interval: float = Field(1.0, gt=0, description="between two probes of Redis")
-    probe_timeout: float = Field(2.0, gt=0, description="for a probe to come back through pub/sub")
-    check_interval: float = Field(10.0, gt=0, description="between two comparisons of quiet channels with Redis")
-    check_batch: int = Field(100, ge=1, description="channels compared in one round trip")
-    local_events: int = Field(1_000, ge=1, description="events of this process that wait to be shown without Redis")
+    broker_exchange: str = Field("celery", min_length=1, description="Celery's control_exchange.")
+    broker_timeout: float = Field(2.0, gt=0, description="Time limit for each step of a call to the broker.")
+    probe_interval: float = Field(1.0, gt=0, description="Interval of health checks of Redis.")
+    probe_timeout: float = Field(2.0, gt=0, description="Time limit for a health check to arrive through pub/sub.")
+    check_interval: float = Field(10.0, gt=0, description="Interval at which idle channels are compared with Redis.")
+    check_batch: int = Field(100, ge=1, description="Channels compared in one round trip.")
+    local_events: int = Field(
+        1_000, ge=1, description="Events of this process that may wait for the event loop while Redis is unreachable."
+    )
     check_events: bool = Field(
-        False, description="hold each event against its class (see events): what fails is a dead letter; costs a parse"
+        False,
+        description="Validate every event against its class (see events). Invalid events become dead letters. "
+        "Costs one JSON parse per event.",
     )
-    dead_waiting: int = Field(1_000, ge=1, description="events that cannot be delivered and wait to be buried")
-    dead_spill_bytes: int = Field(16 * 1_048_576, ge=0, description="dead letters on disk while Redis takes nothing")
-    drain_spread: float = Field(2.0, ge=0, description="over how long sessions are told to leave at shutdown")
-    shutdown_grace: float = Field(5.0, ge=0, description="for sessions to leave by themselves at shutdown")
+    dead_waiting: int = Field(1_000, ge=1, description="Undeliverable events that may wait to be stored.")
+    dead_spill_bytes: int = Field(
+        16 * 1_048_576, ge=0, description="Dead letters kept on disk while Redis accepts no writes."
+    )
+    drain_spread: float = Field(
+        2.0, ge=0, description="Time over which sessions are asked to reconnect elsewhere at shutdown."
+    )
+    shutdown_grace: float = Field(5.0, ge=0, description="Time for sessions to do so before they are closed.")
 
     gc_threshold: int = Field(
-        10_000, ge=0, description="new objects between two looks of the garbage collector; 0: never"
+        10_000, ge=0, description="New objects between two runs of the garbage collector; 0: it never runs."
     )
 
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Lowest level of log lines, for the stand-alone gateway."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -127,7 +145,7 @@ class GatewaySettings(BaseSettings):
 
     @property
     def jwt_key(self) -> str:
-        """The key that signatures are checked with. Raises OSError if the key file cannot be read."""
+        """The key of the tokens' signatures. Raises OSError if the key file cannot be read."""
         if self.jwt_algorithm.startswith("HS"):
             assert self.jwt_secret is not None
             return self.jwt_secret.get_secret_value()

@@ -1,5 +1,6 @@
-"""The two protocol classes that uvicorn takes by name: ``--ws webui_adapter.uvicorn:WebSocketProtocol`` and
-``--http webui_adapter.uvicorn:HttpProtocol``.
+"""The protocol classes for uvicorn's options ``--ws`` and ``--http``.
+
+``uvicorn --ws webui_adapter.uvicorn:WebSocketProtocol --http webui_adapter.uvicorn:HttpProtocol …``
 """
 
 from webui_adapter.transports.uvicorn_http import HttpProtocol

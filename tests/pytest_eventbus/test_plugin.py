@@ -76,7 +76,7 @@ def test_a_gateway_that_does_not_start_says_why(pytester):
     pytester.makepyfile("def test_it(eventbus_gateway): ...")
     result = pytester.runpytest_inprocess(*PLUGINS)
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*the gateway ended at once with code 2*", "*WEBUI_AUTHORISER*no.such*"])
+    result.stdout.fnmatch_lines(["*the gateway ended immediately, with code 2*", "*WEBUI_AUTHORISER*no.such*"])
     result.stdout.no_fnmatch_line("*def eventbus_gateway(*")
 
 

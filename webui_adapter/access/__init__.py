@@ -1,1 +1,1 @@
-"""Who may connect and how often: tokens, authoriser, origins, rate limits."""
+"""Access of connections and commands: tokens, authoriser, origins, rate limits."""

@@ -1,4 +1,4 @@
-"""Who may read which collection. An application replaces it: ``WEBUI_AUTHORISER=package.module:function``."""
+"""Access to collections. An application replaces the default: ``WEBUI_AUTHORISER=package.module:function``."""
 
 from __future__ import annotations
 
@@ -13,27 +13,46 @@ __all__ = ["Authoriser", "by_claim", "load_authoriser"]
 
 
 class Authoriser(Protocol):
-    """May ``principal`` read this collection? Plain or async; an exception counts as no."""
+    """Decides whether a user may read a collection.
+
+    A function, plain or async. An exception counts as no.
+    """
 
     def __call__(self, principal: Principal, collection: str, /) -> bool | Awaitable[bool]: ...
 
 
 def by_claim(principal: Principal, collection: str) -> bool:
-    """Yes for the collections that the token lists in its claim ``collections``."""
+    """Allow the collections that the token lists in its claim ``collections``.
+
+    Args:
+        principal: the user and the claims of the token.
+        collection: the collection's id.
+
+    Returns:
+        Whether the user may read it.
+    """
     return collection in principal.collections
 
 
 def load_authoriser(path: str) -> Authoriser:
-    """Import ``module:function``.
+    """Import an authoriser.
+
+    Args:
+        path: ``module:function``.
+
+    Returns:
+        The function.
 
     Raises:
-        NotConfigured: there is no such module or function.
+        NotConfigured: the module or the function does not exist.
     """
     module, _, name = path.partition(":")
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise NotConfigured(f"WEBUI_AUTHORISER {path!r} must read module:function and exist: {error}") from error
+        raise NotConfigured(
+            f"cannot import WEBUI_AUTHORISER={path!r}, which must read module:function: {error}"
+        ) from error
     if not callable(found):
-        raise NotConfigured(f"WEBUI_AUTHORISER {path!r} is not callable")
+        raise NotConfigured(f"cannot use WEBUI_AUTHORISER={path!r}: it is not callable")
     return cast("Authoriser", found)

@@ -1,4 +1,4 @@
-"""Which pages may connect (against cross-site WebSocket hijacking)."""
+"""Origins of pages that may connect: a defence against cross-site WebSocket hijacking."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ __all__ = ["origin_allowed"]
 
 
 def origin_allowed(origin: str | None, host: str | None, allowed: Collection[str], *, cookie: bool) -> bool:
-    """Whether a request with this ``Origin`` and ``Host`` may be served.
+    """Return whether the gateway serves a request with this ``Origin``.
 
-    Exact comparison with the list; without a list the origin's host and port must be the request's own. A program
-    without an Origin may come, unless it authenticates by a cookie: browsers send cookies unasked, and always with an
-    Origin.
+    A listed origin must be equal. Without a list, the origin's host and port must be those of the request. A request
+    without an Origin comes from a program. It is allowed unless it authenticates by a cookie: browsers send cookies
+    without being asked, and always with an Origin.
+
+    Args:
+        origin: the header ``Origin``; None: the request has none.
+        host: the header ``Host``.
+        allowed: exact origins; empty: only the request's own host.
+        cookie: whether the request authenticates by a cookie.
     """
     if origin is None:
         return not cookie

@@ -1,4 +1,4 @@
-"""Rates, as token buckets, and the three of them that a command has to pass. Time is an argument."""
+"""Rate limits of commands: of one session, of one user, of the whole instance. Time is an argument."""
 
 from __future__ import annotations
 
@@ -14,20 +14,30 @@ __all__ = ["CommandRateLimiter", "CommandRateLimiters", "RateLimitExceeded", "Sc
 
 Scope = Literal["session", "user", "instance"]
 
-# Users without a session whose rates are kept before those that are as good as new are let go.
-_VISITORS = 1_000
+# Above this number of users without a session, the gateway forgets rates from which nothing was taken.
+_SESSIONLESS_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimitExceeded:
-    """Which rate is exhausted, what it allows a second, and after how many seconds there is room."""
+    """A rate that is exhausted.
+
+    Attributes:
+        scope: what the rate is about.
+        limit: commands per second that it allows.
+        wait: seconds until it allows the next one.
+    """
 
     scope: Scope
     limit: float
     wait: float
 
     def refusal(self, ref: str | float | None = None) -> CommandRefused:
-        """The answer to the command that was one too many."""
+        """Return the answer to the command that exceeded the rate.
+
+        Args:
+            ref: the command's own reference.
+        """
         return CommandRefused(
             "rate_limited",
             f"more than {self.limit:g} commands a second of this {self.scope}",
@@ -40,7 +50,7 @@ class RateLimitExceeded:
 
 @dataclass(slots=True)
 class UserRate:
-    """One user's rate over all sessions here, and how many these are."""
+    """The rate of one user over all sessions of this instance, and the number of these sessions."""
 
     user: str
     rate: TokenBucket
@@ -48,7 +58,12 @@ class UserRate:
 
 
 class CommandRateLimiter:
-    """What one session may send: within its own rate, its user's and the instance's."""
+    """Limits the commands of one session by three rates: the session's, its user's and the instance's.
+
+    Args:
+        per_second: commands per second of this session.
+        now: the clock's time in seconds.
+    """
 
     __slots__ = ("instance", "own", "user")
 
@@ -58,7 +73,14 @@ class CommandRateLimiter:
         self.instance: TokenBucket | None = None
 
     def take(self, now: float) -> RateLimitExceeded | None:
-        """Take one of each, or say which is exhausted, the narrowest first; then nothing is taken of any."""
+        """Count one command towards all rates. If one rate is exhausted, count it towards none.
+
+        Args:
+            now: the clock's time in seconds.
+
+        Returns:
+            None; or the exhausted rate, of several the narrowest.
+        """
         rates: list[tuple[Scope, TokenBucket]] = [("session", self.own)]
         if self.user is not None:
             rates.append(("user", self.user.rate))
@@ -78,24 +100,39 @@ def _take(rates: Sequence[tuple[Scope, TokenBucket]], now: float) -> RateLimitEx
 
 
 class CommandRateLimiters:
-    """The rates that sessions share. A user's goes with the last session."""
+    """Owns the rates that sessions share. A user's rate ends with the user's last session.
+
+    Args:
+        settings: the limits.
+        now: the clock's time in seconds.
+    """
 
     def __init__(self, settings: GatewaySettings, now: float) -> None:
         self._settings = settings
         self._instance = TokenBucket(settings.instance_rate_limit, now)
         self._users: dict[str, UserRate] = {}
-        # Of those who ask over HTTP and have no session here.
+        # Rates of users that ask over HTTP and have no session here.
         self._sessionless: dict[str, TokenBucket] = {}
 
     def __len__(self) -> int:
         return len(self._users)
 
     def connected(self, rate: CommandRateLimiter) -> None:
-        """A connection counts towards the instance's rate, whoever it is."""
+        """Count a connection's commands towards the rate of the instance.
+
+        Args:
+            rate: the connection's limiter.
+        """
         rate.instance = self._instance
 
     def authenticated(self, rate: CommandRateLimiter, user: str, now: float) -> None:
-        """From now on it counts towards its user's, too."""
+        """Count a connection's commands towards the rate of its user as well.
+
+        Args:
+            rate: the connection's limiter.
+            user: the user's id.
+            now: the clock's time in seconds.
+        """
         if user not in self._users:
             known = self._sessionless.pop(user, None) or TokenBucket(self._settings.user_rate_limit, now)
             self._users[user] = UserRate(user, known)
@@ -103,7 +140,11 @@ class CommandRateLimiters:
         rate.user.sessions += 1
 
     def disconnected(self, rate: CommandRateLimiter) -> None:
-        """The connection is gone."""
+        """Forget a connection that has ended.
+
+        Args:
+            rate: the connection's limiter.
+        """
         of_user, rate.user = rate.user, None
         if of_user is not None:
             of_user.sessions -= 1
@@ -111,7 +152,11 @@ class CommandRateLimiters:
                 del self._users[of_user.user]
 
     def requested(self, user: str, now: float) -> None:
-        """A request over HTTP: within the user's rate, sessions or none, and the instance's.
+        """Count a request over HTTP towards the rates of the user and of the instance.
+
+        Args:
+            user: the user's id; the user need not have a session.
+            now: the clock's time in seconds.
 
         Raises:
             CommandRefused: ``rate_limited``.
@@ -124,8 +169,8 @@ class CommandRateLimiters:
         if user in self._users:
             return self._users[user].rate
         if user not in self._sessionless:
-            if len(self._sessionless) >= _VISITORS:
-                # What the instance's rate lets through in the second that a rate needs to be full bounds the rest.
+            if len(self._sessionless) >= _SESSIONLESS_MAX:
+                # A rate is full again after one second. The instance's rate bounds the users of that second.
                 self._sessionless = {name: rate for name, rate in self._sessionless.items() if not rate.is_full(now)}
             self._sessionless[user] = TokenBucket(self._settings.user_rate_limit, now)
         return self._sessionless[user]

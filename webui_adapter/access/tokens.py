@@ -1,4 +1,4 @@
-"""Who is there: JWTs checked, and where a request may carry one. No I/O."""
+"""Tokens: JWTs, their check, and the places where a request may carry one. No I/O."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ __all__ = ["SUBPROTOCOL", "TOKEN_SUBPROTOCOL", "Principal", "TokenChecker", "tok
 SUBPROTOCOL: Final = "eventbus.v1"
 TOKEN_SUBPROTOCOL: Final = "access_token."  # noqa: S105 - the name of a carrier, not a secret
 MAX_TOKEN: Final = 8192
-# Seconds since 1970, which a page has to be told in milliseconds, as a number that is exact in JavaScript.
+# Seconds since 1970. Pages receive milliseconds, and JavaScript is exact up to 2**53.
 _LAST_MOMENT: Final = 2**53 // 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A user and what the token says of them.
+    """A user, and what the token says about the user.
 
     Attributes:
-        user: the id that names their channel.
-        expires: seconds since 1970; the session ends then unless a fresh token comes.
-        collections: ids in the claim ``collections``, for ``authorise.by_claim``.
-        claims: everything, for an application's own authoriser.
+        user: the id that names the user's channel.
+        expires: seconds since 1970; the session ends then unless the client sends a fresh token.
+        collections: ids in the claim ``collections``, for ``by_claim``.
+        claims: all claims, for an application's authoriser.
     """
 
     user: str
@@ -41,27 +41,41 @@ class Principal:
 
 
 class TokenChecker:
-    """Checks signature, ``exp`` (required), and issuer and audience where they are set.
+    """Checks the signature and ``exp`` (required), and issuer and audience if they are set.
 
-    The algorithm is the setting's, never the token's; keys come from the settings, never from the token.
+    The algorithm and the key come from the settings, never from the token.
     """
 
     def __init__(self, settings: GatewaySettings) -> None:
-        """Read the key. Raises OSError, or NotConfigured where it does not fit the algorithm."""
+        """Read the key.
+
+        Args:
+            settings: algorithm, key, and required claims.
+
+        Raises:
+            OSError: the key file cannot be read.
+            NotConfigured: the key does not fit the algorithm.
+        """
         self._settings = settings
-        # Read once: a PEM costs a fifth of the whole check, and a wrong one should not be found by the first visitor.
+        # Prepared once: reading a PEM costs a fifth of a check, and a wrong key must fail at the start.
         try:
             self._key = jwt.get_algorithm_by_name(settings.jwt_algorithm).prepare_key(settings.jwt_key)
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             name = "WEBUI_JWT_KEY_FILE" if settings.jwt_key_file else "WEBUI_JWT_SECRET"
-            raise NotConfigured(f"{name} is no key for {settings.jwt_algorithm}: {error}") from error
+            raise NotConfigured(f"cannot use {name} as a key for {settings.jwt_algorithm}: {error}") from error
         self._required = ["exp", settings.jwt_user_claim]
 
     def check(self, token: object) -> Principal:
-        """The principal of a token.
+        """Check a token.
+
+        Args:
+            token: what the client sent, of any type.
+
+        Returns:
+            The user and the claims.
 
         Raises:
-            TokenRefused: with a reason that holds nothing of the token.
+            TokenRefused: the reason holds no part of the token.
         """
         if not isinstance(token, str) or not token or len(token) > MAX_TOKEN:
             raise TokenRefused(f"the token must be a string of at most {MAX_TOKEN} characters")
@@ -79,12 +93,16 @@ class TokenChecker:
         except jwt.ExpiredSignatureError:
             raise TokenRefused("the token has expired", expired=True) from None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
-            # Not all that a signed but odd claim can do to PyJWT comes as an error of its own.
+            # An odd but signed claim can make PyJWT raise an ordinary Python error.
             raise TokenRefused(f"the token is not valid: {type(error).__name__}") from None
         return self._principal(claims)
 
     def is_admin(self, principal: Principal) -> bool:
-        """Whether the token has the admin scope: in a list, or in a text with spaces between."""
+        """Return whether the token has the admin scope, in a list or in a text separated by spaces.
+
+        Args:
+            principal: the user and the claims of the token.
+        """
         scopes = principal.claims.get(self._settings.admin_claim)
         listed = scopes.split() if isinstance(scopes, str) else scopes
         return isinstance(listed, list) and self._settings.admin_scope in listed
@@ -95,10 +113,10 @@ class TokenChecker:
             user = check_id(claims[claim], claim)
         except InvalidName as error:
             raise TokenRefused(f"the token's {claim} cannot be a user id: {error}") from None
-        # PyJWT has checked that it is a number, which may come as text.
+        # PyJWT has checked that it is a number; it may be a text.
         expires = int(cast("int", claims["exp"]))
         if expires > _LAST_MOMENT:
-            raise TokenRefused(f"the token's exp is no moment that can be told: at most {_LAST_MOMENT} seconds")
+            raise TokenRefused(f"the token's exp is too large: at most {_LAST_MOMENT} seconds since 1970")
         listed = claims.get("collections")
         collections = frozenset(str(item) for item in listed) if isinstance(listed, list) else frozenset[str]()
         return Principal(user, float(expires), collections, claims)
@@ -115,7 +133,17 @@ class Presented:
 def token_of(
     headers: Mapping[str, str], subprotocols: Iterable[str], cookies: Mapping[str, str], cookie: str
 ) -> Presented | None:
-    """The token that a request carries. The query string is not a carrier: it ends up in logs."""
+    """Find the token of a request. The query string cannot carry one, because servers log it.
+
+    Args:
+        headers: the request's headers, names in lower case.
+        subprotocols: the subprotocols that the client offers.
+        cookies: the request's cookies.
+        cookie: the name of the cookie that may carry a token; empty: none.
+
+    Returns:
+        The token and its carrier, or None.
+    """
     for offered in subprotocols:
         if offered.startswith(TOKEN_SUBPROTOCOL):
             return Presented(offered[len(TOKEN_SUBPROTOCOL) :], "subprotocol")

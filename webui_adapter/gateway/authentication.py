@@ -1,4 +1,4 @@
-"""Tokens of connected pages: the one that opens a session, and the fresh one that lets it go on."""
+"""Authentication of sessions: the token that opens one, and the fresh token that extends it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ __all__ = ["AccessControl", "Authentication"]
 
 @dataclass(frozen=True, slots=True)
 class AccessControl:
-    """What decides whether a connection or a command is accepted."""
+    """The parts that decide whether the gateway accepts a connection or a command.
+
+    Attributes:
+        tokens: checks tokens.
+        connection_limits: bounds per instance and per user.
+        rate_limiters: the rates that sessions share.
+    """
 
     tokens: TokenChecker
     connection_limits: ConnectionLimits
@@ -32,7 +38,14 @@ class AccessControl:
 
 
 class Authentication:
-    """Checks tokens: the first one of a session opens it, a later one extends it."""
+    """Checks tokens: the first token of a session opens it, a later one extends it.
+
+    Args:
+        context: the shared context.
+        access: tokens and limits.
+        subscribe_handler: subscribes to the session's first topics.
+        deadlines: the session's next deadline.
+    """
 
     def __init__(
         self,
@@ -53,7 +66,14 @@ class Authentication:
         self._deadlines = deadlines
 
     def authenticate(self, session: Session, token: str, cursor: Cursor, topics: Iterable[str]) -> None:
-        """Check the token; open the session and begin what it reads, or ask for the connection's end."""
+        """Check the token, then open the session and begin its subscriptions; or close the connection.
+
+        Args:
+            session: a session that waits for its token.
+            token: the token.
+            cursor: where to resume.
+            topics: patterns in addition to the default ones.
+        """
         principal = self._admitted(session, token)
         if principal is None:
             return
@@ -85,7 +105,12 @@ class Authentication:
         return principal
 
     def refresh(self, session: Session, command: Auth) -> None:
-        """A fresh token, in place: of the same user only."""
+        """Replace the token of an open session by a fresh one of the same user.
+
+        Args:
+            session: an open session.
+            command: the command with the token.
+        """
         assert session.principal is not None
         try:
             principal = self._tokens.check(command.token)
@@ -97,6 +122,6 @@ class Authentication:
             session.refuse(CommandRefused("forbidden", "the token is of another user", field="token", ref=command.ref))
             return
         session.renew(principal)
-        # The new end may be earlier than the moment that the old one was to be looked at.
+        # The new token may expire before the old one.
         self._deadlines.schedule(session, self._clock.now())
         session.answer(command.ref, expires=int(principal.expires * 1000))

@@ -1,4 +1,4 @@
-"""Who may have another connection: bounds per instance and per user. No I/O."""
+"""Bounds on the number of connections, per instance and per user. No I/O."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ __all__ = ["ConnectionLimits"]
 
 
 class ConnectionLimits:
-    """Counts connections of this instance.
+    """Counts the connections of this instance.
+
+    Args:
+        settings: the bounds.
 
     Attributes:
-        connections: those that were let in and have not left.
+        connections: the open connections.
     """
 
     def __init__(self, settings: GatewaySettings) -> None:
@@ -22,11 +25,19 @@ class ConnectionLimits:
 
     @property
     def full(self) -> bool:
-        """Whether the instance takes no more: asked before a handshake is answered."""
+        """Whether the instance accepts no more connections. Checked before a handshake is answered."""
         return self.connections >= self._settings.max_total_connections
 
     def add(self, session: Session, user: str) -> tuple[bool, Session | None]:
-        """Count a session under its user. Returns whether it is one too many, and the oldest where that is to go."""
+        """Count a session towards its user.
+
+        Args:
+            session: the session.
+            user: the user's id.
+
+        Returns:
+            Whether the session exceeds the bound, and the user's oldest session if that one must close instead.
+        """
         of_user = self._of_user.setdefault(user, {})
         replaced = None
         if len(of_user) >= self._settings.max_connections_per_user:
@@ -38,7 +49,11 @@ class ConnectionLimits:
         return False, replaced
 
     def disconnected(self, session: Session) -> None:
-        """The connection is gone."""
+        """Forget a session whose connection has ended.
+
+        Args:
+            session: the session.
+        """
         if session.principal is None:
             return
         of_user = self._of_user.get(session.principal.user)

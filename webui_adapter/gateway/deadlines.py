@@ -1,4 +1,4 @@
-"""The time of all sessions: when a session's deadlines are looked at, and what follows."""
+"""Deadlines of all sessions: pings, tokens that expire, clients that do not answer."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ _TICK: Final = 0.25
 
 
 class SessionDeadlines:
-    """Works for one gateway.
+    """Runs the timer wheel of one gateway.
 
-    ``on_cut`` hears of a session that was cut off, with its close code; ``changed`` is called when sessions have
-    something to write.
+    Args:
+        context: the shared context.
+        hub: the channels, whose positions go out with each ping.
     """
 
     def __init__(
@@ -39,19 +40,36 @@ class SessionDeadlines:
         self._wheel: TimerWheel[Session] = TimerWheel(self._clock.now(), _TICK)
 
     def schedule(self, session: Session, due: float) -> None:
-        """Look at the session when that moment has come; instead of when it was to be looked at before."""
+        """Set the session's next deadline. It replaces the one before.
+
+        Args:
+            session: the session.
+            due: the clock's time in seconds.
+        """
         self._wheel.put(session, due)
 
     def schedule_close(self, session: Session) -> None:
-        """The session has been told to go: look whether it went."""
+        """Set the deadline of a session that the gateway has asked to close.
+
+        Args:
+            session: the session.
+        """
         self._wheel.put(session, session.output.closing_since + self._close_timeout)
 
     def cancel(self, session: Session) -> None:
-        """The session has ended."""
+        """Remove the deadline of a session that has ended.
+
+        Args:
+            session: the session.
+        """
         self._wheel.remove(session)
 
     async def run(self, on_cut: Callable[[Session, int], None]) -> None:
-        """Turn for ever."""
+        """Check due deadlines until cancelled.
+
+        Args:
+            on_cut: called with a session and its close code after its connection was cut.
+        """
         while True:
             await asyncio.sleep(_TICK)
             now = self._clock.now()
@@ -59,8 +77,8 @@ class SessionDeadlines:
                 try:
                     self._tick(session, now, on_cut)
                 except Exception:
-                    # One session's trouble must not stop the time of all others.
-                    log.exception("a session's timer failed")
+                    # A failure in one session must not stop the deadlines of all others.
+                    log.exception("cannot check the deadline of a session")
             self._flush()
 
     def _tick(self, session: Session, now: float, on_cut: Callable[[Session, int], None]) -> None:
@@ -69,7 +87,7 @@ class SessionDeadlines:
         if session.state is State.CLOSED or line is None:
             return
         if output.close_code is not None and now >= output.closing_since + self._close_timeout:
-            # The peer takes nothing, not even its end.
+            # The client reads nothing, not even the close frame.
             line.cut()
             on_cut(session, output.close_code)
             return

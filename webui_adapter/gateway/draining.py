@@ -1,4 +1,4 @@
-"""How an instance leaves without a loss: its pages go elsewhere, not all in one moment."""
+"""Connection draining: at shutdown all sessions move to other instances, spread over some seconds."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ __all__ = ["Drain"]
 
 
 class Drain:
-    """Lets the ``sessions`` of one gateway leave.
+    """Drains the sessions of one gateway.
+
+    Args:
+        context: the shared context.
+        sessions: the open sessions by id.
 
     Attributes:
-        begun: whether the instance is leaving.
+        started: whether the instance shuts down.
     """
 
     def __init__(
@@ -35,7 +39,7 @@ class Drain:
         self._empty = asyncio.Event()
 
     def _notify_sessions(self) -> None:
-        """Tell the sessions to leave, each at its own moment within the setting's time."""
+        """Ask all sessions to reconnect elsewhere, each at its own time within ``drain_spread``."""
         self.started = True
         spread = self._settings.drain_spread
         for session in list(self._sessions.values()):
@@ -46,7 +50,7 @@ class Drain:
         self._flush()
 
     async def run(self) -> None:
-        """Be gone without a loss: tell the sessions, give them time to go elsewhere, close those that stay."""
+        """Ask the sessions to leave, wait for them, then close those that remain."""
         self._notify_sessions()
         if self._sessions:
             self._empty.clear()
@@ -55,18 +59,18 @@ class Drain:
         self.close_all()
 
     def start(self) -> None:
-        """Begin to leave: the server says that it is leaving, maybe once for each connection."""
+        """Begin to drain in the background. The server may call this once for each connection."""
         if not self.started:
             self.started = True
             self._spawn(self.run())
 
     def close_all(self) -> None:
-        """Close all sessions: they come back elsewhere."""
+        """Close all sessions. Their clients reconnect to another instance."""
         self.started = True
         for session in list(self._sessions.values()):
-            session.close(CloseCode.DRAIN, "the gateway is leaving")
+            session.close(CloseCode.DRAIN, "the gateway shuts down")
         self._flush()
 
     def on_empty(self) -> None:
-        """The last session has gone."""
+        """Note that the last session has ended."""
         self._empty.set()

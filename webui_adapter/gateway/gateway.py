@@ -1,4 +1,4 @@
-"""The gateway: its parts put together, and what edges ask of it."""
+"""The gateway: what transports and routes ask of one instance. ``gateway/build.py`` assembles it."""
 
 from __future__ import annotations
 
@@ -46,13 +46,24 @@ __all__ = ["EventParts", "Gateway", "GatewayParts"]
 
 log = logging.getLogger(__name__)
 
-# Close codes that are counted by their number: a peer may send any, and each would be a time series of its own.
+# Close codes that have a time series. A client may send any code; all others are counted together.
 _CODES = frozenset({*CloseCode, 1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EventParts:
-    """The parts through which events reach the sessions."""
+    """The parts through which events reach the sessions.
+
+    Attributes:
+        maintenance: work that one instance does for all of them.
+        redelivery: sends unacknowledged events again; None: there are none.
+        history_reader: reads logs and snapshots.
+        session_recovery: brings sessions up to date.
+        redis_monitor: the health of Redis.
+        idle_check: compares idle channels with Redis.
+        turn_end: hands on what the hub has collected.
+        listener: receives what the subscriber reads.
+    """
 
     maintenance: Maintenance
     redelivery: RedeliveryScheduler | None
@@ -66,7 +77,22 @@ class EventParts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GatewayParts:
-    """The parts of one gateway, as ``gateway/build.py`` assembles them."""
+    """The parts of one gateway.
+
+    Attributes:
+        context: what all parts share.
+        ports: the backend.
+        tasks: the background tasks.
+        sessions: the open sessions by id.
+        hub: the channels.
+        access: tokens and limits.
+        drain: the orderly shutdown.
+        events: the parts through which events reach the sessions.
+        operations: answers requests about operations; None: this gateway serves none.
+        deadlines: the deadlines of all sessions.
+        subscribe_handler: carries out ``subscribe``.
+        authentication: checks the tokens of sessions.
+    """
 
     context: GatewayContext
     ports: BackendPorts
@@ -84,6 +110,9 @@ class GatewayParts:
 
 class Gateway:
     """One instance. Transports open sessions here and hand over what browsers send.
+
+    Args:
+        parts: the parts, as ``gateway/build.py`` assembles them.
 
     Attributes:
         settings: all bounds and choices.
@@ -134,7 +163,7 @@ class Gateway:
     # --- life ------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Connect to Redis in the background and start the timer."""
+        """Start the background tasks, and connect to Redis in the background."""
         self._tasks.spawn(self._deadlines.run(self.disconnect))
         self._tasks.spawn(self.redis_monitor.run())
         self._tasks.spawn(self._idle_check.run())
@@ -144,7 +173,7 @@ class Gateway:
         await self._ports.subscriber.start(self.listener)
 
     async def aclose(self) -> None:
-        """End all sessions, tasks and connections."""
+        """Close all sessions, tasks and connections."""
         self.drain.close_all()
         self._session_recovery.channel_recovery.cancel()
         self._history_reader.cancel()
@@ -155,23 +184,30 @@ class Gateway:
 
     @property
     def degraded(self) -> str | None:
-        """What is wrong with Redis, or None. Pages are told."""
+        """The most severe reason why Redis is unhealthy, or None. All pages receive it."""
         return self._health.most_severe
 
     @property
     def read_only(self) -> str | None:
-        """Why commands that write are refused, or None."""
+        """The reason why commands that write are refused, or None."""
         return self._health.read_only
 
     @property
     def not_ready(self) -> str | None:
-        """Why this instance should get no new connections, or None."""
+        """The reason why this instance should receive no new connections, or None."""
         return "leaving" if self.drain.started else self.degraded
 
     # --- sessions --------------------------------------------------------------------------------------------
 
     def connect(self, encoder: Encoder) -> Session:
-        """A new session; the caller has asked ``connection_limits.full`` and calls ``attach_transport`` next."""
+        """Open a session. Check ``connection_limits.full`` before, and call ``attach_transport`` next.
+
+        Args:
+            encoder: turns events into the bytes of the transport.
+
+        Returns:
+            The session, which waits for a token.
+        """
         output = Output(secrets.token_urlsafe(12), self.settings, encoder, self.hub.dirty, self.counters, self.clock)
         session = Session(output, Subscriptions(output))
         self.sessions[session.id] = session
@@ -180,18 +216,28 @@ class Gateway:
         self.counters["connect"] += 1
         return session
 
-    def attach_transport(self, session: Session, line: Transport) -> None:
-        """From now on ``line`` writes what the session has to say."""
-        session.output.transport = line
+    def attach_transport(self, session: Session, transport: Transport) -> None:
+        """Let a transport write what the session queues.
+
+        Args:
+            session: the session.
+            transport: the transport.
+        """
+        session.output.transport = transport
         self._deadlines.schedule(session, self.clock.now() + self.settings.auth_deadline)
 
     def disconnect(self, session: Session, code: int) -> None:
-        """The connection is gone."""
+        """End a session whose connection has ended.
+
+        Args:
+            session: the session.
+            code: the close code of the connection; the session's own code takes precedence.
+        """
         if session.state is State.CLOSED:
             return
         session.enter(State.CLOSED)
-        said = session.output.close_code or code
-        self.counters[f"disconnect.{int(said) if said in _CODES else 'other'}"] += 1
+        final = session.output.close_code or code
+        self.counters[f"disconnect.{int(final) if final in _CODES else 'other'}"] += 1
         self.sessions.pop(session.id, None)
         if not self.sessions:
             self.drain.on_empty()
@@ -205,16 +251,28 @@ class Gateway:
         self.connection_limits.connections -= 1
 
     def authenticate(self, session: Session, token: str, cursor: Cursor, topics: Iterable[str]) -> None:
-        """Check the token; open the session and begin what it reads, or ask for the connection's end."""
+        """Check the token, then open the session and begin its subscriptions; or close the connection.
+
+        Args:
+            session: a session that waits for its token.
+            token: the token.
+            cursor: where to resume.
+            topics: patterns in addition to the default ones.
+        """
         if self.drain.started:
-            session.close(CloseCode.DRAIN, "the gateway is leaving")
+            session.close(CloseCode.DRAIN, "the gateway shuts down")
             return
         self._authentication.authenticate(session, token, cursor, topics)
 
     def handle(self, session: Session, command: Command) -> None:
-        """Carry a command out, or begin to."""
+        """Carry out a command, or begin to.
+
+        Args:
+            session: the session that sent it.
+            command: the command.
+        """
         if session.output.close_code is not None:
-            return  # it has been told to go, and this was on its way
+            return  # The command was on its way when the gateway asked the session to close.
         match command:
             case Auth() if session.state is State.WAITING:
                 self.authenticate(session, command.token, command.cursor, command.topics)
@@ -235,7 +293,7 @@ class Gateway:
 
     def _operation(self, session: Session, command: OperationCommand) -> None:
         if self.operations is None:
-            session.refuse(CommandRefused("unavailable", "this gateway knows of no operations", ref=command.ref))
+            session.refuse(CommandRefused("unavailable", "this gateway serves no operations", ref=command.ref))
         else:
             self.operations.handle(session, command)
 

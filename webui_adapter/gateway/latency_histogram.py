@@ -1,4 +1,4 @@
-"""A latency histogram that counts many equal observations at once: one event, thousands of receivers."""
+"""A latency histogram that counts many equal observations in one step: one event, thousands of receivers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ LATENCY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5,
 
 
 class LatencyHistogram:
-    """Counts per bucket (not cumulative; the last one is everything above) and the sum of all values."""
+    """Counts per bucket, and the sum of all values. The counts are not cumulative; the last one has no upper bound.
+
+    Args:
+        bounds: the upper bounds of the buckets, in seconds.
+    """
 
     def __init__(self, bounds: tuple[float, ...] = LATENCY_BUCKETS) -> None:
         self.bounds = bounds
@@ -21,17 +25,22 @@ class LatencyHistogram:
         self.sum = 0.0
 
     def observe_since(self, now: float, began: Iterable[tuple[int, int]]) -> None:
-        """Note how long ago things began (microseconds since 1970, and how many of them); ``now`` is in seconds."""
+        """Count how long ago events began.
+
+        Args:
+            now: seconds since 1970.
+            began: microseconds since 1970, and how many events began then.
+        """
         bounds, counts, total = self.bounds, self.counts, 0.0
         for moment, count in began:
             seconds = now - moment / 1e6
-            seconds = max(seconds, 0.0)  # another machine's clock may be ahead of ours
+            seconds = max(seconds, 0.0)  # The clock of the worker's machine may be ahead.
             counts[bisect_left(bounds, seconds)] += count
             total += seconds * count
         self.sum += total
 
     def cumulative(self) -> list[tuple[str, float]]:
-        """Buckets as Prometheus wants them: upper bound as text, and everything up to it."""
+        """Return the buckets as Prometheus expects them: the upper bound as text, and the cumulative count."""
         total = 0
         rows: list[tuple[str, float]] = []
         for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):

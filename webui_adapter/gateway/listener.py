@@ -1,4 +1,4 @@
-"""What the subscriber receives: publications go to the hub, and at the end of each turn on to whom they concern."""
+"""The listener of one gateway: publications go to the hub, and at the end of a turn on to other parts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ log = logging.getLogger(__name__)
 
 
 class TurnEnd:
-    """Hands on what the hub has collected in one turn.
+    """Hands on what the hub has collected in one turn of the event loop.
+
+    Args:
+        context: the shared context.
+        hub: the channels.
+        redelivery: tracks events that must be acknowledged; None: there are none.
+        dead_letter_writer: stores rejected events; None: they are dropped.
 
     Attributes:
         latency: of events, from ``emit`` to the sessions.
@@ -63,7 +69,15 @@ class TurnEnd:
 
 
 class SubscriptionListener:
-    """The ``Listener`` of one gateway: publications go to the hub, changes of the connection to the monitor."""
+    """The ``Listener`` of one gateway: publications go to the hub, changes of the connection to the monitor.
+
+    Args:
+        context: the shared context.
+        hub: the channels.
+        channel_recovery: reads what a channel has missed.
+        redis_monitor: the health of Redis.
+        turn_end: runs at the end of each turn.
+    """
 
     def __init__(
         self,
@@ -81,7 +95,12 @@ class SubscriptionListener:
         self._turn_end = turn_end
 
     def received(self, channel: str, payload: bytes) -> None:
-        """See ``Listener``."""
+        """Pass a publication to its channel.
+
+        Args:
+            channel: the channel's name.
+            payload: the bytes of the publication.
+        """
         try:
             again = parse_redelivery(payload)
             if again is not None:
@@ -90,7 +109,7 @@ class SubscriptionListener:
             publication = parse_publication(payload)
         except InvalidRecord as error:
             self._counters["drop.undecodable"] += 1
-            log.warning("a publication on %s cannot be read: %s", channel, error)
+            log.warning("cannot read a publication on %s: %s", channel, error)
             self._validator.reject_unreadable(channel, payload)
             return
         if not self._hub.receive(channel, publication):
@@ -98,17 +117,25 @@ class SubscriptionListener:
             self._channel_recovery.recover(self._hub.channels[channel])
 
     def turn_ended(self) -> None:
-        """See ``Listener``."""
+        """Hand on what this turn has collected."""
         self._turn_end.run()
 
     def lost(self, reason: str) -> None:
-        """See ``Listener``."""
+        """Report that the subscriber has lost its connection.
+
+        Args:
+            reason: the cause, for the log.
+        """
         self._redis_monitor.lost(reason)
 
     def restored(self) -> None:
-        """See ``Listener``."""
+        """Report that the subscriber has subscribed to all channels again."""
         self._redis_monitor.restored()
 
     def canary_received(self, text: str) -> None:
-        """See ``Listener``."""
+        """Report a health check that arrived through pub/sub.
+
+        Args:
+            text: the text of the check.
+        """
         self._redis_monitor.canary_received(text)

@@ -1,4 +1,4 @@
-"""Operations as a page or a script asks for them: whose one may see and stop, and what is answered."""
+"""Requests about operations, from pages and scripts: access, the answer, and the number of requests at a time."""
 
 from __future__ import annotations
 
@@ -23,18 +23,22 @@ T = TypeVar("T")
 Facts = dict[str, object]
 OperationCommand = ListOperations | ShowOperation | Cancel
 
-# Questions under way at once, so that they never take all connections from those who read history.
-_AT_ONCE = 8
+# Calls to Redis at the same time. More would take the connections that read histories.
+_CONCURRENT = 8
 _WAITING = 500
-# Seconds; whoever waits longer for their turn is told to come again.
-_PATIENCE = 5.0
+# Seconds that a request may wait for one of these calls.
+_SLOT_TIMEOUT = 5.0
 _RETRY_MS = 2_000
 
 
 class OperationService:
     """Answers requests about operations. Each answer is the data of one ``bus.ok``.
 
-    If there is a ``broker_control``, it sends cancellations to the workers over Celery's broker.
+    Args:
+        context: the shared context.
+        store: the operations.
+        tokens: decides who is an admin.
+        broker_control: sends cancellations to workers over Celery's broker; None: workers poll Redis.
     """
 
     def __init__(
@@ -51,11 +55,16 @@ class OperationService:
         self._store = store
         self._tokens = tokens
         self._broker_control = broker_control
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._slots = asyncio.Semaphore(_CONCURRENT)
         self._waiting = 0
 
     def handle(self, session: Session, command: OperationCommand) -> None:
-        """Begin to carry out what a page asks; the answer follows."""
+        """Begin to carry out a session's command. The answer follows.
+
+        Args:
+            session: the session.
+            command: the command.
+        """
         self._spawn(self._handle(session, command))
 
     async def _handle(self, session: Session, command: OperationCommand) -> None:
@@ -70,7 +79,14 @@ class OperationService:
         self._flush()
 
     async def execute(self, principal: Principal, command: OperationCommand) -> Facts:
-        """Do what is asked.
+        """Carry out a command.
+
+        Args:
+            principal: the user who asks.
+            command: the command.
+
+        Returns:
+            The data of the answer.
 
         Raises:
             CommandRefused: ``forbidden``, ``bad_command``, ``unknown_operation``, ``read_only`` or ``unavailable``.
@@ -89,7 +105,7 @@ class OperationService:
         if user is None or user == principal.user:
             return principal.user
         if not self._tokens.is_admin(principal):
-            raise CommandRefused("forbidden", "operations of others are for admins", field="user")
+            raise CommandRefused("forbidden", "only admins may use the operations of other users", field="user")
         return user
 
     async def _list(self, user: str, limit: int, states: Sequence[OperationState]) -> Facts:
@@ -101,11 +117,11 @@ class OperationService:
         self._counters["operation_request.cancel"] += 1
         reason = self._read_only()
         if reason is not None:
-            raise _not_now("read_only", f"nothing can be written now: {reason}")
+            raise _not_now("read_only", f"cannot cancel now: {reason}")
         info = await self._call(lambda: self._store.cancel(user, op), "read_only")
         facts = _one(op, info)
         if info is not None and info.cancelled:
-            # Else it had ended by itself before.
+            # Otherwise it had ended before.
             self._counters["cancelled"] += 1
             if self._broker_control is not None:
                 self._broker_control.revoke(OperationRef(user, op))
@@ -116,7 +132,7 @@ class OperationService:
         try:
             return await call()
         except TransportError as error:
-            raise _not_now(code, f"Redis did not answer: {error}") from error
+            raise _not_now(code, f"cannot read operations from Redis: {error}") from error
         except InvalidName as error:
             field = "user" if error.field == "user" else "operation"
             raise CommandRefused("bad_command", str(error), field=field) from None
@@ -125,13 +141,13 @@ class OperationService:
 
     async def _acquire_slot(self, code: str) -> None:
         if self._waiting >= _WAITING:
-            raise _not_now(code, "too many others ask; try again")
+            raise _not_now(code, "too many requests about operations; try again")
         self._waiting += 1
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_SLOT_TIMEOUT):
                 await self._slots.acquire()
         except TimeoutError:
-            raise _not_now(code, "too many others ask; try again") from None
+            raise _not_now(code, "too many requests about operations; try again") from None
         finally:
             self._waiting -= 1
 
@@ -142,7 +158,7 @@ def _not_now(code: str, message: str) -> CommandRefused:
 
 def _one(op: str, info: OperationInfo | None) -> Facts:
     if info is None:
-        raise CommandRefused("unknown_operation", f"there is no operation {op}, or no more", field="operation")
+        raise CommandRefused("unknown_operation", f"there is no operation {op}, or it has expired", field="operation")
     tasks = [{"task": task.task, "name": task.name, "retries": task.retries, "lost": task.lost} for task in info.tasks]
     return {"operation": {**_facts(info), "tasks": tasks}}
 

@@ -11,7 +11,12 @@ __all__ = ["SessionFlusher"]
 
 
 class SessionFlusher:
-    """Empties ``hub.dirty``, the list of outputs with something to write."""
+    """Empties ``hub.dirty``, the list of outputs with something to write.
+
+    Args:
+        hub: the channels, which collect these outputs.
+        sessions: the open sessions by id.
+    """
 
     def __init__(self, hub: Hub, sessions: Mapping[str, Session]) -> None:
         self._hub = hub

@@ -1,4 +1,4 @@
-"""Who may read what: a page's wish to subscribe, until it is carried out or refused."""
+"""The command ``subscribe``: its limits, and the authoriser's answer for collections."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ _AUTHORISER_TIMEOUT = 5.0
 
 
 class SubscribeHandler:
-    """Carries out ``subscribe`` commands, and refuses those that the user may not read."""
+    """Carries out ``subscribe`` commands, and refuses those that the user may not read.
+
+    Args:
+        context: the shared context.
+        authoriser: decides about collections.
+        session_recovery: brings the session up to date.
+    """
 
     def __init__(
         self,
@@ -36,15 +42,15 @@ class SubscribeHandler:
         self._session_recovery = session_recovery
 
     def subscribe(self, session: Session, command: Subscribe) -> None:
-        """Subscribe, or ask whether that is allowed."""
-        assert session.principal is not None
+        """Subscribe, or ask the authoriser first. A refusal is sent to the client.
+
+        Args:
+            session: an open session.
+            command: the command.
+        """
         kind, _, id_ = channel_of(command.topic).partition(":")
         try:
-            topics, limit = session.subscriptions.topics(), self._settings.max_topics
-            if len(topics) >= limit and command.topic not in topics:
-                raise CommandRefused("too_many_topics", f"a session has at most {limit} topics", limit=limit)
-            if kind == "user" and id_ != session.principal.user:
-                raise CommandRefused("forbidden", "a user's channel is for that user only", field="topic")
+            self._check(session, command, kind, id_)
         except CommandRefused as error:
             error.ref, error.topic = command.ref, command.topic
             session.refuse(error)
@@ -55,18 +61,26 @@ class SubscribeHandler:
         else:
             self._session_recovery.subscribe(session, command)
 
+    def _check(self, session: Session, command: Subscribe, kind: str, id_: str) -> None:
+        assert session.principal is not None
+        topics, limit = session.subscriptions.topics(), self._settings.max_topics
+        if len(topics) >= limit and command.topic not in topics:
+            raise CommandRefused("too_many_topics", f"a session has at most {limit} topics", limit=limit)
+        if kind == "user" and id_ != session.principal.user:
+            raise CommandRefused("forbidden", "only the user may read this channel", field="topic")
+
     async def _subscribe_if_allowed(self, session: Session, command: Subscribe, collection: str) -> None:
         allowed = await self._allowed(session, collection)
         subscriptions = session.subscriptions
         if not any(waiting is command for waiting in subscriptions.awaiting_authorisation):
-            return  # taken back meanwhile, or the session has ended
+            return  # The client has unsubscribed, or the session has ended.
         subscriptions.awaiting_authorisation = [
             waiting for waiting in subscriptions.awaiting_authorisation if waiting is not command
         ]
         if allowed:
             self._session_recovery.subscribe(session, command)
         else:
-            message = f"collection {collection} is not open to this user"
+            message = f"this user may not read collection {collection}"
             session.refuse(CommandRefused("forbidden", message, field="topic", topic=command.topic, ref=command.ref))
         self._flush()
 
@@ -76,6 +90,6 @@ class SubscribeHandler:
             answer = self._authoriser(session.principal, collection)
             return answer if isinstance(answer, bool) else await asyncio.wait_for(answer, _AUTHORISER_TIMEOUT)
         except Exception:
-            # An application's code: whatever it raises means no, and nothing else is disturbed.
-            log.exception("the authoriser failed for collection %s", collection)
+            # The authoriser is code of the application: any exception means no.
+            log.exception("cannot authorise collection %s: the authoriser failed", collection)
             return False

@@ -1,6 +1,7 @@
-"""Events of this very process while Redis is away: handed to the sessions here, without a place in their channel.
+"""Events of this process while Redis is unreachable: its own sessions receive them without a position in their channel.
 
-They come again, with their offset, when Redis is back; pages tell them by their id (``docs/reference/protocol.md``).
+The sessions receive them again, with their position, when Redis returns. Clients recognise them by their id
+(``docs/reference/protocol.md``).
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ __all__ = ["LocalEvents", "local_events_shown"]
 
 
 class LocalEvents:
-    """From a bus's outbox, in any thread, to a gateway's event loop."""
+    """Passes events from a bus's outbox, in any thread, to a gateway's event loop.
+
+    Args:
+        gateway: the gateway.
+        loop: its event loop.
+    """
 
     def __init__(self, gateway: Gateway, loop: asyncio.AbstractEventLoop) -> None:
         self._gateway = gateway
@@ -30,7 +36,11 @@ class LocalEvents:
         self._dropped = 0
 
     def tap(self, emission: Emission) -> None:
-        """Take an event; at most so many wait for the event loop. Never blocks, never raises."""
+        """Take an event. Never blocks and never raises; above ``local_events`` waiting events it drops this one.
+
+        Args:
+            emission: the event.
+        """
         with self._lock:
             if len(self._waiting) >= self._gateway.settings.local_events:
                 self._dropped += 1
@@ -65,7 +75,7 @@ class LocalEvents:
 
 
 def _wants(session: Session, emission: Emission) -> bool:
-    """Whether it has subscribed to the topic, or waits only for Redis to be."""
+    """Return whether a session has subscribed to the topic, or waits for Redis to do so."""
     subscription = session.subscriptions.channels[emission.channel]
     return subscription.covers(emission.topic) or any(
         matches(asked.topic, emission.topic) for asked in subscription.queued_commands
@@ -74,7 +84,15 @@ def _wants(session: Session, emission: Emission) -> bool:
 
 @contextlib.contextmanager
 def local_events_shown(gateway: Gateway, bus: Bus | None) -> Iterator[None]:
-    """While this lasts, what ``bus`` cannot send at once is shown to this gateway's sessions. In the gateway's loop."""
+    """Show the events of a bus to a gateway's sessions while Redis is unreachable. Call it in the gateway's event loop.
+
+    Args:
+        gateway: the gateway.
+        bus: the bus; None: none.
+
+    Yields:
+        None.
+    """
     if bus is None:
         yield
         return

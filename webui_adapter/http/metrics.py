@@ -1,4 +1,4 @@
-"""What Prometheus reads. The rest of the gateway counts in plain numbers; names and labels are made here."""
+"""Metrics for Prometheus. All other modules count plain numbers; this one names and labels them."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from webui_adapter.health.status import Degradation
 
 __all__ = ["Metrics"]
 
-# Counter name in the gateway -> metric, its help, its label; the rest of the counter's name is the label's value.
+
+# Prefix of a counter -> metric, help, label. The rest of the counter's name is the label's value.
 _COUNTED = {
-    "drop": ("eventbus_dropped", "Events not delivered, or replaced by a newer state, by reason", "reason"),
-    "disconnect": ("eventbus_disconnects", "Ended connections by close code", "code"),
-    "resume": ("eventbus_resumes", "Channels handed over to a session, by how", "how"),
-    "gap": ("eventbus_gaps", "Gaps declared to a session, by reason", "reason"),
+    "drop": ("eventbus_dropped", "Events dropped, or replaced by a newer state, by reason", "reason"),
+    "disconnect": ("eventbus_disconnects", "Connections that ended, by close code", "code"),
+    "resume": ("eventbus_resumes", "Channels that a session began to read, by how it resumed", "how"),
+    "gap": ("eventbus_gaps", "Gaps reported to sessions, by reason", "reason"),
     "refused": ("eventbus_refused", "Commands and connections refused, by reason", "reason"),
-    "dead": ("eventbus_dead_lettered", "Events given up on, by what this instance did to them", "reason"),
-    "probe": ("eventbus_probe_failures", "Probes of Redis that failed, by how", "how"),
+    "dead": ("eventbus_dead_lettered", "Events that this instance moved to the dead letters, by reason", "reason"),
+    "probe": ("eventbus_probe_failures", "Health checks of Redis that failed, by how", "how"),
     "operation_request": ("eventbus_operation_requests", "Requests to list, show or cancel operations", "what"),
-    "revoke": ("eventbus_revokes", "Cancelled operations that workers were told of over the broker, by outcome", "how"),
-    "auth": ("eventbus_auth_failures", "Tokens not accepted", "reason"),
+    "revoke": ("eventbus_revokes", "Cancellations sent to workers over the broker, by outcome", "how"),
+    "auth": ("eventbus_auth_failures", "Tokens refused, by reason", "reason"),
 }
 _PLAIN = {
-    "connect": ("eventbus_connects", "Connections begun"),
-    "acked": ("eventbus_acknowledged", "Events that left the pending lists by a page's word here"),
-    "cancelled": ("eventbus_cancels", "Operations that somebody has stopped here"),
-    "lost.operations": ("eventbus_operations_lost", "Operations that this instance has taken for lost"),
-    "lost.tasks": ("eventbus_tasks_lost", "Tasks whose worker this instance has taken for lost"),
-    "behind": ("eventbus_behind", "Times that a session's backlog was full, so that it reads from the log instead"),
-    "hole": ("eventbus_holes", "Holes noticed in live channels, each followed by a repair"),
-    "local": ("eventbus_local_events", "Events of this process shown to its own sessions while Redis was away"),
-    "check.channels": ("eventbus_quiet_checks", "Quiet channels compared with Redis"),
-    "check.missed": ("eventbus_quiet_missed", "Quiet channels that had missed something, each brought up to date"),
-    "redis.lost": ("eventbus_redis_lost", "Times that the subscriber's connection was lost"),
+    "connect": ("eventbus_connects", "Connections opened"),
+    "acked": ("eventbus_acknowledged", "Pending events acknowledged by clients of this instance"),
+    "cancelled": ("eventbus_cancels", "Operations cancelled through this instance"),
+    "lost.operations": ("eventbus_operations_lost", "Operations that this instance marked as lost"),
+    "lost.tasks": ("eventbus_tasks_lost", "Tasks whose worker this instance found to be gone"),
+    "behind": ("eventbus_behind", "Times that a session's send queue was full and the session read the log instead"),
+    "hole": ("eventbus_holes", "Missing events noticed in live channels; each starts a recovery"),
+    "local": ("eventbus_local_events", "Events of this process shown to its own sessions while Redis was unreachable"),
+    "check.channels": ("eventbus_quiet_checks", "Idle channels compared with Redis"),
+    "check.missed": ("eventbus_quiet_missed", "Idle channels that had missed events; each was recovered"),
+    "redis.lost": ("eventbus_redis_lost", "Times that the subscriber lost its connection"),
 }
 
 
@@ -48,14 +49,14 @@ class _GatewayCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._gauges()
         yield from self._counts()
-        yield from self._letters()
+        yield from self._pending()
         hub = self._gateway.hub
         yield CounterMetricFamily("eventbus_deliveries", "Events handed to sessions", value=hub.deliveries)
         yield CounterMetricFamily("eventbus_events", "Events received from Redis", value=hub.events)
         latency = self._gateway.latency
         yield HistogramMetricFamily(
             "eventbus_delivery_latency_seconds",
-            "From emit to the gateway's socket, per delivery",
+            "Seconds from emit to the gateway's socket, per delivery",
             buckets=latency.cumulative(),
             sum_value=latency.sum,
         )
@@ -65,29 +66,35 @@ class _GatewayCollector(Collector):
         backlogs = [s.output.send_queue for s in gateway.sessions.values() if s.output.send_queue is not None]
         values = {
             "eventbus_connections": ("Open connections", len(gateway.sessions)),
-            "eventbus_channels": ("Channels that somebody reads here", len(gateway.hub.channels)),
-            "eventbus_slow_sessions": ("Sessions whose browser does not keep up", len(backlogs)),
-            "eventbus_outbox_depth": ("Events that wait for slow browsers", sum(map(len, backlogs))),
-            "eventbus_ready": ("1 if this instance wants connections", 0 if gateway.not_ready else 1),
+            "eventbus_channels": ("Channels that sessions of this instance read", len(gateway.hub.channels)),
+            "eventbus_slow_sessions": ("Sessions whose client reads too slowly", len(backlogs)),
+            "eventbus_outbox_depth": ("Events in the send queues of slow clients", sum(map(len, backlogs))),
+            "eventbus_ready": ("1 if this instance accepts connections", 0 if gateway.not_ready else 1),
         }
         for name, (text, value) in values.items():
             yield GaugeMetricFamily(name, text, value=value)
-        degraded = GaugeMetricFamily("eventbus_degraded", "1 for what is wrong with Redis", labels=["reason"])
+        degraded = GaugeMetricFamily("eventbus_degraded", "1 for each reason why Redis is unhealthy", labels=["reason"])
         for trouble in Degradation:
             degraded.add_metric([trouble.label], int(trouble in gateway.redis_monitor.health))
         yield degraded
 
-    def _letters(self) -> Iterator[Metric]:
+    def _pending(self) -> Iterator[Metric]:
         sweeper = self._gateway.maintenance.sweeper
         if sweeper is None:
             return
-        yield GaugeMetricFamily("eventbus_sweeper", "1 if this instance holds the lease", value=int(sweeper.sweeping))
+        yield GaugeMetricFamily("eventbus_sweeper", "1 if this instance runs the sweeper", value=int(sweeper.sweeping))
         if sweeper.totals is not None:
             totals = sweeper.totals
             age = max(0.0, self._gateway.clock.wall() - totals.oldest_dead / 1000) if totals.oldest_dead else 0.0
-            yield GaugeMetricFamily("eventbus_pending", "Events that wait for a user's acknowledgement", totals.pending)
-            yield GaugeMetricFamily("eventbus_dead_letters", "Events given up on and not decided about", totals.dead)
-            yield GaugeMetricFamily("eventbus_dead_letters_oldest_seconds", "Age of the oldest dead letter", age)
+            yield GaugeMetricFamily(
+                "eventbus_pending", "Events that wait for a client's acknowledgement", totals.pending
+            )
+            yield GaugeMetricFamily(
+                "eventbus_dead_letters", "Dead letters that were neither requeued nor purged", totals.dead
+            )
+            yield GaugeMetricFamily(
+                "eventbus_dead_letters_oldest_seconds", "Age of the oldest dead letter in seconds", age
+            )
 
     def _counts(self) -> Iterator[Metric]:
         families = {
@@ -103,7 +110,11 @@ class _GatewayCollector(Collector):
 
 
 class Metrics:
-    """One gateway's registry; the process-wide default one may hold an application's own."""
+    """The registry of one gateway. The process-wide default registry may hold an application's metrics.
+
+    Args:
+        gateway: the gateway.
+    """
 
     def __init__(self, gateway: Gateway) -> None:
         self._registry = CollectorRegistry()
@@ -112,5 +123,5 @@ class Metrics:
         PlatformCollector(registry=self._registry)
 
     def text(self) -> bytes:
-        """The exposition format."""
+        """Return the metrics in the text format of Prometheus."""
         return generate_latest(self._registry)

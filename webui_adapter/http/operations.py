@@ -1,4 +1,4 @@
-"""Operations over plain HTTP: for scripts, and for pages that have no session."""
+"""Operations over HTTP: for scripts, and for pages without a session."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ _DIGITS = 6
 
 
 def operation_routes(gateway: Gateway) -> APIRouter:
-    """Routes under ``{prefix}/operations``."""
+    """Create the routes under ``{prefix}/operations``.
+
+    Args:
+        gateway: the gateway.
+
+    Returns:
+        The routes.
+    """
     router = APIRouter(prefix=f"{gateway.settings.prefix}/operations")
 
     @router.get("")
@@ -53,7 +60,7 @@ async def _serve(gateway: Gateway, request: Request, op: str | None) -> Response
         gateway.rate_limiters.requested(principal.user, gateway.clock.now())
         service = gateway.operations
         if service is None:
-            raise CommandRefused("unavailable", "this gateway knows of no operations")
+            raise CommandRefused("unavailable", "this gateway serves no operations")
         return JSONResponse(await service.execute(principal, _command(request, op)), headers=headers)
     except CommandRefused as error:
         gateway.counters[f"refused.{error.code}"] += 1
@@ -61,7 +68,7 @@ async def _serve(gateway: Gateway, request: Request, op: str | None) -> Response
 
 
 def _command(request: Request, op: str | None) -> OperationCommand:
-    """The command that a request stands for. Raises CommandRefused."""
+    """Return the command that a request means. Raises CommandRefused."""
     query = request.query_params
     user = check_name(query["user"], "user") if "user" in query else None
     if op is None:
@@ -71,5 +78,5 @@ def _command(request: Request, op: str | None) -> OperationCommand:
 
 
 def _number(text: str | None) -> int | str | None:
-    """A number where it is one of a sensible length; else what it is, for a refusal."""
+    """Return a number of a sensible length; other text as it is, which a check refuses."""
     return int(text) if text is not None and text.isdecimal() and len(text) <= _DIGITS else text

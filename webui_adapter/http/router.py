@@ -1,4 +1,4 @@
-"""The routes, for mounting into an existing FastAPI application or for the stand-alone one."""
+"""The routes of a gateway, for an existing FastAPI application or for the stand-alone one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from webui_adapter.transports.websocket_asgi import serve_websocket
 __all__ = ["gateway_router", "routes"]
 
 _CLIENT: Final = Path(__file__).parents[1] / "client" / "dist"
-# A page of another origin may import the client: browsers ask for modules with CORS. It holds no secret.
+# Pages of other origins may import the client. It holds no secret, and browsers load modules with CORS.
 _PUBLIC: Final = {"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"}
 _TYPES: Final = {".js": "text/javascript", ".ts": "text/plain"}
 
@@ -43,21 +43,33 @@ def gateway_router(
     bus: Bus | None = None,
     probes: bool = True,
 ) -> APIRouter:
-    """A router with a gateway of its own, which lives as long as the application it is included in.
+    """Create a router with a gateway that starts and ends with the application.
 
-    ``app.include_router(gateway_router())`` is all; run the application with
-    ``--ws webui_adapter.uvicorn:WebSocketProtocol`` for the fast way out, and with
-    ``--http webui_adapter.uvicorn:HttpProtocol`` so that SSE streams leave at shutdown and can be cut when their
-    reader takes nothing. ``--timeout-graceful-shutdown`` must be longer than ``drain_spread`` and ``shutdown_grace``
-    together. ``authoriser`` says who may read which collection; ``broker`` keeps everything in the process; ``probes``
-    adds ``/healthz``, ``/readyz`` and ``/metrics``. Events that the application itself emits while Redis is away are
-    shown to the pages here: those of ``bus``, by default of the process's one, if it has the same Redis and key prefix.
+    ``app.include_router(gateway_router())`` is enough. Run the application with ``--ws
+    webui_adapter.uvicorn:WebSocketProtocol`` for the shorter path to the socket, and with ``--http
+    webui_adapter.uvicorn:HttpProtocol``, so that event streams can be cut if their client reads nothing.
+    ``--timeout-graceful-shutdown`` must exceed ``drain_spread`` plus ``shutdown_grace``.
+
+    Args:
+        settings: bounds and choices of the gateway; default: read from the environment.
+        bus_settings: the address of Redis; default: read from the environment.
+        authoriser: decides who may read which collection; default: the one that ``settings`` names.
+        broker: keeps everything in this process instead of in Redis.
+        bus: the bus whose events the pages receive directly while Redis is unreachable; default: the bus of this
+            process, if it has the same Redis and key prefix.
+        probes: whether to add ``/healthz``, ``/readyz`` and ``/metrics``.
+
+    Returns:
+        The router.
+
+    Raises:
+        NotConfigured: a setting names something that does not exist or does not work.
     """
     bus_settings = bus_settings or BusSettings()
     gateway = connect_gateway(settings, bus_settings, authoriser=authoriser, broker=broker)
 
     def own_bus() -> Bus | None:
-        # Asked for when the application starts: by then it has called configure(), if it does.
+        # Called when the application starts: by then it has called configure(), if it ever does.
         return bus or (None if broker is not None else _matching_default_bus(bus_settings))
 
     admin = None if broker is not None else bus_settings
@@ -65,7 +77,7 @@ def gateway_router(
 
 
 def _matching_default_bus(settings: BusSettings) -> Bus | None:
-    """The process's bus, if it leads to where the gateway reads."""
+    """Return the bus of this process if the gateway reads what the bus publishes."""
     bus = default_bus()
     here = (bus.settings.redis_url, bus.settings.key_prefix)
     return bus if here == (settings.redis_url, settings.key_prefix) else None
@@ -78,10 +90,16 @@ def routes(
     bus: Callable[[], Bus | None] = lambda: None,
     admin: BusSettings | None = None,
 ) -> APIRouter:
-    """The router of a gateway, which starts and ends with the application that includes it.
+    """Create the routes of a gateway, which starts and ends with the application that includes them.
 
-    ``bus`` names, at the start, the bus whose events are shown here while Redis is away. ``admin``: where the dead
-    letters are; None: no interface for them.
+    Args:
+        gateway: the gateway.
+        probes: whether to add ``/healthz``, ``/readyz`` and ``/metrics``.
+        bus: returns, when the application starts, the bus whose events the pages receive while Redis is unreachable.
+        admin: the address of the Redis with the dead letters; None: no routes for dead letters.
+
+    Returns:
+        The routes.
     """
 
     @contextlib.asynccontextmanager
@@ -100,7 +118,7 @@ def routes(
     router.include_router(operation_routes(gateway), include_in_schema=False)
     if admin is not None and not admin.redis_url.startswith("memory:"):
         router.include_router(dead_letter_routes(gateway, admin), include_in_schema=False)
-    # The last one: it takes whatever else stands under the prefix, which may be empty.
+    # The last route: it matches any name under the prefix, which may be empty.
     _add_client(router, gateway.settings.prefix)
     return router
 
@@ -129,7 +147,7 @@ def _add_streams(router: APIRouter, gateway: Gateway) -> None:
 def _add_client(router: APIRouter, prefix: str) -> None:
     @router.get(f"{prefix}/{{name}}", include_in_schema=False)
     async def client(name: str) -> Response:
-        # Only what a build makes, by name: nothing of the path is the visitor's.
+        # Only files that the build makes, by name: the path holds nothing that the client sent.
         built = {path.name: path for path in _CLIENT.glob("*.*")} if _CLIENT.is_dir() else {}
         path = built.get(name)
         if path is None:

@@ -1,4 +1,4 @@
-"""Close codes. Their range says whether a client reconnects (``docs/reference/close-codes.md``)."""
+"""Close codes. The range of a code says whether a client reconnects (``docs/reference/close-codes.md``)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["CloseCode"]
 
 
 class CloseCode(IntEnum):
-    """4000-4099: come back with the cursor. 4100-4199: come back with a fresh token. 4500-4599: stay away."""
+    """4000-4099: reconnect with the cursor. 4100-4199: reconnect with a fresh token. 4500-4599: do not reconnect."""
 
     DRAIN = 4000
     TOO_SLOW = 4001

@@ -1,4 +1,4 @@
-"""Commands of a page: JSON in, typed values out. No I/O."""
+"""Commands of clients: JSON in, typed values out. No I/O."""
 
 from __future__ import annotations
 
@@ -41,7 +41,14 @@ _STATES: Final[tuple[str, ...]] = get_args(OperationState)
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """A token; with the first one also where to resume and what to read beyond the default."""
+    """A token. The first one also says where to resume and what to read.
+
+    Attributes:
+        token: the token.
+        cursor: where to resume.
+        topics: patterns in addition to the default ones.
+        ref: the command's reference, which the answer repeats.
+    """
 
     token: str
     cursor: Cursor
@@ -51,7 +58,13 @@ class Auth:
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """Read a pattern too, from a position if one is given."""
+    """Read a pattern.
+
+    Attributes:
+        topic: the pattern.
+        since: the position to start from; None: the present.
+        ref: the command's reference.
+    """
 
     topic: str
     since: Position | None
@@ -60,7 +73,12 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribe:
-    """Read a pattern no longer."""
+    """Stop reading a pattern.
+
+    Attributes:
+        topic: the pattern.
+        ref: the command's reference.
+    """
 
     topic: str
     ref: Ref = None
@@ -68,14 +86,24 @@ class Unsubscribe:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Is anybody there?"""
+    """Ask for an answer.
+
+    Attributes:
+        ref: the command's reference.
+    """
 
     ref: Ref = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """The page has these, or everything up to a position of its user's channel."""
+    """Acknowledge events of the user's channel.
+
+    Attributes:
+        ids: event ids; empty if ``upto`` is set.
+        upto: acknowledges every event up to this position.
+        ref: the command's reference.
+    """
 
     ids: tuple[str, ...]
     upto: Position | None
@@ -84,7 +112,14 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class ListOperations:
-    """Which operations are there? ``user``: whose, where that is not oneself; the same below."""
+    """List operations.
+
+    Attributes:
+        limit: how many, 1 to ``MAX_LISTED``.
+        states: an operation needs one of them; empty: any.
+        user: another user's operations; needs the admin scope. None: the user's own.
+        ref: the command's reference.
+    """
 
     limit: int
     states: tuple[OperationState, ...]
@@ -94,7 +129,13 @@ class ListOperations:
 
 @dataclass(frozen=True, slots=True)
 class ShowOperation:
-    """How far is this one, and what runs of it?"""
+    """Show one operation and its running tasks.
+
+    Attributes:
+        operation: the operation's id.
+        user: as in ``ListOperations``.
+        ref: the command's reference.
+    """
 
     operation: str
     user: str | None = None
@@ -103,7 +144,13 @@ class ShowOperation:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Stop this one."""
+    """Cancel one operation.
+
+    Attributes:
+        operation: the operation's id.
+        user: as in ``ListOperations``.
+        ref: the command's reference.
+    """
 
     operation: str
     user: str | None = None
@@ -116,8 +163,14 @@ Command = Auth | Subscribe | Unsubscribe | Ack | ListOperations | ShowOperation 
 def parse_command(text: str | bytes) -> Command:
     """Read a command.
 
+    Args:
+        text: the JSON.
+
+    Returns:
+        The command.
+
     Raises:
-        CommandRefused: ``bad_json``, ``bad_command`` or ``bad_topic``, naming the field.
+        CommandRefused: ``bad_json``, ``bad_command`` or ``bad_topic``, with the field.
     """
     try:
         members = json.loads(text, parse_constant=_no_constant)
@@ -155,25 +208,35 @@ def _read(members: dict[str, object], ref: Ref) -> Command:
             return Unsubscribe(check_pattern(members.get("topic")), ref)
         case "ack":
             return _ack(members, ref)
-        case "operations" | "operation" | "cancel" as word:
-            return _of_operations(word, members, ref)
+        case "operations" | "operation" | "cancel" as do:
+            return _of_operations(do, members, ref)
         case "ping":
             return Ping(ref)
-    words = "auth, subscribe, unsubscribe, ack, operations, operation, cancel or ping"
-    raise CommandRefused("bad_command", f"do must be {words}", field="do")
+    commands = "auth, subscribe, unsubscribe, ack, operations, operation, cancel or ping"
+    raise CommandRefused("bad_command", f"do must be {commands}", field="do")
 
 
-def _of_operations(word: str, members: dict[str, object], ref: Ref) -> Command:
+def _of_operations(do: str, members: dict[str, object], ref: Ref) -> Command:
     user = members.get("user")
     whose = None if user is None else check_name(user, "user")
-    if word == "operations":
+    if do == "operations":
         return ListOperations(check_limit(members.get("limit")), check_states(members.get("state")), whose, ref)
     operation = check_name(members.get("operation"), "operation")
-    return ShowOperation(operation, whose, ref) if word == "operation" else Cancel(operation, whose, ref)
+    return ShowOperation(operation, whose, ref) if do == "operation" else Cancel(operation, whose, ref)
 
 
 def check_limit(limit: object) -> int:
-    """How many operations are to be listed. Raises CommandRefused."""
+    """Check how many operations a client asks for.
+
+    Args:
+        limit: the member of the command; None: the default.
+
+    Returns:
+        The number.
+
+    Raises:
+        CommandRefused: it is not an integer from 1 to ``MAX_LISTED``.
+    """
     if limit is None:
         return _LISTED
     if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_LISTED:
@@ -183,7 +246,17 @@ def check_limit(limit: object) -> int:
 
 
 def check_states(states: object) -> tuple[OperationState, ...]:
-    """States, of which one has to fit; none: any. Raises CommandRefused."""
+    """Check the states that a client asks for.
+
+    Args:
+        states: the member of the command; None: any state.
+
+    Returns:
+        The states.
+
+    Raises:
+        CommandRefused: it is not a list of states.
+    """
     if states is None:
         return ()
     if not isinstance(states, list) or len(states) > len(_STATES) or any(state not in _STATES for state in states):
@@ -193,7 +266,18 @@ def check_states(states: object) -> tuple[OperationState, ...]:
 
 
 def check_name(text: object, field: str) -> str:
-    """An id, given in this field of a command. Raises CommandRefused."""
+    """Check an id.
+
+    Args:
+        text: the member of the command.
+        field: the name of this member.
+
+    Returns:
+        The id.
+
+    Raises:
+        CommandRefused: it is not a valid id.
+    """
     try:
         return check_id(text, field)
     except InvalidName as error:
@@ -230,7 +314,7 @@ def _ref(members: dict[str, object]) -> Ref:
         return ref
     if isinstance(ref, int) and not isinstance(ref, bool):
         return ref
-    # 1e999 is good JSON, but what Python makes of it is not.
+    # 1e999 is valid JSON, but Python reads it as infinity, which JSON cannot express.
     if isinstance(ref, float) and math.isfinite(ref):
         return ref
     return None

@@ -1,4 +1,4 @@
-"""Control events: what the gateway itself sends to a page (`bus.*`)."""
+"""Control events (``bus.*``): what the gateway itself sends to a client."""
 
 from __future__ import annotations
 
@@ -14,10 +14,19 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def control_event(type_: str, data: Mapping[str, object], time_ms: int) -> bytes:
-    """One of the gateway's own events (``bus.…``), as JSON."""
-    said = {"type": type_, "time": time_ms, "data": data}
+    """Encode a control event as JSON.
+
+    Args:
+        type_: the type, ``bus.…``.
+        data: the data.
+        time_ms: milliseconds since 1970.
+
+    Returns:
+        The JSON.
+    """
+    event = {"type": type_, "time": time_ms, "data": data}
     try:
-        # A fifth of json's time; whoever connects hears five words.
-        return to_json(said)
+        # Takes a fifth of the time that json takes; each new connection receives five control events.
+        return to_json(event)
     except PydanticSerializationError:
-        return _encode(said).encode()  # half a surrogate pair, in a reference that a page has chosen
+        return _encode(event).encode()  # half a surrogate pair in a client's reference

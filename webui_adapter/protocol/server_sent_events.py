@@ -10,9 +10,18 @@ __all__ = ["sse_comment", "sse_event"]
 
 
 def sse_event(type_: str, payload: bytes, cursor: Mapping[str, Position] | None) -> bytes:
-    """One server-sent event. Type and cursor keep a grammar without line breaks, and JSON has none outside strings.
+    """Encode one server-sent event.
 
-    A cursor longer than a gateway would read back is left out: then the page's last one counts, and brings too much.
+    The grammars of type and cursor have no line breaks, and JSON has none outside strings. The gateway omits a cursor
+    that is too long to be sent back. The client then resumes from its last one and receives some events twice.
+
+    Args:
+        type_: the event's type.
+        payload: the event as JSON.
+        cursor: the id, or None.
+
+    Returns:
+        The bytes of the event.
     """
     id_ = "" if cursor is None else format_cursor(cursor)
     head = b"id: %b\n" % id_.encode() if 0 < len(id_) <= MAX_CURSOR else b""
@@ -20,5 +29,5 @@ def sse_event(type_: str, payload: bytes, cursor: Mapping[str, Position] | None)
 
 
 def sse_comment() -> bytes:
-    """A line that keeps proxies awake and that the page does not see."""
+    """Return a comment, which keeps proxies from closing the connection. The client ignores it."""
     return b":\n\n"

@@ -1,4 +1,4 @@
-"""Bytes for the line: WebSocket frames (RFC 6455), server-sent events (WHATWG HTML), the gateway's own words."""
+"""WebSocket frames of a server (RFC 6455)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ PING = b"\x89\x00"
 
 
 PONG_LIMIT = 1_048_576
-"""Bytes that wait for a peer, above which its pings are not answered any more: it does not read."""
+"""Unsent bytes above which the gateway no longer answers pings: the peer sends pings but reads nothing."""
 
 
 def text_frame(payload: bytes) -> bytes:
-    """One unfragmented text frame: two, four or ten bytes of header, then the payload."""
+    """Encode one unfragmented text frame.
+
+    Args:
+        payload: the text as UTF-8.
+
+    Returns:
+        Two, four or ten bytes of header, then the payload.
+    """
     size = len(payload)
     if size < 126:
         return bytes((0x81, size)) + payload
@@ -25,13 +32,28 @@ def text_frame(payload: bytes) -> bytes:
 
 
 def pong_frame(payload: bytes) -> bytes:
-    """The answer to a ping, whose payload has at most 125 bytes."""
+    """Encode the answer to a ping.
+
+    Args:
+        payload: the payload of the ping, at most 125 bytes.
+
+    Returns:
+        The frame.
+    """
     return bytes((0x8A, len(payload))) + payload
 
 
 def close_frame(code: int | None, reason: str) -> bytes:
-    """The end of a connection; None: without a code. Of the reason as much as there is room for."""
+    """Encode a close frame.
+
+    Args:
+        code: the close code; None: the frame has none.
+        reason: the reason; the frame holds its first 120 bytes.
+
+    Returns:
+        The frame.
+    """
     if code is None:
         return b"\x88\x00"
-    said = reason.encode()[:120].decode(errors="ignore").encode()
-    return bytes((0x88, 2 + len(said))) + int(code).to_bytes(2, "big") + said
+    text = reason.encode()[:120].decode(errors="ignore").encode()
+    return bytes((0x88, 2 + len(text))) + int(code).to_bytes(2, "big") + text

@@ -1,6 +1,6 @@
-"""The opening handshake (RFC 6455, section 4): a request's head in, our answer out. No I/O.
+"""The opening handshake (RFC 6455, section 4): the head of a request in, the answer out. No I/O.
 
-Strict where leniency would let two readers of one head understand different things, as a proxy in front of us might.
+It is strict where two readers could understand one head differently, for example a proxy and the gateway.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BREAK: Final = re.compile(r"[\0\r\n]")
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 _VERSION: Final = "13"
-# Of these a second one would be a second opinion; of all others the values make one list.
+# Two values of these headers would contradict each other. The values of all others form one list.
 _ONCE: Final = frozenset(
     {"authorization", "content-length", "host", "origin", "sec-websocket-key", "sec-websocket-version"}
 )
@@ -35,8 +35,8 @@ class Request:
     """The head of a GET request.
 
     Attributes:
-        target: path and query, as they came.
-        headers: by name in lower case.
+        target: path and query, as the client sent them.
+        headers: values by name, in lower case.
     """
 
     target: str
@@ -44,22 +44,36 @@ class Request:
 
     @property
     def path(self) -> str:
-        """What stands before the question mark."""
+        """The part of the target before the question mark."""
         return self.target.partition("?")[0]
 
     @property
     def query(self) -> str:
-        """What stands behind it."""
+        """The part of the target after the question mark."""
         return self.target.partition("?")[2]
 
     def listed(self, name: str) -> list[str]:
-        """The values of a header that is a list."""
+        """Return the values of a header that is a list.
+
+        Args:
+            name: the header's name in lower case.
+        """
         value = self.headers.get(name)
         return [part for part in map(str.strip, value.split(",")) if part] if value else []
 
 
 def read_request(head: bytes) -> Request:
-    """Read a head without the empty line that ends it. Raises RequestRefused (400)."""
+    """Read the head of a request.
+
+    Args:
+        head: the bytes before the empty line that ends the head.
+
+    Returns:
+        The request.
+
+    Raises:
+        RequestRefused: 400: the head is malformed.
+    """
     first, *lines = head.decode("latin-1").split("\r\n")
     method, _, rest = first.partition(" ")
     target, _, version = rest.rpartition(" ")
@@ -74,7 +88,17 @@ def _named(line: str) -> tuple[str, str]:
 
 
 def headers_of(lines: Iterable[tuple[str, str]]) -> Mapping[str, str]:
-    """Names and values, as they came, as one mapping. Raises RequestRefused (400)."""
+    """Collect headers into one mapping.
+
+    Args:
+        lines: names and values as the client sent them.
+
+    Returns:
+        Values by name in lower case.
+
+    Raises:
+        RequestRefused: 400: a header is malformed, or occurs twice and must not.
+    """
     headers: dict[str, str] = {}
     for given, padded in lines:
         name, value = given.lower(), padded.strip(" \t")
@@ -83,7 +107,7 @@ def headers_of(lines: Iterable[tuple[str, str]]) -> Mapping[str, str]:
         known = headers.get(name)
         if known is not None:
             if name in _ONCE:
-                raise RequestRefused(400, "bad_request", f"the header {name} must stand there once")
+                raise RequestRefused(400, "bad_request", f"the header {name} must occur once")
             headers[name] = f"{known}; {value}" if name == "cookie" else f"{known}, {value}"
         else:
             headers[name] = value
@@ -91,17 +115,33 @@ def headers_of(lines: Iterable[tuple[str, str]]) -> Mapping[str, str]:
 
 
 def is_upgrade(request: Request) -> bool:
-    """Whether somebody wants to speak WebSocket; else it is an ordinary request for this path."""
+    """Return whether a request asks for a WebSocket.
+
+    Args:
+        request: the head of the request.
+    """
     return "websocket" in request.headers.get("upgrade", "").lower() and any(
         token.lower() == "upgrade" for token in request.listed("connection")
     )
 
 
 def check_upgrade(request: Request) -> str:
-    """The key of a handshake that is in order. Raises RequestRefused (400, 426)."""
+    """Check a handshake.
+
+    Args:
+        request: the head of the request.
+
+    Returns:
+        The value of ``Sec-WebSocket-Key``.
+
+    Raises:
+        RequestRefused: 400 or 426.
+    """
     headers = request.headers
     if headers.get("sec-websocket-version") != _VERSION:
-        raise RequestRefused(426, "bad_request", "version 13 is spoken here", {"Sec-WebSocket-Version": _VERSION})
+        raise RequestRefused(
+            426, "bad_request", "only WebSocket version 13 is supported", {"Sec-WebSocket-Version": _VERSION}
+        )
     key = headers.get("sec-websocket-key", "")
     if not _KEY.fullmatch(key):
         raise RequestRefused(400, "bad_request", "Sec-WebSocket-Key must be 16 bytes in base64")
@@ -113,7 +153,15 @@ def check_upgrade(request: Request) -> str:
 
 
 def acceptance(key: str, subprotocol: str | None) -> bytes:
-    """The answer that opens the connection. No extension is agreed on: compressed frames could not be shared."""
+    """Encode the answer that opens the connection, without extensions: sessions cannot share compressed frames.
+
+    Args:
+        key: the value of ``Sec-WebSocket-Key``.
+        subprotocol: the subprotocol to answer with, or None.
+
+    Returns:
+        The head of the answer.
+    """
     digest = hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()
     chosen = "" if subprotocol is None else f"Sec-WebSocket-Protocol: {subprotocol}\r\n"
     return (
@@ -123,7 +171,14 @@ def acceptance(key: str, subprotocol: str | None) -> bytes:
 
 
 def refusal(error: RequestRefused) -> bytes:
-    """The answer that does not."""
+    """Encode the answer to a refused request.
+
+    Args:
+        error: the refusal.
+
+    Returns:
+        The whole answer.
+    """
     body = json.dumps(error.data()).encode()
     more = "".join(f"{name}: {value}\r\n" for name, value in error.headers.items())
     head = (

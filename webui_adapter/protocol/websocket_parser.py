@@ -1,7 +1,7 @@
-"""What a browser sends, frame by frame (RFC 6455, section 5): bytes in, events out. No I/O.
+"""WebSocket frames of clients (RFC 6455, section 5): bytes in, events out. No I/O.
 
-A connection that is idle has no parser and no buffer: what is unfinished is handed back to the caller, and is None
-almost always. That is most of what tens of thousands of connections cost elsewhere.
+An idle connection has no parser and no buffer. The caller keeps the unfinished part, which is None almost always.
+Parsers and buffers are most of the cost of tens of thousands of connections elsewhere.
 """
 
 from __future__ import annotations
@@ -22,31 +22,44 @@ _PROTOCOL_ERROR: Final = 1002
 _BAD_UTF8: Final = 1007
 _TOO_BIG: Final = 1009
 NO_CODE: Final = 1005
-"""What stands for the code of a close that has none; it is never sent."""
+"""The code of a close frame that has none. It is never sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A whole message, put together from its fragments."""
+    """A whole message, joined from its fragments.
+
+    Attributes:
+        data: a text, or the bytes of a binary message.
+    """
 
     data: str | bytes
 
 
 @dataclass(frozen=True, slots=True)
 class PingFrame:
-    """To be answered with the same payload."""
+    """A ping. The answer has the same payload.
+
+    Attributes:
+        payload: at most 125 bytes.
+    """
 
     payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class PongFrame:
-    """The peer is alive."""
+    """A pong: the client is alive."""
 
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """The peer is going; nothing of it counts after this. ``code`` is 1005 where it gave none."""
+    """The client closes the connection. Nothing after it counts.
+
+    Attributes:
+        code: the client's close code; 1005 if it sent none.
+        reason: the client's reason.
+    """
 
     code: int
     reason: str
@@ -54,7 +67,12 @@ class Closing:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """The peer does not keep to the protocol or to a limit: to be closed with this code, nothing more is read."""
+    """The client violates the protocol or a limit. The connection must be closed, and nothing more is read.
+
+    Attributes:
+        code: the close code to send.
+        reason: the reason to send.
+    """
 
     code: int
     reason: str
@@ -64,14 +82,14 @@ Event = Message | PingFrame | PongFrame | Closing | Violation
 
 
 class Unfinished:
-    """What has come and is not whole yet: a part of a frame, fragments of a message.
+    """Bytes that are not a whole message yet: a part of a frame, fragments of a message.
 
     Attributes:
-        rest: bytes of a frame that is not whole.
-        needed: how many of them there must be before it is worth a look.
-        opcode: of the fragmented message; 0 where there is none.
+        rest: the bytes of a frame that is not whole.
+        needed: how many of these bytes a parse needs.
+        opcode: the opcode of the fragmented message; 0: there is none.
         fragments: its payloads so far.
-        size: of them together.
+        size: their size in bytes.
     """
 
     __slots__ = ("fragments", "needed", "opcode", "rest", "size")
@@ -90,10 +108,15 @@ class _Broken(Exception):
 
 
 def read_frames(data: bytes, unfinished: Unfinished | None, limit: int) -> tuple[list[Event], Unfinished | None]:
-    """The events of ``data``, and what is unfinished after it, to be given back with what comes next.
+    """Parse what a client sent.
 
-    ``limit``: bytes of a message at most. After a ``Closing`` or a ``Violation``, which are always the last event,
-    nothing is unfinished: the caller reads no more.
+    Args:
+        data: the next bytes.
+        unfinished: what the last call left unfinished.
+        limit: the largest message, in bytes.
+
+    Returns:
+        The events, and what is unfinished. After a ``Closing`` or a ``Violation``, always the last event, that is None.
     """
     state = unfinished
     if state is not None and state.rest:
@@ -119,7 +142,7 @@ def read_frames(data: bytes, unfinished: Unfinished | None, limit: int) -> tuple
                 if opcode == _CLOSE:
                     return events, None
             elif final and opcode != _CONTINUATION and state is None:
-                events.append(_message(opcode, payload))  # next to all of what browsers send
+                events.append(_message(opcode, payload))  # nearly all frames that browsers send
             else:
                 state = _fragment(state, opcode, payload, limit, events, final=final)
     except _Broken as broken:
@@ -129,9 +152,9 @@ def read_frames(data: bytes, unfinished: Unfinished | None, limit: int) -> tuple
 
 
 def _frame(data: bytes, start: int, end: int, limit: int) -> tuple[int, int, int, bool]:
-    """Where the frame ends (beyond the data: more is needed) and its payload begins, its opcode, whether it is final.
+    """Read a frame's header: the end of the frame, the begin of its payload, its opcode, whether it is final.
 
-    All that is wrong with a header is found as soon as the byte that says so is there.
+    An end beyond the data means that more bytes are needed. Each error is found with the first byte that shows it.
     """
     opcode, final = _kind(data[start])
     if start + 1 == end:
@@ -156,7 +179,7 @@ def _frame(data: bytes, start: int, end: int, limit: int) -> tuple[int, int, int
 
 
 def _kind(first: int) -> tuple[int, bool]:
-    """What a frame's first byte says: opcode, and whether it is final."""
+    """Read a frame's first byte: the opcode, and whether the frame is final."""
     opcode, final = first & 0x0F, first >= 0x80
     if first & 0x70:
         raise _Broken(_PROTOCOL_ERROR, "reserved bits are set, and no extension was agreed on")
@@ -171,7 +194,7 @@ _OPCODES: Final = frozenset({_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG
 
 
 def _unmasked(data: bytes, start: int, end: int) -> bytes:
-    """The payload, whose mask stands before it. One xor of two long numbers: a loop over bytes is 50 times slower."""
+    """Return the payload, whose mask precedes it. One xor of two long numbers is 50 times faster than a loop."""
     size = end - start
     mask = data[start - 4 : start]
     if not size or mask == b"\0\0\0\0":
@@ -183,18 +206,18 @@ def _unmasked(data: bytes, start: int, end: int) -> bytes:
 def _fragment(
     state: Unfinished | None, opcode: int, payload: bytes, limit: int, events: list[Event], *, final: bool
 ) -> Unfinished | None:
-    """Add a data frame to what is unfinished; the message, if it is whole now, to the events."""
+    """Add a data frame to the unfinished message; add the message to the events when it is whole."""
     state = state or Unfinished()
     if opcode == _CONTINUATION and not state.opcode:
-        raise _Broken(_PROTOCOL_ERROR, "a continuation, and nothing was begun")
+        raise _Broken(_PROTOCOL_ERROR, "a continuation frame without a message to continue")
     if opcode != _CONTINUATION and state.opcode:
-        raise _Broken(_PROTOCOL_ERROR, "a new message before the last one has ended")
+        raise _Broken(_PROTOCOL_ERROR, "a new message before the end of the last one")
     state.opcode = state.opcode or opcode
     state.size += len(payload)
     if state.size > limit:
         raise _too_big(limit)
     if payload:
-        # Empty fragments are allowed without end: they must not fill the memory.
+        # The protocol allows any number of empty fragments; they must not use memory.
         state.fragments.append(payload)
     if not final:
         return state

@@ -1,6 +1,6 @@
-"""For tests that watch what a page gets: a gateway process, and a client that keeps the protocol's rules.
+"""Test kit: a gateway process, and a client that follows the rules of the protocol.
 
-Nothing of it imports pytest; the fixtures are in ``pytest_eventbus``. See docs/how-to/test-your-code.md.
+Nothing here imports pytest; the fixtures are in ``pytest_eventbus``. See docs/how-to/test-your-code.md.
 """
 
 from webui_adapter.errors import NotReady

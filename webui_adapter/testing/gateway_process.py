@@ -1,4 +1,4 @@
-"""A gateway for tests: ``python -m webui_adapter`` in a process of its own, on a free port."""
+"""A gateway for tests: ``python -m webui_adapter`` in a separate process, on a free port."""
 
 from __future__ import annotations
 
@@ -24,20 +24,26 @@ _TAIL = 2000  # characters of its log in an error
 
 
 class GatewayProcess:
-    """A gateway with settings of its own; a context manager that starts it, waits until it serves, and ends it.
+    """A gateway process; a context manager that starts it, waits until it serves, and ends it.
+
+    The process does not inherit variables ``WEBUI_…`` and ``EVENTBUS_…``.
+
+    Args:
+        folder: where the log file is written.
+        redis_url: the address of Redis.
+        key_prefix: the first part of every key.
+        settings: fields of ``GatewaySettings``, or variables in capitals. None: the variable is not set.
 
     Attributes:
-        port, prefix, key_prefix: where it listens, under which path, and for which keys.
-        secret: what its tokens are signed with.
-        log: the file that it writes to.
-        process: None while it does not run.
+        port: the port on 127.0.0.1.
+        prefix: the path of the gateway's routes.
+        key_prefix: the first part of every key.
+        secret: the key that signs the tokens.
+        log: the log file.
+        process: the process; None while it does not run.
     """
 
     def __init__(self, folder: Path, redis_url: str, key_prefix: str = "eb", **settings: object) -> None:
-        """``settings`` are those of ``GatewaySettings``, or variables in capitals. None: the variable is not set.
-
-        Of this process's environment ``WEBUI_…`` and ``EVENTBUS_…`` are left out.
-        """
         self.port = free_port()
         self.log = folder / f"gateway-{self.port}.log"
         self.prefix = str(settings.get("prefix", "/eventbus"))
@@ -46,7 +52,7 @@ class GatewayProcess:
         self.secret = str(named["jwt_secret"])
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("WEBUI_", "EVENTBUS_"))},
-            # It has to find what this process finds: modules of events, an authoriser.
+            # The process must find the same modules as the test: events, an authoriser.
             "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
             "EVENTBUS_REDIS_URL": redis_url,
             "EVENTBUS_KEY_PREFIX": key_prefix,
@@ -59,7 +65,11 @@ class GatewayProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
-        """Run it, and return at once."""
+        """Start the process without waiting for it.
+
+        Returns:
+            The gateway itself.
+        """
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "webui_adapter"], env=self._environment, stderr=log, stdout=log
@@ -67,20 +77,26 @@ class GatewayProcess:
         return self
 
     def wait_ready(self, seconds: float = 30.0) -> Self:
-        """Wait until it serves.
+        """Wait until the gateway serves.
+
+        Args:
+            seconds: how long to wait.
+
+        Returns:
+            The gateway itself.
 
         Raises:
-            NotReady: it has ended, or does not serve within ``seconds``.
+            NotReady: the process has ended, or does not serve within ``seconds``.
         """
         deadline = time.monotonic() + seconds
         while not self._ready():
             if time.monotonic() > deadline:
-                raise NotReady(f"the gateway was not ready within {seconds:g} s", log=self._said())
+                raise NotReady(f"the gateway was not ready within {seconds:g} s", log=self._log_tail())
             time.sleep(0.01)
         return self
 
     def stop(self) -> None:
-        """End it at once."""
+        """Kill the process."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()
@@ -101,32 +117,43 @@ class GatewayProcess:
 
     @property
     def http(self) -> str:
-        """Its address."""
+        """The gateway's address."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def ws(self) -> str:
-        """Where pages connect."""
+        """The address of the WebSocket."""
         return f"ws://127.0.0.1:{self.port}{self.prefix}/ws"
 
     @property
     def sse(self) -> str:
-        """Where streams are read."""
+        """The address of the event stream."""
         return f"{self.http}{self.prefix}/sse"
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """The process id."""
         assert self.process is not None
         return self.process.pid
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send a signal to the process.
+
+        Args:
+            number: the signal.
+        """
         assert self.process is not None
         self.process.send_signal(number)
 
     def wait(self, seconds: float = 15) -> int:
-        """Its exit code, once it has ended."""
+        """Wait for the end of the process.
+
+        Args:
+            seconds: how long to wait.
+
+        Returns:
+            The exit code.
+        """
         assert self.process is not None
         return self.process.wait(seconds)
 
@@ -134,12 +161,12 @@ class GatewayProcess:
         assert self.process is not None
         code = self.process.poll()
         if code is not None:
-            raise NotReady(f"the gateway ended at once with code {code}", log=self._said())
+            raise NotReady(f"the gateway ended immediately, with code {code}", log=self._log_tail())
         try:
             with urlopen(f"{self.http}/readyz", timeout=5) as answer:  # noqa: S310 - its own address
                 return bool(answer.status == 200)
         except (URLError, OSError):
             return False
 
-    def _said(self) -> str:
+    def _log_tail(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")[-_TAIL:]

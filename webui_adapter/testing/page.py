@@ -1,4 +1,4 @@
-"""A page by the rules for clients of docs/reference/protocol.md, without anything else of a client."""
+"""The rules of the protocol for clients (docs/reference/protocol.md), without a connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ Frame = dict[str, Any]
 
 @dataclass
 class ChannelPosition:
-    """Where a page is in one channel."""
+    """A client's position in one channel.
+
+    Attributes:
+        epoch: the life of the channel.
+        offset: the client has received everything up to here.
+        held: whether events arrive out of order at present.
+        seen: offsets above ``offset`` that the client has received.
+    """
 
     epoch: str
     offset: int
@@ -21,25 +28,31 @@ class ChannelPosition:
     seen: set[int] = field(default_factory=set)
 
     def move(self, offset: int) -> None:
-        """All up to here has been seen."""
+        """Note that the client has received everything up to an offset.
+
+        Args:
+            offset: the offset.
+        """
         self.offset = offset
         self.seen = {seen for seen in self.seen if seen > offset}
 
 
 class Page:
-    """Keeps a cursor and drops what it has seen.
+    """Keeps a cursor and drops duplicates.
+
+    Args:
+        cursor: the cursor of an earlier page, or empty.
 
     Attributes:
-        events: those that listeners of the page would have got, in order.
-        words: the gateway's own, in order.
-        tracks: the cursor.
-        gaps: how often it was told that events are missing.
-        unacked: ids that have come and wait for this page's acknowledgement, in order; a test sends it.
+        events: the events that listeners of the page would receive, in order.
+        control_events: the control events, in order.
+        positions: the cursor, by channel.
+        gaps: how often the gateway reported missing events.
+        unacked: ids of received events that wait for an acknowledgement, in order; a test sends it.
         local: ids of events that came without an offset.
     """
 
     def __init__(self, cursor: str = "") -> None:
-        """``cursor`` is where an earlier page has got to."""
         self.events: list[Frame] = []
         self.control_events: list[Frame] = []
         self.positions: dict[str, ChannelPosition] = {}
@@ -51,35 +64,51 @@ class Page:
             channel, _, position = part.partition("=")
             epoch, _, offset = position.rpartition(".")
             self.positions[channel] = ChannelPosition(epoch, int(offset))
-        self._began = {channel: (track.epoch, track.offset) for channel, track in self.positions.items()}
+        self._began = {channel: (position.epoch, position.offset) for channel, position in self.positions.items()}
 
     @property
     def cursor(self) -> str:
-        """An offset without an epoch means nothing: then it is the beginning."""
+        """The cursor as text. A channel without an epoch starts at the beginning."""
         return ",".join(
-            f"{channel}={track.epoch}.{track.offset}" if track.epoch else f"{channel}=0"
-            for channel, track in self.positions.items()
+            f"{channel}={position.epoch}.{position.offset}" if position.epoch else f"{channel}=0"
+            for channel, position in self.positions.items()
         )
 
     def receive(self, text: str | bytes) -> Frame:
-        """Take in what came; an event that is not new goes no further."""
+        """Take in a frame. A duplicate goes no further.
+
+        Args:
+            text: the frame.
+
+        Returns:
+            The frame as an object.
+        """
         frame: Frame = json.loads(text)
         if frame["type"].startswith("bus."):
             self.control_events.append(frame)
-            self._word(frame["type"], frame["data"])
-        elif self._admit(frame):
+            self._control(frame["type"], frame["data"])
+        elif self._accept(frame):
             self.events.append(frame)
         return frame
 
     def data_of(self, type_: str) -> list[Frame]:
-        """Data of the words of one type."""
-        return [word["data"] for word in self.control_events if word["type"] == type_]
+        """Return the data of all control events of a type.
+
+        Args:
+            type_: the type, ``bus.…``.
+        """
+        return [event["data"] for event in self.control_events if event["type"] == type_]
 
     def got(self, type_: str, member: str = "n") -> list[Any]:
-        """One member of the payload of all events of a type."""
+        """Return one member of the data of all events of a type.
+
+        Args:
+            type_: the event's type.
+            member: the member's name.
+        """
         return [event["data"][member] for event in self.events if event["type"] == type_]
 
-    def _admit(self, frame: Frame) -> bool:
+    def _accept(self, frame: Frame) -> bool:
         if "offset" not in frame:
             known = frame["id"] in self.local
             self.local.add(frame["id"])
@@ -87,58 +116,58 @@ class Page:
         return self._moves(frame) and frame.get("id") not in self.local
 
     def _moves(self, frame: Frame) -> bool:
-        """Whether the event is new to the cursor, which then goes on."""
+        """Move the cursor, and return whether the event is new to it."""
         parts = frame["topic"].split(":")
         channel = parts[0] if parts[0] == "system" else ":".join(parts[:2])
-        track, offset = self.positions[channel], frame["offset"]
-        assert track.epoch, "an event came before its channel's epoch was said"
+        position, offset = self.positions[channel], frame["offset"]
+        assert position.epoch, "an event came before bus.subscribed of its channel"
         if frame.get("ack"):
-            return self._admit_owed(frame, track, *self._began.get(channel, ("", 0)))
-        if offset <= track.offset or offset in track.seen:
+            return self._accept_pending(frame, position, *self._began.get(channel, ("", 0)))
+        if offset <= position.offset or offset in position.seen:
             return False
-        if track.held:
-            track.seen.add(offset)
+        if position.held:
+            position.seen.add(offset)
         else:
-            track.move(offset)
+            position.move(offset)
         return True
 
-    def _admit_owed(self, frame: Frame, track: ChannelPosition, epoch: str, began: int) -> bool:
-        """By id, since the same one may come again, with the offset it had."""
+    def _accept_pending(self, frame: Frame, position: ChannelPosition, epoch: str, began: int) -> bool:
+        """Compare ids: the gateway may send the event again, with the same offset."""
         self.unacked.append(frame["id"])
         offset = frame["offset"]
-        if offset > track.offset and track.held:
-            track.seen.add(offset)
-        elif offset > track.offset:
-            track.move(offset)
-        known = frame["id"] in self._handled or (track.epoch == epoch and offset <= began)
+        if offset > position.offset and position.held:
+            position.seen.add(offset)
+        elif offset > position.offset:
+            position.move(offset)
+        known = frame["id"] in self._handled or (position.epoch == epoch and offset <= began)
         self._handled.add(frame["id"])
         return not known
 
-    def _word(self, type_: str, data: Frame) -> None:
+    def _control(self, type_: str, data: Frame) -> None:
         match type_:
             case "bus.hello":
-                for track in self.positions.values():
-                    track.held = False
+                for position in self.positions.values():
+                    position.held = False
             case "bus.subscribed":
                 old = self.positions.get(data["channel"])
                 goes_on = old is not None and data["how"] == "resumed" and old.epoch == data["epoch"]
-                track = ChannelPosition(data["epoch"], data["offset"], held=old is not None and old.held)
-                track.seen = old.seen if old is not None and goes_on else set()
-                track.move(data["offset"])
-                self.positions[data["channel"]] = track
+                position = ChannelPosition(data["epoch"], data["offset"], held=old is not None and old.held)
+                position.seen = old.seen if old is not None and goes_on else set()
+                position.move(data["offset"])
+                self.positions[data["channel"]] = position
             case "bus.gap":
                 self.gaps += 1
             case "bus.position":
-                track = self.positions[data["channel"]]
-                assert track.epoch == data["epoch"]
-                track.move(max(track.offset, data["offset"]))
+                position = self.positions[data["channel"]]
+                assert position.epoch == data["epoch"]
+                position.move(max(position.offset, data["offset"]))
             case "bus.hold":
-                track = self.positions[data["channel"]]
-                track.held = True
-                track.move(data["offset"])
+                position = self.positions[data["channel"]]
+                position.held = True
+                position.move(data["offset"])
             case "bus.release":
-                track = self.positions[data["channel"]]
-                track.held = False
-                track.move(max(track.offset, data["offset"]))
+                position = self.positions[data["channel"]]
+                position.held = False
+                position.move(max(position.offset, data["offset"]))
             case _:
                 pass

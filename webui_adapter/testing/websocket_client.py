@@ -1,4 +1,4 @@
-"""A page on a WebSocket, for tests: it keeps a cursor, drops what it has seen, and waits for what should come."""
+"""A client on a WebSocket, for tests: it keeps a cursor, drops duplicates, and waits for events."""
 
 from __future__ import annotations
 
@@ -30,16 +30,20 @@ TROUBLE: Final = ("bus.error", "bus.gap", "bus.degraded", "bus.drain")
 
 
 class Client:
-    """A connected page. It hears only while a test waits with one of its methods.
+    """A connected page. It receives only while a test waits in one of its methods.
+
+    Args:
+        connection: the WebSocket.
+        page: the rules and the state of the client.
+        acknowledges: whether the client acknowledges events as the browser client does.
 
     Attributes:
-        page: what the page knows: cursor, frames, the gateway's own words.
-        events: what its listeners would have got, to be asserted on like captured events.
-        raw: each frame as it came.
+        page: cursor, frames and control events.
+        events: the events that listeners would receive, for assertions like those on captured events.
+        raw: each frame as it arrived.
     """
 
     def __init__(self, connection: ClientConnection, page: Page, *, acknowledges: bool = False) -> None:
-        """``acknowledges``: what must reach a person is acknowledged when it has come, as the browser client does."""
         self.connection = connection
         self.page = page
         self.raw: list[str | bytes] = []
@@ -49,15 +53,23 @@ class Client:
 
     @property
     def cursor(self) -> str:
-        """Where this page is: another one that begins with it goes on from here."""
+        """The cursor. Another page that begins with it resumes here."""
         return self.page.cursor
 
     async def event(self, cls: type[E], seconds: float = PATIENCE, /, **members: object) -> E:
-        """The first event of a class with these members: one that has come, or that comes within ``seconds``.
+        """Wait for the first event of a class with these members. It may have arrived already.
+
+        Args:
+            cls: the event class.
+            seconds: how long to wait.
+            members: required values of the event's members.
+
+        Returns:
+            The event.
 
         Raises:
-            AssertionError: none did; it says what came nearest and how that differs.
-            ConnectionClosed: the gateway has ended the connection.
+            AssertionError: no such event came; the message shows the nearest one and how it differs.
+            ConnectionClosed: the gateway has closed the connection.
         """
         __tracebackhide__ = True
         like = Like(cls, members)
@@ -72,13 +84,23 @@ class Client:
         )
 
     def _trouble(self) -> str:
-        """What the gateway said that may be why."""
+        """Describe what the gateway sent that may be the cause."""
         events = [event for event in self.page.control_events if event["type"] in TROUBLE]
         lines = [f"  {event['type']}: {json.dumps(event['data'])}" for event in events]
         return "\n".join(["\nthe gateway sent:", *lines]) if lines else ""
 
     async def receive(self, seconds: float = PATIENCE) -> Frame:
-        """Take in the next frame. TimeoutError if none comes."""
+        """Take in the next frame.
+
+        Args:
+            seconds: how long to wait.
+
+        Returns:
+            The frame.
+
+        Raises:
+            TimeoutError: none came.
+        """
         async with asyncio.timeout(seconds):
             text = await self.connection.recv()
         self.raw.append(text)
@@ -90,7 +112,16 @@ class Client:
         return frame
 
     async def until(self, condition: Callable[[Page], object], what: str = "", seconds: float = PATIENCE) -> None:
-        """Hear until the page is in a state. AssertionError if that does not come about within ``seconds``."""
+        """Receive until the page is in a state.
+
+        Args:
+            condition: returns whether the page is in this state.
+            what: the state in text, for the message.
+            seconds: how long to wait.
+
+        Raises:
+            AssertionError: the page did not reach the state.
+        """
         try:
             async with asyncio.timeout(seconds):
                 while not condition(self.page):
@@ -101,42 +132,67 @@ class Client:
             raise AssertionError(f"waited {seconds:g} s for: {what or condition}; last frames: {last}") from None
 
     async def until_settled(self, *channels: str) -> None:
-        """Hear until each channel's history has come."""
+        """Receive until the history of each channel has arrived.
+
+        Args:
+            channels: names of channels.
+        """
         missing = set(channels)
         await self.until(
             lambda page: missing <= {data["channel"] for data in page.data_of("bus.position")}, f"history of {channels}"
         )
 
     async def send(self, **command: object) -> None:
-        """Send a command, whatever comes of it."""
+        """Send a command without waiting for its answer.
+
+        Args:
+            command: the members of the command.
+        """
         await self.connection.send(json.dumps(command))
 
     async def request(self, **command: object) -> Frame:
-        """Send a command and wait for its answer: ``bus.ok``, ``bus.subscribed`` or ``bus.error``."""
+        """Send a command and wait for its answer.
+
+        Args:
+            command: the members of the command.
+
+        Returns:
+            The answer: ``bus.ok``, ``bus.subscribed`` or ``bus.error``.
+        """
         ref = command.setdefault("ref", f"r{len(self.page.control_events)}-{time.monotonic_ns()}")
         await self.send(**command)
         answers: list[Frame] = []
 
         def answered(page: Page) -> bool:
-            answers[:] = [word for word in page.control_events if word["data"].get("ref") == ref]
+            answers[:] = [event for event in page.control_events if event["data"].get("ref") == ref]
             return bool(answers)
 
         await self.until(answered, f"the answer to {command}")
         return answers[0]
 
     async def subscribe(self, topic: str) -> None:
-        """Read a topic too, ``collection:7:*`` for instance.
+        """Subscribe to a pattern.
+
+        Args:
+            topic: the pattern, for example ``collection:7:*``.
 
         Raises:
-            AssertionError: the gateway says no.
+            AssertionError: the gateway refuses.
         """
         __tracebackhide__ = True
         answer = await self.request(do="subscribe", topic=topic)
         if answer["type"] == "bus.error":
-            raise AssertionError(f"{topic} was refused: {answer['data']['message']}")
+            raise AssertionError(f"{topic} is refused: {answer['data']['message']}")
 
     async def closed(self, seconds: float = PATIENCE) -> int:
-        """Hear everything to the end; the close code."""
+        """Receive everything until the connection ends.
+
+        Args:
+            seconds: how long to wait for each frame.
+
+        Returns:
+            The close code.
+        """
         try:
             while True:
                 await self.receive(seconds)
@@ -148,14 +204,17 @@ class Client:
 async def open_page(
     address: str, token: str, *, user: str, cursor: str = "", topics: tuple[str, ...] = ()
 ) -> AsyncIterator[Client]:
-    """A page of ``user``, connected, with the histories of its user's channel and ``system`` taken in.
+    """Connect as a user, and receive the histories of the user's channel and of ``system``.
 
     Args:
         address: ``GatewayProcess.ws``.
         token: see ``make_token``.
-        user: whose token it is.
-        cursor: where an earlier page, or ``start_operation``, says to begin; else it starts now.
-        topics: patterns to read beside the user's own.
+        user: the user of the token.
+        cursor: where to resume, from an earlier page or ``start_operation``; empty: the present.
+        topics: patterns in addition to the default ones.
+
+    Yields:
+        The connected client.
     """
     page = Page(cursor)
     query = urlencode([("cursor", page.cursor), *(("topic", topic) for topic in topics)])
@@ -164,7 +223,7 @@ async def open_page(
         additional_headers={"Authorization": f"Bearer {token}"},
         compression=None,
         max_size=None,
-        max_queue=None,  # who does not listen answers pings all the same
+        max_queue=None,  # the client answers pings while the test does not receive
         ping_interval=None,
     ) as connection:
         client = Client(connection, page, acknowledges=True)

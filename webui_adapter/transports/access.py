@@ -31,7 +31,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class AcceptedHandshake:
-    """What a handshake says about its session.
+    """A handshake that the gateway accepts.
 
     Attributes:
         token: the token of the request, not checked; None: the first message has to bring it.
@@ -59,7 +59,7 @@ def authorise_handshake(
         query: the query string.
 
     Returns:
-        What the handshake says about its session.
+        The accepted handshake.
 
     Raises:
         RequestRefused: 400, 403 or 503.

@@ -1,4 +1,4 @@
-"""Encoders: records as WebSocket frames, as text, as server-sent events."""
+"""Encoders: events as WebSocket frames, as text, as server-sent events."""
 
 from __future__ import annotations
 
@@ -14,20 +14,48 @@ __all__ = ["FRAME_ENCODER", "SSE_ENCODER", "TEXT_ENCODER", "SseEncoder"]
 
 
 class SseEncoder:
-    """Events with the session's whole cursor as ``id``. The gateway's own words have none: they are not resumed."""
+    """Server-sent events. Each event has the session's whole cursor as its ``id``; control events have none."""
 
     shares_frames = False
     answers_pings = False
 
     def event(self, output: Output, delivery: Delivery) -> bytes:
+        """Encode an event of a channel.
+
+        Args:
+            output: the session's output.
+            delivery: the event.
+
+        Returns:
+            The bytes of a server-sent event.
+        """
         return sse_event(delivery.record.type, delivery.record.event, output.cursor())
 
     def control(self, output: Output, type_: str, data: Mapping[str, object]) -> bytes:
-        # A position is where to resume from, though no event: it has an id too.
+        # Both control events move the position to resume from.
+        """Encode a control event. Those that move the resume position have an ``id`` as well.
+
+        Args:
+            output: the session's output.
+            type_: the type, ``bus.…``.
+            data: the data.
+
+        Returns:
+            The bytes of a server-sent event.
+        """
         cursor = output.cursor() if type_ in ("bus.position", "bus.release") else None
         return sse_event(type_, control_event(type_, data, int(output.clock.wall() * 1000)), cursor)
 
     def local(self, type_: str, event: bytes) -> bytes:
+        """Encode an event that has no position in its channel.
+
+        Args:
+            type_: the event's type.
+            event: the event as JSON.
+
+        Returns:
+            The bytes of a server-sent event.
+        """
         return sse_event(type_, event, None)
 
 
@@ -35,7 +63,7 @@ SSE_ENCODER = SseEncoder()
 
 
 class FrameEncoder:
-    """Events as the prepared frames that all sessions share."""
+    """WebSocket frames. All sessions share the frame of an event."""
 
     shares_frames = True
     answers_pings = True
@@ -51,7 +79,7 @@ class FrameEncoder:
 
 
 class TextEncoder:
-    """Events as the texts of ASGI messages."""
+    """Texts of ASGI messages."""
 
     shares_frames = False
     answers_pings = False

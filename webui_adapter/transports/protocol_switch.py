@@ -1,7 +1,7 @@
-"""The first bytes of a connection: a handshake for our own path is answered here, all else is uvicorn's.
+"""The first bytes of a connection: a WebSocket handshake for the gateway's path goes to a ``DirectConnection``.
 
-Only the stand-alone gateway has it (``app.py``). A mounted one is served through ASGI, and so is here whatever comes in
-another dress: another spelling of the path, a request line with the host in it.
+All other requests go to uvicorn. Only the stand-alone gateway switches protocols (``app.py``). A mounted gateway is
+served through ASGI. So is a request for the gateway's path in another spelling, or with the host in its first line.
 """
 
 from __future__ import annotations
@@ -31,9 +31,12 @@ _END = b"\r\n\r\n"
 
 
 class ProtocolSwitch(asyncio.Protocol):
-    """One connection until it is known what it wants.
+    """One connection until its protocol is known.
 
-    ``otherwise`` makes the protocol for everything that is not a handshake of ours.
+    Args:
+        gateway: the gateway.
+        state: uvicorn's state, with all open connections.
+        otherwise: makes the protocol for everything but a handshake of the gateway.
     """
 
     __slots__ = ("_begun", "_deadline", "_gateway", "_otherwise", "_state", "transport")
@@ -47,7 +50,11 @@ class ProtocolSwitch(asyncio.Protocol):
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See ``asyncio.Protocol``."""
+        """Wait for the first bytes, for ``handshake_timeout`` at most.
+
+        Args:
+            transport: the connection.
+        """
         # A cast, not a check: uvloop's transports do not inherit from asyncio's.
         self.transport = cast("asyncio.Transport", transport)
         _connections(self._state).add(self)
@@ -55,7 +62,11 @@ class ProtocolSwitch(asyncio.Protocol):
         self._deadline = asyncio.get_running_loop().call_later(seconds, self._too_slow)
 
     def data_received(self, data: bytes) -> None:
-        """See ``asyncio.Protocol``."""
+        """Decide as soon as the bytes suffice.
+
+        Args:
+            data: the next bytes.
+        """
         data = self._begun = self._begun + data if self._begun else data
         if not self._may_be_ours(data):
             self._hand_over(data)
@@ -77,16 +88,16 @@ class ProtocolSwitch(asyncio.Protocol):
             self._refuse(error)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """See ``asyncio.Protocol``."""
+        """Forget the connection."""
         self._leave()
 
     def shutdown(self) -> None:
-        """The server is leaving, and nothing has been asked."""
+        """Close the connection: the server shuts down, and the client has asked for nothing."""
         self._leave()
         self.transport.close()
 
     def _may_be_ours(self, data: bytes) -> bool:
-        """Whether it may become a request for the WebSocket; the path may be cut anywhere."""
+        """Return whether the bytes may become a handshake of the gateway; the path may be cut anywhere."""
         ours = f"GET {self._gateway.settings.prefix}/ws".encode()
         size = len(ours)
         return data[:size] == ours[: len(data)] and (len(data) <= size or data[size : size + 1] in (b" ", b"?"))
@@ -102,7 +113,7 @@ class ProtocolSwitch(asyncio.Protocol):
         if self._begun:
             self._refuse(RequestRefused(408, "timeout", TOO_SLOW))
         else:
-            # A connection that a browser has made in advance: there is no request that could be answered.
+            # Browsers open connections in advance. There is no request to answer.
             self._leave()
             self.transport.close()
 
@@ -122,7 +133,7 @@ class ProtocolSwitch(asyncio.Protocol):
 def _open_direct(
     gateway: Gateway, state: ServerState, transport: asyncio.Transport, request: Request, early: bytes
 ) -> None:
-    """Make a session of a handshake, on its transport. Raises RequestRefused."""
+    """Open a session for a handshake. Raises RequestRefused."""
     key = check_upgrade(request)
     headers = request.headers
     cookie = headers.get("cookie")
@@ -134,7 +145,14 @@ def _open_direct(
 
 
 def make_protocol_switch(gateway: Gateway) -> Callable[..., ProtocolSwitch]:
-    """What uvicorn calls for each connection: ``uvicorn.Config(http=…)``."""
+    """Create what uvicorn calls for each connection: ``uvicorn.Config(http=…)``.
+
+    Args:
+        gateway: the gateway.
+
+    Returns:
+        A factory with uvicorn's signature.
+    """
     ours = f"{gateway.settings.prefix}/ws"
 
     def connection(
@@ -159,5 +177,5 @@ def make_protocol_switch(gateway: Gateway) -> Callable[..., ProtocolSwitch]:
 
 
 def _connections(state: ServerState) -> MutableSet[Any]:
-    # uvicorn's annotation names its own protocols; what it does with them we have, too: shutdown(), transport.
+    # uvicorn annotates its own protocols here. It uses only shutdown() and transport, which ours have.
     return cast("MutableSet[Any]", state.connections)

@@ -1,4 +1,4 @@
-"""A session whose line is pulled from: SSE streams, and WebSockets of a server that is not ours."""
+"""A transport that the server pulls from: event streams, and WebSockets of other servers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ __all__ = ["PullTransport"]
 
 
 class PullTransport:
-    """While its reader is busy sending, the session counts as blocked, and what comes then goes through its backlog."""
+    """A session counts as blocked while the server sends. Events that arrive meanwhile go through its send queue.
+
+    Args:
+        session: the session.
+        write_high: bytes that are taken from the send queue in one step.
+        comment: what the transport sends as a ping; empty: nothing.
+        cut: ends the connection; None: the server offers no way, and notices by itself that the client reads nothing.
+    """
 
     def __init__(
         self, session: Session, write_high: int, comment: bytes = b"", cut: Callable[[], None] | None = None
     ) -> None:
-        """``comment`` is what serves as a ping, ``cut`` ends the connection, where the server offers that."""
         self._session = session
         self._write_high = write_high
         self._comment = comment
@@ -24,22 +30,26 @@ class PullTransport:
         self._wake = asyncio.Event()
 
     def flush(self) -> None:
-        """See ``Transport``."""
+        """Wake the server."""
         self._wake.set()
 
     def ping(self) -> None:
-        """See ``Transport``: a comment, where there is such a thing."""
+        """Send the comment that serves as a ping."""
         if self._comment:
             self._session.output.out.append(self._comment)
             self._wake.set()
 
     def cut(self) -> None:
-        """See ``Transport``. Where the server offers no way, it finds out itself that the peer takes nothing."""
+        """End the connection if the server offers a way."""
         if self._cut is not None:
             self._cut()
 
     async def next(self) -> list[bytes]:
-        """What to send now; waits until there is something, or the session is to be closed (then maybe nothing)."""
+        """Wait until there is something to send, or the session is to be closed.
+
+        Returns:
+            The pieces to send; maybe none if the session is to be closed.
+        """
         output = self._session.output
         output.resume_writing(self._write_high)
         while not output.out and output.close_code is None:

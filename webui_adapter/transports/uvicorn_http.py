@@ -1,8 +1,8 @@
-"""uvicorn's HTTP protocol, which lets a stream of ours be cut: ``--http webui_adapter.uvicorn:HttpProtocol``.
+"""uvicorn's HTTP protocol with time limits and streams that can be cut: ``--http webui_adapter.uvicorn:HttpProtocol``.
 
-ASGI has no word for ending a response whose reader takes nothing: the send waits, and so does the server for its
-buffer to empty. Nor does uvicorn mind a request that never ends: here its head has its time and its size, and on the
-stand-alone gateway its body has its time. All else stays uvicorn's.
+ASGI cannot end a response whose client reads nothing: the send waits, and the server waits for its buffer to empty.
+Nor does uvicorn limit a request that never ends. Here a request's head has a time limit and a size limit. On the
+stand-alone gateway its body has a time limit. Everything else is uvicorn's.
 """
 
 from __future__ import annotations
@@ -23,15 +23,21 @@ __all__ = ["EXTENSION", "TOO_SLOW", "HttpProtocol", "refuse"]
 log = logging.getLogger(__name__)
 
 EXTENSION: Final = "eventbus"
-"""Where in the ASGI scope's ``extensions`` the protocol offers itself."""
+"""The key of this protocol in the ``extensions`` of the ASGI scope."""
 
 
-TOO_SLOW: Final = "the head of the request did not come in time"
-_TOO_SLOW_A_BODY: Final = "the body of the request did not come in time"
+TOO_SLOW: Final = "the head of the request took too long"
+_TOO_SLOW_A_BODY: Final = "the body of the request took too long"
 
 
 def refuse(transport: asyncio.Transport, asked: str, error: RequestRefused) -> None:
-    """Answer a request that is not served, and end its connection. ``asked`` is for the log, which redacts tokens."""
+    """Answer a refused request, and close the connection.
+
+    Args:
+        transport: the connection.
+        asked: the request's target, for the log, which redacts tokens.
+        error: the refusal.
+    """
     log.info('%s - "WebSocket %s" %d: %s', transport.get_extra_info("peername"), asked, error.status, error)
     transport.write(refusal(error))
     transport.close()
@@ -52,13 +58,13 @@ check_parts(
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection.
+    """One HTTP connection.
 
     Attributes:
         head_timeout: seconds for the head of each request.
-        head_limit: bytes of it, without the pieces in which another request ends, or its own body begins.
-        body_timeout: seconds for its body; None: as many as it takes, as the uploads of an application may.
-        upgrade: takes a handshake over, if it is one of ours, and says whether it did.
+        head_limit: largest head, in bytes.
+        body_timeout: seconds for the body; None: no limit, since an application may accept uploads.
+        upgrade: takes over a handshake of the gateway, and returns whether it did.
     """
 
     head_timeout = 10.0
@@ -70,17 +76,29 @@ class HttpProtocol(HttpToolsProtocol):
     _head_bytes: int | None = 0
 
     def connection_made(self, transport: Any) -> None:
-        """See uvicorn; from now on the first head is waited for."""
+        """Wait for the first head.
+
+        Args:
+            transport: the connection.
+        """
         super().connection_made(transport)
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See uvicorn."""
+        """Stop waiting.
+
+        Args:
+            exc: why the connection ended.
+        """
         self._stop_waiting()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """See uvicorn, whose parser collects a head of any size."""
+        """Parse the bytes, and limit the size of a head, which uvicorn's parser collects without a limit.
+
+        Args:
+            data: the next bytes.
+        """
         begun = self._head_bytes is not None
         super().data_received(data)
         if self._head_bytes is None or not begun:
@@ -91,13 +109,13 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(RequestRefused(431, "too_large", f"the head of a request has at most {self.head_limit} bytes"))
 
     def on_message_begin(self) -> None:
-        """Begin a request, and offer ourselves to the application."""
+        """Begin a request, and offer this protocol to the application."""
         super().on_message_begin()
         self.scope.setdefault("extensions", {})[EXTENSION] = {"protocol": self}
         self._await_head()
 
     def on_headers_complete(self) -> None:
-        """See uvicorn."""
+        """End the head, and limit the time of the body."""
         self._head_bytes = None
         self._stop_waiting()
         if self.body_timeout is not None:
@@ -105,12 +123,12 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """See uvicorn."""
+        """End the body."""
         self._stop_waiting()
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
-        """See uvicorn; a handshake of ours comes here on a connection that was used before, and is answered by us."""
+        """Answer a handshake of the gateway on a connection that was used before."""
         self._stop_waiting()
         if self.upgrade is None:
             super().handle_websocket_upgrade()
@@ -145,8 +163,8 @@ class HttpProtocol(HttpToolsProtocol):
             refuse(self.transport, self.url.decode("latin-1"), RequestRefused(408, "timeout", _TOO_SLOW_A_BODY))
 
     def _refuse(self, error: RequestRefused) -> None:
-        """Say so, unless an answer is under way, or nothing has been asked."""
-        # Annotated as being there always; they come with the first request.
+        """Answer with the refusal, unless another answer is under way or the client has asked for nothing."""
+        # uvicorn sets both with the first request.
         scope, cycle = cast("Any", self.scope), cast("Any", self.cycle)
         if scope is not None and (cycle is None or cycle.response_complete):
             refuse(self.transport, self.url.decode("latin-1"), error)
@@ -154,16 +172,23 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def take_over(self, on_shutdown: Callable[[], None]) -> Callable[[], None]:
-        """The response is a stream: its owner hears that the server is leaving, and gets the way to cut it."""
+        """Let the owner of a stream cut it.
+
+        Args:
+            on_shutdown: called when the server shuts down.
+
+        Returns:
+            A function that ends the connection.
+        """
         self._on_shutdown = on_shutdown
         return self.cut
 
     def cut(self) -> None:
-        """End the connection at once; what is unsent is lost."""
+        """End the connection; unsent bytes are lost."""
         self.transport.abort()
 
     def shutdown(self) -> None:
-        """See uvicorn, which would wait for the stream to end by itself."""
+        """Notify the owner of the stream. uvicorn alone would wait for the stream to end."""
         super().shutdown()
         if self._on_shutdown is not None:
             self._on_shutdown()

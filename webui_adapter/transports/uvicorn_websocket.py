@@ -1,8 +1,8 @@
-"""uvicorn's WebSocket protocol with a fast way out: ``uvicorn --ws webui_adapter.uvicorn:WebSocketProtocol``.
+"""uvicorn's WebSocket protocol with a shorter path to the socket: ``--ws webui_adapter.uvicorn:WebSocketProtocol``.
 
-Prepared frames go to the transport as they are. uvicorn's own way (an ASGI message, a coroutine, a frame object) costs
-several times what the kernel takes for the write. All else, handshake, parsing, ASGI, stays uvicorn's; it also serves
-an application's other WebSocket routes unchanged.
+Prepared frames go to the transport as they are. uvicorn's own path (an ASGI message, a coroutine, a frame object)
+costs several times what the kernel takes for the write. Handshake, parsing and ASGI are uvicorn's. The protocol also
+serves the application's other WebSocket routes, unchanged.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from webui_adapter.transports.uvicorn_version import check_parts
 __all__ = ["EXTENSION", "Owner", "WebSocketProtocol"]
 
 EXTENSION = "eventbus"
-"""Where in the ASGI scope's ``extensions`` the protocol offers itself."""
+"""The key of this protocol in the ``extensions`` of the ASGI scope."""
 
 
 class Owner(Protocol):
-    """Who has taken the connection over."""
+    """The owner of a connection: a session's transport."""
 
     def paused(self) -> None:
         """The socket's buffer is above the high mark."""
 
     def resumed(self) -> None:
-        """It is below the low mark again."""
+        """The socket's buffer is below the low mark again."""
 
     def ponged(self) -> None:
-        """The browser has answered a ping."""
+        """The client has answered a ping."""
 
     def shutdown(self) -> None:
-        """The server is shutting down."""
+        """The server shuts down."""
 
 
 check_parts(
@@ -46,7 +46,7 @@ check_parts(
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """One connection."""
+    """One WebSocket connection."""
 
     _owner: Owner | None = None
     # uvicorn 0.45 to 0.52.0 has none of these three states; 0.52.1 and newer name theirs otherwise.
@@ -55,7 +55,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     _cut_timer: asyncio.TimerHandle | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See uvicorn."""
+        """Note that the connection has ended.
+
+        Args:
+            exc: why it ended.
+        """
         self._lost = True
         if self._ended is not None:
             self._ended.set()
@@ -64,15 +68,19 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def handle_connect(self, event: Any) -> None:
-        """Answer the handshake without compression, and offer ourselves to the application."""
-        # Compressed frames could not be shared; per connection they cost 32 KB and more than the write itself.
+        """Answer the handshake without compression, and offer this protocol to the application.
+
+        Args:
+            event: the request.
+        """
+        # Sessions cannot share compressed frames. Compression costs 32 KB per connection, and more than the write.
         self.conn.available_extensions = []
         application: Any = self.app
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             await application(scope, receive, send)
-            # uvicorn closes the transport when the application returns. The peer's answer to our close frame would
-            # then meet a closed socket, which resets the connection, and the peer would not see the code.
+            # uvicorn closes the transport when the application returns. The client's answer to the close frame would
+            # then reset the connection, and the client would lose the code.
             if self._ended is not None:
                 await self._ended.wait()
 
@@ -82,13 +90,22 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.scope["extensions"][EXTENSION] = {"protocol": self}
 
     def take_over(self, owner: Owner, write_high: int) -> None:
-        """From now on the owner pings, hears of a slow socket and of the shutdown, and writes with ``write``."""
+        """Hand the connection to an owner, who pings, writes, and is notified of a full socket and of the shutdown.
+
+        Args:
+            owner: the owner.
+            write_high: unsent bytes above which the socket counts as full.
+        """
         self.stop_keepalive()
         self._owner = owner
         self.transport.set_write_buffer_limits(high=write_high)
 
     def write(self, frames: bytes) -> None:
-        """Write prepared frames. Never blocks: what the socket does not take is buffered, and the owner told."""
+        """Write prepared frames. Never blocks: the transport buffers what the socket does not accept.
+
+        Args:
+            frames: the bytes.
+        """
         if not self.close_sent and not self._lost:
             self.transport.write(frames)
 
@@ -97,15 +114,21 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.write(PING)
 
     def end(self, code: int, reason: str, timeout: float) -> None:
-        """Close with a code. A peer that does not answer is cut off after ``timeout`` seconds."""
+        """Send a close frame, and cut the connection if the client does not answer.
+
+        Args:
+            code: the close code.
+            reason: the reason; at most 120 bytes are sent.
+            timeout: seconds for the client's answer.
+        """
         if self.close_sent or self._lost:
             return
         self.conn.send_close(code, reason.encode()[:120].decode(errors="ignore"))
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
-        # The connection ends when the peer has answered; to end it at once, with something of the peer's unread,
-        # would reset it, and the code be lost.
+        # The connection ends with the client's answer. A close with unread bytes resets the connection, and the
+        # client would lose the code.
         if self.read_paused:
             self.read_paused = False
             self.transport.resume_reading()
@@ -113,51 +136,59 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._cut_timer = self.loop.call_later(timeout, self.cut)
 
     def cut(self) -> None:
-        """End the connection without another word."""
+        """End the connection without waiting for the client."""
         self.transport.abort()
 
     def handle_close(self, event: Frame) -> None:
-        """See uvicorn; nothing is written behind the answer."""
+        """Answer a close frame. Nothing is written after the answer.
+
+        Args:
+            event: the frame.
+        """
         super().handle_close(event)
         if self._owner is not None:
             self.close_sent = True
-            # The peer has answered our close frame; uvicorn closes the transport where it has sent that itself.
+            # The client has answered the close frame. uvicorn closes the transport only after its own close frames.
             if self._ended is not None:
                 self.transport.close()
 
     def send_receive_event_to_app(self) -> None:
-        """See uvicorn. Behind our close frame nothing is read but the peer's answer."""
+        """Pass a message to the application, unless the gateway has sent a close frame."""
         if self._ended is None:
             super().send_receive_event_to_app()
 
     def handle_pong(self, event: Frame) -> None:
-        """Tell the owner."""
+        """Notify the owner.
+
+        Args:
+            event: the frame.
+        """
         if self._owner is None:
             super().handle_pong(event)
         else:
             self._owner.ponged()
 
     def handle_ping(self) -> None:
-        """Answer, unless the peer pings without ever reading: the answers would fill the memory."""
+        """Answer a ping, unless the client sends pings but reads nothing: answers would use up the memory."""
         if self.transport.get_write_buffer_size() > PONG_LIMIT:
             self.transport.abort()
         else:
             super().handle_ping()
 
     def pause_writing(self) -> None:
-        """See ``asyncio.Protocol``."""
+        """Notify the owner that the socket is full."""
         super().pause_writing()
         if self._owner is not None:
             self._owner.paused()
 
     def resume_writing(self) -> None:
-        """See ``asyncio.Protocol``."""
+        """Notify the owner that the socket accepts bytes again."""
         super().resume_writing()
         if self._owner is not None:
             self._owner.resumed()
 
     def shutdown(self) -> None:
-        """Uvicorn would send 1012 to everybody at once; the owner lets them go one by one, with a code of ours."""
+        """Let the owner close the connection at its own time. uvicorn alone sends 1012 to all clients immediately."""
         if self._owner is None:
             super().shutdown()
         else:

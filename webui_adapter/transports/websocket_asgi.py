@@ -1,7 +1,7 @@
-"""The WebSocket edge: a handshake becomes a session, messages become commands, what it has to say is written.
+"""WebSockets through ASGI: a handshake becomes a session, messages become commands.
 
-On a server that runs ``WebSocketProtocol`` frames go straight to the transport (``PushTransport``). On any other
-server the same session is served through ASGI messages (``PullTransport``): slower, and without pings of our own.
+On a server that runs ``WebSocketProtocol`` frames go straight to the connection (``PushTransport``). On any other
+server the session sends ASGI messages (``PullTransport``), which is slower and sends no pings.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["serve_websocket"]
 
 
 class PushTransport:
-    """A session on a connection of ours."""
+    """The transport of a session on a ``WebSocketProtocol``."""
 
     def __init__(self, gateway: Gateway, session: Session, protocol: WebSocketProtocol) -> None:
         self._gateway = gateway
@@ -36,7 +36,7 @@ class PushTransport:
         protocol.take_over(self, gateway.settings.write_high)
 
     def flush(self) -> None:
-        """See ``Transport``."""
+        """Write what the session has queued, and close the connection if the session asks for it."""
         output = self._session.output
         out = output.out
         if out:
@@ -47,32 +47,37 @@ class PushTransport:
             self._protocol.end(output.close_code, output.close_reason, self._gateway.settings.close_timeout)
 
     def ping(self) -> None:
-        """See ``Transport``."""
+        """Send a ping."""
         self._protocol.ping()
 
     def cut(self) -> None:
-        """See ``Transport``."""
+        """End the connection without waiting for the client."""
         self._protocol.cut()
 
     def paused(self) -> None:
-        """See ``Owner``."""
+        """Queue from now on: the socket is full."""
         self._session.output.pause_writing()
 
     def resumed(self) -> None:
-        """See ``Owner``."""
+        """Write the queue: the socket accepts bytes again."""
         write_queued(self._session, self, self._gateway.settings.write_high)
 
     def ponged(self) -> None:
-        """See ``Owner``."""
+        """Note that the client is alive."""
         self._session.pong()
 
     def shutdown(self) -> None:
-        """See ``Owner``."""
+        """Drain the gateway: the server shuts down."""
         self._gateway.drain.start()
 
 
 async def serve_websocket(gateway: Gateway, websocket: WebSocket) -> None:
-    """One connection, from its handshake to its end."""
+    """Serve one connection, from its handshake to its end.
+
+    Args:
+        gateway: the gateway that is asked.
+        websocket: the connection.
+    """
     # uvicorn before 0.50 passes the header as it is, with several names in one text.
     offered = [name.strip() for names in websocket.scope["subprotocols"] for name in names.split(",")]
     query = websocket.scope["query_string"].decode("latin-1")
@@ -112,13 +117,13 @@ async def _serve(
 
 
 async def _receive(gateway: Gateway, session: Session, websocket: WebSocket) -> int:
-    """Commands until the end; the close code."""
+    """Receive commands until the end, and return the close code."""
     while True:
         message = await websocket.receive()
         if message["type"] == "websocket.disconnect":
             return int(message.get("code") or 1005)
         if session.output.close_code is not None:
-            continue  # it has been told to go, and this was on its way
+            continue  # The message was on its way when the gateway asked the session to close.
         text = message.get("text")
         command = session.receive(text if text is not None else message.get("bytes", b""))
         if command is None:
@@ -128,7 +133,7 @@ async def _receive(gateway: Gateway, session: Session, websocket: WebSocket) -> 
 
 
 async def _pull(pull: PullTransport, session: Session, websocket: WebSocket) -> None:
-    """Send through ASGI what the session has to say; while a send waits, the session counts as slow."""
+    """Send what the session queues. While a send waits, the session counts as slow."""
     try:
         while True:
             for text in await pull.next():
@@ -138,4 +143,4 @@ async def _pull(pull: PullTransport, session: Session, websocket: WebSocket) -> 
                 await websocket.close(session.output.close_code, session.output.close_reason)
                 return
     except (WebSocketDisconnect, RuntimeError):
-        return  # the browser has gone; the receiving side ends the session
+        return  # The client has left; the receiving side ends the session.

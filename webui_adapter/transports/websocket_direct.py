@@ -1,7 +1,7 @@
-"""A WebSocket without a server framework in between: one small object per connection, which is the session's line.
+"""A WebSocket on a plain asyncio connection: one small object, which is also the session's transport.
 
-uvicorn, ASGI and websockets keep a task, a queue, a parser and a request for each connection: 20 KB and a millisecond
-that nobody needs who only waits for events. Here nothing exists that an idle connection does not use.
+uvicorn, ASGI and websockets keep a task, a queue, a parser and a request for each connection. That costs 20 KB and a
+millisecond, and a client that only receives events needs none of it.
 """
 
 from __future__ import annotations
@@ -31,27 +31,34 @@ __all__ = ["DirectConnection"]
 
 
 class DirectConnection(asyncio.Protocol):
-    """One connection after its handshake. See ``Transport`` for ``flush``, ``ping``, ``cut``.
+    """One connection after its handshake.
 
-    Attributes:
-        transport: what uvicorn aborts when it is told to end at once.
+    Args:
+        gateway: the gateway.
+        transport: the asyncio transport.
+        connections: the connections that the server waits for when it ends.
     """
 
-    __slots__ = ("_connections", "_deadline", "_gateway", "_going", "_session", "_unfinished", "transport")
+    __slots__ = ("_closing", "_connections", "_deadline", "_gateway", "_session", "_unfinished", "transport")
 
     def __init__(self, gateway: Gateway, transport: asyncio.Transport, connections: MutableSet[object]) -> None:
-        """``connections`` are those that the server waits for when it ends."""
         self._gateway = gateway
         self._connections = connections
         self._session: Session | None = None
         self._unfinished: Unfinished | None = None
-        # Our close frame is out, or the peer's has come: no frame may follow.
-        self._going = False
+        # A close frame was sent or received. No frame may follow.
+        self._closing = False
         self._deadline: asyncio.TimerHandle | None = None
         self.transport = transport
 
     def begin(self, accepted: AcceptedHandshake, acceptance: bytes, early: bytes) -> None:
-        """Answer the handshake and start the session; ``early`` is what came right behind the request."""
+        """Answer the handshake and open the session.
+
+        Args:
+            accepted: what the handshake says about the session.
+            acceptance: the answer.
+            early: bytes that arrived with the request.
+        """
         gateway, transport = self._gateway, self.transport
         transport.set_protocol(self)
         transport.set_write_buffer_limits(high=gateway.settings.write_high)
@@ -68,14 +75,18 @@ class DirectConnection(asyncio.Protocol):
     # --- in --------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """See ``asyncio.Protocol``."""
+        """Parse frames, answer pings, and hand commands to the gateway.
+
+        Args:
+            data: the next bytes.
+        """
         if self._session is None:
-            return  # the peer has said its last word, or broken the rules
+            return  # The client has closed the connection or violated the protocol.
         events, self._unfinished = read_frames(data, self._unfinished, self._gateway.settings.max_command_size)
         pongs = [pong_frame(event.payload) for event in events if isinstance(event, PingFrame)]
-        if pongs and not self._going:
+        if pongs and not self._closing:
             if self.transport.get_write_buffer_size() > PONG_LIMIT:
-                # It pings without ever reading: the answers would fill the memory.
+                # The client sends pings but reads nothing. The answers would use up the memory.
                 self.transport.abort()
                 return
             self.transport.write(b"".join(pongs))
@@ -101,28 +112,28 @@ class DirectConnection(asyncio.Protocol):
                 self._fail(code, reason)
 
     def _answer_close(self, code: int) -> None:
-        if not self._going:
-            self._going = True
+        if not self._closing:
+            self._closing = True
             self.transport.write(close_frame(None if code == NO_CODE else code, ""))
         self._leave(code)
         self._cut_later()
         self.transport.close()
 
     def _fail(self, code: int, reason: str) -> None:
-        if not self._going:
-            self._going = True
+        if not self._closing:
+            self._closing = True
             self.transport.write(close_frame(code, reason))
         self._leave(code)
         self._cut_later()
-        # Not closed: with something of the peer's unread that would be a reset, and the code be lost.
+        # A close with unread bytes resets the connection, and the client would lose the code.
         if self.transport.can_write_eof():
             self.transport.write_eof()
 
     def eof_received(self) -> None:
-        """See ``asyncio.Protocol``: the transport closes itself."""
+        """Let the transport close itself."""
 
     def connection_lost(self, _: Exception | None) -> None:
-        """See ``asyncio.Protocol``."""
+        """End the session."""
         self._connections.discard(self)
         if self._deadline is not None:
             self._deadline.cancel()
@@ -136,7 +147,7 @@ class DirectConnection(asyncio.Protocol):
             self._gateway.disconnect(session, code)
 
     def _cut_later(self) -> None:
-        """A peer that does not read its end, or does not answer it, shall not hold the socket."""
+        """Cut the connection of a client that does not read or answer the close frame."""
         if self._deadline is None:
             loop = asyncio.get_running_loop()
             self._deadline = loop.call_later(self._gateway.settings.close_timeout, self.transport.abort)
@@ -144,7 +155,7 @@ class DirectConnection(asyncio.Protocol):
     # --- out -------------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """See ``Transport``."""
+        """Write what the session has queued, and the close frame if the session asks for it."""
         session = self._session
         if session is None:
             return
@@ -153,32 +164,32 @@ class DirectConnection(asyncio.Protocol):
         if out:
             data = out[0] if len(out) == 1 else b"".join(out)
             out.clear()
-            if not self._going:
+            if not self._closing:
                 self.transport.write(data)
-        if output.close_code is not None and not self._going:
-            self._going = True
+        if output.close_code is not None and not self._closing:
+            self._closing = True
             self.transport.write(close_frame(output.close_code, output.close_reason))
             self._cut_later()
 
     def ping(self) -> None:
-        """See ``Transport``."""
-        if not self._going:
+        """Send a ping."""
+        if not self._closing:
             self.transport.write(PING)
 
     def cut(self) -> None:
-        """See ``Transport``."""
+        """End the connection without waiting for the client."""
         self.transport.abort()
 
     def pause_writing(self) -> None:
-        """See ``asyncio.Protocol``."""
+        """Queue from now on: the socket is full."""
         if self._session is not None:
             self._session.output.pause_writing()
 
     def resume_writing(self) -> None:
-        """See ``asyncio.Protocol``."""
+        """Write the queue: the socket accepts bytes again."""
         if self._session is not None:
             write_queued(self._session, self, self._gateway.settings.write_high)
 
     def shutdown(self) -> None:
-        """The server is leaving: the gateway lets its sessions go one by one, with a code of ours."""
+        """Drain the gateway: the server shuts down, and each session ends at its own time."""
         self._gateway.drain.start()
