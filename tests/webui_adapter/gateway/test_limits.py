@@ -16,6 +16,7 @@ from tests.conftest import wait_until
 from tests.webui_adapter.events import Note
 from tests.webui_adapter.gateways import Client, GatewayProcess, RawWebSocket, page, token
 from tests.webui_adapter.page import Page
+from tests.webui_adapter.world import World
 
 PING, PONG, TEXT, BINARY, CLOSE = 9, 10, 1, 2, 8
 
@@ -178,8 +179,6 @@ def test_the_server_pings_each_at_its_own_moment_and_a_dead_peer_is_closed(brisk
 
 
 def test_first_pings_are_spread() -> None:
-    from tests.webui_adapter.channels.test_session_recovery import World  # noqa: PLC0415 - the gateway without sockets
-
     async def offsets() -> list[float]:
         own = World(heartbeat_interval=30, max_connections_per_user=100)
         now = own.gateway.clock.now()

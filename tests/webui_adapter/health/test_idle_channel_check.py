@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from eventbus.errors import Unavailable
-from tests.webui_adapter.channels.test_session_recovery import USER, World, turns, world
 from tests.webui_adapter.events import Note
 from tests.webui_adapter.gateways import eventually
+from tests.webui_adapter.world import USER, World, turns, world
 from webui_adapter.health.status import Degradation, HealthStatus
 
 

@@ -1,0 +1,232 @@
+"""Channels that have missed something: Redis is lost and returns, in one process."""
+
+from __future__ import annotations
+
+import pytest
+
+from eventbus.errors import InvalidRecord, Unavailable
+from tests.webui_adapter.events import Note, Progress
+from tests.webui_adapter.gateways import eventually
+from tests.webui_adapter.world import USER, turns, world
+from webui_adapter.transports.pull_transport import PullTransport
+
+__all__ = [
+    "test_a_channel_born_anew_without_our_knowledge_is_found_out_by_a_newcomer",
+    "test_a_channel_that_cannot_be_read_does_not_hold_up_the_others",
+    "test_a_gap_on_a_short_log",
+    "test_a_hole_is_noticed_by_what_comes_next_and_mended",
+    "test_a_line_that_is_pulled_from_gives_a_slow_page_piece_by_piece",
+    "test_a_reading_from_before_a_loss_makes_no_channel_whole",
+    "test_a_session_waits_for_redis_however_long",
+    "test_channels_that_redis_has_forgotten_take_newcomers",
+    "test_degraded_at_connect",
+    "test_nobody_is_closed_for_being_brought_up_to_date_when_redis_is_lost",
+    "test_restored_is_not_said_when_redis_is_lost_again",
+    "test_what_cannot_be_read_on_the_way_is_dropped_and_counted",
+    "test_what_was_missed_while_deaf_comes_with_the_repair",
+]
+
+
+async def test_what_was_missed_while_deaf_comes_with_the_repair() -> None:
+    async with world() as own:
+        line = own.connect()
+        await own.settled(line)
+        own.publish(Note(n=1))
+        await eventually(lambda: line.page.got("gw.note") == [1], "the event")
+        own.subscriber.deaf = True
+        own.gateway.listener.lost("a test")
+        assert line.page.control_events[-1]["type"] == "bus.degraded"
+        assert own.gateway.not_ready == "the gateway has lost Redis"
+        own.publish(Note(n=2))
+        own.subscriber.deaf = False
+        own.gateway.listener.restored()
+        await eventually(lambda: line.page.data_of("bus.restored"), "the word")
+        assert line.page.got("gw.note") == [1, 2]
+        assert own.gateway.not_ready is None
+        assert line.page.control_events[-1]["type"] == "bus.restored", "only when what was missed has been read"
+
+
+async def test_a_hole_is_noticed_by_what_comes_next_and_mended() -> None:
+    async with world() as own:
+        line = own.connect()
+        await own.settled(line)
+        own.publish(Note(n=1))
+        await eventually(lambda: line.page.got("gw.note") == [1], "the event")
+        own.subscriber.deaf = True
+        own.publish(Note(n=2))
+        own.subscriber.deaf = False
+        own.publish(Note(n=3))
+        await eventually(lambda: line.page.got("gw.note") == [1, 2, 3], "what was lost on the way, too")
+        assert own.gateway.counters["hole"] == 1
+        assert line.page.data_of("bus.gap") == []
+
+
+async def test_what_cannot_be_read_on_the_way_is_dropped_and_counted() -> None:
+    async with world() as own:
+        line = own.connect()
+        await own.settled(line)
+        for payload in (b"", b"nonsense", b"5f x", b"5f 0\n1 n log", b"5f 0\n2 n log 0 0 a.b user:ann:x -\n{}"):
+            own.gateway.listener.received(USER, payload)
+        assert own.gateway.counters["drop.undecodable"] == 5
+        own.publish(Note(n=1))
+        await eventually(lambda: line.page.got("gw.note") == [1], "the event")
+
+
+async def test_a_line_that_is_pulled_from_gives_a_slow_page_piece_by_piece() -> None:
+    async with world() as own:
+        line = own.connect()
+        await own.settled(line)
+        pull = PullTransport(line.session, 5000)
+        line.session.output.pause_writing()
+        own.publish(*(Note(n=n, pad="x" * 900) for n in range(20)))
+        await turns()
+        sizes = []
+        while line.session.output.send_queue is not None:
+            sizes.append(sum(map(len, await pull.next())))
+            assert line.session.output.paused, "until it is asked again"
+        assert len(sizes) >= 4
+        assert max(sizes) < 7000
+
+
+async def test_a_reading_from_before_a_loss_makes_no_channel_whole() -> None:
+    async with world() as own:
+        line = own.connect()
+        await own.settled(line)
+        own.publish(Note(n=1))
+        await eventually(lambda: line.page.got("gw.note") == [1], "the event")
+        own.reader.hold()
+        own.gateway.listener.lost("first")
+        own.gateway.listener.restored()
+        await eventually(lambda: own.reader.read_and_held, "the reading of the repair")
+        own.subscriber.deaf = True
+        own.gateway.listener.lost("second")
+        own.publish(Note(n=2))
+        own.subscriber.deaf = False
+        own.gateway.listener.restored()
+        own.reader.let_go()
+        await eventually(lambda: line.page.got("gw.note") == [1, 2], "what was published between the two")
+
+
+async def test_restored_is_not_said_when_redis_is_lost_again() -> None:
+    async with world() as own:
+        line = own.connect()
+        await own.settled(line)
+        own.reader.hold()
+        own.gateway.listener.lost("first")
+        own.gateway.listener.restored()
+        await eventually(lambda: own.reader.read_and_held, "the reading of the repair")
+        own.gateway.listener.lost("second")
+        own.reader.let_go()
+        await turns(50)
+        assert line.page.data_of("bus.restored") == []
+        assert own.gateway.not_ready
+        own.gateway.listener.restored()
+        await eventually(lambda: len(line.page.data_of("bus.restored")) == 1, "the word")
+
+
+async def test_nobody_is_closed_for_being_brought_up_to_date_when_redis_is_lost() -> None:
+    async with world() as own:
+        first = own.connect()
+        await own.settled(first)
+        own.publish(Note(n=1))
+        await turns()
+        own.reader.hold()
+        line = own.connect(f"{USER}=0")
+        await eventually(lambda: own.reader.read_and_held, "the reading")
+        own.gateway.listener.lost("a test")
+        own.reader.let_go()
+        await turns(100)
+        assert line.closed is None
+        own.gateway.listener.restored()
+        await eventually(lambda: line.page.got("gw.note") == [1], "the history")
+
+
+async def test_degraded_at_connect() -> None:
+    async with world() as own:
+        own.gateway.listener.lost("a test with [Errno 104] inside")
+        line = own.connect()
+        await turns()
+        assert [word["type"] for word in line.page.control_events[:2]] == ["bus.hello", "bus.degraded"]
+        assert "Errno" not in str(line.page.control_events)
+        own.gateway.listener.restored()
+        await own.settled(line)
+        await eventually(lambda: line.page.data_of("bus.restored") == [{}], "the word")
+
+
+async def test_a_session_waits_for_redis_however_long() -> None:
+    async with world() as own:
+        own.publish(Note(n=1))
+        own.reader.error = Unavailable("away")
+        line = own.connect(f"{USER}=0")
+        await eventually(lambda: own.reader.reads > 3, "some tries")
+        assert line.closed is None
+        own.reader.error = None
+        await eventually(lambda: line.page.got("gw.note") == [1], "the history")
+
+
+async def test_a_channel_that_cannot_be_read_does_not_hold_up_the_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("webui_adapter.channels.channel_recovery._RECOVERY_TIMEOUT", 0.3)
+    async with world() as own:
+        own.publish(Note(n=1))
+        own.reader.error = InvalidRecord("not of this library")
+        line = own.connect()
+        own.gateway.listener.lost("a test")
+        own.gateway.listener.restored()
+        await eventually(lambda: own.gateway.not_ready is None, "the gateway to be ready")
+        assert line.closed is None
+        own.reader.error = None
+        await own.settled(line)
+    assert "cannot recover channel" not in caplog.text, "tried again, not given up"
+
+
+async def test_channels_that_redis_has_forgotten_take_newcomers() -> None:
+    """Keys expire. A gateway that still knows a channel's end must not take the empty reading for an old one."""
+    async with world() as own:
+        line = own.connect()
+        await own.settled(line)
+        own.publish(Note(n=1))
+        await eventually(lambda: line.page.got("gw.note") == [1], "the event")
+        own.broker.forget()
+        late = own.connect()
+        await own.settled(late)
+        assert late.closed is None
+        own.publish(Note(n=2))
+        await eventually(lambda: late.page.got("gw.note") == [2], "the next event")
+        assert line.page.got("gw.note") == [1, 2]
+        assert line.page.data_of("bus.gap") == []
+        assert line.page.positions[USER] == late.page.positions[USER]
+
+
+async def test_a_channel_born_anew_without_our_knowledge_is_found_out_by_a_newcomer() -> None:
+    async with world() as own:
+        line = own.connect()
+        await own.settled(line)
+        own.publish(Note(n=1))
+        await eventually(lambda: line.page.got("gw.note") == [1], "the event")
+        own.subscriber.deaf = True
+        own.broker.forget()
+        own.publish(Progress(done=5))
+        own.subscriber.deaf = False
+        late = own.connect()
+        await own.settled(late)
+        assert late.page.got("gw.progress", "done") == [5]
+        assert [gap["reason"] for gap in line.page.data_of("bus.gap")] == ["epoch"]
+        assert line.page.got("gw.progress", "done") == [5]
+
+
+async def test_a_gap_on_a_short_log() -> None:
+    async with world(log_limit=3) as own:
+        line = own.connect()
+        await own.settled(line)
+        own.publish(Note(n=0))
+        await eventually(lambda: line.page.got("gw.note") == [0], "the event")
+        own.gateway.disconnect(line.session, 1006)
+        own.publish(*(Note(n=i) for i in range(1, 9)))
+        own.publish(Progress(done=3))
+        back = own.connect(line.page)
+        await own.settled(back)
+        assert [gap["reason"] for gap in back.page.data_of("bus.gap")] == ["trimmed"]
+        assert back.page.got("gw.note") == [0], "never a part of the past that looks whole"
+        assert back.page.got("gw.progress", "done") == [3]

@@ -1,0 +1,236 @@
+"""Sessions that subscribe while events arrive, and their cursors. Pure."""
+
+from __future__ import annotations
+
+import pytest
+
+from eventbus.protocol.cursor import Position
+from eventbus.protocol.recovery import resume
+from tests.webui_adapter.channels.test_hub import ONE, TWO, live
+from tests.webui_adapter.parts import (
+    EVENT_STREAM,
+    USER,
+    history,
+    join,
+    new_session,
+    publication,
+    record,
+    settle,
+    told,
+)
+from webui_adapter.channels.hub import Hub
+
+__all__ = [
+    "test_a_channel_that_redis_has_forgotten_while_a_second_pattern_is_brought",
+    "test_a_gap_ends_what_waited_and_the_hold",
+    "test_a_gap_while_a_second_pattern_is_brought_is_told_to_the_first",
+    "test_a_history_that_is_ahead_of_what_is_live_is_not_repeated",
+    "test_a_new_life_takes_nothing_with_it_that_was_not_handed_over",
+    "test_a_new_life_while_a_second_pattern_is_brought",
+    "test_a_pattern_that_was_given_up_brings_its_state_when_it_comes_back",
+    "test_a_position_is_told_only_as_news_and_never_past_what_waits",
+    "test_a_second_pattern_brings_its_state_and_costs_the_first_nothing",
+    "test_a_second_pattern_that_comes_when_the_log_is_short_tells_the_first_of_its_gap",
+    "test_an_explicit_place_brings_again_what_a_wider_pattern_has_passed",
+    "test_live_events_wait_for_the_history",
+    "test_the_cursor_of_a_session",
+    "test_what_is_buffered_for_a_replay_is_bounded_and_shows_as_a_hole",
+    "test_what_waits_of_a_channel_goes_with_its_subscription",
+]
+
+
+def test_live_events_wait_for_the_history() -> None:
+    hub, channel, _ = live(3)
+    late = new_session(hub)
+    join(hub, late)
+    hub.receive(USER, publication(3, record(4)))
+    assert told(late) == []
+    settle(hub, late, channel, history(3, record(1), record(2), record(3)))
+    assert told(late) == [("subscribed", ("snapshot", "e1", 0)), ("event", 4), ("position", 4)]
+    hub.receive(USER, publication(4, record(5)))
+    assert told(late) == [("event", 5)]
+    assert late.output in channel.whole
+
+
+def test_a_history_that_is_ahead_of_what_is_live_is_not_repeated() -> None:
+    hub, channel, _ = live(3)
+    late = new_session(hub)
+    join(hub, late, since=Position("e1", 2))
+    settle(hub, late, channel, history(6, *(record(i) for i in range(1, 7))))
+    assert told(late) == [("subscribed", ("resumed", "e1", 2)), *(("event", i) for i in (3, 4, 5, 6)), ("position", 6)]
+    assert late in channel.partial
+    hub.receive(USER, publication(3, record(4), record(5)))
+    assert told(late) == []
+    hub.receive(USER, publication(5, record(6), record(7)))
+    assert told(late) == [("event", 7)]
+    assert late.output in channel.whole
+
+
+@pytest.mark.parametrize("buffer", [10_000, 1])
+def test_a_second_pattern_brings_its_state_and_costs_the_first_nothing(buffer: int) -> None:
+    hub, channel, session = live(3, ONE, backlog_events=buffer)
+    join(hub, session, TWO)
+    assert session.subscriptions.channels[USER].recovery.after == 3, (
+        "the reading has to show what comes for the first one meanwhile"
+    )
+    hub.receive(USER, publication(3, record(4, ONE), record(5, TWO), record(6, ONE)))
+    states = (record(1, ONE, "latest"), record(2, TWO, "latest"))
+    reading = history(5, *(record(i) for i in (1, 3)), record(4, ONE), record(5, TWO), snapshot=states)
+    settle(hub, session, channel, reading)
+    assert told(session) == [
+        ("subscribed", ("snapshot", "e1", 0)),
+        ("event", 2),
+        ("event", 4),
+        ("event", 6),
+        ("position", 6),
+    ]
+
+
+def test_a_second_pattern_that_comes_when_the_log_is_short_tells_the_first_of_its_gap() -> None:
+    hub, channel, session = live(3, ONE)
+    join(hub, session, TWO)
+    settle(hub, session, channel, history(9, record(8, ONE), record(9, TWO), whole=False))
+    assert told(session) == [("gap", "trimmed"), ("subscribed", ("gap", "e1", 0)), ("position", 9)]
+
+
+def test_a_new_life_while_a_second_pattern_is_brought() -> None:
+    hub, channel, session = live(3, ONE)
+    join(hub, session, TWO)
+    hub.receive(USER, publication(0, record(1, ONE), record(2, TWO), epoch="e2"))
+    assert session.output.close_code is None
+    settle(hub, session, channel, history(2, record(1, ONE), record(2, TWO), epoch="e2"))
+    assert told(session) == [("subscribed", ("snapshot", "e2", 0)), ("event", 1), ("position", 2)]
+
+
+def test_a_channel_that_redis_has_forgotten_while_a_second_pattern_is_brought() -> None:
+    hub, channel, session = live(3, ONE)
+    join(hub, session, TWO)
+    hub.channel_expired(channel)
+    assert session.output.close_code is None
+    settle(hub, session, channel, history(0))
+    assert told(session) == [("subscribed", ("snapshot", "", 0)), ("position", 0)]
+    hub, channel, session = live(3, ONE)
+    join(hub, session, TWO)
+    hub.receive(USER, publication(3, record(4, ONE)))
+    hub.channel_expired(channel)
+    assert session.output.close_code == 4001, "what came meanwhile cannot be handed over any more"
+
+
+def test_a_new_life_takes_nothing_with_it_that_was_not_handed_over() -> None:
+    hub, _, session = live(3, ONE)
+    join(hub, session, TWO)
+    hub.receive(USER, publication(3, record(4, ONE)))
+    hub.receive(USER, publication(0, record(1, ONE), epoch="e2"))
+    assert session.output.close_code == 4001
+
+
+def test_an_explicit_place_brings_again_what_a_wider_pattern_has_passed() -> None:
+    """The page reads all of its channel, without its past; then it asks for one operation from the beginning."""
+    hub, channel, session = live(3)
+    join(hub, session, ONE, since=Position("", 0))
+    settle(hub, session, channel, history(3, record(1, ONE), record(2, TWO), record(3, ONE)))
+    assert told(session) == [("subscribed", ("resumed", "e1", 0)), ("event", 1), ("event", 3), ("position", 3)]
+
+
+def test_a_pattern_that_was_given_up_brings_its_state_when_it_comes_back() -> None:
+    hub, channel, session = live(3, ONE, TWO)
+    session.subscriptions.remove(ONE)
+    state = record(4, ONE, "latest")
+    hub.receive(USER, publication(3, state))
+    assert told(session) == []
+    join(hub, session, ONE)
+    settle(hub, session, channel, history(4, snapshot=(state,)))
+    assert ("event", 4) in told(session)
+
+
+def test_what_waits_of_a_channel_goes_with_its_subscription() -> None:
+    hub, _, session = live(3, ONE)
+    session.output.pause_writing()
+    hub.receive(USER, publication(3, record(4, ONE)))
+    hub.leave(USER, session)
+    assert session.subscriptions.remove(ONE) is not None
+    session.output.resume_writing(1000)
+    assert told(session) == []
+    assert session.output.counters["drop.unsubscribed"] == 1
+
+
+def test_a_gap_while_a_second_pattern_is_brought_is_told_to_the_first() -> None:
+    hub, channel, session = live(3, ONE)
+    join(hub, session, TWO)
+    hub.suspend(channel)
+    reading = history(2, record(1, ONE), record(2, TWO), epoch="e2", snapshot=(record(1, ONE, "latest"),))
+    resumption = hub.recover(channel, reading, 0)
+    assert resumption is not None
+    session.subscriptions.restart_after_gap(USER, resumption)
+    assert told(session) == [("gap", "epoch"), ("subscribed", ("gap", "e2", 0)), ("event", 1), ("position", 2)]
+    settle(hub, session, channel, reading)
+    assert told(session) == [("subscribed", ("snapshot", "e2", 0)), ("position", 2)]
+
+
+def test_a_gap_ends_what_waited_and_the_hold() -> None:
+    hub, channel, session = live(3, ONE, TWO)
+    session.output.pause_writing()
+    hub.receive(USER, publication(3, record(4, ONE, lane=2), record(5, TWO, lane=0), record(6, ONE, lane=2)))
+    session.output.resume_writing(1)
+    session.output.pause_writing()
+    assert told(session) == [("hold", 3), ("event", 5)]
+    hub.suspend(channel)
+    resumption = hub.recover(channel, history(1, record(1), epoch="e2"), 0)
+    assert resumption is not None
+    session.subscriptions.restart_after_gap(USER, resumption)
+    assert [kind for kind, _ in told(session)] == ["release", "gap", "subscribed", "position"]
+    session.output.resume_writing(1000)
+    assert told(session) == []
+    assert session.output.send_queue is None
+    assert session.output.counters["drop.gap"] == 2
+
+
+def test_what_is_buffered_for_a_replay_is_bounded_and_shows_as_a_hole() -> None:
+    hub, _, _ = live(3)
+    late = new_session(hub, backlog_events=5)
+    join(hub, late)
+    for i in range(4, 20):
+        hub.receive(USER, publication(i - 1, record(i)))
+    buffered_live = late.subscriptions.channels[USER].recovery.buffered_live
+    assert len(buffered_live) <= 5
+    old = resume(None, history(10, record(1)), buffered_live, 0)
+    assert old.gap is not None
+    assert old.gap.reason == "hole"
+
+
+def test_the_cursor_of_a_session() -> None:
+    hub = Hub()
+    session = new_session(hub, encoder=EVENT_STREAM)
+    assert session.output.cursor() == {}
+    join(hub, session, f"{USER}:*", Position("e1", 7))
+    assert session.output.cursor() == {USER: Position("e1", 7)}, "asked for and not yet brought: that is where it is"
+    join(hub, session, "system:*")
+    assert "system" not in session.output.cursor(), (
+        "of a channel that starts now there is no place before it was brought"
+    )
+    settle(hub, session, hub.channels["system"], history(0))
+    assert session.output.cursor()["system"] == Position("", 0), "an empty channel has one: before its first event"
+    settle(hub, session, hub.channels[USER], history(9, record(8), record(9)))
+    assert session.output.cursor()[USER] == Position("e1", 9)
+    session.output.pause_writing()
+    hub.receive(USER, publication(9, record(10, ONE, lane=2), record(11, TWO, lane=0)))
+    assert session.output.cursor()[USER] == Position("e1", 9)
+    session.output.resume_writing(1)
+    assert session.output.cursor()[USER] == Position("e1", 9), "on hold: what is safe"
+    session.output.resume_writing(1000)
+    assert session.output.cursor()[USER] == Position("e1", 11)
+
+
+def test_a_position_is_told_only_as_news_and_never_past_what_waits() -> None:
+    hub, channel, session = live(3, ONE)
+    assert session.subscriptions.partial_channels() == [USER]
+    hub.receive(USER, publication(3, record(4, TWO)))
+    assert channel.position is not None
+    session.subscriptions.send_position(USER, channel.position)
+    session.subscriptions.send_position(USER, channel.position)
+    session.subscriptions.send_position(USER, Position("e2", 90))
+    assert told(session) == [("position", 4)]
+    session.output.pause_writing()
+    hub.receive(USER, publication(4, record(5, ONE), record(6, TWO)))
+    session.subscriptions.send_position(USER, Position("e1", 6))
+    assert told(session) == []
