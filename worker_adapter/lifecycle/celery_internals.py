@@ -27,6 +27,7 @@ __all__ = [
     "is_announced_revoked",
     "is_cancelled_by_worker",
     "is_requeued_after_timeout",
+    "is_stopping",
     "kill_process",
     "message_headers",
     "on_decode_error",
@@ -55,7 +56,7 @@ _USED: Final[Mapping[str, tuple[str, ...]]] = {
         "Request.terminate",
         "Request.worker_pid",
     ),
-    "celery.worker.state": ("active_requests", "revoked_stamps"),
+    "celery.worker.state": ("active_requests", "revoked_stamps", "should_terminate"),
 }
 _USED_OF_RETRY: Final = ("exc", "eta", "countdown")
 
@@ -263,6 +264,15 @@ def is_requeued_after_timeout(task: Any) -> bool:
     if acknowledged is None:
         acknowledged = getattr(task, "acks_on_failure_or_timeout", True)
     return bool(task.acks_late) and not acknowledged
+
+
+def is_stopping() -> bool:
+    """Return whether the worker is in a cold shutdown.
+
+    The pool then calls ``Request.on_timeout`` although no time limit has passed. If Celery renames the flag, a task
+    that is redelivered is also reported as failed.
+    """
+    return bool(worker_state.should_terminate)
 
 
 def run_in_event_loop(worker: Any, call: Callable[[], None]) -> None:

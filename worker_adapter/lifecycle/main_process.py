@@ -212,11 +212,24 @@ class MainProcessSignals:
         """
         found = self.info_of(request)
         assert found is not None
-        with use_context(TaskContext(found.operation, found.label, self._settings)):
-            outcome = celery_internals.call_original_handler(request, method, *args, **options)
+        try:
+            with use_context(TaskContext(found.operation, found.label, self._settings)):
+                outcome = celery_internals.call_original_handler(request, method, *args, **options)
+        except Exception:
+            # Celery before 5.7 cannot store SystemExit, CancelledError, … as a result, and sends no signal.
+            if method == "on_failure":
+                self._fail_unless_ended(found, self._text(_error_of(args[0])))
+            raise
         if method == "on_failure":
             self._after_failure(request, args[0])
+        else:
+            self._after_timeout(request, *args, **options)
         return outcome
+
+    def _after_timeout(self, request: Any, soft: bool, timeout: float) -> None:
+        """Report a hard time limit. Celery before 5.7 sends no signal for it, if the pool is a green one."""
+        if not soft and request not in self._reported and not celery_internals.is_stopping():
+            self.failed(request.task, request.id, TimeLimitExceeded(timeout))
 
     def _after_failure(self, request: Any, exc_info: Any) -> None:
         """Report a success that neither Celery nor the pool's process may have reported.

@@ -4,6 +4,7 @@ import itertools
 import os
 from pathlib import Path
 
+import celery
 import pytest
 from celery import chain, group
 
@@ -125,7 +126,8 @@ def test_a_running_task_stops_by_itself(task, pool, workers, begin, tmp_path):
 @pytest.mark.parametrize(
     ("pool", "broker", "task"),
     [
-        ("gevent", "redis", a.wait),
+        # Celery before 5.5 cannot terminate a greenlet.
+        *([("gevent", "redis", a.wait)] if celery.VERSION >= (5, 5) else []),
         ("prefork", "redis", a.wait),
         ("prefork", "redis", a.stubborn),
         ("prefork", "rabbitmq", a.wait),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import celery
 import pytest
 import redis
 from celery import chord
@@ -229,6 +230,7 @@ def test_a_task_that_a_killed_task_had_published_belongs_to_the_operation(start,
     check_log(worker)
 
 
+@pytest.mark.skipif(celery.VERSION < (5, 7), reason="Celery before 5.7 stores a failure for a process that was lost")
 def test_a_task_of_a_chord_that_was_killed_after_its_last_event_has_not_failed(start, begin, redis_url, tmp_path):
     path = tmp_path / "path"
     with start("killed-after-report") as worker:
@@ -301,6 +303,7 @@ def test_a_cold_shutdown_reports_the_task(task, start, begin, tmp_path):
         assert world.end() == ["queued", "started", "succeeded"]
 
 
+@pytest.mark.skipif(celery.VERSION < (5, 5), reason="Celery before 5.5 has no soft shutdown")
 def test_a_task_that_ends_in_a_soft_shutdown_has_not_been_stopped(start, begin, redis_url, tmp_path):
     """The worker sleeps during a soft shutdown and does not notice the end of the task."""
     path = tmp_path / "path"

@@ -8,6 +8,7 @@ import itertools
 import pickle
 from dataclasses import dataclass, field
 
+import celery
 import pytest
 from celery import chain
 from kombu.serialization import register
@@ -29,6 +30,8 @@ POOLS = {
 }
 PROCESSES = ("prefork", "prefork without results")
 KILLABLE = (*PROCESSES, "gevent")
+# Celery before 5.5 cannot terminate a greenlet.
+STOPPABLE = KILLABLE if celery.VERSION >= (5, 5) else PROCESSES
 
 # A body of a type that the worker does not accept.
 register("tests", lambda _: "?", lambda _: None, content_type="application/x-tests", content_encoding="utf-8")
@@ -94,7 +97,12 @@ ROWS = {
     "SIGKILL": lambda _: failed(a.kill.si(), LOST, pools=PROCESSES),
     "SIGKILL, acknowledged late": lambda _: failed(a.kill_late.si(), LOST, pools=PROCESSES),
     "SIGKILL, and again": lambda path: done(a.kill_once.si(path), pools=PROCESSES),
-    "SIGKILL, when it has succeeded": lambda _: done(a.kill_when_done.si(), pools=("prefork",)),
+    # Celery before 5.7 does not look for the result of a task whose process was lost, and stores a failure.
+    "SIGKILL, when it has succeeded": lambda _: (
+        done(a.kill_when_done.si(), pools=("prefork",))
+        if celery.VERSION >= (5, 7)
+        else failed(a.kill_when_done.si(), LOST, pools=("prefork",))
+    ),
     "SIGKILL, when it has succeeded, acknowledged late": lambda _: done(a.kill_when_done_late.si(), pools=("prefork",)),
     "SystemExit": lambda _: failed(a.leave.si(), "", pools=(*KILLABLE, "threads")),
     "CancelledError": lambda _: failed(a.cancel_itself.si(), "CancelledError", pools=(*KILLABLE, "threads")),
@@ -113,7 +121,7 @@ ROWS = {
     "reject, and again": lambda path: done(a.requeue.si(path)),
     "reject, too late to be requeued": lambda _: failed(a.requeue_early.si(), "Reject: too late for that"),
     "revoked while it runs": lambda path: revoked(
-        a.wait.si(path), "terminated", began=True, pools=KILLABLE, revoke={"terminate": True}
+        a.wait.si(path), "terminated", began=True, pools=STOPPABLE, revoke={"terminate": True}
     ),
     "revoked before it begins": lambda path: revoked(a.wait.si(path).set(countdown=2), "revoked", early=True),
     "expired": lambda _: revoked(a.ok.si().set(expires=PAST), "expired"),
