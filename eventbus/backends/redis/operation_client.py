@@ -135,16 +135,15 @@ class Operations:
         if not running:
             return {}
         until = now_ms() + int(lease * 1000)
-        commands, ends = [operations.expire_lease_index(self._settings, self._keys)], []
+        calls = []
         for ref, tasks in running.items():
             channel = user_channel(ref.user)
             life = with_slack(max(self._settings.channel_ttl(channel), self._settings.part_patience.total_seconds()))
-            commands += operations.renew(self._keys, channel, ref.op, tasks, until, life)
-            ends.append(len(commands) - 1)
-        replies = self._redis.execute(*commands)
+            calls.append(operations.renew(self._keys, channel, ref.op, tasks, until, life))
+        states = self._redis.run_all(calls, before=[operations.expire_lease_index(self._settings, self._keys)])
         lost = {
-            ref: [task for task, is_ in zip(tasks, replies[at], strict=True) if is_ is not None and is_[:1] == b"l"]
-            for at, (ref, tasks) in zip(ends, running.items(), strict=True)
+            ref: [task for task, is_ in zip(tasks, found, strict=True) if is_ is not None and is_[:1] == b"l"]
+            for found, (ref, tasks) in zip(states, running.items(), strict=True)
         }
         return {ref: tasks for ref, tasks in lost.items() if tasks}
 

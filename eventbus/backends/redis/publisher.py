@@ -123,10 +123,27 @@ class RedisPublisher:
         Raises:
             Unavailable, Refused: the server did not answer, or rejected the call.
         """
-        (reply,) = self._run([call])
-        if isinstance(reply, Exception):
-            raise reply
-        return call.decode(reply)
+        (result,) = self.run_all([call])
+        return result
+
+    def run_all(self, calls: Sequence[Call[R]], before: Sequence[Command] = ()) -> list[R]:
+        """Run scripts in one round trip.
+
+        Args:
+            calls: the calls.
+            before: commands to run first; their replies are dropped.
+
+        Returns:
+            The decoded replies in order.
+
+        Raises:
+            Unavailable, Refused: for the first call that failed.
+        """
+        replies = self._run(calls, before)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return [call.decode(reply) for call, reply in zip(calls, replies, strict=True)]
 
     def execute(self, *commands: Command) -> list[Any]:
         """Run commands in one round trip.

@@ -150,6 +150,6 @@ async def _everything(own, publisher):
     published = [json.loads(record.event) for record in (*(entry.record for entry in history.log), *history.snapshot)]
     names = Keys(own.key_prefix).operation("user:ann", "1")
     counts, tasks, leases = publisher.execute(("HGETALL", names[0]), ("HGETALL", names[1]), ("ZRANGE", names[2], 0, -1))
-    times = {b"queued", b"started", b"heard", b"until", b"ended", b"due"}
+    times = {b"queued", b"started", b"heard", b"until", b"ended", b"due", b"silence"}
     pairs = {counts[i]: counts[i + 1] for i in range(0, len(counts), 2) if counts[i] not in times}
     return [(e["offset"], e["type"], e["data"]) for e in published], pairs, sorted(tasks), leases

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
+from eventbus.backends.ports import RecordTransitions
+from eventbus.operations.changes import event_stamp
 from eventbus.operations.state import TaskTransition
 from eventbus.operations.state_machine import OperationStateMachine
-from tests.eventbus.backends.operation import REF, changes, joined, start
+from tests.conftest import wait_until
+from tests.eventbus.backends.operation import REF, Redis, changes, joined, start
 
 
 async def test_a_run_without_a_lease_removes_the_lease_of_the_run_before(real):
@@ -96,3 +101,65 @@ def test_a_lost_operation_that_is_cancelled_has_ended():
     machine.expire_leases(61_000, 10)
     assert machine.state == "lost"
     assert [change for change, _ in machine.cancel(62_000)] == ["cancelled"]
+
+
+HOUR = 3_600
+
+
+@pytest.fixture
+async def brief(bus_settings):
+    """An operation whose channel lives for a second, and whose state lives for an hour."""
+    limits = {"user_ttl": timedelta(seconds=1), "part_patience": timedelta(hours=1)}
+    own = Redis(bus_settings.model_copy(update=limits))
+    yield own
+    await own.aclose()
+
+
+def ttls(real):
+    names = (*real.keys.operation("user:42", REF.op), real.keys.operations("user:42"))
+    return [real.end.execute(("TTL", name))[0] for name in names]
+
+
+async def test_an_operation_outlives_the_log_of_its_channel_until_it_ends(brief):
+    """A task with a countdown, or one that waits in a long queue, reports when the channel has expired."""
+    brief.record(TaskTransition("plan", planned=2), *(TaskTransition("published", task, 1) for task in "ab"))
+    brief.record(start("a"), TaskTransition("failed", "a", 1))
+    log = brief.keys.channel("user:42")[1]
+    wait_until(lambda: brief.end.execute(("EXISTS", log)) == [0], "the end of the log")
+    counts = brief.record(start("b"))
+    assert (counts.state, counts.failed, counts.total) == ("running", 1, 2)
+    counts = brief.record(TaskTransition("done", "b", 1))
+    assert (counts.state, counts.done, counts.failed, counts.total) == ("failed", 1, 1, 2)
+
+
+async def test_each_change_and_each_renewal_keeps_an_open_operation(brief):
+    steps = [
+        [TaskTransition("plan", planned=3), TaskTransition("published", "a", 1)],
+        [start("a"), start("b")],
+        [joined("a")],
+        [TaskTransition("done", "b", 1)],
+    ]
+    for step in steps:
+        brief.record(*step)
+        assert all(HOUR - 5 <= ttl <= HOUR * 1.2 for ttl in ttls(brief)), step
+        brief.client.renew({REF: ["a", "b"]}, 60)
+        assert all(HOUR - 5 <= ttl <= HOUR * 1.2 for ttl in ttls(brief)), step
+
+
+async def test_a_renewal_does_not_shorten_the_life_of_an_operation_with_a_later_task(brief):
+    """A task runs and renews its lease while another one of the operation has an ETA in ten days."""
+    brief.record(
+        TaskTransition("plan", planned=2), TaskTransition("published", "b", 1, lease=240 * HOUR * 1000), start("a")
+    )
+    before = ttls(brief)
+    assert min(before) > 240 * HOUR
+    brief.client.renew({REF: ["a"]}, 60)
+    assert [ttl // HOUR for ttl in ttls(brief)] == [ttl // HOUR for ttl in before]
+
+
+async def test_an_operation_that_ends_in_one_call_leaves_the_list_to_the_others(brief):
+    brief.record(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1))
+    whole = [TaskTransition("plan", planned=1), start("a"), TaskTransition("done", "a", 1)]
+    (published,) = brief.end.publish([RecordTransitions("user:42", "short", whole, event_stamp(""))])
+    assert published.counts.state == "succeeded"
+    assert ttls(brief)[-1] >= HOUR - 5

@@ -266,9 +266,10 @@ def cancelled_of(keys: Keys, members: Sequence[tuple[str, str]]) -> Command:
     return ("ZMSCORE", keys.cancelled, *(f"{channel} {operation}" for channel, operation in members))
 
 
-def renew(keys: Keys, channel: str, operation: str, tasks: Sequence[str], until_ms: int, life: int) -> list[Command]:
-    """Make the commands that renew leases, and keep the operation's keys alive while a task runs
-    without reports.
+def renew(
+    keys: Keys, channel: str, operation: str, tasks: Sequence[str], until_ms: int, life: int
+) -> Call[list[bytes | None]]:
+    """Call ``renew.lua``: renew leases, and keep the operation alive while a task runs without reports.
 
     Args:
         keys: names of the keys.
@@ -276,19 +277,13 @@ def renew(keys: Keys, channel: str, operation: str, tasks: Sequence[str], until_
         operation: the operation's id.
         tasks: keys of the running tasks.
         until_ms: new end of the leases, in milliseconds since 1970.
-        life: seconds that the operation's keys live from now.
+        life: seconds that the operation's keys live from now, at least.
 
     Returns:
-        The commands. The last one's reply has the state of each task.
+        The call. Its result has the state of each task; see ``_operation.lua``.
     """
-    counts, states, leases = keys.operation(channel, operation)
-    scores = [part for task in tasks for part in (until_ms, task)]
-    every = (counts, states, leases, keys.operations(channel))
-    return [
-        ("ZADD", leases, "XX", "GT", *scores),
-        *(("EXPIRE", name, life) for name in every),
-        ("HMGET", states, *tasks),
-    ]
+    names = (*keys.operation(channel, operation), keys.operations(channel))
+    return Call(script("operations/renew"), names, (until_ms, life, *tasks), list)
 
 
 def expire_lease_index(settings: BusSettings, keys: Keys) -> Command:

@@ -255,7 +255,10 @@ local function save(missing)
     call('EXPIRE', COUNTS, seconds)
     call('EXPIRE', TASKS, seconds)
     call('EXPIRE', LEASES, seconds)
-    call('EXPIRE', OPERATIONS, seconds)
+    -- Another operation of the channel may live longer.
+    if call('TTL', OPERATIONS) < seconds then
+      call('EXPIRE', OPERATIONS, seconds)
+    end
   end
 end
 
