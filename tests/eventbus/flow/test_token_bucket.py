@@ -38,3 +38,36 @@ def test_pauses_double_up_to_the_longest(failures: int, first: float, longest: f
     pause = ceiling(failures, first, longest)
     assert pause == min(longest, first * 2.0 ** min(failures, 32))
     assert 0 <= jitter(pause) <= pause
+
+
+@given(st.floats(0.1, 1000), st.lists(st.floats(0, 5), max_size=200))
+def test_a_rate_is_kept_and_the_wait_it_names_is_right(per_second: float, pauses: list[float]) -> None:
+    now, taken, waited = 0.0, 0, 0.0
+    rate = TokenBucket(per_second, now)
+    for pause in pauses:
+        now += pause
+        wait = rate.take(now)
+        assert wait >= 0
+        if wait:
+            waited += 1
+            assert wait <= 1 / per_second + 1e-9
+        else:
+            taken += 1
+        assert taken <= max(per_second, 1) + now * per_second + 1e-6
+    wait = rate.take(now)
+    if wait:
+        assert rate.take(now + wait * 0.999 - 1e-9) > 0
+        assert rate.take(now + wait + 1e-6) == 0
+
+
+def test_a_clock_that_goes_back_gives_nothing() -> None:
+    rate = TokenBucket(1, 100.0)
+    assert rate.take(100.0) == 0
+    assert rate.take(50.0) > 0
+    assert rate.take(50.5) > 0
+    assert rate.take(51.0) == 0, "nor does it take anything away"
+
+
+def test_who_was_silent_for_long_has_saved_nothing() -> None:
+    rate = TokenBucket(10, 0.0)
+    assert [rate.take(1000.0) == 0 for _ in range(12)] == [True] * 10 + [False] * 2

@@ -13,7 +13,7 @@ from websockets.exceptions import InvalidStatus
 from tests.webui_adapter.events import Note
 from tests.webui_adapter.gateways import ORIGIN, Client, GatewayProcess, RawWebSocket, eventually, page, token
 from tests.webui_adapter.page import Page
-from tests.webui_adapter.transports.test_sse import curl
+from tests.webui_adapter.transports.curl import curl
 
 HELLO = {"session", "user", "instance", "protocol", "ping_ms", "expires"}
 

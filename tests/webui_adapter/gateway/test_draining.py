@@ -26,7 +26,7 @@ from tests.webui_adapter.gateways import (
     token,
 )
 from tests.webui_adapter.page import Page
-from tests.webui_adapter.transports.test_sse import curl, settled
+from tests.webui_adapter.transports.curl import curl, settled
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from eventbus.backends.redis.operation_client import Operations
 from eventbus.operations.events import OperationRef
 from eventbus.operations.state import TaskTransition
 from tests.webui_adapter.gateways import ORIGIN, GatewayProcess, eventually, page, running, token
-from tests.webui_adapter.transports.test_sse import curl, settled
+from tests.webui_adapter.transports.curl import curl, settled
 
 Start = Callable[..., str]
 ADMIN = {"scope": "eventbus:admin"}

@@ -12,7 +12,7 @@ from eventbus import Bus, BusSettings
 from tests.conftest import RedisServer, free_port, wait_until
 from tests.webui_adapter.events import Note, Progress
 from tests.webui_adapter.gateways import GatewayProcess, eventually, page, running
-from tests.webui_adapter.transports.test_sse import curl, settled
+from tests.webui_adapter.transports.curl import curl, settled
 
 
 class KeepingRedis(RedisServer):

@@ -18,7 +18,7 @@ from tests.webui_adapter.events import Note, Progress
 from tests.webui_adapter.gateways import SECRET, page
 from tests.webui_adapter.health.test_redis_down import KeepingRedis
 from tests.webui_adapter.parts import USER, join, new_session, settings, told
-from tests.webui_adapter.transports.test_sse import curl, settled
+from tests.webui_adapter.transports.curl import curl, settled
 from webui_adapter import GatewaySettings, Principal, gateway_router
 from webui_adapter.gateway.build import connect_gateway
 from webui_adapter.gateway.gateway import Gateway

@@ -21,7 +21,7 @@ from tests.conftest import free_port, wait_until
 from tests.webui_adapter.events import Alarm, Note, Progress
 from tests.webui_adapter.gateway.test_operations import started
 from tests.webui_adapter.gateways import SECRET, eventually, page, token
-from tests.webui_adapter.transports.test_sse import curl, settled
+from tests.webui_adapter.transports.curl import curl, settled
 from webui_adapter import GatewaySettings, Principal, gateway_router
 
 # One of the ways tried here is uvicorn's oldest.
