@@ -127,6 +127,14 @@ class BusSettings(BaseSettings):
             raise ValueError("must read redis://host:port/0, rediss://…, unix://… or memory://")
         return url
 
+    @property
+    def redis_address(self) -> str:
+        """Host and port, or the path of a socket, without user and password: for messages."""
+        parts = urlsplit(self.redis_url)
+        if parts.scheme in ("redis", "rediss"):
+            return f"{parts.hostname or '127.0.0.1'}:{parts.port or 6379}"
+        return parts.path if parts.scheme == "unix" else self.redis_url.partition("?")[0]
+
     def channel_ttl(self, channel: str) -> float:
         """Return the seconds for which Redis keeps a channel, by the channel's kind.
 

@@ -177,11 +177,14 @@ class SendBuffer:
 
     def _write(self, spool: Spool, entries: Sequence[Entry]) -> None:
         lasting = [entry for entry in entries if entry.keep == "log"]
-        kept = spool.append(lasting)
-        for entry in lasting[:kept]:
+        written = spool.append(lasting)
+        for entry in written:
             self.tracker.spooled(entry)
-        for entry in (*lasting[kept:], *(entry for entry in entries if entry.keep != "log")):
-            self.tracker.drop_one(entry, "shed" if entry.keep != "log" else "spool")
+        if len(written) < len(entries):
+            on_disk = set(map(id, written))
+            for entry in entries:
+                if id(entry) not in on_disk:
+                    self.tracker.drop_one(entry, "shed" if entry.keep != "log" else "spool")
 
     # --- out -------------------------------------------------------------------------------------------------
 

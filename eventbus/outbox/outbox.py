@@ -46,6 +46,7 @@ class Outbox:
 
     def __init__(self, settings: BusSettings, connect: Callable[[], Publisher]) -> None:
         self._settings = settings
+        self._address = settings.redis_address
         self._connect = connect
         self.dropped: Counter[str] = Counter()
         self.taps: list[Callable[[Emission], None]] = []
@@ -72,6 +73,11 @@ class Outbox:
     def failures(self) -> int:
         """Round trips that failed in a row; 0 while Redis answers."""
         return self._breaker.failures
+
+    @property
+    def unexpected(self) -> int:
+        """Attempts that failed with an unexpected error: neither an outage nor a refusal."""
+        return self._thread.sender.unexpected
 
     @property
     def redis_down(self) -> bool:
@@ -188,7 +194,7 @@ class Outbox:
             RateLimited: too many events of its channel came before it.
         """
         if self.redis_down:
-            raise Unavailable("Redis is down; nothing was sent")
+            raise Unavailable(f"cannot reach Redis at {self._address} (EVENTBUS_REDIS_URL); nothing was sent")
         self.put(entry)
         settled = self.flush(timeout)
         if not settled:
@@ -206,7 +212,9 @@ class Outbox:
                 state = "it is on this host's disk and goes out when Redis is reachable; the same id again is safe"
             else:
                 return
-        raise Unavailable(f"Redis did not take the event within {timeout:g} s; {state}")
+        raise Unavailable(
+            f"Redis at {self._address} (EVENTBUS_REDIS_URL) did not take the event within {timeout:g} s; {state}"
+        )
 
     def close(self, timeout: float) -> bool:
         """Flush, then end the thread. The spool, where there is one, takes what Redis did not take.

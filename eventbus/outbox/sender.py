@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from eventbus.backends.ports import Published, Publisher, Request, TimedPublisher
-from eventbus.errors import EventBusError, Unavailable
+from eventbus.errors import EventBusError, Refused, Unavailable
 from eventbus.flow.circuit_breaker import CircuitBreaker
 from eventbus.outbox.buffer import SendBuffer
 from eventbus.outbox.in_flight import InFlightBatch
@@ -32,6 +32,7 @@ class Sender:
     Attributes:
         breaker: opens after failures in a row.
         closing: whether failed requests are not tried again.
+        unexpected: attempts that failed with an error that is neither a refusal nor an outage.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class Sender:
             settings.breaker_failures, settings.breaker_after, settings.retry_min, settings.retry_max
         )
         self.closing = False
+        self.unexpected = 0
+        self._address = settings.redis_address
         self._publisher: Publisher | None = None
         self._timed: TimedPublisher | None = None
 
@@ -72,33 +75,35 @@ class Sender:
     def send(self, batch: InFlightBatch) -> None:
         """Send until everything is settled. While Redis is down the batch waits, ahead of later entries.
 
+        Only an explicit refusal settles a request. Any other error keeps it, and it is tried again.
+
         Args:
             batch: what to send.
         """
         while batch.requests:
             began = time.monotonic()
             try:
-                if self._publisher is None:
-                    self._publisher = self._connect()
-                    self._timed = self._publisher if isinstance(self._publisher, TimedPublisher) else None
-                answers = self._publisher.publish(batch.requests)
-            except Unavailable as error:
-                self._pause(began, error)
+                answers = self._connected().publish(batch.requests)
             except EventBusError as error:
-                self._settle(batch, [error] * len(batch.members))
+                answers = [error] * len(batch.requests)
             except Exception as error:
                 # A bug in here must not end the thread: that would end all delivery of this process without a trace.
                 log.exception("the outbox could not send a batch")
-                self._settle(batch, self._one_by_one(batch.requests, error))
+                answers = self._one_by_one(batch.requests, error)
+            failure = self._settle(batch, answers)
+            if failure is None:
+                self.breaker.succeeded()
             else:
-                failure = self._settle(batch, answers)
-                if failure is not None:
-                    self._pause(began, failure)
-                else:
-                    self.breaker.succeeded()
+                self._pause(began, failure)
             with self._lock:
                 if batch.requests and (self.closing or self._buffer.in_flight.spooled):
                     break  # it is on disk, or will be
+
+    def _connected(self) -> Publisher:
+        if self._publisher is None:
+            self._publisher = self._connect()
+            self._timed = self._publisher if isinstance(self._publisher, TimedPublisher) else None
+        return self._publisher
 
     def _one_by_one(self, requests: Sequence[Request], error: Exception) -> list[Published | Exception]:
         """After an error of a whole batch, send each request alone: a faulty one must not affect the others."""
@@ -116,22 +121,28 @@ class Sender:
                 answers.append(its_error)
         return answers
 
-    def _settle(self, batch: InFlightBatch, answers: Sequence[Published | Exception]) -> Unavailable | None:
+    def _settle(self, batch: InFlightBatch, answers: Sequence[Published | Exception]) -> Exception | None:
         """Settle answered requests. Those to be tried again remain; the first reason for it is returned."""
-        again = [i for i, answer in enumerate(answers) if isinstance(answer, Unavailable)]
+        again = [i for i, answer in enumerate(answers) if _is_retried(answer)]
         rest = [i for i in range(len(answers)) if i not in set(again)] if again else range(len(answers))
         with self._lock:
             self._buffer.settle([batch.members[i] for i in rest], [answers[i] for i in rest])
             batch.requests, batch.members = [batch.requests[i] for i in again], [batch.members[i] for i in again]
-        return next((answer for answer in answers if isinstance(answer, Unavailable)), None) if again else None
+        return next((answer for i in again if isinstance(answer := answers[i], Exception)), None)
 
-    def _pause(self, began: float, error: Unavailable) -> None:
+    def _pause(self, began: float, error: Exception) -> None:
         """Back off with full jitter; the longest pause doubles with each failure."""
         with self._lock:
             was_open = self.breaker.open
             pause = self.breaker.failed(began, time.monotonic(), random.random())  # noqa: S311 - spreads retries
             tracker = self._buffer.tracker
-            tracker.log("unavailable", "Redis is not available, %d events wait: %s", tracker.depth, error)
+            if isinstance(error, Unavailable):
+                text = "cannot reach Redis at %s (EVENTBUS_REDIS_URL), %d events wait: %s"
+                tracker.log("unavailable", text, self._address, tracker.depth, error)
+            else:
+                self.unexpected += 1
+                text = "cannot publish to Redis at %s (EVENTBUS_REDIS_URL), %d events wait: %s"
+                tracker.log("unexpected", text, self._address, tracker.depth, error)
             if self.breaker.open and not was_open:
                 tracker.release_waiters()
             self._lock.wait_for(lambda: self.closing or self._buffer.in_flight.spooled, pause)
@@ -141,3 +152,8 @@ class Sender:
         publisher, self._publisher, self._timed = self._publisher, None, None
         if publisher is not None:
             publisher.close()
+
+
+def _is_retried(answer: Published | Exception) -> bool:
+    """Whether to try a request again: unless it was published, or the server refused it."""
+    return isinstance(answer, Exception) and not isinstance(answer, Refused)

@@ -140,36 +140,49 @@ class Spool:
         files = (*self._orphans, *(() if self._own is None else (self._own,)))
         return any(file.topics[topic] > 0 for file in files)
 
-    def append(self, entries: Sequence[Entry]) -> int:
+    def append(self, entries: Sequence[Entry]) -> list[Entry]:
         """Write entries.
 
         Args:
             entries: in order.
 
         Returns:
-            How many were written. There was no room for the rest, or the disk failed.
+            Entries that were written. There was no room for the others, or the disk failed.
         """
-        room = self._limit - self._used()
-        frames: list[bytes] = []
-        for entry in entries:
-            data = frame(entry)
-            room -= len(data)
-            if room < 0:
-                self.counts["spool_full"] += len(entries) - len(frames)
-                break
-            frames.append(data)
+        written, frames = self._framed(entries)
         try:
             if frames:
                 own = self._own or self._open_own()
-                own.append(b"".join(frames), [entry.topic for entry in entries[: len(frames)]])
+                own.append(b"".join(frames), [entry.topic for entry in written])
                 if self._fsync == "always":
                     os.fsync(own.descriptor)
         except OSError as error:
             log.error("cannot write events to %s: %s", self._folder, error)  # noqa: TRY400 - no bug of ours
             self.counts["spool_failed"] += len(frames)
-            return 0
+            return []
         self.counts["spooled"] += len(frames)
-        return len(frames)
+        return written
+
+    def _framed(self, entries: Sequence[Entry]) -> tuple[list[Entry], list[bytes]]:
+        """Entries that have room, and their frames."""
+        room = self._limit - self._used()
+        written: list[Entry] = []
+        frames: list[bytes] = []
+        for number, entry in enumerate(entries):
+            try:
+                data = frame(entry)
+            except (TypeError, ValueError):
+                # An error of this library, in one entry: the others must reach the disk.
+                log.exception("cannot write an event of %s to disk", entry.channel)
+                self.counts["spool_failed"] += 1
+                continue
+            room -= len(data)
+            if room < 0:
+                self.counts["spool_full"] += len(entries) - number
+                break
+            written.append(entry)
+            frames.append(data)
+        return written, frames
 
     def look_for_orphans(self) -> None:
         """Adopt the files of ended processes."""

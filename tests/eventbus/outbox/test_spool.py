@@ -234,7 +234,7 @@ def test_a_file_is_nobody_elses_before_it_is_locked(settings: BusSettings) -> No
 
     sys.addaudithook(look)  # stays, and does nothing more
     emission = EmissionBuilder(settings).build("user:ann:operation:1", Step(n=1))
-    assert one.append([emission]) == 1
+    assert len(one.append([emission])) == 1
     assert not looking
     assert len(files(settings)) == 1
     assert not other.waiting
@@ -245,7 +245,7 @@ def test_a_file_is_nobody_elses_before_it_is_locked(settings: BusSettings) -> No
 def test_a_damaged_length_is_not_believed(settings: BusSettings) -> None:
     spool = Spool(settings)
     emission = EmissionBuilder(settings).build("user:ann:operation:1", Step(n=1))
-    assert spool.append([emission]) == 1
+    assert len(spool.append([emission])) == 1
     spool.close()
     (left,) = files(settings)
     with left.open("ab") as file:

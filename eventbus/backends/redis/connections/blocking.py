@@ -11,7 +11,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import hiredis
@@ -64,7 +64,7 @@ class BlockingConnection:
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._connection: Any = None
-        self._poll: select.poll | None = None
+        self._readable: Callable[[], bool] | None = None
         self._replied = -math.inf
 
     def round_trip(self, commands: Sequence[Command]) -> list[Any]:
@@ -101,9 +101,9 @@ class BlockingConnection:
 
     def _ready(self) -> socket.socket:
         """Return the connection's socket. If the server has closed it, connect again."""
-        if self._connection is not None and self._poll is not None:
+        if self._connection is not None and self._readable is not None:
             fresh = time.monotonic() - self._replied < _FRESH
-            if fresh or not self._poll.poll(0) or not _is_stale(self._connection):
+            if fresh or not self._readable() or not _is_stale(self._connection):
                 sock: socket.socket = self._connection._sock  # noqa: SLF001 - there is no public name for it
                 return sock
             self.close()
@@ -116,15 +116,26 @@ class BlockingConnection:
             self.close()
             raise
         sock = self._connection._sock  # noqa: SLF001
-        self._poll = select.poll()
-        self._poll.register(sock.fileno(), select.POLLIN)
+        self._readable = _readable(sock)
         return sock
 
     def close(self) -> None:
         """Close the connection. The next round trip makes a new one."""
-        connection, self._connection, self._poll = self._connection, None, None
+        connection, self._connection, self._readable = self._connection, None, None
         if connection is not None:
             connection.disconnect()
+
+
+def _readable(sock: socket.socket) -> Callable[[], bool]:
+    """Return a function that says whether the socket has something to read.
+
+    Windows has no ``poll``, and eventlet removes it. ``select`` cannot use descriptors from 1,024 on.
+    """
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLIN)
+        return lambda: bool(poll.poll(0))
+    return lambda: bool(select.select([sock], [], [], 0)[0])
 
 
 def _is_stale(connection: Any) -> bool:
