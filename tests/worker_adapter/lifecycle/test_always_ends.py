@@ -46,14 +46,14 @@ def check_leases(settings, op):
     return asyncio.run(check())
 
 
-def ended(listening, op):
+def ended(listening, op, settings=None):
     """Wait for the end, and check the leases meanwhile; return all events."""
 
     def has_ended(events):
         return any(e.type in END for e in events)
 
     def check():
-        check_leases(default_bus().settings, op)
+        check_leases(settings or default_bus().settings, op)
         with contextlib.suppress(AssertionError):
             listening.until(has_ended, 0.3)
         return has_ended(listening.events)
