@@ -1,4 +1,4 @@
-"""What all tests share: a real server, a clean slate per test, and the check that nothing is kept for ever."""
+"""Fixtures of all tests: a real server, fresh keys per test, and a check that every key has a TTL."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 15.0
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            pytest.fail(f"waited {seconds:g} s in vain for: {what}")
+            pytest.fail(f"waited {seconds:g} s for: {what}")
         time.sleep(0.01)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _spools_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What processes of a test leave on disk is nobody else's."""
+    """Give the spools of this test run a separate folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EVENTBUS_SPOOL_DIR", str(tmp_path_factory.mktemp("spool")))
         yield
@@ -73,14 +73,14 @@ def bus_settings(redis_url: str) -> BusSettings:
 
 
 @pytest.fixture(autouse=True)
-def _no_key_lives_for_ever(request: pytest.FixtureRequest) -> Iterator[None]:
+def _every_key_has_a_ttl(request: pytest.FixtureRequest) -> Iterator[None]:
     """After each test that may have touched the server: every key has a TTL, or is exempt by name."""
     yield
     if "eventbus_server" not in request.fixturenames:
         return
     server: RedisServer = request.getfixturevalue("eventbus_server")
-    for_ever = [key for key in keys_without_ttl(server.client) if not key.startswith(EXEMPT_FROM_TTL)]
-    assert not for_ever, f"keys without a TTL: {for_ever[:10]}"
+    without_ttl = [key for key in keys_without_ttl(server.client) if not key.startswith(EXEMPT_FROM_TTL)]
+    assert not without_ttl, f"keys without a TTL: {without_ttl[:10]}"
 
 
 def keys_without_ttl(client: redis.Redis) -> list[bytes]:

@@ -54,7 +54,7 @@ loads = st.builds(
 )
 
 
-def test_one_event_to_everybody_is_its_writes_and_one_reading() -> None:
+def test_a_broadcast_costs_its_writes_and_one_reading() -> None:
     load = Workload(connections=1_000, events=100, receivers=1_000)
     ordinary = replace(COSTS, connection=0)
     assert gateway_cores(ordinary, load, 1) == pytest.approx(100 * (1_000 * 4.5 + 12 + 100) / 1e6)
@@ -68,14 +68,14 @@ def test_events_of_one_batch_share_their_writes() -> None:
     assert gateway_cores(ordinary, often, 1) == pytest.approx((frames + writes + 1_000 * 12 + WAKES * 100) / 1e6)
 
 
-def test_a_write_is_dearer_where_the_cache_is_too_small() -> None:
+def test_a_write_costs_more_where_the_cache_is_too_small() -> None:
     ordinary = replace(COSTS, connection=0, wake=0, event=0)
     for connections, cold in ((CACHED_CONNECTIONS, 0.0), (2 * CACHED_CONNECTIONS, 3.0), (10 * CACHED_CONNECTIONS, 5.4)):
         load = Workload(connections=connections, events=1, receivers=connections)
         assert gateway_cores(ordinary, load, 1) == pytest.approx(connections * (4.5 + cold) / 1e6)
 
 
-def test_what_everybody_gets_is_copied_to_each_gateway() -> None:
+def test_a_broadcast_is_copied_to_each_gateway() -> None:
     assert gateways_reached(1_000_000, 20) == pytest.approx(20)
     assert gateways_reached(1, 20) == pytest.approx(1)
     load = Workload(connections=1_000_000, events=10, receivers=1_000_000)
@@ -121,7 +121,7 @@ def test_the_measured_points_bear_the_model_out() -> None:
     assert 0.9 <= statistics.median(check.ratio for check in others) <= 1.1
     assert len(near) >= 0.8 * len(others)
     # Nowhere twice as much or half of what it takes; but a gateway that sleeps between a few bursts a second finds its
-    # caches full of others' things, and nobody needs a second one for that.
+    # caches full of others' things, and that is no reason for a second gateway.
     assert [check for check in others if not 0.6 <= check.ratio <= 1.3] == [
         check for check in others if (check.load, check.x) == ("rates: to everybody", 10_000)
     ]

@@ -1,4 +1,4 @@
-"""`make bench-check`: it can compare in both of its ways, and it complains of what has become dearer."""
+"""`make bench-check` compares in both of its ways, and names the paths that cost more."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_every_path_has_a_stored_figure_of_each_kind(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "allowed"), [("instructions", 1.08), ("cpu", 1.6)])
-def test_a_path_that_has_become_dearer_than_allowed_is_named(kind: str, allowed: float) -> None:
+def test_a_path_that_costs_more_than_allowed_is_named(kind: str, allowed: float) -> None:
     assert not compare(kind, FIGURES, {**FIGURES, "one path": 100.0 * (allowed - 0.01)})
     (complaint,) = compare(kind, FIGURES, {**FIGURES, "one path": 100.0 * (allowed + 0.01)})
     assert "one path" in complaint

@@ -39,7 +39,7 @@ def event(seq: int, *, of: int | None = None, late_s: float = 0.0, user: str | N
 
 
 class Server:
-    """Greets, then says to everybody what it is told to."""
+    """A server that greets, then sends the given messages to every connection."""
 
     def __init__(self) -> None:
         self._connections: list[ServerConnection] = []
@@ -109,7 +109,7 @@ async def test_a_mark_forgets_no_fault(tmp_path: Path) -> None:
     assert (anew["missing"], anew["repeated"]) == (0, 0)
 
 
-async def test_each_stream_has_an_order_of_its_own(tmp_path: Path) -> None:
+async def test_each_stream_has_a_separate_order(tmp_path: Path) -> None:
     async with opened(tmp_path) as ([server], load):
         await server.say([event(0, of=0), event(0, of=1), event(1, of=0), event(2, of=1)])
         report = await counted(load, 4 * CONNECTIONS)

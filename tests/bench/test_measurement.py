@@ -24,7 +24,7 @@ compiled = pytest.mark.skipif(
 )
 
 FLOOR = ("floor-plain", "few")
-FEW = Case("few", "few events to everybody", direct=False, rate=50, window=0, floor=FLOOR)
+FEW = Case("few", "few events to all", direct=False, rate=50, window=0, floor=FLOOR)
 SINGLE = Case("single", "few events to one each", direct=True, rate=100, window=0, floor=FLOOR)
 TINY = Plan(
     (FEW, SINGLE), connections=10, rounds=1, warm=0.1, seconds=0.4, drain=5.0, settle=0.0, emits=0, tries=1, patience=0

@@ -122,7 +122,7 @@ async def test_inside_an_operation_user_and_operation_are_known(bus):
     assert entry.record.topic == "user:42:operation:9"
 
 
-async def test_a_receipt_tells_the_fate(bus):
+async def test_a_receipt_has_its_status(bus):
     first = bus.emit("42", "9", Note(), id="same")
     again = bus.emit("42", "9", Note(), id="same")
     assert bus.flush(5)
@@ -151,7 +151,7 @@ async def test_states_go_to_the_snapshot_by_key_and_not_to_the_log(bus):
     assert all("\n" not in record.key for record in history.snapshot)
 
 
-async def test_states_of_several_fields_are_told_apart_whatever_is_in_them(bus):
+async def test_states_with_several_key_fields_never_share_a_key(bus):
     places = [("a", "b/c"), ("a/b", "c"), ("a", "b"), ("a", "b/c")]
     for folder, file in places:
         bus.emit("42", "op", Placed(folder=folder, file=file))

@@ -27,7 +27,7 @@ def bus():
 
 
 @pytest.fixture
-def told(bus):
+def published(bus):
     def read():
         bus.flush(5)
         entries = bus.broker.read("user:ann", 0).log
@@ -120,18 +120,18 @@ def rows(request, bus):
     engine.dispose()
 
 
-def test_after_the_commit_in_order_and_not_before(rows, told):
+def test_after_the_commit_in_order_and_not_before(rows, published):
     with rows.block():
         receipts = [rows.add(1), rows.add(2)]
         with rows.block():
             rows.add(3)
-        assert told() == []
+        assert published() == []
         assert receipts[0].status == "waiting"
-    assert told() == [1, 2, 3] == rows.all()
+    assert published() == [1, 2, 3] == rows.all()
     assert [receipt.status for receipt in receipts] == ["published"] * 2
 
 
-def test_nothing_after_a_rollback(rows, told):
+def test_nothing_after_a_rollback(rows, published):
     with contextlib.suppress(Rollback), rows.block():
         rows.add(1)
         with rows.block():
@@ -139,10 +139,10 @@ def test_nothing_after_a_rollback(rows, told):
         raise Rollback
     with rows.block():
         rows.add(3)
-    assert told() == [3] == rows.all()
+    assert published() == [3] == rows.all()
 
 
-def test_what_a_savepoint_undoes_is_not_told(rows, bus, told):
+def test_events_of_an_undone_savepoint_are_not_published(rows, bus, published):
     with rows.block():
         rows.add(1)
         with contextlib.suppress(Rollback), rows.block():
@@ -157,16 +157,16 @@ def test_what_a_savepoint_undoes_is_not_told(rows, bus, told):
             with contextlib.suppress(Rollback), rows.block():
                 rows.add(6)
                 raise Rollback
-    assert told() == [1, 5] == rows.all()
+    assert published() == [1, 5] == rows.all()
     assert bus.outbox.dropped["rolled_back"] == (4 if isinstance(rows, SessionRows) else 0)
 
 
-def test_outside_of_a_transaction_at_once(rows, told):
+def test_outside_of_a_transaction_immediately(rows, published):
     rows.emit(1)
-    assert told() == [1]
+    assert published() == [1]
 
 
-def test_a_mistake_is_an_error_where_it_is(rows, told):
+def test_a_mistake_is_an_error_where_it_is(rows, published):
     emit = rows._emit if isinstance(rows, DjangoRows) else rows.session
     emit = emit if callable(emit) else lambda *args: for_sqlalchemy.emit_on_commit(rows.session, *args)
     with rows.block():
@@ -175,10 +175,10 @@ def test_a_mistake_is_an_error_where_it_is(rows, told):
         with pytest.raises(NoOperation):
             emit(Stored(row=1))
         rows.add(2)
-    assert told() == [2]
+    assert published() == [2]
 
 
-def test_user_and_operation_are_those_of_the_call(rows, told):
+def test_user_and_operation_are_those_of_the_call(rows, published):
     emit = rows._emit if isinstance(rows, DjangoRows) else None
     with rows.block():
         current_operation.set(OperationRef("ann", "op"))
@@ -188,10 +188,10 @@ def test_user_and_operation_are_those_of_the_call(rows, told):
             for_sqlalchemy.emit_on_commit(rows.session, Stored(row=1))
         current_operation.set(None)
         rows.add(2)
-    assert told() == [1, 2]
+    assert published() == [1, 2]
 
 
-def test_a_transaction_holds_so_many_and_no_more(rows, told):
+def test_a_transaction_holds_so_many_and_no_more(rows, published):
     with rows.block():
         for n in range(5):
             rows.add(n)
@@ -200,14 +200,14 @@ def test_a_transaction_holds_so_many_and_no_more(rows, told):
         assert caught.value.limit == 5
     with rows.block():
         rows.add(6)
-    assert told() == [0, 1, 2, 3, 4, 6]
+    assert published() == [0, 1, 2, 3, 4, 6]
 
 
-def test_an_id_makes_it_idempotent(rows, told):
+def test_an_id_makes_it_idempotent(rows, published):
     for _ in range(2):
         with rows.block():
             rows.add(1, id="the-row")
-    assert told() == [1]
+    assert published() == [1]
 
 
 def test_the_event_is_as_old_as_the_commit(rows, bus, monkeypatch):
@@ -221,16 +221,16 @@ def test_the_event_is_as_old_as_the_commit(rows, bus, monkeypatch):
     assert json.loads(entry.record.event)["time"] == clock[0] * 1000
 
 
-def test_django_names_its_database(django_database, bus, told):
+def test_django_names_its_database(django_database, bus, published):
     transaction, _, emit_on_commit = django_database
     with transaction.atomic(using="other"):
         with transaction.atomic():
             emit_on_commit("ann", "op", Stored(row=1), using="other")
-        assert told() == []
-    assert told() == [1]
+        assert published() == []
+    assert published() == [1]
 
 
-def test_a_rolled_back_session_counts_what_it_drops(bus, told):
+def test_a_rolled_back_session_counts_what_it_drops(bus, published):
     rows = SessionRows(create_engine("sqlite://"))
     lost = rows.add(1)
     rows.session.rollback()
@@ -238,30 +238,30 @@ def test_a_rolled_back_session_counts_what_it_drops(bus, told):
     rows.session.close()
     assert bus.outbox.dropped == {"rolled_back": 2}
     assert (lost.status, lost.reason) == ("dropped", "rolled_back")
-    assert told() == []
+    assert published() == []
     rows.session.get_bind().dispose()
 
 
-def test_sessions_do_not_mix(bus, told):
+def test_sessions_do_not_mix(bus, published):
     engine = create_engine("sqlite://")
     one, two = SessionRows(engine), scoped_session(sessionmaker(engine))
     one.add(1)
     two.execute(text("SELECT 1"))
     for_sqlalchemy.emit_on_commit(two, "ann", "op", Stored(row=2))
     two.commit()
-    assert told() == [2]
+    assert published() == [2]
     one.session.commit()
-    assert told() == [2, 1]
+    assert published() == [2, 1]
     two.remove()
     engine.dispose()
 
 
-async def test_an_async_session(bus, told):
+async def test_an_async_session(bus, published):
     engine = create_async_engine("sqlite+aiosqlite://")
     async with AsyncSession(engine) as session:
         async with session.begin():
             await session.execute(text("SELECT 1"))
             for_sqlalchemy.emit_on_commit(session, "ann", "op", Stored(row=1))
-            assert told() == []
-        assert told() == [1]
+            assert published() == []
+        assert published() == [1]
     await engine.dispose()

@@ -33,7 +33,7 @@ BUILDER = EmissionBuilder(BusSettings())
 
 
 class Process:
-    """A stock, and somebody who carries what it gives out as ``Sender`` does."""
+    """A send buffer, and a caller that takes its batches as ``Sender`` does."""
 
     def __init__(self, folder: Path, limit: int = 5, size: int = 1_000_000) -> None:
         self.dropped: Counter[str] = Counter()

@@ -12,7 +12,7 @@ class Fact(Event, name="entries.fact"):
     n: int
 
 
-def test_a_channel_s_events_are_one_request_in_order_but_not_more_than_redis_does_at_once():
+def test_a_channel_s_events_are_one_request_in_order_but_not_more_than_one_script_call_takes():
     builder = EmissionBuilder(BusSettings())
     batch = [builder.build(f"user:{n % 2}:operation:9", Fact(n=n)) for n in range(1_200)]
     requests, members = group(batch)

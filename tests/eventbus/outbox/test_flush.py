@@ -1,4 +1,4 @@
-"""Who flushes carries what waits by itself: in order, once, within its time, whatever comes in between."""
+"""``flush`` sends waiting events from the calling thread: in order, once, within its timeout."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Watched(RedisPublisher):
 
 @pytest.fixture
 def settings(bus_settings) -> BusSettings:
-    # A thread that lingers for so long sends nothing of its own accord.
+    # With such a long linger the thread alone sends nothing.
     return bus_settings.model_copy(update={"linger": 30.0})
 
 
@@ -122,7 +122,7 @@ def test_a_silent_redis_is_waited_for_as_long_as_the_flush_may(own_redis):
     bus.close()
 
 
-def test_who_flushes_while_somebody_is_on_the_way_does_not_set_out_too(own_redis):
+def test_a_flush_does_not_send_while_another_flush_is_sending(own_redis):
     bus, settings = own_bus(own_redis, socket_timeout=600.0)
     with silent(own_redis):
         bus.emit("ann", "1", Item(n=1))

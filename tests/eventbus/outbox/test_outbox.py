@@ -94,7 +94,7 @@ async def test_what_cannot_be_sent_at_all_costs_the_others_nothing(bus_settings)
     bus.close()
 
 
-def test_a_forked_child_has_an_outbox_of_its_own(bus, bus_settings):
+def test_a_forked_child_has_a_separate_outbox(bus, bus_settings):
     bus.emit("42", "parent", Item(n=1))
     bus.flush(5)
     bus.emit("42", "parent", Item(n=2))  # may wait in the parent's outbox at the fork; the child must not send it too
@@ -111,7 +111,7 @@ def test_a_forked_child_has_an_outbox_of_its_own(bus, bus_settings):
     assert sorted(event["data"]["n"] for event in asyncio.run(logged(bus_settings))) == [1, 2, 3]
 
 
-async def test_states_merge_while_redis_is_away_and_the_log_waits_whole(own_redis):
+async def test_while_redis_is_down_states_conflate_and_log_events_wait(own_redis):
     settings = BusSettings(redis_url=own_redis.url, socket_timeout=0.3, connect_timeout=0.3, retry_max=0.2)
     bus = Bus(settings)
     bus.emit("42", "9", Item(n=0))
@@ -147,7 +147,7 @@ def test_emit_does_not_wait_for_a_silent_redis(own_redis):
     bus.close()
 
 
-def test_a_full_outbox_drops_counted_and_tells_the_receipt():
+def test_a_full_outbox_counts_drops_and_updates_the_receipt():
     settings = BusSettings(redis_url="redis://127.0.0.1:1/0", outbox_events=10, flush_budget=0, spool=False)
     bus = Bus(settings)
     bus.emit("42", "9", Item())

@@ -1,4 +1,4 @@
-"""Redis away: what must not be lost waits on disk, survives its process, and goes out first and in order."""
+"""While Redis is down, durable events wait on disk, survive their process, and go out first and in order."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class Live(Event, name="spool.live", keep="nothing"):
     n: int
 
 
-OWED_FOR = timedelta(seconds=1)
+ACK_TTL = timedelta(seconds=1)
 
 
-class PendingBatch(Event, name="spool.owed", deliver="ack", ttl=OWED_FOR):
+class Acknowledged(Event, name="spool.acknowledged", deliver="ack", ttl=ACK_TTL):
     n: int
 
 
@@ -132,7 +132,7 @@ from eventbus import Bus, BusSettings, Unavailable
 from eventbus.backends.redis.publisher import RedisPublisher
 from tests.eventbus.outbox.test_spool import Step
 def cut(self, requests):
-    raise Unavailable("this process does not come back to Redis")
+    raise Unavailable("this process reaches Redis no more")
 RedisPublisher.publish = cut
 settings = BusSettings(redis_url=sys.argv[1], spool_dir=Path(sys.argv[2]), outbox_events=100)
 bus = Bus(settings)
@@ -188,15 +188,15 @@ async def test_a_damaged_tail_costs_only_itself(settings: BusSettings, own_redis
     second.close()
 
 
-def test_what_a_user_is_owed_and_expires_on_disk_is_a_dead_letter(
+def test_an_unacknowledged_event_that_expires_on_disk_is_a_dead_letter(
     settings: BusSettings, own_redis: RedisServer
 ) -> None:
     first = Bus(settings)
     away(first, own_redis)
-    receipt = first.emit("ann", "1", PendingBatch(n=1))
+    receipt = first.emit("ann", "1", Acknowledged(n=1))
     first.close()
     assert receipt.status == "spooled"
-    over = time.time() + OWED_FOR.total_seconds()
+    over = time.time() + ACK_TTL.total_seconds()
     wait_until(lambda: time.time() > over, "its time to be over")
     own_redis.start()
     second = Bus(settings)
@@ -204,8 +204,8 @@ def test_what_a_user_is_owed_and_expires_on_disk_is_a_dead_letter(
     wait_until(lambda: not files(settings), "the orphan to be drained")
     second.close()
     assert not second.outbox.dropped.total()
-    letters = Redis.from_url(own_redis.url)
-    assert letters.hexists(Keys(settings.key_prefix).pending("user:ann")[0], receipt.id), "the sweeper buries it"
+    client = Redis.from_url(own_redis.url)
+    assert client.hexists(Keys(settings.key_prefix).pending("user:ann")[0], receipt.id), "the sweeper dead-letters it"
 
 
 def test_one_drainer_at_a_time(settings: BusSettings, own_redis: RedisServer) -> None:
@@ -223,7 +223,7 @@ def test_one_drainer_at_a_time(settings: BusSettings, own_redis: RedisServer) ->
     other.close()
 
 
-def test_a_file_is_nobody_elses_before_it_is_locked(settings: BusSettings) -> None:
+def test_no_other_process_adopts_a_file_before_it_is_locked(settings: BusSettings) -> None:
     one, other = Spool(settings), Spool(settings)
     looking = [True]
 
@@ -297,7 +297,7 @@ async def test_a_failure_does_not_wait_behind_the_spool_of_others(
     own_redis.start()
     wait_until(lambda: bus.flush(1), "everything to go out")
     order = await logged(settings)
-    assert order.index(-1) < 200, "it went beside the first pieces"
+    assert order.index(-1) < 200, "it went out next to the first pieces"
     assert order.index(-2) == len(order) - 1, "its own topic goes first"
     assert [n for n in order if n >= 0] == list(range(1000))
     bus.close()
@@ -319,11 +319,11 @@ async def test_what_is_urgent_is_not_put_behind_the_flood_that_fills_memory(
     wait_until(lambda: bus.flush(1), "all to be there")
     bus.close()
     there = await logged(settings)
-    assert there.index(1000) < 50, "beside the first pieces of the disk"
+    assert there.index(1000) < 50, "next to the first pieces of the disk"
     assert [n for n in there if n != 1000] == list(range(350)), "a topic keeps its order"
 
 
-def test_nobody_waits_for_a_redis_that_is_known_to_be_away(bus: Bus, own_redis: RedisServer) -> None:
+def test_no_call_waits_for_a_redis_that_is_known_to_be_down(bus: Bus, own_redis: RedisServer) -> None:
     away(bus, own_redis)
     bus.emit("ann", "1", Step(n=1))
     tried = bus.outbox.failures
@@ -351,7 +351,7 @@ async def test_async_code_does_not_wait_either(bus: Bus, own_redis: RedisServer)
     assert receipt.status == "waiting"
 
 
-def test_taps_hear_what_is_emitted_while_redis_is_away(bus: Bus, own_redis: RedisServer) -> None:
+def test_taps_receive_events_while_redis_is_down(bus: Bus, own_redis: RedisServer) -> None:
     heard: list[str] = []
 
     def broken(_: object) -> None:

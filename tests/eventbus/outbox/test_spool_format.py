@@ -26,7 +26,7 @@ def emission(text: str = "x") -> Emission:
 
 
 @given(st.text())
-def test_an_event_comes_back(text: str) -> None:
+def test_an_event_is_read_as_written(text: str) -> None:
     before = emission(text)
     after = unframe(frame(before))
     assert isinstance(after, Emission)
@@ -35,11 +35,11 @@ def test_an_event_comes_back(text: str) -> None:
     assert [getattr(after, name) for name in same] == [getattr(before, name) for name in same]
 
 
-def test_a_mark_comes_back_with_its_words() -> None:
+def test_a_transition_is_read_with_its_stamp() -> None:
     operation = OperationRef("42", "9")
-    words = event_stamp("label")
+    stamp = event_stamp("label")
     mark = TransitionEntry(
-        "user:42", operation.topic, "9", TaskTransition("done", "leaf", 1, internal=False), lambda: words
+        "user:42", operation.topic, "9", TaskTransition("done", "t1", 1, internal=False), lambda: stamp
     )
     after = unframe(frame(mark))
     assert isinstance(after, TransitionEntry)
@@ -49,7 +49,7 @@ def test_a_mark_comes_back_with_its_words() -> None:
         "9",
         mark.transition,
     )
-    assert after.stamp() == words
+    assert after.stamp() == stamp
 
 
 def test_cut_anywhere_is_damaged() -> None:

@@ -143,7 +143,7 @@ def test_what_has_expired_is_left_out():
     assert offsets(resume(BEGINNING, history, [record(3, "nothing", expires=10)], now_ms=20)) == [2]
 
 
-def test_an_empty_channel_is_whole_for_everybody():
+def test_an_empty_channel_is_whole_for_every_cursor():
     nothing = History(Position("", 0), 0, [], [])
     assert resume(None, nothing, [], 1).gap is None
     assert resume(BEGINNING, nothing, [], 1).gap is None

@@ -142,5 +142,5 @@ def test_long_values_and_many_events_are_shortened():
 
 
 def test_an_event_of_no_known_class_is_listed():
-    for type_, data in (("testing.nobody", {"n": 1}), ("testing.state", {"done": "soon"})):
+    for type_, data in (("testing.unheard", {"n": 1}), ("testing.state", {"done": "soon"})):
         assert read_event(type_, data) == UnknownEvent(type=type_, data=data)

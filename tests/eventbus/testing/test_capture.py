@@ -29,19 +29,19 @@ from eventbus.operations.state import TaskTransition
 from eventbus.testing import capture, operation
 from tests.eventbus.testing.events import Indexed, Promise, State, Tagged
 
-NOBODY = "redis://127.0.0.1:1/0"
+NO_SERVER = "redis://127.0.0.1:1/0"
 
 
 @pytest.fixture
-def away():
+def offline():
     """This process's bus, whose Redis is not there."""
     former = default_bus()
-    bus = configure(BusSettings(redis_url=NOBODY, spool=False, retry_min=0.01))
+    bus = configure(BusSettings(redis_url=NO_SERVER, spool=False, retry_min=0.01))
     yield bus
     configure(bus=former)
 
 
-def test_every_way_to_emit_is_captured_and_nothing_goes_out(away):
+def test_every_way_to_emit_is_captured_and_nothing_goes_out(offline):
     threads = threading.active_count()
     with capture() as events:
         emit("ann", "op-1", Indexed(document="a"))
@@ -57,7 +57,7 @@ def test_every_way_to_emit_is_captured_and_nothing_goes_out(away):
 
         asyncio.run(others())
         assert threading.active_count() == threads
-        # Whoever makes a connection of their own from these finds no server.
+        # A connection made from these settings finds no server.
         assert default_bus().settings.redis_url == "memory://"
     assert "".join(event.document for event in events.of(Indexed)) == "abcdefgh"
     assert [emitted.topic for emitted in events][1:5] == [
@@ -66,8 +66,8 @@ def test_every_way_to_emit_is_captured_and_nothing_goes_out(away):
         "system:announcements",
         "user:ann:operation:op-2",
     ]
-    assert away.outbox.depth == 0
-    assert default_bus() is away
+    assert offline.outbox.depth == 0
+    assert default_bus() is offline
 
 
 def test_receipts_behave():
@@ -98,17 +98,17 @@ def test_a_mistake_raises_as_in_production(call, error):
         events.none()
 
 
-def test_limits_are_those_of_the_process_or_those_given(away):
+def test_limits_are_those_of_the_process_or_those_given(offline):
     small = BusSettings(max_event_bytes=300)
     with capture(settings=small), pytest.raises(TooLarge):
         emit("ann", "1", Indexed(document="x" * 300))
-    configure(BusSettings(redis_url=NOBODY, max_event_bytes=400))
+    configure(BusSettings(redis_url=NO_SERVER, max_event_bytes=400))
     with capture(), pytest.raises(TooLarge, match="limit is 400"):
         emit("ann", "1", Indexed(document="x" * 400))
 
 
 def test_other_buses_are_captured_where_they_are_named():
-    one = Bus(BusSettings(redis_url=NOBODY, max_event_bytes=300))
+    one = Bus(BusSettings(redis_url=NO_SERVER, max_event_bytes=300))
     with capture(one) as events:
         one.emit("ann", "1", State(done=1))
         emit("ann", "1", State(done=2))
@@ -117,12 +117,12 @@ def test_other_buses_are_captured_where_they_are_named():
     assert [event.done for event in events.of(State)] == [1, 2]
     assert [emitted.offset for emitted in events] == [1, 2]
     assert one.broker is None
-    assert one.settings.redis_url == NOBODY
+    assert one.settings.redis_url == NO_SERVER
 
 
-def test_a_bus_that_is_configured_meanwhile_waits_for_its_turn(away):
+def test_a_bus_that_is_configured_meanwhile_waits_for_its_turn(offline):
     with capture() as events:
-        later = configure(BusSettings(redis_url=NOBODY))
+        later = configure(BusSettings(redis_url=NO_SERVER))
         emit("ann", "1", State(done=1))
     events.one(State)
     assert default_bus() is later
@@ -170,15 +170,15 @@ def test_an_operation_for_plain_functions():
         pass
 
 
-def test_marks_are_counted_as_in_redis_and_what_they_tell_is_captured():
+def test_transitions_are_counted_as_in_redis_and_their_events_are_captured():
     with capture() as events:
         bus = default_bus()
         ref = OperationRef("ann", "op-1")
         bus.record_transition(ref, TaskTransition("plan", planned=1), label="Index")
-        bus.record_transition(ref, TaskTransition("published", "leaf", 1))
-        bus.record_transition(ref, TaskTransition("started", "leaf", 1), label="Index")
+        bus.record_transition(ref, TaskTransition("published", "t1", 1))
+        bus.record_transition(ref, TaskTransition("started", "t1", 1), label="Index")
         emit("ann", "op-1", State(done=1))
-        bus.record_transition(ref, TaskTransition("done", "leaf", 1), label="Index")
+        bus.record_transition(ref, TaskTransition("done", "t1", 1), label="Index")
         assert bus.position("user:ann").offset == events[-1].offset
     events.in_order(OperationStarted, State(done=1), OperationSucceeded)
     assert events.one(OperationSucceeded, operation="op-1").done == 1

@@ -1,4 +1,4 @@
-"""What the kit's types say: right use has the event's own type, wrong use does not check."""
+"""The kit's types: correct use has the event's own type, wrong use is a type error."""
 
 from __future__ import annotations
 
