@@ -1,4 +1,4 @@
-"""The gateway's pure parts, put together by hand: a clock that stands still, sessions without a line, records."""
+"""The gateway's pure parts, assembled by hand: a manual clock, sessions without a transport, records."""
 
 from __future__ import annotations
 
@@ -129,14 +129,14 @@ def payloads_of(data: bytes) -> list[bytes]:
 
 
 def frames_of(session: Session) -> list[Frame]:
-    """What the session has to say, taken out."""
+    """Take out the events that the session has to write."""
     data = b"".join(session.output.out)
     session.output.out.clear()
     return [json.loads(payload) for payload in payloads_of(data)]
 
 
-def told(session: Session) -> list[tuple[str, object]]:
-    """The same in short: words with what matters of their data, events with their offset."""
+def messages_of(session: Session) -> list[tuple[str, object]]:
+    """The same in short: control events with the relevant data, events with their offset."""
     return [_short(frame) for frame in frames_of(session)]
 
 
@@ -155,7 +155,7 @@ def _short(frame: Frame) -> tuple[str, object]:
 
 
 def join(hub: Hub, session: Session, topic: str = f"{USER}:*", since: Position | None = None) -> Channel:
-    """What ``SessionRecovery.subscribe`` does before it reads."""
+    """Do what ``SessionRecovery.subscribe`` does before it reads."""
     name = channel_of(topic)
     known = hub.channels.get(name)
     session.subscriptions.add(Subscribe(topic, since), known.offset if known else 0)
@@ -163,7 +163,7 @@ def join(hub: Hub, session: Session, topic: str = f"{USER}:*", since: Position |
 
 
 def settle(hub: Hub, session: Session, channel: Channel, reading: History | None = None) -> None:
-    """What ``SessionRecovery`` does with a reading: for a channel on repair, then for the session."""
+    """Do what ``SessionRecovery`` does with a reading: for a channel that is not live, then for the session."""
     reading = reading if reading is not None else history(channel.offset)
     if not channel.live:
         assert hub.recover(channel, reading, 0) is not None

@@ -1,4 +1,4 @@
-"""A proxy between a gateway and Redis that passes everything, until it is told to swallow publications."""
+"""A proxy between a gateway and Redis that passes everything, until it has to swallow publications."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Proxy(socketserver.ThreadingTCPServer):
         """A connection that breaks off is what these tests are about."""
 
     def sift(self, data: bytes) -> tuple[bytes, bytes]:
-        """What passes of ``data``, and what is not whole yet."""
+        """Return the part of ``data`` that passes, and the incomplete rest."""
         passed = b""
         while True:
             start = data.find(HEAD)

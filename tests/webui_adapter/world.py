@@ -27,7 +27,18 @@ from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.session.session import Session
 from webui_adapter.transports.encoders import FRAME_ENCODER
 
-__all__ = ["ONE", "TWO", "USER", "HeldLetters", "HeldReader", "LossySubscriber", "PageLine", "World", "turns", "world"]
+__all__ = [
+    "ONE",
+    "TWO",
+    "USER",
+    "HeldPendingStore",
+    "HeldReader",
+    "LossySubscriber",
+    "PageLine",
+    "World",
+    "turns",
+    "world",
+]
 
 
 USER = "user:ann"
@@ -76,7 +87,7 @@ class HeldReader:
 
 
 class LossySubscriber(MemorySubscriber):
-    """A real subscriber that can be deaf, and be slow to acknowledge; it remembers what it was asked."""
+    """A real subscriber that can receive nothing, and be slow to acknowledge; it remembers what it was asked."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         super().__init__(broker)
@@ -97,7 +108,7 @@ class LossySubscriber(MemorySubscriber):
 
 
 class PageLine:
-    """The edge of a page in this process: takes what it is given, unless told to take nothing."""
+    """The edge of a page in this process: takes what it is given, unless it pauses."""
 
     def __init__(self, gateway: Gateway, session: Session, page: Page) -> None:
         self._gateway = gateway
@@ -146,16 +157,16 @@ class World:
         ack_timeout: float | None = None,
         **given: Any,
     ) -> None:
-        """``ack_timeout``: with letters, which are sent again so soon."""
+        """``ack_timeout``: with pending events, which are redelivered after so many seconds."""
         bus = BusSettings(redis_url="memory://", log_limit=log_limit, ack_timeout=ack_timeout or 10)
         self.broker = MemoryBroker(bus)
         self.reader = HeldReader(self.broker)
         self.subscriber = LossySubscriber(self.broker)
         own = settings(**given).model_copy(update={"jwt_secret": None})
         own = type(own)(**{**own.model_dump(), "jwt_secret": SECRET})
-        self.letters = HeldLetters(self.broker)
-        given_letters = self.letters if ack_timeout else None
-        ports = BackendPorts(self.subscriber, self.reader, pending_store=given_letters)
+        self.pending_store = HeldPendingStore(self.broker)
+        pending_store = self.pending_store if ack_timeout else None
+        ports = BackendPorts(self.subscriber, self.reader, pending_store=pending_store)
         self.gateway = build_gateway(own, ports, authoriser, ack_timeout=bus.ack_timeout)
         self._builder = EmissionBuilder(bus)
 
@@ -198,8 +209,8 @@ async def turns(count: int = 20) -> None:
         await asyncio.sleep(0)
 
 
-class HeldLetters(MemoryPendingStore):
-    """Real letters whose answer to what is owed can be held back."""
+class HeldPendingStore(MemoryPendingStore):
+    """A real pending store whose answers can be held back."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         super().__init__(broker)
@@ -209,6 +220,6 @@ class HeldLetters(MemoryPendingStore):
 
     async def fetch(self, channel: str) -> PendingBatch:
         self.asked += 1
-        owed = await super().fetch(channel)
+        pending = await super().fetch(channel)
         await self.open.wait()
-        return owed
+        return pending

@@ -10,24 +10,8 @@ from tests.webui_adapter.gateways import eventually
 from tests.webui_adapter.world import USER, turns, world
 from webui_adapter.transports.pull_transport import PullTransport
 
-__all__ = [
-    "test_a_channel_born_anew_without_our_knowledge_is_found_out_by_a_newcomer",
-    "test_a_channel_that_cannot_be_read_does_not_hold_up_the_others",
-    "test_a_gap_on_a_short_log",
-    "test_a_hole_is_noticed_by_what_comes_next_and_mended",
-    "test_a_line_that_is_pulled_from_gives_a_slow_page_piece_by_piece",
-    "test_a_reading_from_before_a_loss_makes_no_channel_whole",
-    "test_a_session_waits_for_redis_however_long",
-    "test_channels_that_redis_has_forgotten_take_newcomers",
-    "test_degraded_at_connect",
-    "test_nobody_is_closed_for_being_brought_up_to_date_when_redis_is_lost",
-    "test_restored_is_not_said_when_redis_is_lost_again",
-    "test_what_cannot_be_read_on_the_way_is_dropped_and_counted",
-    "test_what_was_missed_while_deaf_comes_with_the_repair",
-]
 
-
-async def test_what_was_missed_while_deaf_comes_with_the_repair() -> None:
+async def test_events_missed_while_nothing_arrives_follow_with_the_recovery() -> None:
     async with world() as own:
         line = own.connect()
         await own.settled(line)
@@ -40,13 +24,13 @@ async def test_what_was_missed_while_deaf_comes_with_the_repair() -> None:
         own.publish(Note(n=2))
         own.subscriber.deaf = False
         own.gateway.listener.restored()
-        await eventually(lambda: line.page.data_of("bus.restored"), "the word")
+        await eventually(lambda: line.page.data_of("bus.restored"), "the control event")
         assert line.page.got("gw.note") == [1, 2]
         assert own.gateway.not_ready is None
         assert line.page.control_events[-1]["type"] == "bus.restored", "only when what was missed has been read"
 
 
-async def test_a_hole_is_noticed_by_what_comes_next_and_mended() -> None:
+async def test_the_next_event_reveals_a_hole_and_the_channel_recovers() -> None:
     async with world() as own:
         line = own.connect()
         await own.settled(line)
@@ -61,7 +45,7 @@ async def test_a_hole_is_noticed_by_what_comes_next_and_mended() -> None:
         assert line.page.data_of("bus.gap") == []
 
 
-async def test_what_cannot_be_read_on_the_way_is_dropped_and_counted() -> None:
+async def test_a_publication_that_cannot_be_parsed_is_dropped_and_counted() -> None:
     async with world() as own:
         line = own.connect()
         await own.settled(line)
@@ -72,7 +56,7 @@ async def test_what_cannot_be_read_on_the_way_is_dropped_and_counted() -> None:
         await eventually(lambda: line.page.got("gw.note") == [1], "the event")
 
 
-async def test_a_line_that_is_pulled_from_gives_a_slow_page_piece_by_piece() -> None:
+async def test_a_pull_transport_serves_a_slow_page_in_parts() -> None:
     async with world() as own:
         line = own.connect()
         await own.settled(line)
@@ -88,7 +72,7 @@ async def test_a_line_that_is_pulled_from_gives_a_slow_page_piece_by_piece() -> 
         assert max(sizes) < 7000
 
 
-async def test_a_reading_from_before_a_loss_makes_no_channel_whole() -> None:
+async def test_a_reading_from_before_a_loss_recovers_no_channel() -> None:
     async with world() as own:
         line = own.connect()
         await own.settled(line)
@@ -97,7 +81,7 @@ async def test_a_reading_from_before_a_loss_makes_no_channel_whole() -> None:
         own.reader.hold()
         own.gateway.listener.lost("first")
         own.gateway.listener.restored()
-        await eventually(lambda: own.reader.read_and_held, "the reading of the repair")
+        await eventually(lambda: own.reader.read_and_held, "the reading of the recovery")
         own.subscriber.deaf = True
         own.gateway.listener.lost("second")
         own.publish(Note(n=2))
@@ -107,24 +91,24 @@ async def test_a_reading_from_before_a_loss_makes_no_channel_whole() -> None:
         await eventually(lambda: line.page.got("gw.note") == [1, 2], "what was published between the two")
 
 
-async def test_restored_is_not_said_when_redis_is_lost_again() -> None:
+async def test_restored_is_not_sent_when_redis_is_lost_again() -> None:
     async with world() as own:
         line = own.connect()
         await own.settled(line)
         own.reader.hold()
         own.gateway.listener.lost("first")
         own.gateway.listener.restored()
-        await eventually(lambda: own.reader.read_and_held, "the reading of the repair")
+        await eventually(lambda: own.reader.read_and_held, "the reading of the recovery")
         own.gateway.listener.lost("second")
         own.reader.let_go()
         await turns(50)
         assert line.page.data_of("bus.restored") == []
         assert own.gateway.not_ready
         own.gateway.listener.restored()
-        await eventually(lambda: len(line.page.data_of("bus.restored")) == 1, "the word")
+        await eventually(lambda: len(line.page.data_of("bus.restored")) == 1, "the control event")
 
 
-async def test_nobody_is_closed_for_being_brought_up_to_date_when_redis_is_lost() -> None:
+async def test_no_session_is_closed_for_recovering_when_redis_is_lost() -> None:
     async with world() as own:
         first = own.connect()
         await own.settled(first)
@@ -146,11 +130,11 @@ async def test_degraded_at_connect() -> None:
         own.gateway.listener.lost("a test with [Errno 104] inside")
         line = own.connect()
         await turns()
-        assert [word["type"] for word in line.page.control_events[:2]] == ["bus.hello", "bus.degraded"]
+        assert [event["type"] for event in line.page.control_events[:2]] == ["bus.hello", "bus.degraded"]
         assert "Errno" not in str(line.page.control_events)
         own.gateway.listener.restored()
         await own.settled(line)
-        await eventually(lambda: line.page.data_of("bus.restored") == [{}], "the word")
+        await eventually(lambda: line.page.data_of("bus.restored") == [{}], "the control event")
 
 
 async def test_a_session_waits_for_redis_however_long() -> None:
@@ -164,7 +148,7 @@ async def test_a_session_waits_for_redis_however_long() -> None:
         await eventually(lambda: line.page.got("gw.note") == [1], "the history")
 
 
-async def test_a_channel_that_cannot_be_read_does_not_hold_up_the_others(
+async def test_a_channel_that_cannot_be_read_does_not_delay_the_others(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("webui_adapter.channels.channel_recovery._RECOVERY_TIMEOUT", 0.3)
@@ -181,7 +165,7 @@ async def test_a_channel_that_cannot_be_read_does_not_hold_up_the_others(
     assert "cannot recover channel" not in caplog.text, "tried again, not given up"
 
 
-async def test_channels_that_redis_has_forgotten_take_newcomers() -> None:
+async def test_a_channel_that_redis_has_forgotten_accepts_new_sessions() -> None:
     """Keys expire. A gateway that still knows a channel's end must not take the empty reading for an old one."""
     async with world() as own:
         line = own.connect()
@@ -199,7 +183,7 @@ async def test_channels_that_redis_has_forgotten_take_newcomers() -> None:
         assert line.page.positions[USER] == late.page.positions[USER]
 
 
-async def test_a_channel_born_anew_without_our_knowledge_is_found_out_by_a_newcomer() -> None:
+async def test_a_new_session_reveals_an_epoch_that_began_unnoticed() -> None:
     async with world() as own:
         line = own.connect()
         await own.settled(line)

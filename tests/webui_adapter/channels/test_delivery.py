@@ -19,26 +19,15 @@ from tests.webui_adapter.parts import (
     heard,
     history,
     join,
+    messages_of,
     new_session,
     publication,
     record,
     settle,
-    told,
 )
 from webui_adapter.channels.channel import Channel
 from webui_adapter.channels.hub import Hub
 from webui_adapter.protocol.commands import Subscribe
-
-__all__ = [
-    "test_a_page_gets_each_event_once_in_order_whatever_is_lost_on_the_way",
-    "test_a_publication_in_the_middle_of_a_flush_is_not_lost",
-    "test_a_replay_asks_for_an_idle_moment",
-    "test_a_session_that_keeps_up_costs_an_append_of_shared_bytes",
-    "test_an_idle_moment_lasts_until_something_is_written",
-    "test_commands_of_one_view_are_told_apart",
-    "test_deliveries_are_counted_exactly",
-    "test_the_whole_channels_way_and_the_partial_one_say_the_same",
-]
 
 
 @given(
@@ -52,14 +41,14 @@ __all__ = [
     ),
     st.data(),
 )
-def test_the_whole_channels_way_and_the_partial_one_say_the_same(  # noqa: C901 - three ways side by side
+def test_the_fast_path_and_the_filtered_one_send_the_same(  # noqa: C901 - three ways side by side
     batches: list[list[tuple[str, str, int]]], data: st.DataObject
 ) -> None:
     """One reads everything by ``*``; one by all its patterns; one over SSE: whatever blocks when, all see the same."""
     hub = Hub()
     readers = [new_session(hub), new_session(hub), new_session(hub, encoder=EVENT_STREAM)]
-    wanted = [(f"{USER}:*",), (ONE, TWO), (f"{USER}:*",)]
-    for reader, topics in zip(readers, wanted, strict=True):
+    topics_of_readers = [(f"{USER}:*",), (ONE, TWO), (f"{USER}:*",)]
+    for reader, topics in zip(readers, topics_of_readers, strict=True):
         for topic in topics:
             channel = join(hub, reader, topic)
             settle(hub, reader, channel, history(3, record(3)))
@@ -119,7 +108,7 @@ def test_deliveries_are_counted_exactly() -> None:
 
 
 def _lossy(data: st.DataObject, hub: Hub, channel: Channel, log: list[Record], sent: int) -> int:
-    """Publish some of the log from ``sent`` on, lose some of it on the way, repair what shows."""
+    """Publish some of the log from ``sent`` on, lose some of it on the way, recovery what shows."""
     while sent < len(log):
         size = data.draw(st.integers(1, 4))
         batch = log[sent : sent + size]
@@ -135,7 +124,7 @@ def _lossy(data: st.DataObject, hub: Hub, channel: Channel, log: list[Record], s
 
 
 @given(st.integers(1, 30), st.data())
-def test_a_page_gets_each_event_once_in_order_whatever_is_lost_on_the_way(count: int, data: st.DataObject) -> None:
+def test_a_page_gets_each_event_once_in_order_whatever_is_lost_in_between(count: int, data: st.DataObject) -> None:
     hub = Hub()
     log = [record(i) for i in range(1, count + 1)]
     session = new_session(hub)
@@ -165,10 +154,10 @@ def test_a_publication_in_the_middle_of_a_flush_is_not_lost(encoder: str) -> Non
     hub.receive(USER, publication(4, record(5, TWO)))
     assert hub.dirty == [session.output]
     session.output.out[:0] = taken
-    assert told(session) == [("event", 4), ("event", 5)]
+    assert messages_of(session) == [("event", 4), ("event", 5)]
 
 
-def test_a_replay_asks_for_an_idle_moment() -> None:
+def test_a_replay_waits_for_an_idle_moment() -> None:
     _, _, session = live(3)
     calls: list[int] = []
     session.output.call_when_idle(lambda: calls.append(1))
@@ -194,7 +183,7 @@ def test_an_idle_moment_lasts_until_something_is_written() -> None:
     assert calls == [2]
 
 
-def test_commands_of_one_view_are_told_apart() -> None:
+def test_a_recovery_keeps_the_reference_of_its_command() -> None:
     subscription = new_session().subscriptions.add(Subscribe(ONE, None, "a"), 0)
     assert subscription.recovery is not None
     assert subscription.recovery.since is None

@@ -8,14 +8,8 @@ from tests.webui_adapter.events import Note, Progress
 from tests.webui_adapter.gateways import eventually
 from tests.webui_adapter.world import ONE, TWO, USER, turns, world
 
-__all__ = [
-    "test_a_replay_waits_for_what_waits",
-    "test_all_events_of_a_turn_go_out_in_one_write",
-    "test_who_does_not_read_gets_no_history_and_holds_no_memory",
-]
 
-
-async def test_who_does_not_read_gets_no_history_and_holds_no_memory() -> None:
+async def test_a_client_that_does_not_read_gets_no_history_and_takes_no_memory() -> None:
     async with world() as own:
         own.publish(*(Note(n=i, pad="x" * 500) for i in range(200)))
         line = own.connect()
@@ -31,10 +25,10 @@ async def test_who_does_not_read_gets_no_history_and_holds_no_memory() -> None:
         assert sum(map(len, line.session.output.out)) < 10_000
         line.resume()
         await own.settled(line)
-        assert line.page.got("gw.note") == list(range(200)), "what the last one asked for, and nobody else"
+        assert line.page.got("gw.note") == list(range(200)), "only what the last one asked for"
 
 
-async def test_a_replay_waits_for_what_waits() -> None:
+async def test_a_replay_waits_for_queued_events() -> None:
     """A slow page, events in its backlog: a further subscription must not set its place back before they came."""
     async with world() as own:
         own.publish(Progress(done=1, part="two"), topic=TWO)
@@ -71,7 +65,7 @@ async def test_all_events_of_a_turn_go_out_in_one_write() -> None:
             own.gateway.listener.received(USER, f"5f {n}\n{n + 1} n log 0 0 gw.note {ONE} -\n".encode() + _event(n + 1))
         assert flushes == []
         own.gateway.listener.turn_ended()
-        assert flushes == [11], "the word of the channel's beginning and ten events"
+        assert flushes == [11], "bus.subscribed and ten events"
         assert line.page.got("gw.note") == list(range(1, 11))
 
 

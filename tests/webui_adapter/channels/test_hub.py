@@ -1,4 +1,4 @@
-"""The hub and what a session reads of a channel: contiguity, repair, epochs; whole, partial and replaying readers."""
+"""The hub and what a session reads of a channel: contiguity, recovery, epochs; whole, partial and replaying readers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tests.webui_adapter.parts import (
     frames_of,
     history,
     join,
+    messages_of,
     new_session,
     publication,
     record,
     settle,
-    told,
 )
 from webui_adapter.channels.channel import Channel
 from webui_adapter.channels.hub import Hub
@@ -39,47 +39,47 @@ def live(at: int = 3, *topics: str, **given: object) -> tuple[Hub, Channel, Sess
     return hub, channel, session
 
 
-def test_what_follows_is_handed_on() -> None:
+def test_a_publication_that_follows_is_delivered() -> None:
     hub, channel, session = live(3)
     assert hub.receive(USER, publication(3, record(4), record(5)))
     assert hub.receive(USER, publication(5, record(6)))
-    assert told(session) == [("event", 4), ("event", 5), ("event", 6)]
+    assert messages_of(session) == [("event", 4), ("event", 5), ("event", 6)]
     assert channel.position == Position("e1", 6)
 
 
-def test_a_hole_puts_the_channel_on_repair_and_what_was_missing_comes_in_order() -> None:
+def test_a_hole_suspends_the_channel_and_missing_events_follow_in_order() -> None:
     hub, channel, session = live(3)
     assert not hub.receive(USER, publication(4, record(5)))
     assert not channel.live
     assert hub.receive(USER, publication(5, record(6)))
-    assert told(session) == []
+    assert messages_of(session) == []
     resumption = hub.recover(channel, history(5, record(4), record(5)), 0)
     assert resumption is not None
     assert resumption.gap is None
-    assert told(session) == [("event", 4), ("event", 5), ("event", 6)]
+    assert messages_of(session) == [("event", 4), ("event", 5), ("event", 6)]
     assert channel.live
 
 
-def test_a_publication_that_a_repair_has_overtaken_is_not_repeated() -> None:
+def test_a_publication_that_a_recovery_has_overtaken_is_not_repeated() -> None:
     hub, channel, session = live(3)
     hub.suspend(channel)
     hub.recover(channel, history(6, *(record(i) for i in range(1, 7))), 0)
-    assert told(session) == [("event", 4), ("event", 5), ("event", 6)]
+    assert messages_of(session) == [("event", 4), ("event", 5), ("event", 6)]
     assert hub.receive(USER, publication(3, record(4), record(5)))
     assert hub.receive(USER, publication(5, record(6), record(7)))
-    assert told(session) == [("event", 7)]
+    assert messages_of(session) == [("event", 7)]
 
 
-def test_a_reading_that_does_not_join_up_wants_a_newer_one() -> None:
+def test_a_reading_that_does_not_join_needs_a_newer_one() -> None:
     hub, channel, session = live(3)
     assert not hub.receive(USER, publication(6, record(7)))
     assert hub.recover(channel, history(5, record(4), record(5)), 0) is None
     assert not channel.live
     assert hub.recover(channel, history(7, *(record(i) for i in range(4, 8))), 0) is not None
-    assert [offset for _, offset in told(session)] == [4, 5, 6, 7]
+    assert [offset for _, offset in messages_of(session)] == [4, 5, 6, 7]
 
 
-def test_a_hole_beyond_the_log_is_a_gap_and_then_the_present() -> None:
+def test_a_hole_beyond_the_log_is_a_gap_and_then_the_present_state() -> None:
     hub, channel, session = live(3)
     hub.receive(USER, publication(9, record(10)))
     state = record(8, keep="latest")
@@ -88,12 +88,17 @@ def test_a_hole_beyond_the_log_is_a_gap_and_then_the_present() -> None:
     assert resumption.gap is not None
     for reader in hub.sessions_of(channel):
         reader.subscriptions.restart_after_gap(USER, resumption)
-    assert told(session) == [("gap", "trimmed"), ("subscribed", ("gap", "e1", 3)), ("event", 8), ("position", 10)]
+    assert messages_of(session) == [
+        ("gap", "trimmed"),
+        ("subscribed", ("gap", "e1", 3)),
+        ("event", 8),
+        ("position", 10),
+    ]
     assert hub.receive(USER, publication(10, record(11)))
-    assert told(session) == [("event", 11)]
+    assert messages_of(session) == [("event", 11)]
 
 
-def test_a_repair_whose_buffer_overflowed_reads_again_although_the_log_is_trimmed() -> None:
+def test_a_recovery_whose_buffer_overflowed_reads_again_although_the_log_is_trimmed() -> None:
     """A state among the dropped publications is in no reading that ends before it."""
     hub, channel, _ = live(3)
     hub._buffer_limit = 2
@@ -108,11 +113,11 @@ def test_a_repair_whose_buffer_overflowed_reads_again_although_the_log_is_trimme
     assert [one.offset for one in resumption.records] == [6]
 
 
-def test_what_comes_for_a_channel_that_nobody_reads_is_nothing() -> None:
+def test_a_publication_of_an_unknown_channel_is_ignored() -> None:
     assert Hub().receive(USER, publication(0, record(1)))
 
 
-def test_the_buffer_of_a_repair_is_bounded() -> None:
+def test_the_buffer_of_a_recovery_is_bounded() -> None:
     hub, _, _ = live(3)
     hub._buffer_limit = 10
     hub.receive(USER, publication(4, record(5)))
@@ -125,7 +130,7 @@ def test_the_buffer_of_a_repair_is_bounded() -> None:
     assert hub.recover(channel, history(100, *(record(i) for i in range(4, 101))), 0) is not None
 
 
-def test_an_event_that_is_too_large_is_dropped_and_counted_and_nothing_else_is() -> None:
+def test_only_an_event_that_is_too_large_is_dropped_and_counted() -> None:
     hub = Hub(RecordValidator(1024, counters := Counter()))
     session = new_session(hub)
     channel = join(hub, session, since=Position("", 0))
@@ -133,7 +138,7 @@ def test_an_event_that_is_too_large_is_dropped_and_counted_and_nothing_else_is()
     hub.receive(USER, publication(2, record(3, pad=2000), record(4)))
     hub.receive(USER, publication(4, record(5, pad=2000)))
     hub.receive(USER, publication(5, record(6)))
-    assert [offset for kind, offset in told(session) if kind == "event"] == [2, 4, 6]
+    assert [offset for kind, offset in messages_of(session) if kind == "event"] == [2, 4, 6]
     assert counters["drop.too_large"] == 3
 
 
@@ -141,11 +146,11 @@ def test_the_first_event_of_an_empty_channel_brings_the_epoch() -> None:
     hub, channel, session = live(0)
     assert channel.position == Position("", 0)
     assert hub.receive(USER, publication(0, record(1)))
-    assert told(session) == [("subscribed", ("resumed", "e1", 0)), ("event", 1)]
+    assert messages_of(session) == [("subscribed", ("resumed", "e1", 0)), ("event", 1)]
     assert channel.position == Position("e1", 1)
 
 
-def test_a_first_event_between_the_reading_and_the_repair_is_not_lost() -> None:
+def test_a_first_event_between_the_reading_and_the_recovery_is_not_lost() -> None:
     hub = Hub()
     session = new_session(hub)
     channel = join(hub, session)
@@ -155,53 +160,53 @@ def test_a_first_event_between_the_reading_and_the_repair_is_not_lost() -> None:
     assert channel.position == Position("e1", 1)
 
 
-def test_a_publication_that_redis_has_lost_since_does_not_block_the_repair() -> None:
+def test_a_publication_that_redis_has_lost_since_does_not_block_the_recovery() -> None:
     hub = Hub()
     session = new_session(hub)
     channel = join(hub, session)
     hub.receive(USER, publication(0, record(1)))
     assert hub.recover(channel, history(0), 0) is None
-    assert hub.recover(channel, history(0), 0) is not None, "a second reading that is empty tells the truth"
+    assert hub.recover(channel, history(0), 0) is not None, "the second, empty reading counts"
 
 
-def test_an_empty_channel_whose_first_event_was_lost_on_the_way_gets_its_epoch_by_the_repair() -> None:
+def test_an_empty_channel_whose_first_event_was_lost_gets_its_epoch_from_the_recovery() -> None:
     hub, channel, session = live(0)
     assert not hub.receive(USER, publication(1, record(2)))
     hub.recover(channel, history(2, record(1), record(2)), 0)
-    assert told(session) == [("subscribed", ("resumed", "e1", 0)), ("event", 1), ("event", 2)]
+    assert messages_of(session) == [("subscribed", ("resumed", "e1", 0)), ("event", 1), ("event", 2)]
 
 
-def test_another_epoch_while_listening_is_a_new_life_without_a_gap() -> None:
+def test_a_new_epoch_while_live_is_no_gap() -> None:
     hub, channel, session = live(3)
     assert hub.receive(USER, publication(0, record(1), record(2), epoch="e2"))
-    assert told(session) == [("subscribed", ("resumed", "e2", 0)), ("event", 1), ("event", 2)]
+    assert messages_of(session) == [("subscribed", ("resumed", "e2", 0)), ("event", 1), ("event", 2)]
     assert channel.position == Position("e2", 2)
 
 
-def test_another_epoch_whose_beginning_was_missed_is_a_gap() -> None:
+def test_a_new_epoch_whose_beginning_was_missed_is_a_gap() -> None:
     hub, channel, session = live(3)
     assert not hub.receive(USER, publication(1, record(2), epoch="e2"))
     resumption = hub.recover(channel, history(2, record(1), record(2), epoch="e2"), 0)
     assert resumption is not None
     assert resumption.gap is not None
     session.subscriptions.restart_after_gap(USER, resumption)
-    assert told(session) == [("gap", "epoch"), ("subscribed", ("gap", "e2", 0)), ("position", 2)]
+    assert messages_of(session) == [("gap", "epoch"), ("subscribed", ("gap", "e2", 0)), ("position", 2)]
 
 
-def test_a_channel_that_redis_has_forgotten_begins_anew_with_its_next_event() -> None:
+def test_a_forgotten_channel_begins_an_epoch_with_its_next_event() -> None:
     hub, channel, session = live(3)
     hub.channel_expired(channel)
-    assert told(session) == []
+    assert messages_of(session) == []
     assert hub.receive(USER, publication(0, record(1), epoch="e2"))
-    assert told(session) == [("subscribed", ("resumed", "e2", 0)), ("event", 1)]
+    assert messages_of(session) == [("subscribed", ("resumed", "e2", 0)), ("event", 1)]
 
 
-def test_a_slow_reader_of_a_channel_that_begins_anew_comes_back_for_it() -> None:
+def test_a_slow_client_of_a_channel_with_a_new_epoch_is_closed() -> None:
     hub, _, session = live(3)
     session.output.pause_writing()
     hub.receive(USER, publication(3, record(4)))
     hub.receive(USER, publication(0, record(1), epoch="e2"))
-    assert session.output.close_code == 4001, "what waits is of another life, and would be taken for this one"
+    assert session.output.close_code == 4001, "queued events are of another epoch, and would count for this one"
 
 
 Check = Callable[[Session], None]

@@ -11,17 +11,8 @@ from tests.webui_adapter.parts import new_context
 from tests.webui_adapter.world import USER, world
 from webui_adapter.channels.redelivery import RedeliveryScheduler
 
-__all__ = [
-    "test_an_owed_event_that_begins_its_channel_while_a_newcomer_reads_is_not_left_for_later",
-    "test_what_came_to_be_owed_in_a_gap_is_sent_all_the_same",
-    "test_what_comes_between_the_question_what_is_owed_and_the_reading_is_not_left_for_later",
-    "test_what_comes_while_it_is_asked_what_is_owed_is_known_to_be_owed",
-    "test_what_is_owed_and_comes_while_a_newcomer_reads_is_not_left_for_later",
-    "test_who_is_owed_nothing_is_not_asked_about",
-]
 
-
-async def test_who_is_owed_nothing_is_not_asked_about() -> None:
+async def test_a_user_without_pending_events_costs_no_question() -> None:
     async with world(ack_timeout=5) as own:
         asked: list[str] = []
         own.broker.fetch = asked.append  # type: ignore[assignment]
@@ -32,7 +23,7 @@ async def test_who_is_owed_nothing_is_not_asked_about() -> None:
         assert asked == []
 
 
-async def test_what_came_to_be_owed_in_a_gap_is_sent_all_the_same() -> None:
+async def test_an_event_that_became_pending_in_a_gap_is_delivered() -> None:
     async with world(ack_timeout=0.05, log_limit=1) as own:
         line = own.connect()
         await own.settled(line)
@@ -42,10 +33,10 @@ async def test_what_came_to_be_owed_in_a_gap_is_sent_all_the_same() -> None:
         own.subscriber.deaf = False
         own.publish(Note(n=4))
         await eventually(lambda: line.page.gaps, "the gap")
-        await eventually(lambda: line.page.got("gw.promise") == [1], "what is owed")
+        await eventually(lambda: line.page.got("gw.promise") == [1], "the pending event")
 
 
-async def test_what_is_owed_and_comes_while_a_newcomer_reads_is_not_left_for_later() -> None:
+async def test_a_pending_event_that_arrives_while_a_new_session_reads_is_delivered_first() -> None:
     async with world(ack_timeout=60) as own:
         own.publish(Note(n=0))
         first = own.connect()
@@ -57,44 +48,44 @@ async def test_what_is_owed_and_comes_while_a_newcomer_reads_is_not_left_for_lat
         await eventually(lambda: own.reader.read_and_held, "the reading")
         own.publish(Promise(n=2))
         own.reader.let_go()
-        await eventually(lambda: second.page.got("gw.promise") == [2], "what is owed")
+        await eventually(lambda: second.page.got("gw.promise") == [2], "the pending event")
 
 
-async def test_an_owed_event_that_begins_its_channel_while_a_newcomer_reads_is_not_left_for_later() -> None:
+async def test_a_pending_event_that_begins_its_channel_while_a_new_session_reads_is_delivered_first() -> None:
     async with world(ack_timeout=60) as own:
         own.reader.hold()
         first = own.connect()
         await eventually(lambda: (USER, None) in own.reader.read_and_held, "the reading")
         own.publish(Promise(n=1))
         own.reader.let_go()
-        await eventually(lambda: first.page.got("gw.promise") == [1], "what is owed")
+        await eventually(lambda: first.page.got("gw.promise") == [1], "the pending event")
 
 
-async def test_what_comes_between_the_question_what_is_owed_and_the_reading_is_not_left_for_later() -> None:
+async def test_a_pending_event_between_the_fetch_and_the_reading_is_delivered_first() -> None:
     async with world(ack_timeout=60) as own:
         own.publish(Promise(n=1))
         first = own.connect()
-        await eventually(lambda: first.page.got("gw.promise") == [1], "what is owed")
-        own.letters.open.clear()
-        asked = own.letters.asked
+        await eventually(lambda: first.page.got("gw.promise") == [1], "the pending event")
+        own.pending_store.open.clear()
+        asked = own.pending_store.asked
         second = own.connect()
-        await eventually(lambda: own.letters.asked > asked, "the question")
+        await eventually(lambda: own.pending_store.asked > asked, "the fetch")
         own.publish(Promise(n=2))
         await eventually(lambda: first.page.got("gw.promise") == [1, 2], "the live event")
-        own.letters.open.set()
-        await eventually(lambda: sorted(second.page.got("gw.promise")) == [1, 2], "what is owed")
+        own.pending_store.open.set()
+        await eventually(lambda: sorted(second.page.got("gw.promise")) == [1, 2], "the pending event")
 
 
-async def test_what_comes_while_it_is_asked_what_is_owed_is_known_to_be_owed() -> None:
+async def test_an_event_that_arrives_during_the_fetch_is_known_as_pending() -> None:
     async with world(ack_timeout=60) as own:
-        redelivery = RedeliveryScheduler(new_context(spawn=_no_tasks, clock=own.gateway.clock), own.letters, 60)
-        own.letters.open.clear()
+        redelivery = RedeliveryScheduler(new_context(spawn=_no_tasks, clock=own.gateway.clock), own.pending_store, 60)
+        own.pending_store.open.clear()
         asking = asyncio.create_task(redelivery.fetch(USER))
-        await eventually(lambda: own.letters.asked, "the question")
+        await eventually(lambda: own.pending_store.asked, "the fetch")
         own.publish(Promise(n=1))
         [entry] = (await own.reader.read(USER, 0)).log
         redelivery.track(USER, entry.record)
-        own.letters.open.set()
+        own.pending_store.open.set()
         assert not (await asking).records
         assert not redelivery.has_none(USER)
 

@@ -1,4 +1,4 @@
-"""What a page hears: snapshot, live events, patterns, rights, and a resume after having been away."""
+"""The events that a page receives: snapshot, live events, patterns, permissions, and a resume."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ async def test_live_events_in_order(gateway: GatewayProcess, user: str, publish:
         assert set(event) == {"offset", "id", "type", "topic", "time", "data"}
 
 
-async def test_a_newcomer_gets_the_present(gateway: GatewayProcess, user: str, publish: Publish) -> None:
+async def test_a_new_session_gets_the_present_state(gateway: GatewayProcess, user: str, publish: Publish) -> None:
     publish(user, Note(n=1), *(Progress(done=i, part=part) for i in range(5) for part in "ab"), Blip(n=1))
     async with page(gateway, user) as client:
         assert [(e["data"]["part"], e["data"]["done"]) for e in client.page.events] == [("a", 4), ("b", 4)]
-        assert [word["how"] for word in client.page.data_of("bus.subscribed")] == ["snapshot", "snapshot"]
-        positions = {word["channel"]: word["offset"] for word in client.page.data_of("bus.position")}
+        assert [event["how"] for event in client.page.data_of("bus.subscribed")] == ["snapshot", "snapshot"]
+        positions = {event["channel"]: event["offset"] for event in client.page.data_of("bus.position")}
         assert client.page.positions[f"user:{user}"].offset == positions[f"user:{user}"] >= 4
 
 
-async def test_who_was_away_gets_each_log_event_once_in_order_and_the_newest_state(
+async def test_a_returning_session_gets_each_log_event_once_in_order_and_the_newest_state(
     gateway: GatewayProcess, user: str, publish: Publish
 ) -> None:
     async with page(gateway, user) as client:
@@ -63,7 +63,7 @@ async def test_from_the_beginning(gateway: GatewayProcess, user: str, publish: P
         assert client.page.got("gw.note") == list(range(10))
 
 
-async def test_coming_back_again_and_again(gateway: GatewayProcess, user: str, publish: Publish) -> None:
+async def test_many_reconnections(gateway: GatewayProcess, user: str, publish: Publish) -> None:
     model = Page(f"user:{user}=0")
     for i in range(8):
         publish(user, Note(n=2 * i))
@@ -72,7 +72,7 @@ async def test_coming_back_again_and_again(gateway: GatewayProcess, user: str, p
             await client.until(lambda p: p.got("gw.note") == list(range(2 * i + 2)))  # noqa: B023 - waited for here
 
 
-async def test_what_has_expired_is_not_brought(gateway: GatewayProcess, user: str, publish: Publish) -> None:
+async def test_expired_events_are_not_replayed(gateway: GatewayProcess, user: str, publish: Publish) -> None:
     publish(user, Brief(n=1), Note(n=1))
     async with page(gateway, user, f"user:{user}=0") as client:
         assert [e["type"] for e in client.page.events] == ["gw.brief", "gw.note"]
@@ -83,7 +83,7 @@ async def test_what_has_expired_is_not_brought(gateway: GatewayProcess, user: st
         assert [e["type"] for e in client.page.events] == ["gw.note"]
 
 
-async def test_cursors_that_mean_nothing_here_are_told_so(gateway: GatewayProcess, user: str, publish: Publish) -> None:
+async def test_a_cursor_of_another_epoch_is_a_gap(gateway: GatewayProcess, user: str, publish: Publish) -> None:
     publish(user, Note(n=1), Progress(done=7))
     async with page(gateway, user) as client:
         epoch = client.page.positions[f"user:{user}"].epoch
@@ -103,13 +103,11 @@ async def test_a_cursor_gives_no_rights(gateway: GatewayProcess, user: str, publ
     publish(f"{user}-victim", Note(n=1))
     async with page(gateway, user, f"user:{user}-victim=0,collection:secret=0,user:{user}=0") as client:
         await client.request(do="ping")
-        assert {word["channel"] for word in client.page.data_of("bus.subscribed")} == {f"user:{user}", "system"}
+        assert {event["channel"] for event in client.page.data_of("bus.subscribed")} == {f"user:{user}", "system"}
         assert client.page.events == []
 
 
-async def test_a_short_log_says_where_it_ends(
-    gateway: GatewayProcess, user: str, redis_url: str, key_prefix: str
-) -> None:
+async def test_a_short_log_is_a_gap(gateway: GatewayProcess, user: str, redis_url: str, key_prefix: str) -> None:
     bus = Bus(BusSettings(redis_url=redis_url, key_prefix=key_prefix, log_limit=10))
     async with page(gateway, user) as client:
         bus.emit(user, "op", Note(n=0))
@@ -127,10 +125,10 @@ async def test_a_short_log_says_where_it_ends(
         assert client.page.got("gw.progress", "done") == [9]
 
 
-# --- patterns and rights -----------------------------------------------------------------------------------------
+# --- patterns and permissions -----------------------------------------------------------------------------------------
 
 
-async def test_patterns_narrow_what_is_heard(gateway: GatewayProcess, user: str, publish: Publish) -> None:
+async def test_a_pattern_limits_the_events(gateway: GatewayProcess, user: str, publish: Publish) -> None:
     async with page(gateway, user) as client:
         answer = await client.request(do="unsubscribe", topic=f"user:{user}:*")
         assert answer["type"] == "bus.ok"
@@ -157,7 +155,7 @@ async def test_patterns_narrow_what_is_heard(gateway: GatewayProcess, user: str,
         await client.until(lambda p: p.got("gw.note")[4:] == [1, 3, 6, 7])
 
 
-async def test_an_operation_from_where_it_began_beside_all_else(
+async def test_an_operation_from_its_beginning_in_addition_to_the_channel(
     gateway: GatewayProcess, user: str, publish: Publish, bus: Bus
 ) -> None:
     """``start_operation`` gives a position; the page that comes later asks for the operation from there."""
@@ -199,7 +197,7 @@ async def test_refusals(gateway: GatewayProcess, user: str, command: dict[str, A
         assert (await client.request(do="ping"))["type"] == "bus.ok", "nothing else is disturbed"
 
 
-async def test_a_collection_is_for_whom_the_applications_authoriser_lets_in(
+async def test_a_collection_is_for_users_that_the_authoriser_allows(
     gateway: GatewayProcess, user: str, collection: str, bus: Bus
 ) -> None:
     slow = f"slow-{collection}"
@@ -232,7 +230,7 @@ async def test_a_collection_by_the_claim_of_the_token(
         await client.until(lambda p: p.got("gw.note") == [1])
 
 
-async def test_everybody_hears_announcements(gateway: GatewayProcess, user: str, bus: Bus) -> None:
+async def test_every_session_receives_announcements(gateway: GatewayProcess, user: str, bus: Bus) -> None:
     async with page(gateway, user) as one, page(gateway, f"{user}-b") as two:
         bus.announce(Alarm(n=1))
         bus.flush(10)
@@ -254,7 +252,7 @@ async def test_large_events_and_text_of_all_kinds(gateway: GatewayProcess, user:
         assert client.page.got("gw.note", "pad") == texts
 
 
-def test_a_person_with_the_command_line_of_websockets_sees_readable_events(
+def test_the_command_line_of_websockets_shows_readable_events(
     gateway: GatewayProcess, user: str, publish: Publish
 ) -> None:
     """Type the token, read JSON."""

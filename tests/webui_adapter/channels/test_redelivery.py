@@ -1,4 +1,4 @@
-"""Events that must reach a person: kept until acknowledged, the urgent first, sent again, given up on."""
+"""Events that must reach a user: kept until acknowledged, the urgent first, redelivered, then dead letters."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def hasty_lists(redis_url: str, key_prefix: str, user: str) -> Lists:
     return Lists(redis_url, f"{key_prefix}x", user)
 
 
-async def test_who_was_away_gets_it_the_urgent_first(
+async def test_a_returning_user_gets_pending_events_the_urgent_first(
     gateway: GatewayProcess, publish: Publish, user: str, lists: Lists
 ) -> None:
     publish(user, Errand(n=1), Promise(n=2), Note(n=3), Promise(n=4), Summons(n=5))
@@ -83,7 +83,7 @@ async def test_who_was_away_gets_it_the_urgent_first(
         assert later.page.events == []
 
 
-async def test_resume_and_lists_overlap_and_each_comes_once(
+async def test_a_pending_event_in_the_resumed_history_is_delivered_once(
     gateway: GatewayProcess, publish: Publish, user: str
 ) -> None:
     model = Page()
@@ -99,7 +99,7 @@ async def test_resume_and_lists_overlap_and_each_comes_once(
         await client.until(lambda page: page.got("gw.note") == [0, 1, 3, 5, 6])
 
 
-async def test_not_acknowledged_it_comes_with_every_connection(
+async def test_an_unacknowledged_event_is_delivered_with_every_connection(
     gateway: GatewayProcess, publish: Publish, user: str
 ) -> None:
     publish(user, Promise(n=1))
@@ -121,7 +121,7 @@ async def test_a_page_that_has_seen_it_only_acknowledges(
     assert lists.pending == 0
 
 
-async def test_one_tab_acknowledges_for_all(
+async def test_one_tab_acknowledges_for_all_tabs(
     gateway: GatewayProcess, brisk: GatewayProcess, publish: Publish, user: str, lists: Lists
 ) -> None:
     async with page(gateway, user) as one, page(brisk, user) as other:
@@ -143,7 +143,7 @@ async def test_acknowledged_by_position(gateway: GatewayProcess, publish: Publis
     assert lists.pending == 1
 
 
-async def test_sent_again_to_whoever_is_there_then_given_up(
+async def test_redelivered_to_every_connection_then_a_dead_letter(
     impatient: tuple[GatewayProcess, GatewayProcess], hasty: Bus, user: str, hasty_lists: Lists
 ) -> None:
     one, other = impatient
@@ -158,7 +158,7 @@ async def test_sent_again_to_whoever_is_there_then_given_up(
     assert hasty_lists.pending == 0
 
 
-async def test_what_cannot_be_sent_again_on_one_channel_does_not_hold_up_the_others(
+async def test_a_channel_that_cannot_be_redelivered_does_not_delay_the_others(
     bus_settings: BusSettings, redis_url: str
 ) -> None:
     settings = bus_settings.model_copy(update={"ack_timeout": 0.001})
@@ -177,7 +177,7 @@ async def test_what_cannot_be_sent_again_on_one_channel_does_not_hold_up_the_oth
     bus.close()
 
 
-async def test_acknowledged_the_second_time(
+async def test_a_redelivered_event_is_acknowledged(
     impatient: tuple[GatewayProcess, GatewayProcess], hasty: Bus, user: str, hasty_lists: Lists
 ) -> None:
     async with page(impatient[0], user) as client:
@@ -187,7 +187,7 @@ async def test_acknowledged_the_second_time(
     assert (hasty_lists.pending, hasty_lists.dead) == (0, {})
 
 
-async def test_more_than_is_handed_over_at_once_follows(
+async def test_pending_events_beyond_the_first_part_follow(
     redis_url: str, key_prefix: str, user: str, tmp_path: Path
 ) -> None:
     prefix = f"{key_prefix}y"
@@ -209,7 +209,7 @@ async def test_more_than_is_handed_over_at_once_follows(
     assert (Lists(redis_url, prefix, user).pending, Lists(redis_url, prefix, user).dead) == (0, {})
 
 
-async def test_who_is_not_there_is_not_tried(
+async def test_no_redelivery_without_a_connection(
     impatient: tuple[GatewayProcess, GatewayProcess], hasty: Bus, user: str, hasty_lists: Lists
 ) -> None:
     async with page(impatient[0], user):
@@ -239,13 +239,15 @@ async def test_who_is_not_there_is_not_tried(
         ({"upto": "xyz"}, "upto"),
     ],
 )
-async def test_an_ack_that_is_none(gateway: GatewayProcess, user: str, command: dict[str, object], field: str) -> None:
+async def test_a_malformed_ack_is_refused(
+    gateway: GatewayProcess, user: str, command: dict[str, object], field: str
+) -> None:
     async with page(gateway, user) as client:
         answer = await client.request(do="ack", **command)
         assert (answer["data"]["code"], answer["data"]["field"]) == ("bad_command", field)
 
 
-async def test_nobody_acknowledges_for_another(
+async def test_a_user_cannot_acknowledge_for_another(
     gateway: GatewayProcess, publish: Publish, user: str, lists: Lists
 ) -> None:
     publish(user, Promise(n=1))
@@ -254,16 +256,20 @@ async def test_nobody_acknowledges_for_another(
     assert lists.pending == 1
 
 
-async def test_what_cannot_be_read_is_kept_once(
+async def test_an_unreadable_publication_is_one_dead_letter(
     gateway: GatewayProcess, brisk: GatewayProcess, redis_server: RedisServer, key_prefix: str, user: str, lists: Lists
 ) -> None:
     async with page(gateway, user), page(brisk, user):
-        assert redis_server.client.publish(Keys(key_prefix).live(f"user:{user}"), b"\xffgarbage\nof somebody") == 2
+        assert (
+            redis_server.client.publish(Keys(key_prefix).live(f"user:{user}"), b"\xffgarbage\nof another program") == 2
+        )
         await eventually(lambda: lists.dead, "the dead letter")
     assert list(lists.dead.values()) == ["undecodable"]
 
 
-async def test_redis_away_acknowledging_is_refused_and_worth_repeating(tmp_path: Path, own_redis: RedisServer) -> None:
+async def test_an_ack_while_redis_is_down_is_refused_and_can_be_repeated(
+    tmp_path: Path, own_redis: RedisServer
+) -> None:
     with running(tmp_path, own_redis.url) as gateway:
         bus = Bus(BusSettings(redis_url=own_redis.url))
         bus.emit("ann", "op", Promise(n=1))

@@ -57,7 +57,7 @@ async def test_events_while_a_history_is_read_come_once_and_in_order() -> None:
         await eventually(lambda: line.page.got("gw.note") == [1, 2, 3], "all of them")
 
 
-async def test_many_who_come_at_once_share_a_reading() -> None:
+async def test_many_new_sessions_share_a_reading() -> None:
     async with world() as own:
         own.publish(Note(n=1))
         first = own.connect()
@@ -75,13 +75,13 @@ async def test_many_who_come_at_once_share_a_reading() -> None:
 
 
 async def gone(own: World, line: PageLine) -> None:
-    """The page is away, and with it everything that was known of its channels."""
+    """The page disconnects, and the gateway forgets its channels."""
     own.gateway.disconnect(line.session, 1006)
     assert USER not in own.gateway.hub.channels
 
 
 @pytest.mark.parametrize("pages", [500, 2])
-async def test_who_comes_back_is_served_by_the_reading_that_opens_the_channel(pages: int) -> None:
+async def test_a_returning_session_is_served_by_the_reading_that_opens_the_channel(pages: int) -> None:
     async with world(replay_events=pages) as own:
         line = own.connect()
         await own.settled(line)
@@ -102,7 +102,7 @@ async def test_who_comes_back_is_served_by_the_reading_that_opens_the_channel(pa
         assert new.page.got("gw.note") == [], "a past that was read for another is not theirs"
 
 
-async def test_who_come_back_at_once_from_different_places_each_get_what_they_missed() -> None:
+async def test_returning_sessions_with_different_cursors_each_get_what_they_missed() -> None:
     async with world() as own:
         early, late = own.connect(), own.connect()
         await own.settled(early)
@@ -125,15 +125,15 @@ async def test_who_come_back_at_once_from_different_places_each_get_what_they_mi
             await gone(own, second)
 
 
-async def test_who_comes_back_to_another_life_of_the_channel_is_told() -> None:
+async def test_a_cursor_of_an_earlier_epoch_is_a_gap() -> None:
     async with world() as own:
         line = own.connect(f"{USER}=0123abcd.5")
         own.publish(Note(n=1))
         await own.settled(line)
-        assert [word["reason"] for word in line.page.data_of("bus.gap")] == ["epoch"]
+        assert [event["reason"] for event in line.page.data_of("bus.gap")] == ["epoch"]
 
 
-async def test_a_state_that_comes_while_a_page_of_another_epoch_is_read_is_not_lost() -> None:
+async def test_a_state_that_arrives_while_a_page_of_another_epoch_is_read_is_not_lost() -> None:
     """The session's buffer overflows during the reading, so the state is neither in the reading nor in the buffer."""
     async with world(backlog_events=2) as own:
         own.publish(Note(n=1))
@@ -152,7 +152,7 @@ async def test_a_state_that_comes_while_a_page_of_another_epoch_is_read_is_not_l
         assert line.page.got("gw.progress", "done") == [7]
 
 
-async def test_a_shared_reading_that_is_too_old_for_who_comes_last_is_not_enough() -> None:
+async def test_a_shared_reading_that_is_too_old_for_the_last_session_is_not_enough() -> None:
     async with world() as own:
         own.publish(Note(n=1))
         first = own.connect()
@@ -172,7 +172,7 @@ async def test_a_shared_reading_that_is_too_old_for_who_comes_last_is_not_enough
             assert line.page.got("gw.note") == [1, 2, 3]
 
 
-async def test_a_deserted_channel_is_not_subscribed_to_again() -> None:
+async def test_an_unused_channel_is_not_subscribed_again() -> None:
     async with world() as own:
         own.reader.error = Unavailable("away")
         line = own.connect()
@@ -184,7 +184,7 @@ async def test_a_deserted_channel_is_not_subscribed_to_again() -> None:
         assert own.subscriber.asked[-2:] == [("unsubscribe", USER), ("unsubscribe", "system")]
 
 
-async def test_two_subscriptions_of_a_channel_that_cross_each_get_their_own_past_and_answer() -> None:
+async def test_two_overlapping_subscriptions_each_get_their_history_and_answer() -> None:
     """The default pattern starts now; the page asks for one operation from the beginning before that has come."""
     async with world() as own:
         own.publish(Note(n=1))
@@ -197,7 +197,7 @@ async def test_two_subscriptions_of_a_channel_that_cross_each_get_their_own_past
         own.reader.let_go()
         await own.settled(line)
         assert line.page.got("gw.note") == [1]
-        answers = {word["ref"]: word["how"] for word in line.page.data_of("bus.subscribed") if "ref" in word}
+        answers = {event["ref"]: event["how"] for event in line.page.data_of("bus.subscribed") if "ref" in event}
         assert answers == {"a": "resumed", "b": "snapshot"}
 
 
@@ -216,7 +216,7 @@ async def test_unsubscribe_and_subscribe_again_while_the_first_is_still_being_re
         own.reader.let_go()
         await own.settled(line, "collection:7")
         assert line.page.got("gw.note") == [1], "the second one asked for the past, and gets it"
-        assert [word["ref"] for word in line.page.data_of("bus.subscribed") if "ref" in word] == ["c"]
+        assert [event["ref"] for event in line.page.data_of("bus.subscribed") if "ref" in event] == ["c"]
         assert [ask for ask in own.subscriber.asked if ask[1] == "collection:7"][-2:] == [
             ("unsubscribe", "collection:7"),
             ("subscribe", "collection:7"),
@@ -225,7 +225,7 @@ async def test_unsubscribe_and_subscribe_again_while_the_first_is_still_being_re
         await eventually(lambda: line.page.got("gw.note") == [1, 2], "live events")
 
 
-async def test_a_pattern_that_waits_has_its_turn_when_the_one_before_is_given_up() -> None:
+async def test_a_queued_subscription_begins_when_the_one_before_is_unsubscribed() -> None:
     async with world() as own:
         line = own.connect(collections=["7"])
         await own.settled(line)
@@ -248,7 +248,7 @@ async def test_a_pattern_that_waits_has_its_turn_when_the_one_before_is_given_up
         await eventually(lambda: line.page.got("gw.note") == [1, 3], "what was asked for")
 
 
-async def test_a_channel_that_is_deserted_during_its_repair_and_joined_again() -> None:
+async def test_a_channel_that_is_left_during_its_recovery_and_joined_again() -> None:
     async with world() as own:
         own.publish(Note(n=1))
         own.reader.hold()
@@ -266,7 +266,7 @@ async def test_a_channel_that_is_deserted_during_its_repair_and_joined_again() -
         assert set(own.gateway.hub.channels) == {USER, "system"}
 
 
-async def test_a_session_that_ends_while_it_is_brought_up_to_date_leaves_nothing() -> None:
+async def test_a_session_that_ends_during_its_recovery_leaves_nothing() -> None:
     async with world() as own:
         own.reader.hold()
         lines = [own.connect() for _ in range(5)]

@@ -14,16 +14,8 @@ from tests.webui_adapter.channels.test_redelivery import Lists
 from tests.webui_adapter.events import Note, Promise
 from tests.webui_adapter.gateways import GatewayProcess, eventually, page, running
 
-__all__ = [
-    "test_a_log_entry_that_cannot_be_read_does_not_hold_up_the_rest",
-    "test_an_owed_one_is_in_one_list_only",
-    "test_out_of_memory_dead_letters_wait_on_disk",
-    "test_what_is_too_large_is_kept_and_the_rest_goes_on",
-    "test_with_the_classes_known_a_stranger_is_refused",
-]
 
-
-async def test_what_is_too_large_is_kept_and_the_rest_goes_on(
+async def test_an_event_that_is_too_large_becomes_a_dead_letter_and_the_rest_is_delivered(
     redis_url: str, key_prefix: str, tmp_path: Path, user: str, bus: Bus
 ) -> None:
     lists = Lists(redis_url, key_prefix, user)
@@ -36,7 +28,7 @@ async def test_what_is_too_large_is_kept_and_the_rest_goes_on(
     assert lists.dead == {large.id: "too_large"}
 
 
-async def test_an_owed_one_is_in_one_list_only(
+async def test_a_rejected_pending_event_is_in_one_list_only(
     redis_url: str, key_prefix: str, tmp_path: Path, user: str, bus: Bus, publish: Callable[..., None]
 ) -> None:
     lists = Lists(redis_url, key_prefix, user)
@@ -51,7 +43,7 @@ async def test_an_owed_one_is_in_one_list_only(
     assert lists.pending == 0
 
 
-async def test_a_log_entry_that_cannot_be_read_does_not_hold_up_the_rest(
+async def test_an_unreadable_log_entry_does_not_delay_the_rest(
     gateway: GatewayProcess, redis_url: str, key_prefix: str, user: str, publish: Callable[..., None]
 ) -> None:
     publish(user, Note(n=1))
@@ -67,7 +59,7 @@ async def test_a_log_entry_that_cannot_be_read_does_not_hold_up_the_rest(
         await eventually(lambda: list(lists.dead.values()) == ["undecodable"], "the dead letter")
 
 
-async def test_with_the_classes_known_a_stranger_is_refused(
+async def test_with_the_event_classes_an_unknown_type_is_rejected(
     redis_url: str, key_prefix: str, tmp_path: Path, user: str, bus: Bus
 ) -> None:
     client = redis.Redis.from_url(redis_url)
@@ -91,7 +83,7 @@ async def test_with_the_classes_known_a_stranger_is_refused(
     assert lists.dead == {"f2": "invalid", "f3": "unknown_type"}
     settings = BusSettings(redis_url=redis_url, key_prefix=key_prefix)
     found = DeadLetters(settings).find(DeadLetterFilter(type="gw.stranger"))
-    assert [letter.id for letter in found] == ["f3"]
+    assert [dead.id for dead in found] == ["f3"]
 
 
 async def test_out_of_memory_dead_letters_wait_on_disk(tmp_path: Path, own_redis: RedisServer) -> None:
@@ -108,6 +100,6 @@ async def test_out_of_memory_dead_letters_wait_on_disk(tmp_path: Path, own_redis
             assert lists.dead == {}
             own_redis.client.config_set("maxmemory", "0")
             await eventually(lambda: len(lists.dead) == 2, "the dead letters")
-        # While there is somebody who removes them: what a gateway that ends leaves there is the next one's.
+        # While a gateway removes them. A gateway that ends leaves them to the next one.
         await eventually(lambda: not [*spilled.rglob("dead-letters.[jm]*")], "the files to be gone")
     assert set(lists.dead.values()) == {"undecodable"}

@@ -1,4 +1,4 @@
-"""What can be delivered to nobody: condemned once, buried where a person finds it, and nothing else is disturbed."""
+"""Validation: each undeliverable record is rejected once, and nothing else is disturbed. Pure."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def note(data: str, type_: str = "gw.note", id_: str = "i1") -> Record:
     return parse_record(f"1 n log 0 0 {type_} {USER}:operation:1 -".encode(), event.encode())
 
 
-def test_what_is_well_costs_no_copy() -> None:
+def test_deliverable_records_are_not_copied() -> None:
     records = [record(1), record(2)]
     assert validator().deliverable(USER, records) is records
     whole = history(2, *records)
     assert validator().filter_history(USER, whole) is whole
 
 
-def test_each_is_condemned_once_however_often_it_is_read() -> None:
+def test_a_record_is_rejected_once_however_often_it_is_read() -> None:
     strict = validator()
     large = note(json.dumps({"n": 1, "pad": "x" * 600}))
     for _ in range(3):
@@ -42,21 +42,21 @@ def test_each_is_condemned_once_however_often_it_is_read() -> None:
 
 
 @pytest.mark.parametrize("id_", ["a b/c", "\x1b[2J", "*", "ü", "x" * 200])
-def test_it_gets_an_id_that_a_person_can_name(id_: str) -> None:
+def test_a_rejected_record_gets_an_id_that_an_operator_can_name(id_: str) -> None:
     small = validator(20)
     assert small.deliverable("user:ann", [note('{"n":1}', id_=id_)]) == []
     (undeliverable,) = small.rejected
     assert check_id(undeliverable.id, "id") == undeliverable.id
 
 
-def test_a_part_of_a_record_is_not_taken_for_one() -> None:
+def test_a_part_of_a_record_is_marked_as_one() -> None:
     strict = validator()
     strict.deliverable(USER, [note(json.dumps({"n": 1, "pad": "x" * DEAD_LETTER_BYTES}))])
     assert strict.rejected[0].content.startswith(b"cut off: ")
     assert len(strict.rejected[0].content) <= DEAD_LETTER_BYTES + 10
 
 
-def test_in_a_history_it_keeps_its_place() -> None:
+def test_a_rejected_record_keeps_its_place_in_a_history() -> None:
     whole = history(3, record(1), record(2, pad=900), record(3))
     strained = validator().filter_history(USER, whole)
     assert [(entry.previous, entry.record.offset, bool(entry.record.event)) for entry in strained.log] == [
@@ -66,7 +66,7 @@ def test_in_a_history_it_keeps_its_place() -> None:
     ]
 
 
-def test_what_cannot_be_read_is_kept_as_it_is() -> None:
+def test_an_unreadable_record_is_kept_as_it_is() -> None:
     strict = validator()
     unreadable = read_record(b"\xff no header", 7)
     assert (unreadable.offset, unreadable.topic) == (7, "")
@@ -76,7 +76,7 @@ def test_what_cannot_be_read_is_kept_as_it_is() -> None:
     ]
 
 
-def test_against_the_classes() -> None:
+def test_records_are_validated_against_the_event_classes() -> None:
     strict = validator(check=True)
     good = note('{"n":1,"pad":""}')
     bad = [

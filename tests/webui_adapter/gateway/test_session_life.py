@@ -13,21 +13,8 @@ from tests.webui_adapter.world import USER, turns, world
 from webui_adapter.protocol.commands import Ping, Subscribe, Unsubscribe
 from webui_adapter.session.states import State
 
-__all__ = [
-    "test_a_peer_that_does_not_even_take_its_end_is_cut",
-    "test_a_session_whose_timer_fails_does_not_stop_the_time_of_others",
-    "test_a_subscription_that_is_taken_back_before_the_authoriser_answers_does_not_begin",
-    "test_a_token_that_ends_sooner_than_the_old_one_counts_at_once",
-    "test_an_authoriser_that_errs_means_no",
-    "test_close_codes_of_a_peers_own_invention_are_counted_as_one",
-    "test_commands_after_the_end_was_asked_for_are_nothing",
-    "test_drain_while_being_brought_up_to_date",
-    "test_leaving_takes_no_longer_than_the_sessions_need",
-    "test_the_limit_of_topics_counts_those_that_wait",
-]
 
-
-async def test_a_subscription_that_is_taken_back_before_the_authoriser_answers_does_not_begin() -> None:
+async def test_a_subscription_that_ends_before_the_authoriser_answers_does_not_begin() -> None:
     asked, answer = asyncio.Event(), asyncio.Event()
 
     async def slowly(*_: object) -> bool:
@@ -67,7 +54,9 @@ async def test_the_limit_of_topics_counts_those_that_wait() -> None:
         line.send("subscribe", "user:ann:*", ref="again")
         answer.set()
         await own.settled(line, "collection:0", "collection:1", "collection:2")
-        assert [word["ref"] for word in line.page.data_of("bus.subscribed") if word.get("ref") == "again"] == ["again"]
+        assert [event["ref"] for event in line.page.data_of("bus.subscribed") if event.get("ref") == "again"] == [
+            "again"
+        ]
 
 
 @pytest.mark.parametrize("answer", [None, 0, "", LookupError("no"), TimeoutError()])
@@ -84,7 +73,7 @@ async def test_an_authoriser_that_errs_means_no(answer: object) -> None:
         assert line.page.data_of("bus.error")[0]["topic"] == "collection:7:*"
 
 
-async def test_drain_while_being_brought_up_to_date() -> None:
+async def test_drain_during_a_recovery() -> None:
     async with world(drain_spread=0.5, shutdown_grace=0.2) as own:
         own.publish(Note(n=1))
         own.reader.hold()
@@ -115,7 +104,7 @@ async def test_leaving_takes_no_longer_than_the_sessions_need() -> None:
             await leaving
 
 
-async def test_a_peer_that_does_not_even_take_its_end_is_cut() -> None:
+async def test_a_peer_that_does_not_close_is_cut() -> None:
     async with world(close_timeout=0.3) as own:
         line = own.connect()
         await own.settled(line)
@@ -127,21 +116,21 @@ async def test_a_peer_that_does_not_even_take_its_end_is_cut() -> None:
         assert not own.gateway.sessions
 
 
-async def test_a_session_whose_timer_fails_does_not_stop_the_time_of_others(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_deadline_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
     async with world(heartbeat_interval=0.3) as own:
         one, other = own.connect(), own.connect()
         await own.settled(one)
 
         def broken() -> None:
-            raise RuntimeError("a line that breaks its word")
+            raise RuntimeError("a transport that raises")
 
         one.ping = broken
-        await eventually(lambda: "a session's timer failed" in caplog.text, "the failure")
+        await eventually(lambda: "cannot check the deadline of a session" in caplog.text, "the failure")
         pings = other.pings
         await eventually(lambda: other.pings > pings + 1, "the other one's pings")
 
 
-async def test_a_token_that_ends_sooner_than_the_old_one_counts_at_once() -> None:
+async def test_a_token_that_expires_sooner_counts_immediately() -> None:
     async with world() as own:
         line = own.connect()
         await own.settled(line)
@@ -150,7 +139,7 @@ async def test_a_token_that_ends_sooner_than_the_old_one_counts_at_once() -> Non
         await eventually(lambda: line.closed == 4100, "the end of the token", 3)
 
 
-async def test_commands_after_the_end_was_asked_for_are_nothing() -> None:
+async def test_commands_after_close_are_ignored() -> None:
     async with world() as own:
         line = own.connect()
         await own.settled(line)
@@ -160,7 +149,7 @@ async def test_commands_after_the_end_was_asked_for_are_nothing() -> None:
         assert line.page.data_of("bus.ok") == []
 
 
-async def test_close_codes_of_a_peers_own_invention_are_counted_as_one() -> None:
+async def test_unknown_close_codes_are_counted_as_one() -> None:
     async with world() as own:
         for code in (1000, 3001, 3002, 4444, 4000):
             own.gateway.disconnect(own.connect().session, code)

@@ -1,4 +1,4 @@
-"""The probe, the check of quiet channels, several things wrong at once; without sockets, with readings held at will."""
+"""Canaries, the check of idle channels, several reasons at the same time; without sockets, with held readings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def looked(own: World) -> None:
     await own.gateway._idle_check.check()
 
 
-async def test_only_what_was_quiet_since_the_last_look_is_compared() -> None:
+async def test_only_channels_that_were_idle_since_the_last_check_are_compared() -> None:
     async with world() as own:
         line = own.connect()
         await own.settled(line)
@@ -63,7 +63,7 @@ async def test_batches_are_bounded() -> None:
         assert sizes == [2, 2, 2, 1]
 
 
-async def test_many_batches_leave_the_loop_to_others_in_between() -> None:
+async def test_many_batches_leave_time_for_other_tasks() -> None:
     async with world(authoriser=lambda *_: True, check_batch=2) as own:
         await following(own, "abcd")
         times, now, positions = [], asyncio.get_running_loop().time, own.reader.positions
@@ -78,7 +78,7 @@ async def test_many_batches_leave_the_loop_to_others_in_between() -> None:
         assert [later - earlier >= 0.019 for earlier, later in itertools.pairwise(times)] == [True, True]
 
 
-async def test_what_is_on_its_way_is_not_taken_for_lost() -> None:
+async def test_an_event_in_flight_is_not_treated_as_lost() -> None:
     """The reading already has what the event loop has not yet handed over."""
     async with world() as own:
         line = own.connect()
@@ -92,7 +92,7 @@ async def test_what_is_on_its_way_is_not_taken_for_lost() -> None:
         assert own.reader.reads == 2, "the two of the beginning"
 
 
-async def test_a_channel_that_goes_on_while_it_is_compared_is_left_alone() -> None:
+async def test_a_channel_that_changes_while_it_is_compared_is_skipped() -> None:
     async with world() as own:
         line = own.connect()
         await own.settled(line)
@@ -114,7 +114,7 @@ async def test_a_channel_that_goes_on_while_it_is_compared_is_left_alone() -> No
         assert (own.gateway.counters["hole"], own.gateway.counters["check.missed"]) == (1, 0)
 
 
-async def test_what_was_lost_is_read_and_the_subscription_made_again() -> None:
+async def test_a_lost_event_is_read_and_the_channel_subscribed_again() -> None:
     async with world() as own:
         line = own.connect()
         await own.settled(line)
@@ -140,12 +140,12 @@ async def test_a_channel_that_redis_has_forgotten_is_forgotten_here() -> None:
         await looked(own)
         assert own.gateway.hub.channels[USER].position == ("", 0)
         own.publish(Note(n=2))
-        await eventually(lambda: line.page.got("gw.note") == [1, 2], "the first event of the new life")
+        await eventually(lambda: line.page.got("gw.note") == [1, 2], "the first event of the new epoch")
         assert line.page.data_of("bus.gap") == []
         assert own.gateway.counters["hole"] == 0
 
 
-async def test_a_channel_that_is_given_up_while_it_is_compared() -> None:
+async def test_a_channel_that_is_left_while_it_is_compared() -> None:
     async with world() as own:
         line = own.connect()
         await own.settled(line)
@@ -165,7 +165,7 @@ async def test_a_channel_that_is_given_up_while_it_is_compared() -> None:
         assert not own.broker._listeners[USER]
 
 
-async def test_a_check_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_check_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     async with world(check_interval=0.01) as own:
         line = own.connect()
         await own.settled(line)
@@ -182,7 +182,7 @@ async def test_a_check_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixtu
 
 
 class Echo:
-    """A probe that comes back unless the subscriber is deaf, and can meet with an error."""
+    """A probe whose canary arrives unless the subscriber receives nothing, and that can fail."""
 
     def __init__(self, own: World) -> None:
         self._own = own
@@ -215,7 +215,7 @@ async def probed_world(*, deaf: bool = False, probe_timeout: float = 0.05) -> As
         await own.gateway.aclose()
 
 
-async def test_what_was_missed_while_deaf_is_read_before_all_is_said_to_be_well() -> None:
+async def test_missed_events_are_read_before_the_gateway_reports_a_healthy_redis() -> None:
     async with probed_world() as (own, _):
         await eventually(lambda: own.gateway.not_ready is None, "the gateway to be ready")
         line = own.connect()
@@ -225,12 +225,12 @@ async def test_what_was_missed_while_deaf_is_read_before_all_is_said_to_be_well(
         await eventually(lambda: own.gateway.degraded == "events are published but do not arrive", "the reason")
         assert own.gateway.read_only is None
         own.subscriber.deaf = False
-        await eventually(lambda: line.page.data_of("bus.restored"), "the word")
+        await eventually(lambda: line.page.data_of("bus.restored"), "the control event")
         assert line.page.got("gw.note") == [1]
         assert line.page.control_events[-1]["type"] == "bus.restored"
 
 
-async def test_who_has_never_heard_a_probe_is_not_ready() -> None:
+async def test_an_instance_without_a_canary_is_not_ready() -> None:
     async with probed_world(deaf=True) as (own, echo):
         await eventually(lambda: echo.beats > 5, "some probes")
         assert own.gateway.not_ready == "events are published but do not arrive"
@@ -238,7 +238,7 @@ async def test_who_has_never_heard_a_probe_is_not_ready() -> None:
         await eventually(lambda: own.gateway.not_ready is None, "the gateway to be ready")
 
 
-async def test_a_probe_that_cannot_be_published_again_and_again() -> None:
+async def test_a_canary_that_cannot_be_published_again_and_again() -> None:
     async with probed_world() as (own, echo):
         await eventually(lambda: own.gateway.not_ready is None, "the gateway to be ready")
         line = own.connect()
@@ -250,15 +250,15 @@ async def test_a_probe_that_cannot_be_published_again_and_again() -> None:
         await eventually(lambda: own.gateway.degraded == "Redis does not answer", "the reason")
         assert own.gateway.read_only == "Redis does not answer"
         echo.error = None
-        await eventually(lambda: line.page.data_of("bus.restored") == [{}], "the word")
+        await eventually(lambda: line.page.data_of("bus.restored") == [{}], "the control event")
 
 
-async def test_a_probe_that_was_under_way_when_redis_was_lost_proves_nothing() -> None:
+async def test_a_canary_in_flight_when_redis_was_lost_proves_nothing() -> None:
     async with probed_world(probe_timeout=0.5) as (own, echo):
         await eventually(lambda: own.gateway.not_ready is None, "the gateway to be ready")
         own.subscriber.deaf = True
         beats = echo.beats
-        await eventually(lambda: echo.beats > beats, "a probe that does not come back")
+        await eventually(lambda: echo.beats > beats, "a canary that does not arrive")
         own.gateway.listener.lost("a test")
         own.subscriber.deaf = False
         await asyncio.sleep(0.6)
@@ -268,24 +268,24 @@ async def test_a_probe_that_was_under_way_when_redis_was_lost_proves_nothing() -
         await eventually(lambda: own.gateway.not_ready is None, "the gateway to be ready")
 
 
-# --- several reasons at once -------------------------------------------------------------------------------------
+# --- several reasons -------------------------------------------------------------------------------------
 
 
-def test_pages_hear_of_the_gravest_reason_and_of_the_end_of_the_last() -> None:
-    told: list[str | None] = []
-    condition = HealthStatus(told.append)
+def test_pages_receive_the_most_severe_reason_and_the_end_of_the_last() -> None:
+    reported: list[str | None] = []
+    condition = HealthStatus(reported.append)
     condition.begin(Degradation.READ_ONLY, "full")
     condition.begin(Degradation.LOST, "lost")
     condition.begin(Degradation.LOST, "lost")
     condition.begin(Degradation.UNREACHABLE, "silent")
-    assert told == ["full", "lost"]
+    assert reported == ["full", "lost"]
     condition.end(Degradation.READ_ONLY)
     condition.end(Degradation.LOST)
     condition.end(Degradation.NOT_RECEIVING, Degradation.UNREACHABLE)
-    assert told == ["full", "lost", "silent", None]
+    assert reported == ["full", "lost", "silent", None]
 
 
-def test_what_is_only_deaf_can_be_written_to() -> None:
+def test_an_instance_that_receives_nothing_can_still_write() -> None:
     condition = HealthStatus(lambda _: None)
     condition.begin(Degradation.NOT_RECEIVING, "deaf")
     assert (condition.most_severe, condition.read_only) == ("deaf", None)

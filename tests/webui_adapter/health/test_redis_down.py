@@ -1,4 +1,4 @@
-"""Redis killed, silent, empty, cut: sockets stay, pages are told, and nothing that was logged and kept is lost."""
+"""Redis killed, silent, empty, cut: sockets stay, pages are notified, and nothing that was logged and kept is lost."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def ready(gateway: GatewayProcess) -> bool:
     return gateway.get("/readyz").status_code == 200
 
 
-async def test_redis_is_killed_and_comes_back_with_its_data(
+async def test_redis_is_killed_and_restarts_with_its_data(
     fragile: GatewayProcess, keeping: RedisServer, worker: Bus, user: str
 ) -> None:
     with curl(fragile, user) as stream:
@@ -57,7 +57,7 @@ async def test_redis_is_killed_and_comes_back_with_its_data(
             worker.emit(user, "op", Note(n=0))
             await client.until(lambda p: p.got("gw.note") == [0])
             keeping.kill()
-            await client.until(lambda p: p.data_of("bus.degraded"), "the word")
+            await client.until(lambda p: p.data_of("bus.degraded"), "the control event")
             assert client.page.data_of("bus.degraded") == [{"reason": "the gateway has lost Redis"}]
             response = fragile.get("/readyz")
             assert (response.status_code, response.json()["ready"]) == (503, False)
@@ -68,9 +68,9 @@ async def test_redis_is_killed_and_comes_back_with_its_data(
             for n in range(1, 50):
                 worker.emit(user, "op", Note(n=n))
             async with page(fragile, f"{user}-late", wait=False) as late:
-                await late.until(lambda p: p.data_of("bus.degraded"), "the word to who comes now")
+                await late.until(lambda p: p.data_of("bus.degraded"), "bus.degraded for a new session")
                 keeping.start()
-                await client.until(lambda p: p.data_of("bus.restored"), "the word")
+                await client.until(lambda p: p.data_of("bus.restored"), "the control event")
                 await eventually(lambda: worker.flush(1), "the outbox, which tries again by itself")
                 await client.until(lambda p: p.got("gw.note") == list(range(50)), "everything, once, in order")
                 await late.until_settled(f"user:{user}-late", "system")
@@ -98,17 +98,17 @@ async def test_pub_sub_alone_is_cut(fragile: GatewayProcess, keeping: RedisServe
 
 
 async def test_redis_is_silent(fragile: GatewayProcess, keeping: RedisServer, worker: Bus, user: str) -> None:
-    """No connection ends, no error comes: only a ping without an answer tells."""
+    """No connection ends, no error occurs: only a ping without an answer shows it."""
     async with page(fragile, user) as client:
         assert keeping.process is not None
         keeping.process.send_signal(signal.SIGSTOP)
         try:
-            await client.until(lambda p: p.data_of("bus.degraded"), "the word", 6)
+            await client.until(lambda p: p.data_of("bus.degraded"), "the control event", 6)
             worker.emit(user, "op", Note(n=1))
             assert fragile.get("/readyz").status_code == 503
         finally:
             keeping.process.send_signal(signal.SIGCONT)
-        await client.until(lambda p: p.data_of("bus.restored"), "the word")
+        await client.until(lambda p: p.data_of("bus.restored"), "the control event")
         await client.until(lambda p: p.got("gw.note") == [1], "the event")
         assert client.page.data_of("bus.gap") == []
 
@@ -124,14 +124,14 @@ async def test_redis_has_lost_its_data(fragile: GatewayProcess, keeping: RedisSe
     assert worker.flush(10)
     old = model.positions[f"user:{user}"].epoch
     async with page(fragile, user, model) as client:
-        (gap,) = (word for word in client.page.data_of("bus.gap") if word["channel"] == f"user:{user}")
+        (gap,) = (event for event in client.page.data_of("bus.gap") if event["channel"] == f"user:{user}")
         assert gap["reason"] == "epoch"
         assert client.page.positions[f"user:{user}"].epoch not in ("", old)
-        assert client.page.got("gw.note") == [1], "a log of another life is not a part of this one"
+        assert client.page.got("gw.note") == [1], "a log of another epoch is not a part of this one"
         assert client.page.got("gw.progress", "done") == [1]
 
 
-async def test_redis_is_killed_and_comes_back_empty(
+async def test_redis_is_killed_and_restarts_empty(
     fragile: GatewayProcess, keeping: RedisServer, worker: Bus, user: str
 ) -> None:
     async with page(fragile, user) as client:
@@ -139,16 +139,16 @@ async def test_redis_is_killed_and_comes_back_empty(
         await client.until(lambda p: p.got("gw.note") == [1])
         keeping.client.flushall()
         keeping.kill()
-        await client.until(lambda p: p.data_of("bus.degraded"), "the word")
+        await client.until(lambda p: p.data_of("bus.degraded"), "the control event")
         keeping.start()
-        await client.until(lambda p: p.data_of("bus.restored"), "the word")
+        await client.until(lambda p: p.data_of("bus.restored"), "the control event")
         worker.emit(user, "op", Note(n=2))
-        await client.until(lambda p: p.got("gw.note") == [1, 2], "the event of the new life")
+        await client.until(lambda p: p.got("gw.note") == [1, 2], "the event of the new epoch")
         gaps = [gap for gap in client.page.data_of("bus.gap") if gap["channel"] == f"user:{user}"]
         assert [gap["reason"] for gap in gaps] == ["epoch"]
 
 
-async def test_keys_that_have_gone_by_themselves_turn_nobody_away(
+async def test_expired_keys_close_no_session(
     fragile: GatewayProcess, keeping: RedisServer, worker: Bus, user: str
 ) -> None:
     """As after their ttl: the gateway still knows the channel's end, Redis knows nothing."""
@@ -163,7 +163,7 @@ async def test_keys_that_have_gone_by_themselves_turn_nobody_away(
             assert client.page.data_of("bus.gap") == []
 
 
-def test_it_starts_without_redis_and_is_ready_when_that_comes(tmp_path: Path, user: str) -> None:
+def test_it_starts_without_redis_and_is_ready_when_redis_starts(tmp_path: Path, user: str) -> None:
     server = RedisServer(tmp_path, free_port())
     gateway = GatewayProcess(tmp_path, server.url)
     gateway.start()
@@ -171,9 +171,9 @@ def test_it_starts_without_redis_and_is_ready_when_that_comes(tmp_path: Path, us
         wait_until(lambda: _status(gateway) == 503, "the gateway to answer", 30)
         assert gateway.get("/readyz").json()["reason"] == "not connected to Redis yet"
         with curl(gateway, user) as stream:
-            stream.until(lambda c: c.got("bus.degraded"), "the word")
+            stream.until(lambda c: c.got("bus.degraded"), "the control event")
             server.start()
-            stream.until(lambda c: c.got("bus.restored"), "the word")
+            stream.until(lambda c: c.got("bus.restored"), "the control event")
             stream.until(settled(user), "the histories")
         assert gateway.get("/readyz").status_code == 200
     finally:

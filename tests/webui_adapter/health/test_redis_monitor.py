@@ -1,4 +1,4 @@
-"""A Redis that is ill without being away: deaf, out of memory, silent. The gateway says so, and when it is over."""
+"""A Redis that answers but does not work: it delivers nothing, is out of memory, or is silent."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def reason(gateway: GatewayProcess) -> str | None:
 
 
 def degraded(gateway: GatewayProcess) -> set[str]:
-    """What the metrics say is wrong."""
+    """Return the reasons that the metrics show."""
     names = ("deaf", "lost", "unreachable", "read_only")
     metrics = gateway.metrics()
     return {name for name in names if metrics[f'eventbus_degraded{{reason="{name}"}}']}
@@ -80,13 +80,13 @@ def _undelivered(gateway: GatewayProcess) -> float:
     return gateway.metrics().get('eventbus_probe_failures_total{how="undelivered"}', 0)
 
 
-async def test_what_is_published_and_does_not_arrive_is_not_healthy(
+async def test_publications_that_do_not_arrive_are_not_healthy(
     watchful: GatewayProcess, line: Proxy, worker: Bus, user: str
 ) -> None:
     lost, before = watchful.metrics()["eventbus_redis_lost_total"], _undelivered(watchful)
     async with page(watchful, user) as client:
         line.swallow = b""
-        await client.until(lambda p: {"reason": NOT_RECEIVING} in p.data_of("bus.degraded"), "the word")
+        await client.until(lambda p: {"reason": NOT_RECEIVING} in p.data_of("bus.degraded"), "the control event")
         response = watchful.get("/readyz")
         assert (response.status_code, response.json()["reason"]) == (503, NOT_RECEIVING)
         assert "deaf" in degraded(watchful)
@@ -97,7 +97,7 @@ async def test_what_is_published_and_does_not_arrive_is_not_healthy(
         worker.emit(user, "op", Note(n=1))
         assert worker.flush(10)
         line.swallow = None
-        await client.until(lambda p: p.data_of("bus.restored"), "the word")
+        await client.until(lambda p: p.data_of("bus.restored"), "the control event")
         assert client.page.got("gw.note") == [1], "what was missed has been read by then"
         assert len(client.page.data_of("bus.restored")) == 1
         assert client.page.data_of("bus.gap") == []
@@ -106,7 +106,7 @@ async def test_what_is_published_and_does_not_arrive_is_not_healthy(
     wait_until(lambda: watchful.get("/readyz").status_code == 200, "readiness")
 
 
-async def test_a_quiet_channel_that_has_missed_something_is_mended_without_another_event(
+async def test_an_idle_channel_that_missed_something_recovers_without_another_event(
     watchful: GatewayProcess, line: Proxy, worker: Bus, user: str
 ) -> None:
     missed = watchful.metrics()["eventbus_quiet_missed_total"]
@@ -129,7 +129,7 @@ async def test_a_quiet_channel_that_has_missed_something_is_mended_without_anoth
         await client.until(lambda p: p.got("gw.note") == [1, 2, 4], "live as before")
 
 
-async def test_a_quiet_channel_that_begins_another_life_unheard_is_a_gap(
+async def test_an_idle_channel_that_begins_an_epoch_unnoticed_is_a_gap(
     watchful: GatewayProcess, server: RedisServer, line: Proxy, worker: Bus, user: str
 ) -> None:
     async with page(watchful, user) as client:
@@ -139,7 +139,7 @@ async def test_a_quiet_channel_that_begins_another_life_unheard_is_a_gap(
         server.client.delete(*server.client.keys(f"eb:{{user:{user}}}:*"))
         worker.emit(user, "op", Note(n=2))
         assert worker.flush(10)
-        await client.until(lambda p: [gap["reason"] for gap in p.data_of("bus.gap")] == ["epoch"], "the word")
+        await client.until(lambda p: [gap["reason"] for gap in p.data_of("bus.gap")] == ["epoch"], "the control event")
         line.swallow = None
         worker.emit(user, "op", Note(n=3))
         await client.until(lambda p: p.got("gw.note") == [1, 3], "live again")
@@ -155,12 +155,12 @@ async def test_a_server_that_forgot_what_it_had_acknowledged_is_noticed(
         await client.until(lambda p: p.got("gw.note") == [1, 2, 3])
         server.client.hset(f"eb:{{user:{user}}}:state", mapping={"offset": 1, "logged": 1})
         server.client.delete(f"eb:{{user:{user}}}:log")
-        await client.until(lambda p: [gap["reason"] for gap in p.data_of("bus.gap")] == ["ahead"], "the word")
+        await client.until(lambda p: [gap["reason"] for gap in p.data_of("bus.gap")] == ["ahead"], "the control event")
         worker.emit(user, "op", Note(n=4))
-        await client.until(lambda p: p.got("gw.note") == [1, 2, 3, 4], "what comes is not taken for what was there")
+        await client.until(lambda p: p.got("gw.note") == [1, 2, 3, 4], "new events are not treated as known ones")
 
 
-async def test_a_subscription_that_the_server_has_dropped_is_made_again(
+async def test_a_subscription_that_the_server_has_dropped_is_renewed(
     watchful: GatewayProcess, server: RedisServer, line: Proxy, worker: Bus, user: str
 ) -> None:
     """The connection lives, its probe comes, and one channel of it is no longer subscribed."""
@@ -176,14 +176,14 @@ async def test_a_subscription_that_the_server_has_dropped_is_made_again(
         assert watchful.metrics()["eventbus_redis_lost_total"] == lost
 
 
-async def test_out_of_memory_is_said_and_live_delivery_goes_on(
+async def test_out_of_memory_is_reported_and_live_delivery_goes_on(
     watchful: GatewayProcess, server: RedisServer, user: str
 ) -> None:
     async with page(watchful, user) as client:
         server.client.config_set("maxmemory-policy", "noeviction")
         server.client.config_set("maxmemory", "1")
         try:
-            await client.until(lambda p: p.data_of("bus.degraded"), "the word")
+            await client.until(lambda p: p.data_of("bus.degraded"), "the control event")
             assert client.page.data_of("bus.degraded") == [{"reason": "Redis refuses writes: it is out of memory"}]
             assert reason(watchful) == "Redis refuses writes: it is out of memory"
             assert degraded(watchful) == {"read_only"}
@@ -197,7 +197,7 @@ async def test_out_of_memory_is_said_and_live_delivery_goes_on(
             assert client.page.data_of("bus.restored") == []
         finally:
             server.client.config_set("maxmemory", "0")
-        await client.until(lambda p: p.data_of("bus.restored"), "the word")
+        await client.until(lambda p: p.data_of("bus.restored"), "the control event")
     assert degraded(watchful) == set()
 
 
@@ -205,14 +205,14 @@ async def test_a_replica_takes_no_writes(watchful: GatewayProcess, server: Redis
     async with page(watchful, user) as client:
         server.client.execute_command("CONFIG", "SET", "min-replicas-to-write", "1")
         try:
-            await client.until(lambda p: p.data_of("bus.degraded"), "the word")
+            await client.until(lambda p: p.data_of("bus.degraded"), "the control event")
             assert client.page.data_of("bus.degraded") == [{"reason": "Redis refuses writes: it has too few replicas"}]
         finally:
             server.client.execute_command("CONFIG", "SET", "min-replicas-to-write", "0")
-        await client.until(lambda p: p.data_of("bus.restored"), "the word")
+        await client.until(lambda p: p.data_of("bus.restored"), "the control event")
 
 
-async def test_restored_is_said_when_the_last_reason_is_gone(
+async def test_restored_is_sent_when_the_last_reason_is_gone(
     watchful: GatewayProcess, server: RedisServer, line: Proxy, user: str
 ) -> None:
     async with page(watchful, user) as client:
@@ -229,7 +229,7 @@ async def test_restored_is_said_when_the_last_reason_is_gone(
             assert client.page.data_of("bus.restored") == []
         finally:
             server.client.config_set("maxmemory", "0")
-        await client.until(lambda p: p.data_of("bus.restored"), "the word")
+        await client.until(lambda p: p.data_of("bus.restored"), "the control event")
     assert reason(watchful) is None
 
 
@@ -243,15 +243,17 @@ async def test_a_server_that_is_silent_is_noticed_in_less_than_three_seconds(tmp
                 assert server.process is not None
                 server.process.send_signal(signal.SIGSTOP)
                 begun = time.monotonic()
-                await client.until(lambda p: {"reason": LOST} in p.data_of("bus.degraded"), "the word", 6)
+                await client.until(lambda p: {"reason": LOST} in p.data_of("bus.degraded"), "the control event", 6)
                 assert time.monotonic() - begun < 3
                 server.process.send_signal(signal.SIGCONT)
-                await client.until(lambda p: p.data_of("bus.restored"), "the word")
+                await client.until(lambda p: p.data_of("bus.restored"), "the control event")
     finally:
         server.kill()
 
 
-async def test_a_server_that_comes_back_deaf_was_never_well(tmp_path: Path, server: RedisServer, user: str) -> None:
+async def test_a_server_that_restarts_and_delivers_nothing_is_not_healthy(
+    tmp_path: Path, server: RedisServer, user: str
+) -> None:
     """Not for a moment: to be subscribed is not enough."""
     with proxied(server) as line:
         line.swallow = b""

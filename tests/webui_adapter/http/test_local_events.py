@@ -17,7 +17,7 @@ from tests.conftest import RedisServer, free_port, wait_until
 from tests.webui_adapter.events import Note, Progress
 from tests.webui_adapter.gateways import SECRET, page
 from tests.webui_adapter.health.test_redis_down import KeepingRedis
-from tests.webui_adapter.parts import USER, join, new_session, settings, told
+from tests.webui_adapter.parts import USER, join, messages_of, new_session, settings
 from tests.webui_adapter.transports.curl import curl, settled
 from webui_adapter import GatewaySettings, Principal, gateway_router
 from webui_adapter.gateway.build import connect_gateway
@@ -99,7 +99,7 @@ async def test_what_a_site_emits_while_redis_is_away_is_shown_at_once_and_counts
                 bus.emit(user, "op", Note(n=0))
                 await client.until(lambda p: p.got("gw.note") == [0])
                 keeping.kill()
-                await client.until(lambda p: p.data_of("bus.degraded"), "the word")
+                await client.until(lambda p: p.data_of("bus.degraded"), "the control event")
                 bus.emit(user, "op", Note(n=1))
                 wait_until(lambda: bus.outbox.redis_down, "the outbox to know it, too")
                 for n in (2, 3):
@@ -117,7 +117,7 @@ async def test_what_a_site_emits_while_redis_is_away_is_shown_at_once_and_counts
                     bus.emit(user, "op", Note(n=5))
                     await late.until(lambda p: p.got("gw.note") == [5], "whoever waits for Redis sees it, too")
                 keeping.start()
-                await client.until(lambda p: p.data_of("bus.restored"), "the word")
+                await client.until(lambda p: p.data_of("bus.restored"), "the control event")
                 await client.until(lambda p: p.positions[f"user:{user}"].offset == 5, "all of it in its place")
                 assert sorted(client.page.got("gw.note")) == [0, 1, 2, 3, 5], "each once"
                 assert client.page.data_of("bus.gap") == []
@@ -194,4 +194,4 @@ async def test_who_is_slow_or_reads_another_topic_gets_none(gateway: Gateway) ->
     local.tap(bus.emission(("42", "later", Note(n=1)), None))
     await turn()
     assert len(narrow.output.out) == 2, "what it has asked for is held up by Redis only"
-    assert told(slow) == []
+    assert messages_of(slow) == []

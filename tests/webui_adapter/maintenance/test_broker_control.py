@@ -1,4 +1,4 @@
-"""What waits to be told to the broker is bounded, and told together. Workers that hear it: tests/worker."""
+"""Revocations are queued up to a limit and sent together. Workers that receive them: tests/worker_adapter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.webui_adapter.parts import settings
 from webui_adapter.maintenance.broker_control import BrokerControl
 
 
-def test_what_is_one_too_many_is_dropped_and_counted() -> None:
+def test_a_revocation_beyond_the_limit_is_dropped_and_counted() -> None:
     counters: Counter[str] = Counter()
     control = BrokerControl(settings(broker_url="redis://127.0.0.1:1/0"), counters)
     for n in range(1002):
@@ -22,7 +22,7 @@ def test_what_is_one_too_many_is_dropped_and_counted() -> None:
     assert not counters["revoke.failed"], "nothing was tried yet"
 
 
-def test_stamps_tell_users_apart() -> None:
+def test_stamps_distinguish_users() -> None:
     assert OperationRef("ann", "9").stamp != OperationRef("bob", "9").stamp
     # Neither part may hold a space, so no two operations share a stamp.
     assert OperationRef("ann", "9").stamp == "ann:9"

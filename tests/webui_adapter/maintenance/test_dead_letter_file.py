@@ -10,22 +10,12 @@ from tests.webui_adapter.parts import USER
 from webui_adapter.channels.validation import Undeliverable
 from webui_adapter.maintenance.dead_letter_file import DeadLetterFile
 
-__all__ = [
-    "test_a_disk_that_fails_has_no_room",
-    "test_a_line_cut_short_costs_itself_only",
-    "test_nothing_is_written_to_a_file_that_is_being_moved",
-    "test_one_at_a_time_moves_it",
-    "test_the_spill_gives_back_what_it_took",
-    "test_the_spill_is_bounded",
-    "undeliverable",
-]
-
 
 def undeliverable(n: int, size: int = 10) -> Undeliverable:
     return Undeliverable(USER, f"c{n}", "undecodable", b"\xff" * size)
 
 
-def test_the_spill_gives_back_what_it_took(tmp_path: Path) -> None:
+def test_the_file_returns_its_events(tmp_path: Path) -> None:
     dead_letter_file = DeadLetterFile(tmp_path / "new", 10_000)
     assert dead_letter_file.claim() is None
     assert dead_letter_file.append([undeliverable(1), undeliverable(2)]) == 2
@@ -42,7 +32,7 @@ def test_the_spill_gives_back_what_it_took(tmp_path: Path) -> None:
     assert dead_letter_file.claim() is None
 
 
-def test_the_spill_is_bounded(tmp_path: Path) -> None:
+def test_the_file_is_bounded(tmp_path: Path) -> None:
     assert DeadLetterFile(tmp_path, 1000).append([undeliverable(n, 200) for n in range(10)]) == 2
 
 
@@ -55,7 +45,7 @@ def test_a_line_cut_short_costs_itself_only(tmp_path: Path) -> None:
     assert dead_letter_file.claim() == ([undeliverable(1), undeliverable(2)], 1)
 
 
-def test_one_at_a_time_moves_it(tmp_path: Path) -> None:
+def test_one_process_at_a_time_moves_the_file(tmp_path: Path) -> None:
     one, other = DeadLetterFile(tmp_path, 10_000), DeadLetterFile(tmp_path, 10_000)
     one.append([undeliverable(1)])
     assert one.claim() is not None

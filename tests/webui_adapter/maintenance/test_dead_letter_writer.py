@@ -19,15 +19,9 @@ from tests.webui_adapter.maintenance.test_dead_letter_file import undeliverable
 from webui_adapter.maintenance.dead_letter_file import DeadLetterFile
 from webui_adapter.maintenance.dead_letter_writer import DeadLetterWriter
 
-__all__ = [
-    "Graves",
-    "test_what_redis_refuses_waits_on_disk",
-    "test_what_redis_will_never_take_does_not_hold_up_the_others",
-]
-
 
 class Graves:
-    """Where letters are buried, or refused."""
+    """A store that accepts dead letters, or refuses them."""
 
     def __init__(self) -> None:
         self.error: TransportError | None = None
@@ -40,9 +34,9 @@ class Graves:
         return True
 
 
-async def test_what_redis_refuses_waits_on_disk(tmp_path: Path) -> None:
+async def test_dead_letters_that_redis_refuses_wait_on_disk(tmp_path: Path) -> None:
     graves, counters, dead_letter_file = Graves(), Counter[str](), DeadLetterFile(tmp_path, 10_000)
-    dead_letter_writer = DeadLetterWriter(graves, dead_letter_file, 3, 0.01, counters)  # type: ignore[arg-type] # as much of Letters as it uses
+    dead_letter_writer = DeadLetterWriter(graves, dead_letter_file, 3, 0.01, counters)  # type: ignore[arg-type] # the methods that it uses
     graves.error = Refused("OOM")
     dead_letter_writer.add([undeliverable(n) for n in range(5)])
     assert counters["drop.dead_waiting"] == 2
@@ -66,7 +60,7 @@ async def test_what_redis_refuses_waits_on_disk(tmp_path: Path) -> None:
     running.cancel()
 
 
-async def test_what_redis_will_never_take_does_not_hold_up_the_others(
+async def test_a_dead_letter_that_redis_always_refuses_does_not_delay_the_others(
     tmp_path: Path, bus_settings: BusSettings, redis_server: RedisServer
 ) -> None:
     keys, reader = Keys(bus_settings.key_prefix), RedisReader(bus_settings)

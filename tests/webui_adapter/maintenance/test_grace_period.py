@@ -1,4 +1,4 @@
-"""When a lease that was not renewed may be taken for a lost worker's. Pure, with a clock by hand."""
+"""The grace period, after which an expired lease means a lost worker. Pure, with a manual clock."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def test_not_at_the_start() -> None:
     assert run(GracePeriod(30, 10), *every(5, 1000, 1030))
 
 
-def test_a_short_gap_is_nothing() -> None:
+def test_a_short_gap_does_not_restart_the_grace_period() -> None:
     assert run(GracePeriod(30, 10), *every(5, 1000, 1015), *every(5, 1025, 1035))
 
 
 @pytest.mark.parametrize("back", [1100, 1_000_000, 900])
-def test_a_long_gap_or_a_clock_that_was_set_begins_anew(back: float) -> None:
+def test_a_long_gap_or_a_clock_that_was_set_restarts_the_grace_period(back: float) -> None:
     grace = GracePeriod(30, 10)
     assert run(grace, *every(5, 1000, 1050))
     assert not run(grace, *every(5, back, back + 25))
     assert run(grace, *every(5, back + 30, back + 30))
 
 
-def test_nobody_was_reached_yet() -> None:
+def test_redis_was_never_reached() -> None:
     assert not GracePeriod(30, 10).is_over(1000)

@@ -1,4 +1,4 @@
-"""Workers that are gone: told by the instance that sweeps, in time, and not when it was Redis that was away."""
+"""Lost workers: the sweeping instance reports them in time, but not after an outage of Redis."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUICK = {"sweep_interval": 0.2, "lease_grace": 1.5, "probe_interval": 0.3}
 
 
 class Worker:
-    """What a worker says of its tasks, and how it renews their leases."""
+    """A worker's reports of its tasks, and how it renews their leases."""
 
     def __init__(self, redis_url: str, key_prefix: str) -> None:
         self.settings = BusSettings(redis_url=redis_url, key_prefix=key_prefix, socket_timeout=0.7)
@@ -58,10 +58,10 @@ class Worker:
 
 @pytest.fixture
 def operations(redis_url: str, swept: str) -> Iterator[Callable[[str], OperationInfo]]:
-    with Operations(BusSettings(redis_url=redis_url, key_prefix=swept)) as desk:
+    with Operations(BusSettings(redis_url=redis_url, key_prefix=swept)) as operations:
 
         def get(op: str) -> OperationInfo:
-            info = desk.get("ann", op)
+            info = operations.get("ann", op)
             assert info is not None
             return info
 
@@ -70,7 +70,7 @@ def operations(redis_url: str, swept: str) -> Iterator[Callable[[str], Operation
 
 @pytest.fixture(scope="module")
 def swept() -> str:
-    """A key prefix whose leases nobody else looks at."""
+    """A key prefix whose leases no other gateway checks."""
     return f"sw{uuid.uuid4().hex[:8]}"
 
 
@@ -90,7 +90,7 @@ def worker(redis_url: str, swept: str) -> Iterator[Worker]:
 Look = Callable[[str], OperationInfo]
 
 
-def test_a_worker_that_is_gone_is_told(sweeper: GatewayProcess, worker: Worker, operations: Look) -> None:
+def test_a_lost_worker_is_reported(sweeper: GatewayProcess, worker: Worker, operations: Look) -> None:
     before = sweeper.metrics()
     worker.start(OperationRef("ann", "early"), lease=0.3)
     worker.start(OperationRef("ann", "late"), lease=0.3, late=True)
@@ -108,7 +108,7 @@ def test_a_worker_that_is_gone_is_told(sweeper: GatewayProcess, worker: Worker, 
     assert operations("late").state == "running", "the message has come again"
 
 
-def test_many_at_once(sweeper: GatewayProcess, worker: Worker, operations: Look) -> None:
+def test_many_lost_workers(sweeper: GatewayProcess, worker: Worker, operations: Look) -> None:
     """More than are looked at in one question."""
     for n in range(130):
         about = '"task":"t-a","name":"shop.read","retries":0'
@@ -119,7 +119,7 @@ def test_many_at_once(sweeper: GatewayProcess, worker: Worker, operations: Look)
     wait_until(lambda: all(operations(f"many{n}").state == "failed" for n in range(130)), "all to have failed")
 
 
-def test_one_whose_lease_cannot_be_looked_at_stops_no_other(
+def test_a_lease_that_cannot_be_checked_does_not_delay_the_others(
     sweeper: GatewayProcess, worker: Worker, operations: Look, redis_server: RedisServer, swept: str
 ) -> None:
     client, key = redis_server.client, f"{swept}:{{user:ann}}:operation:broken"
@@ -131,7 +131,7 @@ def test_one_whose_lease_cannot_be_looked_at_stops_no_other(
 
 
 def freeze(server: RedisServer, sweeper: GatewayProcess, seconds: float) -> None:
-    """Redis answers nobody, for longer than that, and until the gateway has noticed."""
+    """Redis answers no client, for longer than that, and until the gateway has noticed."""
     assert server.process is not None
     server.process.send_signal(signal.SIGSTOP)
     end = time.monotonic() + seconds
@@ -157,34 +157,34 @@ def turned(server: RedisServer, times: int) -> Callable[[], bool]:
     return look
 
 
-def test_when_redis_was_away_workers_have_time_to_renew(tmp_path: Path, own_redis: RedisServer) -> None:
-    """Two leases end while Redis is silent. One worker renews afterwards, and nobody takes it for lost."""
+def test_after_an_outage_of_redis_workers_have_time_to_renew(tmp_path: Path, own_redis: RedisServer) -> None:
+    """Two leases end while Redis is silent. One worker renews afterwards, and is not reported as lost."""
     alive, gone = OperationRef("ann", "alive"), OperationRef("ann", "gone")
     quick = {**QUICK, "lease_grace": 4}
     with running(tmp_path, own_redis.url, "eb", **quick) as sweeper:
         worker = Worker(own_redis.url, "eb")
-        with Operations(worker.settings) as desk:
+        with Operations(worker.settings) as operations:
             # A sentinel, to know that the sweeper looks by now.
             worker.start(OperationRef("ann", "sentinel"), lease=0.1)
-            wait_until(lambda: state(desk, "sentinel") == "failed", "the first grace to be over")
+            wait_until(lambda: state(operations, "sentinel") == "failed", "the first grace to be over")
             for ref in (alive, gone):
                 worker.start(ref, lease=1.5)
             freeze(own_redis, sweeper, 1.7)
-            wait_until(lambda: desk_answers(desk), "Redis to answer again")
+            wait_until(lambda: redis_answers(operations), "Redis to answer again")
             wait_until(turned(own_redis, 3), "the sweeper to be at work again")
-            assert [state(desk, ref.op) for ref in (alive, gone)] == ["running", "running"]
+            assert [state(operations, ref.op) for ref in (alive, gone)] == ["running", "running"]
             worker.renew(alive, 60)
-            wait_until(lambda: state(desk, "gone") == "failed", "the other one to be told in the end")
-            assert state(desk, "alive") == "running"
+            wait_until(lambda: state(operations, "gone") == "failed", "the other one to be reported in the end")
+            assert state(operations, "alive") == "running"
         worker.close()
 
 
-async def test_whoever_takes_over_has_counted_the_grace_already(bus_settings: BusSettings) -> None:
+async def test_the_next_sweeper_has_measured_the_grace_period_already(bus_settings: BusSettings) -> None:
     clock, counters = ManualClock(), Counter[str]()
     reader = RedisReader(bus_settings)
-    letters, operations = RedisPendingStore(bus_settings, reader), RedisOperations(bus_settings, reader)
+    pending_store, operations = RedisPendingStore(bus_settings, reader), RedisOperations(bus_settings, reader)
     one, two = (
-        Sweeper(letters, name, 5, 30, counters, LeaseChecker(operations, clock, 30, 5, counters)) for name in "ab"
+        Sweeper(pending_store, name, 5, 30, counters, LeaseChecker(operations, clock, 30, 5, counters)) for name in "ab"
     )
     worker = Worker(bus_settings.redis_url, bus_settings.key_prefix)
     worker.start(OperationRef("ann", "9"), lease=0.001)
@@ -202,19 +202,19 @@ async def test_whoever_takes_over_has_counted_the_grace_already(bus_settings: Bu
     await reader.aclose()
 
 
-def state(desk: Operations, op: str) -> str:
-    info = desk.get("ann", op)
+def state(operations: Operations, op: str) -> str:
+    info = operations.get("ann", op)
     return "" if info is None else info.state
 
 
-def desk_answers(desk: Operations) -> bool:
+def redis_answers(operations: Operations) -> bool:
     try:
-        return bool(desk.of("ann"))
+        return bool(operations.of("ann"))
     except Exception:  # noqa: BLE001 - whatever it is, it does not answer
         return False
 
 
-def test_nothing_is_stopped_while_redis_takes_no_writes(tmp_path: Path, own_redis: RedisServer) -> None:
+def test_no_task_is_lost_while_redis_accepts_no_writes(tmp_path: Path, own_redis: RedisServer) -> None:
     with running(tmp_path, own_redis.url, "eb", **QUICK) as gateway:
         worker = Worker(own_redis.url, "eb")
         worker.start(OperationRef("ann", "9"), lease=60)

@@ -1,4 +1,4 @@
-"""The backlog of a slow browser, by property: whatever is pushed, popped, cut off and resumed, in whatever order."""
+"""The send queue of a slow client, by property: pushed, popped, cut off and resumed in any order."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.webui_adapter.parts import (
     ManualClock,
     history,
     join,
+    messages_of,
     new_session,
     payloads_of,
     publication,
     record,
     settle,
-    told,
 )
 from webui_adapter.channels.hub import Hub
 from webui_adapter.session.batch import Delivery
@@ -40,7 +40,7 @@ class Push:
     keep: Keep
     lane: int
     pad: int
-    life: int  # ms; 0: for ever
+    life: int  # ms; 0: forever
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def delivery(offset: int, push: Push, now: int) -> Delivery:
 
 @given(steps, st.integers(1, 12), st.sampled_from([700, 3000, 100_000]))
 @settings(max_examples=150)
-def test_nothing_is_lost_but_by_the_rule_of_its_kind(  # noqa: C901 - a model in one piece
+def test_events_are_dropped_only_by_the_rules_of_their_kind(  # noqa: C901 - a model in one piece
     ops: list[Push | Pop], limit: int, limit_bytes: int
 ) -> None:
     send_queue = SendQueue(limit, limit_bytes)
@@ -115,7 +115,7 @@ def test_nothing_is_lost_but_by_the_rule_of_its_kind(  # noqa: C901 - a model in
 
 
 @given(steps)
-def test_hold_and_release_stand_where_they_must(ops: list[Push | Pop]) -> None:
+def test_hold_and_release_are_where_they_must_be(ops: list[Push | Pop]) -> None:
     """Without a hold the order is the channel's; a hold names what is safe; after a release nothing waits."""
     send_queue = SendQueue(1000, 1_000_000)
     offset, now = 0, NOW
@@ -191,7 +191,7 @@ def test_a_page_that_is_cut_off_anywhere_ends_with_every_log_event_once(  # noqa
                 flush()
         clock.at += 0.001
         if session.output.close_code is not None or hub.behind:
-            break  # it reads the rest from the log, as who comes back does
+            break  # it reads the rest from the log, as a returning session does
     flush()
     cut = len(stream) if data is None else data.draw(st.integers(0, len(stream)), label="cut")
     page = Page()
@@ -227,12 +227,12 @@ def test_a_page_that_is_cut_off_anywhere_ends_with_every_log_event_once(  # noqa
         if not newest.expires:
             shown = [one.offset for one in published if one.key == key and one.offset in seen]
             assert shown, "a state that never came"
-            assert shown[-1] == newest.offset, "an old state stands"
+            assert shown[-1] == newest.offset, "an old state stays"
     assert cursor is None or page.positions[USER].offset == len(published)
 
 
 @pytest.mark.parametrize(("keep", "reads"), [("log", True), ("latest", True), ("nothing", False)])
-def test_a_full_backlog_is_read_from_the_log_unless_nobody_would_miss_it(keep: Keep, reads: bool) -> None:
+def test_an_overflow_reads_the_log_unless_no_client_would_miss_the_event(keep: Keep, reads: bool) -> None:
     hub = Hub()
     session = new_session(hub, backlog_events=3)
     channel = join(hub, session)
@@ -249,7 +249,7 @@ def test_a_full_backlog_is_read_from_the_log_unless_nobody_would_miss_it(keep: K
 
 
 def test_a_state_that_had_to_make_room_is_not_just_forgotten() -> None:
-    """The page would show the old one for ever; so it reads the snapshot."""
+    """The page would show the old one forever; so it reads the snapshot."""
     hub = Hub()
     session = new_session(hub, backlog_events=2)
     channel = join(hub, session)
@@ -260,19 +260,19 @@ def test_a_state_that_had_to_make_room_is_not_just_forgotten() -> None:
     assert hub.behind == [(session, USER)]
 
 
-def test_the_urgent_overtakes_and_takes_its_topic_along() -> None:
+def test_an_urgent_event_overtakes_with_its_topic() -> None:
     hub = Hub()
     session = new_session(hub)
     channel = join(hub, session)
     settle(hub, session, channel, history(0))
     session.output.pause_writing()
-    told(session)
+    messages_of(session)
     low, other = TOPICS[0], TOPICS[1]
     hub.receive(
         USER, publication(0, *(record(i, low, lane=2) for i in range(1, 6)), record(6, other), record(7, other, lane=0))
     )
     session.output.resume_writing(100_000)
-    assert told(session) == [
+    assert messages_of(session) == [
         ("subscribed", ("resumed", "e1", 0)),
         ("hold", 0),
         ("event", 6),
@@ -288,7 +288,7 @@ def test_memory_of_a_page_that_never_reads_is_bounded() -> None:
     channel = join(hub, session)
     settle(hub, session, channel, history(0))
     hub.receive(USER, publication(0, record(1)))
-    told(session)
+    messages_of(session)
     session.output.pause_writing()
     for i in range(1, 5000):
         hub.receive(USER, publication(i, record(i + 1, keep="nothing", pad=100)))

@@ -31,7 +31,7 @@ def flood(bus: Bus, user: str, start: int, count: int) -> None:
 
 
 def fill(gateway: GatewayProcess, bus: Bus, user: str) -> None:
-    """Fill what the kernels on both sides buffer, with events that nobody would miss, until a page counts as slow."""
+    """Fill the buffers of both kernels with events that no client would miss, until a page counts as slow."""
     deadline = time.monotonic() + 20
     while gateway.metrics()["eventbus_slow_sessions"] < 1:
         assert time.monotonic() < deadline, "the kernel takes everything"
@@ -45,7 +45,7 @@ def hear_all(raw: RawWebSocket, model: Page, until: int | None = None) -> int | 
     deadline = time.monotonic() + 25
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
-            assert time.monotonic() < deadline, f"waited in vain for {until}; last: {model.control_events[-3:]}"
+            assert time.monotonic() < deadline, f"waited without success for {until}; last: {model.control_events[-3:]}"
             opcode, payload = raw.frame()
             if opcode == 9:
                 raw.send(10, payload)
@@ -75,7 +75,7 @@ def check(model: Page, count: int) -> None:
     assert states == {f"op{i}": count - 5 + i for i in range(5)}
 
 
-async def test_a_slow_page_catches_up_and_others_do_not_notice(gateway: GatewayProcess, user: str, bus: Bus) -> None:
+async def test_a_slow_page_catches_up_without_delaying_others(gateway: GatewayProcess, user: str, bus: Bus) -> None:
     slow = RawWebSocket(gateway, bearer(user), receive_buffer=4096)
     slow.head()
     model = Page()
@@ -105,12 +105,12 @@ async def test_a_slow_page_catches_up_and_others_do_not_notice(gateway: GatewayP
     async with page(gateway, user, model) as back:
         await back.request(do="ping")
     check(model, 1000)
-    words = [word["type"] for word in model.control_events]
-    assert "bus.gap" not in words
+    types = [event["type"] for event in model.control_events]
+    assert "bus.gap" not in types
     slow.close()
 
 
-async def test_hold_and_release_as_a_slow_page_hears_them(gateway: GatewayProcess, user: str, bus: Bus) -> None:
+async def test_hold_and_release_of_a_slow_page(gateway: GatewayProcess, user: str, bus: Bus) -> None:
     slow = RawWebSocket(gateway, bearer(user), receive_buffer=4096)
     slow.head()
     model = Page()
@@ -139,7 +139,7 @@ async def test_hold_and_release_as_a_slow_page_hears_them(gateway: GatewayProces
 
 
 async def test_a_page_past_its_bounds_reads_the_rest_from_the_log(gateway: GatewayProcess, user: str, bus: Bus) -> None:
-    """What does not fit into memory is not kept there, and nobody is turned away for it."""
+    """Events that do not fit into memory are not kept there, and no client is closed for it."""
     slow = RawWebSocket(gateway, bearer(user), receive_buffer=4096)
     slow.head()
     model = Page()
@@ -165,7 +165,7 @@ async def test_a_page_past_its_bounds_reads_the_rest_from_the_log(gateway: Gatew
     slow.close()
 
 
-async def test_a_page_that_takes_nothing_is_closed_in_time(brisk: GatewayProcess, user: str, bus: Bus) -> None:
+async def test_a_page_that_reads_nothing_is_closed_in_time(brisk: GatewayProcess, user: str, bus: Bus) -> None:
     """It answers nothing and reads nothing: by 4001 or 4002, and its place is free."""
     stuck = RawWebSocket(brisk, bearer(user), receive_buffer=4096)
     stuck.head()

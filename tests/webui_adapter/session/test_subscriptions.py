@@ -12,31 +12,13 @@ from tests.webui_adapter.parts import (
     USER,
     history,
     join,
+    messages_of,
     new_session,
     publication,
     record,
     settle,
-    told,
 )
 from webui_adapter.channels.hub import Hub
-
-__all__ = [
-    "test_a_channel_that_redis_has_forgotten_while_a_second_pattern_is_brought",
-    "test_a_gap_ends_what_waited_and_the_hold",
-    "test_a_gap_while_a_second_pattern_is_brought_is_told_to_the_first",
-    "test_a_history_that_is_ahead_of_what_is_live_is_not_repeated",
-    "test_a_new_life_takes_nothing_with_it_that_was_not_handed_over",
-    "test_a_new_life_while_a_second_pattern_is_brought",
-    "test_a_pattern_that_was_given_up_brings_its_state_when_it_comes_back",
-    "test_a_position_is_told_only_as_news_and_never_past_what_waits",
-    "test_a_second_pattern_brings_its_state_and_costs_the_first_nothing",
-    "test_a_second_pattern_that_comes_when_the_log_is_short_tells_the_first_of_its_gap",
-    "test_an_explicit_place_brings_again_what_a_wider_pattern_has_passed",
-    "test_live_events_wait_for_the_history",
-    "test_the_cursor_of_a_session",
-    "test_what_is_buffered_for_a_replay_is_bounded_and_shows_as_a_hole",
-    "test_what_waits_of_a_channel_goes_with_its_subscription",
-]
 
 
 def test_live_events_wait_for_the_history() -> None:
@@ -44,11 +26,11 @@ def test_live_events_wait_for_the_history() -> None:
     late = new_session(hub)
     join(hub, late)
     hub.receive(USER, publication(3, record(4)))
-    assert told(late) == []
+    assert messages_of(late) == []
     settle(hub, late, channel, history(3, record(1), record(2), record(3)))
-    assert told(late) == [("subscribed", ("snapshot", "e1", 0)), ("event", 4), ("position", 4)]
+    assert messages_of(late) == [("subscribed", ("snapshot", "e1", 0)), ("event", 4), ("position", 4)]
     hub.receive(USER, publication(4, record(5)))
-    assert told(late) == [("event", 5)]
+    assert messages_of(late) == [("event", 5)]
     assert late.output in channel.whole
 
 
@@ -57,17 +39,21 @@ def test_a_history_that_is_ahead_of_what_is_live_is_not_repeated() -> None:
     late = new_session(hub)
     join(hub, late, since=Position("e1", 2))
     settle(hub, late, channel, history(6, *(record(i) for i in range(1, 7))))
-    assert told(late) == [("subscribed", ("resumed", "e1", 2)), *(("event", i) for i in (3, 4, 5, 6)), ("position", 6)]
+    assert messages_of(late) == [
+        ("subscribed", ("resumed", "e1", 2)),
+        *(("event", i) for i in (3, 4, 5, 6)),
+        ("position", 6),
+    ]
     assert late in channel.partial
     hub.receive(USER, publication(3, record(4), record(5)))
-    assert told(late) == []
+    assert messages_of(late) == []
     hub.receive(USER, publication(5, record(6), record(7)))
-    assert told(late) == [("event", 7)]
+    assert messages_of(late) == [("event", 7)]
     assert late.output in channel.whole
 
 
 @pytest.mark.parametrize("buffer", [10_000, 1])
-def test_a_second_pattern_brings_its_state_and_costs_the_first_nothing(buffer: int) -> None:
+def test_a_second_pattern_gets_its_state_and_the_first_misses_nothing(buffer: int) -> None:
     hub, channel, session = live(3, ONE, backlog_events=buffer)
     join(hub, session, TWO)
     assert session.subscriptions.channels[USER].recovery.after == 3, (
@@ -77,7 +63,7 @@ def test_a_second_pattern_brings_its_state_and_costs_the_first_nothing(buffer: i
     states = (record(1, ONE, "latest"), record(2, TWO, "latest"))
     reading = history(5, *(record(i) for i in (1, 3)), record(4, ONE), record(5, TWO), snapshot=states)
     settle(hub, session, channel, reading)
-    assert told(session) == [
+    assert messages_of(session) == [
         ("subscribed", ("snapshot", "e1", 0)),
         ("event", 2),
         ("event", 4),
@@ -86,29 +72,29 @@ def test_a_second_pattern_brings_its_state_and_costs_the_first_nothing(buffer: i
     ]
 
 
-def test_a_second_pattern_that_comes_when_the_log_is_short_tells_the_first_of_its_gap() -> None:
+def test_a_second_pattern_on_a_short_log_reports_a_gap_to_the_first() -> None:
     hub, channel, session = live(3, ONE)
     join(hub, session, TWO)
     settle(hub, session, channel, history(9, record(8, ONE), record(9, TWO), whole=False))
-    assert told(session) == [("gap", "trimmed"), ("subscribed", ("gap", "e1", 0)), ("position", 9)]
+    assert messages_of(session) == [("gap", "trimmed"), ("subscribed", ("gap", "e1", 0)), ("position", 9)]
 
 
-def test_a_new_life_while_a_second_pattern_is_brought() -> None:
+def test_a_new_epoch_while_a_second_pattern_recovers() -> None:
     hub, channel, session = live(3, ONE)
     join(hub, session, TWO)
     hub.receive(USER, publication(0, record(1, ONE), record(2, TWO), epoch="e2"))
     assert session.output.close_code is None
     settle(hub, session, channel, history(2, record(1, ONE), record(2, TWO), epoch="e2"))
-    assert told(session) == [("subscribed", ("snapshot", "e2", 0)), ("event", 1), ("position", 2)]
+    assert messages_of(session) == [("subscribed", ("snapshot", "e2", 0)), ("event", 1), ("position", 2)]
 
 
-def test_a_channel_that_redis_has_forgotten_while_a_second_pattern_is_brought() -> None:
+def test_a_forgotten_channel_while_a_second_pattern_recovers() -> None:
     hub, channel, session = live(3, ONE)
     join(hub, session, TWO)
     hub.channel_expired(channel)
     assert session.output.close_code is None
     settle(hub, session, channel, history(0))
-    assert told(session) == [("subscribed", ("snapshot", "", 0)), ("position", 0)]
+    assert messages_of(session) == [("subscribed", ("snapshot", "", 0)), ("position", 0)]
     hub, channel, session = live(3, ONE)
     join(hub, session, TWO)
     hub.receive(USER, publication(3, record(4, ONE)))
@@ -116,7 +102,7 @@ def test_a_channel_that_redis_has_forgotten_while_a_second_pattern_is_brought() 
     assert session.output.close_code == 4001, "what came meanwhile cannot be handed over any more"
 
 
-def test_a_new_life_takes_nothing_with_it_that_was_not_handed_over() -> None:
+def test_a_new_epoch_closes_a_session_with_undelivered_events() -> None:
     hub, _, session = live(3, ONE)
     join(hub, session, TWO)
     hub.receive(USER, publication(3, record(4, ONE)))
@@ -124,37 +110,37 @@ def test_a_new_life_takes_nothing_with_it_that_was_not_handed_over() -> None:
     assert session.output.close_code == 4001
 
 
-def test_an_explicit_place_brings_again_what_a_wider_pattern_has_passed() -> None:
+def test_an_explicit_position_repeats_events_of_a_wider_pattern() -> None:
     """The page reads all of its channel, without its past; then it asks for one operation from the beginning."""
     hub, channel, session = live(3)
     join(hub, session, ONE, since=Position("", 0))
     settle(hub, session, channel, history(3, record(1, ONE), record(2, TWO), record(3, ONE)))
-    assert told(session) == [("subscribed", ("resumed", "e1", 0)), ("event", 1), ("event", 3), ("position", 3)]
+    assert messages_of(session) == [("subscribed", ("resumed", "e1", 0)), ("event", 1), ("event", 3), ("position", 3)]
 
 
-def test_a_pattern_that_was_given_up_brings_its_state_when_it_comes_back() -> None:
+def test_a_pattern_that_is_subscribed_again_gets_its_state() -> None:
     hub, channel, session = live(3, ONE, TWO)
     session.subscriptions.remove(ONE)
     state = record(4, ONE, "latest")
     hub.receive(USER, publication(3, state))
-    assert told(session) == []
+    assert messages_of(session) == []
     join(hub, session, ONE)
     settle(hub, session, channel, history(4, snapshot=(state,)))
-    assert ("event", 4) in told(session)
+    assert ("event", 4) in messages_of(session)
 
 
-def test_what_waits_of_a_channel_goes_with_its_subscription() -> None:
+def test_queued_events_go_with_their_subscription() -> None:
     hub, _, session = live(3, ONE)
     session.output.pause_writing()
     hub.receive(USER, publication(3, record(4, ONE)))
     hub.leave(USER, session)
     assert session.subscriptions.remove(ONE) is not None
     session.output.resume_writing(1000)
-    assert told(session) == []
+    assert messages_of(session) == []
     assert session.output.counters["drop.unsubscribed"] == 1
 
 
-def test_a_gap_while_a_second_pattern_is_brought_is_told_to_the_first() -> None:
+def test_a_gap_while_a_second_pattern_recovers_is_reported_to_the_first() -> None:
     hub, channel, session = live(3, ONE)
     join(hub, session, TWO)
     hub.suspend(channel)
@@ -162,30 +148,30 @@ def test_a_gap_while_a_second_pattern_is_brought_is_told_to_the_first() -> None:
     resumption = hub.recover(channel, reading, 0)
     assert resumption is not None
     session.subscriptions.restart_after_gap(USER, resumption)
-    assert told(session) == [("gap", "epoch"), ("subscribed", ("gap", "e2", 0)), ("event", 1), ("position", 2)]
+    assert messages_of(session) == [("gap", "epoch"), ("subscribed", ("gap", "e2", 0)), ("event", 1), ("position", 2)]
     settle(hub, session, channel, reading)
-    assert told(session) == [("subscribed", ("snapshot", "e2", 0)), ("position", 2)]
+    assert messages_of(session) == [("subscribed", ("snapshot", "e2", 0)), ("position", 2)]
 
 
-def test_a_gap_ends_what_waited_and_the_hold() -> None:
+def test_a_gap_discards_queued_events_and_ends_the_hold() -> None:
     hub, channel, session = live(3, ONE, TWO)
     session.output.pause_writing()
     hub.receive(USER, publication(3, record(4, ONE, lane=2), record(5, TWO, lane=0), record(6, ONE, lane=2)))
     session.output.resume_writing(1)
     session.output.pause_writing()
-    assert told(session) == [("hold", 3), ("event", 5)]
+    assert messages_of(session) == [("hold", 3), ("event", 5)]
     hub.suspend(channel)
     resumption = hub.recover(channel, history(1, record(1), epoch="e2"), 0)
     assert resumption is not None
     session.subscriptions.restart_after_gap(USER, resumption)
-    assert [kind for kind, _ in told(session)] == ["release", "gap", "subscribed", "position"]
+    assert [kind for kind, _ in messages_of(session)] == ["release", "gap", "subscribed", "position"]
     session.output.resume_writing(1000)
-    assert told(session) == []
+    assert messages_of(session) == []
     assert session.output.send_queue is None
     assert session.output.counters["drop.gap"] == 2
 
 
-def test_what_is_buffered_for_a_replay_is_bounded_and_shows_as_a_hole() -> None:
+def test_the_buffer_of_a_replay_is_bounded_and_shows_as_a_hole() -> None:
     hub, _, _ = live(3)
     late = new_session(hub, backlog_events=5)
     join(hub, late)
@@ -221,7 +207,7 @@ def test_the_cursor_of_a_session() -> None:
     assert session.output.cursor()[USER] == Position("e1", 11)
 
 
-def test_a_position_is_told_only_as_news_and_never_past_what_waits() -> None:
+def test_a_position_is_sent_only_as_news_and_never_past_queued_events() -> None:
     hub, channel, session = live(3, ONE)
     assert session.subscriptions.partial_channels() == [USER]
     hub.receive(USER, publication(3, record(4, TWO)))
@@ -229,8 +215,8 @@ def test_a_position_is_told_only_as_news_and_never_past_what_waits() -> None:
     session.subscriptions.send_position(USER, channel.position)
     session.subscriptions.send_position(USER, channel.position)
     session.subscriptions.send_position(USER, Position("e2", 90))
-    assert told(session) == [("position", 4)]
+    assert messages_of(session) == [("position", 4)]
     session.output.pause_writing()
     hub.receive(USER, publication(4, record(5, ONE), record(6, TWO)))
     session.subscriptions.send_position(USER, Position("e1", 6))
-    assert told(session) == []
+    assert messages_of(session) == []
