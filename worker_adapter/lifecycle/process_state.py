@@ -1,18 +1,17 @@
 """State of this process: the cancelled operations that it knows, its running tasks, and its Redis client.
 
-It is kept in one object, with one hook for forks. A pool's child must not use a connection, a lock or a thread of its
-parent.
+It is kept in one object, which a forked child renews: it must not use a connection, a lock or a thread of its parent.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from eventbus.backends.redis.operation_client import Operations
 from eventbus.operations.events import OperationRef
+from eventbus.process_state import renew_in_child
 
 if TYPE_CHECKING:
     from worker_adapter.lifecycle.running_tasks import RunningTasks
@@ -127,4 +126,4 @@ class ProcessState:
 process: Final = ProcessState()
 """The state of this process."""
 
-os.register_at_fork(after_in_child=process.after_fork)
+renew_in_child(process.after_fork)

@@ -109,7 +109,7 @@ def test_the_page_does_not_notice_an_unreachable_broker(where, tmp_path, redis_u
         wait_until(lambda: gateway.metrics().get(failed) == 3, "the first one, when the user cancels again")
 
 
-def test_a_broker_that_is_silent_is_given_up_on(tmp_path, redis_url, prefix):
+def test_the_gateway_gives_up_on_a_silent_broker(tmp_path, redis_url, prefix):
     import socket  # noqa: PLC0415 - only here
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
