@@ -41,6 +41,7 @@ CONCURRENT = 60 if LONG else 25  # operations
 USERS = 50
 CANCELLED = 0.04
 PROCESS_EVERY, WORKER_EVERY = (250, 2_500) if LONG else (25, 200)  # tasks
+BUFFER = 2**20  # bytes that Redis may hold for one connection: results that nothing reads would grow it
 GROWTH = 12 * 2**20  # bytes that a process may gain after it has warmed up, Flower too
 
 SETTINGS = {
@@ -206,12 +207,15 @@ def test_every_operation_ends_once_as_the_ledger_says(world, report):
     report(f"{seconds:.0f} s, {len(runs) / seconds:.0f} runs a second, {world.listener.events} events heard")
     report(f"{len(vanished)} operations that lost a message with a worker")
     report(f"events of tasks after the end of their operation: {dict(late_events)}")
+    buffers = {client["name"] or client["addr"]: int(client["omem"]) for client in world.redis.client.client_list()}
+    report(f"largest output buffer of Redis: {max(buffers.values()) / 2**10:.0f} kB, of {len(buffers)} connections")
     grown = world.grown()
     for name, growth in grown.items():
         report(f"memory of {name}: {growth / 2**20:+.1f} MB since it had warmed up")
     assert not faults, "\n\n".join(faults[:5])
     assert len(vanished) <= world.fleet.workers_killed
     assert world.listener.holes == 0
+    assert max(buffers.values()) < BUFFER, buffers
     assert grown
     assert max(grown.values()) < GROWTH
     if world.flower is not None:
