@@ -63,7 +63,7 @@ def serve(folder: Path, redis_url: str) -> Iterator[str]:
     running = [subprocess.Popen([sys.executable, "-m", *command], cwd=folder, env=environment) for command in commands]
     address = f"http://127.0.0.1:{port}"
     try:
-        wait_until(lambda: _ready(address), "the site to be ready", 30)
+        wait_until(lambda: _ready(address), "the site to be ready", 60)
         yield address
     finally:
         for process in running:
