@@ -54,7 +54,7 @@ def _load(settings: GatewaySettings, bus_settings: BusSettings | None = None) ->
 
 def _application(gateway: Gateway, bus_settings: BusSettings | None = None) -> FastAPI:
     app = FastAPI(title="Event bus gateway", docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(routes(gateway, admin=bus_settings or BusSettings()))
+    app.include_router(routes(gateway, admin=bus_settings or BusSettings(), follow_server=False))
     return app
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from fastapi import APIRouter, FastAPI, Request, Response, WebSocket
+from fastapi import APIRouter, Request, Response, WebSocket
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse
 
 from eventbus.backends.memory.adapters import MemoryBroker
@@ -18,7 +17,7 @@ from webui_adapter.access.authoriser import Authoriser
 from webui_adapter.gateway.build import connect_gateway
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.http.dead_letters import dead_letter_routes
-from webui_adapter.http.local_events import local_events_shown
+from webui_adapter.http.lifetime import GatewayLifetime
 from webui_adapter.http.metrics import Metrics
 from webui_adapter.http.operations import operation_routes
 from webui_adapter.settings import GatewaySettings
@@ -89,6 +88,7 @@ def routes(
     probes: bool = True,
     bus: Callable[[], Bus | None] = lambda: None,
     admin: BusSettings | None = None,
+    follow_server: bool = True,
 ) -> APIRouter:
     """Create the routes of a gateway, which starts and ends with the application that includes them.
 
@@ -97,24 +97,16 @@ def routes(
         probes: whether to add ``/healthz``, ``/readyz`` and ``/metrics``.
         bus: returns, when the application starts, the bus whose events the pages receive while Redis is unreachable.
         admin: the address of the Redis with the dead letters; None: no routes for dead letters.
+        follow_server: whether to drain when the server shuts down. The stand-alone server drains by itself.
 
     Returns:
         The routes.
     """
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await gateway.start()
-        try:
-            with local_events_shown(gateway, bus()):
-                yield
-        finally:
-            await gateway.aclose()
-
-    router = APIRouter(lifespan=lifespan)
+    lifetime = GatewayLifetime(gateway, bus, follow_server=follow_server)
+    router = APIRouter(lifespan=lifetime.lifespan)
     if probes:
-        _add_probes(router, gateway)
-    _add_streams(router, gateway)
+        _add_probes(router, gateway, lifetime)
+    _add_streams(router, gateway, lifetime)
     router.include_router(operation_routes(gateway), include_in_schema=False)
     if admin is not None and not admin.redis_url.startswith("memory:"):
         router.include_router(dead_letter_routes(gateway, admin), include_in_schema=False)
@@ -123,15 +115,17 @@ def routes(
     return router
 
 
-def _add_streams(router: APIRouter, gateway: Gateway) -> None:
+def _add_streams(router: APIRouter, gateway: Gateway, lifetime: GatewayLifetime) -> None:
     prefix = gateway.settings.prefix
 
     @router.websocket(f"{prefix}/ws")
     async def websocket(websocket: WebSocket) -> None:
+        await lifetime.ensure_started()
         await serve_websocket(gateway, websocket)
 
     @router.get(f"{prefix}/sse", include_in_schema=False)
     async def sse(request: Request) -> Response:
+        await lifetime.ensure_started()
         return serve_sse(gateway, request)
 
     @router.post(f"{prefix}/sessions/{{session}}/commands", include_in_schema=False)
@@ -156,7 +150,7 @@ def _add_client(router: APIRouter, prefix: str) -> None:
         return FileResponse(path, media_type=_TYPES.get(path.suffix), headers=_PUBLIC)
 
 
-def _add_probes(router: APIRouter, gateway: Gateway) -> None:
+def _add_probes(router: APIRouter, gateway: Gateway, lifetime: GatewayLifetime) -> None:
     metrics = Metrics(gateway)
 
     @router.get("/healthz", include_in_schema=False)
@@ -165,6 +159,7 @@ def _add_probes(router: APIRouter, gateway: Gateway) -> None:
 
     @router.get("/readyz", include_in_schema=False)
     async def readyz() -> Response:
+        await lifetime.ensure_started()
         reason = gateway.not_ready
         return JSONResponse({"ready": reason is None, "reason": reason}, 200 if reason is None else 503)
 
