@@ -4,9 +4,9 @@ It imports no pytest; the fixtures are in ``pytest_eventbus``. See docs/how-to/t
 """
 
 from eventbus.errors import NoServer
-from eventbus.testing.capture import capture
 from eventbus.testing.captured_event import CapturedEvent, UnknownEvent
 from eventbus.testing.captured_events import Events
+from eventbus.testing.event_capture import capture
 from eventbus.testing.matching import Like, like
 from eventbus.testing.operation_context import operation
 from eventbus.testing.redis_server import RedisServer, free_port, server_binary

@@ -84,7 +84,7 @@ async def test_a_missing_event_is_reported_with_those_that_came(eventbus_bus, ev
         == f"""\
 no Indexed(document='b.pdf') came within 0.05 s
 nearest is 1:
-  document is 'a.pdf', wanted 'b.pdf'
+  document is 'a.pdf', expected 'b.pdf'
 what came, 1:
   1. Indexed(document='a.pdf', words=3) to user:{eventbus_user}:operation:op-1"""
     )

@@ -32,7 +32,7 @@ def test_a_failure_is_shown_where_the_test_asserts(pytester):
             '*eventbus_events.one(Shown, document="b.pdf")',
             "E *AssertionError: no Shown(document='b.pdf') came",
             "E *nearest is 1:",
-            "E *document is 'a.pdf', wanted 'b.pdf'",
+            "E *document is 'a.pdf', expected 'b.pdf'",
             "E *what came, 1:",
             "E *1. Shown(document='a.pdf') to user:ann:operation:op-1",
         ]
