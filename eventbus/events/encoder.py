@@ -12,6 +12,7 @@ from eventbus import clock
 from eventbus.errors import InvalidPayload, TooLarge
 from eventbus.events.event import Event
 from eventbus.events.receipt import Receipt
+from eventbus.events.round_trip import has_nan, json_traits
 from eventbus.process_state import check_process
 from eventbus.protocol.ids import event_id
 from eventbus.protocol.policy import Keep, Policy, lane_number
@@ -153,7 +154,10 @@ class EmissionBuilder:
     def _serialise(self, topic: str, payload: Event, policy: Policy, id_: str, now_ms: int) -> bytes:
         try:
             # The serialiser itself: model_dump_json costs several times as much and returns text.
-            data = payload.__pydantic_serializer__.to_json(payload)
+            if payload.__special_json__:
+                data = _special_json(payload)
+            else:
+                data = payload.__pydantic_serializer__.to_json(payload)
         except PydanticSerializationError as error:
             raise InvalidPayload(
                 f"payload {policy.name} cannot be written as JSON: {error}", field="payload"
@@ -199,6 +203,17 @@ def conflation_key(topic: str, payload: Event, policy: Policy) -> str:
             value = hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         parts.append(value)
     return "/".join(parts)
+
+
+def _special_json(payload: Event) -> bytes:
+    """The JSON of a payload with aliases, or with nested models that may have NaN."""
+    data = payload.__pydantic_serializer__.to_json(payload, by_alias=True)
+    if b"null" in data and json_traits(type(payload)).may_have_nan and has_nan(payload):
+        raise InvalidPayload(
+            f"payload {payload.policy().name} contains NaN or infinity, which JSON cannot express; emit None instead",
+            field="payload",
+        )
+    return data
 
 
 def _given_id(id_: str) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from eventbus.errors import InvalidName, InvalidPayload
 from eventbus.events.registry import registry
+from eventbus.events.round_trip import check_fields, json_traits
 from eventbus.protocol.policy import Deliver, Keep, Lane, Policy
 
 __all__ = ["MAX_TYPE", "Event"]
@@ -28,8 +29,10 @@ class Event(BaseModel):
             total: int
 
     A subclass without ``name`` is a base for others and cannot be emitted. Instances are frozen. Unknown members are
-    refused, and so are NaN and infinity, which JSON cannot express. In a member that may be ``Any``, or of a class
-    that is no Event, NaN and infinity become null.
+    refused, and so are NaN and infinity, which JSON cannot express; in a nested model ``emit`` refuses them. In a
+    member that may be ``Any`` they become null.
+
+    The JSON has a member's alias, where it has one. A member cannot be excluded: no page would receive it.
     """
 
     model_config = ConfigDict(
@@ -41,6 +44,8 @@ class Event(BaseModel):
     )
 
     __policy__: ClassVar[Policy | None] = None
+    # Whether the JSON needs more than pydantic's default. True also for a class that is incomplete at its statement.
+    __special_json__: ClassVar[bool] = True
 
     def __init_subclass__(
         cls,
@@ -63,6 +68,8 @@ class Event(BaseModel):
         # Pydantic calls this once the fields are known, which the conflation key is checked against.
         if cls.__policy__ is not None:
             _check(cls.__policy__, cls)
+            check_fields(cls, f"event class {cls.__qualname__}")
+            cls.__special_json__ = not (cls.__pydantic_complete__ and json_traits(cls).plain)
             registry.add(cls)
 
     @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 
 from eventbus.events.event import Event
 from eventbus.events.registry import registry
+from eventbus.events.round_trip import read_json
 from eventbus.protocol.topics import SYSTEM
 
 __all__ = ["CapturedEvent", "UnknownEvent", "emitted_of", "read_event"]
@@ -96,8 +96,7 @@ def read_event(type_: str, data: object) -> Event:
     cls = registry.get(type_)
     if cls is not None:
         try:
-            # From JSON: its rules accept more than those for Python's values.
-            return cls.model_validate_json(json.dumps(data))
+            return cast("Event", read_json(cls, data))
         except ValidationError:
             pass
     return UnknownEvent(type=type_, data=cast("dict[str, Any]", data))

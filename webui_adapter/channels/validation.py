@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from eventbus.backends.dead_letters import DeathReason
 from eventbus.errors import InvalidName
+from eventbus.events.event import Event
 from eventbus.events.registry import Registry
+from eventbus.events.round_trip import json_traits, read_json
 from eventbus.protocol.history import History, LogEntry
 from eventbus.protocol.records import Record
 from eventbus.protocol.topics import check_id
@@ -61,7 +63,7 @@ class RecordValidator:
         self._limit = limit
         self._counters = counters
         self._registry = registry
-        self._models: dict[str, type[BaseModel] | None] = {}
+        self._models: dict[str, type[BaseModel]] = {}
         # A history is read again and again. Each of its faults is reported once.
         self._reported: OrderedDict[str, None] = OrderedDict()
         self.rejected: list[Undeliverable] = []
@@ -128,22 +130,24 @@ class RecordValidator:
             return "too_large"
         if self._registry is None:
             return None
-        model = self._model(self._registry, record.type)
-        if model is None:
+        cls = self._registry.get(record.type)
+        if cls is None:
             return "unknown_type"
         try:
-            model.model_validate_json(record.event)
+            frame = self._model(cls, record.type).model_validate_json(record.event)
+            traits = json_traits(cls)
+            if traits.readable and not traits.same_names:
+                read_json(cls, getattr(frame, "data"))  # noqa: B009 - made below
         except ValidationError:
             return "invalid"
         return None
 
-    def _model(self, registry: Registry, type_: str) -> type[BaseModel] | None:
-        cls = registry.get(type_)
-        if cls is None:
-            return None
+    def _model(self, cls: type[Event], type_: str) -> type[BaseModel]:
         model = self._models.get(type_)
         if model is None:
-            fields: dict[str, Any] = {"id": (str, ...), "type": (str, ...), "topic": (str, ...), "data": (cls, ...)}
+            traits = json_traits(cls)
+            data = cls if traits.readable and traits.same_names else dict[str, Any]
+            fields: dict[str, Any] = {"id": (str, ...), "type": (str, ...), "topic": (str, ...), "data": (data, ...)}
             config = ConfigDict(extra="ignore")
             model = self._models[type_] = create_model(f"Frame of {type_}", __config__=config, **fields)
         return model

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+import tests.webui_adapter.events  # noqa: F401 - declares gw.note
 from eventbus.events.registry import registry
 from eventbus.protocol.history import History, LogEntry
 from eventbus.protocol.records import Record, parse_record, read_record
