@@ -8,7 +8,7 @@ CLIENT := webui_adapter/client
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup client system-parts demo test docs reference unit chaos soak browser lint format bench bench-full bench-curves bench-node bench-check wheel release-check requirements clean
+.PHONY: help setup client system-parts demo test docs reference unit versions matrix chaos soak browser lint format bench bench-full bench-curves bench-node bench-check wheel release-check requirements clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,6 +45,12 @@ test: setup client system-parts lint unit ## everything, the browser too
 unit:
 	cd $(CLIENT) && npm test --silent && npm run --silent size
 	$(BIN)/python -m pytest $(PYTEST)
+
+versions: setup client system-parts ## the product's tests with the lowest and the highest versions of its dependencies
+	$(BIN)/nox -s lowest highest
+
+matrix: setup client system-parts ## each dependency by itself, lowest to newest; hours on two cores
+	$(BIN)/nox -s lowest highest python celery redis_py uvicorn websockets starlette server
 
 chaos: setup client ## the faults of tests/chaos, long, with their figures
 	CHAOS_SCALE=$(or $(SCALE),10) $(BIN)/python -m pytest tests/chaos -q --timeout 900 $(ARGS)
@@ -115,4 +121,4 @@ requirements: ## pin the development environment anew (needs uv)
 	  --no-emit-index-url --no-emit-find-links -q -o requirements.txt
 
 clean:
-	rm -rf $(VENV) dist build $(CLIENT)/node_modules $(CLIENT)/dist $(CLIENT)/out bench/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) dist build $(CLIENT)/node_modules $(CLIENT)/dist $(CLIENT)/out bench/node/node_modules .mypy_cache .nox .ruff_cache .pytest_cache .hypothesis

@@ -279,7 +279,8 @@ def test_a_warm_shutdown_waits_for_the_task_and_renews(start, begin, tmp_path):
     check_log(worker)
 
 
-@pytest.mark.parametrize("task", ["wait", "wait_late"])
+# Celery before 5.5 acknowledges the message of a task that it kills in a cold shutdown, so no worker runs it again.
+@pytest.mark.parametrize("task", ["wait", "wait_late"] if celery.VERSION >= (5, 5) else ["wait"])
 def test_a_cold_shutdown_reports_the_task(task, start, begin, tmp_path):
     path = tmp_path / "path"
     queue = f"cold-{task}"
