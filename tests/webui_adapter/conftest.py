@@ -1,4 +1,4 @@
-"""Gateway processes that many tests share; each test has users of its own."""
+"""Gateway processes that many tests share. Each test has separate users."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, redis_url: str, key_prefix
 
 @pytest.fixture(scope="session")
 def brisk(tmp_path_factory: pytest.TempPathFactory, redis_url: str, key_prefix: str) -> Iterator[GatewayProcess]:
-    """A gateway of short times and low limits, under a prefix of its own."""
+    """A gateway with short times and low limits, under a separate prefix."""
     with running(
         tmp_path_factory.mktemp("brisk"),
         redis_url,
@@ -76,7 +76,7 @@ def brisk(tmp_path_factory: pytest.TempPathFactory, redis_url: str, key_prefix: 
 
 @pytest.fixture(scope="session")
 def bus(redis_url: str, key_prefix: str) -> Iterator[Bus]:
-    """What a worker has, towards the shared gateways."""
+    """A worker's bus, connected with the shared gateways."""
     own = Bus(BusSettings(redis_url=redis_url, key_prefix=key_prefix))
     yield own
     own.close()

@@ -57,7 +57,7 @@ class GatewayProcess(Process):
 
 
 def check_log(text: str) -> None:
-    """Every line is JSON, and none tells of an exception that nobody expected."""
+    """Assert that every line is JSON, and that none has an unexpected exception."""
     for line in text.splitlines():
         entry = json.loads(line)
         # An authoriser is the application's, and one of these tests raises; and uvicorn is loud about bad UTF-8.
@@ -82,7 +82,7 @@ async def eventually(condition: Callable[[], object], what: str, seconds: float 
     """``wait_until`` that lets the event loop go on."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for: {what}"
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for: {what}"
         await asyncio.sleep(0.005)
 
 

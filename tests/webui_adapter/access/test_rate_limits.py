@@ -50,7 +50,7 @@ def test_the_narrowest_rate_that_is_exhausted_is_the_one_that_is_said() -> None:
     assert stranger.take(excess.wait + 1e-9) is None, "as it was said"
 
 
-def test_what_is_refused_costs_nobody_anything() -> None:
+def test_a_refused_command_costs_no_other_user() -> None:
     own = Rates(message_rate_limit=10, user_rate_limit=20, instance_rate_limit=40)
     greedy, same, other = own.session("a"), own.session("a"), own.session("b")
     assert sent(greedy, 10_000) == (10, {"session"})
@@ -116,7 +116,7 @@ def test_users_who_only_ask_are_forgotten() -> None:
     own = Rates(message_rate_limit=10, user_rate_limit=5, instance_rate_limit=1_000_000)
     for n in range(1000):
         own.rate_limiters.requested(f"u{n}", 0.0)
-    own.rate_limiters.requested("at once", 0.0)
+    own.rate_limiters.requested("immediately", 0.0)
     assert len(own.rate_limiters._sessionless) == 1001, "none of them has its whole rate again"
     own.rate_limiters.requested("later", 1.0)
     assert list(own.rate_limiters._sessionless) == ["later"]

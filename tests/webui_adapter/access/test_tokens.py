@@ -131,7 +131,7 @@ def test_a_user_that_could_not_name_a_channel(user: object) -> None:
     refused(signed(uid=user), jwt_user_claim="uid")
 
 
-def test_the_user_may_stand_in_another_claim() -> None:
+def test_the_user_may_be_in_another_claim() -> None:
     assert checker(jwt_user_claim="uid").check(signed(uid="bob")).user == "bob"
     refused(signed(), jwt_user_claim="uid")
 
@@ -140,10 +140,10 @@ def test_keys_that_a_token_brings_along_are_ignored(monkeypatch: pytest.MonkeyPa
     private = rsa.generate_private_key(65537, 2048)
     jwk = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(private.public_key()))
 
-    def nobody_fetches(*_: object, **__: object) -> None:
+    def no_fetch(*_: object, **__: object) -> None:
         raise AssertionError("a key was fetched")
 
-    monkeypatch.setattr("urllib.request.urlopen", nobody_fetches)
+    monkeypatch.setattr("urllib.request.urlopen", no_fetch)
     for header in (
         {"jku": "https://evil.example/keys"},
         {"x5u": "https://evil.example/c"},

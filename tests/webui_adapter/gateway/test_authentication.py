@@ -1,4 +1,4 @@
-"""Who is let in over a WebSocket, how a token may come, and how long it lasts. A real gateway, real sockets."""
+"""Tokens over a WebSocket: accepted or refused, how they are sent, how long they last. Real sockets."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def test_a_token_in_the_first_message(gateway: GatewayProcess, user: str) 
         assert hello["instance"] == "main"
         assert hello["ping_ms"] == 30_000
         assert abs(hello["expires"] / 1000 - time.time() - 600) < 5
-        hows = {word["channel"]: word["how"] for word in client.page.data_of("bus.subscribed")}
+        hows = {event["channel"]: event["how"] for event in client.page.data_of("bus.subscribed")}
         assert hows == {f"user:{user}": "resumed", "system": "snapshot", "collection:7": "snapshot"}
 
 
@@ -102,7 +102,7 @@ async def test_a_token_in_the_query_is_not_read(brisk: GatewayProcess, user: str
         assert client.page.control_events == []
 
 
-async def test_a_bad_token_is_told_apart_from_an_old_one(gateway: GatewayProcess, user: str) -> None:
+async def test_a_bad_token_and_an_expired_token_have_different_codes(gateway: GatewayProcess, user: str) -> None:
     for bad, code in (
         (token(user, key="another secret, that is long as well"), 4500),
         ("x", 4500),
@@ -144,7 +144,7 @@ async def test_a_session_lasts_as_long_as_its_token_or_the_fresh_one(gateway: Ga
         assert len(renews.page.data_of("bus.hello")) == 1, "the session is the same"
 
 
-async def test_a_token_of_somebody_else_changes_nothing(gateway: GatewayProcess, user: str, publish: Any) -> None:
+async def test_a_token_of_another_user_changes_nothing(gateway: GatewayProcess, user: str, publish: Any) -> None:
     async with page(gateway, user) as client:
         refused = await client.request(do="auth", token=token("somebody-else"))
         assert (refused["type"], refused["data"]["code"]) == ("bus.error", "forbidden")

@@ -1,4 +1,4 @@
-"""The gateway leaves: not ready, each told its moment, served until it goes, and the rest closed. SIGTERM is real."""
+"""A drain: not ready, each page receives its moment, is served until then, and the rest is closed. Real SIGTERM."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def leaving(tmp_path: Path, redis_url: str, key_prefix: str) -> Iterator[Gateway
 async def test_sigterm_with_pages_of_every_kind(
     leaving: GatewayProcess, gateway: GatewayProcess, bus: Bus, user: str
 ) -> None:
-    """Good pages go when they are told and miss nothing; one that stays, a stream and a dead peer hold nobody up."""
+    """Pages leave at their moment and miss nothing. A page that stays, a stream and a dead peer delay no other."""
     delays: list[int] = []
     async with contextlib.AsyncExitStack() as stack:
         good = [await stack.enter_async_context(page(leaving, f"{user}-{i}")) for i in range(6)]
@@ -90,7 +90,7 @@ async def test_sigterm_with_pages_of_every_kind(
     assert len(set(delays)) > 1, "each at its own moment"
 
 
-async def test_a_second_signal_ends_it_at_once(leaving: GatewayProcess, user: str) -> None:
+async def test_a_second_signal_ends_it_immediately(leaving: GatewayProcess, user: str) -> None:
     async with page(leaving, user) as client:
         with curl(leaving, user) as stream:
             stream.until(settled(user), "the histories")

@@ -18,7 +18,7 @@ def test_the_histogram_counts_what_was_observed(turns: list[list[tuple[int, int]
     rows = histogram.cumulative()
     assert [name for name, _ in rows] == [*map(repr, LATENCY_BUCKETS), "+Inf"]
     for bound, (_, counted) in zip((*LATENCY_BUCKETS, float("inf")), rows, strict=True):
-        # A clock's seconds since 1970 are a float, which tells a quarter of a microsecond.
+        # Seconds since 1970 as a float have a resolution of a quarter of a microsecond.
         assert sum(n for seconds, n in observed if seconds <= bound - 1e-6) <= counted
         assert counted <= sum(n for seconds, n in observed if seconds <= bound + 1e-6)
     assert histogram.sum == pytest.approx(sum(seconds * count for seconds, count in observed), abs=1e-3)

@@ -1,4 +1,4 @@
-"""How many may ask about operations at once: a flood of questions takes neither all connections nor all memory."""
+"""Concurrent requests for operations are bounded: a flood takes neither all connections nor all memory."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ async def ask(service: OperationService) -> str:
     try:
         await service.execute(ANN, ListOperations(50, ()))
     except CommandRefused as error:
-        return error.code if error.retry_ms else "no word on when to come again"
+        return error.code if error.retry_ms else "no time to try again"
     return "answered"
 
 
-async def test_a_few_at_once_and_a_bounded_number_waits() -> None:
+async def test_a_few_run_and_a_bounded_number_waits() -> None:
     store = SlowStore()
     service = service_of(store)
     questions = [asyncio.create_task(ask(service)) for _ in range(600)]
@@ -67,7 +67,7 @@ async def test_a_few_at_once_and_a_bounded_number_waits() -> None:
     assert await ask(service) == "answered"
 
 
-async def test_who_waits_too_long_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_that_waits_too_long_is_refused_with_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operations, "_PATIENCE", 0.01)
     store = SlowStore()
     service = service_of(store)

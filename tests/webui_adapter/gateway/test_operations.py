@@ -1,4 +1,4 @@
-"""Operations asked for and stopped: by a page, over SSE, over HTTP; by their owner or an admin, by nobody else."""
+"""Operations listed and cancelled by a page, over SSE and over HTTP: only by their owner or an admin."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ ADMIN = {"scope": "eventbus:admin"}
 
 
 def started(bus: Bus, user: str, op: str, *, runs: bool = True) -> None:
-    """An operation of two tasks as workers tell of it: one done, and one that runs or waits."""
+    """An operation of two tasks as workers report it: one done, one that runs or waits."""
     ref = OperationRef(user, op)
     bus.record_transition(ref, TaskTransition("plan", planned=2), label="Index")
-    for leaf in "ab":
-        bus.record_transition(ref, TaskTransition("published", leaf, 1), label="Index")
+    for task in "ab":
+        bus.record_transition(ref, TaskTransition("published", task, 1), label="Index")
     bus.record_transition(ref, TaskTransition("done", "a", 1), label="Index")
     if runs:
         about = '"task":"t-b","name":"shop.read","retries":0'
@@ -97,16 +97,16 @@ async def test_a_page_stops_an_operation_and_all_pages_hear_of_it(
         again = (await client.request(do="cancel", operation="9"))["data"]["operation"]
         assert again["cancelled"] == info["cancelled"], "twice is as good as once"
     with Operations(BusSettings(redis_url=redis_url, key_prefix=key_prefix)) as operations:
-        assert (user, "9") in [ref for ref, _ in operations.cancelled(0)], "workers are told"
+        assert (user, "9") in [ref for ref, _ in operations.cancelled(0)], "workers learn of it"
 
 
-async def test_what_nobody_runs_is_cancelled_at_once(gateway: GatewayProcess, user: str, start: Start) -> None:
+async def test_an_idle_operation_is_cancelled_immediately(gateway: GatewayProcess, user: str, start: Start) -> None:
     start(runs=False)
     async with page(gateway, user) as client:
         assert (await client.request(do="cancel", operation="9"))["data"]["operation"]["state"] == "cancelled"
 
 
-async def test_nobody_stops_or_sees_what_is_not_theirs(gateway: GatewayProcess, user: str, start: Start) -> None:
+async def test_users_see_and_cancel_only_their_own_operations(gateway: GatewayProcess, user: str, start: Start) -> None:
     start()
     async with page(gateway, "mallory") as client:
         for do in ("cancel", "operation", "operations"):
@@ -139,7 +139,7 @@ def test_over_server_sent_events(gateway: GatewayProcess, user: str, start: Star
         answer = httpx.post(url, headers=headers, json={"do": "cancel", "operation": "9", "ref": 5}, timeout=10)
         assert answer.status_code == 202
         stream.until(lambda stream: stream.got("bus.ok"), "the answer")
-        (said,) = (word["data"] for word in stream.got("bus.ok"))
+        (said,) = (event["data"] for event in stream.got("bus.ok"))
         assert (said["ref"], said["operation"]["state"]) == (5, "cancelling")
 
 

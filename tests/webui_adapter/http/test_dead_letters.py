@@ -30,7 +30,7 @@ def ask(gateway: GatewayProcess) -> Ask:
 
 
 @pytest.fixture
-async def buried(
+async def dead_id(
     gateway: GatewayProcess, redis_url: str, key_prefix: str, user: str, publish: Callable[..., None]
 ) -> str:
     """A dead letter of the user: pushed out of a full list, as a worker with a small one does it."""
@@ -44,27 +44,27 @@ async def buried(
     return receipt.id
 
 
-def test_listed_and_shown(ask: Ask, user: str, buried: str) -> None:
+def test_listed_and_shown(ask: Ask, user: str, dead_id: str) -> None:
     answer = ask("GET", params={"channel": user, "reason": "full"})
     assert answer.status_code == 200
-    (letter,) = answer.json()["letters"]
-    assert (letter["id"], letter["type"], letter["channel"]) == (buried, "gw.promise", f"user:{user}")
-    assert '"n":1' in ask("GET", f"/user:{user}/{buried}").json()["content"]
+    (found,) = answer.json()["letters"]
+    assert (found["id"], found["type"], found["channel"]) == (dead_id, "gw.promise", f"user:{user}")
+    assert '"n":1' in ask("GET", f"/user:{user}/{dead_id}").json()["content"]
     assert ask("GET", f"/user:{user}/unknown").status_code == 404
 
 
-async def test_requeued_it_reaches_the_page(gateway: GatewayProcess, ask: Ask, user: str, buried: str) -> None:
+async def test_requeued_it_reaches_the_page(gateway: GatewayProcess, ask: Ask, user: str, dead_id: str) -> None:
     async with page(gateway, user) as client:
         assert client.page.got("gw.promise") == [2]
-        answer = ask("POST", "/requeue", json={"ids": [buried], "channel": user})
+        answer = ask("POST", "/requeue", json={"ids": [dead_id], "channel": user})
         assert answer.json() == {"requeued": 1, "unreadable": 0, "left": 0}
         await client.until(lambda page: page.got("gw.promise") == [2, 1])
-        assert ask("POST", "/requeue", json={"ids": [buried], "channel": user}).json()["requeued"] == 0
+        assert ask("POST", "/requeue", json={"ids": [dead_id], "channel": user}).json()["requeued"] == 0
         await client.request(do="ack", ids=client.page.unacked)
     await eventually(lambda: '"boss requeued 1 dead letters' in gateway.log.read_text(), "who did it, in the log")
 
 
-def test_purged(ask: Ask, user: str, buried: str, redis_url: str, key_prefix: str) -> None:
+def test_purged(ask: Ask, user: str, dead_id: str, redis_url: str, key_prefix: str) -> None:
     assert ask("POST", "/purge", json={"channel": user}).json() == {"purged": 1}
     dead = DeadLetters(BusSettings(redis_url=redis_url, key_prefix=key_prefix))
     assert dead.find(DeadLetterFilter(channel=user)) == []

@@ -1,4 +1,4 @@
-"""Events of the gateway's own process while Redis is away: shown at once, and again in their place when it is back."""
+"""Events of the gateway's own process while Redis is down: delivered immediately, and in their place after it."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ WAYS = {
 
 @pytest.fixture(autouse=True)
 def _the_process_keeps_its_bus() -> Iterator[None]:
-    """What is configured here is not for the tests after it."""
+    """Undo the configuration after each test."""
     former = default_bus()
     yield
     configure(bus=former)
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_what_a_site_emits_while_redis_is_away_is_shown_at_once_and_counts_once(
+async def test_events_emitted_while_redis_is_down_are_shown_immediately_and_count_once(
     keeping: RedisServer, user: str, way: str
 ) -> None:
     bus_settings = BusSettings(redis_url=keeping.url, socket_timeout=0.7, retry_max=0.3)
@@ -113,9 +113,9 @@ async def test_what_a_site_emits_while_redis_is_away_is_shown_at_once_and_counts
                 stream.until(lambda c: len(c.got("gw.note")) == 3, "the same over SSE")
                 assert ["id" in block for block in stream.blocks if block.get("event") == "gw.note"][1:] == [False] * 2
                 async with page(site, user, wait=False) as late:
-                    await late.until(lambda p: p.data_of("bus.degraded"), "the word to who comes now")
+                    await late.until(lambda p: p.data_of("bus.degraded"), "bus.degraded on a new page")
                     bus.emit(user, "op", Note(n=5))
-                    await late.until(lambda p: p.got("gw.note") == [5], "whoever waits for Redis sees it, too")
+                    await late.until(lambda p: p.got("gw.note") == [5], "the event on a page that waits for Redis")
                 keeping.start()
                 await client.until(lambda p: p.data_of("bus.restored"), "the control event")
                 await client.until(lambda p: p.positions[f"user:{user}"].offset == 5, "all of it in its place")
@@ -165,7 +165,7 @@ async def test_no_more_wait_than_the_setting_says_and_the_rest_is_counted(gatewa
     thread.join()
     assert session.output.out == []
     written = session.output.out
-    gateway.flush = lambda: None  # type: ignore[method-assign] # nobody has a line here
+    gateway.flush = lambda: None  # type: ignore[method-assign] # no session has a transport here
     await turn()
     assert len(written) == 3
     assert gateway.counters["drop.local_full"] == 7

@@ -1,4 +1,4 @@
-"""What an operator sees: health, readiness, metrics, logs."""
+"""Health, readiness, metrics and logs, as an operator reads them."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_what_settings_name_must_be_there(settings: dict[str, str], said: str) -
         create_app(GatewaySettings(**{"jwt_secret": SECRET, **settings}))
 
 
-@pytest.mark.parametrize("url", ["foo://x", "localhost:6379", "redis://:pass/word@host:6379/0", ""])
+@pytest.mark.parametrize("url", ["foo://x", "localhost:6379", "redis://:pass/phrase@host:6379/0", ""])
 def test_an_address_that_is_none_is_said_in_a_line_without_its_password(tmp_path: Path, url: str) -> None:
     gateway = GatewayProcess(tmp_path, url)
     gateway.start()

@@ -145,7 +145,7 @@ def test_long_topics_of_visitors_are_not_remembered() -> None:
 
 
 @pytest.mark.parametrize("ref", ['"a"', "1", "-2", "1.5", '"' + "x" * 128 + '"'])
-def test_a_ref_comes_back_also_with_a_refusal(ref: str) -> None:
+def test_a_refusal_has_the_ref_too(ref: str) -> None:
     assert parse_command(f'{{"do":"ping","ref":{ref}}}').ref == json.loads(ref)
     assert refused(f'{{"do":"dance","ref":{ref}}}').ref == json.loads(ref)
 
@@ -221,7 +221,7 @@ def test_the_first_command_must_be_auth() -> None:
     assert isinstance(session.receive('{"do":"auth","token":"t"}'), Auth)
 
 
-def test_beyond_its_rate_a_session_is_told_the_limit_and_when_to_try_again() -> None:
+def test_beyond_its_rate_a_session_receives_the_limit_and_when_to_try_again() -> None:
     session = new_session(message_rate_limit=10)
     clock = session.output.clock
     assert isinstance(clock, ManualClock)
@@ -263,7 +263,7 @@ def test_to_be_refused_for_its_rate_as_often_again_is_the_end() -> None:
     assert session.output.close_code == 4502
 
 
-def test_a_little_too_fast_for_ever_is_no_reason_to_end() -> None:
+def test_a_session_that_is_always_a_little_too_fast_stays_open() -> None:
     session = new_session(message_rate_limit=10, max_bad_commands=2)
     clock = session.output.clock
     assert isinstance(clock, ManualClock)
@@ -275,7 +275,7 @@ def test_a_little_too_fast_for_ever_is_no_reason_to_end() -> None:
 
 
 @pytest.mark.parametrize("code", ["forbidden", "too_many_topics", "rate_limited", "read_only"])
-def test_refusals_of_everyday_life_close_nobody(code: str) -> None:
+def test_ordinary_refusals_close_no_session(code: str) -> None:
     session = new_session(max_bad_commands=2)
     for _ in range(10):
         session.refuse(CommandRefused(code, "no"))
@@ -343,7 +343,7 @@ def test_a_reader_that_takes_nothing_is_closed_in_time() -> None:
     due, _ = session.tick(1001)
     clock.at = 1002
     session.output.pause_writing()
-    assert due <= 1032, "nobody would look before it is late"
+    assert due <= 1032, "no check would come before it is late"
     due, _ = session.tick(due)
     session.tick(due)
     assert session.output.close_code == 4001

@@ -1,4 +1,4 @@
-"""Bytes for the line: WebSocket frames, server-sent events, the gateway's own words, against the golden ones."""
+"""WebSocket frames, server-sent events and control events, compared with the golden ones."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_ping_is_an_empty_control_frame() -> None:
 
 
 @pytest.mark.parametrize("case", golden("words"), ids=by_name)
-def test_golden_words(case: dict[str, Any]) -> None:
+def test_golden_control_events(case: dict[str, Any]) -> None:
     parsed = case["parsed"]
     assert control_event(parsed["type"], parsed["data"], parsed["time"]) == case["frame"].encode()
 
@@ -55,9 +55,9 @@ def test_golden_words(case: dict[str, Any]) -> None:
 def test_a_publication_becomes_its_events_untouched(case: dict[str, Any]) -> None:
     publication = parse_publication(case["publication"].encode())
     batch = Batch("user:42", publication.records)
-    wanted = [parsed["event"].encode() for parsed in case["parsed"]["records"]]
-    assert payloads_of(batch.frames) == wanted
-    assert [delivery.record.event for delivery in batch.deliveries] == wanted
+    expected = [parsed["event"].encode() for parsed in case["parsed"]["records"]]
+    assert payloads_of(batch.frames) == expected
+    assert [delivery.record.event for delivery in batch.deliveries] == expected
 
 
 @pytest.mark.parametrize("case", golden("events"), ids=by_name)
@@ -86,7 +86,7 @@ def test_golden_streams_are_of_our_writing(case: dict[str, Any]) -> None:
     assert written == case["chunk"].encode()
 
 
-def test_words_that_are_a_place_to_resume_from_have_an_id() -> None:
+def test_control_events_with_a_position_have_an_id() -> None:
     session = new_session(encoder=EVENT_STREAM)
     assert b"id:" not in EVENT_STREAM.control(session.output, "bus.position", {})
     from tests.webui_adapter.parts import history, join, settle  # noqa: PLC0415 - read next to its use
@@ -115,7 +115,7 @@ LINE_BREAKS = "\r\n\x00\x0b\x0c\x1c\x85\u2028\u2029"
 
 @given(st.text(alphabet=st.characters() | st.sampled_from(LINE_BREAKS)))
 def test_nothing_that_passes_the_grammar_breaks_a_line(text: str) -> None:
-    """Type, topic and channel stand in lines of SSE and of records: what the checks let through has no line break."""
+    """Type, topic and channel are parts of lines of SSE and of records. The checks accept no line break."""
     for check in (lambda t: check_id(t, "x"), lambda t: check_topic(f"user:1:{t}")):
         try:
             passed = check(text)

@@ -42,7 +42,7 @@ TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 
 def read(*chunks: bytes, limit: int = LIMIT) -> tuple[list[Event], Unfinished | None]:
-    """Everything of some chunks; after the last word nothing more is given."""
+    """Parse some chunks. The parser gives nothing after the last event."""
     events: list[Event] = []
     state: Unfinished | None = None
     for chunk in chunks:
@@ -75,15 +75,15 @@ def messages(draw: st.DrawFn) -> tuple[bytes, list[Event]]:
     whole = draw(texts).encode() if text else draw(payloads)
     cuts = sorted(draw(st.lists(st.integers(0, len(whole)), max_size=4)))
     pieces = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
-    sent, wanted = b"", []
+    sent, expected = b"", []
     for number, piece in enumerate(pieces):
         opcode = (TEXT if text else BINARY) if number == 0 else 0
         sent += frame(opcode, piece, final=number == len(pieces) - 1, mask=draw(masks))
         if number < len(pieces) - 1:
             for control, payload in draw(st.lists(controls, max_size=2)):
                 sent += frame(control, payload, mask=draw(masks))
-                wanted.append(PingFrame(payload) if control == PING else PongFrame())
-    return sent, [*wanted, Message(whole.decode() if text else whole)]
+                expected.append(PingFrame(payload) if control == PING else PongFrame())
+    return sent, [*expected, Message(whole.decode() if text else whole)]
 
 
 def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
@@ -94,15 +94,15 @@ def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
 @given(st.lists(messages(), max_size=4), st.lists(st.integers(0, 10**6), max_size=8))
 def test_whatever_the_cuts_and_masks_the_same_is_read(sent: list[tuple[bytes, list[Event]]], places: list[int]) -> None:
     data = b"".join(part for part, _ in sent)
-    wanted = [event for _, events in sent for event in events]
-    assert read(*cut(data, places)) == (wanted, None)
+    expected = [event for _, events in sent for event in events]
+    assert read(*cut(data, places)) == (expected, None)
 
 
 @given(messages())
 def test_byte_by_byte(sent: tuple[bytes, list[Event]]) -> None:
-    data, wanted = sent
+    data, expected = sent
     if len(data) < 2000:
-        assert read(*(data[i : i + 1] for i in range(len(data)))) == (wanted, None)
+        assert read(*(data[i : i + 1] for i in range(len(data)))) == (expected, None)
 
 
 @given(st.lists(messages(), max_size=3))
@@ -198,7 +198,7 @@ def test_after_the_close_nothing_counts() -> None:
         "a close of 126 bytes": frame(CLOSE, b"\x03\xe8" + b"x" * 124),
         "a continuation of nothing": frame(0, b"x"),
         "a continuation after the end": frame(TEXT, b"x") + frame(0, b"x"),
-        "two messages at once": frame(TEXT, b"x", final=False) + frame(TEXT, b"x"),
+        "two messages interleaved": frame(TEXT, b"x", final=False) + frame(TEXT, b"x"),
         "a length of 2**63": bytes((0x81, 0xFF)) + b"\x80" + bytes(7) + b"mask",
     }.items(),
     ids=lambda case: case[0],

@@ -37,7 +37,7 @@ class WheelMachine(RuleBasedStateMachine):
         assert all(due > self.now - 0.51 for due in self.due.values()), "late"
 
     @invariant()
-    def nothing_is_kept_for_nobody(self) -> None:
+    def no_entry_is_kept_without_a_session(self) -> None:
         assert set(self.wheel._where) == set(self.due)
         assert sum(map(len, self.wheel._spokes.values())) == len(self.due)
         assert len(self.wheel._spokes) <= 10 + 32 / 0.25

@@ -89,4 +89,4 @@ def curl(*args: Any, **options: Any) -> Iterator[Curl]:
 
 
 def settled(user: str) -> Callable[[Curl], bool]:
-    return lambda c: {word["data"]["channel"] for word in c.got("bus.position")} >= {f"user:{user}", "system"}
+    return lambda c: {event["data"]["channel"] for event in c.got("bus.position")} >= {f"user:{user}", "system"}

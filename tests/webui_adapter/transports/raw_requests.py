@@ -39,7 +39,7 @@ def heard(raw: RawWebSocket) -> list[tuple[int, bytes]]:
 
 
 def answer(gateway: GatewayProcess, *parts: bytes) -> bytes:
-    """What a server says to some bytes, until it ends the connection."""
+    """Send bytes, and return the answer until the server closes the connection."""
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as peer:
         for part in parts:
             peer.sendall(part)

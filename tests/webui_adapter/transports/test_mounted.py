@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 class Mounted:
-    """An application of somebody else's, served by uvicorn in a thread."""
+    """Another application, served by uvicorn in a thread."""
 
     def __init__(self, **options: Any) -> None:
         self.broker = MemoryBroker()
@@ -111,7 +111,7 @@ def site(request: pytest.FixtureRequest) -> Iterator[Mounted]:
 def _no_exception_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     caplog.set_level(logging.INFO)
     yield
-    gc.collect()  # a task that nobody ends is destroyed here, and says so
+    gc.collect()  # a task that was never ended is destroyed here, and logs it
     signs = ("Exception in ASGI", "was destroyed", "never retrieved")
     bad = [r for r in caplog.records if r.exc_info or any(sign in r.getMessage() for sign in signs)]
     assert not bad, [record.getMessage() for record in bad]
@@ -222,7 +222,7 @@ async def test_sse_and_posts_under_the_prefix(site: Mounted, user: str) -> None:
 
 
 async def test_a_page_that_does_not_keep_up(site: Mounted, user: str) -> None:
-    """Whatever the way out: each log event once, the urgent first, or closed to come back."""
+    """Over every transport: each log event once, urgent events first, or a close so that the page reconnects."""
     from websockets.exceptions import ConnectionClosed  # noqa: PLC0415 - read next to its use
 
     async with page(site, user) as client:
@@ -241,7 +241,7 @@ async def test_a_page_that_does_not_keep_up(site: Mounted, user: str) -> None:
 
 
 async def test_an_application_that_ends_lets_its_streams_go_where_it_serves_them_our_way(user: str) -> None:
-    """Nobody is there on a WebSocket, through which the gateway would hear of it too."""
+    """No WebSocket is open, through which the gateway would notice it too."""
     own = Mounted(**WAYS["ours"])
     own.start()
     with curl(own, user) as stream:

@@ -58,7 +58,7 @@ def test_a_head_of_http_is_bounded_too(strict: GatewayProcess) -> None:
 
 
 def test_a_body_that_does_not_end_has_its_time(strict: GatewayProcess) -> None:
-    """Asked for or not: what comes a byte at a time would hold the connection for ever."""
+    """Requested or not: a body of one byte at a time would hold the connection forever."""
     head = f"Host: x\r\nAuthorization: Bearer {token('ann', scope='eventbus:admin')}\r\nContent-Length: 100000\r\n\r\n"
     posted = f"POST {strict.prefix}/admin/dead-letters/purge HTTP/1.1\r\n{head}"
     assert answer(strict, posted.encode(), b"{").startswith(b"HTTP/1.1 408 ")

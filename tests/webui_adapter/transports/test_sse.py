@@ -57,7 +57,7 @@ def test_last_event_id_resumes_all_channels(gateway: GatewayProcess, user: str, 
         assert -1 in ns
         assert [event["data"]["done"] for event in stream.got("gw.progress")] == [2]
         assert stream.got("gw.blip") == []
-        hows = {word["data"]["channel"]: word["data"]["how"] for word in stream.got("bus.subscribed")}
+        hows = {event["data"]["channel"]: event["data"]["how"] for event in stream.got("bus.subscribed")}
         assert hows == {f"user:{user}": "resumed", "system": "resumed"}
 
 
@@ -86,7 +86,7 @@ def test_comments_keep_the_line_awake(brisk: GatewayProcess, user: str) -> None:
     with curl(brisk, user) as stream:
         stream.until(settled(user), "the histories")
         stream.until(lambda c: sum("comment" in block for block in c.blocks) >= 2, "two comments")
-        assert not stream.ended(), "nobody answers a comment, and nobody is closed for that"
+        assert not stream.ended(), "no client answers a comment, and no client is closed for that"
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,8 @@ def test_streams_that_break_off_leave_nothing(gateway: GatewayProcess, user: str
     wait_until(lambda: gateway.metrics()["eventbus_connections"] == before, "all sessions to be gone")
 
 
-def test_a_stream_that_nobody_reads_is_cut(brisk: GatewayProcess, user: str, publish: Publish) -> None:
-    """Its reader takes nothing, not even the word of its end: it is cut all the same, and its place free."""
+def test_a_stream_without_a_reader_is_cut(brisk: GatewayProcess, user: str, publish: Publish) -> None:
+    """The reader takes nothing, not even the end of the stream. The gateway cuts it and frees its place."""
     peer = socket.socket()
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     peer.connect(("127.0.0.1", brisk.port))
@@ -170,7 +170,7 @@ def test_a_stream_that_nobody_reads_is_cut(brisk: GatewayProcess, user: str, pub
     while brisk.metrics()["eventbus_connections"] >= 1:
         publish(user, *(Blip(n=i, pad="x" * 8000) for i in range(50)))
         assert time.monotonic() - start < 25, "never cut"
-    wait_until(lambda: _is_cut(peer), "the connection to be cut, though nobody has read a byte of what it holds")
+    wait_until(lambda: _is_cut(peer), "the connection to be cut, with all its bytes unread")
     peer.close()
 
 

@@ -81,7 +81,7 @@ async def test_commands_by_post(gateway: GatewayProcess, user: str, collection: 
         await stream.until(lambda p: any(d.get("ref") == 3 for d in p.data_of("bus.ok")), "the answer")
 
 
-async def test_commands_that_are_refused_at_once(gateway: GatewayProcess, user: str) -> None:
+async def test_commands_that_are_refused_immediately(gateway: GatewayProcess, user: str) -> None:
     async with streaming(gateway, user) as stream:
         response = await stream.post({"do": "dance", "ref": 7})
         assert response.status_code == 400

@@ -19,7 +19,7 @@ TEXT, CLOSE = 1, 8
 
 
 class Owner:
-    """What the protocol tells."""
+    """Records the calls of the protocol."""
 
     def __init__(self) -> None:
         self.heard: list[str] = []
@@ -71,7 +71,7 @@ async def serving(handler: Handler, write_high: int = 65_536) -> AsyncIterator[t
 
 
 def talk(address: SimpleNamespace, *frames: tuple[int, bytes]) -> list[tuple[int, bytes]]:
-    """Send frames at once; everything that comes back until the end, in order."""
+    """Send frames in one write. Return all frames received until the end, in order."""
     raw = RawWebSocket(address)
     raw.head()
     for opcode, payload in frames:
@@ -116,7 +116,7 @@ async def test_nothing_is_written_behind_the_close_of_a_peer_that_reads_slowly()
 
 
 async def test_the_end_waits_for_the_peers_answer_and_reads_on_for_it() -> None:
-    """What the peer had sent before is still unread: to end the connection then would reset it."""
+    """Bytes of the peer are still unread. Closing the socket now would reset the connection."""
     ended = asyncio.Event()
 
     async def handler(protocol: WebSocketProtocol, _: Any) -> None:

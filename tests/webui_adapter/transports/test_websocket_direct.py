@@ -19,7 +19,7 @@ from tests.webui_adapter.transports.raw_requests import answer, code, connected,
 
 
 @pytest.mark.parametrize(
-    ("sent", "wanted"),
+    ("sent", "expected"),
     [
         (b"\x81\x01x", 1002),
         (b"\xc1\x80mask", 1002),
@@ -34,17 +34,17 @@ from tests.webui_adapter.transports.raw_requests import answer, code, connected,
         (frame(TEXT, b"x" * 40_000, final=False) + frame(0, b"x" * 40_000), 1009),
     ],
 )
-def test_who_breaks_the_rules_is_told_with_a_code(gateway: GatewayProcess, sent: bytes, wanted: int) -> None:
-    """Also if more of theirs is unread: nobody is reset before the code has come."""
+def test_a_client_that_breaks_the_rules_gets_a_close_code(gateway: GatewayProcess, sent: bytes, expected: int) -> None:
+    """Also with unread bytes: the gateway resets no connection before the client has the code."""
     with connected(gateway) as raw:
         raw.socket.sendall(sent + frame(TEXT, b"{}") * 100)
         frames = heard(raw)
         assert [opcode for opcode, _ in frames] == [CLOSE]
-        assert int.from_bytes(frames[0][1][:2], "big") == wanted
+        assert int.from_bytes(frames[0][1][:2], "big") == expected
 
 
 @pytest.mark.parametrize(
-    ("sent", "wanted"),
+    ("sent", "expected"),
     [
         (code(1000), code(1000)),
         (code(1001) + b"going", code(1001)),
@@ -52,10 +52,10 @@ def test_who_breaks_the_rules_is_told_with_a_code(gateway: GatewayProcess, sent:
         (b"", b""),
     ],
 )
-def test_a_close_is_answered_with_its_code(gateway: GatewayProcess, sent: bytes, wanted: bytes) -> None:
+def test_a_close_is_answered_with_its_code(gateway: GatewayProcess, sent: bytes, expected: bytes) -> None:
     with connected(gateway) as raw:
         raw.socket.sendall(frame(CLOSE, sent) + frame(PING, b"too late"))
-        assert heard(raw) == [(CLOSE, wanted)]
+        assert heard(raw) == [(CLOSE, expected)]
 
 
 def test_a_close_between_fragments_is_in_order(gateway: GatewayProcess) -> None:
@@ -85,9 +85,9 @@ def test_a_command_byte_by_byte_and_one_as_bytes(gateway: GatewayProcess, user: 
         raw.send(BINARY, b'{"do":"ping","ref":2}')
         refs = []
         while refs != [1, 2]:
-            word = json.loads(raw.frame()[1])
-            if word["type"] == "bus.ok":
-                refs.append(word["data"]["ref"])
+            answer = json.loads(raw.frame()[1])
+            if answer["type"] == "bus.ok":
+                refs.append(answer["data"]["ref"])
 
 
 def test_what_comes_right_behind_the_request_is_read(gateway: GatewayProcess, user: str) -> None:
@@ -117,7 +117,7 @@ def test_a_half_closed_peer_is_gone(gateway: GatewayProcess, user: str) -> None:
 
 
 def test_a_peer_that_does_not_answer_its_end_is_cut(strict: GatewayProcess) -> None:
-    """It has broken the rules, has been told so, and just stays."""
+    """The client broke the rules, received the close code, and stays connected."""
     with connected(strict) as raw:
         raw.socket.sendall(b"\xff\xff")
         assert raw.frame()[0] == CLOSE
@@ -143,7 +143,7 @@ def test_who_resets_the_connection_leaves_nothing(gateway: GatewayProcess, user:
 def test_connections_that_ask_nothing_do_not_hold_up_the_end(
     tmp_path: Path, redis_url: str, key_prefix: str, user: str
 ) -> None:
-    """One without a word, one in the middle of a head, and a session: all are let go, the session with its code."""
+    """A silent connection, one in the middle of a head, and a session: all are closed, the session with its code."""
     with running(
         tmp_path, redis_url, key_prefix, drain_spread=0, shutdown_grace=0.2, handshake_timeout=60, close_timeout=60
     ) as own:
