@@ -8,22 +8,22 @@ from contextlib import contextmanager
 from functools import partial
 from typing import overload
 
+from eventbus.addressing import target_of, topic_of_announcement, topic_of_broadcast
 from eventbus.backends.memory.adapters import MemoryBroker, MemoryPublisher
 from eventbus.backends.ports import Publisher
 from eventbus.backends.redis.publisher import RedisPublisher
-from eventbus.errors import InvalidName, InvalidPayload, NoOperation
 from eventbus.events.encoder import Emission, EmissionBuilder
 from eventbus.events.event import Event
 from eventbus.events.receipt import Receipt
 from eventbus.operations.changes import event_stamp
-from eventbus.operations.events import OperationRef, current_operation
+from eventbus.operations.events import OperationRef
 from eventbus.operations.state import TaskTransition
 from eventbus.outbox.confirmation import DeliveryConfirmation
 from eventbus.outbox.entries import TransitionEntry
 from eventbus.outbox.outbox import Outbox
 from eventbus.process_state import check_process
 from eventbus.protocol.cursor import Position
-from eventbus.protocol.topics import broadcast_topic, channel_of, operation_topic, system_topic
+from eventbus.protocol.topics import channel_of
 from eventbus.settings import BusSettings
 
 __all__ = ["Bus"]
@@ -122,7 +122,7 @@ class Bus:
         Raises:
             EventBusError: as ``Bus.emit``.
         """
-        return self.put(self._build(_broadcast_topic(collection, topic), payload, id), strict=strict)
+        return self.put(self._build(topic_of_broadcast(collection, topic), payload, id), strict=strict)
 
     async def abroadcast(
         self, collection: str, payload: Event, *, topic: str = "events", id: str | None = None, strict: bool = False
@@ -142,7 +142,7 @@ class Bus:
         Raises:
             EventBusError: as ``Bus.emit``.
         """
-        return await self.aput(self._build(_broadcast_topic(collection, topic), payload, id), strict=strict)
+        return await self.aput(self._build(topic_of_broadcast(collection, topic), payload, id), strict=strict)
 
     def announce(
         self, payload: Event, *, topic: str = "announcements", id: str | None = None, strict: bool = False
@@ -161,7 +161,7 @@ class Bus:
         Raises:
             EventBusError: as ``Bus.emit``.
         """
-        return self.put(self._build(_system_topic(topic), payload, id), strict=strict)
+        return self.put(self._build(topic_of_announcement(topic), payload, id), strict=strict)
 
     async def aannounce(
         self, payload: Event, *, topic: str = "announcements", id: str | None = None, strict: bool = False
@@ -180,7 +180,7 @@ class Bus:
         Raises:
             EventBusError: as ``Bus.emit``.
         """
-        return await self.aput(self._build(_system_topic(topic), payload, id), strict=strict)
+        return await self.aput(self._build(topic_of_announcement(topic), payload, id), strict=strict)
 
     def record_transition(self, operation: OperationRef, transition: TaskTransition, *, label: str = "") -> None:
         """Record a transition of a task, in order with the events of its operation.
@@ -265,7 +265,7 @@ class Bus:
             InvalidEmission: as ``emit``.
             NoOperation: as ``emit``.
         """
-        topic, payload = _addressed(args)
+        topic, payload = target_of(args)
         return self._build(topic, payload, id_)
 
     def builds(self, args: tuple[object, ...], id_: str) -> Callable[[], Emission]:
@@ -279,7 +279,7 @@ class Bus:
             InvalidEmission: as ``emit``.
             NoOperation: as ``emit``.
         """
-        topic, payload = _addressed(args)
+        topic, payload = target_of(args)
         return partial(self._build, topic, payload, id_)
 
     def _build(self, topic: str, payload: object, id_: str | None) -> Emission:
@@ -320,35 +320,3 @@ class Bus:
             self.outbox.put(emission)
             await self.outbox.aflush(self.settings.flush_budget)
         return emission.receipt
-
-
-def _addressed(args: tuple[object, ...]) -> tuple[str, object]:
-    """Topic and payload of the arguments of ``emit``."""
-    match args:
-        case (user, op, payload):
-            return _operation_topic(user, op), payload
-        case (payload,):
-            operation = current_operation.get()
-            if operation is None:
-                raise NoOperation
-            return operation.topic, payload
-    raise InvalidPayload("call emit(user, op, payload), or emit(payload) inside a task", field="payload")
-
-
-def _operation_topic(user: object, op: object) -> str:
-    return operation_topic(_text(user, "user"), _text(op, "op"))
-
-
-def _broadcast_topic(collection: object, topic: object) -> str:
-    return broadcast_topic(_text(collection, "collection"), _text(topic, "topic"))
-
-
-def _system_topic(topic: object) -> str:
-    return system_topic(_text(topic, "topic"))
-
-
-def _text(value: object, field: str) -> str:
-    # Before the caches of topics: 1 and True are equal keys there, and a list cannot be a key.
-    if type(value) is not str:
-        raise InvalidName(f"{field} must be a string, not {type(value).__name__}; convert it with str()", field=field)
-    return value

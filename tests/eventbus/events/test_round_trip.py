@@ -195,13 +195,13 @@ def test_nan_in_a_nested_model_is_refused_where_it_is_emitted() -> None:
         ({"deep": (int, Field(validation_alias=AliasPath("a", 0)))}, "deep is written as 'deep'"),
     ],
 )
-def test_a_field_that_cannot_come_back_is_refused_at_the_class(members: dict[str, Any], says: str) -> None:
+def test_a_field_that_cannot_be_read_back_is_refused_at_the_class(members: dict[str, Any], says: str) -> None:
     with pytest.raises(InvalidPayload, match=says):
         create_model("Refused", __base__=Event, __cls_kwargs__={"name": "fit.refused"}, **members)
     assert registry.get("fit.refused") is None
 
 
-def test_nested_models_that_cannot_come_back_are_refused_at_the_class() -> None:
+def test_nested_models_that_cannot_read_their_json_are_refused_at_the_class() -> None:
     class Renamed(BaseModel):
         inner: int = Field(serialization_alias="outer")
 
