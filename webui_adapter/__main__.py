@@ -6,31 +6,23 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
-from eventbus.settings import BusSettings
 from webui_adapter.app import serve
 from webui_adapter.errors import NotConfigured
-from webui_adapter.settings import GatewaySettings
+from webui_adapter.settings import GatewaySettings, read_settings
 
 cli = typer.Typer(add_completion=False)
 
 
 @cli.command()
 def run(
-    host: Annotated[str | None, typer.Option(help="address to listen on (WEBUI_HOST)")] = None,
-    port: Annotated[int | None, typer.Option(help="port to listen on (WEBUI_PORT)")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (WEBUI_HOST).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on (WEBUI_PORT).")] = None,
 ) -> None:
     """Serve events to browsers until interrupted."""
     given: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     try:
-        serve(GatewaySettings(**given))
-    except ValidationError as error:
-        prefix = "EVENTBUS_" if error.title == BusSettings.__name__ else "WEBUI_"
-        for problem in error.errors():
-            where = ".".join(map(str, problem["loc"]))
-            typer.echo(f"gateway: {f'{prefix}{where.upper()}: ' if where else ''}{problem['msg']}", err=True)
-        sys.exit(2)
+        serve(read_settings(GatewaySettings, **given))
     except (NotConfigured, OSError) as error:
         typer.echo(f"gateway: {error}", err=True)
         sys.exit(2)

@@ -20,7 +20,7 @@ from webui_adapter.gateway.build import connect_gateway
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.http.router import routes
 from webui_adapter.logging_config import configure_logging
-from webui_adapter.settings import GatewaySettings
+from webui_adapter.settings import GatewaySettings, read_settings
 from webui_adapter.transports.protocol_switch import make_protocol_switch
 
 __all__ = ["create_app", "serve"]
@@ -39,7 +39,7 @@ def create_app(settings: GatewaySettings | None = None, bus_settings: BusSetting
     Raises:
         NotConfigured: a setting names something that does not exist or does not work.
     """
-    settings = settings or GatewaySettings()
+    settings = settings or read_settings(GatewaySettings)
     return _application(_load(settings, bus_settings), bus_settings)
 
 
@@ -54,7 +54,7 @@ def _load(settings: GatewaySettings, bus_settings: BusSettings | None = None) ->
 
 def _application(gateway: Gateway, bus_settings: BusSettings | None = None) -> FastAPI:
     app = FastAPI(title="Event bus gateway", docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(routes(gateway, admin=bus_settings or BusSettings(), follow_server=False))
+    app.include_router(routes(gateway, admin=bus_settings or read_settings(BusSettings), follow_server=False))
     return app
 
 

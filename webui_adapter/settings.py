@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-__all__ = ["GatewaySettings"]
+from webui_adapter.errors import NotConfigured
+
+__all__ = ["GatewaySettings", "read_settings"]
+
+S = TypeVar("S", bound=BaseSettings)
 
 Algorithm = Literal["HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512"]
 
@@ -16,7 +21,7 @@ Algorithm = Literal["HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256
 class GatewaySettings(BaseSettings):
     """Settings of one gateway process. Times are in seconds, sizes in bytes, rates per second."""
 
-    model_config = SettingsConfigDict(env_prefix="WEBUI_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="WEBUI_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     host: str = Field("127.0.0.1", description="Address to listen on, for the stand-alone gateway.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on, for the stand-alone gateway.")
@@ -151,3 +156,33 @@ class GatewaySettings(BaseSettings):
             return self.jwt_secret.get_secret_value()
         assert self.jwt_key_file is not None
         return self.jwt_key_file.read_text(encoding="ascii")
+
+
+def read_settings(cls: type[S], **given: Any) -> S:
+    """Read settings from the environment.
+
+    Args:
+        cls: the class of the settings.
+        given: values that take precedence over the environment.
+
+    Returns:
+        The settings.
+
+    Raises:
+        NotConfigured: a value is invalid. The message names its variable, in one line and without the value.
+    """
+    prefix = str(cls.model_config.get("env_prefix", ""))
+    try:
+        return cls(**given)
+    except ValidationError as error:
+        problems = [_problem(prefix, ".".join(map(str, item["loc"])), item["msg"]) for item in error.errors()]
+        raise NotConfigured("; ".join(problems)) from None
+    except SettingsError as error:
+        # pydantic-settings raises this for a value that must be JSON. Only the text names the field.
+        field = re.search(r'"(\w+)"', str(error))
+        raise NotConfigured(_problem(prefix, field[1] if field else "", "cannot parse the value as JSON")) from None
+
+
+def _problem(prefix: str, field: str, message: str) -> str:
+    text = message.removeprefix("Value error, ")
+    return f"{prefix}{field.upper()}: {text}" if field else text

@@ -39,7 +39,7 @@ from webui_adapter.maintenance.dead_letter_file import DeadLetterFile
 from webui_adapter.maintenance.maintenance import Maintenance
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
-from webui_adapter.settings import GatewaySettings
+from webui_adapter.settings import GatewaySettings, read_settings
 
 __all__ = ["build_gateway", "connect_gateway"]
 
@@ -65,8 +65,8 @@ def connect_gateway(
     Raises:
         NotConfigured: a setting names something that does not exist or does not work.
     """
-    settings = settings or GatewaySettings()
-    bus_settings = bus_settings or BusSettings()
+    settings = settings or read_settings(GatewaySettings)
+    bus_settings = bus_settings or read_settings(BusSettings)
     subscriber, reader = connect(bus_settings, broker=broker, history_calls=settings.history_calls)
     ports = BackendPorts(
         subscriber,

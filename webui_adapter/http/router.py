@@ -20,7 +20,7 @@ from webui_adapter.http.dead_letters import dead_letter_routes
 from webui_adapter.http.lifetime import GatewayLifetime
 from webui_adapter.http.metrics import Metrics
 from webui_adapter.http.operations import operation_routes
-from webui_adapter.settings import GatewaySettings
+from webui_adapter.settings import GatewaySettings, read_settings
 from webui_adapter.transports.access import preflight
 from webui_adapter.transports.sse import serve_command, serve_sse
 from webui_adapter.transports.websocket_asgi import serve_websocket
@@ -64,7 +64,7 @@ def gateway_router(
     Raises:
         NotConfigured: a setting names something that does not exist or does not work.
     """
-    bus_settings = bus_settings or BusSettings()
+    bus_settings = bus_settings or read_settings(BusSettings)
     gateway = connect_gateway(settings, bus_settings, authoriser=authoriser, broker=broker)
 
     def own_bus() -> Bus | None:

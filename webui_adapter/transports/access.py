@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import parse_qsl
 
 from fastapi import Request, Response
@@ -27,6 +28,8 @@ __all__ = [
     "preflight",
     "read_body",
 ]
+
+_ORIGIN_SHOWN: Final = 200  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +198,11 @@ def _check_origin(gateway: Gateway, headers: Mapping[str, str], *, cookie: bool)
     origin, host = headers.get("origin"), headers.get("host")
     if not origin_allowed(origin, host, gateway.settings.allowed_origins, cookie=cookie):
         gateway.counters["refused.origin"] += 1
-        raise RequestRefused(403, "origin_not_allowed", "this origin may not connect")
+        if origin is None:
+            message = "a request with a cookie must have an Origin; or send the token in the header Authorization"
+        else:
+            message = f"origin {origin[:_ORIGIN_SHOWN]} may not connect: add it to WEBUI_ALLOWED_ORIGINS"
+        raise RequestRefused(403, "origin_not_allowed", message)
 
 
 def _needs_origin(request: Request) -> bool:
