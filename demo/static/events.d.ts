@@ -73,7 +73,7 @@ export interface OperationLost {
   total: number;
 }
 
-/** Progress of the operation. ``done`` equals ``total`` exactly when all its tasks have succeeded. */
+/** The operation's counts or state have changed. Redis keeps the newest for new readers. */
 export interface OperationProgress {
   operation: string;
   label: string;

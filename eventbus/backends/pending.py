@@ -73,10 +73,13 @@ class Sweep:
         fenced: a sweeper with a newer lease was here, so this one did nothing.
         dead_lettered: number of pending events that had expired and became dead letters.
         released: number of dead letters that were removed because their time was over.
-        pending, dead: number of events that are left.
-        oldest_pending, oldest_dead: time of the oldest one.
+        pending: number of pending events that are left.
+        oldest_pending: first publication of the oldest one.
+        dead: number of dead letters that are left.
+        oldest_dead: death of the oldest one.
         next_sweep: when to sweep again; 0: nothing is left.
-        pending_change, dead_change: change of the numbers since the last sweep.
+        pending_change: change of ``pending`` since the last sweep.
+        dead_change: change of ``dead`` since the last sweep.
     """
 
     fenced: bool
@@ -96,7 +99,8 @@ class Totals:
     """Numbers of all channels together.
 
     Attributes:
-        pending, dead: number of pending events and of dead letters.
+        pending: number of pending events.
+        dead: number of dead letters.
         oldest_dead: death of the oldest dead letter (milliseconds since 1970; 0: there is none).
     """
 
@@ -209,6 +213,9 @@ class SweepStore(Protocol):
 
         Args:
             limit: maximum number of channels.
+
+        Returns:
+            The channels.
         """
 
     async def sweep(self, channel: str, token: int) -> Sweep:
@@ -218,6 +225,9 @@ class SweepStore(Protocol):
         Args:
             channel: the channel.
             token: the lease's fencing token.
+
+        Returns:
+            What the sweep did.
         """
 
     async def totals(self) -> Totals:

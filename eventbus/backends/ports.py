@@ -220,16 +220,29 @@ class Listener(Protocol):
     """Receives publications. The event loop's thread calls all methods; they must not block."""
 
     def received(self, channel: str, payload: bytes) -> None:
-        """Take a publication of a channel."""
+        """Take a publication of a channel.
+
+        Args:
+            channel: the channel.
+            payload: the publication's bytes.
+        """
 
     def turn_ended(self) -> None:
         """All publications of one socket read have been passed to ``received``."""
 
     def canary_received(self, text: str) -> None:
-        """Take a canary of any instance. All publications before it have arrived."""
+        """Take a canary of any instance. All publications before it have arrived.
+
+        Args:
+            text: the canary.
+        """
 
     def lost(self, reason: str) -> None:
-        """The subscription is broken. Publications from now on do not arrive."""
+        """The subscription is broken. Publications from now on do not arrive.
+
+        Args:
+            reason: text for the log.
+        """
 
     def restored(self) -> None:
         """All channels are subscribed again. Publications may be missing."""
@@ -256,7 +269,11 @@ class Subscriber(Protocol):
         """
 
     def unsubscribe(self, channel: str) -> None:
-        """End a subscription."""
+        """End a subscription.
+
+        Args:
+            channel: the channel.
+        """
 
     def reconnect(self, reason: str) -> None:
         """Replace the connection. Call it if publications do not arrive on the present one.

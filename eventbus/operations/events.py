@@ -91,8 +91,9 @@ class OperationStarted(_Counted, name="operation.started"):
 
 
 class OperationProgress(_Counted, name="operation.progress", keep="latest"):
-    """Progress of the operation. ``done`` equals ``total`` exactly when all its tasks have
-    succeeded.
+    """The operation's counts or state have changed. Redis keeps the newest for new readers.
+
+    ``done`` equals ``total`` exactly when all tasks have succeeded.
     """
 
 

@@ -87,7 +87,8 @@ class Counts:
 
     Attributes:
         state: the operation's state.
-        done, failed: tasks that ended well or badly.
+        done: tasks that ended well.
+        failed: tasks that failed.
         total: tasks known so far; at least ``done`` + ``failed``, and equal to it when the
             operation has succeeded.
     """

@@ -27,9 +27,10 @@ published tasks have failed: no worker has received them, or no worker reports.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
+from eventbus.operations.fields import OperationFields
 from eventbus.operations.state import (
     AWAIT_MS,
     DONE,
@@ -60,50 +61,8 @@ _AWAITED: Final = ""
 
 
 @dataclass(slots=True)
-class OperationStateMachine:
-    """State of one operation. Times are milliseconds since 1970, 0 for never.
-
-    Attributes:
-        tasks: key -> one character, as in ``_operation.lua``: p published, r running, R running
-            with late acknowledgement, l lost, e ended before its publication was reported, b both.
-        patience: milliseconds that the operation may be silent; 0: any time.
-        due: time until which a published task may be silent (countdown).
-        leases: key -> end of the lease; under the empty key: end of the wait for tasks of the plan;
-            under ``SILENCE``: end of the silence.
-        task_json: key -> the published or running task as members of a JSON object.
-        running, lost: number of tasks that are ``r`` or ``R``, and ``l``.
-        awaits: milliseconds to wait for a chord's body.
-        ignored: whether a task has ended with ``ignored``.
-        failures: members of ``task.failed`` events to publish; the caller empties it.
-    """
-
-    state: OperationState = "queued"
-    patience: int = 0
-    due: int = 0
-    planned: int = 0
-    dynamic: int = 0
-    done: int = 0
-    failed: int = 0
-    open: int = 0
-    early: int = 0
-    opened: bool = False
-    running: int = 0
-    lost: int = 0
-    awaits: int = 0
-    ignored: bool = False
-    cancelled: int = 0
-    queued: int = 0
-    started: int = 0
-    heard: int = 0
-    ended: int = 0
-    tasks: dict[str, str] = field(default_factory=dict)
-    leases: dict[str, int] = field(default_factory=dict)
-    task_json: dict[str, str] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
-
-    def counts(self) -> Counts:
-        """Return the numbers that clients see."""
-        return Counts(self.state, self.done, self.failed, max(self.planned + self.dynamic, self.done + self.failed))
+class OperationStateMachine(OperationFields):
+    """The state machine of one operation."""
 
     def apply(self, transitions: Sequence[TaskTransition], now: int = 0) -> list[tuple[OperationEvent, Counts]]:
         """Apply transitions in order.
@@ -302,7 +261,9 @@ class OperationStateMachine:
             self.failures.append(f'"task":"","name":"","retries":0,"error":"{PARTS_MISSING}"')
         self._set_deadlines(now)
         after = self.counts()
-        if (before.done, before.failed, before.total) != (after.done, after.failed, after.total):
+        # Also for a change of the state alone: the snapshot has only this event, and a new reader
+        # must get the present state from it.
+        if before != after:
             events.append(("progress", after))
         if self.state == "running" and former == "lost":
             events.append(("resumed", after))

@@ -36,8 +36,13 @@ class OperationInfo:
     """State and progress of an operation. Times are milliseconds since 1970, 0 for never.
 
     Attributes:
-        user, id, label: as at the operation's start.
-        state, done, failed, total: as in its events.
+        user: the user's id.
+        id: the operation's id.
+        label: its label.
+        state: its state.
+        done: tasks that ended well.
+        failed: tasks that failed.
+        total: tasks known so far.
         queued: time of the first report.
         started: time at which its first task began.
         heard: time of the last change.
@@ -184,6 +189,9 @@ class LeaseStore(Protocol):
 
         Args:
             limit: maximum number of operations.
+
+        Returns:
+            The operations.
         """
 
     async def expire_leases(self, member: str) -> LeaseExpiry:
@@ -191,4 +199,7 @@ class LeaseStore(Protocol):
 
         Args:
             member: the operation, as ``channel operation``.
+
+        Returns:
+            What the check found.
         """

@@ -8,7 +8,8 @@ section ``Args:`` with every argument where it takes some, ``Raises:`` where its
 ``Yields:``) where it returns a value. Properties need none of the sections. A class documents the arguments of
 ``__init__``, or the fields of a dataclass, in its own docstring (``Args:`` or ``Attributes:``) or in that of
 ``__init__``; settings do it in the description of each field. A docstring that
-begins with "Return" or "Yield" needs no such section.
+begins with "Return" or "Yield" needs no such section. One that begins with "See ``Port``" needs none
+at all: the port documents the method.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ def own(function: Function) -> Iterator[ast.AST]:
 
 
 def sections_of_function(function: Function, docstring: str) -> Iterator[str]:
+    if docstring.startswith("See ``"):
+        return  # the port that it implements has the sections
     yield from missing_arguments(arguments(function), docstring, "Args")
     if "property" in names(function) or "cached_property" in names(function):
         return

@@ -31,7 +31,11 @@ __all__ = [
 
 
 class MemoryPublisher:
-    """``Publisher`` over a broker in this process."""
+    """``Publisher`` over a broker in this process.
+
+    Args:
+        broker: keeps the data.
+    """
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
@@ -53,7 +57,11 @@ class MemoryPublisher:
 
 
 class MemoryReader:
-    """``Reader`` over a broker in this process."""
+    """``Reader`` over a broker in this process.
+
+    Args:
+        broker: keeps the data.
+    """
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
@@ -83,7 +91,11 @@ def _first_page(history: History, page: Page) -> History:
 
 
 class MemoryPendingStore:
-    """``PendingStore`` over a broker in this process."""
+    """``PendingStore`` over a broker in this process.
+
+    Args:
+        broker: keeps the data.
+    """
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
@@ -110,7 +122,11 @@ class MemoryPendingStore:
 
 
 class MemoryOperations:
-    """``OperationStore`` over a broker in this process."""
+    """``OperationStore`` over a broker in this process.
+
+    Args:
+        broker: keeps the data.
+    """
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
@@ -130,7 +146,11 @@ class MemoryOperations:
 
 
 class MemorySubscriber:
-    """``Subscriber`` over a broker in this process."""
+    """``Subscriber`` over a broker in this process.
+
+    Args:
+        broker: keeps the data.
+    """
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker

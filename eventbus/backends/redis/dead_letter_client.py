@@ -56,7 +56,7 @@ class DeadLetterFilter:
         return self == DeadLetterFilter()
 
     def fits(self, dead_letter: DeadLetter, now_ms: int) -> bool:
-        """Whether it selects a dead letter.
+        """Return whether it selects a dead letter.
 
         Args:
             dead_letter: the dead letter.
@@ -144,7 +144,7 @@ class DeadLetters:
         return _parse(channel, id_, entry)
 
     def count(self, chosen: DeadLetterFilter | None = None) -> Counter[str]:
-        """Count dead letters by reason.
+        """Return the number of dead letters by reason.
 
         Args:
             chosen: which dead letters; the default selects all.

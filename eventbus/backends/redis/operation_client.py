@@ -149,8 +149,9 @@ class Operations:
 
 
 def is_too_late(info: OperationInfo) -> bool:
-    """Whether a cancellation has no effect. A cancelled operation is reported again: workers may
-    have missed it.
+    """Return whether a cancellation has no effect.
+
+    A cancelled operation is reported again: workers may have missed it.
 
     Args:
         info: the operation.

@@ -27,6 +27,9 @@ _CODES: Final = {"MISCONF": "it cannot save its data", "NOREPLICAS": "it has too
 class RedisProbe:
     """``Probe`` over one connection. It is separate, since a busy connection for history is no sign
     of bad health.
+
+    Args:
+        settings: address and time limits.
     """
 
     def __init__(self, settings: BusSettings) -> None:

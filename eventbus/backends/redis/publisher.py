@@ -41,6 +41,9 @@ R = TypeVar("R")
 class RedisPublisher:
     """``TimedPublisher`` over one connection with time limits. It does not retry: its caller knows
     better when to.
+
+    Args:
+        settings: address, limits and the keys' prefix.
     """
 
     def __init__(self, settings: BusSettings) -> None:

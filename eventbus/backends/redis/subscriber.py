@@ -146,6 +146,9 @@ class _Connection(asyncio.Protocol):
 class RedisSubscriber:
     """``Subscriber`` over one connection. After a loss it reconnects with full jitter and
     subscribes to all channels again.
+
+    Args:
+        settings: address, time limits and the keys' prefix.
     """
 
     def __init__(self, settings: BusSettings) -> None:

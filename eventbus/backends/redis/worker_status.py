@@ -22,6 +22,9 @@ class WorkerStatus:
     """Reports and reads the statistics. It blocks; one thread uses it at a time.
 
     Every method raises ``Unavailable`` or ``Refused``.
+
+    Args:
+        settings: address, time limits and the keys' prefix.
     """
 
     def __init__(self, settings: BusSettings) -> None:

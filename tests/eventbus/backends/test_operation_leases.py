@@ -100,7 +100,7 @@ def test_a_lost_operation_that_is_cancelled_has_ended():
     machine.apply([TaskTransition("plan", planned=1), start("a", acks_late=True)], 1_000)
     machine.expire_leases(61_000, 10)
     assert machine.state == "lost"
-    assert [change for change, _ in machine.cancel(62_000)] == ["cancelled"]
+    assert [change for change, _ in machine.cancel(62_000)] == ["progress", "cancelled"]
 
 
 HOUR = 3_600

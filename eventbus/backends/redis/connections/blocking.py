@@ -42,6 +42,9 @@ class BlockingConnection:
     releases the lock and gets it back up to five milliseconds later. So the class makes few system
     calls.
 
+    Args:
+        settings: address and time limits.
+
     Attributes:
         limit: seconds to wait for a reply, for a caller that cannot wait for a new connection;
             None: the time limits of the settings, and a new connection if needed.

@@ -1,7 +1,8 @@
-"""Classifies errors of Redis: the event is kept and sent later (``Unavailable``), or it never fits (``Refused``).
+"""Classifies errors of Redis: the event is kept and sent later (``Unavailable``), or it never fits
+(``Refused``).
 
-Only errors on an explicit list refuse an event. Any other error keeps it: it may come from a wrong address, a missing
-right or a server that recovers.
+Only errors on an explicit list refuse an event. Any other error keeps it: it may come from a wrong
+address, a missing right or a server that recovers.
 """
 
 from __future__ import annotations
@@ -29,14 +30,16 @@ RETRYABLE_CODES: Final = (
 )
 """Error codes after which the same call works when the server has recovered."""
 
-# Errors of one request: a key of another type, or an error within a script. Redis 6 reports an error of a command in a
-# script as "ERR Error running script …: -CODE text", later ones as "CODE text script: …, on @user_script:12."
+# Errors of one request: a key of another type, or an error within a script. Redis 6 reports an
+# error of a command in a script as "ERR Error running script …: -CODE text", later ones as "CODE
+# text script: …, on @user_script:12."
 _REFUSALS: Final = re.compile(
     r"WRONGTYPE |ERR string exceeds maximum allowed size|ERR Error running script|.*@user_script:"
 )
 _WITHIN_SCRIPT: Final = re.compile(rf"ERR Error running script.*[ -](?:{'|'.join(RETRYABLE_CODES)}) ")
 _CLUSTER: Final = re.compile(r"MOVED |ASK |CROSSSLOT |.*non local key in a cluster")
-# redis-py has classes for the codes that it knows, and cuts the code off their text. Other errors keep it.
+# redis-py has classes for the codes that it knows, and cuts the code off their text. Other errors
+# keep it.
 _CLUSTER_CLASSES: Final = (redis.exceptions.AskError, redis.exceptions.ClusterCrossSlotError)
 
 
@@ -51,7 +54,8 @@ def classify(error: redis.RedisError | OSError | hiredis.ReplyError) -> Unavaila
         error: the error.
 
     Returns:
-        ``Refused`` if the request can never succeed, ``ScriptUnknown`` if the script is missing, else ``Unavailable``.
+        ``Refused`` if the request can never succeed, ``ScriptUnknown`` if the script is missing,
+        else ``Unavailable``.
     """
     text = str(error)
     if isinstance(error, _CLUSTER_CLASSES) or _CLUSTER.match(text):

@@ -26,16 +26,29 @@ class Keys:
     prefix: str
 
     def channel(self, channel: str) -> tuple[str, str, str, str]:
-        """Return state, log, snapshot and ids of a channel: ``KEYS[1..4]`` of each script."""
+        """Return state, log, snapshot and ids of a channel: ``KEYS[1..4]`` of each script.
+
+        Args:
+            channel: the channel.
+        """
         return _of_channel(self.prefix, channel)
 
     def operation(self, channel: str, operation: str) -> tuple[str, str, str]:
-        """Return counts, tasks and leases of an operation: ``KEYS[5..7]`` of ``_operation.lua``."""
+        """Return counts, tasks and leases of an operation: ``KEYS[5..7]`` of ``_operation.lua``.
+
+        Args:
+            channel: the user's channel.
+            operation: the operation's id.
+        """
         stem = f"{self.prefix}:{{{channel}}}:operation:{operation}"
         return stem, f"{stem}:tasks", f"{stem}:leases"
 
     def operations(self, channel: str) -> str:
-        """Return the index of a channel's operations, ordered by their first report."""
+        """Return the index of a channel's operations, ordered by their first report.
+
+        Args:
+            channel: the user's channel.
+        """
         return f"{self.prefix}:{{{channel}}}:operations"
 
     @property
@@ -53,19 +66,30 @@ class Keys:
         return f"{self.prefix}:cancelled"
 
     def outbox(self, worker: str) -> str:
-        """Return the key with the outbox statistics of a worker's processes."""
+        """Return the key with the outbox statistics of a worker's processes.
+
+        Args:
+            worker: the worker's name.
+        """
         return f"{self.prefix}:outbox:{worker}"
 
     def pending(self, channel: str) -> tuple[str, ...]:
         """Return pending, its three lanes, dead, dead:at and acked: ``KEYS[5..11]`` of
         ``_pending.lua``.
+
+        Args:
+            channel: the user's channel.
         """
         stem = f"{self.prefix}:{{{channel}}}:"
         pending, dead = f"{stem}pending", f"{stem}dead"
         return (pending, *(f"{pending}:{lane}" for lane in LANES), dead, f"{dead}:at", f"{stem}acked")
 
     def swept(self, channel: str) -> str:
-        """Return the key with the highest fencing token of the channel's sweepers."""
+        """Return the key with the highest fencing token of the channel's sweepers.
+
+        Args:
+            channel: the channel.
+        """
         return f"{self.prefix}:{{{channel}}}:swept"
 
     @property
@@ -94,15 +118,27 @@ class Keys:
         return f"{self.prefix}:probe"
 
     def probe(self, instance: str) -> str:
-        """Return the key that an instance writes to check that Redis takes writes."""
+        """Return the key that an instance writes to check that Redis takes writes.
+
+        Args:
+            instance: the instance's name.
+        """
         return f"{self.prefix}:probe:{instance}"
 
     def live(self, channel: str) -> str:
-        """Return the channel's pub/sub channel."""
+        """Return the channel's pub/sub channel.
+
+        Args:
+            channel: the channel.
+        """
         return f"{self.prefix}:{{{channel}}}:live"
 
     def channel_of_live(self, live: bytes) -> str:
-        """Return the channel of a pub/sub channel; the reverse of ``live``."""
+        """Return the channel of a pub/sub channel; the reverse of ``live``.
+
+        Args:
+            live: the pub/sub channel, as Redis sends it.
+        """
         return live[len(self.prefix) + 2 : -6].decode()  # 6: as long as "}:live"
 
 

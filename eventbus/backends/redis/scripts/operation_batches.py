@@ -72,7 +72,11 @@ def _size(request: Request) -> int:
 
 
 def operation_of(run: Run) -> str:
-    """Return the operation of a run's transitions; empty if it has none."""
+    """Return the operation of a run's transitions; empty if it has none.
+
+    Args:
+        run: a run that ``runs`` made.
+    """
     return next((request.operation for request in run if isinstance(request, RecordTransitions)), "")
 
 
@@ -91,7 +95,12 @@ def transitions_of(run: Run) -> list[TaskTransition]:
 
 
 def lease_of(transitions: Sequence[TaskTransition]) -> int:
-    """Return the time to the first check of the transitions' operation in milliseconds; 0: no check."""
+    """Return the time to the first check of the transitions' operation in milliseconds; 0: no
+    check.
+
+    Args:
+        transitions: the transitions of a run.
+    """
     leases = (transition.lease for transition in transitions if transition.kind in _CHECKED and transition.lease)
     return min(leases, default=0)
 

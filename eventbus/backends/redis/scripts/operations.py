@@ -138,7 +138,14 @@ def expire_leases(
 
 
 def decode_counts(reply: Any) -> Counts | None:
-    """Decode the counts in the answer of ``_operation.lua``; None if the operation is unknown."""
+    """Decode the counts in the answer of ``_operation.lua``.
+
+    Args:
+        reply: the script's reply.
+
+    Returns:
+        The counts; None if the operation is unknown.
+    """
     _, _, _, _, state, done, failed, total, *_ = cast("list[Any]", reply)
     return Counts(cast("OperationState", state.decode()), done, failed, total) if state else None
 
@@ -269,7 +276,8 @@ def cancelled_of(keys: Keys, members: Sequence[tuple[str, str]]) -> Command:
 def renew(
     keys: Keys, channel: str, operation: str, tasks: Sequence[str], until_ms: int, life: int
 ) -> Call[list[bytes | None]]:
-    """Call ``renew.lua``: renew leases, and keep the operation alive while a task runs without reports.
+    """Call ``renew.lua``: renew leases, and keep the operation alive while a task runs without
+    reports.
 
     Args:
         keys: names of the keys.
@@ -287,6 +295,14 @@ def renew(
 
 
 def expire_lease_index(settings: BusSettings, keys: Keys) -> Command:
-    """Make the command that keeps the index of leases alive until the last operation has ended."""
+    """Make the command that keeps the index of leases alive until the last operation has ended.
+
+    Args:
+        settings: lifetimes.
+        keys: names of the keys.
+
+    Returns:
+        The command.
+    """
     longest = max(settings.lost_patience, settings.part_patience).total_seconds()
     return ("EXPIRE", keys.leases, with_slack(longest) + 86_400)

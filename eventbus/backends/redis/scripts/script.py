@@ -48,7 +48,12 @@ Reply = Any
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A Lua source and its SHA1, by which EVALSHA names it."""
+    """A Lua script.
+
+    Attributes:
+        source: the Lua source.
+        sha: its SHA1, by which EVALSHA names it.
+    """
 
     source: str
     sha: str
@@ -160,7 +165,7 @@ renew_in_child(_random.renew)
 
 
 def fresh_epoch() -> str:
-    """Make an epoch for a channel that has none. Each round trip needs a new one."""
+    """Return an epoch for a channel that has none. Each round trip needs a new one."""
     return _random.eight_bytes().hex()
 
 

@@ -43,7 +43,7 @@ end
 local had_ended = ENDED[n.state]
 -- Then the key of the tasks is new, too, and has no expiry yet.
 local was_empty = n.opened == 0 and n.early == 0
-local was_done, was_failed, was_total = n.done, n.failed, total()
+local was_state, was_done, was_failed, was_total = n.state, n.done, n.failed, total()
 local begun = false
 
 -- State of a task as one character, and the members after it.
@@ -207,7 +207,9 @@ local function update_state(missing)
   if n.state == 'succeeded' then
     n.planned = n.done - n.dynamic
   end
-  if n.done ~= was_done or n.failed ~= was_failed or total() ~= was_total then
+  -- Also for a change of the state alone: the snapshot has only this event, and a new reader must
+  -- get the present state from it.
+  if n.state ~= was_state or n.done ~= was_done or n.failed ~= was_failed or total() ~= was_total then
     report('progress')
   end
   if n.state == 'running' and former == 'lost' then
@@ -215,7 +217,7 @@ local function update_state(missing)
   elseif n.state ~= former and n.state ~= 'queued' and n.state ~= 'running' then
     report(n.state)
   end
-  was_done, was_failed, was_total = n.done, n.failed, total()
+  was_state, was_done, was_failed, was_total = n.state, n.done, n.failed, total()
 end
 
 -- Update the state and save it.
