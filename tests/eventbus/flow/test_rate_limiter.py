@@ -88,3 +88,13 @@ def test_the_last_of_each_key_goes_out_and_the_rate_holds(steps: list[tuple[floa
         for i, begin in enumerate(moments):
             within = sum(moment <= begin + 1.0 for moment in moments[i:])
             assert within <= 2 * rate + 1
+
+
+def test_a_newcomer_does_not_overtake_what_is_held_of_its_channel() -> None:
+    limiter: ChannelRateLimiter[Item] = ChannelRateLimiter(1)
+    held, newcomer = Item(2), Item(3, topic="user:1:operation:2", key="other")
+    limiter.admit(Item(1), 0.0)
+    assert limiter.admit(held, 0.0) == (False, None)
+    assert limiter.admit(newcomer, 1.5) == (False, None), "a token is there, and the older state goes first"
+    assert limiter.due(1.5) == [held]
+    assert limiter.due(2.5) == [newcomer]

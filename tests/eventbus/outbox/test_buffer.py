@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections import Counter, defaultdict
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,11 @@ from hypothesis import strategies as st
 from eventbus import BusSettings, Event
 from eventbus.backends.ports import Published
 from eventbus.events.encoder import Emission, EmissionBuilder
+from eventbus.operations.changes import EventStamp
+from eventbus.operations.state import TaskTransition
 from eventbus.outbox.buffer import SendBuffer
+from eventbus.outbox.entries import TransitionEntry
+from eventbus.outbox.tracker import DeliveryTracker
 from eventbus.protocol.cursor import Position
 
 
@@ -29,6 +35,11 @@ class State(Event, name="buffer.state", keep="latest", key=("n",)):
     n: int
 
 
+class Brief(Event, name="buffer.brief", ttl=timedelta(minutes=1)):
+    pad: str = ""
+
+
+STAMP = EventStamp("id", 1, "")
 BUILDER = EmissionBuilder(BusSettings())
 
 
@@ -144,3 +155,78 @@ def test_what_a_rate_holds_back_is_bounded_as_all_else(tmp_path: Path) -> None:
     assert buffer.tracker.depth <= 101
     assert dropped["shed"] == 1000 - buffer.tracker.depth, "counted"
     assert buffer.tracker.is_open(last), "the newest is kept"
+
+
+def test_a_state_that_the_rate_holds_goes_before_the_log_event_that_follows_in_its_topic(tmp_path: Path) -> None:
+    buffer = SendBuffer(BusSettings(spool_dir=tmp_path, channel_rate=1), Counter())
+    states = [BUILDER.build("user:ann:1", State(n=n)) for n in range(3)]
+    other, last = BUILDER.build("user:ann:2", State(n=9)), BUILDER.build("user:ann:1", Step())
+    for entry in (*states, other, last):
+        buffer.put(entry)
+    sent, _ = buffer.take(100)
+    assert sent == [*states, last], "another topic's state is still held"
+    assert buffer.rate_limiter.holding
+
+
+def test_an_event_that_is_dropped_while_others_move_to_the_disk_is_settled(tmp_path: Path) -> None:
+    dropped: Counter[str] = Counter()
+    buffer = SendBuffer(BusSettings(spool_dir=tmp_path, outbox_events=8, channel_rate=0), dropped)
+    for n in range(7):
+        buffer.put(BUILDER.build(f"user:ann:{n}", Step()))
+    state = BUILDER.build("user:ann:state", State(n=1))
+    buffer.put(state)
+    buffer.put(BUILDER.build("user:ann:1", Step()))
+    buffer.put(BUILDER.build("user:ann:2", Step()))
+    assert (state.receipt.status, state.receipt.reason) == ("dropped", "shed")
+    assert not buffer.tracker.is_open(state)
+    assert dropped == {"shed": 1}
+    assert buffer.spool is not None
+    assert buffer.spool.counts["spooled"] == 1
+    buffer.end()
+
+
+@pytest.mark.parametrize("spool", [True, False])
+def test_losses_at_the_end_of_a_process_are_reported_and_counted(tmp_path: Path, spool: bool) -> None:
+    dropped: Counter[str] = Counter()
+    buffer = SendBuffer(BusSettings(spool_dir=tmp_path, spool=spool, channel_rate=1), dropped)
+    step = BUILDER.build("user:ann:1", Step())
+    states = [BUILDER.build("user:ann:2", State(n=n)) for n in range(3)]
+    transition = TransitionEntry("user:ann", "user:ann:1", "1", TaskTransition("started", "a", 1), lambda: STAMP)
+    for entry in (step, *states, transition):
+        buffer.put(entry)
+    results: list[bool] = []
+    assert not buffer.settles_now(results.append)
+    buffer.end()
+    assert step.receipt.status == ("spooled" if spool else "dropped")
+    assert {state.receipt.status for state in states} == {"dropped"}
+    assert dropped == ({"shed": 3} if spool else {"ended": 5})
+    assert buffer.tracker.depth == 0
+    assert results == ([] if spool else [True]), "with a spool the events still wait"
+
+
+def test_an_event_that_expires_on_disk_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Process(tmp_path, limit=1)
+    process.put("a", Brief())
+    process.put("a", Step())
+    assert process.buffer.spool is not None
+    assert process.buffer.spool.counts["spooled"] == 1
+    later = time.time_ns() + 3_600_000_000_000
+    monkeypatch.setattr("eventbus.clock.time.time_ns", lambda: later)
+    process.drain()
+    assert process.dropped == {"expired": 1}
+    assert len(process.sent) == 1
+    process.buffer.end()
+
+
+def test_a_loss_is_logged_once_in_ten_seconds(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("eventbus.outbox.tracker.time.monotonic", lambda: now[0])
+    tracker = DeliveryTracker(Counter(), lambda: False)
+    lines = []
+    for seconds in (0.0, 1.0, 8.9, 0.2, 1.0):
+        now[0] += seconds
+        tracker.drop_one(BUILDER.build("user:ann:1", Step()), "full")
+        lines.append(len(caplog.records))
+    assert lines == [1, 1, 1, 2, 2]
