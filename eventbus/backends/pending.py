@@ -227,7 +227,7 @@ class SweepStore(Protocol):
             token: the lease's fencing token.
 
         Returns:
-            What the sweep did.
+            The result of the sweep.
         """
 
     async def totals(self) -> Totals:

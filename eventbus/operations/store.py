@@ -201,5 +201,5 @@ class LeaseStore(Protocol):
             member: the operation, as ``channel operation``.
 
         Returns:
-            What the check found.
+            The result of the check.
         """
