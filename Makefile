@@ -70,6 +70,9 @@ lint: setup client ## ruff, strict types, import contracts, TypeScript's checks,
 	$(BIN)/python -m eventbus schema demo.events --typescript -o demo/static/events.d.ts --check
 	$(BIN)/python docs/_generators --check
 	$(BIN)/python -m tests.docs.prose
+	$(BIN)/python -m tests.docs.words
+	$(BIN)/python -m tests.docs.docstrings
+	$(BIN)/python -m tests.layout.bounds
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	node tests/layout/workflows.mjs
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*_*.yml

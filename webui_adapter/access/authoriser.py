@@ -18,7 +18,17 @@ class Authoriser(Protocol):
     A function, plain or async. An exception counts as no.
     """
 
-    def __call__(self, principal: Principal, collection: str, /) -> bool | Awaitable[bool]: ...
+    def __call__(self, principal: Principal, collection: str, /) -> bool | Awaitable[bool]:
+        """Decide about one collection.
+
+        Args:
+            principal: the user and the claims of the token.
+            collection: the collection's id.
+
+        Returns:
+            Whether the user may read it.
+        """
+        ...
 
 
 def by_claim(principal: Principal, collection: str) -> bool:

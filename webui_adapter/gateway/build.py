@@ -113,23 +113,14 @@ def build_gateway(
         NotConfigured: the key of the tokens does not fit the algorithm.
         OSError: the key file cannot be read.
     """
-    clock, counters, tasks = clock or SystemClock(), Counter[str](), BackgroundTasks()
-    sessions: dict[str, Session] = {}
+    tasks, sessions = BackgroundTasks(), dict[str, Session]()
+    counters = Counter[str]()
     hub = Hub(RecordValidator(settings.max_message_size, counters, registry if settings.check_events else None))
     flusher = SessionFlusher(hub, sessions)
     health = HealthStatus(_health_notifier(sessions, flusher.flush), {Degradation.LOST: STARTING})
-    context = GatewayContext(
-        settings,
-        settings.instance or f"{socket.gethostname()}-{os.getpid()}",
-        clock,
-        counters,
-        tasks.spawn,
-        flusher.flush,
-        degraded=lambda: health.most_severe,
-        read_only=lambda: health.read_only,
-    )
+    context = _build_context(settings, clock or SystemClock(), counters, tasks, flusher, health)
     access = AccessControl(
-        TokenChecker(settings), ConnectionLimits(settings), CommandRateLimiters(settings, clock.now())
+        TokenChecker(settings), ConnectionLimits(settings), CommandRateLimiters(settings, context.clock.now())
     )
     events = _build_events(context, ports, hub, health, ack_timeout, dead_letter_file)
     deadlines = SessionDeadlines(context, hub)
@@ -150,6 +141,26 @@ def build_gateway(
             subscribe_handler=subscribe_handler,
             authentication=Authentication(context, access, subscribe_handler, deadlines),
         )
+    )
+
+
+def _build_context(
+    settings: GatewaySettings,
+    clock: Clock,
+    counters: Counter[str],
+    tasks: BackgroundTasks,
+    flusher: SessionFlusher,
+    health: HealthStatus,
+) -> GatewayContext:
+    return GatewayContext(
+        settings,
+        settings.instance or f"{socket.gethostname()}-{os.getpid()}",
+        clock,
+        counters,
+        tasks.spawn,
+        flusher.flush,
+        degraded=lambda: health.most_severe,
+        read_only=lambda: health.read_only,
     )
 
 
