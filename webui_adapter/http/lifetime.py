@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from eventbus.bus import Bus
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.http.local_events import local_events_shown
-from webui_adapter.transports.server_shutdown import drain_with_server
+from webui_adapter.http.server_shutdown import drain_with_server
 
 __all__ = ["GatewayLifetime"]
 
