@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
+
 from eventbus.protocol.cursor import Position
 from tests.webui_adapter.parts import (
     USER,
@@ -128,6 +130,33 @@ def test_the_buffer_of_a_recovery_is_bounded() -> None:
     assert 0 < sum(len(waiting.records) for waiting in channel.buffered) <= 10
     assert hub.recover(channel, history(50, *(record(i) for i in range(4, 51))), 0) is None, "the rest was let go"
     assert hub.recover(channel, history(100, *(record(i) for i in range(4, 101))), 0) is not None
+
+
+def test_the_buffer_of_a_recovery_mixes_no_epochs() -> None:
+    hub, channel, _ = live(3)
+    hub.suspend(channel)
+    hub.receive(USER, publication(3, record(4)))
+    hub.receive(USER, publication(1, record(2), epoch="e2"))
+    resumption = hub.recover(channel, history(1, record(1), epoch="e2"), 0)
+    assert resumption is not None
+    assert resumption.position == Position("e2", 2), "the buffered event of the earlier epoch does not count"
+    assert [one.offset for one in resumption.records] == [2]
+
+
+@pytest.mark.parametrize("joins", [True, False])
+def test_the_buffer_of_the_next_recovery_begins_empty(joins: bool) -> None:
+    hub, channel, _ = live(3)
+    hub._buffer_limit = 5
+    hub.suspend(channel)
+    hub.receive(USER, publication(3, *(record(i) for i in range(4, 8))))
+    missing = () if joins else (record(5),)
+    assert (hub.recover(channel, history(3) if joins else history(2, *missing), 0) is not None) == joins
+    hub.suspend(channel)
+    before = 7 if joins else 8
+    for i in range(before, before + 4):
+        hub.receive(USER, publication(i, record(i + 1)))
+    assert channel.buffered is not None
+    assert len(channel.buffered) == 4
 
 
 def test_only_an_event_that_is_too_large_is_dropped_and_counted() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from eventbus.backends.pending import PendingBatch
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.recovery import resume
 from tests.webui_adapter.channels.test_hub import ONE, TWO, live
@@ -220,3 +221,42 @@ def test_a_position_is_sent_only_as_news_and_never_past_queued_events() -> None:
     hub.receive(USER, publication(4, record(5, ONE), record(6, TWO)))
     session.subscriptions.send_position(USER, Position("e1", 6))
     assert messages_of(session) == []
+
+
+def test_pending_events_of_other_topics_are_not_delivered() -> None:
+    hub = Hub()
+    session = new_session(hub)
+    channel = join(hub, session, ONE)
+    subscription = session.subscriptions.channels[USER]
+    subscription.pending = PendingBatch(Position("e1", 2), [record(1, TWO), record(2, ONE)], more=False)
+    settle(hub, session, channel, history(2, record(1, TWO), record(2, ONE)))
+    assert messages_of(session) == [
+        ("subscribed", ("snapshot", "e1", 0)),
+        ("hold", 0),
+        ("event", 2),
+        ("release", 0),
+        ("position", 2),
+    ]
+
+
+def test_a_new_session_stays_when_its_channel_begins_an_epoch_during_the_reading() -> None:
+    """It has nothing of the earlier epoch, so its buffered events can be dropped."""
+    hub, channel, _ = live(3)
+    late = new_session(hub)
+    join(hub, late)
+    hub.receive(USER, publication(3, record(4)))
+    hub.receive(USER, publication(0, record(1), epoch="e2"))
+    assert late.output.close_code is None
+    settle(hub, late, channel, history(1, record(1), epoch="e2"))
+    assert messages_of(late) == [("subscribed", ("snapshot", "e2", 0)), ("position", 1)]
+
+
+def test_each_recovery_is_counted_by_its_kind() -> None:
+    hub, channel, session = live(3)
+    assert session.output.counters["resume.snapshot"] == 1
+    join(hub, session, ONE, since=Position("e1", 1))
+    settle(hub, session, channel, history(3, *(record(i) for i in range(1, 4))))
+    join(hub, session, TWO, since=Position("e0", 1))
+    settle(hub, session, channel, history(3, *(record(i) for i in range(1, 4))))
+    counters = {name: count for name, count in session.output.counters.items() if name.startswith("resume.")}
+    assert counters == {"resume.snapshot": 1, "resume.resumed": 1, "resume.gap": 1}
