@@ -18,7 +18,7 @@ from eventbus.protocol.history import History
 from eventbus.protocol.recovery import resume
 from webui_adapter.channels.channel import Channel
 from webui_adapter.channels.channel_recovery import PAUSE_MAX, ChannelRecovery
-from webui_adapter.channels.history_reader import HistoryReader, range_for
+from webui_adapter.channels.history_reader import HistoryRange, HistoryReader, range_for
 from webui_adapter.channels.hub import Hub
 from webui_adapter.channels.redelivery import RedeliveryScheduler
 from webui_adapter.protocol.close_codes import CloseCode
@@ -50,7 +50,7 @@ class Join(Enum):
     PENDING_FIRST = auto()
     """The user may have pending events, which come before the history."""
     STALE = auto()
-    """The reading is older than the live events, or does not join them without a hole."""
+    """The reading is older than the live events, does not join them without a hole, or begins too late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +138,12 @@ class HistoryReplay:
                 reason = "history and live events did not join up; resume with the cursor"
                 target.session.close(CloseCode.TOO_SLOW, reason)
                 return
-            history = await self._read(target)
+            read = range_for(target.session, target.subscription)
+            history = await self._read(target, read)
             if history is None:
                 continue
             tries += 1
-            match await _when_idle(target.session, partial(self._join, target, history)):
+            match await _when_idle(target.session, partial(self._join, target, history, read)):
                 case Join.DONE:
                     return
                 case Join.NEXT_PAGE:
@@ -155,14 +156,14 @@ class HistoryReplay:
                 # A publication may be on its way that explains the other epoch. Three readings have not seen one.
                 self._channel_recovery.resync(target.channel, history.position)
 
-    async def _read(self, target: Target) -> History | None:
+    async def _read(self, target: Target, read: HistoryRange) -> History | None:
         """Read the history of a live channel; None if it could not be read now."""
         name = target.channel.name
         if not target.channel.live:
             await self._channel_recovery.wait_until_live(target.channel)
             return None
         try:
-            return await self._history_reader.read_shared(name, range_for(target.session, target.subscription))
+            return await self._history_reader.read_shared(name, read)
         except (TransportError, InvalidRecord) as error:
             # However long Redis is down, the session waits: it knows the reason.
             log.warning("cannot read the history of %s: %s", name, error)
@@ -207,14 +208,16 @@ class HistoryReplay:
         if recovery is None:
             return True
         history = target.channel.history
+        if recovery.recovered_topics and recovery.delivered_offset < target.channel.offset:
+            return False  # the log has events that neither the client nor the memory has
         if recovery.since is not None and recovery.since == target.channel.position:
             history = History(recovery.since, 0, (), ())
         elif recovery.since is not None or history is None:
             return False
         return self._join(target, history) is Join.DONE
 
-    def _join(self, target: Target, history: History) -> Join:
-        """Join a reading with the live events, and deliver both."""
+    def _join(self, target: Target, history: History, read: HistoryRange | None = None) -> Join:
+        """Join a reading with the live events, and deliver both. ``read`` is its range; None: from memory."""
         channel, subscription, recovery = target.channel, target.subscription, target.recovery
         if recovery is None:
             return Join.DONE
@@ -231,14 +234,16 @@ class HistoryReplay:
         if pending is not None and pending.records and pending.position.epoch != history.position.epoch:
             subscription.pending_fetched = False
             return Join.PENDING_FIRST
-        return self._deliver(target, recovery, history)
+        return self._deliver(target, recovery, history, read)
 
-    def _deliver(self, target: Target, recovery: Recovery, history: History) -> Join:
+    def _deliver(self, target: Target, recovery: Recovery, history: History, read: HistoryRange | None) -> Join:
         session, channel, subscription = target.session, target.channel, target.subscription
         now_ms = int(self._clock.wall() * 1000)
         found = resume(recovery.since, history, recovery.buffered_live, now_ms)
-        behind = found.position.offset < channel.offset and not found.more
-        if behind or (found.gap is not None and found.gap.reason == "hole"):
+        stale = found.position.offset < channel.offset and not found.more
+        if read is not None and read != range_for(session, subscription):
+            stale = True  # the send queue overflowed meanwhile, so the history has to begin earlier
+        if stale or (found.gap is not None and found.gap.reason == "hole"):
             return Join.STALE
         for_recovered = None
         if recovery.recovered_topics:

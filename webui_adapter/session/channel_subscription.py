@@ -6,8 +6,9 @@ of the channel's history. Events that arrive meanwhile are buffered, and deliver
     LIVE ── SUBSCRIBE ──> RECOVERING ── RECOVERED ──> LIVE        a new subscription begins in RECOVERING
     LIVE ── OVERFLOW ───> BEHIND ────── RECOVERED ──> LIVE        the client was too slow for the send queue
 
-``PAGE`` leaves the state as it is: a long history is delivered in pages. Everything that only matters while a history
-is being read is in ``Recovery``, which exists in RECOVERING and BEHIND only.
+``PAGE`` leaves the state as it is: a long history is delivered in pages. So does ``OVERFLOW`` during a recovery: its
+next reading begins earlier. Everything that only matters while a history is being read is in ``Recovery``, which exists
+in RECOVERING and BEHIND only.
 """
 
 from __future__ import annotations
@@ -54,12 +55,14 @@ class Change(Enum):
 TRANSITIONS: Final[Mapping[tuple[ChannelState, Change], ChannelState]] = {
     (ChannelState.LIVE, Change.SUBSCRIBE): ChannelState.RECOVERING,
     (ChannelState.LIVE, Change.OVERFLOW): ChannelState.BEHIND,
+    (ChannelState.RECOVERING, Change.OVERFLOW): ChannelState.RECOVERING,
     (ChannelState.RECOVERING, Change.PAGE): ChannelState.RECOVERING,
     (ChannelState.RECOVERING, Change.RECOVERED): ChannelState.LIVE,
+    (ChannelState.BEHIND, Change.OVERFLOW): ChannelState.BEHIND,
     (ChannelState.BEHIND, Change.PAGE): ChannelState.BEHIND,
     (ChannelState.BEHIND, Change.RECOVERED): ChannelState.LIVE,
 }
-"""Every change that is possible. Others are bugs: a recovering subscription queues commands and cannot overflow."""
+"""Every change that is possible. Others are bugs: a recovering subscription queues commands."""
 
 
 @dataclass(slots=True)
@@ -199,14 +202,20 @@ class ChannelSubscription:
 
     # --- recovery --------------------------------------------------------------------------------------------
 
-    def overflow(self, since: Position) -> None:
-        """Read the history again: LIVE becomes BEHIND.
+    def overflow(self, since: Position) -> bool:
+        """Read the history again from what the client has: LIVE becomes BEHIND. A recovery reads from there as well.
 
         Args:
             since: The client has everything up to here.
+
+        Returns:
+            Whether a recovery begins; False if one is under way.
         """
-        command = Subscribe(self.patterns[0], since)
-        self._change(Change.OVERFLOW, Recovery(command, self.patterns, since.offset))
+        begins = self.recovery is None
+        recovery = self.recovery or Recovery(Subscribe(self.patterns[0], since), self.patterns, since.offset)
+        recovery.delivered_offset = min(recovery.delivered_offset, since.offset)
+        self._change(Change.OVERFLOW, recovery)
+        return begins
 
     def take_history(self, found: Resumption, for_recovered: Resumption | None) -> Resumption:
         """Take a reading of the history, or a page of it: the state is LIVE after the last one.

@@ -309,8 +309,11 @@ class Output:
         """
         if self.send_queue is not None:
             self.counters[f"drop.{reason}"] += self.send_queue.discard(channel)
-        held = self.held_offsets.get(channel)
+        held, position = self.held_offsets.get(channel), self.positions.get(channel)
         if held is not None:
+            # Events above the held offset may be among the dropped ones: the resume point goes back to it.
+            if position is not None:
+                self.positions[channel] = Position(position.epoch, held)
             self.release(channel, held)
 
     def pause_writing(self) -> None:

@@ -170,13 +170,12 @@ class Subscriptions:
         """
         channel, output = overflow.channel, self.output
         subscription, position = self.channels.get(channel), output.positions.get(channel)
-        if subscription is None or subscription.recovery is not None or position is None:
+        if subscription is None or position is None or not subscription.recovered_topics:
             return False
         output.discard(channel, "behind")
         output.counters["behind"] += 1
         since = output.positions[channel] = Position(position.epoch, overflow.offset)
-        subscription.overflow(since)
-        return True
+        return subscription.overflow(since)
 
     def _write_history(
         self, channel: str, history: Resumption, how: str, topics: Sequence[str], ref: str | float | None

@@ -260,3 +260,36 @@ def test_each_recovery_is_counted_by_its_kind() -> None:
     settle(hub, session, channel, history(3, *(record(i) for i in range(1, 4))))
     counters = {name: count for name, count in session.output.counters.items() if name.startswith("resume.")}
     assert counters == {"resume.snapshot": 1, "resume.resumed": 1, "resume.gap": 1}
+
+
+def test_states_that_are_dropped_while_a_second_pattern_recovers_are_read_again() -> None:
+    hub, channel, session = live(0, ONE, backlog_events=3)
+    join(hub, session, "system:*")
+    system = hub.channels["system"]
+    settle(hub, session, system, history(0))
+    messages_of(session)
+    session.output.pause_writing()
+    states = tuple(record(i, ONE, "latest", lane=2, key=f"k{i}") for i in range(1, 4))
+    hub.receive(USER, publication(0, *states))
+    join(hub, session, TWO)
+    hub.receive("system", publication(0, record(1, "system:alarm", lane=0)))
+    assert session.output.counters["drop.shed"] == 1, "the oldest state made room for the urgent one"
+    session.output.resume_writing(100_000)
+    settle(hub, session, channel, history(3, snapshot=states))
+    offsets = [what for kind, what in messages_of(session) if kind == "event"]
+    assert offsets == [1, 1, 2, 3], "the urgent event of the other channel, then all of this one"
+
+
+def test_the_resume_point_of_a_release_is_safe_when_the_queue_is_discarded() -> None:
+    hub = Hub()
+    session = new_session(hub, encoder=EVENT_STREAM)
+    channel = join(hub, session)
+    settle(hub, session, channel, history(3, *(record(i) for i in range(1, 4))))
+    session.output.pause_writing()
+    hub.receive(USER, publication(3, record(4, ONE, lane=2), record(5, ONE, lane=2), record(6, TWO, lane=0)))
+    session.output.resume_writing(1)
+    session.output.pause_writing()
+    session.output.out.clear()
+    session.output.discard(USER, "behind")
+    (release,) = session.output.out
+    assert release.startswith(b"id: user:42=e1.3\nevent: bus.release\n"), "4 and 5 were never sent"
