@@ -95,6 +95,9 @@ def check_room(gateway: Gateway) -> None:
 def parse_resume_query(query: str) -> tuple[Cursor, tuple[str, ...]]:
     """Read cursor and patterns from a query string.
 
+    A polyfill of ``EventSource`` that cannot send ``Last-Event-ID`` adds ``lastEventId``, which counts more than the
+    cursor: the page gave the cursor when it opened the stream.
+
     Args:
         query: the query string, for example ``cursor=user:42=e1.7&topic=collection:7:*``.
 
@@ -109,7 +112,8 @@ def parse_resume_query(query: str) -> tuple[Cursor, tuple[str, ...]]:
         return {}, ()
     pairs = parse_qsl(query, keep_blank_values=True)
     # The last of several cursors counts.
-    cursor = next((value for name, value in reversed(pairs) if name == "cursor"), "")
+    given = dict(pairs)
+    cursor = given.get("lastEventId") or given.get("cursor", "")
     return parse_cursor(cursor), tuple(check_pattern(value) for name, value in pairs if name == "topic")
 
 

@@ -94,15 +94,19 @@ class SessionStream(StreamingResponse):
 
 async def _stream(gateway: Gateway, session: Session, transport: PullTransport) -> AsyncIterator[bytes]:
     """Yield what the session queues, until either side ends the stream."""
-    yield b"retry: %d\n\n" % _RETRY_MS
+    # The first block is an event: some clients report a block that has only ``retry`` as an event without data.
+    retry = b"retry: %d\n" % _RETRY_MS
     output = session.output
     while True:
         out = await transport.next()
         if out:
-            yield b"".join(out)
+            yield retry + b"".join(out)
+            retry = b""
         if output.close_code is not None:
             data = {"code": int(output.close_code), "reason": output.close_reason}
-            yield sse_event("bus.close", control_event("bus.close", data, int(gateway.clock.wall() * 1000)), None)
+            yield retry + sse_event(
+                "bus.close", control_event("bus.close", data, int(gateway.clock.wall() * 1000)), None
+            )
             return
 
 

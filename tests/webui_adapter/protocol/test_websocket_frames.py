@@ -74,6 +74,8 @@ def test_golden_streams_are_of_our_writing(case: dict[str, Any]) -> None:
     written = b""
     for block in case["chunk"].removesuffix("\n\n").split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.split("\n") if not line.startswith(":"))
+        if "retry" in fields:
+            written += f"retry: {fields['retry']}\n".encode()
         if "data" in fields:
             cursor = parse_cursor(fields["id"]) if "id" in fields else None
             written += sse_event(fields["event"], fields["data"].encode(), cursor)

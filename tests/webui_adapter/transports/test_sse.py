@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -27,8 +28,9 @@ def test_a_person_with_curl_sees_readable_events(gateway: GatewayProcess, user: 
         assert "content-type: text/event-stream" in head
         assert "cache-control: no-cache, no-transform" in head
         assert "x-accel-buffering: no" in head
-        assert stream.blocks[0] == {"retry": "1000"}
-        assert stream.blocks[1]["event"] == "bus.hello"
+        # Some clients report a block that has only this field as an event without data.
+        assert (stream.blocks[0]["retry"], stream.blocks[0]["event"]) == ("1000", "bus.hello")
+        assert all("data" in block or "comment" in block for block in stream.blocks)
         assert sum("retry" in block for block in stream.blocks) == 1
         publish(user, Note(n=1, pad="a\nb"))
         stream.until(lambda c: c.got("gw.note"), "the event")
@@ -39,7 +41,11 @@ def test_a_person_with_curl_sees_readable_events(gateway: GatewayProcess, user: 
         assert parse_cursor(block["id"])[f"user:{user}"].offset == event["offset"]
 
 
-def test_last_event_id_resumes_all_channels(gateway: GatewayProcess, user: str, publish: Publish, bus: Bus) -> None:
+@pytest.mark.parametrize("how", ["header", "query"])
+def test_last_event_id_resumes_all_channels(
+    gateway: GatewayProcess, user: str, publish: Publish, bus: Bus, how: str
+) -> None:
+    """A browser sends it as a header. event-source-polyfill sends it in the query."""
     with curl(gateway, user) as stream:
         stream.until(settled(user), "the histories")
         publish(user, *(Note(n=i) for i in range(3)))
@@ -50,7 +56,12 @@ def test_last_event_id_resumes_all_channels(gateway: GatewayProcess, user: str, 
     bus.announce(Note(n=-1))
     bus.flush(10)
     # Wins over the cursor of the query, which a browser's EventSource repeats as it was.
-    with curl(gateway, user, "-H", f"Last-Event-ID: {last}", query=f"?cursor=user:{user}=0") as stream:
+    cursor = f"?cursor=user:{user}=0"
+    if how == "header":
+        resumed = curl(gateway, user, "-H", f"Last-Event-ID: {last}", query=cursor)
+    else:
+        resumed = curl(gateway, user, query=f"{cursor}&lastEventId={quote(last)}")
+    with resumed as stream:
         stream.until(settled(user), "the histories")
         ns = [event["data"]["n"] for event in stream.got("gw.note")]
         assert [n for n in ns if n >= 0] == list(range(3, 50))
