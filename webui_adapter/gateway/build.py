@@ -6,6 +6,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from eventbus.backends.factory import connect, connect_operation_store, connect_pending_store, connect_probe
 from eventbus.backends.memory.adapters import MemoryBroker
@@ -113,46 +114,35 @@ def build_gateway(
         NotConfigured: the key of the tokens does not fit the algorithm.
         OSError: the key file cannot be read.
     """
-    tasks, sessions = BackgroundTasks(), dict[str, Session]()
-    counters = Counter[str]()
+    core = _build_core(settings, clock or SystemClock())
+    access = AccessControl(
+        TokenChecker(settings),
+        ConnectionLimits(settings),
+        CommandRateLimiters(settings, core.context.clock.now()),
+    )
+    events = _build_events(core.context, ports, core.hub, core.health, ack_timeout, dead_letter_file)
+    return Gateway(_assemble(core, ports, authoriser, access, events))
+
+
+@dataclass(frozen=True, slots=True)
+class _Core:
+    """The parts that every other part needs."""
+
+    context: GatewayContext
+    tasks: BackgroundTasks
+    sessions: dict[str, Session]
+    hub: Hub
+    flusher: SessionFlusher
+    health: HealthStatus
+
+
+def _build_core(settings: GatewaySettings, clock: Clock) -> _Core:
+    counters, tasks = Counter[str](), BackgroundTasks()
+    sessions: dict[str, Session] = {}
     hub = Hub(RecordValidator(settings.max_message_size, counters, registry if settings.check_events else None))
     flusher = SessionFlusher(hub, sessions)
     health = HealthStatus(_health_notifier(sessions, flusher.flush), {Degradation.LOST: STARTING})
-    context = _build_context(settings, clock or SystemClock(), counters, tasks, flusher, health)
-    access = AccessControl(
-        TokenChecker(settings), ConnectionLimits(settings), CommandRateLimiters(settings, context.clock.now())
-    )
-    events = _build_events(context, ports, hub, health, ack_timeout, dead_letter_file)
-    deadlines = SessionDeadlines(context, hub)
-    flusher.connect(events.session_recovery.recover_behind, deadlines.schedule_close)
-    subscribe_handler = SubscribeHandler(context, authoriser, events.session_recovery)
-    return Gateway(
-        GatewayParts(
-            context=context,
-            ports=ports,
-            tasks=tasks,
-            sessions=sessions,
-            hub=hub,
-            access=access,
-            drain=Drain(context, sessions),
-            events=events,
-            operations=_build_operations(context, ports, access.tokens, events.maintenance),
-            deadlines=deadlines,
-            subscribe_handler=subscribe_handler,
-            authentication=Authentication(context, access, subscribe_handler, deadlines),
-        )
-    )
-
-
-def _build_context(
-    settings: GatewaySettings,
-    clock: Clock,
-    counters: Counter[str],
-    tasks: BackgroundTasks,
-    flusher: SessionFlusher,
-    health: HealthStatus,
-) -> GatewayContext:
-    return GatewayContext(
+    context = GatewayContext(
         settings,
         settings.instance or f"{socket.gethostname()}-{os.getpid()}",
         clock,
@@ -161,6 +151,30 @@ def _build_context(
         flusher.flush,
         degraded=lambda: health.most_severe,
         read_only=lambda: health.read_only,
+    )
+    return _Core(context, tasks, sessions, hub, flusher, health)
+
+
+def _assemble(
+    core: _Core, ports: BackendPorts, authoriser: Authoriser, access: AccessControl, events: EventParts
+) -> GatewayParts:
+    context = core.context
+    deadlines = SessionDeadlines(context, core.hub)
+    core.flusher.connect(events.session_recovery.recover_behind, deadlines.schedule_close)
+    subscribe_handler = SubscribeHandler(context, authoriser, events.session_recovery)
+    return GatewayParts(
+        context=context,
+        ports=ports,
+        tasks=core.tasks,
+        sessions=core.sessions,
+        hub=core.hub,
+        access=access,
+        drain=Drain(context, core.sessions),
+        events=events,
+        operations=_build_operations(context, ports, access.tokens, events.maintenance),
+        deadlines=deadlines,
+        subscribe_handler=subscribe_handler,
+        authentication=Authentication(context, access, subscribe_handler, deadlines),
     )
 
 
