@@ -50,7 +50,9 @@ class BusSettings(BaseSettings):
 
     pending_limit: int = Field(500, ge=1, description="events of one lane that may wait for a user's acknowledgement")
     ack_timeout: float = Field(10.0, gt=0, description="time limit for an acknowledgement; doubles with each attempt")
-    ack_attempts: int = Field(5, ge=1, description="attempts to deliver an event to a connected user")
+    ack_attempts: int = Field(
+        5, ge=1, description="redeliveries of an event to a connected user before it is a dead letter"
+    )
     dead_limit: int = Field(1_000, ge=1, description="dead letters that Redis keeps of one channel")
     dead_ttl: timedelta = Field(
         timedelta(days=30), description="how long Redis keeps a dead letter that is neither requeued nor purged"
@@ -71,7 +73,11 @@ class BusSettings(BaseSettings):
         "above the longest wait in a queue; 0: any time",
     )
 
-    outbox_events: int = Field(50_000, ge=1, description="events that may wait in the memory of a process")
+    outbox_events: int = Field(
+        50_000,
+        ge=1,
+        description="events in memory; beyond it states are dropped and log events go to the spool",
+    )
     outbox_bytes: int = Field(64 * 1_048_576, ge=1024, description="bytes that may wait in the memory of a process")
     linger: float = Field(0.005, ge=0, description="shortest time between two batches; the high lane does not wait")
     batch_events: int = Field(2_048, ge=1, description="events in one round trip; a quarter of it after urgent events")

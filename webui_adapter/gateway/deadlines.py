@@ -1,4 +1,4 @@
-"""Deadlines of all sessions: pings, tokens that expire, clients that do not answer."""
+"""Deadlines of all sessions: heartbeats (pings), tokens that expire, clients that do not answer."""
 
 from __future__ import annotations
 

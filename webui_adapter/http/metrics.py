@@ -68,7 +68,10 @@ class _GatewayCollector(Collector):
             "eventbus_connections": ("Open connections", len(gateway.sessions)),
             "eventbus_channels": ("Channels that sessions of this instance read", len(gateway.hub.channels)),
             "eventbus_slow_sessions": ("Sessions whose client reads too slowly", len(backlogs)),
-            "eventbus_outbox_depth": ("Events in the send queues of slow clients", sum(map(len, backlogs))),
+            "eventbus_outbox_depth": (
+                "Events in the send queues of slow clients of this gateway",
+                sum(map(len, backlogs)),
+            ),
             "eventbus_ready": ("1 if this instance accepts connections", 0 if gateway.not_ready else 1),
         }
         for name, (text, value) in values.items():

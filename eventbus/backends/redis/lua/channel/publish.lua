@@ -1,4 +1,4 @@
--- publish: append events to one channel in order. It skips known ids, numbers the events, keeps and
+-- publish: append events to one channel in order. It deduplicates by id, numbers the events, keeps and
 -- publishes them.
 --
 -- KEYS, ARGV[1..3]: as in _channel.lua. If an event needs an acknowledgement, _pending.lua comes
