@@ -68,7 +68,7 @@ async def test_a_few_run_and_a_bounded_number_waits() -> None:
 
 
 async def test_a_request_that_waits_too_long_is_refused_with_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operations, "_PATIENCE", 0.01)
+    monkeypatch.setattr(operations, "_SLOT_TIMEOUT", 0.01)
     store = SlowStore()
     service = service_of(store)
     questions = [asyncio.create_task(ask(service)) for _ in range(9)]
