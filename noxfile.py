@@ -141,3 +141,11 @@ def server(session: nox.Session, name: str) -> None:
         link.symlink_to(binary)
         path = f"{link.parent}:{path}"
     check(session, "tests/eventbus/backends", "tests/eventbus/outbox", "tests/webui_adapter/health", PATH=path)
+
+
+@nox.session
+def addons(session: nox.Session) -> None:
+    """Add-ons of Celery. Some of them hold Celery at an older version."""
+    install(session)
+    session.install("--quiet", "-r", "tests/worker_adapter/addons.txt")
+    check(session, "tests/worker_adapter/test_addons.py")

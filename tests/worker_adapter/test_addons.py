@@ -1,6 +1,6 @@
 """Operations with the usual add-ons of Celery. A test is skipped if its add-on is not installed.
 
-The list is in ``addons.txt``: ``pip install -r tests/worker_adapter/addons.txt``.
+``nox -s addons`` installs them from ``addons.txt``.
 """
 
 import importlib.util
