@@ -17,7 +17,8 @@ from eventbus.protocol.recovery import Resumption, resume
 from webui_adapter.channels.channel import Channel
 from webui_adapter.channels.validation import RecordValidator
 from webui_adapter.session.batch import Batch, Delivery
-from webui_adapter.session.output import Output, Overflow
+from webui_adapter.session.output import Output
+from webui_adapter.session.send_queue import Overflow
 from webui_adapter.session.session import Session
 
 __all__ = ["Hub"]

@@ -8,30 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from eventbus.clock import Clock
 from eventbus.protocol.cursor import Cursor, Position
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.session.batch import Batch, Delivery
 from webui_adapter.session.connection import Encoder, Transport
-from webui_adapter.session.send_queue import OrderHeld, OrderRestored, SendQueue, Step
+from webui_adapter.session.send_queue import OrderHeld, OrderRestored, Overflow, SendQueue, Step
 from webui_adapter.settings import GatewaySettings
 
-__all__ = ["Output", "Overflow"]
-
-
-@dataclass(frozen=True, slots=True)
-class Overflow:
-    """The send queue had no room for an event that must not be lost: the channel has to be read from the log.
-
-    Attributes:
-        channel: The channel of the dropped event.
-        offset: The client has received everything up to here, or the queue still holds it.
-    """
-
-    channel: str
-    offset: int
+__all__ = ["Output"]
 
 
 class Output:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from eventbus.flow.priority_queue import ConflatingPriorityQueue, Dropped
 from webui_adapter.session.batch import Delivery
 
-__all__ = ["OrderHeld", "OrderRestored", "SendQueue"]
+__all__ = ["OrderHeld", "OrderRestored", "Overflow", "SendQueue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,19 @@ class OrderRestored:
     Attributes:
         channel: The channel.
         offset: The client has everything up to here.
+    """
+
+    channel: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overflow:
+    """The send queue had no room for an event that must not be lost: the channel has to be read from the log.
+
+    Attributes:
+        channel: The channel of the dropped event.
+        offset: The client has received everything up to here, or the queue still holds it.
     """
 
     channel: str

@@ -12,7 +12,8 @@ from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import Subscribe
 from webui_adapter.session.batch import Batch, Delivery
 from webui_adapter.session.channel_subscription import ChannelSubscription, covered
-from webui_adapter.session.output import Output, Overflow
+from webui_adapter.session.output import Output
+from webui_adapter.session.send_queue import Overflow
 
 __all__ = ["Subscriptions"]
 
