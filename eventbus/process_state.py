@@ -1,20 +1,41 @@
 """State that belongs to one process: a forked child renews it.
 
 Python's own hook runs after ``os.fork()``. A server that forks in C, such as uWSGI by default, runs no hook. So code
-that uses such state calls ``check_process`` first, which compares process ids.
+that uses such state calls ``check_process`` first.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
+import sys
 import threading
 from collections.abc import Callable
 
 __all__ = ["check_process", "renew_in_child"]
 
+_WIPE_ON_FORK = 18  # MADV_WIPEONFORK of Linux 4.14: a child finds zeros in the page
+
 _lock = threading.RLock()
 _renewals: list[Callable[[], None]] = []
 _pid = os.getpid()
+
+
+def _marked_page() -> mmap.mmap | None:
+    """A page whose first byte is 1 in this process and 0 in a forked child; None where there is no such thing."""
+    if not sys.platform.startswith("linux"):
+        return None
+    page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        page.madvise(_WIPE_ON_FORK)
+    except (OSError, ValueError):
+        return None
+    page[0] = 1
+    return page
+
+
+# Reading it is cheaper than os.getpid(), which took 2 % of the instructions of an emit.
+_page = _marked_page()
 
 
 def renew_in_child(renew: Callable[[], None]) -> None:
@@ -28,7 +49,10 @@ def renew_in_child(renew: Callable[[], None]) -> None:
 
 def check_process() -> None:
     """Renew the state if this is a forked child whose state is still the parent's."""
-    if os.getpid() != _pid:
+    if _page is None:
+        if os.getpid() != _pid:
+            _renew()
+    elif not _page[0]:
         _renew()
 
 
@@ -40,6 +64,8 @@ def _renew() -> None:
             for renew in _renewals:
                 renew()
             _pid = pid
+        if _page is not None:
+            _page[0] = 1
 
 
 def _after_fork() -> None:
