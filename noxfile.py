@@ -107,7 +107,7 @@ def uvicorn(session: nox.Session, version: str) -> None:
 
 
 @nox.session
-@nox.parametrize("version", ["14.0", "15.0.1", "16.1.1", "17.4"])
+@nox.parametrize("version", ["14.1", "15.0.1", "16.1.1", "17.4"])
 def websockets(session: nox.Session, version: str) -> None:
     """websockets, which parses what uvicorn's protocol reads."""
     install(session, f"websockets=={version}")

@@ -21,10 +21,12 @@ MIDDLE = DOCUMENTS // 4
 
 
 def assert_stages(figures: list[str], running: list[str]) -> None:
-    """Assert the stages of writing the index, in order. The first and the last may be shorter than a frame."""
+    """Assert the stages of writing the index. The first and the last may be shorter than a frame.
+
+    Two tasks may be at different stages, and the page shows the stage of the last event.
+    """
     stages = [text.partition(" documents read, ")[2] for text in figures if " documents read, " in text]
-    known = ["writing the index", "collecting the passages", "writing the passages", "counting the terms"]
-    assert stages == [stage for stage in known if stage in stages]
+    assert set(stages) <= {"writing the index", "collecting the passages", "writing the passages", "counting the terms"}
     assert "writing the passages" in stages
     assert any(rows.startswith("Index\nwriting the passages") for rows in running), running[-3:]
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-# redis-py imports it at its first connection to read its own version. That is in a thread: see
-# script.py.
-import email.parser  # noqa: F401
+import contextlib
+import importlib.metadata
 import math
 import os
 import select
@@ -23,6 +22,11 @@ from eventbus.backends.redis.connections.resp import Command, pack
 from eventbus.settings import BusSettings
 
 __all__ = ["BlockingConnection"]
+
+# redis-py reads its own version at its first connection. That is in a thread: see script.py. Python imports
+# modules for it, and which ones depends on Python's version.
+with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+    importlib.metadata.version("redis")
 
 # Bytes of commands that are packed before they are sent, and bytes of one read.
 _SLICE: Final = 131_072
