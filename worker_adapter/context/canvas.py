@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import celery
 from celery import Celery
 from celery.canvas import Signature, chunks, maybe_signature, xmap, xstarmap
 
@@ -84,9 +85,13 @@ class _Walk:
 
     def _copy(self, node: Any) -> Signature:
         copy = maybe_signature(node, app=self._app).clone()
-        if isinstance(node, (xmap, xstarmap)):
+        if isinstance(node, (xmap, xstarmap)) and celery.VERSION >= (5, 7):
             # clone() returns a plain signature, which Celery would route by its own task name.
             copy = type(node).from_dict(copy, app=node.app)
+        elif isinstance(node, (xmap, xstarmap)):
+            # Celery before 5.7 publishes a map without its options, our headers included. A plain signature keeps them.
+            copy.kwargs["it"] = list(copy.kwargs["it"])
+            copy.options.setdefault("route_name", maybe_signature(node.kwargs["task"]).name)
         for kind in ("link", "link_error"):
             found = copy.options.get(kind)
             if found:
