@@ -10,6 +10,16 @@ process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 rmSync("dist", { recursive: true, force: true });
 mkdirSync("dist");
 
+// Members that only the client's source uses. The bundle has shorter names for them. Names of the
+// public API, of frames and of the platform must not be here.
+const INTERNAL = `
+  accept activity authenticate beforeOpen checkNow clock command connectionLost deliver handle
+  heartbeat held helloAt hold inQuery lines load moveToQuery numbered offline onActivity onClose
+  onControlEvent onError onEvent onFrame onLost onStatus ready reconnected release reply resend
+  save seen setTimer settle shown start startedAtOrAfter stop stored subscribed succeeded
+  takeDropped toSend tokenRefresh transportName transports truncate unproven
+`;
+
 await build({
   entryPoints: ["src/client.ts"],
   outfile: "dist/client.js",
@@ -19,6 +29,7 @@ await build({
   target: "es2022",
   platform: "browser",
   legalComments: "none",
+  mangleProps: new RegExp(`^(?:${INTERNAL.trim().split(/\s+/).join("|")})$`),
 });
 
 const tsc = createRequire(import.meta.url).resolve("typescript/bin/tsc");

@@ -4,6 +4,7 @@ import { watchPageLifecycle } from "./page_lifecycle.js";
 import { isPattern } from "./protocol/topics.js";
 import { Cursor, parseCursor } from "./state/cursor.js";
 import { cursorStorage } from "./state/cursor_storage.js";
+import { DEFAULT_KEPT_BOUNDS } from "./state/kept_events.js";
 import { DEFAULT_BACKOFF } from "./transport/backoff.js";
 import { fetchEventSource } from "./transport/fetch_event_source.js";
 import { absoluteUrl } from "./transport/urls.js";
@@ -45,7 +46,8 @@ export function connect<Events extends object = Record<string, unknown>>(options
   }
 
   // The rendered cursor is newer than the stored one. The first position of a channel counts.
-  const resumeCursor = new Cursor([...initial, ...(parseCursor(storage.load()) ?? [])]);
+  const stored = storage.load();
+  const resumeCursor = new Cursor([...initial, ...(parseCursor(stored.split("\n")[0] ?? "") ?? [])]);
   const bus = new EventBus<Events>(
     {
       topics,
@@ -54,6 +56,8 @@ export function connect<Events extends object = Record<string, unknown>>(options
       token: options.token,
       backoff: { ...DEFAULT_BACKOFF, ...backoff },
       openTimeoutMs: options.openTimeoutMs ?? OPEN_TIMEOUT_MS,
+      lateListeners: { ...DEFAULT_KEPT_BOUNDS, ...options.lateListeners },
+      stored,
     },
     resumeCursor,
     systemClock,
@@ -62,10 +66,9 @@ export function connect<Events extends object = Record<string, unknown>>(options
       stopWatching();
     },
   );
-  const save = () => storage.save(bus.cursor);
+  const save = () => storage.save(bus.stored);
   const stopWatching = watchPageLifecycle({
-    online: () => bus.reconnectNow(),
-    shown: () => bus.reconnectNow(),
+    shown: () => bus.checkNow(),
     offline: () => bus.offline(),
     hidden: save,
   });

@@ -4,9 +4,10 @@ import type { ClockAndRandom } from "./clock_and_random.js";
 import type { Operation, OperationQuery, Whose } from "./operations.js";
 import { BusError } from "./protocol/errors.js";
 import type { Command, CommandResult, ControlEvent } from "./protocol/messages.js";
-import { channelOf, isOperationTopic, isPattern, matches } from "./protocol/topics.js";
+import { channelOf, isPattern, matches, operationOf } from "./protocol/topics.js";
 import { Acknowledgements } from "./state/acknowledgements.js";
 import { type Cursor, parsePosition } from "./state/cursor.js";
+import { type KeptBounds, KeptEvents } from "./state/kept_events.js";
 import { Listeners, NOT_HANDLED, report } from "./state/listeners.js";
 import { PendingCommands, type Reply, toBusError } from "./state/pending_commands.js";
 import { RecentIds } from "./state/recent_ids.js";
@@ -16,6 +17,15 @@ import type {
 } from "./types.js";
 
 const BUS_EVENTS = new Set<string>(["gap", "status", "error", "position"] satisfies (keyof OwnEvents)[]);
+
+const END = / operation\.(?:succeeded|failed|cancelled) /;
+
+export interface BusSettings extends ConnectionSettings {
+  readonly topics: readonly string[];
+  readonly lateListeners: KeptBounds;
+  /** `stored` of an earlier page. */
+  readonly stored: string;
+}
 
 export class EventBus<Events> implements Bus<Events> {
   // The tables are separate, because an application can have an event type called "gap".
@@ -30,10 +40,17 @@ export class EventBus<Events> implements Bus<Events> {
   readonly #declined = new Set<string>();
   readonly #connection: Connection;
   readonly #acknowledgements: Acknowledgements;
+  readonly #clock: ClockAndRandom;
+  readonly #storedBefore: string;
+  readonly #kept: KeptEvents;
+  /** Listeners of operations, for kept events. `#eventListeners` has them too. */
+  readonly #lateListeners = new Listeners();
+  /** The newest event that a listener of its operation has received. */
+  #heard: BusEvent | undefined;
   readonly #localIds = new RecentIds<true>();
 
   constructor(
-    settings: ConnectionSettings & { readonly topics: readonly string[] },
+    settings: BusSettings,
     cursor: Cursor,
     clock: ClockAndRandom,
     onClose: () => void,
@@ -43,6 +60,9 @@ export class EventBus<Events> implements Bus<Events> {
     this.#patterns = new Set(settings.topics);
     this.#connection = new Connection(settings, this.#connectionListener(), clock);
     this.#acknowledgements = new Acknowledgements(clock, (ids) => this.#requestNow({ do: "ack", ids }));
+    this.#clock = clock;
+    this.#storedBefore = settings.stored;
+    this.#kept = new KeptEvents(clock, settings.lateListeners, settings.stored);
   }
 
   get status(): Status {
@@ -53,14 +73,19 @@ export class EventBus<Events> implements Bus<Events> {
     return this.#cursor.toString();
   }
 
+  /** A line with the cursor, and lines with the events that no listener of their operation received. */
+  get stored(): string {
+    return [this.cursor, ...this.#kept.lines].join("\n");
+  }
+
   /** Opens the connection. The caller has the bus by then, which callbacks may use. */
   open(): void {
     this.#connection.open();
   }
 
-  /** Ends the back-off delay, because the gateway is probably reachable again. */
-  reconnectNow(): void {
-    this.#connection.reconnectNow();
+  /** Reconnects without a delay, or checks the connection: the page is shown or back online. */
+  checkNow(): void {
+    this.#connection.checkNow();
   }
 
   offline(): void {
@@ -82,7 +107,7 @@ export class EventBus<Events> implements Bus<Events> {
       return (data as Required<CommandResult>).operation;
     };
     return {
-      ...this.#scope((topic) => isOperationTopic(topic, operation)),
+      on: (name, listener) => this.#onOperation(operation, name, listener as (event: BusEvent) => unknown),
       info: (whose) => request("operation", whose),
       cancel: (whose) => request("cancel", whose),
     };
@@ -94,7 +119,12 @@ export class EventBus<Events> implements Bus<Events> {
   }
 
   topic(pattern: string): Scope<Events> {
-    return this.#scope((topic) => matches(pattern, topic));
+    return {
+      on: (name, listener) =>
+        this.#eventListeners.add(name, (event: BusEvent & Parameters<typeof listener>[0]) =>
+          matches(pattern, event.topic) ? listener(event) : NOT_HANDLED,
+        ),
+    };
   }
 
   async subscribe(pattern: string, { from }: { readonly from?: string | 0 | undefined } = {}): Promise<void> {
@@ -126,13 +156,60 @@ export class EventBus<Events> implements Bus<Events> {
     this.#removeIfUnused(channelOf(pattern));
   }
 
-  #scope(covers: (topic: string) => boolean): Scope<Events> {
-    return {
-      on: (name, listener) =>
-        this.#eventListeners.add(name, (event: BusEvent & Parameters<typeof listener>[0]) =>
-          covers(event.topic) ? listener(event) : NOT_HANDLED,
-        ),
+  #onOperation(operation: string, name: string, listener: (event: BusEvent) => unknown): Unsubscribe {
+    const entry = (event: BusEvent): unknown => {
+      if (operationOf(event.topic) !== operation) return NOT_HANDLED;
+      this.#heard = event;
+      return listener(event);
     };
+    const removeLive = this.#eventListeners.add(name, entry);
+    const removeLate = this.#lateListeners.add(name, entry);
+    const dropped = this.#kept.takeDropped(operation, name);
+    // After the present code, so that all listeners that it adds receive the kept events in order.
+    queueMicrotask(() => {
+      if (dropped) this.#replaceDropped(operation, dropped);
+      this.#deliverKept(operation);
+    });
+    return () => {
+      removeLive();
+      removeLate();
+    };
+  }
+
+  #deliverKept(operation: string): void {
+    const events = this.#kept.get(operation);
+    for (const [id, event] of [...(events ?? [])]) {
+      const deliver = () => this.#lateListeners.deliver(event);
+      if (event.ack) this.#acknowledgements.handle(id, false, deliver, !event.offset);
+      // Another listener may have handled an `ack` event already.
+      if (this.#heard !== event) deliver();
+      if (this.#heard === event) events?.delete(id);
+    }
+  }
+
+  #replaceDropped(operation: string, dropped: string): void {
+    const [topic = ""] = dropped.split(" ");
+    this.#busListeners.call("gap", { ...this.#cursor.at(channelOf(topic)), reason: "operation", operation });
+    // If the end was not dropped, it is kept or still to come.
+    if (END.test(dropped)) this.#fetchEnd(operation, topic);
+  }
+
+  /** Replaces the dropped end of an operation by its present state. */
+  #fetchEnd(operation: string, topic: string): void {
+    this.op(operation).info().then(
+      (info) => {
+        const type = `operation.${info.state}`;
+        // A task that started late can make an operation run again. Its end is still to come.
+        if (!END.test(` ${type} `)) return;
+        const event = { offset: 0, id: topic + type, type, topic, time: info.ended, data: { ...info, operation } };
+        this.#lateListeners.deliver(event);
+        if (this.#heard !== event) this.#kept.set(operation, event);
+      },
+      (error: unknown) => {
+        const { retryMs } = error as BusError;
+        if (retryMs) this.#clock.setTimer(retryMs, () => this.#fetchEnd(operation, topic));
+      },
+    );
   }
 
   #request(command: Command): Promise<Reply> {
@@ -190,18 +267,20 @@ export class EventBus<Events> implements Bus<Events> {
     const offset = event.offset as number | undefined;
     // A local event has no offset: the gateway sends it again with one when Redis is reachable.
     const local = offset === undefined;
-    const handled = event.ack && this.#cursor.startedAtOrAfter(topic, offset ?? Infinity);
-    const fresh = local ? !this.#localIds.get(id) : this.#cursor.accept(topic, offset) && !this.#localIds.get(id);
+    const fresh = (local || this.#cursor.accept(topic, offset)) && !this.#localIds.get(id);
     if (local) this.#localIds.set(id, true);
-    if (event.ack) this.#acknowledgements.handle(id, Boolean(handled), () => this.#deliver(event), local);
-    else if (fresh) this.#deliver(event);
+    if (event.ack) {
+      // An earlier page received the event. If it had no listener, it did not handle the event.
+      const handled = this.#cursor.startedAtOrAfter(topic, offset ?? Infinity) && !this.#storedBefore.includes(`\n${topic} `);
+      this.#acknowledgements.handle(id, handled, () => this.#deliver(event), local);
+    } else if (fresh) this.#deliver(event);
   }
 
   #deliver(event: BusEvent): unknown[] {
     const delivered = { ...event, offset: (event.offset as number | undefined) ?? 0 };
-    const results: unknown[] = [];
-    this.#eventListeners.call(event.type, delivered, results);
-    this.#eventListeners.call("*", delivered, results);
+    const results = this.#eventListeners.deliver(delivered);
+    const operation = operationOf(event.topic);
+    if (operation !== undefined && this.#heard !== delivered) this.#kept.set(operation, delivered);
     return results;
   }
 

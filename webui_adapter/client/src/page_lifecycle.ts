@@ -1,9 +1,8 @@
 // The page's lifecycle: network up or down, page shown or hidden.
 
 export interface PageLifecycleListener {
-  online(): void;
   offline(): void;
-  /** The page is in the foreground again. */
+  /** The page is online again, in the foreground again, or resumed. */
   shown(): void;
   /** The page is hidden or unloads. The browser may not notify it again. */
   hidden(): void;
@@ -18,12 +17,15 @@ export function watchPageLifecycle(listener: PageLifecycleListener): () => void 
   if (typeof addEventListener !== "function") return () => undefined;
   const end = new AbortController();
   const { signal } = end;
-  addEventListener("online", () => listener.online(), { signal });
-  addEventListener("offline", () => listener.offline(), { signal });
-  addEventListener("pagehide", () => listener.hidden(), { signal });
-  if (typeof document !== "undefined") {
-    const onChange = () => (document.hidden ? listener.hidden() : listener.shown());
-    document.addEventListener("visibilitychange", onChange, { signal });
-  }
+  const page = (globalThis as { document?: Document }).document;
+  const on = (type: string, call: () => void, target: EventTarget = globalThis) => {
+    target.addEventListener(type, call, { signal });
+  };
+  on("online", () => listener.shown());
+  on("pageshow", () => listener.shown());
+  on("offline", () => listener.offline());
+  on("pagehide", () => listener.hidden());
+  on("resume", () => listener.shown(), page);
+  on("visibilitychange", () => (page?.hidden ? listener.hidden() : listener.shown()), page);
   return () => end.abort();
 }

@@ -47,12 +47,16 @@ export interface Gap {
    * - `ahead`: the cursor is after the end of the channel
    * - `hole`: the gateway missed live events and could not read them from the log
    * - `cursor`: the page has too many channels to resume all of them
+   * - `operation`: the client no longer has the events of an operation that arrived before its
+   *   listener registered
    */
   readonly reason: string;
   /** The epoch of the channel's log. */
   readonly epoch: string;
   /** The offset after which delivery continues. */
   readonly offset: number;
+  /** The operation whose events are lost. Only with the reason `operation`. */
+  readonly operation?: string;
 }
 
 /** The page has received all events up to this position. It also marks the end of a replay. */
@@ -151,6 +155,14 @@ export interface Options {
    * `cursor` has the same channel, `cursor` counts. Default: the cursor is not stored.
    */
   readonly storageKey?: string | undefined;
+  /**
+   * Bounds of the events that the client keeps for listeners of `op(id)` that register later: the
+   * number of operations, the number of events of each, and the milliseconds since the newest event
+   * of an operation. Default: 200, 100 and 60,000.
+   */
+  readonly lateListeners?:
+    | { readonly operations?: number; readonly events?: number; readonly ms?: number }
+    | undefined;
 }
 
 /** The events of some topics. */
@@ -177,6 +189,22 @@ export interface Scope<Events> {
  * again.
  */
 export interface OperationScope<Events> extends Scope<Events> {
+  /**
+   * Adds a listener for the events of this operation.
+   *
+   * Events that arrived earlier, and that no listener of `op(id)` has received, follow first: in
+   * order, right after the code that registers the listeners. See `Options.lateListeners`. If the
+   * client no longer has them, the bus emits `gap` with the reason `operation`. If the end of the
+   * operation is among them, the listener for the end receives it from the operation's state.
+   *
+   * @param name - An event type of the application, or `*` for all of them.
+   * @param listener - Called with each event. See `Bus.on`.
+   * @returns A function that removes the listener.
+   */
+  on<Name extends "*" | EventName<Events>>(
+    name: Name,
+    listener: (event: Name extends "*" ? AnyEvent<Events> : Heard<Events, Name>) => unknown,
+  ): Unsubscribe;
   /**
    * Fetches the state of the operation and its running tasks.
    *

@@ -1,6 +1,6 @@
-import { EventBus } from "../src/event_bus.js";
+import { type BusSettings, EventBus } from "../src/event_bus.js";
+import { DEFAULT_KEPT_BOUNDS } from "../src/state/kept_events.js";
 import { Cursor, parseCursor } from "../src/state/cursor.js";
-import type { ConnectionSettings } from "../src/transport/connection.js";
 import type { Handshake, OpenTransport, TransportListener } from "../src/transport/transport.js";
 import type { BusEvent, StatusChange, TransportName } from "../src/types.js";
 import type { Command } from "../src/protocol/messages.js";
@@ -53,7 +53,7 @@ export interface Events {
   gap: object;
 }
 
-type Settings = Partial<ConnectionSettings & { topics: readonly string[]; cursor: string }>;
+type Settings = Partial<BusSettings & { cursor: string }>;
 
 /** A bus, and the gateway's side of its connections. */
 export class FakeGateway {
@@ -72,6 +72,8 @@ export class FakeGateway {
         token: undefined,
         backoff: { minMs: 500, maxMs: 20_000 },
         openTimeoutMs: 10_000,
+        lateListeners: DEFAULT_KEPT_BOUNDS,
+        stored: "",
         ...settings,
       },
       new Cursor(parseCursor(cursor)),

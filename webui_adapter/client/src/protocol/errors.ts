@@ -28,17 +28,17 @@ export interface BusErrorDetails {
 export class BusError extends Error {
   override readonly name = "BusError";
   /** The machine-readable reason. */
-  readonly code: string;
+  declare readonly code: string;
   /** The member of the command or the option that is wrong, such as `topic`. */
-  readonly field: string | undefined;
+  declare readonly field: string | undefined;
   /**
    * The limit that was exceeded: bytes, patterns, or requests per second, depending on the code.
    */
-  readonly limit: number | undefined;
+  declare readonly limit: number | undefined;
   /** Milliseconds to wait before the next attempt. */
-  readonly retryMs: number | undefined;
+  declare readonly retryMs: number | undefined;
   /** The owner of the exceeded rate limit: `session`, `user` or `instance`. */
-  readonly scope: string | undefined;
+  declare readonly scope: string | undefined;
 
   /**
    * @param code - The machine-readable reason.
@@ -46,11 +46,8 @@ export class BusError extends Error {
    * @param details - Facts about the refusal, as far as they are known.
    */
   constructor(code: string, message: string, details: BusErrorDetails = {}) {
-    super(message, { cause: details.cause });
-    this.code = code;
-    this.field = details.field;
-    this.limit = details.limit;
-    this.retryMs = details.retryMs;
-    this.scope = details.scope;
+    const { cause, ...more } = details;
+    super(message, { cause });
+    Object.assign(this, { code, ...more });
   }
 }

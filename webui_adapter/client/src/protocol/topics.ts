@@ -1,6 +1,6 @@
 // Names of channels, topics and patterns, as docs/reference/protocol.md defines them.
 
-const ID = "[A-Za-z0-9_][A-Za-z0-9_.@+~|-]{0,127}";
+const ID = "\\w[\\w.@+~|-]{0,127}";
 const CHANNEL = `(?:(?:user|collection):${ID}|system)`;
 const WHOLE_CHANNEL = new RegExp(`^${CHANNEL}$`);
 const PATTERN = new RegExp(`^${CHANNEL}(?::${ID})*:(?:${ID}|\\*)$`);
@@ -30,8 +30,12 @@ export function matches(pattern: string, topic: string): boolean {
 }
 
 /**
- * Whether the topic ends in `operation:{id}`. The channel is skipped: a user id can be "operation".
+ * The id of the operation, if the topic ends in `operation:{id}`. The channel is skipped: a user id
+ * can be "operation".
  */
-export function isOperationTopic(topic: string, id: string): boolean {
-  return topic.slice(channelOf(topic).length).endsWith(`:operation:${id}`);
+export function operationOf(topic: string): string | undefined {
+  const start = topic.lastIndexOf(":operation:");
+  if (start < 0 || start < channelOf(topic).length) return undefined;
+  const id = topic.slice(start + ":operation:".length);
+  return id.includes(":") ? undefined : id;
 }

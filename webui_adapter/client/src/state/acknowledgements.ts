@@ -40,9 +40,14 @@ export class Acknowledgements {
       return;
     }
     this.#states.set(id, "busy");
-    Promise.all(deliver()).then(
+    const outcomes = deliver();
+    if (outcomes.every((result) => result === NOT_HANDLED)) {
+      this.#states.delete(id);
+      return;
+    }
+    Promise.all(outcomes).then(
       (results) => {
-        if (results.includes(FAILED) || results.every((result) => result === NOT_HANDLED)) {
+        if (results.includes(FAILED)) {
           this.#states.delete(id);
           return;
         }

@@ -11,7 +11,7 @@ export interface LogPosition {
 
 const MAX_LENGTH = 4096;
 // The gateway accepts at most 32 and 16 digits. It would refuse every connection with a longer one.
-const POSITION = /^(?:0|([0-9a-f]{1,32})\.(0|[1-9][0-9]{0,15}))$/;
+const POSITION = /^(?:0|([0-9a-f]{1,32})\.(0|[1-9]\d{0,15}))$/;
 
 /** Parses `epoch.offset`, such as `5f.17`, or `0`. Returns `undefined` for other text. */
 export function parsePosition(text: string): LogPosition | undefined {
@@ -56,7 +56,7 @@ export class Cursor {
 
   constructor(positions: Iterable<readonly [string, LogPosition]> = []) {
     for (const [channel, position] of positions) this.start(channel, position);
-    this.#initial = new Map(Array.from(this.#channels, ([channel, { epoch, offset }]) => [channel, { epoch, offset }]));
+    this.#initial = new Map([...this.#channels.keys()].map((channel) => [channel, this.at(channel)]));
   }
 
   /** Records an event. Returns false if the page has received it before. */
@@ -74,6 +74,12 @@ export class Cursor {
   startedAtOrAfter(topic: string, offset: number): boolean {
     const initial = this.#initial.get(channelOf(topic));
     return !!initial && offset <= initial.offset && initial.epoch === this.#channels.get(channelOf(topic))?.epoch;
+  }
+
+  /** The position of a channel. The beginning of the log if it has none. */
+  at(channel: string): ChannelPosition {
+    const { epoch = "", offset = 0 } = this.#channels.get(channel) ?? {};
+    return { channel, epoch, offset };
   }
 
   /** Sets the position of a channel that has none. */
@@ -136,10 +142,10 @@ export class Cursor {
   truncate(): ChannelPosition[] {
     const removed: ChannelPosition[] = [];
     const newestFirst = [...this.#channels].reverse();
-    for (const [channel, { epoch, offset }] of newestFirst) {
+    for (const [channel] of newestFirst) {
       if (this.toString().length <= MAX_LENGTH) break;
+      removed.push(this.at(channel));
       this.#channels.delete(channel);
-      removed.push({ channel, epoch, offset });
     }
     return removed;
   }

@@ -9,18 +9,17 @@ export interface CursorStorage {
 }
 
 export function cursorStorage(key: string | undefined): CursorStorage {
-  if (key === undefined) return { load: () => "", save: () => undefined };
   return {
     load() {
       try {
-        return sessionStorage.getItem(key) ?? "";
+        return (key !== undefined && sessionStorage.getItem(key)) || "";
       } catch {
         return "";
       }
     },
     save(cursor) {
       try {
-        sessionStorage.setItem(key, cursor);
+        if (key !== undefined) sessionStorage.setItem(key, cursor);
       } catch {
         // Without a stored cursor the next page starts with a snapshot.
       }

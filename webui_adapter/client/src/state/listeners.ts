@@ -1,5 +1,7 @@
 // Listeners by event name. If one listener fails, the error is reported and the others still run.
 
+import type { BusEvent } from "../types.js";
+
 // The type of the event depends on the name; see `Heard`. The callers of `add` and `call` ensure
 // it.
 type Listener = (event: never) => unknown;
@@ -19,6 +21,14 @@ export class Listeners {
     const entries = this.#byName.get(name) ?? new Set<Listener>();
     this.#byName.set(name, entries.add(entry));
     return () => entries.delete(entry);
+  }
+
+  /** Calls the listeners for the type of the event, then those for `*`. Returns their results. */
+  deliver(event: BusEvent): unknown[] {
+    const results: unknown[] = [];
+    this.call(event.type, event, results);
+    this.call("*", event, results);
+    return results;
   }
 
   /**

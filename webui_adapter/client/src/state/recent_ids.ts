@@ -18,6 +18,11 @@ export class RecentIds<Value> {
   delete(id: string): void {
     this.#ids.delete(id);
   }
+
+  /** The values, the oldest id first. */
+  values(): Iterable<Value> {
+    return this.#ids.values();
+  }
 }
 
 /** Removes the oldest id if there are more than the client remembers. */

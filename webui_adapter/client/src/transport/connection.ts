@@ -97,9 +97,13 @@ export class Connection {
     if (attempt === this.#attempt) void this.#connect(attempt);
   }
 
-  /** Ends the back-off delay, because the gateway is probably reachable again. */
-  reconnectNow(): void {
+  /**
+   * The page is shown or the network has changed. Ends the back-off delay, or checks that the
+   * connection is alive.
+   */
+  checkNow(): void {
     if (this.status === "waiting") this.open();
+    else this.#attempt?.heartbeat?.checkNow();
   }
 
   /**
@@ -176,9 +180,7 @@ export class Connection {
     this.#fallback.succeeded(attempt.transportName);
     attempt.helloAt = this.#clock.now();
     const onTimeout = () => this.#onClose(attempt, ABNORMAL_CLOSURE, "silence");
-    // Over SSE the client sees the gateway's keep-alive comments, so it needs no ping.
-    const onIdle = attempt.transportName === "sse" ? onTimeout : () => this.send({ do: "ping" });
-    attempt.heartbeat = new Heartbeat(this.#clock, 2 * ping_ms, onIdle, onTimeout);
+    attempt.heartbeat = new Heartbeat(this.#clock, 2 * ping_ms, () => this.send({ do: "ping" }), onTimeout);
     // Both times come from the gateway's clock, so the clock of this machine does not matter.
     const { token } = this.#settings;
     if (expires && token) {

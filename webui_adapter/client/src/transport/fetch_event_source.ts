@@ -64,6 +64,8 @@ async function read(
       }
       if (event === "bus.hello") onSession((dataOf(data) as Hello).session);
       listener.onFrame(data);
+      // As with a WebSocket, what a listener has scheduled comes before the next event.
+      await Promise.resolve();
     }
   }
 }

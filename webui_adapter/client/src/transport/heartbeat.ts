@@ -35,6 +35,12 @@ export class Heartbeat {
     this.#lastActivity = this.#clock.now();
   }
 
+  /** Expects activity within five seconds, because the connection has probably died. */
+  checkNow(): void {
+    this.stop();
+    this.#probe();
+  }
+
   stop(): void {
     this.#cancelTimer();
   }

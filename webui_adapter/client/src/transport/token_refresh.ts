@@ -42,7 +42,7 @@ export class TokenRefresh {
   async #refresh(lifetimeMs: number): Promise<void> {
     // After a failure the client tries again in the remaining time. When the token has expired,
     // the gateway closes the connection with code 4100.
-    let nextLifetimeMs = lifetimeMs * (1 - REFRESH_AT);
+    let nextLifetimeMs = lifetimeMs - lifetimeMs * REFRESH_AT;
     try {
       nextLifetimeMs = (await this.#sendToken()) ?? lifetimeMs;
     } catch (error) {

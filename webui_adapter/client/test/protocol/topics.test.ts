@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { channelOf, isChannel, isOperationTopic, isPattern, isTopic, matches } from "../../src/protocol/topics.js";
+import { channelOf, isChannel, operationOf, isPattern, isTopic, matches } from "../../src/protocol/topics.js";
 import { golden } from "../golden.js";
 
 describe("names", () => {
@@ -20,12 +20,12 @@ describe("matches", () => {
   }
 });
 
-test("isOperationTopic accepts topics that end in operation:{id}", () => {
-  assert.ok(isOperationTopic("user:42:operation:9", "9"));
-  assert.ok(isOperationTopic("collection:7:documents:operation:9", "9"));
-  assert.ok(isOperationTopic("system:operation:9", "9"));
-  assert.ok(!isOperationTopic("user:42:operation:90", "9"));
-  assert.ok(!isOperationTopic("user:42:operation:9:log", "9"));
-  assert.ok(!isOperationTopic("user:42:reoperation:9", "9"));
-  assert.ok(!isOperationTopic("user:operation:9", "9"), "a user with the id operation");
+test("operationOf returns the id of topics that end in operation:{id}", () => {
+  assert.equal(operationOf("user:42:operation:9"), "9");
+  assert.equal(operationOf("collection:7:documents:operation:9"), "9");
+  assert.equal(operationOf("system:operation:9"), "9");
+  assert.notEqual(operationOf("user:42:operation:90"), "9");
+  assert.notEqual(operationOf("user:42:operation:9:log"), "9");
+  assert.notEqual(operationOf("user:42:reoperation:9"), "9");
+  assert.equal(operationOf("user:operation:9"), undefined, "a user with the id operation");
 });

@@ -40,7 +40,7 @@ describe("states", () => {
     assert.equal(gateway.clock.timers, 0);
     gateway.newest.hello();
     gateway.newest.close(1006);
-    gateway.bus.reconnectNow();
+    gateway.bus.checkNow();
     gateway.bus.offline();
     await gateway.clock.advance(100_000);
     assert.equal(gateway.status, "closed");
@@ -136,15 +136,38 @@ describe("back-off", () => {
 describe("the page", () => {
   test("online or shown: reconnects immediately", async () => {
     const gateway = await new FakeGateway().connected();
-    gateway.bus.reconnectNow();
+    gateway.bus.checkNow();
     assert.equal(gateway.connections.length, 1, "the connection was open");
     gateway.newest.close(1006);
-    gateway.bus.reconnectNow();
+    gateway.bus.checkNow();
     await flushPromises();
     assert.equal(gateway.connections.length, 2);
     await gateway.clock.advance(5_000);
     assert.equal(gateway.connections.length, 2, "only one timer reconnects");
   });
+
+  for (const transport of ["websocket", "sse"] as const) {
+    test(`online or shown, over ${transport}: a dead connection is closed within 5 s`, async () => {
+      const gateway = await new FakeGateway({ transport }).connected();
+      const [first] = gateway.connections;
+      gateway.bus.checkNow();
+      assert.deepEqual(first?.sent, [{ do: "ping" }]);
+      await gateway.clock.advance(4_999);
+      assert.equal(gateway.status, "open");
+      await gateway.clock.advance(1);
+      assert.equal(gateway.lastChange?.reason, "silence");
+    });
+
+    test(`online or shown, over ${transport}: a reply proves the connection`, async () => {
+      const gateway = await new FakeGateway({ transport }).connected();
+      gateway.bus.checkNow();
+      await gateway.clock.advance(100);
+      gateway.newest.control("ok");
+      await gateway.clock.advance(49_000);
+      assert.equal(gateway.connections.length, 1);
+      assert.equal(gateway.status, "open");
+    });
+  }
 
   test("offline: waits, and still retries", async () => {
     const gateway = await new FakeGateway().connected();
@@ -169,7 +192,7 @@ describe("heartbeat", () => {
     assert.equal(gateway.changes.find(({ status }) => status === "waiting")?.reason, "silence");
   });
 
-  test("an idle stream is closed without a ping, as it has comments", async () => {
+  test("an idle stream is asked by a ping too", async () => {
     const gateway = await new FakeGateway({ transport: "sse" }).connected({ ping_ms: 1_000 });
     for (let second = 0; second < 10; second++) {
       await gateway.clock.advance(1_000);
@@ -177,8 +200,9 @@ describe("heartbeat", () => {
     }
     assert.equal(gateway.status, "open");
     await gateway.clock.advance(2_000);
-    assert.equal(gateway.lastChange?.reason, "silence");
-    assert.deepEqual(gateway.newest.sent, []);
+    assert.deepEqual(gateway.newest.sent, [{ do: "ping" }]);
+    await gateway.clock.advance(5_000);
+    assert.equal(gateway.changes.find(({ status }) => status === "waiting")?.reason, "silence");
   });
 });
 
