@@ -153,14 +153,14 @@ describe("commands", () => {
   }
 
   test("go to the session with the same token", async (t) => {
-    const { recorder, transport, requests } = await sendCommand(t, 403, '{"type":"bus.error","data":{"code":"forbidden","message":"no"}}');
+    const { recorder, transport, requests } = await sendCommand(t, 400, '{"type":"bus.error","data":{"code":"bad_command","message":"no"}}');
     await recorder.frameCount(2);
     const [, { method, url, headers, body } = assert.fail()] = requests;
     assert.deepEqual([method, url.pathname], ["POST", "/eventbus/sessions/s-1/commands"]);
     assert.equal(headers.authorization, "Bearer a.b.c");
     assert.equal(headers["content-type"], "application/json");
     assert.deepEqual(JSON.parse(body), { do: "subscribe", topic: "collection:7:*", ref: 7 });
-    assert.deepEqual(JSON.parse(recorder.frames[1] ?? ""), { type: "bus.error", data: { ref: 7, code: "forbidden", message: "no" } });
+    assert.deepEqual(JSON.parse(recorder.frames[1] ?? ""), { type: "bus.error", data: { ref: 7, code: "bad_command", message: "no" } });
     transport.close();
   });
 
