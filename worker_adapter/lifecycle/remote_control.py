@@ -13,7 +13,14 @@ __all__ = ["eventbus"]
 
 @inspect_command()  # type: ignore[untyped-decorator] # Celery ships no types
 def eventbus(state: Any, **_: Any) -> dict[str, Any]:
-    """Outboxes, leases and cancelled operations of a worker; answered from memory."""
+    """Describe the outboxes, leases and cancelled operations of a worker. The answer comes from memory.
+
+    Args:
+        state: Celery's state of the worker; it names the application.
+
+    Returns:
+        The facts of the bootstep by name; empty in a worker without ``install``.
+    """
     installed = installed_in(state.app)
     bootstep = installed.bootstep if installed is not None else None
     return {} if bootstep is None else bootstep.facts()
