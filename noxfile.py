@@ -148,4 +148,4 @@ def addons(session: nox.Session) -> None:
     """Add-ons of Celery. Some of them hold Celery at an older version."""
     install(session)
     session.install("--quiet", "-r", "tests/worker_adapter/addons.txt")
-    check(session, "tests/worker_adapter/test_addons.py")
+    check(session, "tests/worker_adapter/test_addons.py", TESTS_ADDONS="1")
