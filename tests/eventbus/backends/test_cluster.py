@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from eventbus import Bus, BusSettings, Event, Unavailable
 from eventbus.backends.redis.probe import RedisProbe
 from eventbus.backends.redis.reader import RedisReader
-from eventbus.testing.redis_server import RedisServer
+from eventbus.testing.redis_server import RedisServer, free_port
 from tests.conftest import wait_until
 
 USERS = ("ann", "bob", "cyd", "dan", "eve", "fay")
@@ -23,8 +22,16 @@ class Ping(Event, name="cluster.ping"):
 
 
 class Node(RedisServer):
+    """A master of a cluster. Its bus has a free port too: the default, port + 10,000, may be in use."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.bus_port = free_port()
+
     def command(self) -> list[str]:
-        return [*super().command(), "--cluster-enabled", "yes", "--cluster-require-full-coverage", "no"]
+        bus_port = str(self.bus_port)
+        options = ["--cluster-enabled", "yes", "--cluster-require-full-coverage", "no", "--cluster-port", bus_port]
+        return [*super().command(), *options]
 
 
 @pytest.fixture
@@ -34,13 +41,12 @@ def cluster(tmp_path: Path) -> Iterator[Node]:
     for name in ("one", "two"):
         folder = tmp_path / name
         folder.mkdir()
-        # A node's bus listens at its port + 10,000.
-        node = Node(folder, port=random.randint(20_000, 50_000))
+        node = Node(folder)
         node.start()
         nodes.append(node)
     for node, slots in zip(nodes, ((0, 8191), (8192, 16383)), strict=True):
         node.client.execute_command("CLUSTER", "ADDSLOTSRANGE", *slots)
-    nodes[0].client.execute_command("CLUSTER", "MEET", "127.0.0.1", nodes[1].port)
+    nodes[0].client.execute_command("CLUSTER", "MEET", "127.0.0.1", nodes[1].port, nodes[1].bus_port)
     wait_until(lambda: all(b"cluster_size:2" in node.client.execute_command("CLUSTER", "INFO") for node in nodes), "it")
     yield nodes[0]
     for node in nodes:
