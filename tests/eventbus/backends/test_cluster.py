@@ -34,6 +34,12 @@ class Node(RedisServer):
         return [*super().command(), *options]
 
 
+def is_up(node: Node) -> bool:
+    """Whether a node knows both masters and serves its slots."""
+    info = node.client.execute_command("CLUSTER", "INFO")
+    return b"cluster_size:2" in info and b"cluster_state:ok" in info
+
+
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Node]:
     """The first of two masters, which share the slots."""
@@ -47,7 +53,7 @@ def cluster(tmp_path: Path) -> Iterator[Node]:
     for node, slots in zip(nodes, ((0, 8191), (8192, 16383)), strict=True):
         node.client.execute_command("CLUSTER", "ADDSLOTSRANGE", *slots)
     nodes[0].client.execute_command("CLUSTER", "MEET", "127.0.0.1", nodes[1].port, nodes[1].bus_port)
-    wait_until(lambda: all(b"cluster_size:2" in node.client.execute_command("CLUSTER", "INFO") for node in nodes), "it")
+    wait_until(lambda: all(is_up(node) for node in nodes), "the cluster")
     yield nodes[0]
     for node in nodes:
         node.kill()
@@ -57,7 +63,8 @@ def test_no_event_is_dropped_and_the_log_names_the_cluster(cluster: Node, caplog
     bus = Bus(BusSettings(redis_url=cluster.url, spool=False))
     receipts = [bus.emit(user, "op", Ping()) for user in USERS]
     assert not bus.flush(2), "some events are kept"
-    assert {receipt.status for receipt in receipts} == {"published", "waiting"}
+    # An event behind one that the shard rejects waits too, so it depends on the batches how many are published.
+    assert "waiting" in {receipt.status for receipt in receipts} <= {"published", "waiting"}
     assert "it is a cluster of 2 shards; set EVENTBUS_REDIS_URL" in caplog.text
     bus.close()
 
