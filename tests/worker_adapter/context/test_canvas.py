@@ -52,7 +52,9 @@ def test_headers_of_a_container_reach_the_tasks_that_it_publishes():
 
 
 def test_map_is_still_routed_by_its_task():
-    assert isinstance(plan(a.double.map([1, 2]), OURS).flow, xmap)
+    flow = plan(a.double.map([1, 2]), OURS).flow
+    # Celery before 5.7 publishes a plain signature, which names the task's route.
+    assert isinstance(flow, xmap) or flow.options["route_name"] == a.double.name
 
 
 def test_a_canvas_may_be_the_dict_that_it_was_sent_as():
