@@ -1,6 +1,8 @@
 #!/bin/sh
 # celery[redis]==5.4.0 installs without a conflict and makes an environment in which no worker can use Redis.
 #
+# Versions: celery 5.4.0, kombu 5.7.0, redis-py 5.3.1, Python 3.11.
+#
 # Celery 5.4's extra "redis" asks for redis-py below 6. It does not ask for kombu's extra. Celery itself allows kombu
 # below 6. So the newest kombu 5.7 is installed next to redis-py 5.3, and its transport refuses that when a connection
 # is made. The resolver cannot see it: only kombu[redis] names the bound. Ask for kombu[redis] next to celery[redis].
