@@ -47,6 +47,9 @@ class BusSettings(BaseSettings):
     snapshot_limit: int = Field(5_000, ge=1, description="conflation keys kept in a channel's snapshot")
     dedup_window: int = Field(10_000, ge=1, description="event ids that a channel remembers, to drop duplicates")
     max_event_bytes: int = Field(1_048_576, ge=256, description="largest event, as JSON")
+    large_integers: Literal["refuse", "allow"] = Field(
+        "refuse", description="what emit does with integers beyond 2**53 - 1, which a browser rounds"
+    )
 
     pending_limit: int = Field(500, ge=1, description="events of one lane that may wait for a user's acknowledgement")
     ack_timeout: float = Field(10.0, gt=0, description="time limit for an acknowledgement; doubles with each attempt")

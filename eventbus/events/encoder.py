@@ -11,6 +11,7 @@ from pydantic_core import PydanticSerializationError
 from eventbus import clock
 from eventbus.errors import InvalidPayload, TooLarge
 from eventbus.events.event import Event
+from eventbus.events.integers import check_fields, check_json
 from eventbus.events.receipt import Receipt
 from eventbus.events.round_trip import has_nan, json_traits
 from eventbus.process_state import check_process
@@ -88,11 +89,12 @@ class EmissionBuilder:
     """Validates and serialises events. Pure except for the clock, which is a parameter.
 
     Args:
-        settings: ``max_event_bytes``, and the life of each kind of channel.
+        settings: ``max_event_bytes``, ``large_integers``, and the life of each kind of channel.
     """
 
     def __init__(self, settings: BusSettings) -> None:
         self._limit = settings.max_event_bytes
+        self._checks_integers = settings.large_integers == "refuse"
         # Most events do not expire by themselves. They share one object, which saves the garbage collector work.
         self._of_kind = {
             kind: Lifetime(0, getattr(settings, f"{kind}_ttl").total_seconds(), 0)
@@ -162,6 +164,11 @@ class EmissionBuilder:
             raise InvalidPayload(
                 f"payload {policy.name} cannot be written as JSON: {error}", field="payload"
             ) from error
+        if self._checks_integers:
+            if policy.integers is None:
+                check_json(data, policy.name)
+            elif policy.integers:
+                check_fields(payload.__dict__, policy.integers, policy.name)
         # No escaping: id, type and topic keep a grammar without quotes, backslashes or control characters.
         ack = '"ack":true,' if policy.deliver == "ack" else ""
         head = f'"id":"{id_}","type":"{policy.name}","topic":"{topic}","time":{now_ms},{ack}"data":'

@@ -11,12 +11,12 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import get_args
 
 from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 
 from eventbus.errors import InvalidPayload
+from eventbus.events.annotations import annotation_parts, nested_models
 
 __all__ = ["JsonTraits", "check_fields", "has_nan", "json_traits", "read_json"]
 
@@ -60,7 +60,7 @@ def check_fields(cls: type[BaseModel], where: str) -> None:
     Raises:
         InvalidPayload: a field is excluded, or has an alias that cannot be read back.
     """
-    for model in (cls, *_nested(cls)):
+    for model in (cls, *nested_models(cls)):
         nested = "" if model is cls else f"{model.__qualname__}."
         for name, field in model.model_fields.items():
             if field.exclude or getattr(field, "exclude_if", None) is not None:
@@ -90,7 +90,7 @@ def json_traits(cls: type[BaseModel]) -> JsonTraits:
     Args:
         cls: an event class.
     """
-    models = (cls, *_nested(cls))
+    models = (cls, *nested_models(cls))
     names = {_written(name, field): _read(name, field) or name for name, field in cls.model_fields.items()}
     computed = {name: field.alias or name for name, field in cls.model_computed_fields.items()}
     return JsonTraits(
@@ -164,27 +164,7 @@ def _has_serializer(model: type[BaseModel]) -> bool:
     return bool(decorators.field_serializers or decorators.model_serializers)
 
 
-def _nested(cls: type[BaseModel]) -> list[type[BaseModel]]:
-    """Models within the fields of a class, at any depth."""
-    found: dict[type[BaseModel], None] = {}
-    waiting: list[type[BaseModel]] = [cls]
-    while waiting:
-        for field in waiting.pop().model_fields.values():
-            for part in _parts(field.annotation):
-                if isinstance(part, type) and issubclass(part, BaseModel) and part is not cls and part not in found:
-                    found[part] = None
-                    waiting.append(part)
-    return list(found)
-
-
 def _dataclasses(cls: type[BaseModel]) -> Iterator[object]:
-    for model in (cls, *_nested(cls)):
+    for model in (cls, *nested_models(cls)):
         for field in model.model_fields.values():
-            yield from (part for part in _parts(field.annotation) if dataclasses.is_dataclass(part))
-
-
-def _parts(annotation: object) -> Iterator[object]:
-    """An annotation and everything within it: ``dict[str, list[Item] | None]`` contains ``Item``."""
-    yield annotation
-    for argument in get_args(annotation):
-        yield from _parts(argument)
+            yield from (part for part in annotation_parts(field.annotation) if dataclasses.is_dataclass(part))

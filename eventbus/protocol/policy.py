@@ -36,6 +36,7 @@ class Policy:
         ttl: how long the event is worth delivering; None: the default of its channel's kind.
         key: payload fields that, with topic and name, make the conflation key of a ``latest`` event.
         deliver: ``ack`` marks an event that its user has to acknowledge.
+        integers: payload fields that hold an integer or None; None: integers may be anywhere in the payload.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Policy:
     ttl: timedelta | None = None
     key: tuple[str, ...] = ()
     deliver: Deliver = "live"
+    integers: tuple[str, ...] | None = None
 
     @property
     def ttl_seconds(self) -> float | None:

@@ -34,6 +34,7 @@ _KEEPS: Final[dict[bytes, tuple[Keep, bool]]] = {
     b"ack": ("log", True),
 }
 _REDELIVERY: Final = b"again "
+_MAX_DIGITS: Final = 16  # of an offset, as in a cursor; Python itself refuses numbers of more than 4,300 digits
 _ID_WITHIN: Final = 200  # bytes: an offset of 16 digits and an id of 128 characters have room in it
 _LANE_CODES: Final = tuple(lane[0] for lane in LANES)
 _LANE_NUMBERS: Final = {code.encode(): number for number, code in enumerate(_LANE_CODES)}
@@ -222,7 +223,7 @@ def parse_publication(payload: bytes) -> Publication:
     """
     lines = payload.split(b"\n")
     epoch, _, digits = lines[0].partition(b" ")
-    if not digits.isdigit() or not epoch.isascii():
+    if not digits.isdigit() or len(digits) > _MAX_DIGITS or not epoch.isascii():
         raise InvalidRecord(f"publication begins with {lines[0][:100]!r}, not with 'epoch before'")
     before = int(digits)
     # Most publications to a user have one record. A slice and a loop would cost a measurable part of the time.

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from eventbus.backends.dead_letters import DeathReason
 from eventbus.errors import InvalidName
-from eventbus.events.event import Event
+from eventbus.events.event import Event, is_event_type
 from eventbus.events.registry import Registry
 from eventbus.events.round_trip import json_traits, read_json
 from eventbus.protocol.history import History, LogEntry
@@ -25,6 +25,7 @@ DEAD_LETTER_BYTES: Final = 65_536
 """How many bytes of a record its dead letter keeps."""
 
 _REMEMBERED: Final = 1_000
+_KNOWN_TYPES: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ class RecordValidator:
         self._counters = counters
         self._registry = registry
         self._models: dict[str, type[BaseModel]] = {}
+        # Types of the grammar that were seen: a look into the set takes less time than the grammar.
+        self._types: set[str] = set()
         # A history is read again and again. Each of its faults is reported once.
         self._reported: OrderedDict[str, None] = OrderedDict()
         self.rejected: list[Undeliverable] = []
@@ -78,14 +81,17 @@ class RecordValidator:
         Returns:
             The deliverable records; the same sequence if all are.
         """
-        limit, every = self._limit, self._registry is not None
+        limit, every, known = self._limit, self._registry is not None, self._types
         for record in records:
-            if every or len(record.event) > limit or not record.type:
+            event = record.event
+            # 13 is a carriage return. A search for an integer takes a tenth of the time of one for b"\r".
+            if every or len(event) > limit or record.type not in known or not event.isascii() or 13 in event:
                 break
         else:
             return records
         # Void records were rejected before.
-        return [record for record in records if record.event and self._passes(channel, record)]
+        passed = [record for record in records if record.event and self._passes(channel, record)]
+        return records if len(passed) == len(records) else passed
 
     def filter_history(self, channel: str, history: History) -> History:
         """Replace undeliverable records of a reading by void ones, which keep their place.
@@ -124,7 +130,8 @@ class RecordValidator:
         return reason is None
 
     def _rejection_reason(self, record: Record) -> DeathReason | None:
-        if not record.type:
+        # A client of WebSocket must fail at text that is not UTF-8. A carriage return would end a line of SSE.
+        if not self._is_type(record.type) or not _is_text(record.event) or b"\r" in record.event:
             return "undecodable"
         if len(record.event) > self._limit:
             return "too_large"
@@ -141,6 +148,15 @@ class RecordValidator:
         except ValidationError:
             return "invalid"
         return None
+
+    def _is_type(self, type_: str) -> bool:
+        if type_ in self._types:
+            return True
+        if not is_event_type(type_):
+            return False
+        if len(self._types) < _KNOWN_TYPES:
+            self._types.add(type_)
+        return True
 
     def _model(self, cls: type[Event], type_: str) -> type[BaseModel]:
         model = self._models.get(type_)
@@ -162,6 +178,14 @@ class RecordValidator:
         # An operator who requeues a part of a record must not mistake it for a whole one.
         kept = content if len(content) <= DEAD_LETTER_BYTES else b"cut off: " + content[:DEAD_LETTER_BYTES]
         self.rejected.append(Undeliverable(channel, id_, reason, kept))
+
+
+def _is_text(event: bytes) -> bool:
+    try:
+        event.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_id(text: str) -> bool:

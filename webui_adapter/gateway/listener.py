@@ -112,6 +112,11 @@ class SubscriptionListener:
             log.warning("cannot read a publication on %s: %s", channel, error)
             self._validator.reject_unreadable(channel, payload)
             return
+        except Exception:
+            # Anything that left this method would end the connection, and with it every subscription.
+            self._counters["drop.unexpected"] += 1
+            log.exception("cannot read a publication on %s; please report this error", channel)
+            return
         if not self._hub.receive(channel, publication):
             self._counters["hole"] += 1
             self._channel_recovery.recover(self._hub.channels[channel])

@@ -60,7 +60,7 @@ finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
 texts = st.text(max_size=8)
 plain = st.builds(Plain, size=finite, some_name=texts)
 KINDS: dict[Any, st.SearchStrategy[Any]] = {
-    int: st.integers(-(2**53), 2**53),
+    int: st.integers(-(2**53) + 1, 2**53 - 1),
     float: finite,
     str: texts,
     bool: st.booleans(),
@@ -75,7 +75,7 @@ KINDS: dict[Any, st.SearchStrategy[Any]] = {
     dict[str, float]: st.dictionaries(texts, finite, max_size=3),
     Optional[str]: st.none() | texts,  # noqa: UP045 - what pydantic sees in older code
     Plain: plain,
-    Camel: st.builds(Camel, first_part=st.integers(0, 9), and_rest=st.lists(plain, max_size=2)),
+    Camel: st.builds(Camel, firstPart=st.integers(0, 9), andRest=st.lists(plain, max_size=2)),
     list[Computed]: st.lists(st.builds(Computed, width=st.integers(0, 9)), max_size=2),
 }
 NAMES = ("alpha", "beta_gamma", "delta", "epsilon_zeta_eta")

@@ -103,3 +103,33 @@ async def test_out_of_memory_dead_letters_wait_on_disk(tmp_path: Path, own_redis
         # While a gateway removes them. A gateway that ends leaves them to the next one.
         await eventually(lambda: not [*spilled.rglob("dead-letters.[jm]*")], "the files to be gone")
     assert set(lists.dead.values()) == {"undecodable"}
+
+
+async def test_a_foreign_publication_does_not_interrupt_the_subscription(
+    gateway: GatewayProcess, redis_url: str, key_prefix: str, user: str, bus: Bus
+) -> None:
+    async with page(gateway, user) as own:
+        live = f"{key_prefix}:{{user:{user}}}:live"
+        redis.Redis.from_url(redis_url).publish(live, b"abcd " + b"9" * 5000)
+        bus.emit(user, "op", Note(n=1))
+        await own.until(lambda page: page.got("gw.note") == [1])
+        types = {event["type"] for event in own.page.control_events}
+        assert not types & {"bus.degraded", "bus.restored", "bus.gap"}
+
+
+async def test_a_record_that_is_not_utf_8_does_not_shut_a_page_out(
+    gateway: GatewayProcess, redis_url: str, key_prefix: str, user: str, publish: Callable[..., None]
+) -> None:
+    publish(user, Note(n=1))
+    client, stem = redis.Redis.from_url(redis_url), f"{key_prefix}:{{user:{user}}}"
+    topic = f"user:{user}:operation:op"
+    event = (
+        f'{{"offset":2,"id":"f2","type":"gw.note","topic":"{topic}","time":0,"data":{{"n":"caf'.encode() + b'\xe9"}}'
+    )
+    client.xadd(f"{stem}:log", {"r": f"2 n log 0 0 gw.note {topic} -\n".encode() + event}, id="2-0")
+    client.hset(f"{stem}:state", mapping={"offset": 2, "logged": 2})
+    publish(user, Note(n=3))
+    async with page(gateway, user, f"user:{user}=0") as own:
+        assert own.page.got("gw.note") == [1, 3]
+        lists = Lists(redis_url, key_prefix, user)
+        await eventually(lambda: list(lists.dead.values()) == ["undecodable"], "the dead letter")
