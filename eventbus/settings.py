@@ -31,7 +31,10 @@ class BusSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="EVENTBUS_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey; memory:// stays in the process")
+    # Not part of repr(): reports of crashes contain it, and the address may have a password.
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0", repr=False, description="Redis or Valkey; memory:// stays in the process"
+    )
     key_prefix: str = Field("eb", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="first part of every key")
     connect_timeout: float = Field(1.0, gt=0, description="time limit to open a connection")
     socket_timeout: float = Field(2.0, gt=0, description="time limit for an answer from Redis")

@@ -15,7 +15,9 @@ TaskEventKind = Literal["started", "succeeded", "retry", "failed", "revoked"]
 class WorkerSettings(BaseSettings):
     """Bounds of the tasks of an application. Times are seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="EVENTBUS_WORKER_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="EVENTBUS_WORKER_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     flush_budget: float = Field(
         1.0, ge=0, description="time that the end of a task waits until Redis has its events; 0: no wait"

@@ -107,6 +107,8 @@ class Authentication:
     def refresh(self, session: Session, command: Auth) -> None:
         """Replace the token of an open session by a fresh one of the same user.
 
+        Collections that the user may not read with the fresh token end.
+
         Args:
             session: an open session.
             command: the command with the token.
@@ -122,6 +124,7 @@ class Authentication:
             session.refuse(CommandRefused("forbidden", "the token is of another user", field="token", ref=command.ref))
             return
         session.renew(principal)
+        self._subscribe_handler.recheck(session)
         # The new token may expire before the old one.
         self._deadlines.schedule(session, self._clock.now())
         session.answer(command.ref, expires=int(principal.expires * 1000))

@@ -84,6 +84,36 @@ class SubscribeHandler:
             session.refuse(CommandRefused("forbidden", message, field="topic", topic=command.topic, ref=command.ref))
         self._flush()
 
+    def recheck(self, session: Session) -> None:
+        """Ask the authoriser again about every collection that the session reads: its token is a new one.
+
+        A refused collection ends with an error ``forbidden`` for each of its patterns. Until the authoriser has
+        answered, which takes at most five seconds, the session receives events of the collection.
+
+        Args:
+            session: an open session.
+        """
+        for channel in session.subscriptions.channels:
+            kind, _, id_ = channel.partition(":")
+            if kind == "collection":
+                self._spawn(self._end_unless_allowed(session, channel, id_))
+
+    async def _end_unless_allowed(self, session: Session, channel: str, collection: str) -> None:
+        if await self._allowed(session, collection):
+            return
+        subscription = session.subscriptions.channels.get(channel)
+        if subscription is None:
+            return  # The client has unsubscribed, or the session has ended.
+        message = f"this user may no longer read collection {collection}"
+        # Without their last pattern, the queued commands would begin.
+        queued, subscription.queued_commands = subscription.queued_commands, ()
+        for pattern in subscription.patterns:
+            self._session_recovery.unsubscribe(session, pattern)
+            session.refuse(CommandRefused("forbidden", message, field="topic", topic=pattern))
+        for command in queued:
+            session.refuse(CommandRefused("forbidden", message, field="topic", topic=command.topic, ref=command.ref))
+        self._flush()
+
     async def _allowed(self, session: Session, collection: str) -> bool:
         assert session.principal is not None
         try:

@@ -10,6 +10,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from eventbus import Bus
 from tests.webui_adapter.events import Note
 from tests.webui_adapter.gateways import ORIGIN, Client, GatewayProcess, RawWebSocket, eventually, page, token
 from tests.webui_adapter.page import Page
@@ -152,6 +153,22 @@ async def test_a_token_of_another_user_changes_nothing(gateway: GatewayProcess, 
         assert (refused["type"], refused["data"]["code"]) == ("bus.error", "unauthenticated")
         publish(user, Note(n=1))
         await client.until(lambda p: p.got("gw.note") == [1])
+
+
+async def test_a_fresh_token_without_a_collection_ends_its_subscriptions(
+    gateway: GatewayProcess, user: str, collection: str, bus: Bus
+) -> None:
+    kept = f"{collection}-kept"
+    async with page(gateway, user, member_of=[collection, kept]) as client:
+        for topic in (f"collection:{collection}:*", f"collection:{collection}:a", f"collection:{kept}:*"):
+            assert (await client.request(do="subscribe", topic=topic))["type"] in ("bus.subscribed", "bus.ok")
+        assert (await client.request(do="auth", token=token(user, member_of=[kept])))["type"] == "bus.ok"
+        await client.until(lambda p: len(p.data_of("bus.error")) == 2)
+        refused = {(error["code"], error["topic"]) for error in client.page.data_of("bus.error")}
+        assert refused == {("forbidden", f"collection:{collection}:{rest}") for rest in ("*", "a")}
+        bus.broadcast(collection, Note(n=1), topic="a", strict=True)
+        bus.broadcast(kept, Note(n=2))
+        await client.until(lambda p: p.got("gw.note") == [2])
 
 
 @pytest.mark.parametrize(
