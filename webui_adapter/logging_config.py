@@ -9,11 +9,13 @@ from typing import Any
 
 import structlog
 
-__all__ = ["configure_logging", "redact"]
+__all__ = ["configure_logging", "redact", "redact_uvicorn_logs"]
 
 # A JWT is three base64url parts. Everything after the name of a carrier is redacted as well.
 _SECRETS = re.compile(
-    r"eyJ[\w-]+\.[\w-]+\.[\w-]*|(?<=access_token[.=])[^\s\"'&,;]+|(?<=token=)[^\s\"'&,;]+|(?<=bearer )\S+",
+    r"eyJ[\w-]+\.[\w-]+\.[\w-]*|(?<=access_token[.=])[^\s\"'&,;]+|(?<=bearer )\S+"
+    r"|(?<=token=)[^\s\"'&,;]+|(?<=key=)[^\s\"'&,;]+|(?<=ticket=)[^\s\"'&,;]+|(?<=secret=)[^\s\"'&,;]+"
+    r"|(?<=password=)[^\s\"'&,;]+",
     re.IGNORECASE,
 )
 
@@ -35,6 +37,25 @@ def _redact_all(_: object, __: str, event: MutableMapping[str, Any]) -> MutableM
         if isinstance(value, str):
             event[name] = redact(value)
     return event
+
+
+class _Redaction(logging.Filter):
+    """Redacts the texts that a line of the log is made of."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(redact(arg) if isinstance(arg, str) else arg for arg in record.args)
+        return True
+
+
+_redaction = _Redaction()
+
+
+def redact_uvicorn_logs() -> None:
+    """Let the logs of uvicorn show no token of a query. A second call changes nothing."""
+    # Handshakes of WebSockets are lines of uvicorn.error.
+    for name in ("uvicorn.access", "uvicorn.error"):
+        logging.getLogger(name).addFilter(_redaction)
 
 
 def configure_logging(level: str) -> None:

@@ -94,7 +94,7 @@ class GatewaySettings(BaseSettings):
         None, description="Celery's broker, to send cancellations to workers. Default: workers poll Redis."
     )
     broker_options: dict[str, object] = Field(
-        default_factory=dict, description="Celery's broker_transport_options, as a JSON object."
+        default_factory=dict, repr=False, description="Celery's broker_transport_options, as a JSON object."
     )
     broker_exchange: str = Field("celery", min_length=1, description="Celery's control_exchange.")
     broker_timeout: float = Field(2.0, gt=0, description="Time limit for each step of a call to the broker.")

@@ -11,6 +11,7 @@ from eventbus.bus import Bus
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.http.local_events import local_events_shown
 from webui_adapter.http.server_shutdown import drain_with_server
+from webui_adapter.logging_config import redact_uvicorn_logs
 
 __all__ = ["GatewayLifetime"]
 
@@ -65,6 +66,7 @@ class GatewayLifetime:
     @contextlib.asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
         self._started = True
+        redact_uvicorn_logs()
         following: asyncio.Task[None] | None = None
         await self._gateway.start()
         if self._follow_server:
