@@ -38,6 +38,21 @@ async def test_an_operation_from_plan_to_end(ends):
     ]
 
 
+async def test_a_progress_is_full_only_at_the_end(ends):
+    """An internal task still runs when the only task of the plan is done."""
+    record(
+        ends,
+        TaskTransition("plan", planned=1),
+        TaskTransition("published", "a", 1),
+        TaskTransition("published", "celery.unlock", internal=True),
+        TaskTransition("started", "a", 1),
+    )
+    assert record(ends, TaskTransition("done", "a", 1)).state == "running"
+    assert ("operation.progress", data("running", 1, 0, 1)) not in await events_of(ends.reader)
+    record(ends, TaskTransition("done", "celery.unlock", internal=True))
+    assert ("operation.progress", data("succeeded", 1, 0, 1)) in await events_of(ends.reader)
+
+
 async def test_dynamic_tasks_raise_the_total_and_internal_ones_do_not(ends):
     record(
         ends, TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), TaskTransition("published", "x")

@@ -211,11 +211,8 @@ def check_progress(events, shape, total):
     assert counts == sorted(counts)
     if shape.end == "operation.succeeded":
         assert (states[-1]["done"], states[-1]["total"]) == (total, total)
-    whole = [state for state in states if state["done"] == state["total"]]
-    # All known tasks may be done before the operation knows that no other task comes.
-    assert [state["state"] for state in whole] in (
-        [["succeeded"], ["running", "succeeded"]] if shape.end == "operation.succeeded" else [[]]
-    )
+    whole = [state["state"] for state in states if state["done"] == state["total"]]
+    assert whole == (["succeeded"] if shape.end == "operation.succeeded" else [])
 
 
 def check_log(url, operation, events, name):

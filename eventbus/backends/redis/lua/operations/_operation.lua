@@ -208,8 +208,10 @@ local function update_state(missing)
     n.planned = n.done - n.dynamic
   end
   -- Also for a change of the state alone: the snapshot has only this event, and a new reader must
-  -- get the present state from it.
-  if n.state ~= was_state or n.done ~= was_done or n.failed ~= was_failed or total() ~= was_total then
+  -- get the present state from it. Not while all known tasks are done: a bar is full only at the end.
+  local full = n.state == 'running' and n.done > 0 and n.done == total()
+  local changed = n.state ~= was_state or n.done ~= was_done or n.failed ~= was_failed or total() ~= was_total
+  if changed and not full then
     report('progress')
   end
   if n.state == 'running' and former == 'lost' then
