@@ -8,10 +8,14 @@ local channel = {
   "lives_until", "text", "append_new", "append", "close",
 }
 local channel_state = { "last_arg", "lifetime", "fresh_keys" }
+local lists = { "LISTS", "DEAD_LIST", "TOMBSTONES", "tombstones_left", "trim_left", "remove_id" }
+local entries = {
+  "PENDING", "DEAD", "ACKED", "PENDING_LIMIT", "ATTEMPTS", "DEAD_LIMIT", "ACK_TIMEOUT", "DEAD_LIFE", "CHANNEL_LIFE",
+  "clock", "now_ms", "integer", "split_entry", "read_pending", "remove_pending",
+}
 local pending = {
-  "PENDING", "FIRST_LANE", "DEAD", "DEAD_AT", "ACKED", "ATTEMPTS", "ACK_TIMEOUT", "DEAD_LIFE", "CHANNEL_LIFE", "clock",
-  "now_ms", "dead_lettered", "integer", "split_entry", "read_pending", "save_pending", "remove_pending", "add_dead",
-  "dead_letter", "add_pending", "keep_channel_until", "expire_pending", "split_record",
+  "dead_lettered", "write_list", "compact", "add_id", "save_pending", "add_dead", "dead_letter", "add_pending",
+  "pending_agrees", "dead_agrees", "rebuild_lists", "keep_channel_until", "expire_pending", "split_record",
 }
 local operation = {
   "COUNTS", "TASKS", "LEASES", "OPERATIONS", "is_new", "had_ended", "read_task", "published", "stop", "has_ended",
@@ -20,7 +24,7 @@ local operation = {
 -- From eventbus/backends/redis/scripts/constants.py and script.py.
 local constants = {
   "LOG_LIMIT", "SNAPSHOT_LIMIT", "WINDOW", "PUBLISH", "SLACK", "ACKED_LIMIT", "LONGEST_PAUSE", "LANES", "WEIGHTS",
-  "POLICY_OF", "DONE", "ENDED", "SILENCE", "AWAIT_MS", "PARTS_MISSING",
+  "POLICY_OF", "DONE", "ENDED", "SILENCE", "AWAIT_MS", "PARTS_MISSING", "TOMBSTONES_SPARED",
 }
 
 local function joined(...)
@@ -38,19 +42,30 @@ local standalone = { "call" }
 local shared = { "211", "221", "231", "311", "331" }
 
 files["**/channel/_channel.lua"] = { read_globals = constants, ignore = shared }
-files["**/channel/publish.lua"] = { read_globals = joined(constants, channel, pending), globals = channel_state }
+files["**/channel/publish.lua"] = {
+  read_globals = joined(constants, channel, entries, pending), globals = channel_state,
+}
 files["**/pending/_standalone.lua"] = { ignore = shared }
+files["**/lists/_lists.lua"] = { read_globals = standalone, ignore = shared }
+files["**/lists/_entries.lua"] = {
+  read_globals = joined(constants, standalone, lists), globals = channel_state, ignore = shared,
+}
 files["**/pending/_pending.lua"] = {
-  read_globals = joined(constants, standalone), globals = channel_state, ignore = shared,
+  read_globals = joined(constants, standalone, lists, entries),
+  globals = joined(channel_state, { "tombstones" }), ignore = shared,
 }
 files["**/operations/_operation.lua"] = {
   read_globals = joined(constants, channel), globals = channel_state, ignore = shared,
 }
-for _, verb in ipairs({ "ack", "dead_letter", "purge", "redeliver", "sweep" }) do
-  files["**/pending/" .. verb .. ".lua"] = { read_globals = joined(constants, standalone, pending, { "last_arg" }) }
+for _, verb in ipairs({ "ack", "ack_upto", "dead_letter", "list_dead", "purge", "redeliver", "sweep" }) do
+  files["**/pending/" .. verb .. ".lua"] = {
+    read_globals = joined(constants, standalone, lists, entries, pending, { "last_arg" }),
+  }
 end
 for _, verb in ipairs({ "fetch", "requeue" }) do
-  files["**/pending/" .. verb .. ".lua"] = { read_globals = joined(constants, channel, pending), globals = channel_state }
+  files["**/pending/" .. verb .. ".lua"] = {
+    read_globals = joined(constants, channel, lists, entries, pending), globals = channel_state,
+  }
 end
 for _, verb in ipairs({ "cancel", "expire_leases", "record" }) do
   files["**/operations/" .. verb .. ".lua"] = {

@@ -25,14 +25,16 @@ import redis
 from bench.contenders.eventbus import Tick
 from bench.payload import OPERATION, padding, user_name
 from bench.redis_server import running_redis
-from eventbus import BusSettings, Receipt
+from eventbus import BusSettings, Event, Receipt
 from eventbus.backends.ports import Write
 from eventbus.backends.redis.connections.resp import pack
+from eventbus.backends.redis.scripts import pending
 from eventbus.backends.redis.scripts.channel import publish
 from eventbus.backends.redis.scripts.keys import Keys
-from eventbus.backends.redis.scripts.script import Script
+from eventbus.backends.redis.scripts.script import Call, Script
 from eventbus.bus import Bus
 from eventbus.events.encoder import EmissionBuilder
+from eventbus.protocol.cursor import Position
 
 __all__ = ["main"]
 
@@ -172,6 +174,90 @@ def _worker_cost(users: int) -> _WorkerCost:
     return _WorkerCost(2 * _EVENTS / wall, emitting * per_event, rest, of_redis * per_event, 2 * _EVENTS / calls)
 
 
+class _Acknowledged(Event, name="bench.acknowledged", deliver="ack"):
+    seq: int = 0
+
+
+class _PendingCosts(NamedTuple):
+    """Microseconds of the server per event, by what is done with it."""
+
+    publish: float
+    fetch: float
+    in_order: float
+    out_of_order: float
+    by_position: float
+    full: float
+    purge: float
+
+
+def _pending_costs(users: int, per_call: int) -> _PendingCosts:
+    """Publish, fetch and acknowledge events of many users, then push events out of full lanes and purge them."""
+    settings, keys = BusSettings(pending_limit=per_call), Keys("eb")
+    builder = EmissionBuilder(settings)
+    channels = [f"user:{user_name(number)}" for number in range(users)]
+    counter = iter(range(1 << 60))
+
+    def publications() -> tuple[list[list[str]], list[Call[Any]]]:
+        """Make one publication for each user, in the order of the channels. Returns also the events' ids."""
+        ids: list[list[str]] = []
+        calls: list[Call[Any]] = []
+        for channel in channels:
+            topic = f"{channel}:operation:{OPERATION}"
+            emissions = [builder.build(topic, _Acknowledged(seq=next(counter))) for _ in range(per_call)]
+            ids.append([emission.id for emission in emissions])
+            calls.append(publish(settings, keys, Write(channel, emissions)))
+        return ids, calls
+
+    def acks(ids: Sequence[Sequence[str]]) -> list[Call[Any]]:
+        """Acknowledge each event with a separate call, as a page does."""
+        pairs = zip(channels, ids, strict=True)
+        return [pending.ack(settings, keys, channel, [id_]) for channel, some in pairs for id_ in some]
+
+    with running_redis() as server, socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0)) as line:
+        client: Any = redis.Redis.from_url(server.url)
+
+        def cost(calls: Sequence[Call[Any]]) -> float:
+            for source in {call.script.source for call in calls}:
+                client.script_load(source)
+            before = _cpu_of_server(client)
+            _replay(line, [pack(call.command) for call in calls], 64)
+            return (_cpu_of_server(client) - before) * 1e6 / users / per_call
+
+        ids, first = publications()
+        cost(first)
+        cost(acks(ids))
+        ids, again = publications()
+        published = cost(again)
+        fetched = cost([pending.fetch(settings, keys, channel, 1 << 20) for channel in channels])
+        in_order = cost(acks(ids))
+        ids, again = publications()
+        cost(again)
+        out_of_order = cost(acks([list(reversed(some)) for some in ids]))
+        _, again = publications()
+        cost(again)
+        epochs = [client.hget(keys.channel(channel)[0], "epoch").decode() for channel in channels]
+        end = [Position(epoch, 4 * per_call) for epoch in epochs]
+        pairs = zip(channels, end, strict=True)
+        by_position = cost([pending.ack_upto(settings, keys, channel, here) for channel, here in pairs])
+        ids, again = publications()
+        cost(again)
+        _, again = publications()
+        full = cost(again)
+        pairs2 = zip(channels, ids, strict=True)
+        purged = cost([pending.purge(settings, keys, channel, some) for channel, some in pairs2])
+    return _PendingCosts(published, fetched, in_order, out_of_order, by_position, full, purged)
+
+
+def _print_pending_costs() -> None:
+    print("\nRedis, us of CPU per event with an acknowledgement, and what happens to the event")
+    titles = [title.replace("_", " ") for title in _PendingCosts._fields]
+    print(" " * 24 + "".join(f"{title:>14}" for title in titles))
+    for users, per_call in ((1000, 1), (1000, 8), (100, 100)):
+        rounds = [_pending_costs(users, per_call) for _ in range(_ROUNDS)]
+        costs = [statistics.median(column) for column in zip(*rounds, strict=True)]
+        print(f"{users:5} users, {per_call:3} a call    " + "".join(f"{cost:14.2f}" for cost in costs))
+
+
 def main() -> None:
     """Measure and print medians over several rounds."""
     floor = Script(_PUBLISH_ONLY, hashlib.sha1(_PUBLISH_ONLY.encode(), usedforsecurity=False).hexdigest())
@@ -188,6 +274,7 @@ def main() -> None:
         rounds = [_worker_cost(users) for _ in range(_ROUNDS)]
         rate, emitting, outbox, of_redis, per_call = (statistics.median(column) for column in zip(*rounds, strict=True))
         print(f"{users:5} users {rate:16,.0f} {emitting:26.1f}{outbox:18.1f}{of_redis:8.1f}{per_call:16.1f}")
+    _print_pending_costs()
 
 
 if __name__ == "__main__":

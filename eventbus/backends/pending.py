@@ -15,6 +15,7 @@ from eventbus.protocol.records import Record
 __all__ = [
     "ACKED_LIMIT",
     "LONGEST_PAUSE_MS",
+    "TOMBSTONES_SPARED",
     "DeliveryStatus",
     "PendingBatch",
     "PendingStore",
@@ -30,6 +31,9 @@ ACKED_LIMIT: Final = 1_000
 
 LONGEST_PAUSE_MS: Final = 3_600_000
 """Milliseconds that redelivery waits at most; the pause doubles with each attempt up to here."""
+
+TOMBSTONES_SPARED: Final = 64
+"""Tombstones of a list that stay in any case. More of them may not outnumber the ids with an entry."""
 
 DeliveryStatus = Literal["pending", "acked", "dead", "unknown"]
 """Status of an event that needs an acknowledgement. ``unknown``: not published yet, or forgotten

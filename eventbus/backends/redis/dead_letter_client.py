@@ -250,17 +250,12 @@ class DeadLetters:
                 return
 
     def _of(self, channel: str) -> Iterator[DeadLetter]:
-        *_, dead, at, _ = self._keys.pending(channel)
-        start = 0
-        while True:
-            (ids,) = self._redis.execute(("ZRANGE", at, start, start + _DEAD_PER_CALL - 1))
-            if not ids:
-                return
-            (entries,) = self._redis.execute(("HMGET", dead, *ids))
-            for id_, entry in zip(ids, entries, strict=True):
-                if entry is not None:
-                    yield _parse(channel, id_.decode(), entry)
-            start += len(ids)
+        start, read = 0, _DEAD_PER_CALL
+        while read == _DEAD_PER_CALL:
+            call = pending.list_dead(self._settings, self._keys, channel, start, _DEAD_PER_CALL)
+            read, entries = self._redis.run(call)
+            yield from (_parse(channel, id_, entry) for id_, entry in entries)
+            start += read
 
 
 def _parse(channel: str, id_: str, entry: bytes) -> DeadLetter:

@@ -90,7 +90,7 @@ class RedisPublisher:
 
     def delivery_status(self, channel: str, id_: str) -> tuple[DeliveryStatus, str]:
         """See ``Publisher``."""
-        pending, *_, dead, _, acked = self._keys.pending(channel)
+        pending, _, _, _, dead, _, acked, _ = self._keys.pending(channel)
         when, entry, waits = self.execute(("ZSCORE", acked, id_), ("HGET", dead, id_), ("HEXISTS", pending, id_))
         return read_delivery_status(acked=when is not None, dead=entry, pending=bool(waits))
 

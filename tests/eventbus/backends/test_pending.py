@@ -65,11 +65,19 @@ class Post:
         return {id_.decode(): parse_dead(USER, id_.decode(), entry).reason for id_, entry in entries.items()}
 
     def pending(self) -> set[str]:
-        names = self.keys.pending(USER)
-        ids = {id_.decode() for id_ in self.redis.hkeys(names[0])}
-        in_lanes = [id_.decode() for lane in names[1:4] for id_ in self.redis.zrange(lane, 0, -1)]
+        ids = {id_.decode() for id_ in self.redis.hkeys(self.keys.pending(USER)[0])}
+        in_lanes = [id_ for lane in self.lists()[:3] for id_ in lane]
         assert sorted(in_lanes) == sorted(ids), "entries and lanes say the same"
         return ids
+
+    def lists(self) -> list[list[str]]:
+        """The lists of the three lanes and of the dead letters, without tombstones."""
+        _, *lanes, _, dead, _, tombstones = self.keys.pending(USER)
+        gone = self.redis.hkeys(tombstones)
+        found = [self.redis.lrange(name, 0, -1) for name in (*lanes, dead)]
+        return [
+            [id_.decode() for id_ in ids if b"%d %b" % (number, id_) not in gone] for number, ids in enumerate(found)
+        ]
 
 
 @pytest.fixture

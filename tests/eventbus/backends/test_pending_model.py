@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 from eventbus import BusSettings
 from eventbus.backends.dead_letters import parse_dead
 from eventbus.backends.redis.scripts import pending as pending_calls
+from eventbus.protocol.cursor import Position
 from tests.eventbus.backends.test_pending import USER, Minor, Ordinary, Post, Urgent
 
 LIMIT = 4
@@ -139,12 +140,50 @@ class Lists(RuleBasedStateMachine):
         self.dead.discard(id_)
         self.purged.add(id_)
 
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def acknowledge_up_to(self, data: st.DataObject) -> None:
+        id_ = data.draw(st.sampled_from(self.waiting))
+        upto = self._offset(id_)
+        covered = [other for other in self.waiting if self._offset(other) <= upto]
+        epoch = self.post.publisher.position(USER).epoch
+        assert self.loop.run_until_complete(self.post.store.ack_upto(USER, Position(epoch, upto))) == len(covered)
+        for other in covered:
+            self._forget(other)
+            self.acked.add(other)
+
+    @precondition(lambda self: self.known)
+    @rule(lost=st.sampled_from([1, 2, 3, 5, 7]))
+    def lose_a_list(self, lost: int) -> None:
+        """Redis evicts a lane, the list of dead letters or the tombstones. The next reads make them again."""
+        self.post.redis.delete(self.post.keys.pending(USER)[lost])
+        self.drain()
+        self.post.publisher.run(pending_calls.list_dead(self.post.settings, self.post.keys, USER, 0, 1))
+
+    @precondition(lambda self: self.waiting)
+    @rule(lane=st.sampled_from(sorted(KINDS)))
+    def find_a_lane_of_format_1(self, lane: str) -> None:
+        """A program of format 1 kept the lane in a sorted set, by offset."""
+        ids = self.pending[lane]
+        if ids:
+            _, *lanes, _, _, _, _ = self.post.keys.pending(USER)
+            name = lanes[sorted(KINDS, key=("high", "normal", "low").index).index(lane)]
+            self.post.redis.delete(name)
+            old = name.removesuffix(":ids")
+            self.post.redis.zadd(old, {id_: self._offset(id_) for id_ in ids})
+            self.post.redis.expire(old, 600)
+            self.drain()
+
     @rule()
     def drain(self) -> None:
         batch = self.loop.run_until_complete(self.post.store.fetch(USER))
         assert sorted(record.id for record in batch.records) == sorted(self.waiting)
         for number, lane in enumerate(("high", "normal", "low")):
             assert [record.id for record in batch.records if record.lane == number] == self.pending[lane]
+
+    def _offset(self, id_: str) -> int:
+        entry = self.post.redis.hget(self.post.keys.pending(USER)[0], id_)
+        return int(entry.split(b"\n", 2)[1].split(b" ")[0])
 
     def _lane_of_dead(self, id_: str) -> str:
         entry = self.post.redis.hget(self.post.keys.pending(USER)[4], id_)
@@ -171,6 +210,28 @@ class Lists(RuleBasedStateMachine):
         everywhere = [*self.waiting, *self.dead, *self.purged, *self.acked]
         assert set(everywhere) == set(self.known)
         assert len(self.waiting) + len(self.dead) == len({*self.waiting, *self.dead})
+
+    @invariant()
+    def the_lists_are_in_order(self) -> None:
+        """Every id in a list has an entry or is a tombstone; nothing is twice in the lists; they are ordered by age."""
+        if not hasattr(self, "post"):
+            return
+        _, *lanes, _, dead, _, tombstones = self.post.keys.pending(USER)
+        lists = [self.post.redis.lrange(name, 0, -1) for name in (*lanes, dead)]
+        gone = self.post.redis.hgetall(tombstones)
+        counts = {int(name[1:]): int(number) for name, number in gone.items() if name.startswith(b":")}
+        for number, ids in enumerate(lists):
+            assert len(ids) == len(set(ids))
+            marked = [id_ for id_ in ids if b"%d %b" % (number, id_) in gone]
+            assert len(marked) == counts.get(number, 0)
+            assert ids[:1] != marked[:1] or not ids, "a tombstone at the left end is removed immediately"
+        assert len(gone) == sum(counts.values()) + len(counts)
+        *found, deaths = self.post.lists()
+        assert found == [self.pending[lane] for lane in ("high", "normal", "low")]
+        entries = [self.post.redis.hget(self.post.keys.pending(USER)[4], id_) for id_ in deaths]
+        assert set(deaths) == self.dead
+        died = [parse_dead(USER, id_, entry).died for id_, entry in zip(deaths, entries, strict=True)]
+        assert died == sorted(died)
 
     @invariant()
     def no_key_lives_forever(self) -> None:

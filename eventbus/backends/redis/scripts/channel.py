@@ -8,7 +8,15 @@ from typing import cast
 
 from eventbus.backends.ports import Published, Write
 from eventbus.backends.redis.scripts.keys import Keys
-from eventbus.backends.redis.scripts.script import Call, Reply, channel_script, options, pending_options, script
+from eventbus.backends.redis.scripts.script import (
+    PENDING,
+    Call,
+    Reply,
+    channel_script,
+    options,
+    pending_options,
+    script,
+)
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.history import History, LogEntry, Page
 from eventbus.protocol.records import read_record
@@ -36,7 +44,7 @@ def publish(settings: BusSettings, keys: Keys, write: Write, epoch: str | None =
     if write.needs_ack:
         args += pending_options(settings, write.channel)
         names += keys.pending(write.channel)
-        verbs = ("pending/_pending", "channel/publish")
+        verbs = (*PENDING, "channel/publish")
     for emission in write.emissions:
         args += (emission.receipt.id, emission.header, emission.tail)
         if emission.lifetime.key_ttl_s > life:

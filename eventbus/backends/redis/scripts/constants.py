@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from eventbus.backends.pending import ACKED_LIMIT, LONGEST_PAUSE_MS
+from eventbus.backends.pending import ACKED_LIMIT, LONGEST_PAUSE_MS, TOMBSTONES_SPARED
 from eventbus.flow.priority_queue import WEIGHTS
 from eventbus.operations.changes import EVENT_POLICIES
 from eventbus.operations.state import AWAIT_MS, DONE, ENDED, PARTS_MISSING, SILENCE
@@ -46,8 +46,9 @@ _POLICIES: Final = {name: f"'{policy.lane[0]} {policy.keep}'" for name, policy i
 CONSTANTS: Final[Mapping[str, str]] = {
     "channel/_channel": f"local SLACK = {SLACK}",
     "pending/_standalone": f"local SLACK = {SLACK}",
+    "lists/_entries": f"local ACKED_LIMIT = {ACKED_LIMIT}",
     "pending/_pending": (
-        f"local ACKED_LIMIT, LONGEST_PAUSE = {ACKED_LIMIT}, {LONGEST_PAUSE_MS}\n"
+        f"local LONGEST_PAUSE, TOMBSTONES_SPARED = {LONGEST_PAUSE_MS}, {TOMBSTONES_SPARED}\n"
         f"local LANES = {_table({lane[0]: str(number) for number, lane in enumerate(LANES)})}"
     ),
     "pending/fetch": f"local WEIGHTS = {{ {', '.join(map(str, WEIGHTS))} }}",

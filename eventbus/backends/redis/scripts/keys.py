@@ -74,15 +74,16 @@ class Keys:
         return f"{self.prefix}:outbox:{worker}"
 
     def pending(self, channel: str) -> tuple[str, ...]:
-        """Return pending, its three lanes, dead, dead:at and acked: ``KEYS[5..11]`` of
-        ``_pending.lua``.
+        """Return pending, the lists of its three lanes, dead, the list of dead ids, acked and
+        tombstones: ``KEYS[5..12]`` of ``_entries.lua``.
 
         Args:
             channel: the user's channel.
         """
         stem = f"{self.prefix}:{{{channel}}}:"
         pending, dead = f"{stem}pending", f"{stem}dead"
-        return (pending, *(f"{pending}:{lane}" for lane in LANES), dead, f"{dead}:at", f"{stem}acked")
+        lanes = (f"{pending}:{lane}:ids" for lane in LANES)
+        return (pending, *lanes, dead, f"{dead}:ids", f"{stem}acked", f"{stem}tombstones")
 
     def swept(self, channel: str) -> str:
         """Return the key with the highest fencing token of the channel's sweepers.

@@ -10,7 +10,16 @@ from eventbus.backends.pending import PendingBatch, RedeliveryResult, Sweep
 from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.scripts.constants import with_slack
 from eventbus.backends.redis.scripts.keys import Keys
-from eventbus.backends.redis.scripts.script import Argument, Call, channel_script, options, pending_options, script
+from eventbus.backends.redis.scripts.script import (
+    ENTRIES,
+    PENDING,
+    Argument,
+    Call,
+    channel_script,
+    options,
+    pending_options,
+    script,
+)
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.records import read_record
 from eventbus.settings import BusSettings
@@ -22,6 +31,7 @@ __all__ = [
     "dead_letter",
     "fetch",
     "index_channels",
+    "list_dead",
     "purge",
     "redeliver",
     "requeue",
@@ -49,7 +59,7 @@ def _standalone(
     """Call a verb that does not change the channel itself."""
     names = (*keys.channel(channel), *keys.pending(channel), *more_keys)
     return Call(
-        script("pending/_standalone", "pending/_pending", f"pending/{verb}"),
+        script("pending/_standalone", *(ENTRIES if verb == "ack" else PENDING), f"pending/{verb}"),
         names,
         (*pending_options(settings, channel), *args),
         decode,
@@ -62,7 +72,7 @@ def _with_channel(
     """Call a verb that may append to the channel."""
     names = (*keys.channel(channel), *keys.pending(channel))
     all_options = (*options(keys, channel, settings.channel_ttl(channel)), *pending_options(settings, channel))
-    return Call(channel_script(settings, "pending/_pending", f"pending/{verb}"), names, (*all_options, *args), decode)
+    return Call(channel_script(settings, *PENDING, f"pending/{verb}"), names, (*all_options, *args), decode)
 
 
 def fetch(settings: BusSettings, keys: Keys, channel: str, limit_bytes: int) -> Call[PendingBatch]:
@@ -87,7 +97,7 @@ def _decode_batch(reply: Any) -> PendingBatch:
 
 
 def ack(settings: BusSettings, keys: Keys, channel: str, ids: Sequence[str]) -> Call[list[str]]:
-    """Call ``ack.lua`` with ids.
+    """Call ``ack.lua``: acknowledge events by id.
 
     Args:
         settings: limits and lifetimes.
@@ -98,11 +108,11 @@ def ack(settings: BusSettings, keys: Keys, channel: str, ids: Sequence[str]) -> 
     Returns:
         The call. Its result has the ids that were pending.
     """
-    return _standalone("ack", settings, keys, channel, ("ids", *ids), _decode_ids)
+    return _standalone("ack", settings, keys, channel, ids, _decode_ids)
 
 
 def ack_upto(settings: BusSettings, keys: Keys, channel: str, position: Position) -> Call[list[str]]:
-    """Call ``ack.lua`` with a position.
+    """Call ``ack_upto.lua``: acknowledge all events up to a position.
 
     Args:
         settings: limits and lifetimes.
@@ -113,7 +123,7 @@ def ack_upto(settings: BusSettings, keys: Keys, channel: str, position: Position
     Returns:
         The call. Its result has the ids that were pending up to there.
     """
-    return _standalone("ack", settings, keys, channel, ("upto", position.epoch, position.offset), _decode_ids)
+    return _standalone("ack_upto", settings, keys, channel, (position.epoch, position.offset), _decode_ids)
 
 
 def _decode_ids(reply: Any) -> list[str]:
@@ -254,3 +264,26 @@ def purge(settings: BusSettings, keys: Keys, channel: str, ids: Sequence[str]) -
         The call. Its result is the number of removed dead letters.
     """
     return _standalone("purge", settings, keys, channel, ids, int)
+
+
+def list_dead(
+    settings: BusSettings, keys: Keys, channel: str, first: int, places: int
+) -> Call[tuple[int, list[tuple[str, bytes]]]]:
+    """Call ``list_dead.lua``: read a part of the dead letters, the longest dead first.
+
+    Args:
+        settings: limits and lifetimes.
+        keys: names of the keys.
+        channel: the channel of the dead letters.
+        first: place of the first one; the list begins with 0.
+        places: number of places to read.
+
+    Returns:
+        The call. Its result is the number of places that were read, and the ids and entries there.
+    """
+    return _standalone("list_dead", settings, keys, channel, (first, places), _decode_dead)
+
+
+def _decode_dead(reply: Any) -> tuple[int, list[tuple[str, bytes]]]:
+    places, *found = cast("list[Any]", reply)
+    return places, [(id_.decode(), entry) for id_, entry in zip(found[::2], found[1::2], strict=True)]

@@ -23,6 +23,8 @@ from eventbus.process_state import renew_in_child
 from eventbus.settings import BusSettings
 
 __all__ = [
+    "ENTRIES",
+    "PENDING",
     "Argument",
     "Call",
     "Reply",
@@ -37,6 +39,12 @@ __all__ = [
 R = TypeVar("R")
 S = TypeVar("S")
 Argument = str | bytes | int
+
+ENTRIES: Final = ("lists/_lists", "lists/_entries")
+"""The pieces of a verb that only removes pending events, after ``_standalone.lua``."""
+
+PENDING: Final = (*ENTRIES, "pending/_pending")
+"""The pieces of the other verbs of pending events, after ``_channel.lua`` or ``_standalone.lua``."""
 
 # A plain path: importlib.resources imports more modules at its first use, which is in a thread. If
 # a pool forks at that moment, the child inherits half a module and can never send anything.
@@ -185,7 +193,7 @@ def options(keys: Keys, channel: str, life: float, epoch: str | None = None) -> 
 
 
 def pending_options(settings: BusSettings, channel: str) -> tuple[int, ...]:
-    """Make the arguments that ``_pending.lua`` reads.
+    """Make the arguments that ``_entries.lua`` reads.
 
     Args:
         settings: names the limits and lifetimes.

@@ -1,8 +1,8 @@
 -- publish: append events to one channel in order. It deduplicates by id, numbers the events, keeps and
 -- publishes them.
 --
--- KEYS, ARGV[1..3]: as in _channel.lua. If an event needs an acknowledgement, _pending.lua comes
--- before this piece.
+-- KEYS, ARGV[1..3]: as in _channel.lua. If an event needs an acknowledgement, _pending.lua and what it
+-- needs come before this piece.
 -- ARGV, then for each event: id, header, tail
 --
 -- Returns a string of numbers: epoch, end of the channel, receivers, states pruned. If any id was

@@ -1,7 +1,7 @@
 -- read: read a channel's position, log and snapshot in one consistent step.
 --
 -- KEYS[1] state, KEYS[2] log, KEYS[3] snapshot: as in _channel.lua
--- KEYS[4] pending: as KEYS[5] in _pending.lua
+-- KEYS[4] pending: as KEYS[5] in _entries.lua
 -- ARGV[1] offset: return log entries above it; -1: no log entries
 -- ARGV[2] maximum number of entries, 0: no maximum
 -- ARGV[3] bytes: stop after the entry that exceeds this size

@@ -1,80 +1,70 @@
--- Pending: a user's pending events and dead letters. It comes after _channel.lua or
--- _standalone.lua, before the verb. An event leaves these lists only if a client acknowledges it,
--- if it expires, or if an operator removes it. An undeliverable event moves to the dead letters in
--- the same step.
+-- Pending: what changes a user's pending events and dead letters. It comes after _entries.lua, before the
+-- verb.
 --
--- KEYS[1..4]       as in _channel.lua
--- KEYS[5] pending  hash  event id -> entry: a line "epoch lane attempts first next expires requeues", then the record
--- KEYS[6..8]       zset  event id -> offset, for the high, normal and low lane
--- KEYS[9] dead     hash  event id -> entry: a line "reason attempts first died requeues", then the record or its bytes
--- KEYS[10] dead:at zset  event id -> time of death (ms)
--- KEYS[11] acked   zset  event id -> time of the acknowledgement (ms)
+-- KEYS, ARGV: as in _entries.lua
 --
--- ARGV, after the channel's options: pending limit (entries of a lane), acknowledgement timeout
--- (ms), attempts, dead letter limit (entries), life of dead letters (s), life of the channel (s)
---
--- Constants from Python: ACKED_LIMIT (ids), LONGEST_PAUSE (ms), LANES (initial -> number), SLACK.
-local PENDING, FIRST_LANE, DEAD, DEAD_AT, ACKED = KEYS[5], 6, KEYS[9], KEYS[10], KEYS[11]
-local PENDING_LIMIT, ACK_TIMEOUT = tonumber(ARGV[last_arg + 1]), tonumber(ARGV[last_arg + 2])
-local ATTEMPTS, DEAD_LIMIT = tonumber(ARGV[last_arg + 3]), tonumber(ARGV[last_arg + 4])
-local DEAD_LIFE, CHANNEL_LIFE = tonumber(ARGV[last_arg + 5]), tonumber(ARGV[last_arg + 6])
-last_arg = last_arg + 6
-
-local clock = call('TIME')
-local now_ms = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+-- Constants from Python: LANES (initial -> number), TOMBSTONES_SPARED (so many tombstones of a list need no
+-- removal), SLACK.
 local dead_lettered = 0
 
-local function integer(number)
-  return string.format('%d', number)
-end
-
--- Split an entry into the fields of its first line and the rest.
-local function split_entry(entry)
-  local stop = string.find(entry, '\n', 1, true) or #entry + 1
-  local fields = {}
-  for field in string.gmatch(string.sub(entry, 1, stop - 1), '%S+') do
-    fields[#fields + 1] = field
+-- Replace a list. The caller sets its time to live.
+local function write_list(list, ids)
+  call('DEL', LISTS[list])
+  for from = 1, #ids, 1000 do -- unpack has a limit
+    call('RPUSH', LISTS[list], unpack(ids, from, math.min(from + 999, #ids)))
   end
-  return fields, string.sub(entry, stop + 1)
 end
 
-local function read_pending(id)
-  local entry = call('HGET', PENDING, id)
-  if not entry then
-    return nil
+-- Remove all tombstones of a list that has too many. The removals before have paid for the cost.
+local function compact(list)
+  if tombstones[list] <= TOMBSTONES_SPARED or tombstones[list] * 2 <= call('LLEN', LISTS[list]) then
+    return
   end
-  local fields, record = split_entry(entry)
-  return {
-    epoch = fields[1], lane = tonumber(fields[2]), attempts = tonumber(fields[3]), first = tonumber(fields[4]),
-    next = tonumber(fields[5]), expires = tonumber(fields[6]), requeues = tonumber(fields[7]), record = record,
-  }
+  local ids, life = {}, call('TTL', LISTS[list])
+  for _, id in ipairs(call('LRANGE', LISTS[list], 0, -1)) do
+    if call('HDEL', TOMBSTONES, list .. ' ' .. id) == 0 then
+      ids[#ids + 1] = id
+    end
+  end
+  write_list(list, ids)
+  call('EXPIRE', LISTS[list], life)
+  tombstones_left(list, tombstones[list])
 end
 
+-- Append an id. Returns the number of ids with an entry.
+local function add_id(list, id)
+  -- An id that comes again may have a tombstone, in any lane. The new entry must not revive that one.
+  for other = list == DEAD_LIST and DEAD_LIST or 0, list == DEAD_LIST and DEAD_LIST or 2 do
+    if tombstones[other] > 0 and call('HDEL', TOMBSTONES, other .. ' ' .. id) == 1 then
+      call('LREM', LISTS[other], 1, id)
+      tombstones_left(other, 1)
+    end
+  end
+  compact(list)
+  return call('RPUSH', LISTS[list], id) - tombstones[list]
+end
+
+-- Returns whether the entry is new.
 local function save_pending(id, e)
-  call('HSET', PENDING, id, table.concat({ e.epoch, e.lane, integer(e.attempts), integer(e.first), integer(e.next),
-    integer(e.expires), integer(e.requeues) }, ' ') .. '\n' .. e.record)
-end
-
-local function remove_pending(id, lane)
-  call('HDEL', PENDING, id)
-  call('ZREM', KEYS[FIRST_LANE + lane], id)
+  return call('HSET', PENDING, id, table.concat({ e.epoch, e.lane, integer(e.attempts), integer(e.first),
+    integer(e.next), integer(e.expires), integer(e.requeues) }, ' ') .. '\n' .. e.record) == 1
 end
 
 -- Add a dead letter. If there are too many, the oldest are removed.
 local function add_dead(id, reason, attempts, first, requeues, content)
-  call('HSET', DEAD, id, table.concat({ reason, integer(attempts), integer(first), integer(now_ms),
-    integer(requeues) }, ' ') .. '\n' .. content)
-  call('ZADD', DEAD_AT, integer(now_ms), id)
-  local over = call('ZCARD', DEAD_AT) - DEAD_LIMIT
-  if over > 0 then
-    for _, oldest in ipairs(call('ZRANGE', DEAD_AT, 0, over - 1)) do
-      call('HDEL', DEAD, oldest)
-      call('ZREM', DEAD_AT, oldest)
-    end
+  local entry = table.concat({ reason, integer(attempts), integer(first), integer(now_ms), integer(requeues) }, ' ')
+  if call('HSET', DEAD, id, entry .. '\n' .. content) == 0 then
+    call('LREM', LISTS[DEAD_LIST], 1, id) -- it died again, so it is the youngest
+  end
+  local over = add_id(DEAD_LIST, id) - DEAD_LIMIT
+  while over > 0 do
+    trim_left(DEAD_LIST)
+    call('HDEL', DEAD, call('LPOP', LISTS[DEAD_LIST]))
+    over = over - 1
   end
   -- With slack: the sweeper removes each dead letter when its time is over.
   call('EXPIRE', DEAD, math.ceil(DEAD_LIFE * SLACK))
-  call('EXPIRE', DEAD_AT, math.ceil(DEAD_LIFE * SLACK))
+  call('EXPIRE', LISTS[DEAD_LIST], math.ceil(DEAD_LIFE * SLACK))
   dead_lettered = dead_lettered + 1
 end
 
@@ -83,20 +73,91 @@ local function dead_letter(id, e, reason)
   add_dead(id, reason, e.attempts, e.first, e.requeues, e.record)
 end
 
+-- Whether each pending entry has its id in a list. It is not so if Redis evicted a key, or if a
+-- program with format 1 wrote: that one keeps ids in the sorted sets pending:{lane} and dead:at.
+local function pending_agrees()
+  return call('HLEN', PENDING) == call('LLEN', LISTS[0]) + call('LLEN', LISTS[1]) + call('LLEN', LISTS[2])
+      - tombstones[0] - tombstones[1] - tombstones[2]
+    and call('EXISTS', PENDING .. ':high', PENDING .. ':normal', PENDING .. ':low') == 0
+end
+
+-- The same for dead letters.
+local function dead_agrees()
+  return call('HLEN', DEAD) == call('LLEN', LISTS[DEAD_LIST]) - tombstones[DEAD_LIST]
+    and call('EXISTS', DEAD .. ':at') == 0
+end
+
+-- Make the lists from the entries, and remove the sorted sets of format 1. Each entry says where it belongs.
+local function rebuild_lists()
+  local epoch_now = call('HGET', KEYS[1], 'epoch')
+  local by_lane, by_death, age = { [0] = {}, {}, {} }, {}, {}
+  local function older(a, b)
+    local one, other = age[a], age[b]
+    for i = 1, 3 do
+      if one[i] ~= other[i] then
+        return one[i] < other[i]
+      end
+    end
+    return a < b
+  end
+  for _, id in ipairs(call('HKEYS', PENDING)) do
+    local e = read_pending(id)
+    if by_lane[e.lane] and e.requeues then
+      table.insert(by_lane[e.lane], id)
+      -- Offsets of other epochs have no order. Those events are older than the ones of this epoch.
+      local place = tonumber(string.match(e.record, '^%d+')) or 0
+      age[id] = e.epoch == epoch_now and { 1, place, 0 } or { 0, e.first, place }
+    else
+      -- Another program wrote it.
+      add_dead(id, 'undecodable', 0, now_ms, 0, call('HGET', PENDING, id))
+      call('HDEL', PENDING, id)
+    end
+  end
+  local life = call('TTL', PENDING)
+  for lane = 0, 2 do
+    table.sort(by_lane[lane], older)
+    write_list(lane, by_lane[lane])
+    call('EXPIRE', LISTS[lane], life)
+  end
+  local places = {}
+  for place, id in ipairs(call('LRANGE', LISTS[DEAD_LIST], 0, -1)) do
+    places[id] = place
+  end
+  for _, id in ipairs(call('HKEYS', DEAD)) do
+    table.insert(by_death, id)
+    local died = tonumber(split_entry(call('HGET', DEAD, id))[4]) or 0
+    age[id] = { 0, died, places[id] or 0 }
+  end
+  table.sort(by_death, older)
+  write_list(DEAD_LIST, by_death)
+  call('EXPIRE', LISTS[DEAD_LIST], call('TTL', DEAD))
+  call('DEL', TOMBSTONES, PENDING .. ':high', PENDING .. ':normal', PENDING .. ':low', DEAD .. ':at')
+  tombstones = { [0] = 0, 0, 0, 0 }
+end
+
 -- Add an event that was just appended to the channel to the pending events.
 local function add_pending(id, in_epoch, lane, expires, requeues, record)
-  save_pending(id, { epoch = in_epoch, lane = lane, attempts = 0, first = now_ms, next = now_ms + ACK_TIMEOUT,
-    expires = expires, requeues = requeues, record = record })
-  call('ZADD', KEYS[FIRST_LANE + lane], string.match(record, '^%d+'), id)
-  if call('ZCARD', KEYS[FIRST_LANE + lane]) > PENDING_LIMIT then
-    local oldest = call('ZRANGE', KEYS[FIRST_LANE + lane], 0, 0)[1]
-    local e = read_pending(oldest)
+  local is_new = save_pending(id, { epoch = in_epoch, lane = lane, attempts = 0, first = now_ms,
+    next = now_ms + ACK_TIMEOUT, expires = expires, requeues = requeues, record = record })
+  if not is_new then
+    -- The window has forgotten the id. The event is pending once, at its new place.
+    for other = 0, 2 do
+      call('LREM', LISTS[other], 1, id)
+    end
+  end
+  local over = add_id(lane, id) - PENDING_LIMIT
+  if over > 0 and not pending_agrees() then
+    rebuild_lists()
+    over = call('LLEN', LISTS[lane]) - PENDING_LIMIT
+  end
+  for _ = 1, over do
+    trim_left(lane)
+    local oldest = call('LINDEX', LISTS[lane], 0)
+    local e = oldest and read_pending(oldest)
     if e then
       dead_letter(oldest, e, 'full')
     else
-      -- Redis evicted its entry, so there is no dead letter to write. The new event is accepted all
-      -- the same.
-      call('ZREM', KEYS[FIRST_LANE + lane], oldest)
+      call('LPOP', LISTS[lane])
     end
   end
 end
@@ -112,7 +173,7 @@ end
 local function expire_pending(seconds)
   call('EXPIRE', PENDING, seconds)
   for lane = 0, 2 do
-    call('EXPIRE', KEYS[FIRST_LANE + lane], seconds)
+    call('EXPIRE', LISTS[lane], seconds)
   end
 end
 

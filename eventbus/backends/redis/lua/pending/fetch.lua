@@ -1,23 +1,37 @@
 -- fetch: read a user's pending events in the order of delivery: 16 high, 4 normal, 1 low, and so
 -- on.
 --
--- KEYS, ARGV: as in _pending.lua (after _channel.lua), then: bytes, after which the answer ends
+-- KEYS, ARGV: as in _entries.lua (after _channel.lua), then: bytes, after which the answer ends
 --
 -- Events of an earlier epoch are appended to this one, since a client needs offsets of the current
--- epoch.
+-- epoch. They move to the right end of their list.
 -- Returns {epoch, end of the channel, 1 if there are more, record, …}
 --
 -- Constants from Python: WEIGHTS (events of each lane in a round).
 local LIMIT = tonumber(ARGV[last_arg + 1])
-local answer = {}
-local ids, at, left = {}, { 1, 1, 1 }, 0
-if call('EXISTS', PENDING) == 1 then
-  for lane = 1, 3 do
-    ids[lane] = call('ZRANGE', KEYS[FIRST_LANE + lane - 1], 0, -1)
-    left = left + #ids[lane]
-  end
+local STEP = 64 -- ids that one command reads
+local waiting = call('HLEN', PENDING)
+if waiting > 0 and not pending_agrees() then
+  rebuild_lists()
 end
-local republished = false
+local lanes = {}
+for lane = 0, 2 do
+  trim_left(lane)
+  compact(lane)
+  lanes[lane] = { ids = {}, at = 0, read = 0, ended = waiting == 0 }
+end
+-- The lists change only after they were read.
+local answer, expired, republished = {}, {}, {}
+
+local function next_id(lane)
+  local place = lanes[lane]
+  if place.at == #place.ids and not place.ended then
+    place.ids, place.at = call('LRANGE', LISTS[lane], place.read, place.read + STEP - 1), 0
+    place.read, place.ended = place.read + #place.ids, #place.ids < STEP
+  end
+  place.at = place.at + 1
+  return place.ids[place.at]
+end
 
 local function republish(id, e)
   local header, tail = split_record(e.record)
@@ -26,39 +40,45 @@ local function republish(id, e)
   e.epoch, e.record = epoch, records[#records]
   save_pending(id, e)
   keep_channel_until(e.expires)
-  call('ZADD', KEYS[FIRST_LANE + e.lane], text(offset), id)
-  republished = true
+  republished[#republished + 1] = { id, e.lane }
 end
 
-local size = 0
-while left > 0 and size < LIMIT do
-  for lane = 1, 3 do
-    for _ = 1, WEIGHTS[lane] do
-      local id = ids[lane][at[lane]]
-      if not id or size >= LIMIT then
+local size, found = 0, true
+while found and size < LIMIT do
+  found = false
+  for lane = 0, 2 do
+    for _ = 1, WEIGHTS[lane + 1] do
+      local id = size < LIMIT and next_id(lane)
+      if not id then
         break
       end
-      at[lane], left = at[lane] + 1, left - 1
+      found = true
       local e = read_pending(id)
       if e and e.expires <= now_ms then
-        dead_letter(id, e, 'expired')
+        expired[#expired + 1] = { id, e }
       elseif e then
         if e.epoch ~= epoch then
           republish(id, e)
         end
         answer[#answer + 1] = e.record
         size = size + #e.record
-      else
-        call('ZREM', KEYS[FIRST_LANE + lane - 1], id)
       end
     end
   end
 end
+for _, one in ipairs(expired) do
+  dead_letter(one[1], one[2], 'expired')
+end
+for _, one in ipairs(republished) do
+  remove_id(one[2], one[1])
+  add_id(one[2], one[1])
+end
 -- ZREM may have removed the last id and with it the key. The key is then new and has no expiry yet.
-fresh_keys = fresh_keys or republished
+fresh_keys = fresh_keys or #republished > 0
 close()
-if republished then
+if #republished > 0 then
   expire_pending(2 * math.max(lives_until - tonumber(clock[1]), 1))
 end
 -- Without a state and without a republished event the channel has no epoch yet.
-return { (state[1] or republished) and epoch or '', text(offset), left > 0 and 1 or 0, unpack(answer) }
+local more = size >= LIMIT and waiting > #answer + #expired
+return { (state[1] or #republished > 0) and epoch or '', text(offset), more and 1 or 0, unpack(answer) }

@@ -1,11 +1,16 @@
 -- purge: an operator removes dead letters.
 --
--- KEYS, ARGV: as in _pending.lua (standalone), then: id, …
+-- KEYS, ARGV: as in _entries.lua (standalone), then: id, …
 --
 -- Returns the number of removed dead letters
+if not dead_agrees() then
+  rebuild_lists()
+end
 local removed = 0
 for i = last_arg + 1, #ARGV do
-  removed = removed + call('HDEL', DEAD, ARGV[i])
-  call('ZREM', DEAD_AT, ARGV[i])
+  if call('HDEL', DEAD, ARGV[i]) == 1 then
+    remove_id(DEAD_LIST, ARGV[i])
+    removed = removed + 1
+  end
 end
 return removed

@@ -1,7 +1,7 @@
 -- redeliver: publish events again that no client acknowledged in time. A gateway calls it while the
 -- user is connected.
 --
--- KEYS, ARGV: as in _pending.lua (standalone), then: pub/sub channel, sharded (1: SPUBLISH), id, …
+-- KEYS, ARGV: as in _entries.lua (standalone), then: pub/sub channel, sharded (1: SPUBLISH), id, …
 --
 -- An entry's `next` decides, so that several gateways which call at the same time publish it once.
 -- Returns {dead-lettered, next delivery of each id (ms; 0: no longer pending), …}

@@ -1,7 +1,7 @@
 -- requeue: an operator sends dead letters again. An id that is not among the dead letters is
 -- skipped, so a repeated call has no effect.
 --
--- KEYS, ARGV: as in _pending.lua (after _channel.lua), then: id, …
+-- KEYS, ARGV: as in _entries.lua (after _channel.lua), then: id, …
 --
 -- Returns {epoch, end of the channel, new offset of each id (0: not a dead letter, -1: no valid
 -- event), …}
@@ -25,6 +25,9 @@ local function renewed(header)
   return new, lane, keep, string.match(rest, '^%S+ %S+ (.*)$'), ends > 0 and ends or now_ms + CHANNEL_LIFE * 1000
 end
 
+if not dead_agrees() then
+  rebuild_lists()
+end
 for i = last_arg + 1, #ARGV do
   local id = ARGV[i]
   local entry = call('HGET', DEAD, id)
@@ -38,7 +41,7 @@ for i = last_arg + 1, #ARGV do
       local header, tail = split_record(record)
       local new, lane, keep, key, expires = renewed(header)
       call('HDEL', DEAD, id)
-      call('ZREM', DEAD_AT, id)
+      remove_id(DEAD_LIST, id)
       call('ZREM', IDS, id)
       append(id, keep == 'ack' and 'log' or keep, key, new, tail)
       if keep == 'ack' then
