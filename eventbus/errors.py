@@ -7,6 +7,7 @@
     │   └── TooLarge           over ``max_event_bytes``
     ├── RateLimited            over a rate; ``limit`` per second, ``retry_after`` seconds
     ├── InvalidCursor          a cursor that cannot be read
+    ├── InvalidAddress         an ``EVENTBUS_REDIS_URL`` that cannot be read; ``part``
     ├── DuplicateEventName     two classes with one name
     ├── InvalidRecord          bytes in Redis that no worker has written
     ├── NoOperation            ``emit(payload)`` outside any operation
@@ -30,6 +31,7 @@ __all__ = [
     "DeliveryFailed",
     "DuplicateEventName",
     "EventBusError",
+    "InvalidAddress",
     "InvalidCursor",
     "InvalidEmission",
     "InvalidName",
@@ -118,6 +120,19 @@ class InvalidCursor(EventBusError, ValueError):
     def __init__(self, message: str, *, text: str) -> None:
         super().__init__(message)
         self.text = text[:200]
+
+
+class InvalidAddress(EventBusError, ValueError):
+    """The address of Redis cannot be used. The message does not quote it: it may contain a password.
+
+    Args:
+        message: what is wrong and what to do.
+        part: the part of the address that is wrong, such as ``port``.
+    """
+
+    def __init__(self, message: str, *, part: str) -> None:
+        super().__init__(message)
+        self.part = part
 
 
 class DuplicateEventName(EventBusError, TypeError):
@@ -253,7 +268,16 @@ class UnsupportedVersion(EventBusError, RuntimeError):
 
 
 class TransportError(EventBusError):
-    """Redis did not carry out a request."""
+    """Redis did not carry out a request.
+
+    Args:
+        message: what happened and what to do.
+        code: code of the server's error, such as ``READONLY``; empty if the server did not answer.
+    """
+
+    def __init__(self, message: str = "", *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Unavailable(TransportError):

@@ -8,12 +8,12 @@ from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from eventbus.protocol.topics import kind_of
+from eventbus.redis_url import RedisAddress, parse_redis_url
 
 __all__ = ["BusSettings"]
 
@@ -21,9 +21,6 @@ __all__ = ["BusSettings"]
 def _runs_tests() -> bool:
     """Whether this process is a run of pytest, or of Django's ``manage.py test``."""
     return "PYTEST_VERSION" in os.environ or sys.argv[1:2] == ["test"]
-
-
-_SCHEMES = frozenset({"redis", "rediss", "unix", "memory"})
 
 
 class BusSettings(BaseSettings):
@@ -128,24 +125,18 @@ class BusSettings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _an_address(cls, url: str) -> str:
-        # A mistake shows at the start, not later in a thread. The message does not quote the address, which may contain
-        # a password.
-        try:
-            parts = urlsplit(url)
-            known = parts.scheme in _SCHEMES and (parts.port or True)
-        except ValueError:
-            known = False
-        if not known:
-            raise ValueError("must read redis://host:port/0, rediss://…, unix://… or memory://")
+        parse_redis_url(url)  # a mistake shows at the start, not later in a thread
         return url
 
     @property
+    def redis(self) -> RedisAddress:
+        """``redis_url`` in parts."""
+        return parse_redis_url(self.redis_url)
+
+    @property
     def redis_address(self) -> str:
-        """Host and port, or the path of a socket, without user and password: for messages."""
-        parts = urlsplit(self.redis_url)
-        if parts.scheme in ("redis", "rediss"):
-            return f"{parts.hostname or '127.0.0.1'}:{parts.port or 6379}"
-        return parts.path if parts.scheme == "unix" else self.redis_url.partition("?")[0]
+        """Hosts and ports, or the path of a socket, without user and password: for messages."""
+        return str(self.redis)
 
     def channel_ttl(self, channel: str) -> float:
         """Return the seconds for which Redis keeps a channel, by the channel's kind.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from eventbus.backends.pending import DeliveryStatus
 from eventbus.events.encoder import Emission
@@ -21,6 +21,7 @@ from eventbus.protocol.cursor import Position
 from eventbus.protocol.history import History, Page
 
 __all__ = [
+    "IS_REPLICA",
     "Listener",
     "Probe",
     "Published",
@@ -32,6 +33,9 @@ __all__ = [
     "TimedPublisher",
     "Write",
 ]
+
+IS_REPLICA: Final = "it is a replica"
+"""The probe's reason when another server has become the master."""
 
 _ACK_DEADLINE = attrgetter("lifetime.ack_deadline_ms")
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from eventbus.backends.ports import Probe
+from eventbus.backends.ports import IS_REPLICA, Probe
 from eventbus.errors import TransportError
 from webui_adapter.channels.channel_recovery import ChannelRecovery
 from webui_adapter.context import BackendPorts, GatewayContext
@@ -225,3 +225,6 @@ class RedisMonitor:
             return
         self._counters["probe.refused"] += 1
         self.health.begin(Degradation.READ_ONLY, f"{_REFUSES}{refused}")
+        if refused == IS_REPLICA:
+            # A replica still answers pings and passes on what its master publishes, until it is detached.
+            self._subscriber.reconnect(f"{_REFUSES}{refused}")

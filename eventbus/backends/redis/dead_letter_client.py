@@ -98,7 +98,7 @@ class DeadLetters:
 
     def __init__(self, settings: BusSettings | None = None) -> None:
         self._settings = settings or BusSettings()
-        self._keys = Keys(self._settings.key_prefix)
+        self._keys = Keys.of(self._settings)
         self._redis = RedisPublisher(self._settings)
         self._requeues = TokenBucket(self._settings.requeue_rate, time.monotonic())
 

@@ -34,7 +34,7 @@ class Operations:
 
     def __init__(self, settings: BusSettings | None = None) -> None:
         self._settings = settings or BusSettings()
-        self._keys = Keys(self._settings.key_prefix)
+        self._keys = Keys.of(self._settings)
         self._redis = RedisPublisher(self._settings)
 
     def __enter__(self) -> Self:

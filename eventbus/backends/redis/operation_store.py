@@ -34,7 +34,7 @@ class RedisOperations:
 
     def __init__(self, settings: BusSettings, reader: RedisReader) -> None:
         self._settings = settings
-        self._keys = Keys(settings.key_prefix)
+        self._keys = Keys.of(settings)
         self._reader = reader
 
     async def of(self, user: str, limit: int, states: Sequence[OperationState] = ()) -> Sequence[OperationInfo]:

@@ -33,7 +33,7 @@ class RedisPendingStore:
 
     def __init__(self, settings: BusSettings, reader: RedisReader) -> None:
         self._settings = settings
-        self._keys = Keys(settings.key_prefix)
+        self._keys = Keys.of(settings)
         self._reader = reader
 
     async def fetch(self, channel: str) -> PendingBatch:

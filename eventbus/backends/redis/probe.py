@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
-import redis
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-
-from eventbus.backends.redis.connections.errors import classify, describe_cluster
+from eventbus.backends.ports import IS_REPLICA
+from eventbus.backends.redis.connections.errors import describe_cluster
+from eventbus.backends.redis.connections.locator import AsyncLocator
+from eventbus.backends.redis.connections.pipeline import Pipeline
+from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.scripts.keys import Keys
+from eventbus.errors import TransportError
 from eventbus.settings import BusSettings
 
 __all__ = ["RedisProbe"]
 
 _LIFE_MS: Final = 60_000
-_REASONS: Final = {
-    redis.exceptions.OutOfMemoryError: "it is out of memory",
-    redis.exceptions.ReadOnlyError: "it is a replica",
-    redis.exceptions.MovedError: "it is a cluster",
+_REASONS: Final[Mapping[str, str]] = {
+    "OOM": "it is out of memory",
+    "READONLY": IS_REPLICA,
+    "MOVED": "it is a cluster",
+    "MISCONF": "it cannot save its data",
+    "NOREPLICAS": "it has too few replicas",
 }
-_CODES: Final = {"MISCONF": "it cannot save its data", "NOREPLICAS": "it has too few replicas"}
 
 
 class RedisProbe:
@@ -30,50 +32,38 @@ class RedisProbe:
 
     Args:
         settings: address and time limits.
+        locator: names the server for each new connection; default: the one that the address names.
     """
 
-    def __init__(self, settings: BusSettings) -> None:
-        self._keys = Keys(settings.key_prefix)
-        pool = redis.asyncio.BlockingConnectionPool.from_url(
-            settings.redis_url,
-            protocol=2,
-            max_connections=1,
-            timeout=settings.socket_timeout,
-            socket_connect_timeout=settings.connect_timeout,
-            socket_timeout=settings.socket_timeout,
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._client = redis.asyncio.Redis(connection_pool=pool)
+    def __init__(self, settings: BusSettings, *, locator: AsyncLocator | None = None) -> None:
+        self._keys = Keys.of(settings)
+        self._pipeline = Pipeline(settings, locator=locator)
         self._checked_cluster = False
         self._cluster: str | None = None
 
     async def publish_canary(self, text: str, instance: str) -> str | None:
         """See ``Probe``. A server without memory refuses writes and still publishes."""
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.publish(self._keys.canary, text)
-        pipeline.set(self._keys.probe(instance), text, px=_LIFE_MS)
+        commands: list[Command] = [
+            ("PUBLISH", self._keys.canary, text),
+            ("SET", self._keys.probe(instance), text, "PX", _LIFE_MS),
+        ]
         if not self._checked_cluster:
-            pipeline.execute_command("CLUSTER", "INFO")
-        try:
-            published, written, *info = await pipeline.execute(raise_on_error=False)
-        except (redis.RedisError, OSError) as error:
-            raise classify(error) from error
-        if isinstance(published, redis.RedisError):
-            raise classify(published)
+            commands.append(("CLUSTER", "INFO"))
+        published, written, *info = await self._pipeline.replies(commands)
+        for reply in (published, written):
+            if isinstance(reply, TransportError) and (reply is published or not reply.code):
+                raise reply
         if info:
             self._checked_cluster, self._cluster = True, describe_cluster(info[0])
-        return self._cluster or (_why_refused(written) if isinstance(written, redis.RedisError) else None)
+        return self._cluster or (_why_refused(written) if isinstance(written, TransportError) else None)
 
     async def aclose(self) -> None:
         """See ``Probe``."""
-        await self._client.aclose()
-        await self._client.connection_pool.disconnect()
+        await self._pipeline.aclose()
 
 
-def _why_refused(error: redis.RedisError) -> str:
+def _why_refused(error: TransportError) -> str:
     """Describe an error for a status page. The text stays the same as long as the reason is the
     same.
     """
-    text = str(error)
-    described = next((reason for kind, reason in _REASONS.items() if isinstance(error, kind)), None)
-    return described or _CODES.get(text.partition(" ")[0]) or text[:100]
+    return _REASONS.get(error.code) or str(error).partition(": ")[2][:100]

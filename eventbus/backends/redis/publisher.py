@@ -48,7 +48,7 @@ class RedisPublisher:
 
     def __init__(self, settings: BusSettings) -> None:
         self._settings = settings
-        self._keys = Keys(settings.key_prefix)
+        self._keys = Keys.of(settings)
         self._loaded: set[str] = set()
         self._connection = BlockingConnection(settings)
 

@@ -29,7 +29,7 @@ class RedisReader:
     """
 
     def __init__(self, settings: BusSettings, *, most_waiting: int = 20_000) -> None:
-        self._keys = Keys(settings.key_prefix)
+        self._keys = Keys.of(settings)
         self._pipeline = Pipeline(settings, most_waiting=most_waiting)
         self._loading: dict[str, asyncio.Future[Reply]] = {}
 

@@ -1,8 +1,7 @@
-"""Receives live publications from Redis: a small asyncio protocol over hiredis' parser.
+"""Receives live publications from Redis.
 
-redis-py's pub/sub takes several times as long per message, reconnects silently, and does not notice
-a silent server. Here the listener gets all publications of one socket read in one turn, and learns
-of each loss. A ping without a reply ends the connection.
+The listener learns of each loss. A ping without a reply ends the connection, and so does a server that has become a
+replica: it passes on what its master publishes, and falls silent when it is detached.
 """
 
 from __future__ import annotations
@@ -10,17 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
-from collections import defaultdict, deque
-from collections.abc import Callable
-from itertools import chain
-from typing import Any, cast
-from urllib.parse import unquote, urlsplit
+from typing import Final
 
 import hiredis
 
 from eventbus.backends.ports import Listener
-from eventbus.backends.redis.connections.resp import pack
+from eventbus.backends.redis.connections.address import open_transport
+from eventbus.backends.redis.connections.locator import AsyncLocator, async_locator
+from eventbus.backends.redis.connections.subscription import SubscriptionConnection
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.errors import Unavailable
 from eventbus.flow.backoff import ceiling, jitter
@@ -30,117 +26,10 @@ __all__ = ["RedisSubscriber"]
 
 log = logging.getLogger(__name__)
 
-_LAST_READ = 0.01  # seconds to read bytes that have just arrived
-
-
-class _Connection(asyncio.Protocol):
-    """One connection in subscriber mode (RESP2): bytes in, callbacks out."""
-
-    def __init__(
-        self,
-        on_message: Callable[[bytes, bytes], None],
-        on_turn: Callable[[], None],
-        on_lost: Callable[[str], None],
-    ) -> None:
-        self._on_message = on_message
-        self._on_turn = on_turn
-        self._on_lost = on_lost
-        self._reader = hiredis.Reader()
-        self._transport: asyncio.Transport | None = None
-        # One future for each SUBSCRIBE, the oldest first. Redis acknowledges each, also with an
-        # UNSUBSCRIBE between two.
-        self._acks: defaultdict[bytes, deque[asyncio.Future[None]]] = defaultdict(deque)
-        self._replies: list[asyncio.Future[object]] = []
-        self._reason = "closed by the server"
-        self.heard = 0.0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # A cast, not a check: uvloop's transports do not inherit from asyncio's.
-        self._transport = cast("asyncio.Transport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        self.heard = asyncio.get_running_loop().time()
-        reader = self._reader
-        on_message = self._on_message
-        reader.feed(data)
-        handed_over = False
-        try:
-            while (reply := reader.gets()) is not False:
-                if type(reply) is list and reply[0] == b"message":
-                    on_message(reply[1], reply[2])
-                    handed_over = True
-                else:
-                    self._answered(reply)
-        except hiredis.ProtocolError as error:
-            self.abort(f"protocol error: {error}")
-        if handed_over:
-            self._on_turn()
-
-    def _answered(self, reply: object) -> None:
-        if isinstance(reply, list) and reply and reply[0] == b"subscribe":
-            acks = self._acks.get(reply[1])
-            if acks:
-                ack = acks.popleft()
-                if not acks:
-                    del self._acks[reply[1]]
-                if not ack.done():
-                    ack.set_result(None)
-        elif isinstance(reply, list) and reply and reply[0] in (b"unsubscribe", b"pong"):
-            pass
-        elif self._replies:
-            waiting = self._replies.pop(0)
-            if not waiting.done():
-                waiting.set_result(reply)
-        elif isinstance(reply, hiredis.ReplyError):
-            self.abort(f"Redis answered: {reply}")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        reason = str(exc or self._reason)
-        error = Unavailable(f"the connection to Redis is lost: {reason}")
-        waiting: list[asyncio.Future[Any]] = [*chain.from_iterable(self._acks.values()), *self._replies]
-        for future in waiting:
-            if not future.done():
-                future.set_exception(error)
-                future.exception()  # marks it as retrieved: asyncio need not warn if no caller waits
-        self._acks.clear()
-        self._replies.clear()
-        self._on_lost(reason)
-
-    def abort(self, reason: str) -> None:
-        """Close the connection immediately. A normal close would wait for a peer that may be
-        silent.
-        """
-        log.warning("closing the subscriber connection: %s", reason)
-        self._reason = reason
-        if self._transport is not None:
-            self._transport.abort()
-
-    def send(self, *command: str) -> None:
-        """Send a command. Its reply arrives in ``data_received``."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(pack(command))
-
-    def request(self, *command: str) -> asyncio.Future[object]:
-        """Send a command before the first SUBSCRIBE, such as AUTH or PING. Returns the future of
-        its reply.
-        """
-        waiting: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self._replies.append(waiting)
-        self.send(*command)
-        return waiting
-
-    def subscribe(self, *lives: str) -> list[asyncio.Future[None]]:
-        """Subscribe to pub/sub channels. Returns one future for each; it ends when the server has
-        acknowledged it.
-        """
-        acks = []
-        for live in lives:
-            ack: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._acks[live.encode()].append(ack)
-            acks.append(ack)
-        if lives:
-            self.send("SUBSCRIBE", *lives)
-        return acks
+_LAST_READ: Final = 0.01  # seconds to read bytes that have just arrived
+# Errors of a write after which a server is not subscribed to. Others, such as OOM, do not keep it from publishing.
+_NOT_THE_MASTER: Final = ("LOADING", "MASTERDOWN", "READONLY")
+_CHECK_MS: Final = 1_000  # life of the key that the check of a new connection writes
 
 
 class RedisSubscriber:
@@ -149,15 +38,18 @@ class RedisSubscriber:
 
     Args:
         settings: address, time limits and the keys' prefix.
+        locator: names the server for each new connection; default: the one that the address names.
     """
 
-    def __init__(self, settings: BusSettings) -> None:
+    def __init__(self, settings: BusSettings, *, locator: AsyncLocator | None = None) -> None:
         self._settings = settings
-        self._keys = Keys(settings.key_prefix)
+        self._address = settings.redis
+        self._locator = locator or async_locator(self._address)
+        self._keys = Keys.of(settings)
         self._canary = self._keys.canary.encode()
         self._listener: Listener | None = None
         self._channels: set[str] = set()
-        self._connection: _Connection | None = None
+        self._connection: SubscriptionConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
 
@@ -216,29 +108,24 @@ class RedisSubscriber:
             self._listener.restored()
             await self._monitor(connection)
 
-    async def _connect(self) -> _Connection:
+    async def _connect(self) -> SubscriptionConnection:
         """Connect, authenticate and subscribe to all channels within the time limits."""
-        loop = asyncio.get_running_loop()
         self._lost.clear()
-        url = urlsplit(self._settings.redis_url)
-        connection = _Connection(self._message, self._turn, self._connection_lost)
-        if url.scheme == "unix":
-            opening = loop.create_unix_connection(lambda: connection, url.path)
-        else:
-            tls = ssl.create_default_context() if url.scheme == "rediss" else None
-            opening = loop.create_connection(lambda: connection, url.hostname or "127.0.0.1", url.port or 6379, ssl=tls)
-        # Use asyncio.timeout: before Python 3.12 wait_for swallows a cancellation that comes with
-        # the result.
-        async with asyncio.timeout(self._settings.connect_timeout):
-            await opening
+        self._endpoint = await self._locator.locate()
+        connection = await open_transport(
+            self._address,
+            self._endpoint,
+            lambda: SubscriptionConnection(self._message, self._turn, self._connection_lost),
+            self._settings.connect_timeout,
+        )
+        # A replica answers this with an error. ROLE would say so too, but users may lack the right to it.
+        check = ("SET", self._keys.probe("subscriber"), "", "PX", _CHECK_MS)
         try:
             async with asyncio.timeout(self._settings.socket_timeout):
-                if url.password:
-                    user = (unquote(url.username),) if url.username else ()
-                    await connection.request("AUTH", *user, unquote(url.password))
-                reply = await connection.request("PING")
-                if isinstance(reply, hiredis.ReplyError):
-                    raise Unavailable(f"Redis answered: {reply}")
+                pong, written = await connection.authenticate(self._address, [("PING",), check])
+                refused = isinstance(written, hiredis.ReplyError) and str(written).startswith(_NOT_THE_MASTER)
+                if isinstance(pong, hiredis.ReplyError) or refused:
+                    raise Unavailable(f"Redis answered: {written if refused else pong}")
                 # The canary channel is always subscribed. It also keeps the connection in
                 # subscriber mode.
                 subscribed = (self._keys.canary, *map(self._keys.live, self._channels))
@@ -255,12 +142,16 @@ class RedisSubscriber:
             connection.send("UNSUBSCRIBE", *obsolete)
         return connection
 
-    async def _monitor(self, connection: _Connection) -> None:
+    async def _monitor(self, connection: SubscriptionConnection) -> None:
         """Ping until the connection is lost. End it if the server was silent for too long."""
         now = asyncio.get_running_loop().time
         limit, interval = self._settings.silence_limit, self._settings.ping_interval
         since = 0.0
         while not self._lost.is_set():
+            if not self._locator.holds(self._endpoint):
+                connection.abort("another server has taken over")
+                await self._lost.wait()
+                return
             connection.send("PING")
             pause = min(interval, max(max(connection.heard, since) + limit - now(), 0.0))
             due = now() + pause

@@ -28,7 +28,7 @@ class WorkerStatus:
     """
 
     def __init__(self, settings: BusSettings) -> None:
-        self._keys = Keys(settings.key_prefix)
+        self._keys = Keys.of(settings)
         self._redis = RedisPublisher(settings)
 
     def report(self, worker: str, process: int, status: Mapping[str, object]) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from eventbus import BusSettings
 from eventbus.backends.factory import connect_probe
+from eventbus.backends.redis.connections.subscription import SubscriptionConnection
 from eventbus.backends.redis.scripts.keys import Keys
-from eventbus.backends.redis.subscriber import RedisSubscriber, _Connection
+from eventbus.backends.redis.subscriber import RedisSubscriber
 from eventbus.errors import InvalidRecord, Unavailable
 from eventbus.protocol.records import parse_publication
 from tests.conftest import RedisServer
@@ -48,7 +49,7 @@ def answer(kind: bytes, channel: bytes) -> bytes:
 
 
 async def test_each_subscribe_waits_for_its_own_acknowledgement():
-    connection = _Connection(lambda *_: None, lambda: None, lambda _: None)
+    connection = SubscriptionConnection(lambda *_: None, lambda: None, lambda _: None)
     (first,) = connection.subscribe("x")
     connection.send("UNSUBSCRIBE", "x")
     (second,) = connection.subscribe("x")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
 import math
 import os
 import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,18 +14,15 @@ from typing import Any, Final
 
 import hiredis
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from eventbus.backends.redis.connections.address import handshake, open_socket
+from eventbus.backends.redis.connections.errors import is_left
+from eventbus.backends.redis.connections.locator import Locator, blocking_locator
 from eventbus.backends.redis.connections.resp import Command, pack
+from eventbus.redis_url import Endpoint, RedisAddress
 from eventbus.settings import BusSettings
 
 __all__ = ["BlockingConnection"]
-
-# redis-py reads its own version at its first connection. That is in a thread: see script.py. Python imports
-# modules for it, and which ones depends on Python's version.
-with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-    importlib.metadata.version("redis")
 
 # Bytes of commands that are packed before they are sent, and bytes of one read.
 _SLICE: Final = 131_072
@@ -38,9 +34,8 @@ _FRESH: Final = 0.1
 class BlockingConnection:
     """Connects at first use, again after a loss, and again in a forked process.
 
-    redis-py makes the connection, since it knows addresses, passwords and TLS. This class does not
-    use its packing, reading and pool: they take more CPU time for each command than all the rest of
-    an outbox's thread.
+    redis-py's connection takes more CPU time for each command than all the rest of an outbox's
+    thread.
 
     Next to a task that computes, this class mostly waits for the interpreter lock. Each system call
     releases the lock and gets it back up to five milliseconds later. So the class makes few system
@@ -48,50 +43,76 @@ class BlockingConnection:
 
     Args:
         settings: address and time limits.
+        address: credentials and TLS; default: those of the settings.
+        locator: names the server for each new connection; default: the one that the address names.
+        questions: commands to run when a connection opens; ``greeting`` has the replies.
 
     Attributes:
         limit: seconds to wait for a reply, for a caller that cannot wait for a new connection;
             None: the time limits of the settings, and a new connection if needed.
+        greeting: replies to ``questions`` on the present connection, or on the last one; errors are among them.
+        endpoint: the server of the present connection; None: there is no connection.
     """
 
-    def __init__(self, settings: BusSettings) -> None:
+    def __init__(
+        self,
+        settings: BusSettings,
+        *,
+        address: RedisAddress | None = None,
+        locator: Locator | None = None,
+        questions: Sequence[Command] = (),
+    ) -> None:
         self._settings = settings
-        self._pool = redis.ConnectionPool.from_url(
-            settings.redis_url,
-            protocol=2,
-            socket_connect_timeout=settings.connect_timeout,
-            socket_timeout=settings.socket_timeout,
-            retry=Retry(NoBackoff(), 0),
-            socket_keepalive=True,
-        )
+        self._address = address or settings.redis
+        self._locator = locator or blocking_locator(self._address)
+        self._questions = tuple(questions)
         self.limit: float | None = None
         self._begin()
 
     def _begin(self) -> None:
         self._process = os.getpid()
         self._lock = threading.Lock()
-        self._connection: Any = None
+        self._socket: socket.socket | None = None
         self._readable: Callable[[], bool] | None = None
         self._replied = -math.inf
+        self.greeting: list[Any] = []
+        self.endpoint: Endpoint | None = None
 
-    def round_trip(self, commands: Sequence[Command]) -> list[Any]:
+    def connect(self) -> list[Any]:
+        """Connect if there is no connection. The next round trip follows on the same connection if it is soon.
+
+        Returns:
+            ``greeting``.
+
+        Raises:
+            redis.RedisError, OSError, EventBusError: there is no connection.
+        """
+        if self._process != os.getpid():
+            self._begin()
+        with self._lock:
+            self._ready()
+            return self.greeting
+
+    def round_trip(self, commands: Sequence[Command], patience: float = 0.0) -> list[Any]:
         """Send all commands, then read as many replies.
 
         Args:
             commands: the commands.
+            patience: seconds that the server may wait within a command, beyond the time limit.
 
         Returns:
-            The replies in order. Errors that the server replied are among them.
+            The replies in order. Errors that the server replied are among them. After one that says that
+            another server may have taken over, the connection is closed.
 
         Raises:
-            redis.RedisError, OSError: the outcome of all commands is unknown.
+            redis.RedisError, OSError, EventBusError: the outcome of all commands is unknown.
         """
         if self._process != os.getpid():
             self._begin()  # the connection belongs to the parent process
         with self._lock:
             sock = self._ready()
             try:
-                sock.settimeout(self._timeout)
+                sock.settimeout(self._timeout + patience)
                 _send(sock, commands)
                 replies = _receive(sock, len(commands))
             except BaseException:
@@ -99,6 +120,8 @@ class BlockingConnection:
                 self.close()
                 raise
             self._replied = time.monotonic()
+            if any(isinstance(reply, redis.ResponseError) and is_left(str(reply)) for reply in replies):
+                self.close()
             return replies
 
     @property
@@ -107,30 +130,45 @@ class BlockingConnection:
         return most if self.limit is None else max(0.001, min(most, self.limit))
 
     def _ready(self) -> socket.socket:
-        """Return the connection's socket. If the server has closed it, connect again."""
-        if self._connection is not None and self._readable is not None:
+        """Return the connection's socket. If the server has closed it, or is another one now, connect again."""
+        if self._socket is not None and self._readable is not None and self.endpoint is not None:
             fresh = time.monotonic() - self._replied < _FRESH
-            if fresh or not self._readable() or not _is_stale(self._connection):
-                sock: socket.socket = self._connection._sock  # noqa: SLF001 - there is no public name for it
-                return sock
+            if self._locator.holds(self.endpoint) and (fresh or not self._readable() or not _is_stale(self._socket)):
+                return self._socket
             self.close()
         if self.limit is not None:
             raise redis.ConnectionError("there is no connection")
-        self._connection = self._pool.make_connection()
+        endpoint = self._locator.locate()
+        self._socket = sock = open_socket(self._address, endpoint, self._settings.connect_timeout)
         try:
-            self._connection.connect()
+            self.greeting = self._greet(sock)
+            self._readable = _readable(sock)
         except BaseException:
             self.close()
             raise
-        sock = self._connection._sock  # noqa: SLF001
-        self._readable = _readable(sock)
+        self.endpoint = endpoint
+        self._replied = time.monotonic()
         return sock
+
+    def _greet(self, sock: socket.socket) -> list[Any]:
+        """Authenticate, select the database and ask the questions, in one round trip."""
+        first = handshake(self._address)
+        commands = [*first, *self._questions]
+        if not commands:
+            return []
+        sock.settimeout(self._settings.socket_timeout)
+        _send(sock, commands)
+        replies = _receive(sock, len(commands))
+        for reply in replies[: len(first)]:
+            if isinstance(reply, redis.ResponseError):
+                raise reply
+        return replies[len(first) :]
 
     def close(self) -> None:
         """Close the connection. The next round trip makes a new one."""
-        connection, self._connection, self._readable = self._connection, None, None
-        if connection is not None:
-            connection.disconnect()
+        sock, self._socket, self._readable, self.endpoint = self._socket, None, None, None
+        if sock is not None:
+            sock.close()
 
 
 def _readable(sock: socket.socket) -> Callable[[], bool]:
@@ -145,12 +183,16 @@ def _readable(sock: socket.socket) -> Callable[[], bool]:
     return lambda: bool(select.select([sock], [], [], 0)[0])
 
 
-def _is_stale(connection: Any) -> bool:
+def _is_stale(sock: socket.socket) -> bool:
     """Whether an unrequested reply or the end has arrived. TLS may have other bytes to read."""
+    sock.settimeout(0)
     try:
-        return bool(connection.can_read())
-    except (redis.RedisError, OSError):
-        return True
+        sock.recv(1)
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _send(sock: socket.socket, commands: Sequence[Command]) -> None:

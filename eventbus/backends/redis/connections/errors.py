@@ -15,7 +15,7 @@ import redis
 
 from eventbus.errors import Refused, Unavailable
 
-__all__ = ["RETRYABLE_CODES", "ScriptUnknown", "classify", "describe_cluster"]
+__all__ = ["LEFT_CODES", "RETRYABLE_CODES", "ScriptUnknown", "classify", "describe_cluster", "is_left"]
 
 RETRYABLE_CODES: Final = (
     "BUSY",
@@ -30,6 +30,9 @@ RETRYABLE_CODES: Final = (
 )
 """Error codes after which the same call works when the server has recovered."""
 
+LEFT_CODES: Final = ("LOADING", "MASTERDOWN", "NOREPLICAS", "READONLY", "UNBLOCKED")
+"""Error codes after which another server may have the data: the connection asks again where to connect."""
+
 # Errors of one request: a key of another type, or an error within a script. Redis 6 reports an
 # error of a command in a script as "ERR Error running script …: -CODE text", later ones as "CODE
 # text script: …, on @user_script:12."
@@ -37,6 +40,8 @@ _REFUSALS: Final = re.compile(
     r"WRONGTYPE |ERR string exceeds maximum allowed size|ERR Error running script|.*@user_script:"
 )
 _WITHIN_SCRIPT: Final = re.compile(rf"ERR Error running script.*[ -](?:{'|'.join(RETRYABLE_CODES)}) ")
+_LEFT_WITHIN_SCRIPT: Final = re.compile(rf"ERR Error running script.*[ -](?:{'|'.join(LEFT_CODES)}) ")
+_CODE: Final = re.compile(r"[A-Z]+(?= |$)")
 _CLUSTER: Final = re.compile(r"MOVED |ASK |CROSSSLOT |.*non local key in a cluster")
 # redis-py has classes for the codes that it knows, and cuts the code off their text. Other errors
 # keep it.
@@ -58,16 +63,28 @@ def classify(error: redis.RedisError | OSError | hiredis.ReplyError) -> Unavaila
         else ``Unavailable``.
     """
     text = str(error)
+    found = _CODE.match(text)
+    code = found[0] if found else ""
     if isinstance(error, _CLUSTER_CLASSES) or _CLUSTER.match(text):
         return Unavailable(
-            f"Redis is a cluster ({text}); set EVENTBUS_REDIS_URL to a single server or to a cluster with one shard"
+            f"Redis is a cluster ({text}); set EVENTBUS_REDIS_URL to a single server or to a cluster with one shard",
+            code=code,
         )
     if text.startswith("NOSCRIPT"):
-        return ScriptUnknown(text)
+        return ScriptUnknown(text, code=code)
     retryable = isinstance(error, OSError) or text.startswith(RETRYABLE_CODES) or _WITHIN_SCRIPT.match(text)
     if _REFUSALS.match(text) and not retryable:
-        return Refused(f"Redis refused: {text}")
-    return Unavailable(f"Redis is not available: {text}")
+        return Refused(f"Redis refused: {text}", code=code)
+    return Unavailable(f"Redis is not available: {text}", code=code)
+
+
+def is_left(text: str) -> bool:
+    """Return whether another server may have the data after this error, so that its connection is to be closed.
+
+    Args:
+        text: the server's error.
+    """
+    return text.startswith(LEFT_CODES) or _LEFT_WITHIN_SCRIPT.match(text) is not None
 
 
 def describe_cluster(info: object) -> str | None:

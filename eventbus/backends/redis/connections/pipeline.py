@@ -9,33 +9,39 @@ place in that order. Its reply is dropped and can never reach another caller.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import deque
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
 
 import hiredis
-import redis
-from redis.asyncio.connection import SSLConnection, parse_url
 
-from eventbus.backends.redis.connections.errors import classify
+from eventbus.backends.redis.connections.address import handshake, open_transport
+from eventbus.backends.redis.connections.errors import classify, is_left
+from eventbus.backends.redis.connections.locator import AsyncLocator, async_locator
 from eventbus.backends.redis.connections.resp import Command, pack
-from eventbus.errors import Unavailable
+from eventbus.errors import TransportError, Unavailable
+from eventbus.redis_url import Endpoint, RedisAddress
 from eventbus.settings import BusSettings
 
 __all__ = ["Pipeline", "Reply"]
 
 Reply = Any  # any reply of a server; the callers' decoders take it apart
 
+# Seconds for which a connection stays although its server refuses writes. So a server that does this for long is not
+# connected to for each call.
+_YOUNG: Final = 0.5
+
 
 class _Connection(asyncio.Protocol):
     """One connection: commands out, replies in the same order.
 
     ``limit`` is in seconds. The connection ends if no byte arrives for so long while a reply is
-    due.
+    due. ``holds`` says whether new calls may use it.
     """
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, limit: float, holds: Callable[[], bool]) -> None:
         self._limit = limit
+        self._holds = holds
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader()
         self._transport: asyncio.Transport | None = None
@@ -45,7 +51,21 @@ class _Connection(asyncio.Protocol):
         self._heard = 0.0
         self._silence_timer: asyncio.TimerHandle | None = None
         self._reason = "closed by the server"
+        self._opened = self._loop.time()
+        self.greeting: list[Reply] = []
         self.lost = False
+        # Another server may have the data: calls that were sent get their replies, and no call follows.
+        self.retiring = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether new calls may use it. A connection to what is no longer the server ends here."""
+        if self.lost or self.retiring:
+            return False
+        if not self._holds():
+            self.abort("another server has taken over")
+            return False
+        return True
 
     @property
     def waiting(self) -> int:
@@ -85,11 +105,19 @@ class _Connection(asyncio.Protocol):
                 if answer.done():
                     continue  # the call was cancelled
                 if isinstance(reply, hiredis.ReplyError):
+                    if is_left(str(reply)):
+                        self._retire()
                     answer.set_exception(classify(reply))
                 else:
                     answer.set_result(reply)
+            if self.retiring and not due:
+                self.abort("another server may have taken over")
         except hiredis.ProtocolError as error:
             self.abort(f"protocol error: {error}")
+
+    def _retire(self) -> None:
+        """Let no call follow. A young connection stays: its server was asked for just now."""
+        self.retiring = self.retiring or self._loop.time() - self._opened >= _YOUNG
 
     def _check_silence(self) -> None:
         """Check whether the server was silent for too long while a reply is due. All calls share
@@ -141,10 +169,24 @@ class Pipeline:
         settings: address and time limits.
         most_waiting: maximum number of calls that wait for a reply. A further call fails
             immediately.
+        address: credentials and TLS; default: those of the settings.
+        locator: names the server for each new connection; default: the one that the address names.
+        questions: commands to run when a connection opens; ``greeting`` has the replies.
     """
 
-    def __init__(self, settings: BusSettings, *, most_waiting: int = 20_000) -> None:
+    def __init__(
+        self,
+        settings: BusSettings,
+        *,
+        most_waiting: int = 20_000,
+        address: RedisAddress | None = None,
+        locator: AsyncLocator | None = None,
+        questions: Sequence[Command] = (),
+    ) -> None:
         self._settings = settings
+        self._address = address or settings.redis
+        self._locator = locator or async_locator(self._address)
+        self._questions = tuple(questions)
         self._most_waiting = most_waiting
         self._connection: _Connection | None = None
         self._connecting: asyncio.Task[_Connection] | None = None
@@ -163,13 +205,13 @@ class Pipeline:
             Refused: the server rejects it; ``ScriptUnknown`` if it does not have the script.
         """
         connection = self._connection
-        if connection is None or connection.lost:
+        if connection is None or not connection.usable:
             connection = await self._connected()
         if connection.waiting >= self._most_waiting:
             raise Unavailable(f"{self._most_waiting} calls wait for Redis already; try again later")
         return await connection.ask(command)
 
-    async def execute_all(self, commands: list[Command]) -> list[Reply]:
+    async def execute_all(self, commands: Sequence[Command]) -> list[Reply]:
         """Run commands in one round trip.
 
         Args:
@@ -181,14 +223,46 @@ class Pipeline:
         Raises:
             Unavailable, Refused: as ``execute``, for the first that failed.
         """
+        replies = await self.replies(commands)
+        for reply in replies:
+            if isinstance(reply, TransportError):
+                raise reply
+        return replies
+
+    async def replies(self, commands: Sequence[Command]) -> list[Reply]:
+        """Run commands in one round trip, and return errors too.
+
+        Args:
+            commands: the commands.
+
+        Returns:
+            The replies in order; ``Unavailable`` or ``Refused`` for each that failed.
+
+        Raises:
+            Unavailable: nothing was sent.
+        """
         if not commands:
             return []
         connection = self._connection
-        if connection is None or connection.lost:
+        if connection is None or not connection.usable:
             connection = await self._connected()
         if connection.waiting + len(commands) > max(self._most_waiting, len(commands)):
             raise Unavailable(f"{self._most_waiting} calls wait for Redis already; try again later")
-        return list(await asyncio.gather(*map(connection.ask, commands)))
+        return await asyncio.gather(*map(connection.ask, commands), return_exceptions=True)
+
+    async def connect(self) -> list[Reply]:
+        """Connect if there is no connection. Commands that follow in the same turn use the same connection.
+
+        Returns:
+            The replies to ``questions`` on this connection; ``Unavailable`` or ``Refused`` for each that failed.
+
+        Raises:
+            Unavailable: there is no connection.
+        """
+        connection = self._connection
+        if connection is None or not connection.usable:
+            connection = await self._connected()
+        return connection.greeting
 
     async def aclose(self) -> None:
         """Close the connection. All waiting calls get an error."""
@@ -219,41 +293,30 @@ class Pipeline:
             self._connection = task.result()
 
     async def _connect(self) -> _Connection:
-        """Connect, authenticate and select the database within the time limits."""
-        settings, where = self._settings, cast("dict[str, Any]", parse_url(self._settings.redis_url))
-        loop = asyncio.get_running_loop()
-        connection = _Connection(settings.socket_timeout)
+        """Connect, authenticate, select the database and ask the questions within the time limits."""
+        settings, made = self._settings, list[_Connection]()
+        endpoint: Endpoint = await self._locator.locate()
+
+        def make() -> _Connection:
+            made.append(_Connection(settings.socket_timeout, lambda: self._locator.holds(endpoint)))
+            return made[-1]
+
         try:
-            async with asyncio.timeout(settings.connect_timeout):
-                if "path" in where:
-                    await loop.create_unix_connection(lambda: connection, where["path"])
-                else:
-                    tls = _tls(where) if where.get("connection_class") is SSLConnection else None
-                    host, port = where.get("host", "localhost"), where.get("port", 6379)
-                    await loop.create_connection(lambda: connection, host, port, ssl=tls)
+            connection = await open_transport(self._address, endpoint, make, settings.connect_timeout)
+            first = handshake(self._address)
             # The connection has its own time limit for replies.
-            if where.get("password"):
-                user = (where["username"],) if where.get("username") else ()
-                await connection.ask(("AUTH", *user, where["password"]))
-            if where.get("db"):
-                await connection.ask(("SELECT", where["db"]))
-        except TimeoutError:
-            connection.abort("setting up failed")
-            raise Unavailable(f"Redis is not available: no connection within {settings.connect_timeout:g} s") from None
-        except (OSError, redis.RedisError) as error:
-            connection.abort("setting up failed")
-            raise Unavailable(f"Redis is not available: {error}") from error
-        except BaseException:
-            connection.abort("setting up failed")
+            replies = await asyncio.gather(*map(connection.ask, [*first, *self._questions]), return_exceptions=True)
+            for reply in replies[: len(first)]:
+                if isinstance(reply, BaseException):
+                    raise reply
+        except BaseException as error:
+            for connection in made:
+                connection.abort("setting up failed")
+            if isinstance(error, TimeoutError):
+                text = f"no connection within {settings.connect_timeout:g} s"
+                raise Unavailable(f"Redis is not available: {text}") from None
+            if isinstance(error, OSError):
+                raise Unavailable(f"Redis is not available: {error}") from error
             raise
+        connection.greeting = replies[len(first) :]
         return connection
-
-
-def _tls(where: dict[str, Any]) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=where.get("ssl_ca_certs"))
-    if where.get("ssl_certfile"):
-        context.load_cert_chain(where["ssl_certfile"], where.get("ssl_keyfile"))
-    if where.get("ssl_cert_reqs") == "none":
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from eventbus.protocol.policy import LANES
+from eventbus.settings import BusSettings
 
 __all__ = ["Keys"]
 
@@ -21,9 +22,21 @@ class Keys:
 
     Attributes:
         prefix: the first part of each name, without the colon.
+        database: number of the database. Pub/sub ignores it, so other databases than 0 have it in the names of
+            their pub/sub channels.
     """
 
     prefix: str
+    database: int = 0
+
+    @classmethod
+    def of(cls, settings: BusSettings) -> Keys:
+        """Return the names for settings.
+
+        Args:
+            settings: prefix and address.
+        """
+        return cls(settings.key_prefix, settings.redis.database)
 
     def channel(self, channel: str) -> tuple[str, str, str, str]:
         """Return state, log, snapshot and ids of a channel: ``KEYS[1..4]`` of each script.
@@ -116,7 +129,7 @@ class Keys:
     @property
     def canary(self) -> str:
         """The pub/sub channel through which each instance receives its own canaries."""
-        return f"{self.prefix}:probe"
+        return f"{self.prefix}:probe{self._of_database}"
 
     def probe(self, instance: str) -> str:
         """Return the key that an instance writes to check that Redis takes writes.
@@ -132,7 +145,7 @@ class Keys:
         Args:
             channel: the channel.
         """
-        return f"{self.prefix}:{{{channel}}}:live"
+        return f"{self.prefix}:{{{channel}}}:live{self._of_database}"
 
     def channel_of_live(self, live: bytes) -> str:
         """Return the channel of a pub/sub channel; the reverse of ``live``.
@@ -140,7 +153,11 @@ class Keys:
         Args:
             live: the pub/sub channel, as Redis sends it.
         """
-        return live[len(self.prefix) + 2 : -6].decode()  # 6: as long as "}:live"
+        return live[len(self.prefix) + 2 : -6 - len(self._of_database)].decode()  # 6: as long as "}:live"
+
+    @property
+    def _of_database(self) -> str:
+        return f":{self.database}" if self.database else ""
 
 
 @lru_cache(maxsize=8192)
