@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eventbus.errors import InvalidName, InvalidPayload, NoOperation
 from eventbus.operations.events import current_operation
-from eventbus.protocol.topics import broadcast_topic, operation_topic, system_topic
+from eventbus.protocol.topics import broadcast_topic, check_user, operation_topic, system_topic
 
 __all__ = ["target_of", "topic_of_announcement", "topic_of_broadcast"]
 
@@ -21,7 +21,7 @@ def target_of(args: tuple[object, ...]) -> tuple[str, object]:
     """
     match args:
         case (user, op, payload):
-            return operation_topic(_text(user, "user"), _text(op, "op")), payload
+            return operation_topic(user if type(user) is str else check_user(user), _text(op, "op")), payload
         case (payload,):
             operation = current_operation.get()
             if operation is None:

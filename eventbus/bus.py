@@ -23,7 +23,7 @@ from eventbus.outbox.entries import TransitionEntry
 from eventbus.outbox.outbox import Outbox
 from eventbus.process_state import check_process
 from eventbus.protocol.cursor import Position
-from eventbus.protocol.topics import channel_of
+from eventbus.protocol.topics import UserId, channel_of
 from eventbus.settings import BusSettings
 
 __all__ = ["Bus"]
@@ -60,7 +60,7 @@ class Bus:
     def emit(self, payload: Event, /, *, id: str | None = None, strict: bool = False) -> Receipt: ...
     @overload
     def emit(
-        self, user: str, op: str, payload: Event, /, *, id: str | None = None, strict: bool = False
+        self, user: UserId, op: str, payload: Event, /, *, id: str | None = None, strict: bool = False
     ) -> Receipt: ...
     def emit(self, *args: object, id: str | None = None, strict: bool = False) -> Receipt:
         """Send a user an event of an operation: ``emit(user, op, payload)``, or ``emit(payload)`` in a task.
@@ -86,7 +86,7 @@ class Bus:
     async def aemit(self, payload: Event, /, *, id: str | None = None, strict: bool = False) -> Receipt: ...
     @overload
     async def aemit(
-        self, user: str, op: str, payload: Event, /, *, id: str | None = None, strict: bool = False
+        self, user: UserId, op: str, payload: Event, /, *, id: str | None = None, strict: bool = False
     ) -> Receipt: ...
     async def aemit(self, *args: object, id: str | None = None, strict: bool = False) -> Receipt:
         """``emit`` for async code.

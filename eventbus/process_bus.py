@@ -11,6 +11,7 @@ from typing import overload
 from eventbus.bus import Bus
 from eventbus.events.event import Event
 from eventbus.events.receipt import Receipt
+from eventbus.protocol.topics import UserId
 from eventbus.settings import BusSettings
 
 __all__ = [
@@ -87,7 +88,7 @@ def override_bus(bus: Bus) -> Iterator[Bus]:
 @overload
 def emit(payload: Event, /, *, id: str | None = None, strict: bool = False) -> Receipt: ...
 @overload
-def emit(user: str, op: str, payload: Event, /, *, id: str | None = None, strict: bool = False) -> Receipt: ...
+def emit(user: UserId, op: str, payload: Event, /, *, id: str | None = None, strict: bool = False) -> Receipt: ...
 def emit(*args: object, id: str | None = None, strict: bool = False) -> Receipt:
     """``Bus.emit`` of this process's bus.
 
@@ -109,7 +110,9 @@ def emit(*args: object, id: str | None = None, strict: bool = False) -> Receipt:
 @overload
 async def aemit(payload: Event, /, *, id: str | None = None, strict: bool = False) -> Receipt: ...
 @overload
-async def aemit(user: str, op: str, payload: Event, /, *, id: str | None = None, strict: bool = False) -> Receipt: ...
+async def aemit(
+    user: UserId, op: str, payload: Event, /, *, id: str | None = None, strict: bool = False
+) -> Receipt: ...
 async def aemit(*args: object, id: str | None = None, strict: bool = False) -> Receipt:
     """``Bus.aemit`` of this process's bus.
 

@@ -9,6 +9,7 @@ from eventbus.deferred import defer
 from eventbus.events.event import Event
 from eventbus.events.receipt import Receipt
 from eventbus.protocol.ids import event_id
+from eventbus.protocol.topics import UserId
 from worker_adapter.context.task_context import TaskContext, current_context
 
 __all__ = ["emit_on_success"]
@@ -17,7 +18,7 @@ __all__ = ["emit_on_success"]
 @overload
 def emit_on_success(payload: Event, /, *, id: str | None = None) -> Receipt: ...
 @overload
-def emit_on_success(user: str, op: str, payload: Event, /, *, id: str | None = None) -> Receipt: ...
+def emit_on_success(user: UserId, op: str, payload: Event, /, *, id: str | None = None) -> Receipt: ...
 def emit_on_success(*args: object, id: str | None = None) -> Receipt:
     """Emit an event once the running task has returned; outside of a task, immediately.
 

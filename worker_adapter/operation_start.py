@@ -16,7 +16,7 @@ from eventbus.operations.state import TaskTransition
 from eventbus.process_bus import default_bus
 from eventbus.protocol.cursor import format_cursor
 from eventbus.protocol.ids import event_id
-from eventbus.protocol.topics import check_id, user_channel
+from eventbus.protocol.topics import UserId, check_id, check_user, user_channel
 from worker_adapter.context.canvas import Plan, plan
 from worker_adapter.context.headers import TaskKey, encodable, operation_headers
 from worker_adapter.context.task_context import TaskContext, use_context
@@ -54,7 +54,7 @@ class Operation:
     result: Any
 
 
-def start_operation(flow: Signature, *, user: str, label: str = "", op: str | None = None) -> Operation:
+def start_operation(flow: Signature, *, user: UserId, label: str = "", op: str | None = None) -> Operation:
     """Publish a canvas as one operation of a user. Blocks for two round trips to Redis and for the broker.
 
     If the bus's Redis is unreachable, nothing is raised: the tasks are published, and the events wait in this process.
@@ -77,7 +77,7 @@ def start_operation(flow: Signature, *, user: str, label: str = "", op: str | No
         TypeError: ``flow`` is no signature, or ``label`` is no string. Nothing was sent.
         Exception: any error of the broker's client. The operation has failed, and the page is notified.
     """
-    operation = OperationRef(check_id(user, "user"), event_id() if op is None else check_id(op, "op"))
+    operation = OperationRef(check_user(user), event_id() if op is None else check_id(op, "op"))
     if not isinstance(flow, Signature):
         raise TypeError(f"flow must be a signature, not {type(flow).__name__}; pass task.s(…) or a canvas of them")
     if not isinstance(label, str):
@@ -86,16 +86,16 @@ def start_operation(flow: Signature, *, user: str, label: str = "", op: str | No
     label = encodable(label[: settings.label_chars])
     canvas = plan(flow, operation_headers(operation, label))
     bus = default_bus()
-    cursor = _cursor(bus, user_channel(user))
+    cursor = _cursor(bus, user_channel(operation.user))
     _announce(bus, operation, label, canvas)
     if cursor:
         # A worker that is faster than these transitions could end the operation before it began.
         bus.flush()
     result = _publish(canvas, operation, label, settings)
-    return Operation(operation.op, user, label, canvas.tasks, cursor, result)
+    return Operation(operation.op, operation.user, label, canvas.tasks, cursor, result)
 
 
-async def astart_operation(flow: Signature, *, user: str, label: str = "", op: str | None = None) -> Operation:
+async def astart_operation(flow: Signature, *, user: UserId, label: str = "", op: str | None = None) -> Operation:
     """``start_operation`` for async code. It runs in a thread, since the clients of brokers block.
 
     Args:

@@ -10,6 +10,7 @@ from typing import Any
 from celery import Celery
 from celery.canvas import Signature
 
+from eventbus.protocol.topics import UserId
 from eventbus.testing import Events, capture
 from worker_adapter.installation import install, installation_of
 from worker_adapter.operation_start import Operation, start_operation
@@ -60,7 +61,7 @@ def eager(app: Celery, *, propagate: bool = True) -> Iterator[Celery]:
 
 
 def run_operation(
-    flow: Signature, *, user: str = "ann", op: str = "op-1", label: str = "", propagate: bool = True
+    flow: Signature, *, user: UserId = "ann", op: str = "op-1", label: str = "", propagate: bool = True
 ) -> Ran:
     """Run a signature or canvas as one operation and capture its events.
 

@@ -12,6 +12,7 @@ from eventbus.events.event import Event
 from eventbus.events.receipt import Receipt
 from eventbus.process_bus import default_bus
 from eventbus.protocol.ids import event_id
+from eventbus.protocol.topics import UserId
 
 __all__ = ["emit_on_commit"]
 
@@ -20,7 +21,7 @@ __all__ = ["emit_on_commit"]
 def emit_on_commit(payload: Event, /, *, id: str | None = None, using: str | None = None) -> Receipt: ...
 @overload
 def emit_on_commit(
-    user: str, op: str, payload: Event, /, *, id: str | None = None, using: str | None = None
+    user: UserId, op: str, payload: Event, /, *, id: str | None = None, using: str | None = None
 ) -> Receipt: ...
 def emit_on_commit(*args: object, id: str | None = None, using: str | None = None) -> Receipt:
     """``emit`` after the commit of the current transaction; immediately outside a transaction.

@@ -16,6 +16,7 @@ from eventbus.events.event import Event
 from eventbus.events.receipt import Receipt
 from eventbus.process_bus import default_bus
 from eventbus.protocol.ids import event_id
+from eventbus.protocol.topics import UserId
 
 __all__ = ["AnySession", "emit_on_commit"]
 
@@ -33,7 +34,9 @@ _Waiting = list[tuple[SessionTransaction, DeferredEvent]]
 @overload
 def emit_on_commit(session: AnySession, payload: Event, /, *, id: str | None = None) -> Receipt: ...
 @overload
-def emit_on_commit(session: AnySession, user: str, op: str, payload: Event, /, *, id: str | None = None) -> Receipt: ...
+def emit_on_commit(
+    session: AnySession, user: UserId, op: str, payload: Event, /, *, id: str | None = None
+) -> Receipt: ...
 def emit_on_commit(session: AnySession, /, *args: object, id: str | None = None) -> Receipt:
     """``emit`` after the commit of the session's transaction; immediately if none has begun.
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
 from eventbus.operations.state import ENDED, Counts, OperationState
+from eventbus.protocol.topics import UserId
 
 __all__ = ["LeaseExpiry", "LeaseStore", "OperationInfo", "OperationStore", "RunningTask", "read_info"]
 
@@ -140,7 +141,7 @@ class OperationStore(Protocol):
     ``Refused``.
     """
 
-    async def of(self, user: str, limit: int, states: Sequence[OperationState] = ()) -> Sequence[OperationInfo]:
+    async def of(self, user: UserId, limit: int, states: Sequence[OperationState] = ()) -> Sequence[OperationInfo]:
         """List a user's operations, the newest first.
 
         Args:
@@ -152,7 +153,7 @@ class OperationStore(Protocol):
             The operations, without their running tasks.
         """
 
-    async def get(self, user: str, op: str) -> OperationInfo | None:
+    async def get(self, user: UserId, op: str) -> OperationInfo | None:
         """Read one operation and its running tasks.
 
         Args:
@@ -163,7 +164,7 @@ class OperationStore(Protocol):
             The operation; None if it is unknown.
         """
 
-    async def cancel(self, user: str, op: str) -> OperationInfo | None:
+    async def cancel(self, user: UserId, op: str) -> OperationInfo | None:
         """Cancel an operation: its queued tasks will not run, and its running tasks receive the
         request.
 

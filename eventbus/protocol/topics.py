@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from typing import Final
+from uuid import UUID
 
 from eventbus.errors import InvalidName
 
@@ -13,11 +14,13 @@ __all__ = [
     "MAX_PARTS",
     "MAX_TOPIC",
     "SYSTEM",
+    "UserId",
     "broadcast_topic",
     "channel_of",
     "check_id",
     "check_pattern",
     "check_topic",
+    "check_user",
     "collection_channel",
     "kind_of",
     "matches",
@@ -26,6 +29,9 @@ __all__ = [
     "user_channel",
     "whole_channel",
 ]
+
+UserId = str | int | UUID
+"""The name of a user: a text, or an integer or UUID, which count as their text."""
 
 MAX_ID: Final = 128
 MAX_PARTS: Final = 8
@@ -62,8 +68,22 @@ def check_id(value: object, field: str) -> str:
     return value
 
 
-@lru_cache(maxsize=8192)
-def user_channel(user: str) -> str:
+def check_user(value: object, field: str = "user") -> str:
+    """Return the text of a user's id.
+
+    Args:
+        value: any object. An integer or a UUID, such as a primary key, counts as its text.
+        field: the argument that the error names.
+
+    Raises:
+        InvalidName: none of these, or a text that is no well-formed id.
+    """
+    if type(value) is int or isinstance(value, UUID):
+        value = str(value)
+    return check_id(value, field)
+
+
+def user_channel(user: UserId) -> str:
     """Return the channel of one user.
 
     Args:
@@ -72,7 +92,7 @@ def user_channel(user: str) -> str:
     Raises:
         InvalidName: the id is malformed (field ``user``).
     """
-    return f"user:{check_id(user, 'user')}"
+    return f"user:{check_user(user)}"
 
 
 @lru_cache(maxsize=8192)
@@ -99,7 +119,7 @@ def operation_topic(user: str, op: str) -> str:
     Raises:
         InvalidName: an id is malformed (field ``user`` or ``op``).
     """
-    return f"{user_channel(user)}:operation:{check_id(op, 'op')}"
+    return f"user:{check_id(user, 'user')}:operation:{check_id(op, 'op')}"
 
 
 @lru_cache(maxsize=8192)

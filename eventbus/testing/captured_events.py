@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, overload
 
 from eventbus.events.event import Event
+from eventbus.protocol.topics import UserId
 from eventbus.testing.captured_event import CapturedEvent
 from eventbus.testing.failure_messages import expectation, listed, nearest
 from eventbus.testing.matching import Like, Pattern, pattern_of
@@ -42,7 +43,7 @@ class Events(Sequence[CapturedEvent[Event]]):
     def to(
         self,
         *,
-        user: str | None = None,
+        user: UserId | None = None,
         op: str | None = None,
         collection: str | None = None,
         topic: str | None = None,
@@ -58,7 +59,8 @@ class Events(Sequence[CapturedEvent[Event]]):
         Raises:
             InvalidName: ``topic`` is malformed.
         """
-        return Events(self._all, Address(user, op, collection, topic).within(self._address), self._acked)
+        address = Address(None if user is None else str(user), op, collection, topic).within(self._address)
+        return Events(self._all, address, self._acked)
 
     def of(self, cls: type[E], /, **members: object) -> list[E]:
         """Return the events of a class, its subclasses included, whose members have these values.

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from eventbus.operations.events import OperationRef, current_operation
-from eventbus.protocol.topics import check_id
+from eventbus.protocol.topics import UserId, check_id, check_user
 
 __all__ = ["operation"]
 
 
 @contextmanager
-def operation(user: str, op: str) -> Iterator[OperationRef]:
+def operation(user: UserId, op: str) -> Iterator[OperationRef]:
     """For a block, ``emit(payload)`` and ``progress`` belong to this operation of this user.
 
     As in a task, threads that start in the block do not have the operation.
@@ -27,7 +27,7 @@ def operation(user: str, op: str) -> Iterator[OperationRef]:
     Raises:
         InvalidName: ``user`` or ``op`` is malformed.
     """
-    ref = OperationRef(check_id(user, "user"), check_id(op, "op"))
+    ref = OperationRef(check_user(user), check_id(op, "op"))
     former = current_operation.get()
     current_operation.set(ref)
     try:

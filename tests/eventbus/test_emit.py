@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
@@ -55,7 +56,9 @@ async def everything(bus, channel="user:42"):
         (lambda bus: bus.emit("a{b}", "9", Note()), "user"),
         (lambda bus: bus.emit("a\r\nb", "9", Note()), "user"),
         (lambda bus: bus.emit("u" * 129, "9", Note()), "user"),
-        (lambda bus: bus.emit(42, "9", Note()), "user"),
+        (lambda bus: bus.emit(-1, "9", Note()), "user"),
+        (lambda bus: bus.emit(True, "9", Note()), "user"),
+        (lambda bus: bus.emit(1.0, "9", Note()), "user"),
         (lambda bus: bus.emit(None, "9", Note()), "user"),
         (lambda bus: bus.emit("42", "", Note()), "op"),
         (lambda bus: bus.emit("42", ["9"], Note()), "op"),
@@ -72,6 +75,15 @@ async def test_a_malformed_name_is_refused_and_named(bus, call, field):
     assert caught.value.field == field
     assert field in str(caught.value)
     assert bus.outbox.depth == 0
+
+
+@pytest.mark.parametrize("user", [42, UUID("12345678-1234-5678-1234-567812345678")])
+async def test_a_primary_key_names_the_user_by_its_text(bus, user):
+    bus.emit("1", "9", Note())
+    bus.emit(user, "9", Note())
+    assert bus.emission((user, "9", Note()), None).channel == f"user:{user}"
+    with pytest.raises(InvalidName):  # True and 1 are equal keys of a cache
+        bus.emit(True, "9", Note())
 
 
 @pytest.mark.parametrize("payload", [None, "text", {"text": "a"}, Note, 1])

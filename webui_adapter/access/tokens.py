@@ -10,7 +10,7 @@ from typing import Final, cast
 import jwt
 
 from eventbus import InvalidName
-from eventbus.protocol.topics import check_id
+from eventbus.protocol.topics import check_user
 from webui_adapter.errors import NotConfigured, TokenRefused
 from webui_adapter.settings import GatewaySettings
 
@@ -88,7 +88,12 @@ class TokenChecker:
                 issuer=settings.jwt_issuer,
                 audience=settings.jwt_audience,
                 leeway=timedelta(seconds=settings.jwt_leeway),
-                options={"require": self._required, "verify_aud": settings.jwt_audience is not None},
+                # PyJWT refuses a sub that is an integer. Here it counts as its text.
+                options={
+                    "require": self._required,
+                    "verify_aud": settings.jwt_audience is not None,
+                    "verify_sub": False,
+                },
             )
         except jwt.ExpiredSignatureError:
             raise TokenRefused("the token has expired", expired=True) from None
@@ -110,7 +115,7 @@ class TokenChecker:
     def _principal(self, claims: Mapping[str, object]) -> Principal:
         claim = self._settings.jwt_user_claim
         try:
-            user = check_id(claims[claim], claim)
+            user = check_user(claims[claim], claim)
         except InvalidName as error:
             raise TokenRefused(f"the token's {claim} cannot be a user id: {error}") from None
         # PyJWT has checked that it is a number; it may be a text.

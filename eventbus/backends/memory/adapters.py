@@ -18,7 +18,7 @@ from eventbus.operations.state import OperationState
 from eventbus.operations.store import OperationInfo
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.history import History, Page
-from eventbus.protocol.topics import check_id, user_channel
+from eventbus.protocol.topics import UserId, check_id, user_channel
 
 __all__ = [
     "MemoryBroker",
@@ -131,15 +131,15 @@ class MemoryOperations:
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
 
-    async def of(self, user: str, limit: int, states: Sequence[OperationState] = ()) -> Sequence[OperationInfo]:
+    async def of(self, user: UserId, limit: int, states: Sequence[OperationState] = ()) -> Sequence[OperationInfo]:
         """See ``OperationStore``."""
         return self._broker.operations(user_channel(user), limit, states)
 
-    async def get(self, user: str, op: str) -> OperationInfo | None:
+    async def get(self, user: UserId, op: str) -> OperationInfo | None:
         """See ``OperationStore``."""
         return self._broker.operation(user_channel(user), check_id(op, "op"))
 
-    async def cancel(self, user: str, op: str) -> OperationInfo | None:
+    async def cancel(self, user: UserId, op: str) -> OperationInfo | None:
         """See ``OperationStore``."""
         self._broker.cancel(user_channel(user), check_id(op, "op"))
         return await self.get(user, op)

@@ -15,7 +15,7 @@ from eventbus.operations.changes import event_stamp
 from eventbus.operations.events import OperationRef
 from eventbus.operations.state import OperationState
 from eventbus.operations.store import OperationInfo
-from eventbus.protocol.topics import check_id, user_channel
+from eventbus.protocol.topics import UserId, check_id, user_channel
 from eventbus.settings import BusSettings
 
 __all__ = ["Operations", "is_too_late"]
@@ -49,7 +49,7 @@ class Operations:
         """Close the connection."""
         self._redis.close()
 
-    def of(self, user: str, limit: int = 50, states: Sequence[OperationState] = ()) -> list[OperationInfo]:
+    def of(self, user: UserId, limit: int = 50, states: Sequence[OperationState] = ()) -> list[OperationInfo]:
         """List a user's operations, the newest first.
 
         Args:
@@ -62,7 +62,7 @@ class Operations:
         """
         return self._redis.run(operations.list_operations(self._keys, user_channel(user), limit, states))
 
-    def get(self, user: str, op: str) -> OperationInfo | None:
+    def get(self, user: UserId, op: str) -> OperationInfo | None:
         """Read one operation and its running tasks.
 
         Args:
@@ -75,7 +75,7 @@ class Operations:
         call = operations.describe(self._settings, self._keys, user_channel(user), check_id(op, "op"))
         return self._redis.run(call)
 
-    def cancel(self, user: str, op: str) -> OperationInfo | None:
+    def cancel(self, user: UserId, op: str) -> OperationInfo | None:
         """Cancel an operation: its queued tasks will not run, and its running tasks receive the
         request.
 

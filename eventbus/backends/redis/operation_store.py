@@ -14,7 +14,7 @@ from eventbus.errors import InvalidName
 from eventbus.operations.changes import event_stamp
 from eventbus.operations.state import OperationState
 from eventbus.operations.store import LeaseExpiry, OperationInfo
-from eventbus.protocol.topics import check_id, user_channel
+from eventbus.protocol.topics import UserId, check_id, user_channel
 from eventbus.settings import BusSettings
 
 __all__ = ["RedisOperations"]
@@ -37,16 +37,16 @@ class RedisOperations:
         self._keys = Keys.of(settings)
         self._reader = reader
 
-    async def of(self, user: str, limit: int, states: Sequence[OperationState] = ()) -> Sequence[OperationInfo]:
+    async def of(self, user: UserId, limit: int, states: Sequence[OperationState] = ()) -> Sequence[OperationInfo]:
         """See ``OperationStore``."""
         return await self._reader.run(operations.list_operations(self._keys, user_channel(user), limit, states))
 
-    async def get(self, user: str, op: str) -> OperationInfo | None:
+    async def get(self, user: UserId, op: str) -> OperationInfo | None:
         """See ``OperationStore``."""
         channel = user_channel(user)
         return await self._reader.run(operations.describe(self._settings, self._keys, channel, check_id(op, "op")))
 
-    async def cancel(self, user: str, op: str) -> OperationInfo | None:
+    async def cancel(self, user: UserId, op: str) -> OperationInfo | None:
         """See ``OperationStore``. Workers get the request first: an operation that reports
         ``cancelled`` must not run.
         """
