@@ -46,11 +46,11 @@ unit:
 	cd $(CLIENT) && npm test --silent && npm run --silent size
 	$(BIN)/python -m pytest $(PYTEST)
 
-versions: setup client system-parts ## the product's tests with the lowest and the highest versions of its dependencies
-	$(BIN)/nox -s lowest highest
+versions: setup client system-parts ## lowest and highest versions of the dependencies, oldest server and the system's
+	$(BIN)/nox -s lowest highest "server(name='redis-6.2')" "server(name='redis-server')"
 
 matrix: setup client system-parts ## each dependency by itself, lowest to newest; hours on two cores
-	$(BIN)/nox -s lowest highest python celery redis_py uvicorn websockets starlette server
+	$(BIN)/nox -s lowest highest python worker gateway server addons
 
 chaos: setup client ## the faults of tests/chaos, long, with their figures
 	CHAOS_SCALE=$(or $(SCALE),10) $(BIN)/python -m pytest tests/chaos -q --timeout 900 $(ARGS)

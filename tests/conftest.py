@@ -38,6 +38,11 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 15.0
         time.sleep(0.01)
 
 
+def pytest_report_header() -> str:
+    """Say which server the run used."""
+    return f"server: {server_binary()}"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _spools_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Give the spools of this test run a separate folder."""

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Install what the tests need beyond pip and npm: Chromium, HAProxy and RabbitMQ. Name them where that is impossible.
+# Install what the tests need beyond pip and npm: Chromium, HAProxy, RabbitMQ, and a second Redis for `make versions`.
+# Name them where that is impossible.
 set -eu
 
 missing=""
@@ -9,6 +10,7 @@ have chromium || have chromium-browser || have google-chrome || [ -n "${CHROMIUM
   [ -x "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" ] || missing="$missing chromium"
 have haproxy || missing="$missing haproxy"
 have rabbitmq-server || [ -x /usr/sbin/rabbitmq-server ] || missing="$missing rabbitmq-server"
+have redis-server || missing="$missing redis-server"
 have luacheck || missing="$missing lua-check"
 have curl || missing="$missing curl"
 [ -z "$missing" ] && exit 0
@@ -29,6 +31,7 @@ elif have brew; then
       chromium) brew install --cask --quiet google-chrome ;;
       lua-check) brew install --quiet luacheck ;;
       rabbitmq-server) brew install --quiet rabbitmq ;;
+      redis-server) brew install --quiet redis ;;
       *) brew install --quiet "$part" ;;
     esac
   done

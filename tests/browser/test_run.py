@@ -168,11 +168,10 @@ def test_a_port_that_is_taken(tmp_path: Path, runs: list[Run]) -> None:
 
 
 def test_a_server_that_does_not_come_up(tmp_path: Path, runs: list[Run]) -> None:
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    (tools / "redis-server").write_text("#!/bin/sh\necho no memory for so much\nexit 3\n")
-    (tools / "redis-server").chmod(0o755)
-    run = Run(tmp_path / "run", PATH=f"{tools}:{os.environ['PATH']}")
+    program = tmp_path / "redis-server"
+    program.write_text("#!/bin/sh\necho no memory for so much\nexit 3\n")
+    program.chmod(0o755)
+    run = Run(tmp_path / "run", EVENTBUS_TEST_SERVER=str(program))
     runs.append(run)
     assert run.ends(1) == "demo: cannot start Redis: it ended with exit code 3\n  no memory for so much\n"
     assert run.left() == []

@@ -220,7 +220,7 @@ async def test_a_requeue_without_memory_keeps_the_dead_letter(own_redis: RedisSe
     post = Post(settings, own_redis.url)
     first, _ = post.emit(Ordinary(n=1), Ordinary(n=2))
     own_redis.client.config_set("maxmemory-policy", "noeviction")
-    own_redis.client.config_set("maxmemory", "1mb")
+    own_redis.client.config_set("maxmemory", "1")  # less than any server uses
     dead = DeadLetters(settings)
     from eventbus import Unavailable  # noqa: PLC0415 - only this test needs it
 
