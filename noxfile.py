@@ -33,8 +33,10 @@ GATEWAY: Final = ("tests/webui_adapter",)
 TRANSPORTS: Final = ("tests/webui_adapter/transports", "tests/webui_adapter/http")
 WORKER: Final = ("tests/worker_adapter",)
 PRODUCT: Final = (*BUS, *GATEWAY, *WORKER)
-# What a server has to be able to do.
-CONTRACT: Final = ("tests/eventbus/backends", "tests/webui_adapter/health")
+# The tests of the server's part.
+CONTRACT: Final = ("tests/eventbus/backends",)
+# Bounds of existing projects, which have to be able to install the product.
+OTHERS_PINS: Final = (("redis>=5,<6", "celery>=5.3,<6"), ("redis<6", "celery>=5.5,<5.6"), ("starlette<1",))
 # Each version is in one row. A row that fails is repeated with one of its versions at a time.
 WORKER_VERSIONS: Final = (
     *(("5.4.0", "5.2.0"), ("5.5.3", "5.2.1"), ("5.6.3", "5.3.1"), ("5.6.3", "6.4.0")),
@@ -55,8 +57,8 @@ SERVERS: Final = {
 NOT_PRODUCT: Final = ("tests/eventbus/testing/test_types.py", "tests/webui_adapter/test_browser_client.py")
 
 
-def install(session: nox.Session, *pins: str, resolution: str = "highest") -> None:
-    """Install the product and the tools. A pin such as ``redis==5.2.1`` is also a constraint for all others."""
+def resolve(session: nox.Session, *pins: str, resolution: str) -> tuple[Path, Path]:
+    """Find versions of the product's dependencies. The session fails if the pins allow none."""
     folder = Path(session.create_tmp())
     constraints, product = folder / "pins.txt", folder / "product.txt"
     constraints.write_text("\n".join(pins))
@@ -66,6 +68,12 @@ def install(session: nox.Session, *pins: str, resolution: str = "highest") -> No
         *(f"--resolution={resolution}", f"--constraints={constraints}", f"--python={python}"),
         *(f"--output-file={product}", "--quiet", "--no-header", "--no-annotate"),
     )
+    return constraints, product
+
+
+def install(session: nox.Session, *pins: str, resolution: str = "highest") -> None:
+    """Install the product and the tools. A pin such as ``redis==5.2.1`` is also a constraint for all others."""
+    constraints, product = resolve(session, *pins, resolution=resolution)
     session.install("--quiet", *TOOLS, "-r", str(product), "-c", str(constraints))
     session.install("--quiet", "--no-deps", "-e", ".")
     session.run("uv", "pip", "list", "--quiet", external=True, env={"VIRTUAL_ENV": session.virtualenv.location})
@@ -85,6 +93,9 @@ def check(session: nox.Session, *folders: str, python: str = "python", keyword: 
 @nox.session
 def lowest(session: nox.Session) -> None:
     """The oldest versions that pyproject.toml allows. RabbitMQ is left out: the worker's code for it is the same."""
+    for pins in OTHERS_PINS:
+        for resolution in ("lowest-direct", "highest"):
+            resolve(session, *pins, resolution=resolution)
     install(session, resolution="lowest-direct")
     check(session, *PRODUCT, keyword="not rabbitmq")
 

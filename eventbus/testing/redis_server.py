@@ -43,7 +43,7 @@ def server_binary() -> str:
         found = shutil.which(named)
         if found is None:
             raise NoServer(
-                f"{SERVER_VARIABLE} names {named!r}, and there is no such program; correct or unset it",
+                f"EVENTBUS_TEST_SERVER names {named!r}, and there is no such program; correct or unset it",
                 looked_for=(named,),
             )
         return found

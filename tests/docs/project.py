@@ -17,11 +17,11 @@ import httpx
 from tests.conftest import free_port, wait_until
 from tests.docs.sources import ROOT
 
-__all__ = ["SECRET", "events_until_the_end", "files_of", "run_pytest", "serve"]
+__all__ = ["SECRET", "answers", "environment", "events_until_the_end", "files_of", "processes", "run_pytest", "serve"]
 
 SECRET = "a secret of at least 32 characters"
 _BROKER = "redis://127.0.0.1:6379/1"
-_COMMENT = re.compile(r"^(?:# |<!-- )([\w.]+\.(?:py|html)).*$\n", re.MULTILINE)
+_COMMENT = re.compile(r"^(?:# |<!-- )([\w./]+\.(?:py|html)).*$\n", re.MULTILINE)
 
 
 def files_of(page: Path, redis_url: str) -> dict[str, str]:
@@ -46,12 +46,6 @@ def run_pytest(folder: Path, name: str) -> str:
 def serve(folder: Path, redis_url: str) -> Iterator[str]:
     """Start a worker and the site, as the pages say; yields the site's address once it is ready."""
     port = free_port()
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"{folder}:{ROOT}",
-        "EVENTBUS_REDIS_URL": redis_url,
-        "WEBUI_JWT_SECRET": SECRET,
-    }
     protocols = [
         *("--ws", "webui_adapter.uvicorn:WebSocketProtocol"),
         *("--http", "webui_adapter.uvicorn:HttpProtocol"),
@@ -60,11 +54,28 @@ def serve(folder: Path, redis_url: str) -> Iterator[str]:
         ["celery", "-A", "tasks", "worker", "-c", "2", "--loglevel", "warning"],
         ["uvicorn", "--port", str(port), *protocols, "web:web"],
     ]
-    running = [subprocess.Popen([sys.executable, "-m", *command], cwd=folder, env=environment) for command in commands]
     address = f"http://127.0.0.1:{port}"
-    try:
-        wait_until(lambda: _ready(address), "the site to be ready", 60)
+    with processes(folder, environment(folder, redis_url), commands):
+        wait_until(lambda: answers(f"{address}/readyz"), "the site to be ready", 60)
         yield address
+
+
+def environment(folder: Path, redis_url: str) -> dict[str, str]:
+    """The variables of a project's processes."""
+    return {
+        **os.environ,
+        "PYTHONPATH": f"{folder}:{ROOT}",
+        "EVENTBUS_REDIS_URL": redis_url,
+        "WEBUI_JWT_SECRET": SECRET,
+    }
+
+
+@contextmanager
+def processes(folder: Path, variables: dict[str, str], commands: list[list[str]]) -> Iterator[None]:
+    """Run modules of Python in a project's folder until the block ends."""
+    running = [subprocess.Popen([sys.executable, "-m", *command], cwd=folder, env=variables) for command in commands]
+    try:
+        yield
     finally:
         for process in running:
             process.terminate()
@@ -72,9 +83,10 @@ def serve(folder: Path, redis_url: str) -> Iterator[str]:
             process.wait(20)
 
 
-def _ready(address: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a URL answers 200, perhaps after a redirect."""
     try:
-        return httpx.get(f"{address}/readyz").status_code == 200
+        return httpx.get(url, follow_redirects=True).status_code == 200
     except httpx.TransportError:
         return False
 

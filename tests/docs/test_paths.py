@@ -38,7 +38,7 @@ _SETTINGS = {
     for name in settings.model_fields
 }
 # Cookie of the load balancer in compose/.
-_NO_SETTINGS = frozenset({"EVENTBUS_GATEWAY"})
+_NO_SETTINGS = frozenset({"EVENTBUS_GATEWAY", "EVENTBUS_TEST_SERVER"})
 # Checked in docs/explanation only: other pages name files of the reader.
 _NAMES = {path.name for path in files([])}
 
