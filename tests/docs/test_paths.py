@@ -37,7 +37,7 @@ _SETTINGS = {
     for settings in (BusSettings, GatewaySettings, WorkerSettings)
     for name in settings.model_fields
 }
-# Cookie of the load balancer in compose/.
+# Cookie of the load balancer in compose/, and a variable of the fixtures.
 _NO_SETTINGS = frozenset({"EVENTBUS_GATEWAY", "EVENTBUS_TEST_SERVER"})
 # Checked in docs/explanation only: other pages name files of the reader.
 _NAMES = {path.name for path in files([])}
