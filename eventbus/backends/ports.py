@@ -182,6 +182,20 @@ class Reader(Protocol):
             Unavailable, Refused: the server did not answer, or rejected the request.
         """
 
+    async def fork(self, channel: str, epoch: str) -> bool:
+        """Begin a new epoch of a channel whose data went back in time. Offsets continue.
+
+        Args:
+            channel: the channel.
+            epoch: the epoch to end.
+
+        Returns:
+            False if the channel has another epoch already.
+
+        Raises:
+            Unavailable, Refused: the server did not answer, or rejected the request.
+        """
+
     async def positions(self, channels: Sequence[str]) -> list[Position]:
         """Return the ends of channels, in one round trip.
 

@@ -77,6 +77,11 @@ class HeldReader:
             await self._open.wait()
         return history
 
+    async def fork(self, channel: str, epoch: str) -> bool:
+        if self.error is not None:
+            raise self.error
+        return await self._reader.fork(channel, epoch)
+
     async def positions(self, channels: Sequence[str]) -> list[Position]:
         if self.error is not None:
             raise self.error

@@ -23,10 +23,25 @@ class Channel:
         buffered: Publications that wait for a recovery; None while the channel is live.
         buffered_events: The number of events in ``buffered``.
         whole: The outputs of the sessions that read all of the channel and are live.
+        heard: After a reading: the offset up to which publications had arrived before it.
+        read_to: The offset of the last reading, as long as publications from before it may arrive; else -1.
+        went_back: Redis' data of this channel went back in time under the same epoch. The epoch has to end.
         partial: The sessions that read some topics, or are being recovered.
     """
 
-    __slots__ = ("buffered", "buffered_events", "epoch", "history", "name", "offset", "partial", "whole")
+    __slots__ = (
+        "buffered",
+        "buffered_events",
+        "epoch",
+        "heard",
+        "history",
+        "name",
+        "offset",
+        "partial",
+        "read_to",
+        "went_back",
+        "whole",
+    )
 
     def __init__(self, name: str) -> None:
         """Begin in recovery, without a session.
@@ -40,6 +55,9 @@ class Channel:
         self.history: History | None = None
         self.buffered: list[Publication] | None = []
         self.buffered_events = 0
+        self.heard = 0
+        self.read_to = -1
+        self.went_back = False
         self.whole: dict[Output, Session] = {}
         self.partial: dict[Session, None] = {}
 
@@ -56,6 +74,16 @@ class Channel:
     @position.setter
     def position(self, position: Position) -> None:
         self.epoch, self.offset = position
+
+    def overlaps(self, before: int) -> bool:
+        """Return whether a publication that begins at an earlier offset was published before the last reading.
+
+        Publications arrive in order. So after the first one that follows the reading, none from before it arrives.
+
+        Args:
+            before: The offset that the publication follows.
+        """
+        return self.offset == self.read_to and before >= self.heard
 
     @property
     def unused(self) -> bool:

@@ -80,6 +80,7 @@ class ChannelRecovery:
         self._subscriber = subscriber
         self._history_reader = history_reader
         self._clock = context.clock
+        self._counters = context.counters
         self._waiting_sessions = waiting_sessions
         self._changed = changed
         self._redelivery = redelivery
@@ -160,6 +161,13 @@ class ChannelRecovery:
         if not channel.live and self._hub.channels.get(channel.name) is channel:
             await asyncio.sleep(jitter(PAUSE_MAX))
 
+    async def _fork(self, channel: Channel) -> None:
+        """End an epoch whose data went back in time. Pages that return later then get a gap too."""
+        if channel.epoch and await self._history_reader.fork(channel.name, channel.epoch):
+            self._counters["rollback.channel"] += 1
+            log.warning("data of channel %s went back in time; its epoch %s ends", channel.name, channel.epoch)
+        channel.went_back = False
+
     def _recovery_ended(self, name: str, task: asyncio.Task[None]) -> None:
         if self._under_way.get(name) is task:
             del self._under_way[name]
@@ -182,6 +190,8 @@ class ChannelRecovery:
                     self._needs_resubscribe.discard(channel.name)
                 # A known channel reads what it has missed. A new one reads what its first session needs.
                 known = channel.position is not None
+                if channel.went_back:
+                    await self._fork(channel)
                 read = HistoryRange(channel.offset, None) if known else self._waiting_sessions.first_range(channel)
                 history = await self._history_reader.read(channel.name, read)
             except (TransportError, InvalidRecord) as error:
@@ -190,6 +200,10 @@ class ChannelRecovery:
                 failures += 1
                 continue
             if disconnects != self.disconnects:
+                continue
+            if history.position.epoch == channel.epoch and history.position.offset < channel.offset:
+                # Redis has less than the sessions have received.
+                channel.went_back = True
                 continue
             resumption = self._hub.recover(channel, history, int(self._clock.wall() * 1000))
             if self._redelivery is not None and resumption is not None:

@@ -102,6 +102,22 @@ class HistoryReader:
         """
         return self._validator.filter_history(name, await self._reader.read(name, required.after, required.page))
 
+    async def fork(self, name: str, epoch: str) -> bool:
+        """End an epoch whose data went back in time. No cursor of it is valid then.
+
+        Args:
+            name: The channel.
+            epoch: The epoch to end.
+
+        Returns:
+            False if another process has ended it.
+
+        Raises:
+            Unavailable: Redis cannot be reached.
+            Refused: Redis refuses the command.
+        """
+        return await self._reader.fork(name, epoch)
+
     def cancel(self) -> None:
         """Cancel every reading."""
         for task in self._under_way.values():

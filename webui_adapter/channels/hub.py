@@ -7,7 +7,7 @@ lost. Then the channel is not live until log and snapshot have been read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from eventbus.protocol.cursor import BEGINNING, Position
@@ -59,6 +59,8 @@ class Hub:
         self.deliveries = 0
         self.events = 0
         self._buffer_limit = buffer_limit
+        self._readings = 0
+        self._overlapping: dict[str, int] = {}  # channel -> number of its last reading
 
     def join(self, name: str, session: Session) -> Channel:
         """Add a session that has to be recovered.
@@ -116,6 +118,7 @@ class Hub:
             channel: The channel.
         """
         self.channels.pop(channel.name, None)
+        self._overlapping.pop(channel.name, None)
 
     def receive(self, name: str, publication: Publication) -> bool:
         """Deliver a publication.
@@ -142,9 +145,13 @@ class Hub:
             self._route(channel, publication.records)
             return True
         if epoch == channel.epoch and before < channel.offset:
-            # A recovery has overtaken it. Its later events follow without a hole.
-            self._route(channel, [record for record in publication.records if record.offset > channel.offset])
-            return True
+            if channel.overlaps(before):
+                # A recovery has overtaken it. Its later events follow without a hole.
+                channel.heard = before + len(publication.records)
+                self._route(channel, [record for record in publication.records if record.offset > channel.offset])
+                return True
+            # Redis counts again from an earlier offset: its data went back in time.
+            channel.went_back = True
         self.suspend(channel)
         self._buffer(channel, publication)
         return False
@@ -202,6 +209,7 @@ class Hub:
         before = channel.position
         channel.buffered = None
         channel.position = resumption.position
+        self._begin_overlap(channel, buffered, 0 if before is None or resumption.gap is not None else before.offset)
         # Kept for new sessions, which need the present state but not the log that a returning session needed.
         present = replace(history, log=(), more=False) if history.log else history
         channel.history = present if resumption.position == here else None
@@ -237,6 +245,33 @@ class Hub:
             channel: The channel.
         """
         return [*channel.whole.values(), *channel.partial]
+
+    def overlapping(self) -> dict[str, int]:
+        """Return the channels to which publications from before their last reading may still arrive.
+
+        Returns:
+            The channels, each with the number of its reading: an argument of ``end_overlaps``.
+        """
+        return dict(self._overlapping)
+
+    def end_overlaps(self, readings: Mapping[str, int]) -> None:
+        """Note that every publication from before these readings has arrived.
+
+        Args:
+            readings: A result of ``overlapping`` from before a canary that has arrived.
+        """
+        for name, number in readings.items():
+            if self._overlapping.get(name) == number:
+                del self._overlapping[name]
+                channel = self.channels.get(name)
+                if channel is not None:
+                    channel.read_to = -1
+
+    def _begin_overlap(self, channel: Channel, buffered: Sequence[Publication], heard: int) -> None:
+        self._readings += 1
+        self._overlapping[channel.name] = self._readings
+        channel.heard = buffered[-1].records[-1].offset if buffered else heard
+        channel.read_to = channel.offset
 
     def _buffer(self, channel: Channel, publication: Publication) -> None:
         assert channel.buffered is not None

@@ -194,7 +194,7 @@ def _build_events(
     history_reader = HistoryReader(ports.reader, hub.validator)
     session_recovery = SessionRecovery(context, hub, ports.subscriber, history_reader, redelivery, changed=turn_end.run)
     channel_recovery = session_recovery.channel_recovery
-    redis_monitor = RedisMonitor(context, health, ports, channel_recovery, arrivals=lambda: hub.events)
+    redis_monitor = RedisMonitor(context, health, ports, channel_recovery, hub)
     return EventParts(
         maintenance=maintenance,
         redelivery=redelivery,

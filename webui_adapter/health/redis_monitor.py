@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from eventbus.backends.ports import IS_REPLICA, Probe
 from eventbus.errors import TransportError
 from webui_adapter.channels.channel_recovery import ChannelRecovery
+from webui_adapter.channels.hub import Hub
 from webui_adapter.context import BackendPorts, GatewayContext
 from webui_adapter.health.status import Degradation, HealthStatus
 
@@ -58,7 +58,7 @@ class RedisMonitor:
         health: HealthStatus,
         ports: BackendPorts,
         channel_recovery: ChannelRecovery,
-        arrivals: Callable[[], int],
+        hub: Hub,
     ) -> None:
         """Begin degraded, until the first canary arrives.
 
@@ -67,7 +67,7 @@ class RedisMonitor:
             health: Receives the conclusions.
             ports: The subscriber, and the probe. Without a probe (a broker in this process) a subscription is enough.
             channel_recovery: Recovers the channels after a loss.
-            arrivals: Returns how many events have arrived.
+            hub: The channels.
         """
         self._settings = context.settings
         self._instance = context.instance
@@ -76,7 +76,7 @@ class RedisMonitor:
         self._subscriber = ports.subscriber
         self._probe = ports.probe
         self._channel_recovery = channel_recovery
-        self._arrivals = arrivals
+        self._hub = hub
         self.health = health
         self._subscribed = asyncio.Event()
         self._soon = asyncio.Event()
@@ -156,7 +156,7 @@ class RedisMonitor:
             await self._probe.aclose()
 
     async def _check(self, probe: Probe) -> None:
-        disconnects, arrivals = self._disconnects, self._arrivals()
+        disconnects, arrivals = self._disconnects, self._hub.events
         try:
             trip = await self._round_trip(probe)
         except TransportError as error:
@@ -170,10 +170,11 @@ class RedisMonitor:
         if trip.arrived:
             await self._arrived()
         else:
-            self._not_arrived(silent=arrivals == self._arrivals())
+            self._not_arrived(silent=arrivals == self._hub.events)
 
     async def _round_trip(self, probe: Probe) -> _RoundTrip:
         """Publish a canary and wait for it. Raise Unavailable or Refused."""
+        readings = self._hub.overlapping()
         text = f"{self._instance} {secrets.token_hex(8)}"
         back = self._waiting[text] = asyncio.get_running_loop().create_future()
         try:
@@ -181,6 +182,8 @@ class RedisMonitor:
             for patience in (self._settings.probe_timeout, _LAST_WAIT):
                 if not back.done():
                     await asyncio.wait([back], timeout=patience)
+            if back.done():
+                self._hub.end_overlaps(readings)
             return _RoundTrip(back.done(), refused)
         finally:
             del self._waiting[text]

@@ -37,6 +37,10 @@ _PLAIN = {
     "hole": ("eventbus_holes", "Missing events noticed in live channels; each starts a recovery"),
     "local": ("eventbus_local_events", "Events of this process shown to its own sessions while Redis was unreachable"),
     "check.channels": ("eventbus_quiet_checks", "Idle channels compared with Redis"),
+    "rollback.channel": (
+        "eventbus_channel_rollbacks",
+        "Channels whose data in Redis went back in time; pages get bus.gap",
+    ),
     "check.missed": ("eventbus_quiet_missed", "Idle channels that had missed events; each was recovered"),
     "redis.lost": ("eventbus_redis_lost", "Times that the subscriber lost its connection"),
 }

@@ -71,6 +71,10 @@ class MemoryReader:
         history = self._broker.read(channel, after)
         return history if page is None else _first_page(history, page)
 
+    async def fork(self, channel: str, epoch: str) -> bool:
+        """See ``Reader``."""
+        return self._broker.fork(channel, epoch)
+
     async def positions(self, channels: Sequence[str]) -> list[Position]:
         """See ``Reader``."""
         return [self._broker.read(channel, None).position for channel in channels]

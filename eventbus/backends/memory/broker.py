@@ -5,8 +5,9 @@ It is thread-safe: outbox threads publish, an event loop reads and listens.
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from eventbus.backends.memory.channel import MemoryChannel
@@ -102,6 +103,20 @@ class MemoryBroker:
             states = [parse_record(*record.split(b"\n", 1)) for _, record in sorted(channel.snapshot.values())]
             has_pending = channel.lists is not None and bool(channel.lists.pending)
             return History(channel.position, channel.logged, log, states, has_pending=has_pending)
+
+    def fork(self, name: str, epoch: str) -> bool:
+        """End an epoch, like ``fork.lua``.
+
+        Args:
+            name: the channel.
+            epoch: the epoch to end.
+
+        Returns:
+            False if the channel has another epoch already.
+        """
+        with self._lock:
+            channel = self._channels.get(name)
+            return channel is not None and channel.fork(epoch)
 
     def operations(self, name: str, limit: int, states: Sequence[OperationState]) -> list[OperationInfo]:
         """List operations of a channel, like ``list.lua``.
@@ -284,6 +299,20 @@ class MemoryBroker:
         """Lose all data, like a Redis that restarts empty, for tests."""
         with self._lock:
             self._channels.clear()
+
+    def copy_data(self) -> dict[str, MemoryChannel]:
+        """Return a copy of all data, like an RDB file, for tests."""
+        with self._lock:
+            return copy.deepcopy(self._channels)
+
+    def go_back(self, data: Mapping[str, MemoryChannel]) -> None:
+        """Replace all data, like a Redis that restarts with an older file, for tests.
+
+        Args:
+            data: a result of ``copy_data``.
+        """
+        with self._lock:
+            self._channels = copy.deepcopy(dict(data))
 
     def _channel(self, name: str) -> MemoryChannel:
         channel = self._channels.get(name)

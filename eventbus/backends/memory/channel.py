@@ -67,6 +67,20 @@ class MemoryChannel:
             self.lists = PendingLists(self._settings)
         return self.lists
 
+    def fork(self, epoch: str) -> bool:
+        """Begin a new epoch. Offsets continue.
+
+        Args:
+            epoch: the epoch to end.
+
+        Returns:
+            False if it has ended already.
+        """
+        if epoch != self.epoch:
+            return False
+        self.epoch = secrets.token_hex(8)
+        return True
+
     def append(self, emission: Emission, records: list[bytes], now_ms: int) -> int:
         """Number and keep an event.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import redis
 
@@ -13,7 +13,7 @@ from eventbus.backends.ports import Published, Request, Write
 from eventbus.backends.redis.connections.blocking import BlockingConnection
 from eventbus.backends.redis.connections.errors import ScriptUnknown, classify, describe_cluster
 from eventbus.backends.redis.connections.resp import Command
-from eventbus.backends.redis.scripts.channel import publish, read
+from eventbus.backends.redis.scripts.channel import fork, publish, read
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.operation_batches import (
     Run,
@@ -27,6 +27,7 @@ from eventbus.backends.redis.scripts.operations import expire_lease_index
 from eventbus.backends.redis.scripts.pending import index_channels
 from eventbus.backends.redis.scripts.script import Call, Script, fresh_epoch
 from eventbus.clock import now_ms
+from eventbus.errors import EventBusError
 from eventbus.operations.state import TaskTransition
 from eventbus.protocol.cursor import Position
 from eventbus.settings import BusSettings
@@ -36,6 +37,9 @@ __all__ = ["RedisPublisher"]
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
+
+# Channels whose last position a publisher remembers.
+_POSITIONS: Final = 1_024
 
 
 class RedisPublisher:
@@ -51,6 +55,7 @@ class RedisPublisher:
         self._keys = Keys.of(settings)
         self._loaded: set[str] = set()
         self._connection = BlockingConnection(settings)
+        self._positions: dict[str, Position] = {}  # the last ones, the oldest first
 
     def publish(self, requests: Sequence[Request]) -> list[Published | Exception]:
         """See ``Publisher``."""
@@ -73,8 +78,34 @@ class RedisPublisher:
             before += self._index_leases(leases)
         results: list[Published | Exception] = []
         for run, call, reply in zip(grouped, calls, self._run(calls, before), strict=True):
-            results += [reply] * len(run) if isinstance(reply, Exception) else call.decode(reply)
+            if isinstance(reply, Exception):
+                results += [reply] * len(run)
+            else:
+                published = call.decode(reply)
+                self._note_position(run[0].channel, published)
+                results += published
         return results
+
+    def _note_position(self, channel: str, published: Sequence[Published]) -> None:
+        """Compare the channel's end with the one before. A lower one shows that data went back in time."""
+        position = published[-1].position
+        added = sum(offset > 0 for one in published for offset in one.offsets)
+        known = self._positions.pop(channel, None)
+        if known is not None and known.epoch == position.epoch and position.offset - added < known.offset:
+            self._end_epoch(channel, known)
+            return
+        self._positions[channel] = position
+        if len(self._positions) > _POSITIONS:
+            del self._positions[next(iter(self._positions))]
+
+    def _end_epoch(self, channel: str, known: Position) -> None:
+        """End an epoch whose data went back in time, so that pages get a gap."""
+        log.warning("data of channel %s went back in time; its epoch %s ends", channel, known.epoch)
+        try:
+            self.run(fork(self._keys, channel, known.epoch))
+        except EventBusError as error:
+            self._positions[channel] = known  # the next batch tries again
+            log.warning("cannot end epoch %s of channel %s: %s", known.epoch, channel, error)
 
     def publish_within(self, requests: Sequence[Request], seconds: float) -> list[Published | Exception]:
         """See ``TimedPublisher``."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from eventbus.backends.redis.connections.errors import ScriptUnknown
 from eventbus.backends.redis.connections.pipeline import Pipeline, Reply
-from eventbus.backends.redis.scripts.channel import read
+from eventbus.backends.redis.scripts.channel import fork, read
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.script import Call, Script
 from eventbus.protocol.cursor import BEGINNING, Position
@@ -36,6 +36,10 @@ class RedisReader:
     async def read(self, channel: str, after: int | None, page: Page | None = None) -> History:
         """See ``Reader``."""
         return await self.run(read(self._keys, channel, after, page))
+
+    async def fork(self, channel: str, epoch: str) -> bool:
+        """See ``Reader``."""
+        return await self.run(fork(self._keys, channel, epoch))
 
     async def positions(self, channels: Sequence[str]) -> list[Position]:
         """See ``Reader``."""

@@ -7,6 +7,7 @@ import pytest
 from eventbus.errors import InvalidRecord, Unavailable
 from tests.webui_adapter.events import Note, Progress
 from tests.webui_adapter.gateways import eventually
+from tests.webui_adapter.page import Page
 from tests.webui_adapter.world import USER, turns, world
 from webui_adapter.transports.pull_transport import PullTransport
 
@@ -43,6 +44,33 @@ async def test_the_next_event_reveals_a_hole_and_the_channel_recovers() -> None:
         await eventually(lambda: line.page.got("gw.note") == [1, 2, 3], "what was lost on the way, too")
         assert own.gateway.counters["hole"] == 1
         assert line.page.data_of("bus.gap") == []
+
+
+@pytest.mark.parametrize("seen", ["next event", "idle check"])
+async def test_data_that_go_back_are_a_gap_also_for_a_disconnected_page(seen: str) -> None:
+    async with world() as own:
+        line, away = own.connect(), Page()
+        away_line = own.connect(away)
+        await own.settled(line)
+        await own.settled(away_line)
+        own.publish(Note(n=1))
+        older = own.broker.copy_data()
+        own.publish(Note(n=2))
+        await eventually(lambda: line.page.got("gw.note") == away.got("gw.note") == [1, 2], "the events")
+        own.gateway.disconnect(away_line.session, 1006)
+        own.broker.go_back(older)
+        if seen == "next event":
+            own.publish(Note(n=3))
+        else:
+            await own.gateway._idle_check.check()
+            await own.gateway._idle_check.check()
+        await eventually(lambda: line.page.gaps == 1, "the gap")
+        own.publish(Note(n=4))
+        await eventually(lambda: line.page.got("gw.note")[-1] == 4, "the next event")
+        away_line = own.connect(away)
+        await own.settled(away_line)
+        assert [data["reason"] for data in away.data_of("bus.gap")] == ["epoch"]
+        assert own.gateway.counters["rollback.channel"] == 1
 
 
 async def test_a_publication_that_cannot_be_parsed_is_dropped_and_counted() -> None:

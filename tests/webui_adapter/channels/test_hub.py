@@ -72,6 +72,46 @@ def test_a_publication_that_a_recovery_has_overtaken_is_not_repeated() -> None:
     assert messages_of(session) == [("event", 7)]
 
 
+def test_an_offset_that_goes_back_is_a_loss() -> None:
+    hub, channel, session = live(3)
+    hub.receive(USER, publication(3, record(4)))
+    assert not hub.receive(USER, publication(2, record(3))), "it has not been overtaken by a recovery"
+    assert channel.went_back
+    assert not channel.live
+    assert messages_of(session) == [("event", 4)]
+
+
+@pytest.mark.parametrize("arrived", [False, True])
+def test_an_offset_that_goes_back_soon_after_a_recovery_is_a_loss_once_a_canary_has_arrived(arrived: bool) -> None:
+    hub, channel, _ = live(3)
+    hub.suspend(channel)
+    hub.recover(channel, history(6, *(record(i) for i in range(4, 7))), 0)
+    readings = hub.overlapping()
+    if arrived:
+        hub.end_overlaps(readings)
+    assert hub.receive(USER, publication(4, record(5))) is not arrived
+    assert channel.went_back is arrived
+
+
+def test_an_offset_below_the_last_one_that_arrived_is_a_loss_also_soon_after_a_recovery() -> None:
+    hub, channel, _ = live(3)
+    hub.suspend(channel)
+    hub.recover(channel, history(6, *(record(i) for i in range(4, 7))), 0)
+    assert hub.receive(USER, publication(3, record(4))), "the recovery has overtaken it"
+    assert not hub.receive(USER, publication(2, record(3))), "publications arrive in order"
+    assert channel.went_back
+
+
+def test_a_canary_from_before_a_reading_proves_nothing_about_it() -> None:
+    hub, channel, _ = live(3)
+    readings = hub.overlapping()
+    hub.suspend(channel)
+    hub.recover(channel, history(6, *(record(i) for i in range(4, 7))), 0)
+    hub.end_overlaps(readings)
+    assert hub.receive(USER, publication(3, record(4)))
+    assert not channel.went_back
+
+
 def test_a_reading_that_does_not_join_needs_a_newer_one() -> None:
     hub, channel, session = live(3)
     assert not hub.receive(USER, publication(6, record(7)))

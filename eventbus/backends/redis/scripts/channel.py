@@ -1,4 +1,4 @@
-"""The Lua scripts of channels as typed functions: publish events, read a history."""
+"""The Lua scripts of channels as typed functions: publish events, read a history, fork."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from eventbus.backends.redis.scripts.script import (
     Call,
     Reply,
     channel_script,
+    fresh_epoch,
     options,
     pending_options,
     script,
@@ -22,7 +23,7 @@ from eventbus.protocol.history import History, LogEntry, Page
 from eventbus.protocol.records import read_record
 from eventbus.settings import BusSettings
 
-__all__ = ["publish", "read"]
+__all__ = ["fork", "publish", "read"]
 
 
 def publish(settings: BusSettings, keys: Keys, write: Write, epoch: str | None = None) -> Call[Published]:
@@ -64,6 +65,20 @@ def _decode_publish(reply: Reply, count: int) -> Published:
 
 def _decode_one(reply: Reply) -> Published:
     return _decode_publish(reply, 1)
+
+
+def fork(keys: Keys, channel: str, epoch: str) -> Call[bool]:
+    """Call ``fork.lua``: end an epoch whose data went back in time.
+
+    Args:
+        keys: names of the keys.
+        channel: the channel, such as ``user:42``.
+        epoch: the epoch to end.
+
+    Returns:
+        The call. Its result is False if the channel has another epoch already.
+    """
+    return Call(script("channel/fork"), keys.channel(channel)[:1], (epoch, fresh_epoch()), bool)
 
 
 def read(keys: Keys, channel: str, after: int | None, page: Page | None = None) -> Call[History]:

@@ -1,0 +1,215 @@
+"""Redis' data goes back in time: rows 32 to 35 of the table in README.md. Each event is received or declared."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from eventbus import Bus, BusSettings, Receipt
+from tests.chaos.oracle import judge
+from tests.chaos.watcher import Watcher
+from tests.conftest import RedisServer
+from tests.webui_adapter.events import Note
+from tests.webui_adapter.gateways import GatewayProcess, eventually, running
+
+pytestmark = pytest.mark.timeout(60)
+Report = Callable[..., None]
+RECOVERY_LIMIT = 5.0
+CHANNEL = "user:ann"
+
+
+class SavingRedis(RedisServer):
+    """A server that writes an RDB file when it is told to, and when it ends in order."""
+
+    appendonly = "no"
+
+    def command(self) -> list[str]:
+        return [*super().command(), "--save", "3600", "1000000", "--appendonly", self.appendonly]
+
+    def end(self) -> None:
+        """End it in order: it writes its file first."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(20)
+        self.process = None
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "dump.rdb"
+
+    def keep_copy(self) -> None:
+        """Write the RDB file and keep a copy of it."""
+        self.client.save()
+        shutil.copy(self.file, self.folder / "older.rdb")
+
+    def start_from_copy(self) -> None:
+        """Start again with the older file."""
+        shutil.copy(self.folder / "older.rdb", self.file)
+        self.start()
+
+
+class Notes:
+    """Emits numbered notes to one user, and knows which of them Redis has confirmed."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self.receipts: list[Receipt] = []
+
+    def emit(self, count: int) -> None:
+        """Emit without waiting."""
+        for _ in range(count):
+            self.receipts.append(self._bus.emit("ann", "op", Note(n=len(self.receipts))))
+
+    async def confirmed(self, count: int = 0) -> None:
+        """Emit, then wait until Redis has confirmed all events."""
+        self.emit(count)
+        await eventually(lambda: self._bus.flush(0.5), "Redis to confirm the events", 30)
+
+    @property
+    def acknowledged(self) -> list[str]:
+        return [one.id for one in self.receipts if one.status in {"published", "duplicate", "spooled"}]
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[SavingRedis]:
+    server = SavingRedis(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def bus(redis: RedisServer, tmp_path: Path) -> Iterator[Bus]:
+    made = Bus(BusSettings(redis_url=redis.url, socket_timeout=0.7, retry_max=0.3, spool_dir=tmp_path / "spool"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def notes(bus: Bus) -> Notes:
+    return Notes(bus)
+
+
+@pytest.fixture
+def gateway(redis: RedisServer, tmp_path: Path) -> Iterator[GatewayProcess]:
+    with running(tmp_path, redis.url, "eb") as process:
+        yield process
+
+
+def returning(former: Watcher, gateway: GatewayProcess) -> Watcher:
+    """A page that returns with its cursor."""
+    watcher = Watcher(former.user, gateway)
+    watcher.page = former.page
+    return watcher
+
+
+async def has_all(watcher: Watcher, notes: Notes) -> None:
+    await eventually(
+        lambda: set(notes.acknowledged) <= {event["id"] for event in watcher.page.events}, "the page to be up to date"
+    )
+
+
+async def settled(watcher: Watcher, notes: Notes, report: Report, *, gaps: int | None = None) -> None:
+    """Wait until the page is up to date again, judge it, and report the figures."""
+    began = time.monotonic()
+    await notes.confirmed(1)
+    last = notes.receipts[-1].id
+    await eventually(
+        lambda: watcher.page.events[-1]["id"] == last or _declared(watcher, notes), "the page to be up to date", 30
+    )
+    pause = time.monotonic() - began
+    await notes.confirmed(1)
+    await eventually(lambda: watcher.page.events[-1]["id"] == notes.receipts[-1].id, "an event after it", 30)
+    verdict = judge(notes.acknowledged, watcher.page)
+    report(
+        acknowledged=verdict.acknowledged,
+        received=verdict.received,
+        lost=verdict.lost,
+        declared=watcher.page.gaps,
+        duplicates=verdict.repeated,
+        pause=f"{pause:.1f} s",
+    )
+    assert verdict.holds, verdict
+    if gaps is not None:
+        assert watcher.page.gaps == gaps
+
+
+def _declared(watcher: Watcher, notes: Notes) -> bool:
+    return judge(notes.acknowledged, watcher.page).declared
+
+
+async def back(redis: RedisServer, start: Callable[[], None], notes: Notes) -> None:
+    """Start the server, and check that events are accepted again soon."""
+    await asyncio.to_thread(start)
+    began = time.monotonic()
+    await notes.confirmed(1)
+    assert time.monotonic() - began < 2 * RECOVERY_LIMIT
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["live", "away"])
+async def test_32_keys_are_restored(
+    redis: SavingRedis, gateway: GatewayProcess, notes: Notes, report: Report, away: bool
+) -> None:
+    client = redis.client
+    async with Watcher("ann", gateway) as ann:
+        await notes.confirmed(150)
+        kept = {key: client.dump(key) for key in client.keys("eb:{" + CHANNEL + "}:*")}
+        await notes.confirmed(350)
+        await has_all(ann, notes)
+        if not away:
+            restore(client, kept)
+            await notes.confirmed(600)
+            await settled(ann, notes, report, gaps=1)
+            return
+    restore(client, kept)
+    await notes.confirmed(600)
+    async with returning(ann, gateway) as ann:
+        await settled(ann, notes, report, gaps=1)
+
+
+def restore(client: object, kept: dict[bytes, bytes]) -> None:
+    for key, value in kept.items():
+        client.delete(key)  # type: ignore[attr-defined]
+        client.restore(key, 3_600_000, value)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("appendonly", ["no", "yes"], ids=["rdb", "aof"])
+async def test_34_a_clean_restart_causes_no_gap(
+    redis: SavingRedis, gateway: GatewayProcess, notes: Notes, report: Report, appendonly: str
+) -> None:
+    if appendonly == "yes":
+        redis.client.config_set("appendonly", "yes")
+        await eventually(lambda: redis.client.info("persistence")["aof_rewrite_in_progress"] == 0, "the first file")
+        redis.appendonly = "yes"
+    async with Watcher("bob", gateway) as bob, Watcher("ann", gateway) as ann:
+        await notes.confirmed(200)
+        await has_all(ann, notes)
+        redis.end()
+        notes.emit(100)
+        await back(redis, redis.start, notes)
+        await settled(ann, notes, report, gaps=0)
+    await notes.confirmed(100)
+    redis.end()
+    await back(redis, redis.start, notes)
+    async with returning(ann, gateway) as ann:
+        await settled(ann, notes, report, gaps=0)
+    assert bob.page.gaps == 0
+
+
+async def test_35_flushed_while_no_page_is_connected(
+    redis: SavingRedis, gateway: GatewayProcess, notes: Notes, report: Report
+) -> None:
+    async with Watcher("ann", gateway) as ann:
+        await notes.confirmed(200)
+        await has_all(ann, notes)
+    await notes.confirmed(50)
+    redis.client.flushall()
+    await notes.confirmed(500)
+    async with returning(ann, gateway) as ann:
+        await settled(ann, notes, report, gaps=1)
