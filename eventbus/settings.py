@@ -7,9 +7,9 @@ import sys
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from eventbus.protocol.topics import kind_of
@@ -21,6 +21,17 @@ __all__ = ["BusSettings"]
 def _runs_tests() -> bool:
     """Whether this process is a run of pytest, or of Django's ``manage.py test``."""
     return "PYTEST_VERSION" in os.environ or sys.argv[1:2] == ["test"]
+
+
+def _from_seconds(value: object) -> object:
+    """Read a plain number as seconds. pydantic reads ISO 8601 and HH:MM:SS itself."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_from_seconds)]
 
 
 class BusSettings(BaseSettings):
@@ -38,11 +49,11 @@ class BusSettings(BaseSettings):
     ping_interval: float = Field(0.5, gt=0, description="interval of pings on a subscriber's connection")
     silence_limit: float = Field(2.0, gt=0, description="a subscriber reconnects after so long without an answer")
 
-    user_ttl: timedelta = Field(
+    user_ttl: Duration = Field(
         timedelta(hours=24), description="how long Redis keeps a user's channel after its last event"
     )
-    collection_ttl: timedelta = Field(timedelta(hours=1), description="how long Redis keeps a collection's channel")
-    system_ttl: timedelta = Field(timedelta(minutes=5), description="how long Redis keeps the system channel")
+    collection_ttl: Duration = Field(timedelta(hours=1), description="how long Redis keeps a collection's channel")
+    system_ttl: Duration = Field(timedelta(minutes=5), description="how long Redis keeps the system channel")
     log_limit: int = Field(10_000, ge=1, description="events kept in a channel's log")
     snapshot_limit: int = Field(5_000, ge=1, description="conflation keys kept in a channel's snapshot")
     dedup_window: int = Field(10_000, ge=1, description="event ids that a channel remembers, to drop duplicates")
@@ -57,7 +68,7 @@ class BusSettings(BaseSettings):
         5, ge=1, description="redeliveries of an event to a connected user before it is a dead letter"
     )
     dead_limit: int = Field(1_000, ge=1, description="dead letters that Redis keeps of one channel")
-    dead_ttl: timedelta = Field(
+    dead_ttl: Duration = Field(
         timedelta(days=30), description="how long Redis keeps a dead letter that is neither requeued nor purged"
     )
     requeue_rate: float = Field(50.0, gt=0, description="dead letters that one caller may requeue a second")
@@ -65,12 +76,12 @@ class BusSettings(BaseSettings):
     operations_limit: int = Field(500, ge=1, description="operations that are listed of one user")
     running_shown: int = Field(100, ge=1, description="running tasks that are shown of one operation")
     cancelled_limit: int = Field(10_000, ge=1, description="cancelled operations that workers learn of")
-    cancelled_ttl: timedelta = Field(timedelta(hours=24), description="how long workers learn of a cancelled operation")
-    lost_patience: timedelta = Field(
+    cancelled_ttl: Duration = Field(timedelta(hours=24), description="how long workers learn of a cancelled operation")
+    lost_patience: Duration = Field(
         timedelta(hours=2),
         description="time until a lost task's message is redelivered; above the broker's visibility timeout plus 100 s",
     )
-    part_patience: timedelta = Field(
+    part_patience: Duration = Field(
         timedelta(hours=24),
         description="time that an operation may be silent while no task of it runs; then its queued tasks have failed; "
         "above the longest wait in a queue; 0: any time",

@@ -63,8 +63,8 @@ The field of the object has the name of the variable without the prefix, in lowe
 
 A process with an invalid value fails when it reads its settings. The error names the setting.
 
-A duration is an ISO 8601 duration such as `PT90S`, `PT24H` or `P30D`, or a clock time such as
-`00:01:30`. A plain number of seconds is not a duration.
+A duration is a number of seconds such as `90`, an ISO 8601 duration such as `PT90S`, `PT24H` or
+`P30D`, or a clock time such as `00:01:30`.
 """
 
 

@@ -97,6 +97,12 @@ class TokenChecker:
             )
         except jwt.ExpiredSignatureError:
             raise TokenRefused("the token has expired", expired=True) from None
+        except jwt.ImmatureSignatureError:
+            # As for an expired token, the client asks for another one: time alone heals both.
+            raise TokenRefused(
+                "the token is not valid yet: the clocks of issuer and gateway differ by more than WEBUI_JWT_LEEWAY",
+                expired=True,
+            ) from None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
             # An odd but signed claim can make PyJWT raise an ordinary Python error.
             raise TokenRefused(f"the token is not valid: {type(error).__name__}") from None

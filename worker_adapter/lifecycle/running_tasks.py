@@ -180,6 +180,7 @@ def outbox_facts(bus: Bus) -> dict[str, object]:
         "spooled": dict(outbox.spooled),
         "away": outbox.redis_down,
         "failures": outbox.failures,
+        "unexpected": outbox.unexpected,
     }
 
 
