@@ -44,7 +44,7 @@ class RedisSubscriber:
     def __init__(self, settings: BusSettings, *, locator: AsyncLocator | None = None) -> None:
         self._settings = settings
         self._address = settings.redis
-        self._locator = locator or async_locator(self._address)
+        self._locator = locator or async_locator(self._address, settings)
         self._keys = Keys.of(settings)
         self._canary = self._keys.canary.encode()
         self._listener: Listener | None = None
@@ -92,6 +92,7 @@ class RedisSubscriber:
                 await self._task
         if self._connection is not None:
             self._connection.abort("closing")
+        await self._locator.aclose()
 
     async def _keep_connected(self) -> None:
         failures = 0

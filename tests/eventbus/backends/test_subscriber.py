@@ -17,31 +17,7 @@ from eventbus.backends.redis.subscriber import RedisSubscriber
 from eventbus.errors import InvalidRecord, Unavailable
 from eventbus.protocol.records import parse_publication
 from tests.conftest import RedisServer
-
-
-class Heard:
-    """A listener that writes down what it hears."""
-
-    def __init__(self) -> None:
-        self.received_ = []
-        self.probes = []
-        self.losses = []
-        self.restorations = 0
-
-    def received(self, channel, payload) -> None:
-        self.received_.append((channel, payload))
-
-    def turn_ended(self) -> None:
-        pass
-
-    def canary_received(self, text) -> None:
-        self.probes.append(text)
-
-    def lost(self, reason) -> None:
-        self.losses.append(reason)
-
-    def restored(self) -> None:
-        self.restorations += 1
+from tests.eventbus.backends.heard import Heard
 
 
 def answer(kind: bytes, channel: bytes) -> bytes:

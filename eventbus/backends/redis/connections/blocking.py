@@ -64,7 +64,7 @@ class BlockingConnection:
     ) -> None:
         self._settings = settings
         self._address = address or settings.redis
-        self._locator = locator or blocking_locator(self._address)
+        self._locator = locator or blocking_locator(self._address, settings)
         self._questions = tuple(questions)
         self.limit: float | None = None
         self._begin()

@@ -6,10 +6,14 @@ connection works with all of them.
 
 from __future__ import annotations
 
+import weakref
 from typing import Protocol
 
+from eventbus.backends.redis.connections.async_sentinels import AsyncSentinels
+from eventbus.backends.redis.connections.sentinels import Sentinels
 from eventbus.errors import InvalidAddress
 from eventbus.redis_url import Endpoint, RedisAddress
+from eventbus.settings import BusSettings
 
 __all__ = ["AsyncLocator", "FixedLocator", "Locator", "async_locator", "blocking_locator"]
 
@@ -49,6 +53,9 @@ class AsyncLocator(Protocol):
             endpoint: an earlier answer of ``locate``.
         """
 
+    async def aclose(self) -> None:
+        """End what it needed to know the server."""
+
 
 class FixedLocator:
     """One server under one name. The name may lead to another address at each connection.
@@ -78,27 +85,40 @@ class _AsyncFixedLocator:
     async def locate(self) -> Endpoint:
         return self._fixed.locate()
 
+    async def aclose(self) -> None:
+        pass
 
-def blocking_locator(address: RedisAddress) -> Locator:
+
+_shared: weakref.WeakValueDictionary[RedisAddress, Sentinels] = weakref.WeakValueDictionary()
+
+
+def blocking_locator(address: RedisAddress, settings: BusSettings) -> Locator:
     """Make the locator of an address.
 
     Args:
         address: the address.
+        settings: time limits.
 
     Returns:
-        The locator.
+        The locator; the same one for all connections that use it now, if it follows sentinels.
 
     Raises:
         InvalidAddress: no connection can be made to such an address.
     """
-    return FixedLocator(_only(address))
+    if address.kind != "sentinel":
+        return FixedLocator(_only(address))
+    found = _shared.get(address)
+    if found is None:
+        found = _shared[address] = Sentinels(address, settings)
+    return found
 
 
-def async_locator(address: RedisAddress) -> AsyncLocator:
+def async_locator(address: RedisAddress, settings: BusSettings) -> AsyncLocator:
     """Make the locator of an address, for an event loop.
 
     Args:
         address: the address.
+        settings: time limits.
 
     Returns:
         The locator.
@@ -106,6 +126,8 @@ def async_locator(address: RedisAddress) -> AsyncLocator:
     Raises:
         InvalidAddress: no connection can be made to such an address.
     """
+    if address.kind == "sentinel":
+        return AsyncSentinels(address, settings)
     return _AsyncFixedLocator(_only(address))
 
 

@@ -185,7 +185,7 @@ class Pipeline:
     ) -> None:
         self._settings = settings
         self._address = address or settings.redis
-        self._locator = locator or async_locator(self._address)
+        self._locator = locator or async_locator(self._address, settings)
         self._questions = tuple(questions)
         self._most_waiting = most_waiting
         self._connection: _Connection | None = None
@@ -271,6 +271,7 @@ class Pipeline:
         if self._connection is not None:
             self._connection.abort("closing")
             self._connection = None
+        await self._locator.aclose()
 
     async def _connected(self) -> _Connection:
         """Return the connection. All waiting calls share one attempt, which goes on if one of them
