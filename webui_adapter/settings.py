@@ -37,7 +37,10 @@ class GatewaySettings(BaseSettings):
     jwt_issuer: str | None = Field(None, description="Required claim iss. Default: any.")
     jwt_audience: str | None = Field(None, description="Required claim aud. Default: any.")
     jwt_user_claim: str = Field("sub", description="Claim with the user's id.")
-    jwt_leeway: float = Field(10.0, ge=0, description="Tolerated difference between the clocks of issuer and gateway.")
+    jwt_leeway: float = Field(0.0, ge=0, description="Time that a token is accepted after its exp.")
+    jwt_begin_leeway: float = Field(
+        10.0, ge=0, description="Time that a token is accepted before its iat and nbf, since clocks differ."
+    )
     admin_claim: str = Field("scope", description="Claim with the scopes: a list, or a text separated by spaces.")
     admin_scope: str = Field(
         "eventbus:admin", min_length=1, description="Scope for dead letters and for the operations of other users."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -93,20 +95,33 @@ class TokenChecker:
                     "require": self._required,
                     "verify_aud": settings.jwt_audience is not None,
                     "verify_sub": False,
+                    # See _check_begin.
+                    "verify_iat": False,
+                    "verify_nbf": False,
                 },
             )
         except jwt.ExpiredSignatureError:
             raise TokenRefused("the token has expired", expired=True) from None
-        except jwt.ImmatureSignatureError:
-            # As for an expired token, the client asks for another one: time alone heals both.
-            raise TokenRefused(
-                "the token is not valid yet: the clocks of issuer and gateway differ by more than WEBUI_JWT_LEEWAY",
-                expired=True,
-            ) from None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
             # An odd but signed claim can make PyJWT raise an ordinary Python error.
             raise TokenRefused(f"the token is not valid: {type(error).__name__}") from None
+        self._check_begin(claims)
         return self._principal(claims)
+
+    def _check_begin(self, claims: Mapping[str, object]) -> None:
+        """Refuse a token whose time has not come. PyJWT has one tolerance for this and for the end."""
+        latest = time.time() + self._settings.jwt_begin_leeway
+        for name in ("iat", "nbf"):
+            begin = claims.get(name, 0)
+            if not isinstance(begin, int | float) or not math.isfinite(begin):
+                raise TokenRefused(f"the token's {name} is not a number")
+            if begin > latest:
+                # As for an expired token, the client asks for another one: time alone heals both.
+                raise TokenRefused(
+                    f"the token's {name} has not come: the clocks of issuer and gateway differ by more than "
+                    "WEBUI_JWT_BEGIN_LEEWAY",
+                    expired=True,
+                )
 
     def is_admin(self, principal: Principal) -> bool:
         """Return whether the token has the admin scope, in a list or in a text separated by spaces.
