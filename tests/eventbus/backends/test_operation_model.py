@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import uuid
+from collections import Counter
 from datetime import timedelta
 
 from hypothesis import HealthCheck, given, settings
@@ -66,12 +68,15 @@ def begun(rest: list[object]) -> list[object]:
 batches_of = st.lists(steps(), min_size=1, max_size=10) | st.lists(steps(), min_size=3, max_size=10).map(begun)
 
 
-@given(batches_of)
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_lua_and_python_count_alike(bus_settings, batches):
+async def compare(bus_settings, batches) -> Counter[str]:
+    """Feed Lua and the state machine with the same steps.
+
+    Returns what happened: the changes, the state at the end, and ``released`` for each run that a worker returned.
+    """
     patience = {"part_patience": timedelta(hours=1)}
     real = Redis(bus_settings.model_copy(update={"key_prefix": f"t{uuid.uuid4().hex[:10]}", **patience}))
     machine, ended, changes_seen = OperationStateMachine(patience=3_600_000), False, []
+    happened: Counter[str] = Counter()
     for step in batches:
         if step == "cancel":
             counts = real.cancel()
@@ -87,7 +92,9 @@ async def test_lua_and_python_count_alike(bus_settings, batches):
             changes_seen += [] if counts is None else machine.expire_leases(5, 60_000)
         else:
             counts = real.record(*step)
+            running = machine.running
             changes_seen += machine.apply(step, 5)
+            happened["released"] += [one.kind for one in step] == ["released"] and machine.running < running
         assert counts in (None, machine.counts())
         if counts is not None:
             assert counts.done + counts.failed <= counts.total
@@ -103,3 +110,45 @@ async def test_lua_and_python_count_alike(bus_settings, batches):
     assert [fact for fact in found if fact[0] != "operation.progress"] == lasting
     assert [fact for fact in found if fact[0] == "operation.progress"] == progress
     await real.aclose()
+    return happened + Counter(change for change, _ in changes_seen)
+
+
+@given(batches_of)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_lua_and_python_count_alike(bus_settings, batches):
+    await compare(bus_settings, batches)
+
+
+ENDINGS = {
+    "succeeded": [("done", "a"), ("started", "b"), ("done", "b"), ("done", "c"), ("done", "h")],
+    "failed": [("failed", "a"), ("started", "b"), ("done", "b"), ("failed", "c"), ("done", "h")],
+    "cancelled": ["cancel", ("released", "a"), ("released", "b"), ("done", "c"), ("revoked", "a"), ("revoked", "b")],
+    "lost": [("released", "a"), ("started", "a"), ("expire", "a"), ("started", "a"), ("expire", "a"), ("expire", "a")],
+}
+
+
+def story(seed: int) -> list[object]:
+    """An operation with a plan, a few random steps and the steps of one of the endings. The same for the same seed."""
+    chance = random.Random(seed)
+    steps: list[object] = begun([])
+    for _ in range(chance.randint(0, 3)):
+        kinds = chance.choices(
+            ["started", "released", "published", "done", "joined"], [4, 3, 2, 1, 1], k=chance.randint(1, 2)
+        )
+        steps.append([transition(kind, chance.choice("abbch"), chance.random() < 0.7) for kind in kinds])
+    for step in ENDINGS[[*ENDINGS][seed % len(ENDINGS)]]:
+        if step == "cancel" or step[0] == "expire":
+            steps.append(step)
+        else:
+            steps.append([transition(*step, acks_late=True)])
+    return steps
+
+
+async def test_lua_and_python_count_alike_in_each_ending(bus_settings):
+    happened: Counter[str] = Counter()
+    for seed in range(80):
+        happened += await compare(bus_settings, story(seed))
+    few = {
+        name: happened[name] for name in (*ENDED, "released", "lost", "resumed", "cancelling") if happened[name] < 10
+    }
+    assert not few, "each of them has to be compared often"
