@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,3 +99,41 @@ def test_a_newcomer_does_not_overtake_what_is_held_of_its_channel() -> None:
     assert limiter.admit(newcomer, 1.5) == (False, None), "a token is there, and the older state goes first"
     assert limiter.due(1.5) == [held]
     assert limiter.due(2.5) == [newcomer]
+
+
+def test_idle_channels_are_forgotten_and_those_that_hold_something_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventbus.flow.rate_limiter._CHANNELS", 3)
+    limiter: ChannelRateLimiter[Item] = ChannelRateLimiter(1)
+    for n in range(2):
+        limiter.admit(Item(n), 0.0)  # user:1 holds the second one
+    for n in range(2, 6):
+        limiter.admit(Item(n, channel=f"user:{n}"), 0.0)
+    assert list(limiter._channels) == ["user:1", "user:4", "user:5"], "the longest idle go first"
+    limiter.retry_after("user:4", 0.0)
+    limiter.admit(Item(6, channel="user:6"), 0.0)
+    assert list(limiter._channels) == ["user:1", "user:4", "user:6"]
+    assert limiter.due(1.0) == [Item(1)]
+
+
+def test_what_was_released_is_held_no_longer() -> None:
+    limiter: ChannelRateLimiter[Item] = ChannelRateLimiter(1)
+    for n in range(3):
+        limiter.admit(Item(n), 0.0)
+    assert limiter.release("user:1", "user:1:operation:2") == []
+    assert limiter.holding
+    assert limiter.release("user:1", Item(0).topic) == [Item(2)]
+    assert not limiter.holding
+    assert limiter.next_due(0.0) is None
+    assert limiter.release_all() == []
+
+
+def test_the_longest_held_goes_first_and_no_more_than_the_rate() -> None:
+    limiter: ChannelRateLimiter[Item] = ChannelRateLimiter(2)
+    for n in range(6):
+        limiter.admit(Item(n, key=f"k{n}"), 0.0)
+    assert limiter.next_due(0.25) == 0.25
+    assert limiter.due(0.5) == [Item(2, key="k2")]
+    assert limiter.due(1.5) == [Item(3, key="k3"), Item(4, key="k4")]
+    assert limiter.holding
+    assert limiter.due(2.0) == [Item(5, key="k5")]
+    assert not limiter.holding

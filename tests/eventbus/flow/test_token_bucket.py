@@ -71,3 +71,26 @@ def test_a_clock_that_goes_back_gives_nothing() -> None:
 def test_who_was_silent_for_long_has_saved_nothing() -> None:
     rate = TokenBucket(10, 0.0)
     assert [rate.take(1000.0) == 0 for _ in range(12)] == [True] * 10 + [False] * 2
+
+
+def test_the_first_pauses() -> None:
+    assert [ceiling(failures, 0.5, 10.0) for failures in range(6)] == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0]
+
+
+def test_a_bucket_is_full_until_something_is_taken_and_again_in_time() -> None:
+    bucket = TokenBucket(4.0, 0.0)
+    assert bucket.is_full(0.0)
+    bucket.spend()
+    assert not bucket.is_full(0.0)
+    assert not bucket.is_full(0.125)
+    assert bucket.is_full(0.25)
+
+
+def test_a_rate_below_one_still_has_one_token() -> None:
+    bucket = TokenBucket(0.5, 0.0)
+    assert bucket.is_full(0.0)
+    assert bucket.take(0.0) == 0
+    assert bucket.take(0.0) == 2.0
+    assert bucket.take(1.0) == 1.0
+    assert bucket.take(2.0) == 0
+    assert bucket.take_many(5, 100.0) == 1

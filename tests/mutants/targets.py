@@ -1,0 +1,66 @@
+"""The files that are changed, and the tests of them.
+
+A test file that runs processes is left out: what happens in another process is not traced, and it is slow.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["LIBRARIES", "SOURCES", "TESTS", "expand", "nearest"]
+
+# Pure modules and the Lua. A folder's name stands for its sources.
+SOURCES = (
+    "eventbus/protocol",
+    "eventbus/flow",
+    "eventbus/operations",
+    "eventbus/outbox/batch_policy.py",
+    "eventbus/outbox/buffer.py",
+    "eventbus/outbox/confirmation.py",
+    "eventbus/outbox/entries.py",
+    "eventbus/outbox/in_flight.py",
+    "eventbus/outbox/spool_format.py",
+    "eventbus/outbox/tracker.py",
+    "eventbus/backends/memory",
+    "eventbus/backends/redis/lua",
+    "webui_adapter/protocol",
+    "webui_adapter/session",
+    "webui_adapter/channels",
+    "worker_adapter/tracking",
+    "worker_adapter/context",
+)
+
+TESTS = (
+    "tests/eventbus/protocol",
+    "tests/eventbus/flow",
+    "tests/eventbus/outbox",
+    "tests/eventbus/backends",
+    "tests/eventbus/test_emit.py",
+    "tests/webui_adapter/protocol",
+    "tests/webui_adapter/session",
+    "tests/webui_adapter/channels",
+    "tests/worker_adapter/tracking",
+    "tests/worker_adapter/context",
+)
+
+
+# The tests import these. They are loaded once, not for each mutant.
+LIBRARIES = (
+    *("hypothesis.stateful", "pytest_timeout", "pydantic", "pydantic_settings", "redis", "redis.asyncio", "celery"),
+    *("celery.canvas", "kombu", "fastapi", "uvicorn", "websockets", "prometheus_client", "structlog", "jwt", "typer"),
+)
+
+
+def expand(root: Path, names: tuple[str, ...] | list[str], pattern: str) -> list[Path]:
+    """Return the files of names, relative to the root, in order."""
+    found: dict[Path, None] = {}
+    for name in names:
+        path = root / name
+        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.match(pattern))
+        found |= dict.fromkeys(file.relative_to(root) for file in files if file.name != "__init__.py")
+    return [*found]
+
+
+def nearest(source: str, test: str) -> bool:
+    """Whether a test is in the folder that mirrors the source's."""
+    return test.startswith(f"tests/{Path(source).parent.as_posix()}/")
