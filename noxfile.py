@@ -162,8 +162,12 @@ def server(session: nox.Session, name: str) -> None:
 @nox.session
 @nox.parametrize("celery", ["5.6.3", "5.7.0"])
 def addons(session: nox.Session, celery: str) -> None:
-    """Add-ons of Celery, all of them installed together."""
+    """Add-ons of Celery, all of them installed together. celery-batches does not allow Celery 5.7."""
+    lines = (ROOT / "tests/worker_adapter/addons.txt").read_text().splitlines()
+    left_out = "celery-batches" if celery.startswith("5.7") else ""
+    names = [line for line in lines if not line.startswith("#") and line != left_out]
     install(session, f"celery=={celery}")
-    session.install("--quiet", "-r", "tests/worker_adapter/addons.txt", f"celery=={celery}")
+    session.install("--quiet", *names, f"celery=={celery}")
     session.run("uv", "pip", "list", "--quiet", external=True, env={"VIRTUAL_ENV": session.virtualenv.location})
-    check(session, "tests/worker_adapter/test_addons.py", TESTS_ADDONS="1")
+    keyword = "not batches" if left_out else ""
+    check(session, "tests/worker_adapter/test_addons.py", keyword=keyword, TESTS_ADDONS="1")

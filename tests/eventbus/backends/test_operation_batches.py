@@ -152,4 +152,5 @@ async def _everything(own, publisher):
     counts, tasks, leases = publisher.execute(("HGETALL", names[0]), ("HGETALL", names[1]), ("ZRANGE", names[2], 0, -1))
     times = {b"queued", b"started", b"heard", b"until", b"ended", b"due", b"silence"}
     pairs = {counts[i]: counts[i + 1] for i in range(0, len(counts), 2) if counts[i] not in times}
-    return [(e["offset"], e["type"], e["data"]) for e in published], pairs, sorted(tasks), leases
+    # Leases are sorted by their time: it is one time in one call, and several after one another.
+    return [(e["offset"], e["type"], e["data"]) for e in published], pairs, sorted(tasks), sorted(leases)
