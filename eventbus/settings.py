@@ -49,6 +49,17 @@ class BusSettings(BaseSettings):
     ping_interval: float = Field(0.5, gt=0, description="interval of pings on a subscriber's connection")
     silence_limit: float = Field(2.0, gt=0, description="a subscriber reconnects after so long without an answer")
 
+    durable: Literal["none", "replicas"] = Field(
+        "none", description="replicas: an event counts as published when the replicas of Redis have it too"
+    )
+    durable_replicas: int = Field(
+        0, ge=0, description="replicas that must have an event; 0: all that follow the master, at least one"
+    )
+    durable_timeout: float = Field(1.0, gt=0, description="longest wait for the replicas; then events are sent again")
+    durable_grace: float = Field(
+        15.0, ge=0, description="how long a replica that has left still counts; above the time that a failover takes"
+    )
+
     user_ttl: Duration = Field(
         timedelta(hours=24), description="how long Redis keeps a user's channel after its last event"
     )

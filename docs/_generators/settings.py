@@ -41,6 +41,7 @@ UNITS = {
     r"operations_limit|cancelled_limit": "operations",
     r"running_shown": "tasks",
     r"breaker_failures": "failures",
+    r"durable_replicas": "replicas",
     r"max_(total_connections|connections_per_user)": "connections",
     r"max_topics": "patterns",
     r"max_bad_commands": "commands",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import redis
@@ -13,6 +14,7 @@ from eventbus.backends.ports import Published, Request, Write
 from eventbus.backends.redis.connections.blocking import BlockingConnection
 from eventbus.backends.redis.connections.errors import ScriptUnknown, classify, describe_cluster
 from eventbus.backends.redis.connections.resp import Command
+from eventbus.backends.redis.durability import Durability
 from eventbus.backends.redis.scripts.channel import fork, publish, read
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.operation_batches import (
@@ -54,7 +56,10 @@ class RedisPublisher:
         self._settings = settings
         self._keys = Keys.of(settings)
         self._loaded: set[str] = set()
-        self._connection = BlockingConnection(settings)
+        self._durability = Durability(settings, self._keys) if settings.durable == "replicas" else None
+        questions = [] if self._durability is None else [Durability.QUESTION]
+        self._connection = BlockingConnection(settings, questions=questions)
+        self._greeting: list[Any] = []
         self._positions: dict[str, Position] = {}  # the last ones, the oldest first
 
     def publish(self, requests: Sequence[Request]) -> list[Published | Exception]:
@@ -77,7 +82,7 @@ class RedisPublisher:
         if leases:
             before += self._index_leases(leases)
         results: list[Published | Exception] = []
-        for run, call, reply in zip(grouped, calls, self._run(calls, before), strict=True):
+        for run, call, reply in zip(grouped, calls, self._run(calls, before, self._confirmed), strict=True):
             if isinstance(reply, Exception):
                 results += [reply] * len(run)
             else:
@@ -200,13 +205,19 @@ class RedisPublisher:
                 raise classify(reply)
         return replies
 
-    def _run(self, calls: Sequence[Call[Any]], before: Sequence[Command] = ()) -> list[Any]:
+    def _run(
+        self,
+        calls: Sequence[Call[Any]],
+        before: Sequence[Command] = (),
+        round_trip: Callable[[Sequence[Command]], list[Any]] | None = None,
+    ) -> list[Any]:
         """Run scripts after the commands ``before``. Returns their replies; errors are our
         exceptions.
         """
+        round_trip = round_trip or self._connection.round_trip
         try:
             self._load({call.script.sha: call.script for call in calls})
-            replies = self._connection.round_trip([*before, *(call.command for call in calls)])[len(before) :]
+            replies = round_trip([*before, *(call.command for call in calls)])[len(before) :]
             results = [classify(reply) if isinstance(reply, redis.RedisError) else reply for reply in replies]
             missing = [i for i, result in enumerate(results) if isinstance(result, ScriptUnknown)]
             if missing:
@@ -214,12 +225,29 @@ class RedisPublisher:
                 # stay in order.
                 scripts = {calls[i].script for i in missing}
                 self._connection.round_trip([("SCRIPT", "LOAD", script.source) for script in scripts])
-                again = self._connection.round_trip([calls[i].command for i in missing])
+                again = round_trip([calls[i].command for i in missing])
                 for i, reply in zip(missing, again, strict=True):
                     results[i] = classify(reply) if isinstance(reply, redis.RedisError) else reply
         except (redis.RedisError, OSError) as error:
             raise classify(error) from error
         return results
+
+    def _confirmed(self, commands: Sequence[Command]) -> list[Any]:
+        """Make a round trip. In durable mode, raise Unavailable unless the replicas have what it wrote."""
+        durability, connection = self._durability, self._connection
+        if durability is None:
+            return connection.round_trip(commands)
+        greeting = connection.connect()
+        if greeting is not self._greeting and connection.endpoint is not None:
+            self._greeting = greeting
+            durability.connected(connection.endpoint, greeting[0], time.monotonic())
+        limit = connection.limit
+        after = durability.commands(limit)
+        patience = self._settings.durable_timeout if limit is None else 0.0
+        replies = connection.round_trip([*commands, *after], patience)
+        named = connection.named and connection.greeting is self._greeting
+        durability.check(replies[len(commands) :], named=named, now=time.monotonic())
+        return replies[: len(commands)]
 
     def _load(self, scripts: Mapping[str, Script]) -> None:
         """Load the scripts that this process has not loaded yet.

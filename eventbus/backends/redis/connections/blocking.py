@@ -78,6 +78,11 @@ class BlockingConnection:
         self.greeting: list[Any] = []
         self.endpoint: Endpoint | None = None
 
+    @property
+    def named(self) -> bool:
+        """Whether the present connection leads to the server that the address names now."""
+        return self.endpoint is not None and self._locator.holds(self.endpoint)
+
     def connect(self) -> list[Any]:
         """Connect if there is no connection. The next round trip follows on the same connection if it is soon.
 

@@ -131,6 +131,11 @@ class Keys:
         """The pub/sub channel through which each instance receives its own canaries."""
         return f"{self.prefix}:probe{self._of_database}"
 
+    @property
+    def durable(self) -> str:
+        """The key that a publisher writes before it waits for the replicas."""
+        return f"{self.prefix}:durable"
+
     def probe(self, instance: str) -> str:
         """Return the key that an instance writes to check that Redis takes writes.
 
