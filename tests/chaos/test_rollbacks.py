@@ -25,7 +25,7 @@ CHANNEL = "user:ann"
 
 
 class SavingRedis(RedisServer):
-    """A server that writes an RDB file when it is told to, and when it ends in order."""
+    """A server that writes an RDB file on request, and when it ends in order."""
 
     appendonly = "no"
 

@@ -1,7 +1,7 @@
 """A Redis Cluster of real processes: three masters with a replica each, up in a few seconds.
 
 Tests may kill nodes, move slots, fail over and add a shard. The data is only in memory: a master that was killed
-comes back as a replica of the node that took over.
+returns as a replica of the node that took over.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class RedisCluster:
         slot = key if isinstance(key, int) else key_slot(key.encode())
         ports = {port for node in self.masters for first, last, port in self._owners(node) if first <= slot <= last}
         living = [node for node in self.masters if node.port in ports and node.is_master]
-        assert living, f"nobody owns slot {slot}"
+        assert living, f"no node owns slot {slot}"
         return living[0]
 
     def replica_of(self, master: ClusterNode) -> ClusterNode:
@@ -203,7 +203,7 @@ class RedisCluster:
             return int(client.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot))
 
     def end_move(self, slot: int, target: ClusterNode) -> None:
-        """Give the slot to its new owner: first at the new one, so that nobody has it twice."""
+        """Give the slot to its new owner: first at the new one, so that no slot has two owners."""
         source = self.owner(slot)
         for node in (target, source, *self.masters):
             node.cluster("SETSLOT", slot, "NODE", target.id)
@@ -217,7 +217,7 @@ class RedisCluster:
         self.end_move(slot, target)
 
     def move_slot_atomically(self, slot: int, target: ClusterNode) -> None:
-        """Move a slot at once, by ``CLUSTER MIGRATESLOTS``. Valkey 9 has it, Redis does not."""
+        """Move a slot in one step, by ``CLUSTER MIGRATESLOTS``. Valkey 9 has it, Redis does not."""
         source = self.owner(slot)
         source.cluster("MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target.id)
         wait_until(lambda: self._owns(target, slot), "the slot to move")
