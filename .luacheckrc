@@ -23,8 +23,9 @@ local operation = {
 }
 -- From eventbus/backends/redis/scripts/constants.py and script.py.
 local constants = {
-  "LOG_LIMIT", "SNAPSHOT_LIMIT", "WINDOW", "PUBLISH", "SLACK", "ACKED_LIMIT", "LONGEST_PAUSE", "LANES", "WEIGHTS",
+  "LOG_LIMIT", "SNAPSHOT_LIMIT", "WINDOW", "PUBLISH", "FORMAT", "SLACK", "ACKED_LIMIT", "LONGEST_PAUSE", "LANES", "WEIGHTS",
   "POLICY_OF", "DONE", "ENDED", "SILENCE", "AWAIT_MS", "PARTS_MISSING", "TOMBSTONES_SPARED",
+  "FIRST_LINE_END", "SORTED_SETS",
 }
 
 local function joined(...)

@@ -10,6 +10,7 @@
     ├── InvalidAddress         an ``EVENTBUS_REDIS_URL`` that cannot be read; ``part``
     ├── DuplicateEventName     two classes with one name
     ├── InvalidRecord          bytes in Redis that no worker has written
+    │   └── NewerFormat        a newer version has written them; ``found`` and ``known``
     ├── NoOperation            ``emit(payload)`` outside any operation
     ├── NotAcknowledgeable     ``receipt.delivered()`` of an event that needs no acknowledgement
     ├── NoDeadLetter           there is no such dead letter
@@ -38,6 +39,7 @@ __all__ = [
     "InvalidPayload",
     "InvalidRecord",
     "InvalidStage",
+    "NewerFormat",
     "NoDeadLetter",
     "NoOperation",
     "NoServer",
@@ -155,6 +157,23 @@ class DuplicateEventName(EventBusError, TypeError):
 
 class InvalidRecord(EventBusError, ValueError):
     """A record or publication in Redis does not have the form of ``docs/reference/protocol.md``."""
+
+
+class NewerFormat(InvalidRecord):
+    """Data in Redis has a format that this version does not know.
+
+    Args:
+        found: the format of the data.
+        known: the newest format that this version knows.
+    """
+
+    def __init__(self, found: int, known: int) -> None:
+        super().__init__(
+            f"data in Redis has format {found}, and this version reads up to format {known}: upgrade gateways first, "
+            "then workers"
+        )
+        self.found = found
+        self.known = known
 
 
 class NoOperation(EventBusError, LookupError):

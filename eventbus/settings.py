@@ -60,6 +60,13 @@ class BusSettings(BaseSettings):
         15.0, ge=0, description="how long a replica that has left still counts; above the time that a failover takes"
     )
 
+    format_ttl: float = Field(
+        30.0, gt=0, description="how long a gateway's announcement of its format holds; above WEBUI_PROBE_INTERVAL"
+    )
+    format_interval: float = Field(
+        10.0, gt=0, description="how often a process that publishes checks which format the gateways understand"
+    )
+
     user_ttl: Duration = Field(
         timedelta(hours=24), description="how long Redis keeps a user's channel after its last event"
     )

@@ -103,6 +103,12 @@ class GatewaySettings(BaseSettings):
     broker_timeout: float = Field(2.0, gt=0, description="Time limit for each step of a call to the broker.")
     probe_interval: float = Field(1.0, gt=0, description="Interval of health checks of Redis.")
     probe_timeout: float = Field(2.0, gt=0, description="Time limit for a health check to arrive through pub/sub.")
+    newer_format_interval: float = Field(
+        10.0, gt=0, description="Shortest pause between two bus.gap of a channel that a newer version writes."
+    )
+    newer_format_window: float = Field(
+        60.0, gt=0, description="The gateway is not ready for so long after it last met a newer format in Redis."
+    )
     check_interval: float = Field(10.0, gt=0, description="Interval at which idle channels are compared with Redis.")
     check_batch: int = Field(100, ge=1, description="Channels compared in one round trip.")
     local_events: int = Field(

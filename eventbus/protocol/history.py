@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eventbus.protocol.cursor import Position
+from eventbus.protocol.formats import FORMAT
 from eventbus.protocol.records import Record
 
 __all__ = ["History", "LogEntry", "Page"]
@@ -35,6 +36,7 @@ class History:
         more: whether the log has entries above these; then they are a page of it.
         snapshot: newest record of each conflation key, ascending by offset.
         has_pending: whether the channel's user may have unacknowledged events.
+        format: the format of what is stored. If this version does not know it, log and snapshot are empty.
     """
 
     position: Position
@@ -43,6 +45,7 @@ class History:
     snapshot: Sequence[Record]
     more: bool = False
     has_pending: bool = True
+    format: int = FORMAT
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from eventbus.errors import InvalidRecord
+from eventbus.errors import InvalidRecord, NewerFormat
+from eventbus.protocol.formats import FORMAT
 from eventbus.protocol.policy import LANES, Keep
 
 __all__ = [
@@ -34,6 +35,7 @@ _KEEPS: Final[dict[bytes, tuple[Keep, bool]]] = {
     b"ack": ("log", True),
 }
 _REDELIVERY: Final = b"again "
+_MAX_FORMAT: Final = 1_000  # a number above it is rubbish
 _MAX_DIGITS: Final = 16  # of an offset, as in a cursor; Python itself refuses numbers of more than 4,300 digits
 _ID_WITHIN: Final = 200  # bytes: an offset of 16 digits and an id of 128 characters have room in it
 _LANE_CODES: Final = tuple(lane[0] for lane in LANES)
@@ -220,11 +222,12 @@ def parse_publication(payload: bytes) -> Publication:
 
     Raises:
         InvalidRecord: this library did not write it, or an offset is missing.
+        NewerFormat: a newer version wrote it.
     """
     lines = payload.split(b"\n")
     epoch, _, digits = lines[0].partition(b" ")
     if not digits.isdigit() or len(digits) > _MAX_DIGITS or not epoch.isascii():
-        raise InvalidRecord(f"publication begins with {lines[0][:100]!r}, not with 'epoch before'")
+        raise _unreadable(lines[0])
     before = int(digits)
     # Most publications to a user have one record. A slice and a loop would cost a measurable part of the time.
     records = [parse_record(lines[1], lines[2])] if len(lines) == 3 else parse_records(lines[1:])
@@ -234,6 +237,14 @@ def parse_publication(payload: bytes) -> Publication:
         if record.offset != expected:
             raise InvalidRecord(f"publication has offset {record.offset} where {expected} is due")
     return Publication(epoch.decode(), before, records)
+
+
+def _unreadable(first: bytes) -> InvalidRecord:
+    """Say why a publication cannot be read. The first line of a newer one names its format at the end."""
+    *_, number = fields = first.split(b" ")
+    if len(fields) > 2 and len(number) < _MAX_DIGITS and number.isdigit() and FORMAT < int(number) < _MAX_FORMAT:
+        return NewerFormat(int(number), FORMAT)
+    return InvalidRecord(f"publication begins with {first[:100]!r}, not with 'epoch before'")
 
 
 def parse_redelivery(payload: bytes) -> tuple[str, list[Record]] | None:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eventbus.protocol.cursor import Position
+from eventbus.protocol.formats import FORMAT
 from eventbus.protocol.history import History
 from eventbus.protocol.records import Record
 
 __all__ = ["Gap", "GapReason", "Resumption", "resume"]
 
-GapReason = Literal["trimmed", "epoch", "ahead", "hole"]
+GapReason = Literal["trimmed", "epoch", "ahead", "hole", "format"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,9 @@ def resume(cursor: Position | None, history: History, live: Sequence[Record], no
         Events to hand over.
     """
     here = history.position
+    if history.format > FORMAT:
+        # A newer version wrote the events. This version cannot say which of them the reader needs.
+        return Resumption(here, (), here, Gap("format"))
     reason = None if cursor is None else _why_not(cursor, history)
     if cursor is not None and reason is None and history.more:
         return _page(cursor, history, now_ms)

@@ -11,7 +11,9 @@ from eventbus.backends.ports import Subscriber
 from eventbus.errors import InvalidRecord, TransportError
 from eventbus.flow.backoff import ceiling, jitter
 from eventbus.protocol.cursor import Position
+from eventbus.protocol.formats import FORMAT
 from eventbus.protocol.history import History
+from eventbus.protocol.recovery import Resumption
 from webui_adapter.channels.channel import Channel
 from webui_adapter.channels.history_reader import SNAPSHOT_ONLY, HistoryRange, HistoryReader
 from webui_adapter.channels.hub import Hub
@@ -68,7 +70,7 @@ class ChannelRecovery:
         """Begin without a recovery.
 
         Args:
-            context: The gateway's clock.
+            context: The gateway's settings and clock.
             hub: The channels.
             subscriber: Subscribes to channels in Redis.
             history_reader: Reads a channel's history.
@@ -86,6 +88,9 @@ class ChannelRecovery:
         self._redelivery = redelivery
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._needs_resubscribe: set[str] = set()
+        # Channel with events of a newer version -> when to read it again.
+        self._newer_format_pauses: dict[str, float] = {}
+        self._newer_format_pause = context.settings.newer_format_interval
         self.disconnects = 0
 
     def suspend_all(self) -> None:
@@ -146,6 +151,7 @@ class ChannelRecovery:
             name: The channel.
         """
         self._needs_resubscribe.discard(name)
+        self._newer_format_pauses.pop(name, None)
         task = self._under_way.pop(name, None)
         if task is not None:
             task.cancel()
@@ -182,6 +188,7 @@ class ChannelRecovery:
     async def _recover(self, channel: Channel) -> None:
         failures = 0
         history, read = None, SNAPSHOT_ONLY
+        await self._pause_after_newer_format(channel.name)
         while not channel.live:
             disconnects = self.disconnects
             try:
@@ -206,10 +213,22 @@ class ChannelRecovery:
                 channel.went_back = True
                 continue
             resumption = self._hub.recover(channel, history, int(self._clock.wall() * 1000))
-            if self._redelivery is not None and resumption is not None:
-                self._redelivery.channel_read(channel.name, pending=history.has_pending)
-            if resumption is not None and resumption.gap is not None:
-                for session in self._hub.sessions_of(channel):
-                    session.subscriptions.restart_after_gap(channel.name, resumption)
+            if resumption is not None:
+                self._was_read(channel, history, resumption)
         self._waiting_sessions.channel_recovered(channel, history, read)
         self._changed()
+
+    def _was_read(self, channel: Channel, history: History, resumption: Resumption) -> None:
+        if self._redelivery is not None:
+            self._redelivery.channel_read(channel.name, pending=history.has_pending)
+        if history.format > FORMAT:
+            self._newer_format_pauses[channel.name] = self._clock.now() + self._newer_format_pause
+        if resumption.gap is not None:
+            for session in self._hub.sessions_of(channel):
+                session.subscriptions.restart_after_gap(channel.name, resumption)
+
+    async def _pause_after_newer_format(self, name: str) -> None:
+        """Each event of a newer version suspends the channel. One gap for several of them is enough."""
+        again = self._newer_format_pauses.pop(name, None)
+        if again is not None:
+            await asyncio.sleep(max(0.0, again - self._clock.now()))

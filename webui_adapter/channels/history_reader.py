@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from eventbus.backends.ports import Reader
+from eventbus.protocol.formats import FORMAT
 from eventbus.protocol.history import History, Page
 from webui_adapter.channels.validation import RecordValidator
 from webui_adapter.session.channel_subscription import ChannelSubscription
@@ -52,13 +54,20 @@ def range_for(session: Session, subscription: ChannelSubscription) -> HistoryRan
 class HistoryReader:
     """Reads histories for one gateway."""
 
-    def __init__(self, reader: Reader, validator: RecordValidator) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        validator: RecordValidator,
+        newer_format: Callable[[str, int], None] = lambda _channel, _format: None,
+    ) -> None:
         """Begin without a reading.
 
         Args:
             reader: Reads from Redis.
             validator: Removes events that cannot be delivered.
+            newer_format: Called with a channel and its format, if the format is not known here.
         """
+        self._newer_format = newer_format
         self._reader = reader
         self._validator = validator
         self._under_way: dict[tuple[str, HistoryRange], asyncio.Task[History]] = {}
@@ -100,7 +109,10 @@ class HistoryReader:
             Refused: Redis refuses the command.
             InvalidRecord: The history cannot be read.
         """
-        return self._validator.filter_history(name, await self._reader.read(name, required.after, required.page))
+        history = await self._reader.read(name, required.after, required.page)
+        if history.format > FORMAT:
+            self._newer_format(name, history.format)
+        return self._validator.filter_history(name, history)
 
     async def fork(self, name: str, epoch: str) -> bool:
         """End an epoch whose data went back in time. No cursor of it is valid then.

@@ -33,6 +33,7 @@ from webui_adapter.gateway.listener import SubscriptionListener, TurnEnd
 from webui_adapter.gateway.operations import OperationService
 from webui_adapter.gateway.session_flusher import SessionFlusher
 from webui_adapter.gateway.subscribe import SubscribeHandler
+from webui_adapter.health.format_monitor import FormatMonitor
 from webui_adapter.health.idle_channel_check import IdleChannelCheck
 from webui_adapter.health.redis_monitor import STARTING, RedisMonitor
 from webui_adapter.health.status import Degradation, HealthStatus
@@ -191,7 +192,8 @@ def _build_events(
     if ports.pending_store is not None:
         redelivery = RedeliveryScheduler(context, ports.pending_store, ack_timeout)
     turn_end = TurnEnd(context, hub, redelivery, maintenance.dead_letter_writer)
-    history_reader = HistoryReader(ports.reader, hub.validator)
+    format_monitor = FormatMonitor(context, health)
+    history_reader = HistoryReader(ports.reader, hub.validator, format_monitor.met)
     session_recovery = SessionRecovery(context, hub, ports.subscriber, history_reader, redelivery, changed=turn_end.run)
     channel_recovery = session_recovery.channel_recovery
     redis_monitor = RedisMonitor(context, health, ports, channel_recovery, hub)
@@ -203,7 +205,7 @@ def _build_events(
         redis_monitor=redis_monitor,
         idle_check=IdleChannelCheck(context, hub, ports.reader, channel_recovery, redis_monitor),
         turn_end=turn_end,
-        listener=SubscriptionListener(context, hub, channel_recovery, redis_monitor, turn_end),
+        listener=SubscriptionListener(context, hub, channel_recovery, redis_monitor, format_monitor, turn_end),
     )
 
 

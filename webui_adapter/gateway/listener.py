@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 
-from eventbus.errors import InvalidRecord
+from eventbus.errors import InvalidRecord, NewerFormat
 from eventbus.protocol.records import parse_publication, parse_redelivery
 from webui_adapter.channels.channel_recovery import ChannelRecovery
 from webui_adapter.channels.hub import Hub
 from webui_adapter.channels.redelivery import RedeliveryScheduler
 from webui_adapter.context import GatewayContext
 from webui_adapter.gateway.latency_histogram import LatencyHistogram
+from webui_adapter.health.format_monitor import FormatMonitor
 from webui_adapter.health.redis_monitor import RedisMonitor
 from webui_adapter.maintenance.dead_letter_writer import DeadLetterWriter
 
@@ -76,6 +77,7 @@ class SubscriptionListener:
         hub: the channels.
         channel_recovery: reads what a channel has missed.
         redis_monitor: the health of Redis.
+        format_monitor: notes publications of a newer version.
         turn_end: runs at the end of each turn.
     """
 
@@ -85,8 +87,10 @@ class SubscriptionListener:
         hub: Hub,
         channel_recovery: ChannelRecovery,
         redis_monitor: RedisMonitor,
+        format_monitor: FormatMonitor,
         turn_end: TurnEnd,
     ) -> None:
+        self._format_monitor = format_monitor
         self._counters = context.counters
         self._hub = hub
         self._validator = hub.validator
@@ -107,6 +111,14 @@ class SubscriptionListener:
                 self._hub.redeliver(channel, *again)
                 return
             publication = parse_publication(payload)
+        except NewerFormat as error:
+            self._format_monitor.met(channel, error.found)
+            known = self._hub.channels.get(channel)
+            if known is not None:
+                # Its pages learn that they miss something.
+                self._hub.suspend(known)
+                self._channel_recovery.recover(known)
+            return
         except InvalidRecord as error:
             self._counters["drop.undecodable"] += 1
             log.warning("cannot read a publication on %s: %s", channel, error)

@@ -19,6 +19,8 @@ class Degradation(IntEnum):
     """Live events arrive, but commands fail."""
     READ_ONLY = 3
     """Redis refuses writes."""
+    NEWER_FORMAT = 4
+    """A newer version writes to Redis what this gateway cannot read."""
 
     @property
     def label(self) -> str:
@@ -52,9 +54,8 @@ class HealthStatus:
     @property
     def read_only(self) -> str | None:
         """Why nothing can be written now, or None. An instance that receives nothing can still write."""
-        reasons = [
-            self._reasons[trouble] for trouble in sorted(self._reasons) if trouble is not Degradation.NOT_RECEIVING
-        ]
+        can_write = (Degradation.NOT_RECEIVING, Degradation.NEWER_FORMAT)
+        reasons = [self._reasons[trouble] for trouble in sorted(self._reasons) if trouble not in can_write]
         return reasons[0] if reasons else None
 
     def begin(self, trouble: Degradation, reason: str) -> None:

@@ -42,6 +42,7 @@ _PLAIN = {
         "Channels whose data in Redis went back in time; pages get bus.gap",
     ),
     "check.missed": ("eventbus_quiet_missed", "Idle channels that had missed events; each was recovered"),
+    "format.newer": ("eventbus_newer_format", "Publications and readings in a format that this instance does not know"),
     "redis.lost": ("eventbus_redis_lost", "Times that the subscriber lost its connection"),
 }
 

@@ -15,6 +15,7 @@ from eventbus.backends.redis.connections.blocking import BlockingConnection
 from eventbus.backends.redis.connections.errors import ScriptUnknown, classify, describe_cluster
 from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.durability import Durability
+from eventbus.backends.redis.format_check import FormatCheck
 from eventbus.backends.redis.scripts.channel import fork, publish, read
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.operation_batches import (
@@ -50,6 +51,9 @@ class RedisPublisher:
 
     Args:
         settings: address, limits and the keys' prefix.
+
+    Attributes:
+        formats: chooses the format that gateways understand.
     """
 
     def __init__(self, settings: BusSettings) -> None:
@@ -61,9 +65,11 @@ class RedisPublisher:
         self._connection = BlockingConnection(settings, questions=questions)
         self._greeting: list[Any] = []
         self._positions: dict[str, Position] = {}  # the last ones, the oldest first
+        self.formats = FormatCheck(settings)
 
     def publish(self, requests: Sequence[Request]) -> list[Published | Exception]:
         """See ``Publisher``."""
+        self._check_formats()
         epoch = fresh_epoch()
         grouped = runs(requests)
         calls: list[Call[list[Published]]] = []
@@ -112,6 +118,14 @@ class RedisPublisher:
             self._positions[channel] = known  # the next batch tries again
             log.warning("cannot end epoch %s of channel %s: %s", known.epoch, channel, error)
 
+    def _check_formats(self) -> None:
+        if self._connection.limit is not None:
+            return  # the caller has no time for another round trip
+        try:
+            self.formats.run(time.monotonic(), self._connection.round_trip)
+        except (redis.RedisError, OSError) as error:
+            raise classify(error) from error
+
     def publish_within(self, requests: Sequence[Request], seconds: float) -> list[Published | Exception]:
         """See ``TimedPublisher``."""
         self._connection.limit = seconds
@@ -135,9 +149,10 @@ class RedisPublisher:
         self._connection.close()
 
     def _call(self, run: Run, transitions: Sequence[TaskTransition], epoch: str) -> Call[list[Published]]:
+        format_ = self.formats.choice.format
         if len(run) == 1 and isinstance(run[0], Write):
-            return publish(self._settings, self._keys, run[0], epoch).then(lambda published: [published])
-        return record(self._settings, self._keys, run, transitions, epoch)
+            return publish(self._settings, self._keys, run[0], epoch, format_).then(lambda published: [published])
+        return record(self._settings, self._keys, run, transitions, epoch, format_)
 
     def _index_leases(self, leases: Mapping[str, int]) -> Sequence[Command]:
         """Put operations into the lease checker's index before their tasks run, so that no check

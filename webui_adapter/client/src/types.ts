@@ -46,6 +46,7 @@ export interface Gap {
    * - `epoch`: the channel has a new log, for example because Redis lost its data
    * - `ahead`: the cursor is after the end of the channel
    * - `hole`: the gateway missed live events and could not read them from the log
+   * - `format`: a newer version of the workers wrote events that this gateway cannot read
    * - `cursor`: the page has too many channels to resume all of them
    * - `operation`: the client no longer has the events of an operation that arrived before its
    *   listener registered

@@ -19,6 +19,7 @@ from eventbus.backends.redis.scripts.script import (
     script,
 )
 from eventbus.protocol.cursor import Position
+from eventbus.protocol.formats import FORMAT
 from eventbus.protocol.history import History, LogEntry, Page
 from eventbus.protocol.records import read_record
 from eventbus.settings import BusSettings
@@ -26,7 +27,9 @@ from eventbus.settings import BusSettings
 __all__ = ["fork", "publish", "read"]
 
 
-def publish(settings: BusSettings, keys: Keys, write: Write, epoch: str | None = None) -> Call[Published]:
+def publish(
+    settings: BusSettings, keys: Keys, write: Write, epoch: str | None = None, format_: int = FORMAT
+) -> Call[Published]:
     """Call ``publish.lua``: publish the events of one channel.
 
     Args:
@@ -34,6 +37,7 @@ def publish(settings: BusSettings, keys: Keys, write: Write, epoch: str | None =
         keys: names of the keys.
         write: the events.
         epoch: a fresh epoch; the default makes one.
+        format_: the format to write.
 
     Returns:
         The call.
@@ -52,7 +56,7 @@ def publish(settings: BusSettings, keys: Keys, write: Write, epoch: str | None =
             life = emission.lifetime.key_ttl_s
             args[2] = math.ceil(life)
     decode = _decode_one if len(write.emissions) == 1 else partial(_decode_publish, count=len(write.emissions))
-    return Call(channel_script(settings, *verbs), names, args, decode)
+    return Call(channel_script(settings, *verbs, format_=format_), names, args, decode)
 
 
 def _decode_publish(reply: Reply, count: int) -> Published:
@@ -100,13 +104,16 @@ def read(keys: Keys, channel: str, after: int | None, page: Page | None = None) 
 
 
 def _decode_read(reply: Reply) -> History:
-    epoch, offset, logged, log, snapshot, more, has_pending = cast(
-        "tuple[bytes, bytes, bytes, list[bytes], list[bytes], int, int]", tuple(reply)
+    epoch, offset, logged, log, snapshot, more, has_pending, format_ = cast(
+        "tuple[bytes, bytes, bytes, list[bytes], list[bytes], int, int, bytes]", tuple(reply)
     )
+    here = Position(epoch.decode(), int(offset))
+    if int(format_) > FORMAT:
+        # The position keeps its form in every format. The rest may mean something else by now.
+        return History(here, int(logged), (), (), has_pending=bool(has_pending), format=int(format_))
     entries = [_log_entry(*log[i : i + 3]) for i in range(0, len(log), 3)]
     states = [read_record(record) for record in snapshot]
     states.sort(key=lambda record: record.offset)
-    here = Position(epoch.decode(), int(offset))
     return History(here, int(logged), entries, states, more=bool(more), has_pending=bool(has_pending))
 
 

@@ -49,7 +49,8 @@ CONSTANTS: Final[Mapping[str, str]] = {
     "lists/_entries": f"local ACKED_LIMIT = {ACKED_LIMIT}",
     "pending/_pending": (
         f"local LONGEST_PAUSE, TOMBSTONES_SPARED = {LONGEST_PAUSE_MS}, {TOMBSTONES_SPARED}\n"
-        f"local LANES = {_table({lane[0]: str(number) for number, lane in enumerate(LANES)})}"
+        f"local LANES = {_table({lane[0]: str(number) for number, lane in enumerate(LANES)})}\n"
+        f"local SORTED_SETS = {{ [0] = {', '.join(repr(f':{lane}') for lane in LANES)} }}"
     ),
     "pending/fetch": f"local WEIGHTS = {{ {', '.join(map(str, WEIGHTS))} }}",
     "operations/_operation": (

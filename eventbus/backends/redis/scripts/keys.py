@@ -127,6 +127,11 @@ class Keys:
         return f"{self.prefix}:sweeper", f"{self.prefix}:sweeper:fence"
 
     @property
+    def gateways(self) -> str:
+        """The gateways that run, as ``format instance``, ordered by the time until which that holds."""
+        return f"{self.prefix}:gateways"
+
+    @property
     def canary(self) -> str:
         """The pub/sub channel through which each instance receives its own canaries."""
         return f"{self.prefix}:probe{self._of_database}"

@@ -17,6 +17,7 @@ from eventbus.backends.redis.scripts.operations import decode_counts, record_tra
 from eventbus.backends.redis.scripts.script import Call
 from eventbus.operations.state import TaskTransition
 from eventbus.protocol.cursor import Position
+from eventbus.protocol.formats import FORMAT
 from eventbus.settings import BusSettings
 
 __all__ = ["Run", "lease_of", "operation_of", "record", "runs", "transitions_of"]
@@ -106,7 +107,12 @@ def lease_of(transitions: Sequence[TaskTransition]) -> int:
 
 
 def record(
-    settings: BusSettings, keys: Keys, run: Run, transitions: Sequence[TaskTransition], epoch: str
+    settings: BusSettings,
+    keys: Keys,
+    run: Run,
+    transitions: Sequence[TaskTransition],
+    epoch: str,
+    format_: int = FORMAT,
 ) -> Call[list[Published]]:
     """Call ``record.lua`` for a run.
 
@@ -116,6 +122,7 @@ def record(
         run: transitions of one operation, and events of its channel.
         transitions: the result of ``transitions_of`` for this run.
         epoch: a fresh epoch.
+        format_: the format to write.
 
     Returns:
         The call. Its result has one entry for each request.
@@ -142,7 +149,7 @@ def record(
                 found.append(Published(here, [next(offsets) for _ in request.emissions], receivers, pruned))
         return found
 
-    return record_transitions(settings, keys, last, items, life, epoch, decode)
+    return record_transitions(settings, keys, last, items, life, epoch, decode, format_)
 
 
 def _without_ended(transitions: Sequence[TaskTransition]) -> list[TaskTransition]:

@@ -14,6 +14,7 @@ from eventbus.backends.redis.scripts.script import Argument, Call, channel_scrip
 from eventbus.operations.changes import EventStamp
 from eventbus.operations.state import ENDED, TASK_UNREPORTED, WORKER_LOST, Counts, OperationState, TaskTransition
 from eventbus.operations.store import LeaseExpiry, OperationInfo, read_info
+from eventbus.protocol.formats import FORMAT
 from eventbus.settings import BusSettings
 
 __all__ = [
@@ -59,6 +60,7 @@ def record_transitions(
     life: float,
     epoch: str,
     decode: Callable[[Any], R],
+    format_: int = FORMAT,
 ) -> Call[R]:
     """Call ``record.lua``: count transitions of an operation, in order with events of its channel.
 
@@ -70,6 +72,7 @@ def record_transitions(
         life: seconds that the channel lives from now.
         epoch: a fresh epoch.
         decode: decodes the reply.
+        format_: the format to write.
 
     Returns:
         The call.
@@ -90,7 +93,8 @@ def record_transitions(
         else:
             args += ("event", *item)
     names = _names(keys, request.channel, request.operation)
-    return Call(channel_script(settings, "operations/_operation", "operations/record"), names, args, decode)
+    verbs = ("operations/_operation", "operations/record")
+    return Call(channel_script(settings, *verbs, format_=format_), names, args, decode)
 
 
 def cancel(settings: BusSettings, keys: Keys, channel: str, operation: str, stamp: EventStamp) -> Call[Counts | None]:

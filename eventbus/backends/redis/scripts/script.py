@@ -20,6 +20,7 @@ from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.scripts.constants import CONSTANTS
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.process_state import renew_in_child
+from eventbus.protocol.formats import FIRST_NAMED, FORMAT
 from eventbus.settings import BusSettings
 
 __all__ = [
@@ -122,26 +123,29 @@ def script(*files: str, constants: str = "") -> Script:
     return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
-def channel_script(settings: BusSettings, *verbs: str) -> Script:
+def channel_script(settings: BusSettings, *verbs: str, format_: int = FORMAT) -> Script:
     """Load a script that begins with ``_channel.lua``. The channel's limits are constants in it:
     arguments cost more.
 
     Args:
         settings: names the limits.
         verbs: the pieces after ``_channel.lua``.
+        format_: the format to write.
 
     Returns:
         The script.
     """
-    return _channel_script(settings.log_limit, settings.snapshot_limit, settings.dedup_window, verbs)
+    return _channel_script(settings.log_limit, settings.snapshot_limit, settings.dedup_window, verbs, format_)
 
 
 @cache
-def _channel_script(log: int, snapshot: int, window: int, verbs: tuple[str, ...]) -> Script:
+def _channel_script(log: int, snapshot: int, window: int, verbs: tuple[str, ...], format_: int) -> Script:
     sharded = False
     publish = "SPUBLISH" if sharded else "PUBLISH"
     limits = f"local LOG_LIMIT, SNAPSHOT_LIMIT, WINDOW, PUBLISH = {log}, {snapshot}, {window}, '{publish}'"
-    return script("channel/_channel", *verbs, constants=limits)
+    first_line_end = f" {format_}\\n" if format_ >= FIRST_NAMED else "\\n"
+    formats = f"local FORMAT, FIRST_LINE_END = {format_}, '{first_line_end}'"
+    return script("channel/_channel", *verbs, constants=f"{limits}\n{formats}")
 
 
 class _Random:

@@ -1,6 +1,6 @@
 -- Channel: the part that every verb which writes to a channel shares. It comes first in the script.
 --
--- KEYS[1] state     hash    epoch, offset, logged, until
+-- KEYS[1] state     hash    epoch, offset, logged, until, format
 -- KEYS[2] log       stream  id offset-0; fields: p (offset of the previous entry), r (record)
 -- KEYS[3] snapshot  hash    conflation key -> record
 -- KEYS[4] ids       zset    event id -> offset
@@ -11,7 +11,8 @@
 -- wins
 --
 -- Constants from Python: LOG_LIMIT (entries), SNAPSHOT_LIMIT (keys), WINDOW (ids), PUBLISH (PUBLISH
--- or SPUBLISH), SLACK. They are constants because an argument costs a hundred times as much as a
+-- or SPUBLISH), SLACK, FORMAT (that this script writes), FIRST_LINE_END (names the format in a
+-- publication). They are constants because an argument costs a hundred times as much as a
 -- table access.
 local STATE, LOG, SNAPSHOT, IDS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local LIVE, NEW_EPOCH = ARGV[1], ARGV[2]
@@ -20,7 +21,7 @@ local lifetime = tonumber(ARGV[3])
 local last_arg = 3
 
 local call = redis.call
-local state = call('HMGET', STATE, 'epoch', 'offset', 'logged', 'until')
+local state = call('HMGET', STATE, 'epoch', 'offset', 'logged', 'until', 'format')
 local epoch, before, logged, lives_until = state[1], tonumber(state[2]), tonumber(state[3]), tonumber(state[4])
 if not epoch then
   -- Redis evicted the state. The other keys belong to an earlier epoch, so their offsets mean
@@ -95,9 +96,12 @@ local function close()
     pruned = #places - SNAPSHOT_LIMIT
   end
   if before == 0 then
-    call('HSET', STATE, 'epoch', epoch, 'offset', text(offset), 'logged', text(logged))
+    call('HSET', STATE, 'epoch', epoch, 'offset', text(offset), 'logged', text(logged), 'format', FORMAT)
   else
     call('HSET', STATE, 'offset', text(offset), 'logged', text(logged))
+    if FORMAT > tonumber(state[5] or 1) then
+      call('HSET', STATE, 'format', FORMAT)
+    end
   end
   -- EXPIRE runs only if the slack is used up or a key may be new.
   local now = tonumber(call('TIME')[1])
@@ -110,6 +114,6 @@ local function close()
     -- The state outlives the other keys: without its state a history is unusable.
     call('EXPIRE', STATE, 2 * (lives_until - now))
   end
-  local publication = epoch .. ' ' .. text(before) .. '\n' .. table.concat(records, '\n')
+  local publication = epoch .. ' ' .. text(before) .. FIRST_LINE_END .. table.concat(records, '\n')
   return epoch, call(PUBLISH, LIVE, publication), pruned
 end

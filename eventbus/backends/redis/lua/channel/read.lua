@@ -7,14 +7,14 @@
 -- ARGV[3] bytes: stop after the entry that exceeds this size
 --
 -- Returns {epoch, offset, logged, {id, previous, record, …}, {state, …}, 1 if the log has more, 1
--- if the user has pending events}. The epoch is empty if nothing was published.
+-- if the user has pending events, format of the state}. The epoch is empty if nothing was published.
 local STATE, LOG, SNAPSHOT, PENDING = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local AFTER = ARGV[1]
 
 local has_pending = redis.call('EXISTS', PENDING)
-local state = redis.call('HMGET', STATE, 'epoch', 'offset', 'logged')
+local state = redis.call('HMGET', STATE, 'epoch', 'offset', 'logged', 'format')
 if not state[1] then
-  return { '', '0', '0', {}, {}, 0, has_pending }
+  return { '', '0', '0', {}, {}, 0, has_pending, '1' }
 end
 local log, more = {}, 0
 if AFTER ~= '-1' then
@@ -39,4 +39,5 @@ if AFTER ~= '-1' then
     bytes = bytes - #record
   end
 end
-return { state[1], state[2], state[3], log, redis.call('HVALS', SNAPSHOT), more, has_pending }
+return { state[1], state[2], state[3], log, redis.call('HVALS', SNAPSHOT), more, has_pending,
+  state[4] or '1' }

@@ -4,7 +4,7 @@
 -- KEYS, ARGV: as in _entries.lua
 --
 -- Constants from Python: LANES (initial -> number), TOMBSTONES_SPARED (so many tombstones of a list need no
--- removal), SLACK.
+-- removal), SORTED_SETS (of format 1: what follows the name of pending, by lane), SLACK.
 local dead_lettered = 0
 
 -- Replace a list. The caller sets its time to live.
@@ -78,7 +78,7 @@ end
 local function pending_agrees()
   return call('HLEN', PENDING) == call('LLEN', LISTS[0]) + call('LLEN', LISTS[1]) + call('LLEN', LISTS[2])
       - tombstones[0] - tombstones[1] - tombstones[2]
-    and call('EXISTS', PENDING .. ':high', PENDING .. ':normal', PENDING .. ':low') == 0
+    and call('EXISTS', PENDING .. SORTED_SETS[0], PENDING .. SORTED_SETS[1], PENDING .. SORTED_SETS[2]) == 0
 end
 
 -- The same for dead letters.
@@ -131,8 +131,25 @@ local function rebuild_lists()
   table.sort(by_death, older)
   write_list(DEAD_LIST, by_death)
   call('EXPIRE', LISTS[DEAD_LIST], call('TTL', DEAD))
-  call('DEL', TOMBSTONES, PENDING .. ':high', PENDING .. ':normal', PENDING .. ':low', DEAD .. ':at')
+  for lane = 0, 2 do
+    call('DEL', PENDING .. SORTED_SETS[lane])
+  end
+  call('DEL', TOMBSTONES, DEAD .. ':at')
   tombstones = { [0] = 0, 0, 0, 0 }
+end
+
+-- Add an id where a gateway of format 1 looks for it. A later reader moves it into the list.
+local function add_to_sorted_set(id, lane, place)
+  local set = PENDING .. SORTED_SETS[lane]
+  call('ZADD', set, place, id)
+  for _ = PENDING_LIMIT, call('ZCARD', set) - 1 do
+    local oldest = call('ZPOPMIN', set)[1]
+    local e = read_pending(oldest)
+    if e then
+      call('HDEL', PENDING, oldest)
+      add_dead(oldest, 'full', e.attempts, e.first, e.requeues, e.record)
+    end
+  end
 end
 
 -- Add an event that was just appended to the channel to the pending events.
@@ -144,6 +161,10 @@ local function add_pending(id, in_epoch, lane, expires, requeues, record)
     for other = 0, 2 do
       call('LREM', LISTS[other], 1, id)
     end
+  end
+  if FORMAT == 1 then
+    add_to_sorted_set(id, lane, string.match(record, '^%d+'))
+    return
   end
   local over = add_id(lane, id) - PENDING_LIMIT
   if over > 0 and not pending_agrees() then
@@ -174,6 +195,9 @@ local function expire_pending(seconds)
   call('EXPIRE', PENDING, seconds)
   for lane = 0, 2 do
     call('EXPIRE', LISTS[lane], seconds)
+    if FORMAT == 1 then
+      call('EXPIRE', PENDING .. SORTED_SETS[lane], seconds)
+    end
   end
 end
 

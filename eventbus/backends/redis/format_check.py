@@ -1,0 +1,75 @@
+"""Which format a process writes: it asks Redis for the gateways that run, from time to time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import redis
+
+from eventbus.backends.redis.connections.resp import Command
+from eventbus.backends.redis.scripts.keys import Keys
+from eventbus.clock import now_ms
+from eventbus.protocol.formats import FORMAT, FormatChoice, choose_format
+from eventbus.settings import BusSettings
+
+__all__ = ["FormatCheck"]
+
+log = logging.getLogger(__name__)
+
+
+class FormatCheck:
+    """The choice of a format for one process. Each gateway listens for its canary, so the number of those that announce
+    no format is known as well.
+
+    It logs a problem once, and its end.
+
+    Args:
+        settings: how often to ask, and the keys' prefix.
+        own: the newest format that this process can write.
+
+    Attributes:
+        own: as given.
+        choice: the format to write now.
+    """
+
+    def __init__(self, settings: BusSettings, own: int = FORMAT) -> None:
+        self._keys = Keys.of(settings)
+        self._interval = settings.format_interval
+        self._next = float("-inf")
+        self._unannounced: int | None = None
+        self.own = own
+        self.choice = FormatChoice(own)
+
+    def run(self, now: float, round_trip: Callable[[Sequence[Command]], Sequence[Any]]) -> None:
+        """Ask Redis, if it is time, and choose.
+
+        Args:
+            now: monotonic time.
+            round_trip: runs commands; an error that is an answer is in its result.
+        """
+        if now < self._next:
+            return
+        commands: list[Command] = [
+            ("ZRANGEBYSCORE", self._keys.gateways, now_ms(), "+inf"),
+            ("PUBSUB", "NUMSUB", self._keys.canary),
+        ]
+        members, listening = round_trip(commands)
+        self._next = now + self._interval
+        # A user of Redis may lack the right to one of the commands. Then it is unknown who runs.
+        announced = [] if isinstance(members, redis.RedisError) else [_read(member) for member in members]
+        instances = len({instance for instance, _ in announced})
+        more = 0 if isinstance(listening, redis.RedisError) else max(0, int(listening[1]) - instances)
+        # A gateway that has just started listens before it announces. A lost connection may listen for a while.
+        unannounced, self._unannounced = more if self._unannounced is None else min(more, self._unannounced), more
+        before, self.choice = self.choice, choose_format(self.own, announced, unannounced)
+        if self.choice.problem and self.choice != before:
+            log.warning("cannot write the newest format to Redis: %s", self.choice.problem)
+        elif before.problem and not self.choice.problem:
+            log.info("writing format %d to Redis: all gateways understand it", self.choice.format)
+
+
+def _read(member: bytes) -> tuple[str, int]:
+    format_, _, instance = member.decode("utf-8", "replace").partition(" ")
+    return instance, int(format_) if format_.isdigit() else FORMAT
