@@ -126,6 +126,11 @@ async def serve_command(gateway: Gateway, request: Request, session_id: str) -> 
         session = _session_of(gateway, request, session_id)
         body = await read_body(request, gateway.settings.max_command_size)
     except EventBusError as error:
+        if isinstance(error, RequestRefused) and error.status == 404:
+            # The stream may be at another instance or process of this address. The client tries again,
+            # and a new connection may reach it. HTTP/2 has no such header.
+            closing = {"Connection": "close"} if request.scope["http_version"] < "2" else {}
+            return _command_error(error.data(), {**headers, **closing})
         return error_response(error, headers)
     if body is None:
         limit = gateway.settings.max_command_size

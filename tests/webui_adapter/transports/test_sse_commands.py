@@ -93,7 +93,10 @@ async def test_commands_that_are_refused_immediately(gateway: GatewayProcess, us
         response = await stream.post(b"x" * 70_000)
         assert response.status_code == 413
         assert response.json()["data"]["code"] == "too_large"
-        assert (await stream.post({"do": "ping"}, session="no-such-session")).status_code == 404
+        response = await stream.post({"do": "ping"}, session="no-such-session")
+        assert (response.status_code, response.json()["type"]) == (404, "bus.error")
+        assert response.json()["data"]["code"] == "not_found"
+        assert response.headers["Connection"] == "close", "the next connection may reach another process"
         assert (await stream.post({"do": "ping"}, user="somebody-else")).status_code == 404, "another user's session"
         assert (await stream.post({"do": "ping"}, Authorization="Bearer nonsense")).status_code == 401
         assert (await stream.post({"do": "ping"}, Origin="https://evil.example")).status_code == 403

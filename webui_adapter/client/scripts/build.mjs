@@ -13,11 +13,12 @@ mkdirSync("dist");
 // Members that only the client's source uses. The bundle has shorter names for them. Names of the
 // public API, of frames and of the platform must not be here.
 const INTERNAL = `
-  accept activity authenticate beforeOpen checkNow clock command connectionLost deliver handle
-  heartbeat held helloAt hold inQuery lines load moveToQuery numbered offline onActivity onClose
-  onControlEvent onError onEvent onFrame onLost onStatus ready reconnected release reply resend
-  save seen setTimer settle shown start startedAtOrAfter stop stored subscribed succeeded
-  takeDropped toSend tokenRefresh transportName transports truncate unproven
+  accept activity authenticate beforeOpen checkNow clock command connectionLost deliver failed
+  handle heartbeat held helloAt hold inQuery lines load moveToQuery next numbered offline
+  onActivity onClose onControlEvent onError onEvent onFrame onLost onStatus position ready
+  reconnected release remove reply resend save seen setTimer settle shown start startedAtOrAfter
+  stop stored subscribed succeeded takeDropped toSend tokenRefresh transportName transports
+  truncate unproven
 `;
 
 await build({

@@ -15,12 +15,14 @@ export class Acknowledgements {
   #cancelTimer: (() => void) | undefined;
   /** Only one `ack` command is in flight: on a slow connection later ones would repeat its ids. */
   #inFlight = false;
+  readonly #clock: ClockAndRandom;
+  readonly #send: (ids: readonly string[]) => Promise<unknown>;
 
-  constructor(
-    private readonly clock: ClockAndRandom,
-    /** Sends one `ack` command. The promise settles with the gateway's reply. */
-    private readonly send: (ids: readonly string[]) => Promise<unknown>,
-  ) {}
+  /** @param send - Sends one `ack` command. The promise settles with the gateway's reply. */
+  constructor(clock: ClockAndRandom, send: (ids: readonly string[]) => Promise<unknown>) {
+    this.#clock = clock;
+    this.#send = send;
+  }
 
   /**
    * Handles a received event with `ack`.
@@ -81,11 +83,11 @@ export class Acknowledgements {
 
   #sendAfter(ms: number): void {
     if (this.#inFlight || !this.#unconfirmed.size) return;
-    this.#cancelTimer ??= this.clock.setTimer(ms, () => {
+    this.#cancelTimer ??= this.#clock.setTimer(ms, () => {
       this.#cancelTimer = undefined;
       const ids = [...this.#unconfirmed].slice(0, BATCH_SIZE);
       this.#inFlight = true;
-      this.send(ids).then(
+      this.#send(ids).then(
         () => {
           this.#inFlight = false;
           for (const id of ids) this.#unconfirmed.delete(id);

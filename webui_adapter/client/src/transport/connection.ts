@@ -201,7 +201,7 @@ export class Connection {
   }
 
   #reportTokenError(cause: unknown): void {
-    const error = new BusError("token", "cannot get a token: the token function failed", { cause });
+    const error = new BusError("token", "the token function failed", { cause });
     this.#listener.onError(cause instanceof BusError ? cause : error);
   }
 

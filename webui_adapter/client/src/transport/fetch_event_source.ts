@@ -71,19 +71,27 @@ async function read(
 }
 
 /** Sends a command. The reply arrives in the stream; the response only has a refusal. */
-async function post(url: URL, request: Request, listener: TransportListener, command: Command): Promise<void> {
+async function post(
+  url: URL,
+  request: Request,
+  listener: TransportListener,
+  command: Command,
+  triesLeft = 9,
+): Promise<void> {
   try {
     const response = await fetch(url, {
       ...request,
       method: "POST",
-      headers: { ...request.headers, "Content-Type": "application/json" },
+      headers: { ...request.headers, "content-type": "application/json" },
       body: JSON.stringify(command),
     });
     if (response.ok) return;
     const { status } = response;
-    // Only these answers hold a bus.error. After any other one, for example 404 because this instance
-    // does not have the session, a new stream sends all subscriptions in its query.
-    if (![400, 413, 429].includes(status)) return listener.onClose(ABNORMAL_CLOSURE, `command: HTTP ${status}`);
+    // Another instance has the session. The answer ends its connection, so the next one may reach it.
+    if (status === 404 && triesLeft) return await post(url, request, listener, command, triesLeft - 1);
+    // Only these answers hold a bus.error. After any other one a new stream sends all subscriptions
+    // in its query.
+    if (![400, 404, 413, 429].includes(status)) return listener.onClose(ABNORMAL_CLOSURE, `command: HTTP ${status}`);
     const error = dataOf(await response.text());
     listener.onFrame(JSON.stringify({ type: "bus.error", data: { ref: command.ref, ...error } }));
   } catch (error) {

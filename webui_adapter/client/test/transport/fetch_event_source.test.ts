@@ -13,6 +13,7 @@ const COOKIES: Handshake = { token: undefined, cursor: "", topics: [] };
 class RecordingListener implements TransportListener {
   readonly frames: string[] = [];
   activityCount = 0;
+  ended = false;
   #resolve: (end: readonly unknown[]) => void = () => undefined;
   readonly end = new Promise<readonly unknown[]>((resolve) => (this.#resolve = resolve));
   #framed: () => void = () => undefined;
@@ -25,6 +26,7 @@ class RecordingListener implements TransportListener {
     this.activityCount++;
   }
   onClose(...end: readonly unknown[]): void {
+    this.ended = true;
     this.#resolve(end);
   }
   async frameCount(count: number): Promise<void> {
@@ -164,7 +166,45 @@ describe("commands", () => {
     transport.close();
   });
 
-  for (const status of [404, 500, 503]) {
+  test("404: asks again, for another instance may have the session", async (t) => {
+    let posts = 0;
+    const streams: ServerResponse[] = [];
+    const { prefix } = await serve(t, ({ method }, response) => {
+      if (method === "POST") {
+        response.writeHead(++posts < 4 ? 404 : 202, { connection: "close" }).end();
+        if (posts === 4) for (const stream of streams) write(stream, "bus.ok", { data: { ref: 7 } });
+        return;
+      }
+      streams.push(response);
+      beginStream(response);
+      write(response, "bus.hello", { data: { session: "s-1" } });
+    });
+    const recorder = new RecordingListener();
+    const transport = fetchEventSource(prefix)(COOKIES, recorder);
+    await recorder.frameCount(1);
+    transport.send({ do: "operations", ref: 7 });
+    await recorder.frameCount(2);
+    assert.equal(posts, 4);
+    assert.equal(recorder.ended, false);
+    transport.close();
+  });
+
+  test("404 every time: refuses the command and keeps the stream", async (t) => {
+    const { recorder, transport, requests } = await sendCommand(t, 404, '{"type":"bus.error","data":{"code":"not_found","message":"no"}}');
+    await recorder.frameCount(2);
+    assert.deepEqual(JSON.parse(recorder.frames[1] ?? ""), { type: "bus.error", data: { ref: 7, code: "not_found", message: "no" } });
+    assert.equal(requests.filter(({ method }) => method === "POST").length, 10);
+    assert.equal(recorder.ended, false);
+    transport.close();
+  });
+
+  test("404 of another server: ends the connection", async (t) => {
+    const { recorder, transport } = await sendCommand(t, 404, "");
+    assert.equal((await recorder.end)[0], 1006);
+    transport.close();
+  });
+
+  for (const status of [500, 503]) {
     test(`${status}: ends the connection`, async (t) => {
       const { recorder, transport } = await sendCommand(t, status, "");
       assert.deepEqual(await recorder.end, [1006, `command: HTTP ${status}`]);
