@@ -225,7 +225,14 @@ class Copy:
             added = plugin()
             for name in [name for name in sys.modules if name.partition(".")[0] in {"tests", "eventbus"}]:
                 del sys.modules[name]
-            import pytest  # noqa: PLC0415 - loaded already
+            import hypothesis  # noqa: PLC0415 - loaded already, as pytest
+            import pytest  # noqa: PLC0415
+
+            # No shrinking: that a test fails is enough. The profiles of the tests inherit it.
+            hypothesis.settings.register_profile(
+                "mutants", phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate)
+            )
+            hypothesis.settings.load_profile("mutants")
 
             options = ["-q", "-p", "no:cacheprovider", "--tb=short", f"--basetemp={self._folder / 'tmp'}"]
             options += ["-W", "ignore::pytest.PytestAssertRewriteWarning", "--hypothesis-seed=0"]

@@ -12,7 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from tests.mutants.mutant import Mutant
-from tests.mutants.targets import nearest
+from tests.mutants.targets import distance
 from tests.mutants.trace import IMPORT
 
 __all__ = ["Coverage", "digest", "statements"]
@@ -101,7 +101,7 @@ class Coverage:
         if found and all("::" not in test for test in found):
             found = {test for tests in lines.values() for test in tests}
         found = {test for test in found if "::" in test}
-        order = sorted(found, key=lambda test: (not nearest(mutant.path, test), self._seconds[test], test))
+        order = sorted(found, key=lambda test: (distance(mutant.path, test), self._seconds[test], test))
         chosen, total = [], 0.0
         for test in order:
             total += self._seconds[test]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["LIBRARIES", "SOURCES", "TESTS", "expand", "nearest"]
+__all__ = ["LIBRARIES", "SOURCES", "TESTS", "distance", "expand"]
 
 # Pure modules and the Lua. A folder's name stands for its sources.
 SOURCES = (
@@ -61,6 +61,9 @@ def expand(root: Path, names: tuple[str, ...] | list[str], pattern: str) -> list
     return [*found]
 
 
-def nearest(source: str, test: str) -> bool:
-    """Whether a test is in the folder that mirrors the source's."""
-    return test.startswith(f"tests/{Path(source).parent.as_posix()}/")
+def distance(source: str, test: str) -> int:
+    """How far a test is from a source: 0 in its test file, 1 in the folder that mirrors its folder, 2 elsewhere."""
+    path = Path(source)
+    if not test.startswith(f"tests/{path.parent.as_posix()}/"):
+        return 2
+    return int(Path(test.partition("::")[0]).stem != f"test_{path.stem}")

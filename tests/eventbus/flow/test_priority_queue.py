@@ -55,6 +55,13 @@ def test_an_urgent_item_goes_before_other_topics_and_takes_its_own_along():
     assert numbers(outbox) == [2, 4, 1, 3]
 
 
+def test_a_batch_ends_with_the_item_that_reaches_its_size():
+    for limit, count in ((1, 1), (10, 1), (11, 2), (20, 2), (21, 3)):
+        outbox = filled(*(item(n, size=10) for n in range(4)))
+        served, expired = outbox.pop(100, limit, 0)
+        assert ([each.number for each in served], expired) == ([*range(count)], [])
+
+
 def test_low_does_not_starve():
     urgent = [item(n, f"high{n}", lane=0) for n in range(100)]
     order = numbers(filled(item(1000, "low", lane=2), *urgent))

@@ -230,3 +230,18 @@ def test_a_loss_is_logged_once_in_ten_seconds(
         tracker.drop_one(BUILDER.build("user:ann:1", Step()), "full")
         lines.append(len(caplog.records))
     assert lines == [1, 1, 1, 2, 2]
+
+
+def test_who_waits_hears_nothing_while_an_event_is_on_disk_only(tmp_path: Path) -> None:
+    process = Process(tmp_path, size=2000)
+    small = process.put("a", Step())
+    process.put("a", Step(pad="x" * 3000))
+    assert (small.receipt.status, process.buffer.tracker.depth) == ("spooled", 0)
+    results: list[bool] = []
+    assert not process.buffer.settles_now(results.append)
+    assert results == []
+    process.drain()
+    assert results == [True]
+    assert process.buffer.settles_now(results.append), "nothing waits any more"
+    assert results == [True]
+    process.buffer.end()
