@@ -59,3 +59,27 @@ def test_an_empty_batch_starts_no_linger(now: float, waiting: int) -> None:
     policy = BatchPolicy(LINGER, BATCH)
     policy.taken(now, entries=0, waiting=waiting)
     assert policy.pause(now + LINGER, waiting) <= 0
+
+
+def test_a_stream_goes_out_in_batches_and_no_earlier_than_the_linger() -> None:
+    policy = BatchPolicy(0.5, BATCH)
+    policy.taken(10.0, entries=1, waiting=3)
+    assert [policy.pause(now, 3) for now in (10.0, 10.25, 10.5)] == [0.5, 0.25, 0.0]
+    assert policy.pause(10.0, BATCH - 1) == 0.5
+    policy.taken(20.0, entries=0, waiting=3)
+    assert policy.pause(20.0, 3) < 0, "an empty batch is none"
+
+
+def test_the_hurry_lasts_until_nothing_waits() -> None:
+    policy = BatchPolicy(0.5, BATCH)
+    assert not policy.hurry
+    policy.flush_requested()
+    policy.taken(10.0, entries=BATCH, waiting=1)
+    assert policy.pause(10.0, 1) == 0.0, "the rest of what the caller waits for"
+    policy.taken(10.0, entries=1, waiting=0)
+    assert policy.pause(10.0, 1) == 0.5
+
+
+def test_a_batch_is_full_from_its_size_on() -> None:
+    policy = BatchPolicy(0.5, 3)
+    assert [policy.is_full(waiting) for waiting in (2, 3, 4)] == [False, True, True]
