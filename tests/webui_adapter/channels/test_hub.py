@@ -279,3 +279,16 @@ def test_a_slow_client_of_a_channel_with_a_new_epoch_is_closed() -> None:
 
 
 Check = Callable[[Session], None]
+
+
+def test_only_events_of_this_epoch_that_the_session_has_reached_are_delivered_again() -> None:
+    hub, channel, session = live(3)
+    hub.redeliver(USER, "e0", [record(2)])
+    assert messages_of(session) == [], "another epoch"
+    hub.redeliver("user:other", "e1", [record(2)])
+    hub.redeliver(USER, "e1", [record(2), record(4)])
+    assert messages_of(session) == [("event", 2)], "4 comes as a live event"
+    assert channel.position == Position("e1", 3)
+    hub.suspend(channel)
+    hub.redeliver(USER, "e1", [record(2)])
+    assert messages_of(session) == []

@@ -93,3 +93,14 @@ def test_records_are_validated_against_the_event_classes() -> None:
         "json": "invalid",
         "stranger": "unknown_type",
     }
+
+
+def test_a_publication_that_cannot_be_parsed_is_a_dead_letter_once() -> None:
+    strict = validator()
+    for _ in range(2):
+        strict.reject_unreadable(USER, b"\xff of another program")
+    strict.reject_unreadable("user:other", b"\xff of another program")
+    assert [(one.channel, one.reason, one.content) for one in strict.rejected] == [
+        (channel, "undecodable", b"\xff of another program") for channel in (USER, "user:other")
+    ]
+    assert check_id(strict.rejected[0].id, "id")

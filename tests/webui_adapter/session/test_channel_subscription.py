@@ -112,6 +112,41 @@ def test_a_buffer_that_is_full_begins_anew_with_the_latest_event() -> None:
     assert recovery.buffered_bytes == record(4).size
 
 
+def test_a_buffer_is_bounded_by_bytes_too() -> None:
+    recovery, size = Recovery(Subscribe(ONE, None)), record(1, pad=100).size
+    for offset in range(1, 4):
+        recovery.buffer(record(offset, pad=100), 100, 2 * size)
+    assert [one.offset for one in recovery.buffered_live] == [3]
+    recovery.buffer(record(4, pad=100), 100, 2 * size)
+    assert [one.offset for one in recovery.buffered_live] == [3, 4]
+    assert recovery.buffered_bytes == 2 * size
+
+
+def test_a_page_after_an_overflow_moves_the_beginning_for_every_topic() -> None:
+    subscription = live(5)
+    subscription.overflow(Position("e1", 3))
+    subscription.take_history(found(4, more=True), found(4, more=True))
+    recovery = subscription.recovery
+    assert recovery is not None
+    assert (recovery.since, recovery.delivered_offset, recovery.after) == (Position("e1", 4), 4, 4)
+
+
+def test_a_topic_covers_the_whole_channel_or_only_itself() -> None:
+    subscription = live(5, ONE)
+    subscription.subscribe(Subscribe(TWO, None), 5)
+    assert not subscription.whole
+    assert [subscription.covers(topic) for topic in (ONE, TWO, f"{USER}:operation:3")] == [True, True, False]
+    subscription.take_history(found(5), None)
+    subscription.subscribe(Subscribe(ALL, None), 5)
+    assert subscription.whole
+    assert subscription.covers(f"{USER}:operation:3")
+    subscription.take_history(found(5), None)
+    subscription.subscribe(Subscribe(f"{USER}:operation:4", None), 5)
+    assert subscription.whole
+    subscription.unsubscribe(ALL)
+    assert not subscription.whole
+
+
 class Machine(RuleBasedStateMachine):
     """A channel whose events all are in the log, and one subscription that must miss none of them.
 

@@ -175,3 +175,16 @@ def test_a_pipe_has_no_total_and_a_stage_may_read_a_file(states, book):
             file.read(book.stat().st_size // 2)
             assert parts.share == pytest.approx(0.375, rel=0.01)
         assert parts.share == 0.75
+
+
+def test_none_as_a_size_reads_all_there_is(states, tmp_path):
+    book = tmp_path / "two-lines"
+    book.write_bytes(b"first\nsecond")
+    with track_file(book, stage="none") as file:
+        assert file.readline(3) == b"fir"
+        assert file.readline(None) == b"st\n"
+        assert file.readline() == b"second"
+        assert file.seek(0) == 0
+        assert file.read(None) == b"first\nsecond"
+        assert file.read() == b""
+    assert states()["none"]["done"] == len(book.read_bytes())
