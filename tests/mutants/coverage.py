@@ -104,10 +104,9 @@ class Coverage:
         order = sorted(found, key=lambda test: (distance(mutant.path, test), self._seconds[test], test))
         chosen, total = [], 0.0
         for test in order:
-            total += self._seconds[test]
-            if chosen and total > limit:
-                continue
-            chosen.append(test)
+            if not chosen or total + self._seconds[test] <= limit:
+                chosen.append(test)
+                total += self._seconds[test]
         return chosen
 
     def seconds(self, tests: list[str]) -> float:
