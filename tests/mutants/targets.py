@@ -33,6 +33,7 @@ SOURCES = (
 TESTS = (
     "tests/eventbus/protocol",
     "tests/eventbus/flow",
+    "tests/eventbus/operations",
     "tests/eventbus/outbox",
     "tests/eventbus/backends",
     "tests/eventbus/test_emit.py",
