@@ -1,4 +1,4 @@
-"""Delivery status: whoever waits hears of it, whatever the outcome."""
+"""Delivery status: a waiter hears of every outcome."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_two_waiters_of_which_one_came_later() -> None:
     assert called == ["early", "late"]
 
 
-def test_who_waits_for_the_disk_waits_until_it_is_empty_or_redis_is_away() -> None:
+def test_who_waits_for_the_disk_waits_until_it_is_empty_or_redis_is_down() -> None:
     on_disk = [True]
     tracker, one = DeliveryTracker(Counter(), lambda: on_disk[0]), entry()
     called: list[bool] = []

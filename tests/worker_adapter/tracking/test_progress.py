@@ -7,9 +7,12 @@ import timeit
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
+from eventbus.operations.events import OperationRef
 from tests.worker_adapter import app as a
 from tests.worker_adapter.listening import END, SubscriptionListener
 from worker_adapter import progress, stages, start_operation, track
+from worker_adapter.context.task_context import TaskContext, use_context
+from worker_adapter.settings import WorkerSettings
 
 
 @pytest.mark.usefixtures("application", "worker")
@@ -119,3 +122,18 @@ def test_set_takes_a_message(states):
         steps.set(3, total=9, message="page 3")
         steps.set(4)
     assert (states()["a"]["done"], states()["a"]["total"], states()["a"]["message"]) == (4, 9, "page 3")
+
+
+@pytest.mark.usefixtures("states")
+def test_a_progress_has_the_bounds_of_the_installation():
+    bounds = WorkerSettings(progress_interval=7.5)
+    with use_context(TaskContext(OperationRef("ann", "by-hand"), "", bounds)), progress(2) as steps:
+        assert steps._reporter.settings is bounds
+
+
+def test_a_report_that_fails_does_not_stop_a_task_in_a_worker(states, caplog):
+    context = TaskContext(OperationRef("ann", "by-hand"), "", WorkerSettings(), task_id="t1", in_worker=True)
+    with use_context(context), progress("a few", message="x") as steps:
+        steps.step()
+    assert "cannot report progress" in caplog.text
+    assert states() == {}
