@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 __all__ = ["Result", "Run", "mutants_of", "sample"]
 
-LIMIT = 20.0
+LIMIT = 60.0
 """Seconds of tests against one mutant, as traced."""
 
 

@@ -8,7 +8,7 @@ from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.operations.changes import event_stamp
 from eventbus.operations.events import OperationRef
 from eventbus.operations.state import TaskTransition
-from tests.eventbus.backends.operation import REF, start
+from tests.eventbus.backends.operation import REF, Redis, start
 
 
 async def test_cancelled_operations_are_found_among_others(real):
@@ -110,3 +110,17 @@ async def test_the_index_drops_members_that_are_no_operations(real):
         real.end.execute(("ZADD", real.keys.leases, 1, member), ("EXPIRE", real.keys.leases, 60))
         assert (await gateway.expire_leases(member)).counts is None
     assert await gateway.due(10) == []
+
+
+async def test_no_more_running_tasks_are_shown_than_the_settings_allow(bus_settings):
+    few = Redis(bus_settings.model_copy(update={"running_shown": 2}))
+    few.record(TaskTransition("plan", planned=3), *(start(task, lease=60_000 + n) for n, task in enumerate("abc")))
+    assert [task.name for task in few.client.get("42", REF.op).tasks] == ["shop.a", "shop.b"], "the next to expire"
+    few.record(TaskTransition("done", "a", 1))
+    assert len(few.client.get("42", REF.op).tasks) == 2
+    await few.aclose()
+
+
+async def test_a_label_is_not_treated_as_a_state(real):
+    real.end.publish([RecordTransitions("user:42", "9", [TaskTransition("plan", planned=1)], event_stamp("state"))])
+    assert [(info.label, info.state) for info in real.client.of("42", states=["queued"])] == [("state", "queued")]

@@ -130,3 +130,26 @@ async def test_the_index_has_an_operation_from_its_start(patient):
     assert await gateway.due(10) == ["user:42 9"]
     assert (await gateway.expire_leases("user:42 9")).counts.state == "failed"
     assert await gateway.due(10) == []
+
+
+async def test_a_silence_that_is_too_short_does_not_end_the_wait_for_the_rest_of_the_plan(patient):
+    patient.record(TaskTransition("plan", planned=2), published("a"), start("a"), TaskTransition("done", "a", 1))
+    patient.silence(heard=False)
+    assert patient.expire_leases().counts.state == "running"
+    assert patient.record(start("b"), TaskTransition("done", "b", 1)).state == "succeeded"
+
+
+async def test_a_chord_is_awaited_as_long_as_its_task_says(patient):
+    patient.record(TaskTransition("plan", planned=2), published("a"), start("a"))
+    patient.record(TaskTransition("joined", "a", 1, lease=1_800_000))
+    seconds, _ = patient.end.execute(("TIME",))[0]
+    left = patient.expire_leases().next_check - 1000 * int(seconds)
+    assert 1_700_000 < left <= 1_801_000
+
+
+async def test_a_task_that_is_lost_twice_is_lost_again(patient):
+    patient.record(TaskTransition("plan", planned=1), published("a"))
+    for _ in range(2):
+        assert patient.record(start("a", acks_late=True)).state == "running"
+        patient.age("a")
+        assert patient.expire_leases().counts.state == "lost"

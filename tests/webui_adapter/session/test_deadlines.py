@@ -6,11 +6,12 @@ from collections import Counter
 
 import pytest
 
-from tests.webui_adapter.parts import ManualClock, new_session, settings
+from tests.webui_adapter.parts import ManualClock, frames_of, new_session, settings
 from webui_adapter.access.tokens import Principal
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.session.output import Output
 from webui_adapter.session.session import Session
+from webui_adapter.session.states import State
 from webui_adapter.session.subscriptions import Subscriptions
 from webui_adapter.transports.encoders import FRAME_ENCODER
 
@@ -99,3 +100,20 @@ def test_a_session_without_a_token_ends_soon() -> None:
     assert code(session) is None
     session.tick(session.opened + 5)
     assert code(session) is CloseCode.NO_TOKEN
+
+
+def test_the_greeting_names_the_interval_of_the_pings() -> None:
+    session, _ = opened()
+    (hello,) = frames_of(session)
+    assert (hello["type"], hello["data"]["ping_ms"]) == ("bus.hello", 20_000)
+
+
+def test_the_end_of_a_session_ends_what_waits_for_an_idle_moment() -> None:
+    session, _ = opened()
+    called: list[str] = []
+    session.output.pause_writing()
+    session.output.call_when_idle(lambda: called.append("later"))
+    assert called == []
+    session.enter(State.CLOSED)
+    assert called == ["later"], "who waited for it goes on"
+    assert session.output.closed

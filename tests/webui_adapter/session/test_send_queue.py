@@ -297,3 +297,44 @@ def test_memory_of_a_page_that_never_reads_is_bounded() -> None:
     assert session.output.send_queue._queue.bytes <= 100_000
     assert not session.output.out
     assert len(session.output.send_queue._offsets[USER].offsets) == len(session.output.send_queue)
+
+
+OTHER = "user:other"
+
+
+def plain(offset: int, lane: int = 1, channel: str = USER) -> Delivery:
+    return Delivery(channel, record(offset, f"{channel}:operation:{lane}", lane=lane))
+
+
+def written(queue: SendQueue) -> list[object]:
+    """Pop everything: offsets, and what is announced between them."""
+    steps, dropped = queue.pop(1_000_000, NOW)
+    assert not dropped
+    return [step.record.offset if isinstance(step, Delivery) else step for step in steps]
+
+
+def test_events_in_order_hold_no_position() -> None:
+    queue = SendQueue(100, 1_000_000)
+    for offset in range(1, 4):
+        assert not queue.push(plain(offset), NOW)
+    assert written(queue) == [1, 2, 3]
+    assert USER not in queue
+
+
+def test_an_event_that_overtakes_holds_the_position_once_until_all_are_written() -> None:
+    queue = SendQueue(100, 1_000_000)
+    for offset, lane in ((4, 1), (5, 0), (6, 0)):
+        queue.push(plain(offset, lane), NOW)
+    assert written(queue) == [OrderHeld(USER, 3), 5, 6, 4, OrderRestored(USER, 6)]
+
+
+def test_only_one_channel_is_discarded() -> None:
+    queue = SendQueue(100, 1_000_000)
+    for offset in (1, 2):
+        queue.push(plain(offset), NOW)
+    queue.push(plain(7, channel=OTHER), NOW)
+    assert queue.first(USER) == 1
+    assert queue.discard(USER) == 2
+    assert (queue.first(USER), queue.first(OTHER), len(queue)) == (None, 7, 1)
+    assert queue.discard(USER) == 0
+    assert written(queue) == [7]
