@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import httpx
+import pytest
 
 from tests.conftest import free_port, wait_until
 from tests.docs.project import answers, environment, events_until_the_end, files_of, processes
@@ -57,6 +58,7 @@ print(user.pk, client.cookies["sessionid"].value)
 """
 
 
+@pytest.mark.timeout(300)
 def test_the_pages_project_reports_to_its_page(tmp_path, own_redis):
     files = files_of(PAGE, own_redis.url) | {
         "shop/settings.py": SETTINGS,
