@@ -15,7 +15,9 @@ __all__ = ["GatewaySettings", "read_settings"]
 
 S = TypeVar("S", bound=BaseSettings)
 
-Algorithm = Literal["HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512"]
+Algorithm = Literal[
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
 
 
 class GatewaySettings(BaseSettings):
@@ -32,10 +34,16 @@ class GatewaySettings(BaseSettings):
     )
 
     jwt_secret: SecretStr | None = Field(None, description="Key for HS256, HS384 or HS512; at least 16 characters.")
-    jwt_key_file: Path | None = Field(None, description="File with the PEM public key for RS… or ES….")
+    jwt_key_file: Path | None = Field(None, description="File with the PEM public key for RS…, PS…, ES… or EdDSA.")
     jwt_algorithm: Algorithm = Field("HS256", description="Algorithm of the tokens' signatures.")
     jwt_issuer: str | None = Field(None, description="Required claim iss. Default: any.")
     jwt_audience: str | None = Field(None, description="Required claim aud. Default: any.")
+    jwt_type: str | None = Field(
+        None, description="Required header typ, such as at+jwt. Default: any. It keeps tokens of other purposes out."
+    )
+    jwt_claims: dict[str, str] = Field(
+        default_factory=dict, description='Claims with their required values, as JSON, such as {"type": "access"}.'
+    )
     jwt_user_claim: str = Field("sub", description="Claim with the user's id.")
     jwt_leeway: float = Field(0.0, ge=0, description="Time that a token is accepted after its exp.")
     jwt_begin_leeway: float = Field(

@@ -110,7 +110,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 async def test_requests_with_secrets_leave_none_in_logs_or_answers(served: tuple[str, Path]) -> None:
     host, log = served
-    wait_until(lambda: _healthy(host), 20)
+    wait_until(lambda: _healthy(host), "the gateway", 60)
     texts = []
     headers = {"Authorization": f"Bearer {CANARY}"}
     places: list[tuple[str, dict[str, str], dict[str, str]]] = [

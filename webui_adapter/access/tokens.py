@@ -13,7 +13,8 @@ import jwt
 
 from eventbus import InvalidName
 from eventbus.protocol.topics import check_user
-from webui_adapter.errors import NotConfigured, TokenRefused
+from webui_adapter.access.keys import prepare_key
+from webui_adapter.errors import TokenRefused
 from webui_adapter.settings import GatewaySettings
 
 __all__ = ["SUBPROTOCOL", "TOKEN_SUBPROTOCOL", "Principal", "TokenChecker", "token_of"]
@@ -55,16 +56,11 @@ class TokenChecker:
             settings: algorithm, key, and required claims.
 
         Raises:
-            OSError: the key file cannot be read.
-            NotConfigured: the key does not fit the algorithm.
+            NotConfigured: the key cannot be read, or does not fit the algorithm.
         """
         self._settings = settings
         # Prepared once: reading a PEM costs a fifth of a check, and a wrong key must fail at the start.
-        try:
-            self._key = jwt.get_algorithm_by_name(settings.jwt_algorithm).prepare_key(settings.jwt_key)
-        except (jwt.PyJWTError, ValueError, TypeError) as error:
-            name = "WEBUI_JWT_KEY_FILE" if settings.jwt_key_file else "WEBUI_JWT_SECRET"
-            raise NotConfigured(f"cannot use {name} as a key for {settings.jwt_algorithm}: {error}") from error
+        self._key = prepare_key(settings)
         self._required = ["exp", settings.jwt_user_claim]
 
     def check(self, token: object) -> Principal:
@@ -83,7 +79,7 @@ class TokenChecker:
             raise TokenRefused(f"the token must be a string of at most {MAX_TOKEN} characters")
         settings = self._settings
         try:
-            claims = jwt.decode(
+            decoded = jwt.decode_complete(
                 token,
                 self._key,
                 algorithms=[settings.jwt_algorithm],
@@ -105,8 +101,21 @@ class TokenChecker:
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
             # An odd but signed claim can make PyJWT raise an ordinary Python error.
             raise TokenRefused(f"the token is not valid: {type(error).__name__}") from None
+        claims: Mapping[str, object] = decoded["payload"]
         self._check_begin(claims)
+        self._check_purpose(decoded["header"], claims)
         return self._principal(claims)
+
+    def _check_purpose(self, header: Mapping[str, object], claims: Mapping[str, object]) -> None:
+        """Refuse a token of the same issuer and key that was made for something else."""
+        required = self._settings.jwt_type
+        # RFC 7515, section 4.1.9: a media type without its first part, of any case.
+        found = str(header.get("typ", "")).lower().removeprefix("application/")
+        if required is not None and found != required.lower().removeprefix("application/"):
+            raise TokenRefused("the token's header typ is not the one of WEBUI_JWT_TYPE")
+        for name, value in self._settings.jwt_claims.items():
+            if claims.get(name) != value:
+                raise TokenRefused(f"the token's {name} is not the one of WEBUI_JWT_CLAIMS")
 
     def _check_begin(self, claims: Mapping[str, object]) -> None:
         """Refuse a token whose time has not come. PyJWT has one tolerance for this and for the end."""

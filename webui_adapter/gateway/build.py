@@ -113,7 +113,6 @@ def build_gateway(
 
     Raises:
         NotConfigured: the key of the tokens does not fit the algorithm.
-        OSError: the key file cannot be read.
     """
     core = _build_core(settings, clock or SystemClock())
     access = AccessControl(

@@ -5,20 +5,21 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.webui_adapter.gateways import SECRET, token
 from webui_adapter.access.tokens import MAX_TOKEN, TokenChecker, token_of
-from webui_adapter.errors import TokenRefused
+from webui_adapter.errors import NotConfigured, TokenRefused
 from webui_adapter.settings import GatewaySettings
 
 OTHER = "another secret, that is long enough as well"
@@ -173,11 +174,56 @@ def _pem(public: Any) -> bytes:
     return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
-@pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
+def _private_key(algorithm: str, bits: int = 2048, curve: ec.EllipticCurve | None = None) -> Any:
+    if algorithm == "EdDSA":
+        return ed25519.Ed25519PrivateKey.generate()
+    if algorithm.startswith("ES"):
+        return ec.generate_private_key(curve or ec.SECP256R1())
+    return rsa.generate_private_key(65537, bits)
+
+
+def _private_pem(private: Any) -> bytes:
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    return private.private_bytes(encoding, form, serialization.NoEncryption())
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "pem", "reason"),
+    [
+        ("RS256", lambda: _private_pem(_private_key("RS256")), "private"),
+        ("ES256", lambda: _private_pem(_private_key("ES256")), "private"),
+        ("EdDSA", lambda: _private_pem(_private_key("EdDSA")), "private"),
+        ("RS256", lambda: _pem(_private_key("RS256", 1024).public_key()), "1024 bits"),
+        ("ES256", lambda: _pem(_private_key("ES256", curve=ec.SECP384R1()).public_key()), "secp384r1"),
+        ("RS256", lambda: _pem(_private_key("ES256").public_key()), "WEBUI_JWT_KEY_FILE"),
+        ("EdDSA", lambda: b"no key", "WEBUI_JWT_KEY_FILE"),
+    ],
+    ids=["private RSA", "private EC", "private Ed25519", "short", "other curve", "other kind", "no key"],
+)
+def test_a_key_that_could_not_check_a_token_is_refused_at_the_start(
+    algorithm: str, pem: Callable[[], bytes], reason: str, tmp_path: Path
+) -> None:
+    key_file = tmp_path / "key.pem"
+    key_file.write_bytes(pem())
+    with pytest.raises(NotConfigured, match=reason):
+        checker(jwt_secret=None, jwt_algorithm=algorithm, jwt_key_file=key_file)
+
+
+def test_a_token_of_another_purpose_is_refused() -> None:
+    typed = {"jwt_type": "at+jwt"}
+    for good in ("at+jwt", "AT+JWT", "application/at+jwt"):
+        assert checker(**typed).check(signed({"typ": good})).user == "ann"
+    for bad in ("JWT", "logout+jwt", "dpop+jwt"):
+        refused(signed({"typ": bad}), **typed)
+    access = {"jwt_claims": {"type": "access"}}
+    assert checker(**access).check(signed(type="access")).user == "ann"
+    for other in ({"type": "refresh"}, {"type": ["access"]}, {}):
+        refused(signed(**other), **access)
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256", "EdDSA"])
 def test_a_key_file(algorithm: str, tmp_path: Path) -> None:
-    private: Any = (
-        rsa.generate_private_key(65537, 2048) if algorithm == "RS256" else ec.generate_private_key(ec.SECP256R1())
-    )
+    private = _private_key(algorithm)
     key_file = tmp_path / "key.pem"
     key_file.write_bytes(_pem(private.public_key()))
     pinned = {"jwt_secret": None, "jwt_algorithm": algorithm, "jwt_key_file": key_file}
@@ -197,7 +243,7 @@ def test_settings_want_a_key_that_fits() -> None:
     for wrong in ({"jwt_secret": None}, {"jwt_secret": "short"}, {"jwt_secret": None, "jwt_algorithm": "RS256"}):
         with pytest.raises(ValidationError, match="WEBUI_JWT"):
             GatewaySettings(**wrong)
-    with pytest.raises(OSError, match="no-such"):
+    with pytest.raises(NotConfigured, match="no-such"):
         checker(jwt_algorithm="ES256", jwt_key_file="/no-such-file")
 
 
