@@ -204,3 +204,9 @@ def test_a_running_task_may_be_silent_as_long_as_its_lease_is_renewed() -> None:
     machine.leases["a"] = 10 * PATIENCE
     assert machine.expire_leases(1_000 + PATIENCE, LEASE) == []
     assert machine.next_check == 1_000 + 2 * PATIENCE
+
+
+def test_without_a_plan_the_total_is_the_number_of_tasks() -> None:
+    machine = OperationStateMachine()
+    machine.apply([did("published", "a", 0)], 1_000)
+    assert machine.counts() == Counts("queued", 0, 0, 1)
