@@ -163,3 +163,11 @@ async def test_an_operation_that_ends_in_one_call_leaves_the_list_to_the_others(
     (published,) = brief.end.publish([RecordTransitions("user:42", "short", whole, event_stamp(""))])
     assert published.counts.state == "succeeded"
     assert ttls(brief)[-1] >= HOUR - 5
+
+
+async def test_a_renewal_keeps_the_operation_alive(real):
+    real.record(TaskTransition("plan", planned=1), start("a"))
+    names = real.keys.operation("user:42", REF.op)
+    real.end.execute(*(("EXPIRE", name, 5) for name in names))
+    real.client.renew({REF: ["a"]}, 60)
+    assert min(real.end.execute(*(("TTL", name) for name in names))) >= 60
