@@ -138,6 +138,9 @@ class BusSettings(BaseSettings):
     spool_bytes: int = Field(64 * 1_048_576, ge=1024, description="bytes on disk of all processes of this host")
     spool_fsync: Literal["never", "close", "always"] = Field("close", description="when the spool calls fsync")
     spool_scan: float = Field(10.0, gt=0, description="interval of the search for spools of ended processes")
+    unexpected_tries: int = Field(
+        20, ge=1, description="failures with an unexpected error, after which an event that holds up others is dropped"
+    )
     breaker_failures: int = Field(3, ge=1, description="failures in a row after which the circuit breaker opens")
     breaker_after: float = Field(1.0, gt=0, description="seconds of failures after which the circuit breaker opens")
     retry_min: float = Field(0.05, gt=0, description="first pause after a failure of Redis; doubles, with full jitter")

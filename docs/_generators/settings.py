@@ -40,7 +40,7 @@ UNITS = {
     r"dead_limit": "dead letters",
     r"operations_limit|cancelled_limit": "operations",
     r"running_shown": "tasks",
-    r"breaker_failures": "failures",
+    r"breaker_failures|unexpected_tries": "failures",
     r"durable_replicas": "replicas",
     r"max_(total_connections|connections_per_user)": "connections",
     r"max_topics": "patterns",

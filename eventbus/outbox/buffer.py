@@ -205,6 +205,23 @@ class SendBuffer:
         self.in_flight.take(batch)
         return batch, 0
 
+    def take_more(self, limit: int) -> list[Entry]:
+        """Add what waits in memory to what is in flight.
+
+        Args:
+            limit: entries at most.
+
+        Returns:
+            The added entries in order; empty while entries wait on disk, which go first.
+        """
+        if self.spool_waiting:
+            return []
+        batch, expired = self._queue.pop(limit, self._settings.batch_bytes, now_ms())
+        if expired:
+            self.tracker.drop(expired)
+        self.in_flight.entries = [*self.in_flight.entries, *batch]
+        return batch
+
     def _take_from_spool(self, spool: Spool, limit: int) -> tuple[list[Entry], int]:
         """Take from the disk first, in order; with it the urgent entries of topics that have nothing there."""
         now = now_ms()

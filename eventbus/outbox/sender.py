@@ -12,7 +12,9 @@ from eventbus.backends.ports import Published, Publisher, Request, TimedPublishe
 from eventbus.errors import EventBusError, Refused, Unavailable
 from eventbus.flow.circuit_breaker import CircuitBreaker
 from eventbus.outbox.buffer import SendBuffer
+from eventbus.outbox.entries import group
 from eventbus.outbox.in_flight import InFlightBatch
+from eventbus.outbox.tracker import Culprit
 from eventbus.settings import BusSettings
 
 __all__ = ["Sender"]
@@ -46,6 +48,7 @@ class Sender:
         )
         self.closing = False
         self.unexpected = 0
+        self._tries, self._batch_events = settings.unexpected_tries, settings.batch_events
         self._address = settings.redis_address
         self._publisher: Publisher | None = None
         self._timed: TimedPublisher | None = None
@@ -75,25 +78,33 @@ class Sender:
     def send(self, batch: InFlightBatch) -> None:
         """Send until everything is settled. While Redis is down the batch waits, ahead of later entries.
 
-        Only an explicit refusal settles a request. Any other error keeps it, and it is tried again.
+        Only an explicit refusal settles a request. Any other error keeps it, and it is tried again. After
+        ``unexpected_tries`` failures with an unexpected error, the entries that fail while others are
+        published are dropped, so that they do not hold up the rest of the process.
 
         Args:
             batch: what to send.
         """
+        tries = 0
         while batch.requests:
             began = time.monotonic()
             try:
-                answers = self._connected().publish(batch.requests)
+                answers: list[Published | Exception] = [*self._connected().publish(batch.requests)]
             except EventBusError as error:
                 answers = [error] * len(batch.requests)
             except Exception as error:
                 # A bug in here must not end the thread: that would end all delivery of this process without a trace.
                 log.exception("the outbox could not send a batch")
                 answers = self._one_by_one(batch.requests, error)
+            if tries >= self._tries:
+                self._mark_culprits(answers)
             failure = self._settle(batch, answers)
             if failure is None:
                 self.breaker.succeeded()
             else:
+                tries = tries + 1 if _is_unexpected(failure) else 0
+                if tries >= self._tries:
+                    self._isolate(batch)
                 self._pause(began, failure)
             with self._lock:
                 if batch.requests and (self.closing or self._buffer.in_flight.spooled):
@@ -120,6 +131,27 @@ class Sender:
                 log.exception("cannot send to %s", request.channel)
                 answers.append(its_error)
         return answers
+
+    def _isolate(self, batch: InFlightBatch) -> None:
+        """Make each entry of a batch its own request, and send what waits behind it along.
+
+        If that is published, the connection works, and the entries that still fail are the cause.
+        """
+        with self._lock:
+            entries = [entry for members in batch.members for entry in members]
+            if not batch.from_spool:
+                entries += self._buffer.take_more(self._batch_events)
+            groups = [group([entry]) for entry in entries]
+        batch.requests = [requests[0] for requests, _ in groups]
+        batch.members = [members[0] for _, members in groups]
+
+    def _mark_culprits(self, answers: list[Published | Exception]) -> None:
+        """Have requests dropped that fail with an unexpected error while others of the batch are published."""
+        if not any(isinstance(answer, Published) for answer in answers):
+            return
+        for i, answer in enumerate(answers):
+            if isinstance(answer, Exception) and _is_unexpected(answer):
+                answers[i] = Culprit(f"failed {self._tries} times while others were published: {answer!r}")
 
     def _settle(self, batch: InFlightBatch, answers: Sequence[Published | Exception]) -> Exception | None:
         """Settle answered requests. Those to be tried again remain; the first reason for it is returned."""
@@ -152,6 +184,11 @@ class Sender:
         publisher, self._publisher, self._timed = self._publisher, None, None
         if publisher is not None:
             publisher.close()
+
+
+def _is_unexpected(error: Exception) -> bool:
+    """Whether an error is no answer of Redis and no outage, but a fault of this library or of an event."""
+    return not isinstance(error, EventBusError)
 
 
 def _is_retried(answer: Published | Exception) -> bool:

@@ -13,13 +13,17 @@ from eventbus.events.encoder import Emission
 from eventbus.flow.priority_queue import Dropped
 from eventbus.outbox.entries import Entry
 
-__all__ = ["DeliveryTracker"]
+__all__ = ["Culprit", "DeliveryTracker"]
 
 _log = logging.getLogger(__name__)
 
 # Counted without a warning: a newer state replaced it, or its task failed, or its transaction was rolled back.
 _BY_RULE = frozenset({"merged", "not_succeeded", "rolled_back"})
 _LOG_EVERY = 10.0  # seconds between two log lines about the same kind of loss
+
+
+class Culprit(Refused):
+    """An event failed with an unexpected error again and again, while others were published."""
 
 
 class DeliveryTracker:
@@ -92,8 +96,9 @@ class DeliveryTracker:
 
     def _record(self, entry: Entry, i: int, answer: Published | Exception) -> None:
         if isinstance(answer, Exception):
-            self._dropped["refused"] += 1
-            self.log("refused", "an event was dropped: %s", answer)
+            reason = "unexpected" if isinstance(answer, Culprit) else "refused"
+            self._dropped[reason] += 1
+            self.log(reason, "an event was dropped: %s", answer)
             if isinstance(entry, Emission):
                 entry.receipt.status, entry.receipt.reason = "dropped", str(answer)
             return
