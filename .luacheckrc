@@ -7,6 +7,7 @@ local channel = {
   "STATE", "LOG", "SNAPSHOT", "IDS", "LIVE", "NEW_EPOCH", "call", "state", "epoch", "before", "records", "offset",
   "lives_until", "text", "append_new", "append", "close",
 }
+local timeline = { "STATE", "NEW_EPOCH", "TIMELINE", "call", "state" }
 local channel_state = { "last_arg", "lifetime", "fresh_keys" }
 local lists = { "LISTS", "DEAD_LIST", "TOMBSTONES", "tombstones_left", "trim_left", "remove_id" }
 local entries = {
@@ -42,7 +43,9 @@ local standalone = { "call" }
 -- A shared piece defines locals for the pieces after it (211: unused variable, 231: never accessed, 311, 331: unused value).
 local shared = { "211", "221", "231", "311", "331" }
 
-files["**/channel/_channel.lua"] = { read_globals = constants, ignore = shared }
+files["**/channel/_timeline.lua"] = { ignore = shared }
+files["**/channel/_channel.lua"] = { read_globals = joined(constants, timeline), ignore = shared }
+files["**/channel/read.lua"] = { read_globals = timeline }
 files["**/channel/publish.lua"] = {
   read_globals = joined(constants, channel, entries, pending), globals = channel_state,
 }

@@ -54,7 +54,7 @@ class Bus:
 
     def publisher(self) -> Publisher:
         """Return a new blocking publisher. The caller closes it."""
-        return RedisPublisher(self.settings) if self.broker is None else MemoryPublisher(self.broker)
+        return RedisPublisher(self.settings, voter=True) if self.broker is None else MemoryPublisher(self.broker)
 
     @overload
     def emit(self, payload: Event, /, *, id: str | None = None, strict: bool = False) -> Receipt: ...

@@ -45,6 +45,11 @@ class BusSettings(BaseSettings):
     )
     key_prefix: str = Field("eb", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="first part of every key")
     connect_timeout: float = Field(1.0, gt=0, description="time limit to open a connection")
+    timeline_patience: float = Field(
+        3.0,
+        gt=0,
+        description="after a restart of Redis: longest wait for the processes that know whether it lost data",
+    )
     socket_timeout: float = Field(2.0, gt=0, description="time limit for an answer from Redis")
     ping_interval: float = Field(0.5, gt=0, description="interval of pings on a subscriber's connection")
     silence_limit: float = Field(2.0, gt=0, description="a subscriber reconnects after so long without an answer")

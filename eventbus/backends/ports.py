@@ -8,7 +8,7 @@ same contract tests.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final, Protocol, runtime_checkable
@@ -29,6 +29,7 @@ __all__ = [
     "Reader",
     "RecordTransitions",
     "Request",
+    "RestingPublisher",
     "Subscriber",
     "TimedPublisher",
     "Write",
@@ -164,6 +165,22 @@ class TimedPublisher(Publisher, Protocol):
         """
 
 
+@runtime_checkable
+class RestingPublisher(Publisher, Protocol):
+    """A publisher that says when it writes nothing for now. After a restart of the server no process waits for it."""
+
+    @property
+    def rest_in(self) -> float | None:
+        """Seconds until ``rest`` is due; None: it is not due before the next request."""
+
+    def rest(self) -> None:
+        """Say that this process writes nothing for now.
+
+        Raises:
+            Unavailable, Refused: the server did not answer, or rejected the request. Call it again soon.
+        """
+
+
 class Reader(Protocol):
     """Reads the history of channels, in an event loop."""
 
@@ -191,6 +208,23 @@ class Reader(Protocol):
 
         Returns:
             False if the channel has another epoch already.
+
+        Raises:
+            Unavailable, Refused: the server did not answer, or rejected the request.
+        """
+
+    def be_voter(self, heard: Callable[[], tuple[str, Position] | None]) -> None:
+        """Be one of the processes that state after a restart whether the server lost data.
+
+        Args:
+            heard: returns the channel and the position of the last publication that this process received.
+        """
+
+    async def renew(self) -> bool:
+        """Renew what this process states after a restart. A gateway calls it about once a second.
+
+        Returns:
+            True if the data have another timeline now: all channels have to be read again.
 
         Raises:
             Unavailable, Refused: the server did not answer, or rejected the request.

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from eventbus.backends.ports import Published, Publisher, Request, TimedPublisher
+from eventbus.backends.ports import Published, Publisher, Request, RestingPublisher, TimedPublisher
 from eventbus.errors import EventBusError, Refused, Unavailable
 from eventbus.flow.circuit_breaker import CircuitBreaker
 from eventbus.outbox.buffer import SendBuffer
@@ -52,6 +52,8 @@ class Sender:
         self._address = settings.redis_address
         self._publisher: Publisher | None = None
         self._timed: TimedPublisher | None = None
+        self._resting: RestingPublisher | None = None
+        self._no_rest_before = 0.0
 
     @property
     def quick(self) -> bool:
@@ -110,10 +112,27 @@ class Sender:
                 if batch.requests and (self.closing or self._buffer.in_flight.spooled):
                     break  # it is on disk, or will be
 
+    @property
+    def rest_in(self) -> float | None:
+        """Seconds until ``rest`` is due; None: it is not due."""
+        due = None if self._resting is None else self._resting.rest_in
+        return None if due is None else max(due, self._no_rest_before - time.monotonic())
+
+    def rest(self) -> None:
+        """Let Redis know that this process writes nothing for now. Tries once; ``rest_in`` names the next time."""
+        if self._resting is None:
+            return
+        try:
+            self._resting.rest()
+        except EventBusError as error:
+            log.debug("cannot say that this process is idle: %s", error)
+            self._no_rest_before = time.monotonic() + random.uniform(0.2, 0.5)  # noqa: S311 - spreads retries
+
     def _connected(self) -> Publisher:
         if self._publisher is None:
             self._publisher = self._connect()
             self._timed = self._publisher if isinstance(self._publisher, TimedPublisher) else None
+            self._resting = self._publisher if isinstance(self._publisher, RestingPublisher) else None
         return self._publisher
 
     def _one_by_one(self, requests: Sequence[Request], error: Exception) -> list[Published | Exception]:
@@ -181,7 +200,7 @@ class Sender:
 
     def close(self) -> None:
         """Close the connection."""
-        publisher, self._publisher, self._timed = self._publisher, None, None
+        publisher, self._publisher, self._timed, self._resting = self._publisher, None, None, None
         if publisher is not None:
             publisher.close()
 

@@ -166,6 +166,11 @@ class SenderThread:
             self.buffer.scan()
             with self.lock:
                 batch = self._locked_gather()
+                rests = batch is not None and self._locked_begin_rest()
+            if rests:
+                self.sender.rest()
+                with self.lock:
+                    self._turn = None
             going_on = batch is not None and self._send(batch)
         with self.lock:
             if self._thread in (None, threading.current_thread()):
@@ -200,7 +205,7 @@ class SenderThread:
             if self.sender.closing and not self._turn:
                 return None
             self._locked_rest()
-            if self.buffer.scan_due:
+            if self.buffer.scan_due or self._locked_rest_due():
                 return InFlightBatch([], [])
         self.buffer.release_due()
         while (pause := self._locked_pause()) > 0 and len(self.buffer):
@@ -214,6 +219,17 @@ class SenderThread:
             return unsent
         return self._locked_take(self) or InFlightBatch([], [])
 
+    def _locked_rest_due(self) -> bool:
+        due = None if self._turn else self.sender.rest_in
+        return due is not None and due <= 0
+
+    def _locked_begin_rest(self) -> bool:
+        """Take the turn to say that this process is idle, if that is due."""
+        if self._unsent is not None or self.buffer.ready or not self._locked_rest_due():
+            return False
+        self._turn = self
+        return True
+
     def _locked_rest(self) -> None:
         """Sleep until there is something to do. Shortly after a batch, sleep for the linger without being woken."""
         pause = self._locked_pause()
@@ -221,7 +237,8 @@ class SenderThread:
             self.lock.wait(pause)
             return
         self._idle = True
-        self.lock.wait(self.buffer.patience())
+        times = [self.buffer.patience(), None if self._turn else self.sender.rest_in]
+        self.lock.wait(min((seconds for seconds in times if seconds is not None), default=None))
         self._idle = False
         self.buffer.release_due()
 

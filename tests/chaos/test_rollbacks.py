@@ -1,8 +1,9 @@
-"""Redis' data goes back in time: rows 32 to 35 of the table in README.md. Each event is received or declared."""
+"""Redis' data goes back in time: rows 29 to 35 of the table in README.md. Each event is received or declared."""
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import shutil
 import signal
 import time
@@ -14,14 +15,13 @@ import pytest
 from eventbus import Bus, BusSettings, Receipt
 from tests.chaos.oracle import judge
 from tests.chaos.watcher import Watcher
-from tests.conftest import RedisServer
+from tests.conftest import RedisServer, free_port, wait_until
 from tests.webui_adapter.events import Note
 from tests.webui_adapter.gateways import GatewayProcess, eventually, running
 
 pytestmark = pytest.mark.timeout(60)
 Report = Callable[..., None]
 RECOVERY_LIMIT = 5.0
-CHANNEL = "user:ann"
 
 
 class SavingRedis(RedisServer):
@@ -57,14 +57,15 @@ class SavingRedis(RedisServer):
 class Notes:
     """Emits numbered notes to one user, and knows which of them Redis has confirmed."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, user: str) -> None:
         self._bus = bus
+        self.user = user
         self.receipts: list[Receipt] = []
 
     def emit(self, count: int) -> None:
         """Emit without waiting."""
         for _ in range(count):
-            self.receipts.append(self._bus.emit("ann", "op", Note(n=len(self.receipts))))
+            self.receipts.append(self._bus.emit(self.user, "op", Note(n=len(self.receipts))))
 
     async def confirmed(self, count: int = 0) -> None:
         """Emit, then wait until Redis has confirmed all events."""
@@ -76,12 +77,30 @@ class Notes:
         return [one.id for one in self.receipts if one.status in {"published", "duplicate", "spooled"}]
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SavingRedis]:
+    made = SavingRedis(tmp_path_factory.mktemp("rollbacks"), free_port())
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture(scope="module")
+def gateway(server: SavingRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    with running(tmp_path_factory.mktemp("gateway"), server.url, "eb") as process:
+        yield process
+
+
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[SavingRedis]:
-    server = SavingRedis(tmp_path)
-    server.start()
-    yield server
-    server.kill()
+def redis(server: SavingRedis, gateway: GatewayProcess) -> SavingRedis:
+    """The server of this module, which a test may have left stopped or with another kind of file."""
+    if server.appendonly == "yes":
+        server.kill()
+        server.appendonly = "no"
+    if server.process is None:
+        server.start()
+    wait_until(lambda: gateway.get("/readyz").status_code == 200, "the gateway to be ready", 20)
+    return server
 
 
 @pytest.fixture
@@ -93,13 +112,7 @@ def bus(redis: RedisServer, tmp_path: Path) -> Iterator[Bus]:
 
 @pytest.fixture
 def notes(bus: Bus) -> Notes:
-    return Notes(bus)
-
-
-@pytest.fixture
-def gateway(redis: RedisServer, tmp_path: Path) -> Iterator[GatewayProcess]:
-    with running(tmp_path, redis.url, "eb") as process:
-        yield process
+    return Notes(bus, f"ann-{secrets.token_hex(4)}")
 
 
 def returning(former: Watcher, gateway: GatewayProcess) -> Watcher:
@@ -152,14 +165,62 @@ async def back(redis: RedisServer, start: Callable[[], None], notes: Notes) -> N
     assert time.monotonic() - began < 2 * RECOVERY_LIMIT
 
 
+async def test_29_older_file_and_a_cursor_beyond_it(
+    redis: SavingRedis, gateway: GatewayProcess, notes: Notes, report: Report
+) -> None:
+    async with Watcher(notes.user, gateway) as ann:
+        await notes.confirmed(150)
+        redis.keep_copy()
+        await notes.confirmed(350)
+        await has_all(ann, notes)
+    redis.kill()
+    await back(redis, redis.start_from_copy, notes)
+    await notes.confirmed(600)
+    async with returning(ann, gateway) as ann:
+        await settled(ann, notes, report, gaps=1)
+
+
+async def test_30_older_file_and_a_cursor_before_it(
+    redis: SavingRedis, gateway: GatewayProcess, notes: Notes, report: Report
+) -> None:
+    async with Watcher(notes.user, gateway) as ann:
+        await notes.confirmed(100)
+        await has_all(ann, notes)
+    await notes.confirmed(50)
+    redis.keep_copy()
+    await notes.confirmed(350)
+    redis.kill()
+    await back(redis, redis.start_from_copy, notes)
+    await notes.confirmed(600)
+    async with returning(ann, gateway) as ann:
+        await settled(ann, notes, report, gaps=1)
+
+
+async def test_31_older_file_and_the_backlog_comes_first(
+    redis: SavingRedis, gateway: GatewayProcess, notes: Notes, report: Report
+) -> None:
+    async with Watcher(notes.user, gateway) as ann:
+        await notes.confirmed(150)
+        redis.keep_copy()
+        await notes.confirmed(350)
+        await has_all(ann, notes)
+        redis.kill()
+        await eventually(lambda: ann.page.data_of("bus.degraded"), "the control event")
+        gateway.signal(signal.SIGSTOP)
+        notes.emit(600)
+        await back(redis, redis.start_from_copy, notes)
+        gateway.signal(signal.SIGCONT)
+        await settled(ann, notes, report, gaps=1)
+
+
 @pytest.mark.parametrize("away", [False, True], ids=["live", "away"])
 async def test_32_keys_are_restored(
     redis: SavingRedis, gateway: GatewayProcess, notes: Notes, report: Report, away: bool
 ) -> None:
     client = redis.client
-    async with Watcher("ann", gateway) as ann:
+    async with Watcher(notes.user, gateway) as ann:
         await notes.confirmed(150)
-        kept = {key: client.dump(key) for key in client.keys("eb:{" + CHANNEL + "}:*")}
+        kept = {key: client.dump(key) for key in client.keys(f"eb:{{user:{notes.user}}}:*")}
         await notes.confirmed(350)
         await has_all(ann, notes)
         if not away:
@@ -179,6 +240,34 @@ def restore(client: object, kept: dict[bytes, bytes]) -> None:
         client.restore(key, 3_600_000, value)  # type: ignore[attr-defined]
 
 
+async def test_33_a_lagging_replica_is_promoted(
+    redis: SavingRedis, gateway: GatewayProcess, notes: Notes, report: Report, tmp_path: Path
+) -> None:
+    folder = tmp_path / "replica"
+    folder.mkdir()
+    replica = SavingRedis(folder)
+    replica.start()
+    try:
+        replica.client.replicaof("127.0.0.1", str(redis.port))
+        async with Watcher(notes.user, gateway) as ann:
+            await notes.confirmed(300)
+            await eventually(
+                lambda: replica.client.hget(f"eb:{{user:{notes.user}}}:state", "offset") == b"300", "the replica"
+            )
+            replica.client.replicaof("127.0.0.1", "1")  # its link is cut
+            await notes.confirmed(150)
+            await has_all(ann, notes)
+        redis.kill()
+        replica.client.replicaof("NO", "ONE")
+        await back(redis, lambda: replica.client.config_set("port", str(redis.port)), notes)
+        await notes.confirmed(300)
+        async with returning(ann, gateway) as ann:
+            await settled(ann, notes, report, gaps=1)
+    finally:
+        replica.kill()
+        redis.start()
+
+
 @pytest.mark.parametrize("appendonly", ["no", "yes"], ids=["rdb", "aof"])
 async def test_34_a_clean_restart_causes_no_gap(
     redis: SavingRedis, gateway: GatewayProcess, notes: Notes, report: Report, appendonly: str
@@ -187,7 +276,7 @@ async def test_34_a_clean_restart_causes_no_gap(
         redis.client.config_set("appendonly", "yes")
         await eventually(lambda: redis.client.info("persistence")["aof_rewrite_in_progress"] == 0, "the first file")
         redis.appendonly = "yes"
-    async with Watcher("bob", gateway) as bob, Watcher("ann", gateway) as ann:
+    async with Watcher("bob", gateway) as bob, Watcher(notes.user, gateway) as ann:
         await notes.confirmed(200)
         await has_all(ann, notes)
         redis.end()
@@ -205,7 +294,7 @@ async def test_34_a_clean_restart_causes_no_gap(
 async def test_35_flushed_while_no_page_is_connected(
     redis: SavingRedis, gateway: GatewayProcess, notes: Notes, report: Report
 ) -> None:
-    async with Watcher("ann", gateway) as ann:
+    async with Watcher(notes.user, gateway) as ann:
         await notes.confirmed(200)
         await has_all(ann, notes)
     await notes.confirmed(50)

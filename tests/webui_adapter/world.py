@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from eventbus.backends.memory.adapters import MemoryBroker, MemoryPendingStore, MemoryReader, MemorySubscriber
@@ -81,6 +81,12 @@ class HeldReader:
         if self.error is not None:
             raise self.error
         return await self._reader.fork(channel, epoch)
+
+    def be_voter(self, heard: Callable[[], tuple[str, Position] | None]) -> None:
+        pass
+
+    async def renew(self) -> bool:
+        return False
 
     async def positions(self, channels: Sequence[str]) -> list[Position]:
         if self.error is not None:

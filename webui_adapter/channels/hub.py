@@ -7,7 +7,7 @@ lost. Then the channel is not live until log and snapshot have been read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from eventbus.protocol.cursor import BEGINNING, Position
@@ -15,6 +15,7 @@ from eventbus.protocol.history import History
 from eventbus.protocol.records import Publication, Record
 from eventbus.protocol.recovery import Resumption, resume
 from webui_adapter.channels.channel import Channel
+from webui_adapter.channels.overlaps import Overlaps
 from webui_adapter.channels.validation import RecordValidator
 from webui_adapter.session.batch import Batch, Delivery
 from webui_adapter.session.output import Output
@@ -37,6 +38,7 @@ class Hub:
         unacknowledged: Events since the gateway's last turn that a client has to acknowledge, with their channel.
         deliveries: How many events went to sessions.
         events: How many events arrived.
+        overlaps: The channels to which publications from before a reading may arrive.
     """
 
     def __init__(
@@ -59,8 +61,8 @@ class Hub:
         self.deliveries = 0
         self.events = 0
         self._buffer_limit = buffer_limit
-        self._readings = 0
-        self._overlapping: dict[str, int] = {}  # channel -> number of its last reading
+        self.overlaps = Overlaps()
+        self._newest: Channel | None = None
 
     def join(self, name: str, session: Session) -> Channel:
         """Add a session that has to be recovered.
@@ -118,7 +120,7 @@ class Hub:
             channel: The channel.
         """
         self.channels.pop(channel.name, None)
-        self._overlapping.pop(channel.name, None)
+        self.overlaps.forget(channel.name)
 
     def receive(self, name: str, publication: Publication) -> bool:
         """Deliver a publication.
@@ -209,7 +211,7 @@ class Hub:
         before = channel.position
         channel.buffered = None
         channel.position = resumption.position
-        self._begin_overlap(channel, buffered, 0 if before is None or resumption.gap is not None else before.offset)
+        self.overlaps.begin(channel, buffered, 0 if before is None or resumption.gap is not None else before.offset)
         # Kept for new sessions, which need the present state but not the log that a returning session needed.
         present = replace(history, log=(), more=False) if history.log else history
         channel.history = present if resumption.position == here else None
@@ -246,32 +248,10 @@ class Hub:
         """
         return [*channel.whole.values(), *channel.partial]
 
-    def overlapping(self) -> dict[str, int]:
-        """Return the channels to which publications from before their last reading may still arrive.
-
-        Returns:
-            The channels, each with the number of its reading: an argument of ``end_overlaps``.
-        """
-        return dict(self._overlapping)
-
-    def end_overlaps(self, readings: Mapping[str, int]) -> None:
-        """Note that every publication from before these readings has arrived.
-
-        Args:
-            readings: A result of ``overlapping`` from before a canary that has arrived.
-        """
-        for name, number in readings.items():
-            if self._overlapping.get(name) == number:
-                del self._overlapping[name]
-                channel = self.channels.get(name)
-                if channel is not None:
-                    channel.read_to = -1
-
-    def _begin_overlap(self, channel: Channel, buffered: Sequence[Publication], heard: int) -> None:
-        self._readings += 1
-        self._overlapping[channel.name] = self._readings
-        channel.heard = buffered[-1].records[-1].offset if buffered else heard
-        channel.read_to = channel.offset
+    def newest(self) -> tuple[str, Position] | None:
+        """Return the channel of the last publication, and its position; None: nothing has arrived."""
+        channel = self._newest
+        return None if channel is None or not channel.epoch else (channel.name, Position(channel.epoch, channel.offset))
 
     def _buffer(self, channel: Channel, publication: Publication) -> None:
         assert channel.buffered is not None
@@ -289,6 +269,7 @@ class Hub:
     def _route(self, channel: Channel, records: Sequence[Record]) -> None:
         if records:
             channel.offset = records[-1].offset
+            self._newest = channel
             channel.history = None
             self._deliver(channel, records)
 

@@ -75,6 +75,8 @@ class RedisMonitor:
         self._spawn = context.spawn
         self._subscriber = ports.subscriber
         self._probe = ports.probe
+        self._reader = ports.reader
+        self._first_renewal = True
         self._channel_recovery = channel_recovery
         self._hub = hub
         self.health = health
@@ -168,13 +170,26 @@ class RedisMonitor:
         self._unreachable = 0
         self._note_writes(trip.refused)
         if trip.arrived:
+            await self._renew()
             await self._arrived()
         else:
             self._not_arrived(silent=arrivals == self._hub.events)
 
+    async def _renew(self) -> None:
+        """Keep the entry of this gateway among the voters fresh. Another timeline means that data went back."""
+        try:
+            changed = await self._reader.renew()
+        except TransportError as error:
+            log.info("cannot renew the entry among the voters: %s", error)
+            return
+        if changed and not self._first_renewal:
+            log.warning("the data of Redis have another timeline; all channels are read again")
+            self._channel_recovery.recover_all()
+        self._first_renewal = False
+
     async def _round_trip(self, probe: Probe) -> _RoundTrip:
         """Publish a canary and wait for it. Raise Unavailable or Refused."""
-        readings = self._hub.overlapping()
+        readings = self._hub.overlaps.readings()
         text = f"{self._instance} {secrets.token_hex(8)}"
         back = self._waiting[text] = asyncio.get_running_loop().create_future()
         try:
@@ -183,7 +198,7 @@ class RedisMonitor:
                 if not back.done():
                     await asyncio.wait([back], timeout=patience)
             if back.done():
-                self._hub.end_overlaps(readings)
+                self._hub.overlaps.end(readings, self._hub.channels)
             return _RoundTrip(back.done(), refused)
         finally:
             del self._waiting[text]

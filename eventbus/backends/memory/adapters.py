@@ -7,7 +7,7 @@ sweeper, no lease checker and no dead-letter client, and its data end with the p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from eventbus.backends.dead_letters import DeathReason
@@ -74,6 +74,13 @@ class MemoryReader:
     async def fork(self, channel: str, epoch: str) -> bool:
         """See ``Reader``."""
         return self._broker.fork(channel, epoch)
+
+    def be_voter(self, heard: Callable[[], tuple[str, Position] | None]) -> None:
+        """See ``Reader``. Data in this process end with it."""
+
+    async def renew(self) -> bool:
+        """See ``Reader``."""
+        return False
 
     async def positions(self, channels: Sequence[str]) -> list[Position]:
         """See ``Reader``."""

@@ -11,9 +11,15 @@ import redis
 
 from eventbus.backends.pending import DeliveryStatus, read_delivery_status
 from eventbus.backends.ports import Published, Request, Write
-from eventbus.backends.redis.connections.blocking import BlockingConnection
-from eventbus.backends.redis.connections.errors import ScriptUnknown, classify, describe_cluster
+from eventbus.backends.redis.connections.blocking import BlockingConnection, ConnectionReplaced
+from eventbus.backends.redis.connections.errors import (
+    OUTDATED,
+    ScriptUnknown,
+    classify,
+    describe_cluster,
+)
 from eventbus.backends.redis.connections.resp import Command
+from eventbus.backends.redis.connections.voter import BlockingJoin, Voter
 from eventbus.backends.redis.durability import Durability
 from eventbus.backends.redis.format_check import FormatCheck
 from eventbus.backends.redis.scripts.channel import fork, publish, read
@@ -30,7 +36,7 @@ from eventbus.backends.redis.scripts.operations import expire_lease_index
 from eventbus.backends.redis.scripts.pending import index_channels
 from eventbus.backends.redis.scripts.script import Call, Script, fresh_epoch
 from eventbus.clock import now_ms
-from eventbus.errors import EventBusError
+from eventbus.errors import EventBusError, Unavailable
 from eventbus.operations.state import TaskTransition
 from eventbus.protocol.cursor import Position
 from eventbus.settings import BusSettings
@@ -51,18 +57,22 @@ class RedisPublisher:
 
     Args:
         settings: address, limits and the keys' prefix.
+        voter: whether other processes may wait after a restart of Redis until this one has stated what it wrote
+            last. Its owner then calls ``rest`` in time.
 
     Attributes:
         formats: chooses the format that gateways understand.
     """
 
-    def __init__(self, settings: BusSettings) -> None:
+    def __init__(self, settings: BusSettings, *, voter: bool = False) -> None:
         self._settings = settings
         self._keys = Keys.of(settings)
+        self._voter = Voter(settings, self._keys, active=voter)
         self._loaded: set[str] = set()
         self._durability = Durability(settings, self._keys) if settings.durable == "replicas" else None
         questions = [] if self._durability is None else [Durability.QUESTION]
         self._connection = BlockingConnection(settings, questions=questions)
+        self._joined = BlockingJoin(self._connection, self._voter)
         self._greeting: list[Any] = []
         self._positions: dict[str, Position] = {}  # the last ones, the oldest first
         self.formats = FormatCheck(settings)
@@ -106,6 +116,7 @@ class RedisPublisher:
             self._end_epoch(channel, known)
             return
         self._positions[channel] = position
+        self._voter.note_write(channel, position)
         if len(self._positions) > _POSITIONS:
             del self._positions[next(iter(self._positions))]
 
@@ -146,6 +157,7 @@ class RedisPublisher:
 
     def close(self) -> None:
         """See ``Publisher``."""
+        self._joined.leave()
         self._connection.close()
 
     def _call(self, run: Run, transitions: Sequence[TaskTransition], epoch: str) -> Call[list[Published]]:
@@ -229,29 +241,49 @@ class RedisPublisher:
         """Run scripts after the commands ``before``. Returns their replies; errors are our
         exceptions.
         """
-        round_trip = round_trip or self._connection.round_trip
+        send = round_trip or self._unconfirmed
         try:
-            self._load({call.script.sha: call.script for call in calls})
-            replies = round_trip([*before, *(call.command for call in calls)])[len(before) :]
-            results = [classify(reply) if isinstance(reply, redis.RedisError) else reply for reply in replies]
-            missing = [i for i, result in enumerate(results) if isinstance(result, ScriptUnknown)]
-            if missing:
-                # The server lost all its scripts at the same time. So the calls that are sent again
-                # stay in order.
-                scripts = {calls[i].script for i in missing}
-                self._connection.round_trip([("SCRIPT", "LOAD", script.source) for script in scripts])
-                again = round_trip([calls[i].command for i in missing])
-                for i, reply in zip(missing, again, strict=True):
-                    results[i] = classify(reply) if isinstance(reply, redis.RedisError) else reply
+            try:
+                return self._run_joined(calls, before, send)
+            except ConnectionReplaced:
+                return self._run_joined(calls, before, send)
         except (redis.RedisError, OSError) as error:
             raise classify(error) from error
+
+    def _run_joined(
+        self,
+        calls: Sequence[Call[Any]],
+        before: Sequence[Command],
+        round_trip: Callable[[Sequence[Command]], list[Any]],
+    ) -> list[Any]:
+        timeline = self._joined.timeline()
+        commands = [call.command_on(timeline) for call in calls]
+        self._load({call.script.sha: call.script for call in calls})
+        replies = round_trip([*before, *commands])[len(before) :]
+        results = [classify(reply) if isinstance(reply, redis.RedisError) else reply for reply in replies]
+        missing = [i for i, result in enumerate(results) if isinstance(result, ScriptUnknown)]
+        if missing:
+            # The server lost all its scripts at the same time. So the calls that are sent again
+            # stay in order.
+            scripts = {calls[i].script for i in missing}
+            self._connection.round_trip([("SCRIPT", "LOAD", script.source) for script in scripts])
+            again = round_trip([commands[i] for i in missing])
+            for i, reply in zip(missing, again, strict=True):
+                results[i] = classify(reply) if isinstance(reply, redis.RedisError) else reply
+        for result in results:
+            if isinstance(result, Unavailable) and result.code == OUTDATED:
+                self._joined.outdated(result)
         return results
+
+    def _unconfirmed(self, commands: Sequence[Command]) -> list[Any]:
+        """Make a round trip on the connection whose timeline is known."""
+        return self._connection.round_trip(commands, greeting=self._joined.greeting)
 
     def _confirmed(self, commands: Sequence[Command]) -> list[Any]:
         """Make a round trip. In durable mode, raise Unavailable unless the replicas have what it wrote."""
         durability, connection = self._durability, self._connection
         if durability is None:
-            return connection.round_trip(commands)
+            return self._unconfirmed(commands)
         greeting = connection.connect()
         if greeting is not self._greeting and connection.endpoint is not None:
             self._greeting = greeting
@@ -259,10 +291,22 @@ class RedisPublisher:
         limit = connection.limit
         after = durability.commands(limit)
         patience = self._settings.durable_timeout if limit is None else 0.0
-        replies = connection.round_trip([*commands, *after], patience)
+        replies = connection.round_trip([*commands, *after], patience, self._joined.greeting)
         named = connection.named and connection.greeting is self._greeting
         durability.check(replies[len(commands) :], named=named, now=time.monotonic())
         return replies[: len(commands)]
+
+    def rest(self) -> None:
+        """See ``RestingPublisher``."""
+        try:
+            self._joined.timeline(idle=True)
+        except (redis.RedisError, OSError) as error:
+            raise classify(error) from error
+
+    @property
+    def rest_in(self) -> float | None:
+        """See ``RestingPublisher``."""
+        return self._voter.rest_in
 
     def _load(self, scripts: Mapping[str, Script]) -> None:
         """Load the scripts that this process has not loaded yet.

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import time
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from eventbus.backends.redis.connections.errors import ScriptUnknown
+from eventbus.backends.redis.connections.errors import OUTDATED, ScriptUnknown, no_permission
 from eventbus.backends.redis.connections.pipeline import Pipeline, Reply
+from eventbus.backends.redis.connections.voter import Heard, Voter
 from eventbus.backends.redis.scripts.channel import fork, read
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.script import Call, Script
+from eventbus.errors import TransportError, Unavailable
 from eventbus.protocol.cursor import BEGINNING, Position
 from eventbus.protocol.history import History, Page
 from eventbus.settings import BusSettings
 
 __all__ = ["RedisReader"]
 
+log = logging.getLogger(__name__)
+
 R = TypeVar("R")
+
+# Seconds that the end of the connection may take, and those of one wait for a verdict on the data.
+_LEAVE: Final = 0.2
+_VERDICT: Final = 1.0
+_PAUSE: Final = 0.05
 
 
 class RedisReader:
@@ -31,6 +43,9 @@ class RedisReader:
     def __init__(self, settings: BusSettings, *, most_waiting: int = 20_000) -> None:
         self._keys = Keys.of(settings)
         self._pipeline = Pipeline(settings, most_waiting=most_waiting)
+        self._voter = Voter(settings, self._keys, active=False)
+        self._greeting: list[Reply] | None = None  # of the connection whose timeline is known
+        self._joining: asyncio.Future[None] | None = None
         self._loading: dict[str, asyncio.Future[Reply]] = {}
 
     async def read(self, channel: str, after: int | None, page: Page | None = None) -> History:
@@ -60,11 +75,77 @@ class RedisReader:
             Unavailable, Refused: the server did not answer, or rejected the call.
         """
         try:
-            reply = await self._pipeline.execute(call.command)
+            reply = await self._run(call)
         except ScriptUnknown:
             await self._load(call.script)
-            reply = await self._pipeline.execute(call.command)
+            reply = await self._run(call)
         return call.decode(reply)
+
+    async def _run(self, call: Call[R]) -> Reply:
+        if not call.script.has_timeline:
+            return await self._pipeline.execute(call.command)
+        while (greeting := await self._pipeline.connect()) is not self._greeting:
+            await self._join(greeting)
+        # In the turn in which connect() has returned, commands use the same connection.
+        try:
+            return await self._pipeline.execute(call.command_on(self._voter.timeline))
+        except Unavailable as error:
+            if error.code == OUTDATED:
+                self._greeting = None
+                self._voter.outdated(error)
+            raise
+
+    async def _join(self, greeting: list[Reply]) -> None:
+        """Learn the timeline of the data on a new connection. All calls that wait share one attempt."""
+        if self._joining is None:
+            self._joining = asyncio.ensure_future(self._learn(greeting))
+            self._joining.add_done_callback(self._join_ended)
+        await asyncio.shield(self._joining)
+
+    def _join_ended(self, done: asyncio.Future[None]) -> None:
+        self._joining = None
+        if not done.cancelled():
+            done.exception()  # marks it as retrieved
+
+    async def _learn(self, greeting: list[Reply]) -> None:
+        end = time.monotonic() + _VERDICT
+        while True:
+            questions = self._voter.questions()
+            replies = await self._pipeline.execute_all(questions) if questions else []
+            if await self._state(replies):
+                # Another connection may have been made meanwhile. Then it joins next.
+                self._greeting = greeting
+                return
+            if time.monotonic() > end:
+                raise Unavailable("Redis has restarted, and it is not known yet whether it lost data")
+            await asyncio.sleep(_PAUSE)
+
+    async def _state(self, replies: Sequence[Reply]) -> bool:
+        """State what this process knows. Returns whether the timeline is known."""
+        try:
+            return self._voter.joined(await self._pipeline.execute(self._voter.answer(replies)))
+        except TransportError as error:
+            if not no_permission(error):
+                raise
+            log.warning("cannot ask Redis for its replication id, so a rollback may stay unnoticed: %s", error)
+            return True
+
+    def be_voter(self, heard: Heard) -> None:
+        """Be a voter of what this process receives. ``renew`` is then called about once a second.
+
+        Args:
+            heard: returns the last position that was received.
+        """
+        self._voter.active, self._voter.heard = True, heard
+
+    async def renew(self) -> bool:
+        """See ``Reader``."""
+        greeting, before = await self._pipeline.connect(), self._voter.timeline
+        if greeting is self._greeting:
+            await self._state([])
+        else:
+            await self._join(greeting)
+        return self._voter.timeline.name != before.name
 
     async def _load(self, script: Script) -> None:
         """Load a script, once for all calls that found it missing."""
@@ -96,4 +177,9 @@ class RedisReader:
 
     async def aclose(self) -> None:
         """See ``Reader``."""
+        leaving = self._voter.leave()
+        if leaving is not None and self._greeting is not None:
+            with contextlib.suppress(TransportError, TimeoutError):
+                async with asyncio.timeout(_LEAVE):
+                    await self._pipeline.execute(leaving)
         await self._pipeline.aclose()

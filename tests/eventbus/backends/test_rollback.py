@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import redis
 
 from eventbus import Event
 from eventbus.backends.ports import Published, Write
+from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.backends.redis.scripts.keys import Keys
+from eventbus.errors import Unavailable
 from eventbus.protocol.cursor import Position
 
 CHANNEL = "user:42"
@@ -52,3 +56,57 @@ async def test_a_publisher_ends_an_epoch_whose_offset_went_back(ends) -> None:
     after = publish(ends, 7)
     assert after.offset == 5
     assert after.epoch != first.epoch
+
+
+def forget_connections(ends) -> redis.Redis:
+    """Make each connection join again."""
+    client = redis.Redis.from_url(ends.settings.redis_url)
+    client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    return client
+
+
+def publish_again(ends, number: int) -> Position:
+    """As an outbox does until Redis accepts the event."""
+    for _ in range(100):
+        with contextlib.suppress(Unavailable):
+            return publish(ends, number)
+    raise AssertionError("Redis accepts nothing")
+
+
+async def test_after_a_restored_backup_all_channels_fork(ends) -> None:
+    if ends.settings.redis_url.startswith("memory"):
+        return
+    ends.settings = ends.settings.model_copy(update={"timeline_patience": 0.05})
+    ends.publisher = RedisPublisher(ends.settings, voter=True)
+    first = publish(ends, 1, 2)
+    timeline = Keys(ends.settings.key_prefix).timeline[0]
+    client = forget_connections(ends)
+    client.hset(timeline, mapping={"server": "restored", "generation": 0, "ancestors": ""})
+    client.hset(Keys(ends.settings.key_prefix).channel(CHANNEL)[0], "timeline", "abcdef0123.0")
+    after = publish_again(ends, 3)
+    assert after.offset == 3
+    assert after.epoch != first.epoch
+    state = client.hgetall(Keys(ends.settings.key_prefix).channel(CHANNEL)[0])
+    assert (state[b"parent"].decode(), state[b"fork"]) == (first.epoch, b"2")
+    assert publish(ends, 4) == (after.epoch, 4)
+    ends.publisher.close()
+
+
+async def test_an_idle_process_and_one_that_ended_in_order_are_not_waited_for(ends) -> None:
+    if ends.settings.redis_url.startswith("memory"):
+        return
+    client = redis.Redis.from_url(ends.settings.redis_url)
+    voters = Keys(ends.settings.key_prefix).timeline[1]
+    publisher = RedisPublisher(ends.settings, voter=True)
+    ends.publisher = publisher
+    assert publisher.rest_in is None
+    publish(ends, 1)
+    assert publisher.rest_in is not None
+    assert not any(entry.endswith(b" idle") for entry in client.hvals(voters))
+    publisher.rest()
+    assert publisher.rest_in is None
+    assert [entry.endswith(b" idle") for entry in client.hvals(voters)] == [True]
+    publish(ends, 2)
+    assert not client.hvals(voters)[0].endswith(b" idle"), "written before the event"
+    publisher.close()
+    assert client.hvals(voters) == []

@@ -86,9 +86,9 @@ def test_an_offset_that_goes_back_soon_after_a_recovery_is_a_loss_once_a_canary_
     hub, channel, _ = live(3)
     hub.suspend(channel)
     hub.recover(channel, history(6, *(record(i) for i in range(4, 7))), 0)
-    readings = hub.overlapping()
+    readings = hub.overlaps.readings()
     if arrived:
-        hub.end_overlaps(readings)
+        hub.overlaps.end(readings, hub.channels)
     assert hub.receive(USER, publication(4, record(5))) is not arrived
     assert channel.went_back is arrived
 
@@ -104,10 +104,10 @@ def test_an_offset_below_the_last_one_that_arrived_is_a_loss_also_soon_after_a_r
 
 def test_a_canary_from_before_a_reading_proves_nothing_about_it() -> None:
     hub, channel, _ = live(3)
-    readings = hub.overlapping()
+    readings = hub.overlaps.readings()
     hub.suspend(channel)
     hub.recover(channel, history(6, *(record(i) for i in range(4, 7))), 0)
-    hub.end_overlaps(readings)
+    hub.overlaps.end(readings, hub.channels)
     assert hub.receive(USER, publication(3, record(4)))
     assert not channel.went_back
 

@@ -22,13 +22,17 @@ from eventbus.backends.redis.connections.resp import Command, pack
 from eventbus.redis_url import Endpoint, RedisAddress
 from eventbus.settings import BusSettings
 
-__all__ = ["BlockingConnection"]
+__all__ = ["BlockingConnection", "ConnectionReplaced"]
 
 # Bytes of commands that are packed before they are sent, and bytes of one read.
 _SLICE: Final = 131_072
 
 # Seconds after a reply for which the connection is assumed to be open without a check.
 _FRESH: Final = 0.1
+
+
+class ConnectionReplaced(redis.ConnectionError):
+    """The commands were made for an earlier connection. Nothing was sent."""
 
 
 class BlockingConnection:
@@ -98,24 +102,30 @@ class BlockingConnection:
             self._ready()
             return self.greeting
 
-    def round_trip(self, commands: Sequence[Command], patience: float = 0.0) -> list[Any]:
+    def round_trip(
+        self, commands: Sequence[Command], patience: float = 0.0, greeting: list[Any] | None = None
+    ) -> list[Any]:
         """Send all commands, then read as many replies.
 
         Args:
             commands: the commands.
             patience: seconds that the server may wait within a command, beyond the time limit.
+            greeting: ``greeting`` of the connection that the commands were made for; None: any connection.
 
         Returns:
             The replies in order. Errors that the server replied are among them. After one that says that
             another server may have taken over, the connection is closed.
 
         Raises:
+            ConnectionReplaced: the present connection is another one; nothing was sent.
             redis.RedisError, OSError, EventBusError: the outcome of all commands is unknown.
         """
         if self._process != os.getpid():
             self._begin()  # the connection belongs to the parent process
         with self._lock:
             sock = self._ready()
+            if greeting is not None and greeting is not self.greeting:
+                raise ConnectionReplaced("a new connection was made")
             try:
                 sock.settimeout(self._timeout + patience)
                 _send(sock, commands)

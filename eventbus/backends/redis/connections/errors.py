@@ -15,7 +15,16 @@ import redis
 
 from eventbus.errors import Refused, Unavailable
 
-__all__ = ["LEFT_CODES", "RETRYABLE_CODES", "ScriptUnknown", "classify", "describe_cluster", "is_left"]
+__all__ = [
+    "LEFT_CODES",
+    "OUTDATED",
+    "RETRYABLE_CODES",
+    "ScriptUnknown",
+    "classify",
+    "describe_cluster",
+    "is_left",
+    "no_permission",
+]
 
 RETRYABLE_CODES: Final = (
     "BUSY",
@@ -46,6 +55,10 @@ _CLUSTER: Final = re.compile(r"MOVED |ASK |CROSSSLOT |.*non local key in a clust
 # redis-py has classes for the codes that it knows, and cuts the code off their text. Other errors
 # keep it.
 _CLUSTER_CLASSES: Final = (redis.exceptions.AskError, redis.exceptions.ClusterCrossSlotError)
+
+
+OUTDATED: Final = "OUTDATED"
+"""Error code of our scripts: the connection has to ask for the timeline of the data again."""
 
 
 class ScriptUnknown(Refused):
@@ -85,6 +98,17 @@ def is_left(text: str) -> bool:
         text: the server's error.
     """
     return text.startswith(LEFT_CODES) or _LEFT_WITHIN_SCRIPT.match(text) is not None
+
+
+def no_permission(error: Exception) -> bool:
+    """Return whether the server's user may not run a command.
+
+    Args:
+        error: the error.
+    """
+    return (
+        isinstance(error, redis.exceptions.NoPermissionError) or "NOPERM" in str(error) or ("ACL failure" in str(error))
+    )
 
 
 def describe_cluster(info: object) -> str | None:

@@ -100,7 +100,8 @@ def read(keys: Keys, channel: str, after: int | None, page: Page | None = None) 
     state, log, snapshot, _ = keys.channel(channel)
     limits = (0, 0) if page is None else (page.entries, page.bytes)
     names = (state, log, snapshot, keys.pending(channel)[0])
-    return Call(script("channel/read"), names, (-1 if after is None else after, *limits), _decode_read)
+    args = (fresh_epoch(), -1 if after is None else after, *limits)
+    return Call(script("channel/_timeline", "channel/read"), names, args, _decode_read)
 
 
 def _decode_read(reply: Reply) -> History:

@@ -132,6 +132,12 @@ class Keys:
         return f"{self.prefix}:gateways"
 
     @property
+    def timeline(self) -> tuple[str, str]:
+        """The timeline of the server's data, and the processes that can state whether it is complete."""
+        stem = f"{self.prefix}:{{timeline}}"
+        return stem, f"{stem}:voters"
+
+    @property
     def canary(self) -> str:
         """The pub/sub channel through which each instance receives its own canaries."""
         return f"{self.prefix}:probe{self._of_database}"

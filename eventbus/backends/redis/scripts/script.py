@@ -21,6 +21,7 @@ from eventbus.backends.redis.scripts.constants import CONSTANTS
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.process_state import renew_in_child
 from eventbus.protocol.formats import FIRST_NAMED, FORMAT
+from eventbus.protocol.timeline import UNKNOWN, Timeline
 from eventbus.settings import BusSettings
 
 __all__ = [
@@ -62,10 +63,12 @@ class Script:
     Attributes:
         source: the Lua source.
         sha: its SHA1, by which EVALSHA names it.
+        has_timeline: whether it compares the channel's timeline with that of the connection.
     """
 
     source: str
     sha: str
+    has_timeline: bool = False
 
 
 @dataclass(slots=True)
@@ -88,8 +91,20 @@ class Call(Generic[R]):
 
     @property
     def command(self) -> Command:
-        """The EVALSHA command."""
-        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+        """The EVALSHA command for a server whose timeline is unknown."""
+        return self.command_on(UNKNOWN)
+
+    def command_on(self, timeline: Timeline) -> Command:
+        """Return the EVALSHA command for a connection.
+
+        Args:
+            timeline: the timeline of the server's data, as the connection learned it.
+        """
+        keys, args = self.keys, self.args
+        if not self.script.has_timeline:
+            return ("EVALSHA", self.script.sha, len(keys), *keys, *args)
+        # ARGV[1] is the new epoch.
+        return ("EVALSHA", self.script.sha, len(keys), *keys, args[0], *timeline, *args[1:])
 
     def then(self, change: Callable[[R], S]) -> Call[S]:
         """Make the same call with another result.
@@ -120,7 +135,8 @@ def script(*files: str, constants: str = "") -> Script:
     for name in files:
         pieces += [CONSTANTS.get(name, ""), (_LUA / f"{name}.lua").read_text(encoding="utf-8")]
     source = "\n".join(pieces)
-    return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+    digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+    return Script(source, digest, has_timeline="channel/_timeline" in files)
 
 
 def channel_script(settings: BusSettings, *verbs: str, format_: int = FORMAT) -> Script:
@@ -145,7 +161,7 @@ def _channel_script(log: int, snapshot: int, window: int, verbs: tuple[str, ...]
     limits = f"local LOG_LIMIT, SNAPSHOT_LIMIT, WINDOW, PUBLISH = {log}, {snapshot}, {window}, '{publish}'"
     first_line_end = f" {format_}\\n" if format_ >= FIRST_NAMED else "\\n"
     formats = f"local FORMAT, FIRST_LINE_END = {format_}, '{first_line_end}'"
-    return script("channel/_channel", *verbs, constants=f"{limits}\n{formats}")
+    return script("channel/_timeline", "channel/_channel", *verbs, constants=f"{limits}\n{formats}")
 
 
 class _Random:
@@ -182,7 +198,7 @@ def fresh_epoch() -> str:
 
 
 def options(keys: Keys, channel: str, life: float, epoch: str | None = None) -> list[Argument]:
-    """Make ``ARGV[1..3]`` of ``_channel.lua``.
+    """Make the arguments that ``_channel.lua`` reads, without the timeline, which the connection knows.
 
     Args:
         keys: names of the keys.
@@ -193,7 +209,7 @@ def options(keys: Keys, channel: str, life: float, epoch: str | None = None) -> 
     Returns:
         The arguments.
     """
-    return [keys.live(channel), epoch or fresh_epoch(), math.ceil(life)]
+    return [epoch or fresh_epoch(), keys.live(channel), math.ceil(life)]
 
 
 def pending_options(settings: BusSettings, channel: str) -> tuple[int, ...]:

@@ -1,27 +1,25 @@
--- Channel: the part that every verb which writes to a channel shares. It comes first in the script.
+-- Channel: the part that every verb which writes to a channel shares. It comes after _timeline.lua.
 --
--- KEYS[1] state     hash    epoch, offset, logged, until, format
+-- KEYS[1] state     hash    as in _timeline.lua
 -- KEYS[2] log       stream  id offset-0; fields: p (offset of the previous entry), r (record)
 -- KEYS[3] snapshot  hash    conflation key -> record
 -- KEYS[4] ids       zset    event id -> offset
 --
--- ARGV[1] pub/sub channel
--- ARGV[2] new epoch: used if the channel has none
--- ARGV[3] lifetime: seconds that the channel lives from now; the longest lifetime requested so far
+-- ARGV[1..3] as in _timeline.lua
+-- ARGV[4] pub/sub channel
+-- ARGV[5] lifetime: seconds that the channel lives from now; the longest lifetime requested so far
 -- wins
 --
 -- Constants from Python: LOG_LIMIT (entries), SNAPSHOT_LIMIT (keys), WINDOW (ids), PUBLISH (PUBLISH
 -- or SPUBLISH), SLACK, FORMAT (that this script writes), FIRST_LINE_END (names the format in a
 -- publication). They are constants because an argument costs a hundred times as much as a
 -- table access.
-local STATE, LOG, SNAPSHOT, IDS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local LIVE, NEW_EPOCH = ARGV[1], ARGV[2]
-local lifetime = tonumber(ARGV[3])
+local LOG, SNAPSHOT, IDS = KEYS[2], KEYS[3], KEYS[4]
+local LIVE = ARGV[4]
+local lifetime = tonumber(ARGV[5])
 -- Index of the last argument that was read. Each piece moves it forward.
-local last_arg = 3
+local last_arg = 5
 
-local call = redis.call
-local state = call('HMGET', STATE, 'epoch', 'offset', 'logged', 'until', 'format')
 local epoch, before, logged, lives_until = state[1], tonumber(state[2]), tonumber(state[3]), tonumber(state[4])
 if not epoch then
   -- Redis evicted the state. The other keys belong to an earlier epoch, so their offsets mean
@@ -96,10 +94,11 @@ local function close()
     pruned = #places - SNAPSHOT_LIMIT
   end
   if before == 0 then
-    call('HSET', STATE, 'epoch', epoch, 'offset', text(offset), 'logged', text(logged), 'format', FORMAT)
+    call('HSET', STATE, 'epoch', epoch, 'offset', text(offset), 'logged', text(logged), 'format', FORMAT,
+      'timeline', TIMELINE)
   else
     call('HSET', STATE, 'offset', text(offset), 'logged', text(logged))
-    if FORMAT > tonumber(state[5] or 1) then
+    if FORMAT > tonumber(state[6] or 1) then
       call('HSET', STATE, 'format', FORMAT)
     end
   end

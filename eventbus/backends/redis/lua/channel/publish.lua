@@ -1,7 +1,7 @@
 -- publish: append events to one channel in order. It deduplicates by id, numbers the events, keeps and
 -- publishes them.
 --
--- KEYS, ARGV[1..3]: as in _channel.lua. If an event needs an acknowledgement, _pending.lua and what it
+-- KEYS, ARGV[1..5]: as in _channel.lua. If an event needs an acknowledgement, _pending.lua and what it
 -- needs come before this piece.
 -- ARGV, then for each event: id, header, tail
 --

@@ -1,24 +1,24 @@
 -- read: read a channel's position, log and snapshot in one consistent step.
 --
--- KEYS[1] state, KEYS[2] log, KEYS[3] snapshot: as in _channel.lua
+-- KEYS[1] state, KEYS[2] log, KEYS[3] snapshot: as in _channel.lua, after _timeline.lua
 -- KEYS[4] pending: as KEYS[5] in _entries.lua
--- ARGV[1] offset: return log entries above it; -1: no log entries
--- ARGV[2] maximum number of entries, 0: no maximum
--- ARGV[3] bytes: stop after the entry that exceeds this size
+-- ARGV[1..3] as in _timeline.lua
+-- ARGV[4] offset: return log entries above it; -1: no log entries
+-- ARGV[5] maximum number of entries, 0: no maximum
+-- ARGV[6] bytes: stop after the entry that exceeds this size
 --
 -- Returns {epoch, offset, logged, {id, previous, record, …}, {state, …}, 1 if the log has more, 1
 -- if the user has pending events, format of the state}. The epoch is empty if nothing was published.
-local STATE, LOG, SNAPSHOT, PENDING = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local AFTER = ARGV[1]
+local LOG, SNAPSHOT, PENDING = KEYS[2], KEYS[3], KEYS[4]
+local AFTER = ARGV[4]
 
 local has_pending = redis.call('EXISTS', PENDING)
-local state = redis.call('HMGET', STATE, 'epoch', 'offset', 'logged', 'format')
 if not state[1] then
   return { '', '0', '0', {}, {}, 0, has_pending, '1' }
 end
 local log, more = {}, 0
 if AFTER ~= '-1' then
-  local limit, bytes = tonumber(ARGV[2]), tonumber(ARGV[3])
+  local limit, bytes = tonumber(ARGV[5]), tonumber(ARGV[6])
   local range = { LOG, '(' .. AFTER .. '-0', '+' }
   if limit > 0 then
     range[4], range[5] = 'COUNT', limit + 1
@@ -40,4 +40,4 @@ if AFTER ~= '-1' then
   end
 end
 return { state[1], state[2], state[3], log, redis.call('HVALS', SNAPSHOT), more, has_pending,
-  state[4] or '1' }
+  state[6] or '1' }
