@@ -73,6 +73,20 @@ class GatewaySettings(BaseSettings):
     message_rate_limit: float = Field(100.0, gt=0, description="Commands of one session.")
     user_rate_limit: float = Field(200.0, gt=0, description="Commands of one user, over all sessions of the instance.")
     instance_rate_limit: float = Field(5_000.0, gt=0, description="Commands of all sessions of the instance.")
+    frame_rate_limit: float = Field(1_000.0, gt=0, description="WebSocket frames of one connection, of any kind.")
+    byte_rate_limit: float = Field(1_048_576.0, ge=1024, description="Bytes that one WebSocket connection sends.")
+    unauthenticated_frame_rate_limit: float = Field(
+        50.0, gt=0, description="The same for frames before the connection has a token."
+    )
+    unauthenticated_byte_rate_limit: float = Field(
+        131_072.0, ge=1024, description="The same for bytes before the connection has a token."
+    )
+    frames_per_turn: int = Field(
+        100, ge=1, description="Frames of one connection that are parsed before other connections have their turn."
+    )
+    flood_patience: float = Field(
+        2.0, ge=0, description="Time over these rates, with pauses in reading, after which a connection is closed."
+    )
     max_message_size: int = Field(1_048_576, ge=1024, description="Largest event that the gateway delivers.")
     max_command_size: int = Field(65_536, ge=256, description="Largest command that the gateway reads.")
     max_topics: int = Field(128, ge=1, description="Patterns that one session may read.")

@@ -74,6 +74,19 @@ class TokenBucket:
         self._level -= taken
         return taken
 
+    def charge(self, amount: float, now: float) -> float:
+        """Take tokens, and go into debt if there are too few.
+
+        Args:
+            amount: how many.
+            now: monotonic time.
+
+        Returns:
+            The seconds until the debt is paid; 0: there is none.
+        """
+        level = self._level = self.level(now) - amount
+        return -level / self.per_second if level < 0 else 0.0
+
     def is_full(self, now: float) -> bool:
         """Return whether the bucket is as if nothing had ever been taken.
 

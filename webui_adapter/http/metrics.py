@@ -21,6 +21,11 @@ _COUNTED = {
     "resume": ("eventbus_resumes", "Channels that a session began to read, by how it resumed", "how"),
     "gap": ("eventbus_gaps", "Gaps reported to sessions, by reason", "reason"),
     "refused": ("eventbus_refused", "Commands and connections refused, by reason", "reason"),
+    "paused": (
+        "eventbus_reads_paused",
+        "Times that nothing was read from a connection for a while, by the rate it exceeded",
+        "reason",
+    ),
     "dead": ("eventbus_dead_lettered", "Events that this instance moved to the dead letters, by reason", "reason"),
     "probe": ("eventbus_probe_failures", "Health checks of Redis that failed, by how", "how"),
     "operation_request": ("eventbus_operation_requests", "Requests to list, show or cancel operations", "what"),

@@ -107,48 +107,60 @@ class _Broken(Exception):
         self.violation = Violation(code, reason)
 
 
-def read_frames(data: bytes, unfinished: Unfinished | None, limit: int) -> tuple[list[Event], Unfinished | None]:
+def read_frames(
+    data: bytes, unfinished: Unfinished | None, limit: int, most: int
+) -> tuple[list[Event], Unfinished | None, int]:
     """Parse what a client sent.
 
     Args:
         data: the next bytes.
         unfinished: what the last call left unfinished.
         limit: the largest message, in bytes.
+        most: the number of frames after which the call returns. The rest waits for the next call, which may have no
+            new bytes.
 
     Returns:
-        The events, and what is unfinished. After a ``Closing`` or a ``Violation``, always the last event, that is None.
+        The events, what is unfinished, and the number of frames. After a ``Closing`` or a ``Violation``, always the
+        last event, nothing is unfinished.
     """
     state = unfinished
     if state is not None and state.rest:
         state.rest += data
         if len(state.rest) < state.needed:
-            return [], state
+            return [], state, 0
         data = bytes(state.rest)
         state.rest.clear()
     events: list[Event] = []
-    start, end = 0, len(data)
+    start, end, frames = 0, len(data), 0
     try:
         while start < end:
+            if frames == most:
+                return events, _held(state, data[start:], 0), frames
             frame_end, payload_start, opcode, final = _frame(data, start, end, limit)
             if frame_end > end:
-                state = state or Unfinished()
-                state.rest += data[start:]
-                state.needed = frame_end - start
-                return events, state
+                return events, _held(state, data[start:], frame_end - start), frames
             payload = _unmasked(data, payload_start, frame_end)
             start = frame_end
+            frames += 1
             if opcode >= _CLOSE:
                 events.append(_control(opcode, payload))
                 if opcode == _CLOSE:
-                    return events, None
+                    return events, None, frames
             elif final and opcode != _CONTINUATION and state is None:
                 events.append(_message(opcode, payload))  # nearly all frames that browsers send
             else:
                 state = _fragment(state, opcode, payload, limit, events, final=final)
     except _Broken as broken:
         events.append(broken.violation)
-        return events, None
-    return events, state if state is not None and state.opcode else None
+        return events, None, frames
+    return events, state if state is not None and state.opcode else None, frames
+
+
+def _held(state: Unfinished | None, rest: bytes, needed: int) -> Unfinished:
+    state = state or Unfinished()
+    state.rest += rest
+    state.needed = needed
+    return state
 
 
 def _frame(data: bytes, start: int, end: int, limit: int) -> tuple[int, int, int, bool]:

@@ -6,11 +6,14 @@ version. Without it the first connection would fail with an ``AttributeError``.
 
 from __future__ import annotations
 
+from typing import Any
+
 import uvicorn
+from websockets.version import version as websockets_version
 
 from webui_adapter.errors import NotConfigured
 
-__all__ = ["FLOOR", "check_parts"]
+__all__ = ["FLOOR", "check_parts", "limit_messages"]
 
 FLOOR = "0.45"
 """The oldest uvicorn that works; ``pyproject.toml`` asks for the same."""
@@ -36,3 +39,23 @@ def check_parts(protocol: type, attributes: tuple[str, ...], methods: tuple[str,
             f"Install uvicorn {FLOOR} or newer, in a version that docs/reference/compatibility.md names, "
             "or serve the application with another ASGI server."
         )
+
+
+def limit_messages(parser: Any, limit: int) -> None:
+    """Limit the messages that a parser of websockets accepts.
+
+    Args:
+        parser: the parser.
+        limit: the largest message, in bytes.
+
+    Raises:
+        NotConfigured: this version of websockets keeps the limit elsewhere.
+    """
+    # ``max_message_size`` since websockets 15.0.2, ``max_size`` before.
+    name = next((name for name in ("max_message_size", "max_size") if hasattr(parser, name)), None)
+    if name is None:
+        raise NotConfigured(
+            f"cannot limit the messages of websockets {websockets_version}. "
+            "Install a version that docs/reference/compatibility.md names."
+        )
+    setattr(parser, name, limit)

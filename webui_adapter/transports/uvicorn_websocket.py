@@ -8,13 +8,16 @@ serves the application's other WebSocket routes, unchanged.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
+from webui_adapter.errors import RequestRefused
 from webui_adapter.protocol.websocket_frames import PING, PONG_LIMIT
-from webui_adapter.transports.uvicorn_version import check_parts
+from webui_adapter.protocol.websocket_handshake import refusal
+from webui_adapter.settings import GatewaySettings
+from webui_adapter.transports.uvicorn_version import check_parts, limit_messages
 
 __all__ = ["EXTENSION", "Owner", "WebSocketProtocol"]
 
@@ -34,14 +37,43 @@ class Owner(Protocol):
     def ponged(self) -> None:
         """The client has answered a ping."""
 
+    def received(self, frames: int, size: int) -> float | None:
+        """Count what the client has sent.
+
+        Args:
+            frames: the frames that were parsed.
+            size: their bytes.
+
+        Returns:
+            Seconds for which to read nothing; 0: read on; None: read nothing more.
+        """
+
     def shutdown(self) -> None:
         """The server shuts down."""
+
+
+_NO_HANDSHAKE: Final = RequestRefused(400, "bad_request", "the request is not a WebSocket handshake")
+# Bytes of one step of the parser: at most 170 frames, since a client's frame has 6 bytes or more.
+_PIECE: Final = 1024
+# Bytes that may arrive before the application has answered the handshake.
+_EARLY_MAX: Final = 65_536
 
 
 check_parts(
     WebSocketsSansIOProtocol,
     ("app", "close_sent", "conn", "handshake_complete", "handshake_initiated", "loop", "queue", "read_paused"),
-    ("handle_close", "handle_connect", "handle_ping", "handle_pong", "send_receive_event_to_app", "stop_keepalive"),
+    (
+        "handle_close",
+        "handle_connect",
+        "handle_cont",
+        "handle_events",
+        "handle_ping",
+        "handle_pong",
+        "receive",
+        "send",
+        "send_receive_event_to_app",
+        "stop_keepalive",
+    ),
 )
 
 
@@ -53,6 +85,109 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     _lost = False
     _ended: asyncio.Event | None = None
     _cut_timer: asyncio.TimerHandle | None = None
+    # Bytes that wait: for the application's answer to the handshake, or for their turn.
+    _waiting = b""
+    _resume: asyncio.Handle | None = None
+    _deaf = False
+    _frames = 0
+    _frames_per_turn = 100
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what belongs to the gateway piece by piece, and within its rates.
+
+        Args:
+            data: the next bytes.
+        """
+        if self._deaf:
+            return
+        if self._owner is not None:
+            self._waiting += data
+            if self._resume is None:
+                self._parse(self._owner)
+        elif self.handshake_initiated and not self.handshake_complete:
+            # Whose connection this is, and how large a message may be, is known when the application has answered.
+            self._waiting += data
+            if len(self._waiting) > _EARLY_MAX:
+                self.transport.pause_reading()
+        else:
+            super().data_received(data)
+            if not self.handshake_initiated and self.conn.handshake_exc is not None:
+                self._refuse_handshake()
+
+    def _refuse_handshake(self) -> None:
+        """Answer a request that is no handshake. uvicorn would leave it open."""
+        self._deaf = True
+        self.transport.write(b"".join(self.conn.data_to_send()) or refusal(_NO_HANDSHAKE))
+        self.transport.close()
+
+    def _parse(self, owner: Owner) -> bool:
+        """Parse until the turn ends. Returns whether to read on now."""
+        self._frames, before = 0, len(self._waiting)
+        while self._waiting and self._frames < self._frames_per_turn and not self._deaf:
+            piece, self._waiting = self._waiting[:_PIECE], self._waiting[_PIECE:]
+            super().data_received(piece)
+            if self.conn.parser_exc is not None or self.conn.close_rcvd is not None:
+                self._stop_reading()
+                return False
+        wait = owner.received(self._frames, before - len(self._waiting))
+        if wait is None:
+            self._stop_reading()
+            self.transport.pause_reading()
+            return False
+        if wait or self._waiting:
+            self.transport.pause_reading()
+            self._resume = self.loop.call_later(wait, self._read_on)
+            return False
+        return True
+
+    def _stop_reading(self) -> None:
+        self._deaf = True
+        self._waiting = b""
+
+    def _read_on(self) -> None:
+        """Parse what has waited, and read again unless the application has not taken the last message yet."""
+        self._resume = None
+        read_on = True
+        if self._owner is not None:
+            read_on = not self._waiting or self._parse(self._owner)
+        else:
+            waiting, self._waiting = self._waiting, b""
+            super().data_received(waiting)
+        if read_on and not self.read_paused and not self._lost:
+            self.transport.resume_reading()
+
+    async def send(self, message: Any) -> None:
+        """Send a message of the application; once it has accepted the handshake, read what came behind it.
+
+        Args:
+            message: the ASGI message.
+        """
+        early = not self.handshake_complete
+        await super().send(message)
+        if early and self.handshake_complete and self._waiting and self._resume is None:
+            self._resume = self.loop.call_soon(self._read_on)
+
+    async def receive(self) -> Any:
+        """Return the next message to the application. uvicorn resumes reading here; a pause of ours lasts."""
+        message = await super().receive()
+        if (self._resume is not None or self._deaf) and not self._lost:
+            self.transport.pause_reading()
+        return message
+
+    def handle_events(self) -> None:
+        """Count the frames, and handle them."""
+        self._frames += len(self.conn.events)
+        super().handle_events()
+
+    def handle_cont(self, event: Frame) -> None:
+        """Drop an empty fragment, which uvicorn would keep until its message ends.
+
+        Args:
+            event: the frame.
+        """
+        super().handle_cont(event)
+        if self.frames and not self.frames[-1]:
+            self.frames.pop()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the connection has ended.
@@ -65,6 +200,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._ended.set()
         if self._cut_timer is not None:
             self._cut_timer.cancel()
+        if self._resume is not None:
+            self._resume.cancel()
+        self._waiting = b""
         super().connection_lost(exc)
 
     def handle_connect(self, event: Any) -> None:
@@ -89,16 +227,18 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.handshake_initiated and not self.handshake_complete:
             self.scope["extensions"][EXTENSION] = {"protocol": self}
 
-    def take_over(self, owner: Owner, write_high: int) -> None:
+    def take_over(self, owner: Owner, settings: GatewaySettings) -> None:
         """Hand the connection to an owner, who pings, writes, and is notified of a full socket and of the shutdown.
 
         Args:
             owner: the owner.
-            write_high: unsent bytes above which the socket counts as full.
+            settings: the bounds of the gateway, which hold whatever the options of uvicorn say.
         """
         self.stop_keepalive()
         self._owner = owner
-        self.transport.set_write_buffer_limits(high=write_high)
+        self._frames_per_turn = settings.frames_per_turn
+        limit_messages(self.conn, settings.max_command_size)
+        self.transport.set_write_buffer_limits(high=settings.write_high)
 
     def write(self, frames: bytes) -> None:
         """Write prepared frames. Never blocks: the transport buffers what the socket does not accept.

@@ -13,11 +13,12 @@ from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from eventbus.protocol.cursor import Cursor
+from webui_adapter.access.inbound_limit import InboundLimit
 from webui_adapter.errors import RequestRefused
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.session.session import Session
 from webui_adapter.transports.access import authorise_handshake
-from webui_adapter.transports.backpressure import write_queued
+from webui_adapter.transports.backpressure import count_inbound, write_queued
 from webui_adapter.transports.encoders import FRAME_ENCODER, TEXT_ENCODER
 from webui_adapter.transports.error_responses import error_response
 from webui_adapter.transports.pull_transport import PullTransport
@@ -33,7 +34,8 @@ class PushTransport:
         self._gateway = gateway
         self._session = session
         self._protocol = protocol
-        protocol.take_over(self, gateway.settings.write_high)
+        self._inbound = InboundLimit(gateway.settings, gateway.clock.now())
+        protocol.take_over(self, gateway.settings)
 
     def flush(self) -> None:
         """Write what the session has queued, and close the connection if the session asks for it."""
@@ -65,6 +67,18 @@ class PushTransport:
     def ponged(self) -> None:
         """Note that the client is alive."""
         self._session.pong()
+
+    def received(self, frames: int, size: int) -> float | None:
+        """Count what the client has sent.
+
+        Args:
+            frames: the frames that were parsed.
+            size: their bytes.
+
+        Returns:
+            Seconds for which to read nothing; 0: read on; None: read nothing more.
+        """
+        return count_inbound(self._gateway, self._session, self._inbound, frames, size)
 
     def shutdown(self) -> None:
         """Drain the gateway: the server shuts down."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import MutableSet
 
+from webui_adapter.access.inbound_limit import InboundLimit
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.protocol.websocket_frames import PING, PONG_LIMIT, close_frame, pong_frame
 from webui_adapter.protocol.websocket_parser import (
@@ -24,7 +25,7 @@ from webui_adapter.protocol.websocket_parser import (
 )
 from webui_adapter.session.session import Session
 from webui_adapter.transports.access import AcceptedHandshake
-from webui_adapter.transports.backpressure import write_queued
+from webui_adapter.transports.backpressure import count_inbound, write_queued
 from webui_adapter.transports.encoders import FRAME_ENCODER
 
 __all__ = ["DirectConnection"]
@@ -39,7 +40,17 @@ class DirectConnection(asyncio.Protocol):
         connections: the connections that the server waits for when it ends.
     """
 
-    __slots__ = ("_closing", "_connections", "_deadline", "_gateway", "_session", "_unfinished", "transport")
+    __slots__ = (
+        "_closing",
+        "_connections",
+        "_deadline",
+        "_gateway",
+        "_inbound",
+        "_resume",
+        "_session",
+        "_unfinished",
+        "transport",
+    )
 
     def __init__(self, gateway: Gateway, transport: asyncio.Transport, connections: MutableSet[object]) -> None:
         self._gateway = gateway
@@ -49,6 +60,9 @@ class DirectConnection(asyncio.Protocol):
         # A close frame was sent or received. No frame may follow.
         self._closing = False
         self._deadline: asyncio.TimerHandle | None = None
+        self._inbound = InboundLimit(gateway.settings, gateway.clock.now())
+        # Reading is paused until this call.
+        self._resume: asyncio.Handle | None = None
         self.transport = transport
 
     def begin(self, accepted: AcceptedHandshake, acceptance: bytes, early: bytes) -> None:
@@ -80,18 +94,59 @@ class DirectConnection(asyncio.Protocol):
         Args:
             data: the next bytes.
         """
+        session = self._session
+        if session is None:
+            # The client has closed the connection or violated the protocol. All that it still sends is dropped.
+            if self._inbound.charge(1, len(data), self._gateway.clock.now(), known=False):
+                self.transport.pause_reading()
+        elif self._resume is not None:
+            # The transport had read this before it was paused.
+            self._unfinished = self._unfinished or Unfinished()
+            self._unfinished.rest += data
+        else:
+            self._parse(session, data)
+
+    def _parse(self, session: Session, data: bytes) -> None:
+        settings = self._gateway.settings
+        events, self._unfinished, frames = read_frames(
+            data, self._unfinished, settings.max_command_size, settings.frames_per_turn
+        )
+        self._answer_pings(events)
+        for event in events:
+            self._take(event)
+        wait = count_inbound(self._gateway, session, self._inbound, frames, len(data))
         if self._session is None:
-            return  # The client has closed the connection or violated the protocol.
-        events, self._unfinished = read_frames(data, self._unfinished, self._gateway.settings.max_command_size)
+            return
+        if wait is None:
+            # The close frame is on its way. Nothing more is read, and the deadline cuts the connection.
+            self._unfinished = None
+            self._resume = None
+            self.transport.pause_reading()
+            self._session = None
+            self._gateway.disconnect(session, session.output.close_code or 1006)
+        elif wait or frames == settings.frames_per_turn:
+            self.transport.pause_reading()
+            self._resume = asyncio.get_running_loop().call_later(wait, self._read_on)
+
+    def _read_on(self) -> None:
+        """Parse what has waited, and read again."""
+        self._resume = None
+        session = self._session
+        if session is None:
+            return
+        if self._unfinished is not None and self._unfinished.rest:
+            self._parse(session, b"")
+        if self._session is not None and self._resume is None:
+            self.transport.resume_reading()
+
+    def _answer_pings(self, events: list[Event]) -> None:
         pongs = [pong_frame(event.payload) for event in events if isinstance(event, PingFrame)]
         if pongs and not self._closing:
             if self.transport.get_write_buffer_size() > PONG_LIMIT:
                 # The client sends pings but reads nothing. The answers would use up the memory.
                 self.transport.abort()
-                return
-            self.transport.write(b"".join(pongs))
-        for event in events:
-            self._take(event)
+            else:
+                self.transport.write(b"".join(pongs))
 
     def _take(self, event: Event) -> None:
         session = self._session
@@ -138,6 +193,9 @@ class DirectConnection(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+        if self._resume is not None:
+            self._resume.cancel()
+            self._resume = None
         self._leave(1006)
 
     def _leave(self, code: int) -> None:

@@ -46,7 +46,7 @@ def read(*chunks: bytes, limit: int = LIMIT) -> tuple[list[Event], Unfinished | 
     events: list[Event] = []
     state: Unfinished | None = None
     for chunk in chunks:
-        found, state = read_frames(chunk, state, limit)
+        found, state, _ = read_frames(chunk, state, limit, most=1_000_000)
         events += found
         if events and isinstance(events[-1], Closing | Violation):
             break

@@ -11,7 +11,8 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
-from tests.webui_adapter.gateways import RawWebSocket
+from tests.webui_adapter.gateways import SECRET, RawWebSocket
+from webui_adapter import GatewaySettings
 from webui_adapter.protocol.websocket_frames import text_frame
 from webui_adapter.transports.uvicorn_websocket import EXTENSION, WebSocketProtocol
 
@@ -33,6 +34,9 @@ class Owner:
     def ponged(self) -> None:
         self.heard.append("ponged")
 
+    def received(self, frames: int, size: int) -> float | None:
+        return 0.0
+
     def shutdown(self) -> None:
         self.heard.append("shutdown")
 
@@ -50,7 +54,7 @@ async def serving(handler: Handler, write_high: int = 65_536) -> AsyncIterator[t
         assert (await receive())["type"] == "websocket.connect"
         await send({"type": "websocket.accept"})
         protocol = scope["extensions"][EXTENSION]["protocol"]
-        protocol.take_over(owner, write_high)
+        protocol.take_over(owner, GatewaySettings(jwt_secret=SECRET, write_high=write_high))
         try:
             await handler(protocol, receive)
         except BaseException as error:
