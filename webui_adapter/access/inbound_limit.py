@@ -48,6 +48,8 @@ class InboundLimit:
             self._known = True
             self._frames = TokenBucket(self._settings.frame_rate_limit, now)
             self._bytes = TokenBucket(self._settings.byte_rate_limit, now)
+        if not frames and not size:
+            return 0.0  # Bytes that waited are still no whole frame. That is no sign that the flood has ended.
         wait, of_bytes = self._frames.charge(frames or 1, now), self._bytes.charge(size, now)
         if not wait and not of_bytes:
             self._over_since = None
