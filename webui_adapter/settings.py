@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from webui_adapter.errors import NotConfigured
@@ -67,7 +67,10 @@ class GatewaySettings(BaseSettings):
     on_too_many: Literal["reject", "replace"] = Field(
         "reject", description="Above that: reject the new connection, or close the user's oldest one."
     )
-    max_total_connections: int = Field(1000, ge=1, description="Connections to this instance.")
+    max_total_connections: int = Field(1000, ge=1, description="Connections with a token to this instance.")
+    max_unauthenticated_connections: int = Field(
+        500, ge=1, description="Connections that wait for their token. Above it the oldest of them is cut."
+    )
     heartbeat_interval: float = Field(30.0, gt=0, description="Interval of pings to one client.")
     heartbeat_timeout: float = Field(10.0, gt=0, description="Time limit for the answer to a ping.")
     message_rate_limit: float = Field(100.0, gt=0, description="Commands of one session.")
@@ -167,6 +170,15 @@ class GatewaySettings(BaseSettings):
                 values[name] = tuple(part.strip() for part in text.split(",") if part.strip())
         return values
 
+    @field_validator("allowed_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            right = _origin_form(origin)
+            if right != origin:
+                raise ValueError(f"the origin {origin} can never match what a browser sends: write {right}")
+        return origins
+
     @model_validator(mode="after")
     def _require_key(self) -> GatewaySettings:
         if self.jwt_algorithm.startswith("HS"):
@@ -187,6 +199,17 @@ class GatewaySettings(BaseSettings):
             return self.jwt_secret.get_secret_value()
         assert self.jwt_key_file is not None
         return self.jwt_key_file.read_text(encoding="ascii")
+
+
+def _origin_form(origin: str) -> str:
+    """Return an origin as browsers send it: scheme, host, and a port that is not the default one; no path."""
+    scheme, separator, rest = origin.lower().rpartition("://")
+    host = rest.partition("/")[0]
+    if "*" in host or not host:
+        return "each origin by itself, such as https://app.example.org"
+    scheme = scheme if separator else "https"
+    default = {"http": ":80", "https": ":443"}.get(scheme)
+    return f"{scheme}://{host.removesuffix(default) if default else host}"
 
 
 def read_settings(cls: type[S], **given: Any) -> S:

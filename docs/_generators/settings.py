@@ -45,7 +45,7 @@ UNITS = {
     r"running_shown": "tasks",
     r"breaker_failures|unexpected_tries": "failures",
     r"durable_replicas": "replicas",
-    r"max_(total_connections|connections_per_user)": "connections",
+    r"max_(total_connections|unauthenticated_connections|connections_per_user)": "connections",
     r"max_topics": "patterns",
     r"max_bad_commands": "commands",
     r"history_calls": "calls",

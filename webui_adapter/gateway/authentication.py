@@ -95,6 +95,10 @@ class Authentication:
             self._counters["auth.expired" if error.expired else "auth.refused"] += 1
             session.close(CloseCode.TOKEN_EXPIRED if error.expired else CloseCode.TOKEN_REFUSED, str(error))
             return None
+        if self._connection_limits.full:
+            self._counters["refused.full"] += 1
+            session.close(CloseCode.TOO_MANY_CONNECTIONS, "this instance takes no more connections")
+            return None
         too_many, replaced = self._connection_limits.add(session, principal.user)
         if too_many:
             limit = self._settings.max_connections_per_user

@@ -21,12 +21,34 @@ class ConnectionLimits:
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
         self._of_user: dict[str, dict[Session, None]] = {}
+        self._unauthenticated: dict[Session, None] = {}
         self.connections = 0
 
     @property
     def full(self) -> bool:
-        """Whether the instance accepts no more connections. Checked before a handshake is answered."""
-        return self.connections >= self._settings.max_total_connections
+        """Whether the instance accepts no more users' connections. Checked before a handshake is answered."""
+        return self.connections - len(self._unauthenticated) >= self._settings.max_total_connections
+
+    @property
+    def unauthenticated(self) -> int:
+        """How many connections wait for their token."""
+        return len(self._unauthenticated)
+
+    def connected(self, session: Session) -> Session | None:
+        """Count a connection that waits for its token.
+
+        Args:
+            session: the new session.
+
+        Returns:
+            The session that has waited longest, if that one must go.
+        """
+        self.connections += 1
+        oldest = None
+        if len(self._unauthenticated) >= self._settings.max_unauthenticated_connections:
+            oldest = next(iter(self._unauthenticated))
+        self._unauthenticated[session] = None
+        return oldest
 
     def add(self, session: Session, user: str) -> tuple[bool, Session | None]:
         """Count a session towards its user.
@@ -46,6 +68,7 @@ class ConnectionLimits:
             replaced = next(iter(of_user))
             del of_user[replaced]
         of_user[session] = None
+        self._unauthenticated.pop(session, None)
         return False, replaced
 
     def disconnected(self, session: Session) -> None:
@@ -54,6 +77,8 @@ class ConnectionLimits:
         Args:
             session: the session.
         """
+        self.connections -= 1
+        self._unauthenticated.pop(session, None)
         if session.principal is None:
             return
         of_user = self._of_user.get(session.principal.user)

@@ -212,7 +212,9 @@ class Gateway:
         session = Session(output, Subscriptions(output))
         self.sessions[session.id] = session
         self.rate_limiters.connected(session.rate)
-        self.connection_limits.connections += 1
+        oldest = self.connection_limits.connected(session)
+        if oldest is not None:
+            self._evict(oldest)
         self.counters["connect"] += 1
         return session
 
@@ -248,7 +250,14 @@ class Gateway:
         session.subscriptions.awaiting_authorisation.clear()
         self.connection_limits.disconnected(session)
         self.rate_limiters.disconnected(session.rate)
-        self.connection_limits.connections -= 1
+
+    def _evict(self, session: Session) -> None:
+        """Cut a connection that has sent no token, to make room for a newer one."""
+        self.counters["refused.unauthenticated"] += 1
+        transport = session.output.transport
+        if transport is not None:
+            transport.cut()
+        self.disconnect(session, CloseCode.NO_TOKEN)
 
     def authenticate(self, session: Session, token: str, cursor: Cursor, topics: Iterable[str]) -> None:
         """Check the token, then open the session and begin its subscriptions; or close the connection.

@@ -17,6 +17,7 @@ from eventbus.settings import BusSettings
 from webui_adapter.access.tokens import Principal
 from webui_adapter.errors import CommandRefused
 from webui_adapter.gateway.gateway import Gateway
+from webui_adapter.http.route import HardenedRoute
 from webui_adapter.transports.access import authorise_request, read_body
 from webui_adapter.transports.error_responses import error_response, refusal_of
 
@@ -65,7 +66,7 @@ def dead_letter_routes(gateway: Gateway, bus_settings: BusSettings) -> APIRouter
     Returns:
         The routes.
     """
-    router = APIRouter(prefix=f"{gateway.settings.prefix}/admin/dead-letters")
+    router = APIRouter(prefix=f"{gateway.settings.prefix}/admin/dead-letters", route_class=HardenedRoute)
     service = _DeadLetterService(gateway, bus_settings)
 
     @router.get("")

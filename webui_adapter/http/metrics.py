@@ -76,6 +76,10 @@ class _GatewayCollector(Collector):
         backlogs = [s.output.send_queue for s in gateway.sessions.values() if s.output.send_queue is not None]
         values = {
             "eventbus_connections": ("Open connections", len(gateway.sessions)),
+            "eventbus_unauthenticated_connections": (
+                "Open connections that wait for their token",
+                gateway.connection_limits.unauthenticated,
+            ),
             "eventbus_channels": ("Channels that sessions of this instance read", len(gateway.hub.channels)),
             "eventbus_slow_sessions": ("Sessions whose client reads too slowly", len(backlogs)),
             "eventbus_outbox_depth": (

@@ -9,6 +9,7 @@ from eventbus.errors import EventBusError
 from webui_adapter.errors import CommandRefused
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.gateway.operations import OperationCommand
+from webui_adapter.http.route import HardenedRoute
 from webui_adapter.protocol.commands import Cancel, ListOperations, ShowOperation, check_limit, check_name, check_states
 from webui_adapter.transports.access import authorise_request, cors, preflight
 from webui_adapter.transports.error_responses import error_response
@@ -27,7 +28,7 @@ def operation_routes(gateway: Gateway) -> APIRouter:
     Returns:
         The routes.
     """
-    router = APIRouter(prefix=f"{gateway.settings.prefix}/operations")
+    router = APIRouter(prefix=f"{gateway.settings.prefix}/operations", route_class=HardenedRoute)
 
     @router.get("")
     async def list_(request: Request) -> Response:

@@ -20,6 +20,7 @@ from webui_adapter.http.dead_letters import dead_letter_routes
 from webui_adapter.http.lifetime import GatewayLifetime
 from webui_adapter.http.metrics import Metrics
 from webui_adapter.http.operations import operation_routes
+from webui_adapter.http.route import HardenedRoute
 from webui_adapter.settings import GatewaySettings, read_settings
 from webui_adapter.transports.access import preflight
 from webui_adapter.transports.sse import serve_command, serve_sse
@@ -103,7 +104,7 @@ def routes(
         The routes.
     """
     lifetime = GatewayLifetime(gateway, bus, follow_server=follow_server)
-    router = APIRouter(lifespan=lifetime.lifespan)
+    router = APIRouter(lifespan=lifetime.lifespan, route_class=HardenedRoute)
     if probes:
         _add_probes(router, gateway, lifetime)
     _add_streams(router, gateway, lifetime)

@@ -74,6 +74,7 @@ class HttpProtocol(HttpToolsProtocol):
     _on_shutdown: Callable[[], None] | None = None
     _deadline: asyncio.TimerHandle | None = None
     _head_bytes: int | None = 0
+    _deaf = False
 
     def connection_made(self, transport: Any) -> None:
         """Wait for the first head.
@@ -99,6 +100,8 @@ class HttpProtocol(HttpToolsProtocol):
         Args:
             data: the next bytes.
         """
+        if self._deaf:
+            return
         begun = self._head_bytes is not None
         super().data_received(data)
         if self._head_bytes is None or not begun:
@@ -130,6 +133,13 @@ class HttpProtocol(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         """Answer a handshake of the gateway on a connection that was used before."""
         self._stop_waiting()
+        cycle = cast("Any", self.cycle)
+        if cycle is not None and not cycle.response_complete:
+            # Its answer would come among the frames. The connection ends with that answer.
+            log.info("cannot take over %s as a WebSocket: the request before it has no answer yet", self.client)
+            self._deaf = True
+            cycle.keep_alive = False
+            return
         if self.upgrade is None:
             super().handle_websocket_upgrade()
             return
