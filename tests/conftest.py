@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import redis
@@ -13,6 +14,9 @@ from hypothesis import settings
 
 from eventbus import BusSettings
 from eventbus.testing import RedisServer, free_port, server_binary
+
+if TYPE_CHECKING:
+    from tests.servers.cluster import RedisCluster
 
 __all__ = ["RedisServer", "free_port", "keys_without_ttl", "server_binary", "wait_until"]
 
@@ -64,6 +68,15 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """One cluster of six nodes for the whole run. Tests that hurt a cluster start their own."""
+    from tests.servers.cluster import running_cluster  # noqa: PLC0415 - it imports this module
+
+    with running_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from eventbus.backends.memory.adapters import (
 )
 from eventbus.backends.pending import PendingStore
 from eventbus.backends.ports import Probe, Reader, Subscriber
+from eventbus.backends.redis.cluster.probe import ClusterProbe
 from eventbus.backends.redis.operation_store import RedisOperations
 from eventbus.backends.redis.pending_store import RedisPendingStore
 from eventbus.backends.redis.probe import RedisProbe
@@ -86,4 +87,6 @@ def connect_probe(settings: BusSettings, *, broker: MemoryBroker | None = None) 
     Returns:
         The probe; None with a broker, which needs no check.
     """
-    return None if broker is not None else RedisProbe(settings)
+    if broker is not None:
+        return None
+    return ClusterProbe(settings) if settings.redis.kind == "cluster" else RedisProbe(settings)

@@ -25,7 +25,7 @@ RECOVERY_LIMIT = 5.0
 
 
 class SavingRedis(RedisServer):
-    """A server that writes an RDB file on request, and when it ends in order."""
+    """A server that writes an RDB file when a test asks for it, and when it ends in order."""
 
     appendonly = "no"
 

@@ -29,10 +29,12 @@ class Ends:
     another: Callable[[], Publisher]
 
 
-@pytest.fixture(params=["redis", "memory"])
+@pytest.fixture(params=["redis", "cluster", "memory"])
 async def ends(request, bus_settings) -> AsyncIterator[Ends]:
     settings = bus_settings.model_copy(update={"log_limit": 50, "snapshot_limit": 20, "dedup_window": 100})
     broker = None
+    if request.param == "cluster":
+        settings = settings.model_copy(update={"redis_url": request.getfixturevalue("redis_cluster").url})
     if request.param == "memory":
         settings = settings.model_copy(update={"redis_url": "memory://"})
         broker = MemoryBroker(settings)

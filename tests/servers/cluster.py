@@ -203,7 +203,7 @@ class RedisCluster:
             return int(client.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot))
 
     def end_move(self, slot: int, target: ClusterNode) -> None:
-        """Give the slot to its new owner: first at the new one, so that no slot has two owners."""
+        """Give the slot to its new owner: first at the new one, so that no two nodes have it."""
         source = self.owner(slot)
         for node in (target, source, *self.masters):
             node.cluster("SETSLOT", slot, "NODE", target.id)
@@ -217,7 +217,7 @@ class RedisCluster:
         self.end_move(slot, target)
 
     def move_slot_atomically(self, slot: int, target: ClusterNode) -> None:
-        """Move a slot in one step, by ``CLUSTER MIGRATESLOTS``. Valkey 9 has it, Redis does not."""
+        """Move a slot atomically, by ``CLUSTER MIGRATESLOTS``. Valkey 9 has it, Redis does not."""
         source = self.owner(slot)
         source.cluster("MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target.id)
         wait_until(lambda: self._owns(target, slot), "the slot to move")

@@ -14,9 +14,43 @@ from eventbus.clock import now_ms
 from eventbus.protocol.formats import FORMAT, FormatChoice, choose_format
 from eventbus.settings import BusSettings
 
-__all__ = ["FormatCheck"]
+__all__ = ["FormatAnnouncement", "FormatCheck"]
 
 log = logging.getLogger(__name__)
+
+
+class FormatAnnouncement:
+    """Announces the format that an instance understands, as long as it probes. Workers write no newer one.
+
+    Args:
+        settings: how long an announcement holds, and the keys' prefix.
+    """
+
+    def __init__(self, settings: BusSettings) -> None:
+        self._keys = Keys.of(settings)
+        self._life_ms = int(settings.format_ttl * 1000)
+        self._member: str | None = None
+
+    def commands(self, instance: str) -> Sequence[Command]:
+        """Return the commands that announce it, all of one key.
+
+        Args:
+            instance: the instance's name.
+        """
+        name, now = self._keys.gateways, now_ms()
+        self._member = f"{FORMAT} {instance}"
+        return (
+            ("ZREMRANGEBYSCORE", name, "-inf", now),
+            # An earlier version may have had the same name.
+            ("ZREM", name, *(f"{older} {instance}" for older in range(1, FORMAT))),
+            ("ZADD", name, now + self._life_ms, self._member),
+            ("PEXPIRE", name, self._life_ms),
+        )
+
+    @property
+    def withdrawal(self) -> Sequence[Command]:
+        """The commands after which workers need not consider the instance any more."""
+        return () if self._member is None else (("ZREM", self._keys.gateways, self._member),)
 
 
 class FormatCheck:

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
 from typing import Final
 
-from eventbus.backends.ports import IS_REPLICA
-from eventbus.backends.redis.connections.errors import describe_cluster
+from eventbus.backends.redis.connections.errors import describe_cluster, describe_refusal
 from eventbus.backends.redis.connections.locator import AsyncLocator
 from eventbus.backends.redis.connections.pipeline import Pipeline
 from eventbus.backends.redis.connections.resp import Command
+from eventbus.backends.redis.format_check import FormatAnnouncement
 from eventbus.backends.redis.scripts.keys import Keys
-from eventbus.clock import now_ms
 from eventbus.errors import TransportError
-from eventbus.protocol.formats import FORMAT
 from eventbus.settings import BusSettings
 
 __all__ = ["RedisProbe"]
 
 _LIFE_MS: Final = 60_000
-_REASONS: Final[Mapping[str, str]] = {
-    "OOM": "it is out of memory",
-    "READONLY": IS_REPLICA,
-    "MOVED": "it is a cluster",
-    "MISCONF": "it cannot save its data",
-    "NOREPLICAS": "it has too few replicas",
-}
 
 
 class RedisProbe:
@@ -41,8 +31,7 @@ class RedisProbe:
     def __init__(self, settings: BusSettings, *, locator: AsyncLocator | None = None) -> None:
         self._keys = Keys.of(settings)
         self._pipeline = Pipeline(settings, locator=locator)
-        self._announced: str | None = None
-        self._format_ttl_ms = int(settings.format_ttl * 1000)
+        self._announced = FormatAnnouncement(settings)
         self._checked_cluster = False
         self._cluster: str | None = None
 
@@ -51,7 +40,7 @@ class RedisProbe:
         commands: list[Command] = [
             ("PUBLISH", self._keys.canary, text),
             ("SET", self._keys.probe(instance), text, "PX", _LIFE_MS),
-            *self._announce(instance),
+            *self._announced.commands(instance),
         ]
         if not self._checked_cluster:
             commands.append(("CLUSTER", "INFO"))
@@ -61,30 +50,11 @@ class RedisProbe:
                 raise reply
         if not self._checked_cluster:
             self._checked_cluster, self._cluster = True, describe_cluster(others[-1])
-        return self._cluster or (_why_refused(written) if isinstance(written, TransportError) else None)
-
-    def _announce(self, instance: str) -> Sequence[Command]:
-        """Announce the format that this instance understands, as long as it probes. Workers write no newer one."""
-        name, now = self._keys.gateways, now_ms()
-        self._announced = f"{FORMAT} {instance}"
-        return (
-            ("ZREMRANGEBYSCORE", name, "-inf", now),
-            # An earlier version may have had the same name.
-            ("ZREM", name, *(f"{older} {instance}" for older in range(1, FORMAT))),
-            ("ZADD", name, now + self._format_ttl_ms, self._announced),
-            ("PEXPIRE", name, self._format_ttl_ms),
-        )
+        return self._cluster or (describe_refusal(written) if isinstance(written, TransportError) else None)
 
     async def aclose(self) -> None:
         """See ``Probe``. Workers need not consider this instance any more."""
-        if self._announced is not None:
+        for command in self._announced.withdrawal:
             with contextlib.suppress(TransportError):
-                await self._pipeline.execute(("ZREM", self._keys.gateways, self._announced))
+                await self._pipeline.execute(command)
         await self._pipeline.aclose()
-
-
-def _why_refused(error: TransportError) -> str:
-    """Describe an error for a status page. The text stays the same as long as the reason is the
-    same.
-    """
-    return _REASONS.get(error.code) or str(error).partition(": ")[2][:100]

@@ -11,6 +11,7 @@ import redis
 
 from eventbus.backends.pending import DeliveryStatus, read_delivery_status
 from eventbus.backends.ports import Published, Request, Write
+from eventbus.backends.redis.cluster.connection import ClusterConnection
 from eventbus.backends.redis.connections.blocking import BlockingConnection, ConnectionReplaced
 from eventbus.backends.redis.connections.errors import (
     OUTDATED,
@@ -18,6 +19,7 @@ from eventbus.backends.redis.connections.errors import (
     classify,
     describe_cluster,
 )
+from eventbus.backends.redis.connections.locator import FixedLocator, Locator
 from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.connections.voter import BlockingJoin, Voter
 from eventbus.backends.redis.durability import Durability
@@ -36,7 +38,7 @@ from eventbus.backends.redis.scripts.operations import expire_lease_index
 from eventbus.backends.redis.scripts.pending import index_channels
 from eventbus.backends.redis.scripts.script import Call, Script, fresh_epoch
 from eventbus.clock import now_ms
-from eventbus.errors import EventBusError, Unavailable
+from eventbus.errors import EventBusError, TransportError, Unavailable
 from eventbus.operations.state import TaskTransition
 from eventbus.protocol.cursor import Position
 from eventbus.settings import BusSettings
@@ -52,8 +54,8 @@ _POSITIONS: Final = 1_024
 
 
 class RedisPublisher:
-    """``TimedPublisher`` over one connection with time limits. It does not retry: its caller knows
-    better when to.
+    """``TimedPublisher`` over one connection with time limits, or over one to each node of a cluster.
+    It does not retry: its caller knows better when to.
 
     Args:
         settings: address, limits and the keys' prefix.
@@ -71,7 +73,12 @@ class RedisPublisher:
         self._loaded: set[str] = set()
         self._durability = Durability(settings, self._keys) if settings.durable == "replicas" else None
         questions = [] if self._durability is None else [Durability.QUESTION]
-        self._connection = BlockingConnection(settings, questions=questions)
+        self._cluster: ClusterConnection | None = None
+        locator: Locator | None = None
+        if settings.redis.kind == "cluster":
+            self._cluster = ClusterConnection(settings)
+            locator = FixedLocator(settings.redis.nodes[0])  # the connection below stays closed
+        self._connection = BlockingConnection(settings, locator=locator, questions=questions)
         self._joined = BlockingJoin(self._connection, self._voter)
         self._greeting: list[Any] = []
         self._positions: dict[str, Position] = {}  # the last ones, the oldest first
@@ -130,20 +137,23 @@ class RedisPublisher:
             log.warning("cannot end epoch %s of channel %s: %s", known.epoch, channel, error)
 
     def _check_formats(self) -> None:
-        if self._connection.limit is not None:
+        if (self._cluster or self._connection).limit is not None:
             return  # the caller has no time for another round trip
         try:
-            self.formats.run(time.monotonic(), self._connection.round_trip)
+            cluster = self._cluster
+            ask = self._connection.round_trip if cluster is None else lambda commands: self.execute(*commands)
+            self.formats.run(time.monotonic(), ask)
         except (redis.RedisError, OSError) as error:
             raise classify(error) from error
 
     def publish_within(self, requests: Sequence[Request], seconds: float) -> list[Published | Exception]:
         """See ``TimedPublisher``."""
-        self._connection.limit = seconds
+        connection = self._cluster or self._connection
+        connection.limit = seconds
         try:
             return self.publish(requests)
         finally:
-            self._connection.limit = None
+            connection.limit = None
 
     def position(self, channel: str) -> Position:
         """See ``Publisher``."""
@@ -158,7 +168,7 @@ class RedisPublisher:
     def close(self) -> None:
         """See ``Publisher``."""
         self._joined.leave()
-        self._connection.close()
+        (self._cluster or self._connection).close()
 
     def _call(self, run: Run, transitions: Sequence[TaskTransition], epoch: str) -> Call[list[Published]]:
         format_ = self.formats.choice.format
@@ -224,10 +234,12 @@ class RedisPublisher:
             Unavailable, Refused: for the first command that failed.
         """
         try:
-            replies = self._connection.round_trip(commands)
+            replies = (self._cluster or self._connection).round_trip(commands)
         except (redis.RedisError, OSError) as error:
             raise classify(error) from error
         for reply in replies:
+            if isinstance(reply, TransportError):
+                raise reply
             if isinstance(reply, redis.RedisError):
                 raise classify(reply)
         return replies
@@ -241,6 +253,8 @@ class RedisPublisher:
         """Run scripts after the commands ``before``. Returns their replies; errors are our
         exceptions.
         """
+        if self._cluster is not None:
+            return self._cluster.run(calls, before)
         send = round_trip or self._unconfirmed
         try:
             try:
@@ -298,6 +312,8 @@ class RedisPublisher:
 
     def rest(self) -> None:
         """See ``RestingPublisher``."""
+        if self._cluster is not None:
+            return
         try:
             self._joined.timeline(idle=True)
         except (redis.RedisError, OSError) as error:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
+from eventbus.backends.redis.cluster.pipeline import ClusterPipeline
 from eventbus.backends.redis.connections.errors import OUTDATED, ScriptUnknown, no_permission
 from eventbus.backends.redis.connections.pipeline import Pipeline, Reply
 from eventbus.backends.redis.connections.voter import Heard, Voter
@@ -18,6 +19,7 @@ from eventbus.backends.redis.scripts.script import Call, Script
 from eventbus.errors import TransportError, Unavailable
 from eventbus.protocol.cursor import BEGINNING, Position
 from eventbus.protocol.history import History, Page
+from eventbus.protocol.timeline import UNKNOWN
 from eventbus.settings import BusSettings
 
 __all__ = ["RedisReader"]
@@ -42,7 +44,9 @@ class RedisReader:
 
     def __init__(self, settings: BusSettings, *, most_waiting: int = 20_000) -> None:
         self._keys = Keys.of(settings)
-        self._pipeline = Pipeline(settings, most_waiting=most_waiting)
+        pipeline = ClusterPipeline if settings.redis.kind == "cluster" else Pipeline
+        self._cluster = settings.redis.kind == "cluster"
+        self._pipeline: ClusterPipeline | Pipeline = pipeline(settings, most_waiting=most_waiting)
         self._voter = Voter(settings, self._keys, active=False)
         self._greeting: list[Reply] | None = None  # of the connection whose timeline is known
         self._joining: asyncio.Future[None] | None = None
@@ -84,6 +88,8 @@ class RedisReader:
     async def _run(self, call: Call[R]) -> Reply:
         if not call.script.has_timeline:
             return await self._pipeline.execute(call.command)
+        if self._cluster:  # each node has a timeline; none is known here
+            return await self._pipeline.execute(call.command_on(UNKNOWN))
         while (greeting := await self._pipeline.connect()) is not self._greeting:
             await self._join(greeting)
         # In the turn in which connect() has returned, commands use the same connection.

@@ -14,6 +14,8 @@ from typing import Final
 import hiredis
 
 from eventbus.backends.ports import Listener
+from eventbus.backends.redis.cluster.canaries import CanaryParts
+from eventbus.backends.redis.cluster.locator import AnyMasterLocator
 from eventbus.backends.redis.connections.address import open_transport
 from eventbus.backends.redis.connections.locator import AsyncLocator, async_locator
 from eventbus.backends.redis.connections.subscription import SubscriptionConnection
@@ -44,9 +46,11 @@ class RedisSubscriber:
     def __init__(self, settings: BusSettings, *, locator: AsyncLocator | None = None) -> None:
         self._settings = settings
         self._address = settings.redis
-        self._locator = locator or async_locator(self._address, settings)
+        cluster = self._address.kind == "cluster"
+        self._locator = locator or (AnyMasterLocator(settings) if cluster else async_locator(self._address, settings))
         self._keys = Keys.of(settings)
         self._canary = self._keys.canary.encode()
+        self._canaries = CanaryParts()
         self._listener: Listener | None = None
         self._channels: set[str] = set()
         self._connection: SubscriptionConnection | None = None
@@ -175,7 +179,9 @@ class RedisSubscriber:
     def _message(self, live: bytes, payload: bytes) -> None:
         assert self._listener is not None
         if live == self._canary:
-            self._listener.canary_received(payload.decode(errors="replace"))
+            canary = self._canaries.add(payload.decode(errors="replace"))
+            if canary is not None:
+                self._listener.canary_received(canary)
         else:
             self._listener.received(self._keys.channel_of_live(live), payload)
 

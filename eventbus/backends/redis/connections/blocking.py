@@ -139,6 +139,49 @@ class BlockingConnection:
                 self.close()
             return replies
 
+    def send(self, commands: Sequence[Command]) -> None:
+        """Send commands. ``receive`` reads their replies; no other call may come between.
+
+        One thread can so ask several servers at the same time.
+
+        Args:
+            commands: the commands.
+
+        Raises:
+            redis.RedisError, OSError, EventBusError: as ``round_trip``.
+        """
+        if self._process != os.getpid():
+            self._begin()
+        sock = self._ready()
+        try:
+            sock.settimeout(self._timeout)
+            _send(sock, commands)
+        except BaseException:
+            self.close()
+            raise
+
+    def receive(self, number: int) -> list[Any]:
+        """Read the replies to the commands that were sent.
+
+        Args:
+            number: number of replies.
+
+        Returns:
+            The replies in order. Errors that the server replied are among them.
+
+        Raises:
+            redis.RedisError, OSError: as ``round_trip``.
+        """
+        if self._socket is None:
+            raise redis.ConnectionError("there is no connection")
+        try:
+            replies = _receive(self._socket, number)
+        except BaseException:
+            self.close()
+            raise
+        self._replied = time.monotonic()
+        return replies
+
     @property
     def _timeout(self) -> float:
         most = self._settings.socket_timeout

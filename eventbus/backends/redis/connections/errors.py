@@ -8,12 +8,14 @@ address, a missing right or a server that recovers.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 import hiredis
 import redis
 
-from eventbus.errors import Refused, Unavailable
+from eventbus.backends.ports import IS_REPLICA
+from eventbus.errors import Refused, TransportError, Unavailable
 
 __all__ = [
     "LEFT_CODES",
@@ -22,6 +24,7 @@ __all__ = [
     "ScriptUnknown",
     "classify",
     "describe_cluster",
+    "describe_refusal",
     "is_left",
     "no_permission",
 ]
@@ -56,6 +59,14 @@ _CLUSTER: Final = re.compile(r"MOVED |ASK |CROSSSLOT |.*non local key in a clust
 # keep it.
 _CLUSTER_CLASSES: Final = (redis.exceptions.AskError, redis.exceptions.ClusterCrossSlotError)
 
+_REASONS: Final[Mapping[str, str]] = {
+    "OOM": "it is out of memory",
+    "READONLY": IS_REPLICA,
+    "MOVED": "it is a cluster",
+    "MISCONF": "it cannot save its data",
+    "NOREPLICAS": "it has too few replicas",
+}
+
 
 OUTDATED: Final = "OUTDATED"
 """Error code of our scripts: the connection has to ask for the timeline of the data again."""
@@ -80,7 +91,7 @@ def classify(error: redis.RedisError | OSError | hiredis.ReplyError) -> Unavaila
     code = found[0] if found else ""
     if isinstance(error, _CLUSTER_CLASSES) or _CLUSTER.match(text):
         return Unavailable(
-            f"Redis is a cluster ({text}); set EVENTBUS_REDIS_URL to a single server or to a cluster with one shard",
+            f"Redis is a cluster ({text}); set EVENTBUS_REDIS_URL to redis+cluster://host:port,host:port",
             code=code,
         )
     if text.startswith("NOSCRIPT"):
@@ -112,7 +123,7 @@ def no_permission(error: Exception) -> bool:
 
 
 def describe_cluster(info: object) -> str | None:
-    """Describe a cluster of several shards, which this library cannot use.
+    """Describe a cluster of several shards. The address of one node does not reach all keys.
 
     Args:
         info: reply to ``CLUSTER INFO``; a server without cluster support replies with an error.
@@ -123,7 +134,16 @@ def describe_cluster(info: object) -> str | None:
     found = re.search(rb"^cluster_size:(\d+)", info, re.MULTILINE) if isinstance(info, bytes) else None
     if found is None or int(found[1]) < 2:
         return None
-    return (
-        f"it is a cluster of {int(found[1])} shards; "
-        "set EVENTBUS_REDIS_URL to a single server or to a cluster with one shard"
-    )
+    return f"it is a cluster of {int(found[1])} shards; set EVENTBUS_REDIS_URL to redis+cluster://host:port,host:port"
+
+
+def describe_refusal(error: TransportError) -> str:
+    """Describe why a server refuses a write, for a status page.
+
+    Args:
+        error: the error.
+
+    Returns:
+        A text that stays the same as long as the reason is the same.
+    """
+    return _REASONS.get(error.code) or str(error).partition(": ")[2][:100]

@@ -15,7 +15,7 @@ from eventbus.errors import InvalidAddress
 from eventbus.redis_url import Endpoint, RedisAddress
 from eventbus.settings import BusSettings
 
-__all__ = ["AsyncLocator", "FixedLocator", "Locator", "async_locator", "blocking_locator"]
+__all__ = ["AsyncFixedLocator", "AsyncLocator", "FixedLocator", "Locator", "async_locator", "blocking_locator"]
 
 
 class Locator(Protocol):
@@ -77,16 +77,23 @@ class FixedLocator:
         return True
 
 
-class _AsyncFixedLocator:
+class AsyncFixedLocator:
+    """One server under one name, for an event loop.
+
+    Args:
+        endpoint: the server.
+    """
+
     def __init__(self, endpoint: Endpoint) -> None:
         self._fixed = FixedLocator(endpoint)
         self.holds = self._fixed.holds
 
     async def locate(self) -> Endpoint:
+        """See ``AsyncLocator``."""
         return self._fixed.locate()
 
     async def aclose(self) -> None:
-        pass
+        """See ``AsyncLocator``. Nothing is open."""
 
 
 _shared: weakref.WeakValueDictionary[RedisAddress, Sentinels] = weakref.WeakValueDictionary()
@@ -128,7 +135,7 @@ def async_locator(address: RedisAddress, settings: BusSettings) -> AsyncLocator:
     """
     if address.kind == "sentinel":
         return AsyncSentinels(address, settings)
-    return _AsyncFixedLocator(_only(address))
+    return AsyncFixedLocator(_only(address))
 
 
 def _only(address: RedisAddress) -> Endpoint:

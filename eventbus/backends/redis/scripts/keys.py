@@ -24,10 +24,12 @@ class Keys:
         prefix: the first part of each name, without the colon.
         database: number of the database. Pub/sub ignores it, so other databases than 0 have it in the names of
             their pub/sub channels.
+        cluster: whether the keys are in a cluster. There the sweeper's three indices are in one slot.
     """
 
     prefix: str
     database: int = 0
+    cluster: bool = False
 
     @classmethod
     def of(cls, settings: BusSettings) -> Keys:
@@ -36,7 +38,8 @@ class Keys:
         Args:
             settings: prefix and address.
         """
-        return cls(settings.key_prefix, settings.redis.database)
+        address = settings.redis
+        return cls(settings.key_prefix, address.database, address.kind == "cluster")
 
     def channel(self, channel: str) -> tuple[str, str, str, str]:
         """Return state, log, snapshot and ids of a channel: ``KEYS[1..4]`` of each script.
@@ -109,17 +112,17 @@ class Keys:
     @property
     def index(self) -> str:
         """Index of channels with pending events or dead letters, ordered by the next sweep."""
-        return f"{self.prefix}:letters"
+        return f"{self.prefix}:{{index}}" if self.cluster else f"{self.prefix}:letters"
 
     @property
     def totals(self) -> str:
         """Numbers of pending events and dead letters of all channels, as of the last sweeps."""
-        return f"{self.prefix}:letters:totals"
+        return f"{self.index}:totals"
 
     @property
     def oldest(self) -> str:
         """Index of channels with dead letters, ordered by the death of the oldest one."""
-        return f"{self.prefix}:letters:dead"
+        return f"{self.index}:dead"
 
     @property
     def sweeper(self) -> tuple[str, str]:

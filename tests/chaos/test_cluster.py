@@ -1,0 +1,110 @@
+"""A Redis Cluster whose slots move and whose masters change: rows C1 to C3 and C5 of the table in README.md."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+from redis.crc import key_slot
+
+from eventbus import Bus
+from tests.chaos.watcher import Emitter, Watcher
+from tests.servers.cluster import ClusterNode, RedisCluster, running_cluster
+from tests.webui_adapter.gateways import GatewayProcess, eventually
+
+Settled = Callable[..., Awaitable[None]]
+USERS = ("ann", "bob", "cyd", "eve")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    with running_cluster(tmp_path_factory.mktemp("cluster")) as found:
+        yield found
+
+
+@pytest.fixture
+def redis(cluster: RedisCluster) -> RedisCluster:
+    """The cluster of the gateway and the bus. Each test begins with an empty cluster that serves."""
+    for node in cluster.nodes:
+        if node.process is None:
+            node.start()
+    cluster.wait_ready()
+    cluster.flush()
+    return cluster
+
+
+def slot(user: str) -> int:
+    return int(key_slot(f"{{user:{user}}}".encode()))
+
+
+def other(cluster: RedisCluster, node: ClusterNode) -> ClusterNode:
+    return next(one for one in cluster.masters if one is not node)
+
+
+async def emitted(emitter: Emitter, number: float) -> None:
+    start = emitter.emitted
+    await eventually(lambda: emitter.emitted >= start + number, f"{number:g} more events", 120)
+
+
+async def during(
+    gateway: GatewayProcess, bus: Bus, settled: Settled, scale: float, change: Callable[[], object], **facts: object
+) -> list[Watcher]:
+    """Make a change while all users receive events. Return their pages, judged."""
+    async with (
+        Watcher(USERS[0], gateway) as one,
+        Watcher(USERS[1], gateway) as two,
+        Watcher(USERS[2], gateway) as three,
+        Watcher(USERS[3], gateway) as four,
+    ):
+        watchers = [one, two, three, four]
+        with Emitter(bus, list(USERS)) as emitter:
+            await emitted(emitter, 300 * scale)
+            await asyncio.to_thread(change)
+            await emitted(emitter, 300 * scale)
+        await settled(emitter, *watchers, gaps=sum(watcher.page.gaps for watcher in watchers), **facts)
+    return watchers
+
+
+def assert_clean(watchers: list[Watcher]) -> None:
+    assert [watcher.page.gaps for watcher in watchers] == [0] * len(watchers), (
+        "nothing was lost, so no page receives a gap"
+    )
+    assert [watcher.connects for watcher in watchers] == [1] * len(watchers), "the pages stay connected"
+
+
+async def test_c1_a_slot_moves_key_by_key(
+    redis: RedisCluster, gateway: GatewayProcess, bus: Bus, settled: Settled, scale: float
+) -> None:
+    def move() -> None:
+        for user in USERS[:2]:
+            redis.move_slot(slot(user), other(redis, redis.owner(slot(user))))
+
+    assert_clean(await during(gateway, bus, settled, scale, move))
+
+
+async def test_c2_a_slot_moves_atomically(
+    redis: RedisCluster, gateway: GatewayProcess, bus: Bus, settled: Settled, scale: float
+) -> None:
+    def move() -> None:
+        for user in USERS[:2]:
+            redis.move_slot_atomically(slot(user), other(redis, redis.owner(slot(user))))
+
+    assert_clean(await during(gateway, bus, settled, scale, move))
+
+
+async def test_c3_a_planned_failover(
+    redis: RedisCluster, gateway: GatewayProcess, bus: Bus, settled: Settled, scale: float
+) -> None:
+    assert_clean(await during(gateway, bus, settled, scale, lambda: redis.fail_over(redis.owner(slot(USERS[0])))))
+
+
+async def test_c5_a_shard_is_added(
+    redis: RedisCluster, gateway: GatewayProcess, bus: Bus, settled: Settled, scale: float
+) -> None:
+    def grow() -> None:
+        shard = redis.add_shard()
+        for user in USERS[:2]:
+            redis.move_slot(slot(user), shard)
+
+    assert_clean(await during(gateway, bus, settled, scale, grow))
