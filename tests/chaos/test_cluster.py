@@ -1,4 +1,4 @@
-"""A Redis Cluster whose slots move and whose masters change: rows C1 to C3 and C5 of the table in README.md."""
+"""A Redis Cluster whose slots move and whose masters change or die: rows C1 to C5 of the table in README.md."""
 
 from __future__ import annotations
 
@@ -97,6 +97,30 @@ async def test_c3_a_planned_failover(
     redis: RedisCluster, gateway: GatewayProcess, bus: Bus, settled: Settled, scale: float
 ) -> None:
     assert_clean(await during(gateway, bus, settled, scale, lambda: redis.fail_over(redis.owner(slot(USERS[0])))))
+
+
+async def test_c4_an_owner_is_killed(
+    redis: RedisCluster, gateway: GatewayProcess, bus: Bus, settled: Settled, scale: float
+) -> None:
+    loop = asyncio.get_running_loop()
+    owner = redis.owner(slot(USERS[0]))
+    replica = redis.replica_of(owner)
+    async with Watcher(USERS[0], gateway) as hit, Watcher(unhit(redis, owner), gateway) as spared:
+        with Emitter(bus, [hit.user, spared.user]) as emitter:
+            await emitted(emitter, 300 * scale)
+            owner.kill()
+            await eventually(lambda: replica.is_master, "the replica to take over", 20)
+            began, known = loop.time(), len(hit.page.events)
+            await eventually(lambda: len(hit.page.events) > known, "events of the new owner", 20)
+            back_after = loop.time() - began
+            await emitted(emitter, 300 * scale)
+        await settled(emitter, hit, spared, gaps=hit.page.gaps, delivery_again_after=f"{back_after:.1f} s")
+        assert spared.page.gaps == 0
+
+
+def unhit(cluster: RedisCluster, owner: ClusterNode) -> str:
+    """Return a user whose channel is at another master."""
+    return next(user for user in map(str, range(100)) if cluster.owner(slot(user)) is not owner)
 
 
 async def test_c5_a_shard_is_added(
