@@ -56,13 +56,13 @@ class Durability:
         self._limit = settings.durable_timeout
         self._key = keys.durable
         self._server: Endpoint | None = None
-        self._most = 0
-        self._fewer_since: float | None = None
+        # Numbers of replicas that followed, the highest first -> when fewer were seen; None: the present number.
+        self._followed: dict[int, float | None] = {}
 
     @property
     def required(self) -> int:
         """Number of replicas that must confirm."""
-        return self._fixed or max(1, self._most)
+        return self._fixed or max(self._followed, default=1) or 1
 
     def connected(self, server: Endpoint, info: object, now: float) -> None:
         """Note a new connection. Another server begins a new count.
@@ -73,7 +73,7 @@ class Durability:
             now: seconds of a monotonic clock.
         """
         if server != self._server:
-            self._server, self._most, self._fewer_since = server, 0, None
+            self._server, self._followed = server, {}
         self._count(info, now)
 
     def commands(self, seconds: float | None) -> list[Command]:
@@ -117,9 +117,7 @@ class Durability:
         online = replicas_online(info)
         if online is None:
             return
-        if online >= self._most:
-            self._most, self._fewer_since = online, None
-        elif self._fewer_since is None:
-            self._fewer_since = now
-        elif now - self._fewer_since >= self._grace:
-            self._most, self._fewer_since = online, None
+        # A lower number that was seen before says nothing more: this one counts for longer.
+        higher = {most: now if until is None else until for most, until in self._followed.items() if most > online}
+        counting = {most: until for most, until in higher.items() if now - until < self._grace}
+        self._followed = {**counting, online: None}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from eventbus import Bus, BusSettings, Event, Unavailable
@@ -70,6 +70,7 @@ def test_a_replica_that_has_left_counts_for_the_grace_since_it_may_be_the_new_ma
     assert rule.required == 1, "another server has other replicas"
 
 
+@example([(0, 3, 0.0), (0, 0, 0.0), (0, 2, 5.0), (0, 0, 5.0), (1, 0, 0.0)])
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.floats(0, 5)), max_size=20))
 def test_never_fewer_than_followed_within_the_grace(steps: list[tuple[int, int, float]]) -> None:
     rule, now, seen = durability(durable_grace=10), 0.0, [(0.0, 2)]

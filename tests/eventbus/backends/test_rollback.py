@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+import pytest
 import redis
 from redis.cluster import RedisCluster
 
@@ -44,9 +45,9 @@ async def test_a_channel_without_data_is_not_forked(ends) -> None:
     assert (await ends.reader.read(CHANNEL, None)).position == ("", 0)
 
 
+# No other process restores the data of a broker in this process.
+@pytest.mark.parametrize("ends", ["redis", "cluster"], indirect=True)
 async def test_a_publisher_ends_an_epoch_whose_offset_went_back(ends) -> None:
-    if ends.settings.redis_url.startswith("memory"):
-        return  # no other process restores its data
     cluster = ends.settings.redis.kind == "cluster"
     node = ends.settings.redis.nodes[0]
     client = RedisCluster(node.host, node.port) if cluster else redis.Redis.from_url(ends.settings.redis_url)
@@ -76,11 +77,9 @@ def publish_again(ends, number: int) -> Position:
     raise AssertionError("Redis accepts nothing")
 
 
+# The nodes of a cluster have no timeline yet.
+@pytest.mark.parametrize("ends", ["redis"], indirect=True)
 async def test_after_a_restored_backup_all_channels_fork(ends) -> None:
-    if ends.settings.redis.kind == "cluster":
-        return  # its nodes have no timeline that a process knows
-    if ends.settings.redis_url.startswith("memory"):
-        return
     ends.settings = ends.settings.model_copy(update={"timeline_patience": 0.05})
     ends.publisher = RedisPublisher(ends.settings, voter=True)
     first = publish(ends, 1, 2)
@@ -97,11 +96,9 @@ async def test_after_a_restored_backup_all_channels_fork(ends) -> None:
     ends.publisher.close()
 
 
+# The nodes of a cluster have no timeline yet.
+@pytest.mark.parametrize("ends", ["redis"], indirect=True)
 async def test_an_idle_process_and_one_that_ended_in_order_are_not_waited_for(ends) -> None:
-    if ends.settings.redis.kind == "cluster":
-        return  # its nodes have no timeline that a process knows
-    if ends.settings.redis_url.startswith("memory"):
-        return
     client = redis.Redis.from_url(ends.settings.redis_url)
     voters = Keys(ends.settings.key_prefix).timeline[1]
     publisher = RedisPublisher(ends.settings, voter=True)
