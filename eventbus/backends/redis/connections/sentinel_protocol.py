@@ -126,8 +126,9 @@ class SentinelSession:
     def _take(self, reply: object) -> None:
         if isinstance(reply, hiredis.ReplyError):
             raise Unavailable(f"a sentinel answered: {reply}")
-        if isinstance(reply, hiredis.PushNotification):
-            kind, channel, text = list(reply)
+        # A push has three parts, an address has two. hiredis has a class for pushes from 3.2 on.
+        if isinstance(reply, list) and len(reply) == 3:
+            kind, channel, text = reply
             if kind == b"message" and channel == _EVENT:
                 self._switched(text.decode(errors="replace").split())
         elif isinstance(reply, list) and len(reply) == 2:
