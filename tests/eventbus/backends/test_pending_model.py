@@ -42,6 +42,9 @@ class Lists(RuleBasedStateMachine):
             pending_limit=LIMIT,
             ack_attempts=2,
             dead_limit=500,
+            # A busy machine is not the subject here.
+            connect_timeout=20,
+            socket_timeout=20,
         )
         self.post = Post(settings, self.url)
         self.pending: dict[str, list[str]] = {lane: [] for lane in KINDS}
