@@ -106,6 +106,15 @@ class SubscriptionListener:
             payload: the bytes of the publication.
         """
         try:
+            self._receive(channel, payload)
+        except Exception:
+            # Anything that left this method would end the connection, and with it every subscription.
+            self._counters["drop.unexpected"] += 1
+            log.exception("cannot read a publication on %s; please report this error", channel)
+            self._recover(channel)
+
+    def _receive(self, channel: str, payload: bytes) -> None:
+        try:
             again = parse_redelivery(payload)
             if again is not None:
                 self._hub.redeliver(channel, *again)
@@ -113,25 +122,23 @@ class SubscriptionListener:
             publication = parse_publication(payload)
         except NewerFormat as error:
             self._format_monitor.met(channel, error.found)
-            known = self._hub.channels.get(channel)
-            if known is not None:
-                # Its pages learn that they miss something.
-                self._hub.suspend(known)
-                self._channel_recovery.recover(known)
+            self._recover(channel)
             return
         except InvalidRecord as error:
             self._counters["drop.undecodable"] += 1
             log.warning("cannot read a publication on %s: %s", channel, error)
             self._validator.reject_unreadable(channel, payload)
             return
-        except Exception:
-            # Anything that left this method would end the connection, and with it every subscription.
-            self._counters["drop.unexpected"] += 1
-            log.exception("cannot read a publication on %s; please report this error", channel)
-            return
         if not self._hub.receive(channel, publication):
             self._counters["hole"] += 1
             self._channel_recovery.recover(self._hub.channels[channel])
+
+    def _recover(self, name: str) -> None:
+        """Read a channel again: its pages learn if they miss something."""
+        channel = self._hub.channels.get(name)
+        if channel is not None:
+            self._hub.suspend(channel)
+            self._channel_recovery.recover(channel)
 
     def turn_ended(self) -> None:
         """Hand on what this turn has collected."""

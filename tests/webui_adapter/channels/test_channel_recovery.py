@@ -242,3 +242,23 @@ async def test_a_gap_on_a_short_log() -> None:
         assert [gap["reason"] for gap in back.page.data_of("bus.gap")] == ["trimmed"]
         assert back.page.got("gw.note") == [0], "never a part of the past that looks whole"
         assert back.page.got("gw.progress", "done") == [3]
+
+
+async def test_an_unexpected_error_at_a_publication_loses_neither_the_event_nor_the_subscription(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with world() as own:
+        line = own.connect()
+        await own.settled(line)
+
+        def fail(*_: object) -> bool:
+            raise RuntimeError("a fault of this library")
+
+        with monkeypatch.context() as faulty:
+            faulty.setattr(own.gateway.listener._hub, "receive", fail)
+            own.publish(Note(n=1))
+            await eventually(lambda: own.gateway.counters["drop.unexpected"] == 1, "the error")
+        await eventually(lambda: line.page.got("gw.note") == [1], "the event, read from the log")
+        own.publish(Note(n=2))
+        await eventually(lambda: line.page.got("gw.note") == [1, 2], "the next event")
+        assert line.page.gaps == 0
