@@ -10,22 +10,18 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from eventbus.backends.dead_letters import DeadLetter
 from eventbus.backends.redis.dead_letter_client import DeadLetterFilter, DeadLetters
-from eventbus.errors import EventBusError, NoDeadLetter, RateLimited, TransportError
+from eventbus.cli.client import UNITS, age, call, fail
 
 __all__ = ["cli"]
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Events that could not be delivered.")
 
-T = TypeVar("T")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 Ids = Annotated[list[str] | None, typer.Argument(help="event ids; default: all that match the options")]
 User = Annotated[str | None, typer.Option(help="a user's id, or a channel such as collection:7")]
@@ -51,7 +47,7 @@ def list_(
 ) -> None:
     """List matching dead letters, by channel, oldest first."""
     chosen = _chosen(None, user, reason, type_, older_than, younger_than)
-    found = _call(lambda dead: dead.find(chosen, limit=limit))
+    found = call(DeadLetters, lambda dead: dead.find(chosen, limit=limit))
     for dead_letter in found:
         typer.echo(json.dumps(facts(dead_letter)) if as_json else _line(dead_letter))
     if not found:
@@ -61,7 +57,7 @@ def list_(
 @cli.command()
 def show(channel: str, id_: Annotated[str, typer.Argument(metavar="ID")], *, as_json: Json = False) -> None:
     """Show one dead letter with its content. CHANNEL may be a user's id."""
-    dead_letter = _call(lambda dead: dead.show(channel, id_))
+    dead_letter = call(DeadLetters, lambda dead: dead.show(channel, id_))
     if as_json:
         typer.echo(json.dumps({**facts(dead_letter), "content": dead_letter.readable}))
         return
@@ -81,7 +77,7 @@ def count(
 ) -> None:
     """Count matching dead letters by reason."""
     chosen = _chosen(None, user, reason, type_, older_than, younger_than)
-    counts = _call(lambda dead: dead.count(chosen))
+    counts = call(DeadLetters, lambda dead: dead.count(chosen))
     if as_json:
         typer.echo(json.dumps(counts))
         return
@@ -104,7 +100,7 @@ def requeue(
 ) -> None:
     """Send matching dead letters again, EVENTBUS_REQUEUE_RATE a second. Requeued ones are skipped."""
     chosen = _narrowed(_chosen(ids, user, reason, type_, older_than, younger_than), everything=everything)
-    done = _call(lambda dead: dead.requeue(chosen, by=by or _who(), limit=limit, wait=True))
+    done = call(DeadLetters, lambda dead: dead.requeue(chosen, by=by or _who(), limit=limit, wait=True))
     typer.echo(f"requeued {done.requeued}" + (f", {done.unreadable} cannot be sent" if done.unreadable else ""))
     if not done.requeued:
         raise typer.Exit(1)
@@ -126,10 +122,10 @@ def purge(
 ) -> None:
     """Remove matching dead letters permanently."""
     chosen = _narrowed(_chosen(ids, user, reason, type_, older_than, younger_than), everything=everything)
-    found = len(_call(lambda dead: dead.find(chosen, limit=limit)))
+    found = len(call(DeadLetters, lambda dead: dead.find(chosen, limit=limit)))
     if found and not yes:
         typer.confirm(f"remove {found} dead letters permanently?", abort=True)
-    gone = _call(lambda dead: dead.purge(chosen, by=by or _who(), limit=limit))
+    gone = call(DeadLetters, lambda dead: dead.purge(chosen, by=by or _who(), limit=limit))
     typer.echo(f"purged {gone}")
     if not gone:
         raise typer.Exit(1)
@@ -154,15 +150,8 @@ def facts(dead_letter: DeadLetter) -> dict[str, object]:
 
 
 def _line(dead: DeadLetter) -> str:
-    age = _age(time.time() - dead.died / 1000)
-    return f"{age:>5}  {dead.reason:<12}  {dead.type or '?':<24}  {dead.channel:<20}  {dead.id}"
-
-
-def _age(seconds: float) -> str:
-    for unit in ("d", "h", "m"):
-        if seconds >= _UNITS[unit]:
-            return f"{seconds / _UNITS[unit]:.0f}{unit}"
-    return f"{max(seconds, 0):.0f}s"
+    since = age(time.time() - dead.died / 1000)
+    return f"{since:>5}  {dead.reason:<12}  {dead.type or '?':<24}  {dead.channel:<20}  {dead.id}"
 
 
 def _chosen(
@@ -185,7 +174,7 @@ def _chosen(
 
 def _narrowed(chosen: DeadLetterFilter, *, everything: bool) -> DeadLetterFilter:
     if chosen.everything and not everything:
-        _fail("name ids or at least one option, or use --all", 2)
+        fail("name ids or at least one option, or use --all", 2)
     return chosen
 
 
@@ -194,29 +183,8 @@ def _seconds(text: str | None, option: str) -> float | None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
     if found is None:
-        _fail(f"{option} must read 30s, 10m, 2h or 7d, not {text!r}", 2)
-    return float(found[1]) * _UNITS[found[2]]
-
-
-def _call(request: Callable[[DeadLetters], T]) -> T:
-    """Send a request to Redis. An error is one line and an exit code."""
-    try:
-        dead = DeadLetters()
-    except ValidationError as error:
-        problem = error.errors()[0]
-        _fail(f"EVENTBUS_{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}", 2)
-    except ValueError as error:  # an address without a server, such as memory://
-        _fail(f"EVENTBUS_REDIS_URL: {error}", 2)
-    try:
-        return request(dead)
-    except NoDeadLetter as error:
-        _fail(str(error), 1)
-    except (TransportError, RateLimited) as error:
-        _fail(str(error), 3)
-    except EventBusError as error:
-        _fail(str(error), 2)
-    finally:
-        dead.close()
+        fail(f"{option} must read 30s, 10m, 2h or 7d, not {text!r}", 2)
+    return float(found[1]) * UNITS[found[2]]
 
 
 def _who() -> str:
@@ -225,8 +193,3 @@ def _who() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    typer.echo(f"eventbus: {message}", err=True)
-    raise typer.Exit(code)
