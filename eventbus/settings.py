@@ -68,6 +68,14 @@ class BusSettings(BaseSettings):
     format_ttl: float = Field(
         30.0, gt=0, description="how long a gateway's announcement of its format holds; above WEBUI_PROBE_INTERVAL"
     )
+    instance_lease: float = Field(
+        6.0,
+        gt=0,
+        description="a gateway that sends no heartbeat for so long counts as lost; above WEBUI_INSTANCE_INTERVAL",
+    )
+    instance_window: float = Field(
+        600.0, gt=0, description="how long `eventbus instances` shows a gateway that was lost"
+    )
     format_interval: float = Field(
         10.0, gt=0, description="how often a process that publishes checks which format the gateways understand"
     )

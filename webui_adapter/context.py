@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
+from eventbus.backends.instances import InstanceRegistry
 from eventbus.backends.pending import PendingStore
 from eventbus.backends.ports import Probe, Reader, Subscriber
 from eventbus.clock import Clock
@@ -54,6 +55,7 @@ class BackendPorts:
         probe: health checks of Redis; None for a broker in this process.
         pending_store: events that wait for an acknowledgement; None: the gateway redelivers nothing.
         operations: the state of operations; None: the gateway serves no operations.
+        instances: the registry of gateway instances; None: this gateway is not in one.
     """
 
     subscriber: Subscriber
@@ -61,3 +63,4 @@ class BackendPorts:
     probe: Probe | None = None
     pending_store: PendingStore | None = None
     operations: OperationStore | None = None
+    instances: InstanceRegistry | None = None

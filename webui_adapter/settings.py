@@ -126,6 +126,9 @@ class GatewaySettings(BaseSettings):
     )
     broker_exchange: str = Field("celery", min_length=1, description="Celery's control_exchange.")
     broker_timeout: float = Field(2.0, gt=0, description="Time limit for each step of a call to the broker.")
+    instance_interval: float = Field(
+        2.0, gt=0, description="Interval of heartbeats in the registry of instances; a third of their lease."
+    )
     probe_interval: float = Field(1.0, gt=0, description="Interval of health checks of Redis.")
     probe_timeout: float = Field(2.0, gt=0, description="Time limit for a health check to arrive through pub/sub.")
     newer_format_interval: float = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from eventbus.backends.instances import InstanceRegistry
 from eventbus.backends.memory.adapters import (
     MemoryBroker,
     MemoryOperations,
@@ -12,6 +13,7 @@ from eventbus.backends.memory.adapters import (
 from eventbus.backends.pending import PendingStore
 from eventbus.backends.ports import Probe, Reader, Subscriber
 from eventbus.backends.redis.cluster.probe import ClusterProbe
+from eventbus.backends.redis.instance_registry import RedisInstanceRegistry
 from eventbus.backends.redis.operation_store import RedisOperations
 from eventbus.backends.redis.pending_store import RedisPendingStore
 from eventbus.backends.redis.probe import RedisProbe
@@ -20,7 +22,13 @@ from eventbus.backends.redis.subscriber import RedisSubscriber
 from eventbus.operations.store import OperationStore
 from eventbus.settings import BusSettings
 
-__all__ = ["connect", "connect_operation_store", "connect_pending_store", "connect_probe"]
+__all__ = [
+    "connect",
+    "connect_instance_registry",
+    "connect_operation_store",
+    "connect_pending_store",
+    "connect_probe",
+]
 
 
 def connect(
@@ -90,3 +98,16 @@ def connect_probe(settings: BusSettings, *, broker: MemoryBroker | None = None) 
     if broker is not None:
         return None
     return ClusterProbe(settings) if settings.redis.kind == "cluster" else RedisProbe(settings)
+
+
+def connect_instance_registry(settings: BusSettings, reader: Reader) -> InstanceRegistry | None:
+    """Make the registry of gateway instances.
+
+    Args:
+        settings: the lease of an instance.
+        reader: the registry uses its connection.
+
+    Returns:
+        The registry; None if the reader is no ``RedisReader``: a broker in this process has one instance.
+    """
+    return RedisInstanceRegistry(settings, reader) if isinstance(reader, RedisReader) else None

@@ -8,7 +8,8 @@ from typing import Final, NoReturn, Protocol, TypeVar
 import typer
 from pydantic import ValidationError
 
-from eventbus.errors import EventBusError, NoDeadLetter, RateLimited, TransportError
+from eventbus.errors import EventBusError, NoDeadLetter, RateLimited, Refused, Unavailable
+from eventbus.settings import BusSettings
 
 __all__ = ["UNITS", "age", "call", "fail"]
 
@@ -49,7 +50,9 @@ def call(make: Callable[[], C], request: Callable[[C], T]) -> T:
         return request(client)
     except NoDeadLetter as error:
         fail(str(error), 1)
-    except (TransportError, RateLimited) as error:
+    except Unavailable as error:
+        fail(f"{error}; EVENTBUS_REDIS_URL names {BusSettings().redis_address}", 3)
+    except (Refused, RateLimited) as error:
         fail(str(error), 3)
     except EventBusError as error:
         fail(str(error), 2)

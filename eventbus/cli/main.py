@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 import eventbus.operations.events  # noqa: F401 - declares the events of an operation's life, which are part of every contract
-from eventbus.cli import dead_letters
+from eventbus.cli import dead_letters, instances
+from eventbus.cli.client import fail
 from eventbus.errors import EventBusError
 from eventbus.events.registry import registry
 from eventbus.events.schema import asyncapi, json_schema, typescript
@@ -29,6 +30,7 @@ class Form(StrEnum):
 
 
 cli.add_typer(dead_letters.cli, name="dead-letters")
+cli.add_typer(instances.cli, name="instances")
 
 
 @cli.command()
@@ -45,17 +47,17 @@ def schema(
 ) -> None:
     """Write the contract of the event classes in MODULES and of this library."""
     if ts + api + js > 1:
-        _fail("choose one of --typescript, --asyncapi, --json-schema")
+        fail("choose one of --typescript, --asyncapi, --json-schema", 2)
     form = Form.TYPESCRIPT if ts else Form.ASYNCAPI if api else Form.JSON_SCHEMA
     _import(modules or [])
     text = _render(form)
     if output is None:
         if check:
-            _fail("--check needs --output")
+            fail("--check needs --output", 2)
         sys.stdout.write(text)
     elif check:
         if not output.is_file() or output.read_text(encoding="utf-8") != text:
-            _fail(f"{output} is stale; run the same command without --check to write it")
+            fail(f"{output} is stale; run the same command without --check to write it", 2)
     else:
         output.write_text(text, encoding="utf-8")
 
@@ -67,7 +69,7 @@ def _import(modules: list[str]) -> None:
         try:
             import_module(module)
         except (ImportError, EventBusError) as error:
-            _fail(f"{module} cannot be imported: {error}")
+            fail(f"{module} cannot be imported: {error}", 2)
 
 
 def _render(form: Form) -> str:
@@ -79,11 +81,6 @@ def _render(form: Form) -> str:
             return json.dumps(asyncapi(classes), indent=2) + "\n"
         case Form.JSON_SCHEMA:
             return json.dumps(json_schema(classes), indent=2) + "\n"
-
-
-def _fail(message: str) -> None:
-    typer.echo(f"eventbus: {message}", err=True)
-    raise typer.Exit(2)
 
 
 def main() -> None:

@@ -8,7 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from eventbus.backends.factory import connect, connect_operation_store, connect_pending_store, connect_probe
+from eventbus.backends.factory import (
+    connect,
+    connect_instance_registry,
+    connect_operation_store,
+    connect_pending_store,
+    connect_probe,
+)
 from eventbus.backends.memory.adapters import MemoryBroker
 from eventbus.clock import Clock, SystemClock
 from eventbus.events.registry import registry
@@ -34,6 +40,7 @@ from webui_adapter.gateway.operations import OperationService
 from webui_adapter.gateway.session_flusher import SessionFlusher
 from webui_adapter.gateway.subscribe import SubscribeHandler
 from webui_adapter.health.format_monitor import FormatMonitor
+from webui_adapter.health.heartbeat import Heartbeat
 from webui_adapter.health.idle_channel_check import IdleChannelCheck
 from webui_adapter.health.redis_monitor import STARTING, RedisMonitor
 from webui_adapter.health.status import Degradation, HealthStatus
@@ -76,6 +83,7 @@ def connect_gateway(
         probe=connect_probe(bus_settings, broker=broker),
         pending_store=connect_pending_store(bus_settings, reader, broker=broker),
         operations=connect_operation_store(bus_settings, reader, broker=broker),
+        instances=connect_instance_registry(bus_settings, reader),
     )
     dead_letter_file: DeadLetterFile | None = None
     if broker is None:
@@ -162,6 +170,9 @@ def _assemble(
     deadlines = SessionDeadlines(context, core.hub)
     core.flusher.connect(events.session_recovery.recover_behind, deadlines.schedule_close)
     subscribe_handler = SubscribeHandler(context, authoriser, events.session_recovery)
+    heartbeat: Heartbeat | None = None
+    if ports.instances is not None:
+        heartbeat = Heartbeat(context, ports.instances, core.health, core.sessions)
     return GatewayParts(
         context=context,
         ports=ports,
@@ -169,7 +180,8 @@ def _assemble(
         sessions=core.sessions,
         hub=core.hub,
         access=access,
-        drain=Drain(context, core.sessions),
+        drain=Drain(context, core.sessions, heartbeat.drain_begun if heartbeat is not None else lambda: None),
+        heartbeat=heartbeat,
         events=events,
         operations=_build_operations(context, ports, access.tokens, events.maintenance),
         deadlines=deadlines,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from webui_adapter.context import GatewayContext
 from webui_adapter.protocol.close_codes import CloseCode
@@ -21,6 +21,7 @@ class Drain:
     Args:
         context: the shared context.
         sessions: the open sessions by id.
+        on_begin: called once, when the instance begins to shut down.
 
     Attributes:
         started: whether the instance shuts down.
@@ -30,8 +31,10 @@ class Drain:
         self,
         context: GatewayContext,
         sessions: Mapping[str, Session],
+        on_begin: Callable[[], None] = lambda: None,
     ) -> None:
         self.started = False
+        self._on_begin = on_begin
         self._settings = context.settings
         self._sessions = sessions
         self._spawn = context.spawn
@@ -40,7 +43,7 @@ class Drain:
 
     def _notify_sessions(self) -> None:
         """Ask all sessions to reconnect elsewhere, each at its own time within ``drain_spread``."""
-        self.started = True
+        self._begin()
         spread = self._settings.drain_spread
         for session in list(self._sessions.values()):
             if session.state is State.OPEN:
@@ -61,15 +64,20 @@ class Drain:
     def start(self) -> None:
         """Begin to drain in the background. The server may call this once for each connection."""
         if not self.started:
-            self.started = True
+            self._begin()
             self._spawn(self.run())
 
     def close_all(self) -> None:
         """Close all sessions. Their clients reconnect to another instance."""
-        self.started = True
+        self._begin()
         for session in list(self._sessions.values()):
             session.close(CloseCode.DRAIN, "the gateway shuts down")
         self._flush()
+
+    def _begin(self) -> None:
+        if not self.started:
+            self.started = True
+            self._on_begin()
 
     def on_empty(self) -> None:
         """Note that the last session has ended."""

@@ -21,6 +21,7 @@ from webui_adapter.gateway.draining import Drain
 from webui_adapter.gateway.listener import SubscriptionListener, TurnEnd
 from webui_adapter.gateway.operations import OperationCommand, OperationService
 from webui_adapter.gateway.subscribe import SubscribeHandler
+from webui_adapter.health.heartbeat import Heartbeat
 from webui_adapter.health.idle_channel_check import IdleChannelCheck
 from webui_adapter.health.redis_monitor import RedisMonitor
 from webui_adapter.maintenance.maintenance import Maintenance
@@ -87,6 +88,7 @@ class GatewayParts:
         hub: the channels.
         access: tokens and limits.
         drain: the orderly shutdown.
+        heartbeat: keeps this instance in the registry; None: there is none.
         events: the parts through which events reach the sessions.
         operations: answers requests about operations; None: this gateway serves none.
         deadlines: the deadlines of all sessions.
@@ -101,6 +103,7 @@ class GatewayParts:
     hub: Hub
     access: AccessControl
     drain: Drain
+    heartbeat: Heartbeat | None
     events: EventParts
     operations: OperationService | None
     deadlines: SessionDeadlines
@@ -150,6 +153,7 @@ class Gateway:
         self.listener = events.listener
         self.latency = events.turn_end.latency
         self._health = events.redis_monitor.health
+        self._heartbeat = parts.heartbeat
         self._ports = parts.ports
         self._tasks = parts.tasks
         self._redelivery = events.redelivery
@@ -169,6 +173,8 @@ class Gateway:
         self._tasks.spawn(self._idle_check.run())
         if self._redelivery is not None:
             self._tasks.spawn(self._redelivery.run())
+        if self._heartbeat is not None:
+            self._tasks.spawn(self._heartbeat.run())
         self.maintenance.start(self._tasks.spawn)
         await self._ports.subscriber.start(self.listener)
 
@@ -180,6 +186,8 @@ class Gateway:
         self._tasks.cancel()
         await self._ports.subscriber.aclose()
         await self.redis_monitor.aclose()
+        if self._heartbeat is not None:
+            await self._heartbeat.leave()
         await self._ports.reader.aclose()
 
     @property

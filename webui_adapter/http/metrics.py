@@ -48,6 +48,10 @@ _PLAIN = {
     ),
     "check.missed": ("eventbus_quiet_missed", "Idle channels that had missed events; each was recovered"),
     "format.newer": ("eventbus_newer_format", "Publications and readings in a format that this instance does not know"),
+    "instance.expired": (
+        "eventbus_instance_expirations",
+        "Times that the lease of this instance had ended before it was renewed",
+    ),
     "redis.lost": ("eventbus_redis_lost", "Times that the subscriber lost its connection"),
 }
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from eventbus.backends.instances import INSTANCES_LIMIT
 from eventbus.backends.pending import ACKED_LIMIT, LONGEST_PAUSE_MS, TOMBSTONES_SPARED
 from eventbus.flow.priority_queue import WEIGHTS
 from eventbus.operations.changes import EVENT_POLICIES
@@ -46,6 +47,8 @@ _POLICIES: Final = {name: f"'{policy.lane[0]} {policy.keep}'" for name, policy i
 CONSTANTS: Final[Mapping[str, str]] = {
     "channel/_channel": f"local SLACK = {SLACK}",
     "pending/_standalone": f"local SLACK = {SLACK}",
+    "instances/list": f"local INSTANCES_LIMIT = {INSTANCES_LIMIT}",
+    "instances/renew": f"local INSTANCES_LIMIT = {INSTANCES_LIMIT}",
     "lists/_entries": f"local ACKED_LIMIT = {ACKED_LIMIT}",
     "pending/_pending": (
         f"local LONGEST_PAUSE, TOMBSTONES_SPARED = {LONGEST_PAUSE_MS}, {TOMBSTONES_SPARED}\n"

@@ -135,6 +135,12 @@ class Keys:
         return f"{self.prefix}:gateways"
 
     @property
+    def instances(self) -> tuple[str, str]:
+        """The leases of the gateway instances, and what each says of itself."""
+        stem = f"{self.prefix}:{{instances}}"
+        return stem, f"{stem}:records"
+
+    @property
     def timeline(self) -> tuple[str, str]:
         """The timeline of the server's data, and the processes that can state whether it is complete."""
         stem = f"{self.prefix}:{{timeline}}"
