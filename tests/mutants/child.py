@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import json
 import os
@@ -18,6 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.mutants.guard import Guard
 from tests.mutants.server import Server, limit
 
 __all__ = ["Copy", "Outcome", "preload"]
@@ -54,9 +54,16 @@ class Outcome:
 
 
 class Copy:
-    """A copy of the project, in which one run at a time takes place."""
+    """A copy of the project, in which one run at a time takes place.
 
-    def __init__(self, root: Path, folder: Path) -> None:
+    Args:
+        root: root of the project.
+        folder: for the copy.
+        guard: of this mutation run.
+    """
+
+    def __init__(self, root: Path, folder: Path, guard: Guard) -> None:
+        self._guard = guard
         self.root = folder / "project"
         self._folder = folder
         shutil.rmtree(folder, ignore_errors=True)
@@ -154,7 +161,7 @@ class Copy:
         def plugin() -> object:
             for fd in (ours, back):
                 os.close(fd)
-            server = Server(self.root, os.fdopen(theirs), os.fdopen(answers, "w"))
+            server = Server(self.root, os.fdopen(theirs), os.fdopen(answers, "w"), self._guard)
             server.keep([source for source in sources if source.endswith(".py")])
             return server
 
@@ -204,11 +211,10 @@ class Copy:
         pid = os.fork()
         if pid:
             return pid
-        with contextlib.suppress(AttributeError, OSError):
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # Linux: end with the parent
         code = 70
         try:
             os.setsid()
+            self._guard.watch()
             with self._output.open("wb") as output:
                 os.dup2(output.fileno(), 1)
                 os.dup2(output.fileno(), 2)

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from tests.mutants.child import Copy, Outcome, preload
 from tests.mutants.coverage import Coverage, digest, statements
+from tests.mutants.guard import Guard
 from tests.mutants.lua_changes import lua_changes, valid_lua
 from tests.mutants.mutant import Mutant, named
 from tests.mutants.patch import replacements
@@ -82,7 +83,8 @@ class Run:
         if self._file.exists() and not fresh:
             self._results = {key: Result(**value) for key, value in json.loads(self._file.read_text()).items()}
         preload(libraries)
-        self._copies = [Copy(root, folder / f"copy{number}") for number in range(jobs)]
+        guard = Guard()
+        self._copies = [Copy(root, folder / f"copy{number}", guard) for number in range(jobs)]
 
     def trace(self, sources: list[Path], tests: list[Path], notify: Callable[[str], None]) -> None:
         """Trace the test files that are new or changed."""

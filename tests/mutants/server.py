@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 import pytest
 
+from tests.mutants.guard import Guard
 from tests.mutants.patch import forget_cached, patch, replacements
 
 __all__ = ["MEMORY", "Server", "limit"]
@@ -39,10 +40,11 @@ class Server:
         root: root of the copy.
         requests: the requests: ``path``, ``tests``, ``seconds``.
         answers: ``code`` (of pytest, or -1 if the run was ended) and the first test that ``failed``.
+        guard: of this mutation run.
     """
 
-    def __init__(self, root: Path, requests: TextIO, answers: TextIO) -> None:
-        self._root, self._requests, self._answers = root, requests, answers
+    def __init__(self, root: Path, requests: TextIO, answers: TextIO, guard: Guard) -> None:
+        self._root, self._requests, self._answers, self._guard = root, requests, answers, guard
         self._originals: dict[str, bytes] = {}
         self._failed: Path | None = None
 
@@ -75,6 +77,7 @@ class Server:
 
     def _begin(self, request: dict[str, Any]) -> None:
         os.setsid()
+        self._guard.watch()
         limit(request["seconds"])
         path: str = request["path"]
         if path.endswith(".lua"):

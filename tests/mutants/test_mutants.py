@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import wait_until
 from tests.docs.sources import ROOT
 from tests.mutants.accepted import accepted
 from tests.mutants.coverage import statements
@@ -43,6 +44,20 @@ from planted.size import fits
 
 def test_small():
     assert fits(1) is True
+"""
+BLOCKING = """
+from pathlib import Path
+
+from eventbus.testing import RedisServer
+from planted.size import fits
+
+
+def test_blocks():
+    if {condition}:
+        server = RedisServer(Path.cwd())
+        server.start()
+        Path("{pid}").write_text(str(server.process.pid))
+        server.process.wait()
 """
 
 
@@ -155,3 +170,22 @@ def test_a_planted_survivor_is_found_and_a_planted_kill_is_not_reported(planted:
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert again.stdout[again.stdout.index("file ") :] == report
     assert "survived:" not in again.stdout, "known results are not run again"
+
+
+@pytest.mark.parametrize("condition", ["True", "not fits(3)"], ids=["while it traces", "while it tests a mutant"])
+def test_a_killed_run_leaves_no_server_behind(planted: Path, condition: str) -> None:
+    pid = planted / "pid"
+    (planted / "tests/test_size.py").write_text(BLOCKING.format(condition=condition, pid=pid))
+    command = [sys.executable, "-m", "tests.mutants", "planted", "--tests", "tests", "--root", str(planted)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as run:
+        wait_until(lambda: pid.exists() and pid.read_text(), "the test's server", seconds=60)
+        run.kill()
+    wait_until(lambda: not running(int(pid.read_text())), "the server to end")
+
+
+def running(pid: int) -> bool:
+    """Whether a process runs; one whose parent has not yet noticed its end does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
