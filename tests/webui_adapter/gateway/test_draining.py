@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,7 +47,6 @@ async def test_sigterm_with_pages_of_every_kind(
         dead = RawWebSocket(leaving, f"Authorization: Bearer {token(user)}\r\n")
         dead.head()
         waiting = await stack.enter_async_context(connect(leaving.ws))
-        start = time.monotonic()
         leaving.signal(signal.SIGTERM)
 
         async def go(client: Client, name: str) -> None:
@@ -78,28 +76,26 @@ async def test_sigterm_with_pages_of_every_kind(
         await stays.until(lambda p: p.got("gw.note") == [7], "who has not gone yet is served")
         await asyncio.gather(*going)
         assert await stays.closed() == 4000
-        assert 2.3 < time.monotonic() - start < 5, "spread and grace"
         assert await Client(waiting, Page()).closed() in (4000, 4101)
         await eventually(stream.ended, "the stream to end")
         assert stream.got("bus.drain")
         assert stream.got("bus.close")[0]["data"]["code"] == 4000
         leaving.wait(10)
-        assert time.monotonic() - start < 6
         dead.close()
     check_log(leaving.log.read_text())
     assert len(set(delays)) > 1, "each at its own moment"
 
 
-async def test_a_second_signal_ends_it_immediately(leaving: GatewayProcess, user: str) -> None:
-    async with page(leaving, user) as client:
-        with curl(leaving, user) as stream:
-            stream.until(settled(user), "the histories")
-            leaving.signal(signal.SIGINT)
-            await client.until(lambda p: p.data_of("bus.drain"))
-            start = time.monotonic()
-            leaving.signal(signal.SIGTERM)
-            await asyncio.to_thread(leaving.wait, 5)
-            assert time.monotonic() - start < 1
-    text = leaving.log.read_text()
+async def test_a_second_signal_ends_it_immediately(tmp_path: Path, redis_url: str, key_prefix: str, user: str) -> None:
+    """The pages of this gateway have an hour to leave."""
+    with running(tmp_path, redis_url, key_prefix, drain_spread=1.0, shutdown_grace=3600.0) as patient:
+        async with page(patient, user) as client:
+            with curl(patient, user) as stream:
+                stream.until(settled(user), "the histories")
+                patient.signal(signal.SIGINT)
+                await client.until(lambda p: p.data_of("bus.drain"))
+                patient.signal(signal.SIGTERM)
+                await asyncio.to_thread(patient.wait, 30)
+    text = patient.log.read_text()
     assert "Traceback" not in text
     check_log(text)
