@@ -57,14 +57,26 @@ def expand(root: Path, names: tuple[str, ...] | list[str], pattern: str) -> list
     found: dict[Path, None] = {}
     for name in names:
         path = root / name
-        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.match(pattern))
+        files = sorted(file for file in (path, *path.rglob("*")) if file.is_file() and file.match(pattern))
         found |= dict.fromkeys(file.relative_to(root) for file in files if file.name != "__init__.py")
     return [*found]
+
+
+# A folder of the Lua has no tests of the same name. A test file that is about it has one of these words in its name.
+_LUA_TESTS = {
+    "channel": ("contract", "lifetimes", "rollback"),
+    "timeline": ("rollback",),
+    "lists": ("pending_lists", "pending_model"),
+    "pending": ("pending", "dead_letters"),
+    "operations": ("operation",),
+}
 
 
 def distance(source: str, test: str) -> int:
     """How far a test is from a source: 0 in its test file, 1 in the folder that mirrors its folder, 2 elsewhere."""
     path = Path(source)
+    if path.suffix == ".lua":
+        return 2 - any(word in test.partition("::")[0] for word in _LUA_TESTS[path.parent.name])
     if not test.startswith(f"tests/{path.parent.as_posix()}/"):
         return 2
     return int(Path(test.partition("::")[0]).stem != f"test_{path.stem}")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from eventbus.backends.redis.scripts import channel, timeline
+from eventbus.backends.redis.scripts.keys import Keys
+from eventbus.protocol.timeline import UNKNOWN
+from eventbus.settings import BusSettings
 from tests.conftest import wait_until
 from tests.docs.sources import ROOT
 from tests.mutants.accepted import accepted
@@ -16,7 +21,8 @@ from tests.mutants.lua_changes import lua_changes, valid_lua
 from tests.mutants.mutant import Mutant, named
 from tests.mutants.python_changes import python_changes
 from tests.mutants.run import mutants_of, sample
-from tests.mutants.targets import SOURCES, TESTS, expand
+from tests.mutants.targets import SOURCES, TESTS, distance, expand
+from tests.mutants.trace import Trace
 
 SOURCE = """
 from __future__ import annotations
@@ -122,6 +128,25 @@ def test_each_source_has_mutants_that_compile_and_the_sample_is_stable() -> None
             compile(mutant.apply(source), str(path), "exec")
         assert sample(mutants, 3, 7) == sample(mutants, 3, 7)
         assert len({mutant.key for mutant in mutants}) == len(mutants)
+
+
+def test_a_call_of_a_script_is_traced_with_all_its_pieces(tmp_path: Path) -> None:
+    trace = Trace(ROOT, [path.as_posix() for path in expand(ROOT, SOURCES, "*.lua")], tmp_path / "trace.json")
+    settings, keys, former = BusSettings(), Keys("eb"), sys.gettrace()
+    trace.start()
+    assert channel.fork(keys, "user:ann", "e1").command
+    assert channel.read(keys, "user:ann", None).command_on(UNKNOWN)
+    assert timeline.join(settings, keys, "", "unsure", "")
+    trace.pytest_sessionfinish()
+    sys.settrace(former)
+    traced = {Path(source).name for source in json.loads((tmp_path / "trace.json").read_text())["lines"]}
+    assert traced == {"fork.lua", "read.lua", "_timeline.lua", "join.lua"}
+
+
+def test_each_folder_of_the_lua_has_near_tests() -> None:
+    tests = [path.as_posix() for path in expand(ROOT, TESTS, "test_*.py")]
+    for source in expand(ROOT, SOURCES, "*.lua"):
+        assert min(distance(source.as_posix(), test) for test in tests) == 1, source
 
 
 def test_a_line_belongs_to_its_statement() -> None:

@@ -18,6 +18,8 @@ import pytest
 
 __all__ = ["Trace"]
 
+# The functions that name a script in a command, and their files.
+_CALLS = {"command_on": "scripts/script.py", "join": "scripts/timeline.py"}
 IMPORT = ""
 """The name of what ran outside a test: imports, fixtures of a session."""
 
@@ -48,8 +50,9 @@ class Trace:
     def _call(self, frame: FrameType, event: str, argument: Any) -> Any:
         source = self._sources.get(frame.f_code.co_filename)
         if source is None:
-            if frame.f_code.co_name == "command" and frame.f_code.co_filename.endswith("scripts/script.py"):
-                self._script(frame.f_locals["self"].script.source)
+            if frame.f_code.co_name in _CALLS and frame.f_code.co_filename.endswith(_CALLS[frame.f_code.co_name]):
+                call = frame.f_locals.get("self")
+                self._script(call.script.source if call else frame.f_globals["script"]("timeline/join").source)
             return None
         lines = self._lines
 
