@@ -257,7 +257,7 @@ async def test_a_server_that_restarts_and_delivers_nothing_is_not_healthy(
     """Not for a moment: to be subscribed is not enough."""
     with proxied(server) as line:
         line.swallow = b""
-        gateway = GatewayProcess(tmp_path, line.url, probe_interval=0.2, probe_timeout=0.3)
+        gateway = GatewayProcess(tmp_path, line.url, probe_interval=0.2, probe_timeout=2.0)
         gateway.start()
         try:
             wait_until(lambda: _said(gateway) == NOT_RECEIVING, "the gateway to know", 30)
