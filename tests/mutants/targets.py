@@ -62,7 +62,7 @@ def expand(root: Path, names: tuple[str, ...] | list[str], pattern: str) -> list
     return [*found]
 
 
-# A folder of the Lua has no tests of the same name. A test file that is about it has one of these words in its name.
+# A folder of the Lua has no tests of the same name. A test file that is about it has one of these names in its own.
 _LUA_TESTS = {
     "channel": ("contract", "lifetimes", "rollback"),
     "timeline": ("rollback",),
@@ -76,7 +76,7 @@ def distance(source: str, test: str) -> int:
     """How far a test is from a source: 0 in its test file, 1 in the folder that mirrors its folder, 2 elsewhere."""
     path = Path(source)
     if path.suffix == ".lua":
-        return 2 - any(word in test.partition("::")[0] for word in _LUA_TESTS[path.parent.name])
+        return 2 - any(name in test.partition("::")[0] for name in _LUA_TESTS[path.parent.name])
     if not test.startswith(f"tests/{path.parent.as_posix()}/"):
         return 2
     return int(Path(test.partition("::")[0]).stem != f"test_{path.stem}")
