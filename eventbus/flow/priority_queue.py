@@ -64,6 +64,8 @@ class ConflatingPriorityQueue(Generic[T]):
         }
         self._items = 0
         self._bytes = 0
+        self._blocked: Callable[[str], bool] | None = None
+        self._blocked_items = 0
 
     def __len__(self) -> int:
         return self._items
@@ -75,8 +77,27 @@ class ConflatingPriorityQueue(Generic[T]):
 
     @property
     def urgent(self) -> bool:
-        """Whether something of the high lane waits."""
+        """Whether an item of the high lane can be served."""
         return bool(self._ready[0])
+
+    @property
+    def ready(self) -> int:
+        """Number of items that can be served."""
+        return self._items - self._blocked_items
+
+    def block(self, blocked: Callable[[str], bool] | None) -> None:
+        """Serve no item of some topics until the next call. They wait in their order, within the same bounds.
+
+        Args:
+            blocked: returns whether a topic is not served. Called once for each topic now, and for each new one.
+                None: serve all topics.
+        """
+        self._blocked = blocked
+        self._blocked_items = 0
+        for queue in self._topics.values():
+            queue.blocked = blocked is not None and blocked(queue.topic)
+            self._blocked_items += sum(queue.counts) if queue.blocked else 0
+            self._move(queue)
 
     def push(self, item: T, now_ms: int) -> Sequence[Dropped[T]]:
         """Add an item.
@@ -113,12 +134,12 @@ class ConflatingPriorityQueue(Generic[T]):
             now_ms: milliseconds since 1970.
 
         Returns:
-            At least one item if any waits, and the items that have expired.
+            At least one item if any can be served, and the items that have expired.
         """
         served: list[T] = []
         dropped: list[Dropped[T]] = []
         size = 0
-        while self._items and len(served) < limit_items and size < limit_bytes:
+        while self._items > self._blocked_items and len(served) < limit_items and size < limit_bytes:
             item = self._next()
             if 0 < item.expires <= now_ms:
                 dropped.append(Dropped(item, "expired"))
@@ -187,6 +208,7 @@ class ConflatingPriorityQueue(Generic[T]):
         queue = self._topics.get(item.topic)
         if queue is None:
             queue = self._topics[item.topic] = TopicQueue(item.topic)
+            queue.blocked = self._blocked is not None and self._blocked(item.topic)
         queue.items.append(item)
         queue.counts[item.lane] += 1
         if item.key is not None:
@@ -194,6 +216,7 @@ class ConflatingPriorityQueue(Generic[T]):
         if item.keep != "log":
             self._droppable[item.keep][item.lane][id(item)] = item
         self._items += 1
+        self._blocked_items += queue.blocked
         self._bytes += item.size
         if queue.ready_in is None or item.lane < queue.ready_in:
             self._move(queue)
@@ -201,15 +224,17 @@ class ConflatingPriorityQueue(Generic[T]):
     def _move(self, queue: TopicQueue[T]) -> None:
         """Put a topic where its most urgent item belongs, at the end of that round."""
         lane = queue.urgency()
+        if lane is None:
+            del self._topics[queue.topic]
+        elif queue.blocked:
+            lane = None
         if lane == queue.ready_in:
             return
         if queue.ready_in is not None:
             del self._ready[queue.ready_in][queue.topic]
         queue.ready_in = lane
         queue.served = 0
-        if lane is None:
-            del self._topics[queue.topic]
-        else:
+        if lane is not None:
             self._ready[lane][queue.topic] = queue
 
     def _take_out(self, queue: TopicQueue[T], item: T) -> None:
@@ -228,6 +253,7 @@ class ConflatingPriorityQueue(Generic[T]):
         if item.keep != "log":
             del self._droppable[item.keep][lane][id(item)]
         self._items -= 1
+        self._blocked_items -= queue.blocked
         self._bytes -= item.size
         if not queue.counts[lane]:
             self._move(queue)

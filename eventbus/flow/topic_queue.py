@@ -51,10 +51,11 @@ class TopicQueue(Generic[T]):
         topic: name of the topic.
     """
 
-    __slots__ = ("counts", "gone", "items", "latest", "ready_in", "served", "topic")
+    __slots__ = ("blocked", "counts", "gone", "items", "latest", "ready_in", "served", "topic")
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
+        self.blocked = False  # whether it is not served for now
         self.items: deque[T] = deque()
         self.gone: dict[int, T] = {}
         self.counts = [0, 0, 0]

@@ -12,6 +12,7 @@ from eventbus.backends.ports import Published
 from eventbus.clock import now_ms
 from eventbus.flow.priority_queue import ConflatingPriorityQueue, Dropped
 from eventbus.flow.rate_limiter import ChannelRateLimiter
+from eventbus.outbox.blocked import BlockedBatches
 from eventbus.outbox.entries import Entry
 from eventbus.outbox.in_flight import InFlight
 from eventbus.outbox.spool import Spool
@@ -36,6 +37,7 @@ class SendBuffer:
         rate_limiter: entries that are held by the rate of their channel.
         spool: entries on disk; None where the settings switch it off.
         in_flight: entries that are being sent.
+        blocked: batches that wait for a shard that does not answer.
     """
 
     def __init__(self, settings: BusSettings, dropped: Counter[str]) -> None:
@@ -45,18 +47,20 @@ class SendBuffer:
             settings.outbox_events, settings.outbox_bytes, settings.turn_events
         )
         self.rate_limiter: ChannelRateLimiter[Entry] = ChannelRateLimiter(settings.channel_rate)
-        self.tracker = DeliveryTracker(dropped, self.has_spooled)
+        self.blocked = BlockedBatches(settings.outbox_events, self._holds, self._block)
+        self.tracker = DeliveryTracker(dropped, self.has_spooled, lambda: self.blocked.from_spool)
         self.spool = Spool(settings) if settings.spool else None
         self.in_flight = InFlight()
         self._scanned = -settings.spool_scan
 
     def __len__(self) -> int:
-        return len(self._queue)
+        """Number of entries in memory that can be sent now."""
+        return self._queue.ready
 
     @property
     def ready(self) -> bool:
         """Whether there is anything to send now."""
-        return bool(self._queue) or self.spool_waiting
+        return self._queue.ready > 0 or (self.spool_waiting and not self.blocked.from_spool)
 
     @property
     def spool_waiting(self) -> bool:
@@ -66,6 +70,13 @@ class SendBuffer:
     def has_spooled(self) -> bool:
         """Return whether entries of this process wait on disk."""
         return self.spool is not None and self.spool.own_waiting
+
+    def _holds(self, topic: str) -> bool:
+        return self.spool is not None and self.spool.holds(topic)
+
+    def _block(self, blocks: Callable[[str], bool] | None) -> None:
+        self._queue.block(blocks)
+        self.tracker.block(None if blocks is None else lambda entry: blocks(entry.topic))
 
     def is_empty(self) -> bool:
         """Return whether nothing of this process waits anywhere."""
@@ -143,6 +154,10 @@ class SendBuffer:
         spool = self.spool
         if spool is None:
             return False
+        if self.blocked and (going := self._take_blocked(newcomer)):
+            self._write(spool, going)
+            self.blocked.apply()
+            return True
         in_flight = self.in_flight.entries
         oldest = list(islice(self._lasting(newcomer), max(1, len(self._queue) // _PARTS)))
         urgent = _urgent_topics([*in_flight, *oldest], spool.holds)
@@ -153,6 +168,13 @@ class SendBuffer:
         self._write(spool, moved)
         return bool(moved)
 
+    def _take_blocked(self, newcomer: Entry) -> list[Entry]:
+        """Take out what waits for a shard that does not answer, a part at a time. The others need the memory."""
+        waiting = (entry for entry in self._lasting(newcomer) if self.blocked.blocks(entry.topic))
+        oldest = list(islice(waiting, max(1, len(self.tracker.blocked) // _PARTS)))
+        self._queue.remove_oldest(oldest)
+        return [*self.blocked.move_to_disk(), *oldest]
+
     def end(self) -> None:
         """Move to the disk what must not be lost, and drop the rest. Without a disk, drop everything.
 
@@ -161,6 +183,7 @@ class SendBuffer:
         self._queue.remove(lambda _: True)
         self.rate_limiter.release_all()
         self.in_flight.moved_to_disk([])
+        self.blocked.clear()
         self._scanned = -self._settings.spool_scan  # a thread that starts again sends this first
         if self.spool is None:
             self.tracker.drop_all("ended")
@@ -170,9 +193,9 @@ class SendBuffer:
 
     def _lasting(self, newcomer: Entry | None = None) -> Iterator[Entry]:
         """Entries that must not be lost and wait in memory, the oldest first."""
-        in_flight = set(map(id, self.in_flight.entries))
+        taken = set(map(id, (*self.in_flight.entries, *self.blocked.entries)))
         for entry in self.tracker.open_entries():
-            if entry.keep == "log" and id(entry) not in in_flight and entry is not newcomer:
+            if entry.keep == "log" and id(entry) not in taken and entry is not newcomer:
                 yield entry
 
     def _write(self, spool: Spool, entries: Sequence[Entry]) -> None:
@@ -197,7 +220,7 @@ class SendBuffer:
         Returns:
             The entries in order, and how many of them are on disk as well.
         """
-        if self.spool is not None and self.spool.waiting:
+        if self.spool is not None and self.spool.waiting and not self.blocked.from_spool:
             return self._take_from_spool(self.spool, limit)
         batch, expired = self._queue.pop(limit, self._settings.batch_bytes, now_ms())
         if expired:
@@ -267,7 +290,7 @@ class SendBuffer:
         """Release held entries, and have ``settled`` called once everything that waits now is settled.
 
         Args:
-            settled: called with True; with False when Redis becomes unreachable.
+            settled: called with True; with False when Redis becomes unreachable, or the shard of what is left is.
 
         Returns:
             Whether nothing waits: then it is not called.

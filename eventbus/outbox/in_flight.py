@@ -46,7 +46,7 @@ class InFlight:
         self.spooled = not remaining
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class InFlightBatch:
     """A batch that was taken to be sent.
 
@@ -54,11 +54,13 @@ class InFlightBatch:
         requests: what is not settled yet.
         members: the entries of each request.
         from_spool: how many entries were read from the spool.
+        spooled: whether its entries moved to the disk while it was set aside. Its sender gives up then.
     """
 
     requests: list[Request]
     members: list[list[Entry]]
     from_spool: int = 0
+    spooled: bool = False
 
     @classmethod
     def of(cls, batch: Sequence[Entry], from_spool: int = 0) -> InFlightBatch:
@@ -72,3 +74,8 @@ class InFlightBatch:
             The batch.
         """
         return cls(*group(batch), from_spool)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The entries of all requests, in order."""
+        return [entry for members in self.members for entry in members]

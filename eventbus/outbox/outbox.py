@@ -65,6 +65,11 @@ class Outbox:
         return self._buffer.tracker.depth
 
     @property
+    def blocked(self) -> int:
+        """Events that wait for a shard of Redis that does not answer, while others do. They are part of ``depth``."""
+        return len(self._buffer.tracker.blocked)
+
+    @property
     def flushed(self) -> int:
         """Events that reached Redis."""
         return self._buffer.tracker.flushed
@@ -126,7 +131,7 @@ class Outbox:
             timeout: seconds to wait, at most.
 
         Returns:
-            False after ``timeout``, and immediately while Redis is down.
+            False after ``timeout``, and immediately while Redis or the shard of what is left is down.
         """
         check_process()
         if self._buffer.is_empty():

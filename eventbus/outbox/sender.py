@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from eventbus.backends.ports import Published, Publisher, Request, RestingPublisher, TimedPublisher
+from eventbus.backends.shards import ShardedPublisher
 from eventbus.errors import EventBusError, Refused, Unavailable
 from eventbus.flow.circuit_breaker import CircuitBreaker
 from eventbus.outbox.buffer import SendBuffer
@@ -53,6 +54,7 @@ class Sender:
         self._publisher: Publisher | None = None
         self._timed: TimedPublisher | None = None
         self._resting: RestingPublisher | None = None
+        self._sharded: ShardedPublisher | None = None
         self._no_rest_before = 0.0
 
     @property
@@ -82,7 +84,8 @@ class Sender:
 
         Only an explicit refusal settles a request. Any other error keeps it, and it is tried again. After
         ``unexpected_tries`` failures with an unexpected error, the entries that fail while others are
-        published are dropped, so that they do not hold up the rest of the process.
+        published are dropped, so that they do not hold up the rest of the process. Requests whose shard does not answer
+        are set aside while others do.
 
         Args:
             batch: what to send.
@@ -100,9 +103,13 @@ class Sender:
                 answers = self._one_by_one(batch.requests, error)
             if tries >= self._tries:
                 self._mark_culprits(answers)
-            failure = self._settle(batch, answers)
+            failures = self._settle(batch, answers)
+            failure = failures[0] if failures else None
             if failure is None:
                 self.breaker.succeeded()
+            elif batch.spooled or self._set_aside(batch, failures):
+                self.breaker.succeeded()
+                break
             else:
                 tries = tries + 1 if _is_unexpected(failure) else 0
                 if tries >= self._tries:
@@ -133,6 +140,7 @@ class Sender:
             self._publisher = self._connect()
             self._timed = self._publisher if isinstance(self._publisher, TimedPublisher) else None
             self._resting = self._publisher if isinstance(self._publisher, RestingPublisher) else None
+            self._sharded = self._publisher if isinstance(self._publisher, ShardedPublisher) else None
         return self._publisher
 
     def _one_by_one(self, requests: Sequence[Request], error: Exception) -> list[Published | Exception]:
@@ -172,14 +180,30 @@ class Sender:
             if isinstance(answer, Exception) and _is_unexpected(answer):
                 answers[i] = Culprit(f"failed {self._tries} times while others were published: {answer!r}")
 
-    def _settle(self, batch: InFlightBatch, answers: Sequence[Published | Exception]) -> Exception | None:
-        """Settle answered requests. Those to be tried again remain; the first reason for it is returned."""
+    def _set_aside(self, batch: InFlightBatch, failures: Sequence[Exception]) -> bool:
+        """Set a batch aside if its shard does not answer while others do."""
+        shards = None if self._sharded is None else self._sharded.shards
+        if shards is None or not shards.reaches_some or not all(isinstance(one, Unavailable) for one in failures):
+            return False
+        with self._lock:
+            blocked = self._buffer.blocked
+            if self._buffer.in_flight.spooled:
+                return True  # the disk sends it again
+            if not blocked.add(batch, time.monotonic(), shards.reaches, shards.routing_version):
+                return False
+            text = "cannot reach a shard of Redis at %s (EVENTBUS_REDIS_URL), %d events wait for it: %s"
+            tracker = self._buffer.tracker
+            tracker.log("unavailable", text, self._address, len(tracker.blocked), failures[0])
+        return True
+
+    def _settle(self, batch: InFlightBatch, answers: Sequence[Published | Exception]) -> list[Exception]:
+        """Settle answered requests. Those to be tried again remain; the reasons for it are returned."""
         again = [i for i, answer in enumerate(answers) if _is_retried(answer)]
         rest = [i for i in range(len(answers)) if i not in set(again)] if again else range(len(answers))
         with self._lock:
             self._buffer.settle([batch.members[i] for i in rest], [answers[i] for i in rest])
             batch.requests, batch.members = [batch.requests[i] for i in again], [batch.members[i] for i in again]
-        return next((answer for i in again if isinstance(answer := answers[i], Exception)), None)
+        return [answer for i in again if isinstance(answer := answers[i], Exception)]
 
     def _pause(self, began: float, error: Exception) -> None:
         """Back off with full jitter; the longest pause doubles with each failure."""
@@ -200,7 +224,8 @@ class Sender:
 
     def close(self) -> None:
         """Close the connection."""
-        publisher, self._publisher, self._timed, self._resting = self._publisher, None, None, None
+        publisher, self._publisher, self._timed = self._publisher, None, None
+        self._resting = self._sharded = None
         if publisher is not None:
             publisher.close()
 

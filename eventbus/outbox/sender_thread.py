@@ -191,17 +191,21 @@ class SenderThread:
         if not (batch.requests or batch.from_spool):
             return True
         self.sender.send(batch)
+        blocked = self.buffer.blocked
         with self.lock:
             self._turn = None
-            self.buffer.settle_spool(batch.from_spool, whole=not batch.requests)
-            if batch.requests and self.sender.closing:
-                return False
+            if not batch.requests:
+                blocked.remove(batch)
+            if batch not in blocked:
+                self.buffer.settle_spool(batch.from_spool, whole=not batch.requests)
+                if batch.requests and self.sender.closing:
+                    return False
             self.buffer.in_flight.clear()
             return True
 
     def _locked_gather(self) -> InFlightBatch | None:
         """Wait for something to send. Returns None at the end, and an empty batch where there is nothing yet."""
-        while self._turn or not (self._unsent or self.buffer.ready):
+        while self._turn or not (self._unsent or self.buffer.ready or self._locked_blocked_due()):
             if self.sender.closing and not self._turn:
                 return None
             self._locked_rest()
@@ -217,7 +221,15 @@ class SenderThread:
         if unsent is not None:
             self._turn = self
             return unsent
+        blocked = self._locked_blocked_due()
+        if blocked is not None:
+            self._turn = self
+            return blocked
         return self._locked_take(self) or InFlightBatch([], [])
+
+    def _locked_blocked_due(self) -> InFlightBatch | None:
+        """A batch that waits for its shard, if it is time to try again. At the end it goes to the disk."""
+        return None if self.sender.closing else self.buffer.blocked.due(time.monotonic())
 
     def _locked_rest_due(self) -> bool:
         due = None if self._turn else self.sender.rest_in
@@ -237,7 +249,9 @@ class SenderThread:
             self.lock.wait(pause)
             return
         self._idle = True
-        times = [self.buffer.patience(), None if self._turn else self.sender.rest_in]
+        times = [self.buffer.patience()]
+        if not self._turn:
+            times += [self.sender.rest_in, self.buffer.blocked.due_in(time.monotonic())]
         self.lock.wait(min((seconds for seconds in times if seconds is not None), default=None))
         self._idle = False
         self.buffer.release_due()

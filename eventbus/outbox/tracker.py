@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import itemgetter
 
 from eventbus.backends.ports import Published
 from eventbus.errors import RateLimited, Refused
@@ -32,15 +33,25 @@ class DeliveryTracker:
     Args:
         dropped: counts dropped entries by reason.
         has_spooled: returns whether entries of this process wait on disk. Waiters are not notified meanwhile.
+        disk_is_blocked: returns whether those wait for a shard that does not answer.
 
     Attributes:
         flushed: number of entries that reached Redis.
+        blocked: open entries whose shard does not answer. No caller waits for them.
     """
 
-    def __init__(self, dropped: Counter[str], has_spooled: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        dropped: Counter[str],
+        has_spooled: Callable[[], bool],
+        disk_is_blocked: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._dropped = dropped
         self._has_spooled = has_spooled
+        self._disk_is_blocked = disk_is_blocked
         self._open: dict[Entry, int] = {}
+        self.blocked: dict[Entry, int] = {}
+        self._is_blocked: Callable[[Entry], bool] | None = None
         self._tickets = 0
         self._waiters: list[tuple[int, Callable[[bool], None]]] = []
         self._logged: dict[str, float] = {}
@@ -49,7 +60,7 @@ class DeliveryTracker:
     @property
     def depth(self) -> int:
         """Number of open entries."""
-        return len(self._open)
+        return len(self._open) + len(self.blocked)
 
     def add(self, entry: Entry) -> None:
         """Open an entry.
@@ -58,7 +69,8 @@ class DeliveryTracker:
             entry: a new entry.
         """
         self._tickets += 1
-        self._open[entry] = self._tickets
+        blocked = self._is_blocked is not None and self._is_blocked(entry)
+        (self.blocked if blocked else self._open)[entry] = self._tickets
 
     def is_open(self, entry: Entry) -> bool:
         """Return whether the outcome of an entry is unknown.
@@ -66,20 +78,42 @@ class DeliveryTracker:
         Args:
             entry: an entry.
         """
-        return entry in self._open
+        return entry in self._open or entry in self.blocked
 
     def open_entries(self) -> Iterator[Entry]:
         """Return the open entries in the order in which they were added."""
-        return iter(self._open)
+        return iter(self._in_order() if self.blocked else self._open)
+
+    def block(self, is_blocked: Callable[[Entry], bool] | None) -> None:
+        """Say which open entries wait for a shard that does not answer, and call those who wait for nothing else.
+
+        Args:
+            is_blocked: returns whether an entry does, also one that is added later; None: no entry does.
+        """
+        entries = self._in_order() if self.blocked else self._open
+        self._is_blocked, self._open, self.blocked = is_blocked, {}, {}
+        for entry, ticket in entries.items():
+            blocked = is_blocked is not None and is_blocked(entry)
+            (self.blocked if blocked else self._open)[entry] = ticket
+        self.notify_waiters()
+
+    def _in_order(self) -> dict[Entry, int]:
+        return dict(sorted((*self._open.items(), *self.blocked.items()), key=itemgetter(1)))
+
+    def _close(self, entry: Entry) -> None:
+        if self._open.pop(entry, None) is None and self.blocked:
+            self.blocked.pop(entry, None)
 
     def call_when_settled(self, settled: Callable[[bool], None]) -> None:
         """Register a waiter.
 
         Args:
             settled: called with True once everything that is open now is settled; with False when Redis becomes
-                unreachable.
+                unreachable, or all that is left waits for a shard that does not answer.
         """
         self._waiters.append((self._tickets, settled))
+        if self.blocked or self._disk_is_blocked():
+            self.notify_waiters()
 
     def settle(self, members: Sequence[Sequence[Entry]], answers: Sequence[Published | Exception]) -> None:
         """Record the answers of Redis.
@@ -90,7 +124,7 @@ class DeliveryTracker:
         """
         for entries, answer in zip(members, answers, strict=True):
             for i, entry in enumerate(entries):
-                self._open.pop(entry, None)
+                self._close(entry)
                 self._record(entry, i, answer)
         self.notify_waiters()
 
@@ -114,7 +148,7 @@ class DeliveryTracker:
         Args:
             entry: an open entry.
         """
-        self._open.pop(entry, None)
+        self._close(entry)
         if isinstance(entry, Emission):
             entry.receipt.status = "spooled"
 
@@ -124,7 +158,7 @@ class DeliveryTracker:
         Args:
             entry: an open entry.
         """
-        self._open.pop(entry, None)
+        self._close(entry)
         self.notify_waiters()
 
     def drop(self, dropped: Iterable[Dropped[Entry]]) -> None:
@@ -153,7 +187,7 @@ class DeliveryTracker:
         Args:
             reason: key of the counter.
         """
-        for entry in list(self._open):
+        for entry in list(self.open_entries()):
             self._drop(entry, reason)
         self.notify_waiters()
 
@@ -172,7 +206,7 @@ class DeliveryTracker:
         self.notify_waiters()
 
     def _drop(self, entry: Entry, reason: str) -> None:
-        self._open.pop(entry, None)
+        self._close(entry)
         self._dropped[reason] += 1
         if isinstance(entry, Emission):
             entry.receipt.status = "merged" if reason == "merged" else "dropped"
@@ -199,15 +233,19 @@ class DeliveryTracker:
         raise Refused(f"the event was dropped: {receipt.reason}")
 
     def notify_waiters(self) -> None:
-        """Call the waiters whose entries are settled."""
-        if not self._waiters or self._has_spooled():
+        """Call the waiters whose entries are settled, or wait for a shard that does not answer."""
+        if not self._waiters:
             return
-        oldest = next(iter(self._open.values()), self._tickets + 1)
-        ready = [settled for ticket, settled in self._waiters if ticket < oldest]
+        spooled = self._has_spooled()
+        if spooled and not self._disk_is_blocked():
+            return
+        end = self._tickets + 1
+        oldest, oldest_blocked = next(iter(self._open.values()), end), next(iter(self.blocked.values()), end)
+        ready = [(ticket, settled) for ticket, settled in self._waiters if ticket < oldest]
         if ready:
             self._waiters = [waiter for waiter in self._waiters if waiter[0] >= oldest]
-            for settled in ready:
-                settled(True)
+            for ticket, settled in ready:
+                settled(not spooled and ticket < oldest_blocked)
 
     def release_waiters(self) -> None:
         """Call every waiter with False: Redis is down, so that waiting is pointless."""

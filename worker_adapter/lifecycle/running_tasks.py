@@ -175,6 +175,7 @@ def outbox_facts(bus: Bus) -> dict[str, object]:
     outbox = bus.outbox
     return {
         "depth": outbox.depth,
+        "blocked": outbox.blocked,
         "flushed": outbox.flushed,
         "dropped": dict(outbox.dropped),
         "spooled": dict(outbox.spooled),

@@ -37,6 +37,7 @@ from eventbus.backends.redis.scripts.operation_batches import (
 from eventbus.backends.redis.scripts.operations import expire_lease_index
 from eventbus.backends.redis.scripts.pending import index_channels
 from eventbus.backends.redis.scripts.script import Call, Script, fresh_epoch
+from eventbus.backends.shards import Shards
 from eventbus.clock import now_ms
 from eventbus.errors import EventBusError, TransportError, Unavailable
 from eventbus.operations.state import TaskTransition
@@ -154,6 +155,11 @@ class RedisPublisher:
             return self.publish(requests)
         finally:
             connection.limit = None
+
+    @property
+    def shards(self) -> Shards | None:
+        """See ``ShardedPublisher``."""
+        return self._cluster
 
     def position(self, channel: str) -> Position:
         """See ``Publisher``."""

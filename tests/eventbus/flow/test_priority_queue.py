@@ -156,6 +156,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.number = 0
         self.waiting: dict[int, Item] = {}
         self.served: dict[str, list[int]] = defaultdict(list)
+        self.blocked: frozenset[str] = frozenset()
 
     @rule(shape=items)
     def push(self, shape) -> None:
@@ -176,15 +177,21 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 5))
     def pop(self, count) -> None:
-        had = dict(self.waiting)
+        had = [each for each in self.waiting.values() if each.topic not in self.blocked]
         served, dropped = self.outbox.pop(count, 10_000, 0)
         assert not dropped
         assert len(served) == min(count, len(had))
         for each in served:
             del self.waiting[each.number]
+            assert each.topic not in self.blocked
             assert self.served[each.topic] == sorted(self.served[each.topic])
             assert not self.served[each.topic] or self.served[each.topic][-1] < each.number
             self.served[each.topic].append(each.number)
+
+    @rule(topics=st.frozensets(st.sampled_from("abc")))
+    def block(self, topics) -> None:
+        self.blocked = topics
+        self.outbox.block(topics.__contains__ if topics else None)
 
     @rule(lane=st.integers(0, 2))
     def remove(self, lane) -> None:
@@ -205,7 +212,9 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @invariant()
     def urgent_when_something_high_waits(self) -> None:
-        assert self.outbox.urgent == any(each.lane == 0 for each in self.waiting.values())
+        ready = [each for each in self.waiting.values() if each.topic not in self.blocked]
+        assert self.outbox.urgent == any(each.lane == 0 for each in ready)
+        assert self.outbox.ready == len(ready)
 
 
 TestOutbox = OutboxMachine.TestCase

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -10,7 +12,7 @@ from typing import Any, Final
 import redis
 
 from eventbus.backends.redis.cluster.commands import SlotGroup, group_by_slot, held_back
-from eventbus.backends.redis.cluster.topology import Topology, has_moved
+from eventbus.backends.redis.cluster.topology import Topology, has_moved, slot_of
 from eventbus.backends.redis.connections.blocking import BlockingConnection
 from eventbus.backends.redis.connections.errors import classify
 from eventbus.backends.redis.connections.locator import FixedLocator
@@ -27,17 +29,34 @@ log = logging.getLogger(__name__)
 
 _ROUNDS: Final = 5  # times that one round trip follows nodes that send it elsewhere
 _REFRESH_S: Final = 0.1  # seconds between two reads of the topology, at least
-_AVOIDED_S: Final = 0.5  # seconds for which a node that failed is not asked again
 
 
 class _Node:
-    """A connection to one node, and the scripts that the node has."""
+    """A connection to one node, and the scripts that the node has.
+
+    Attributes:
+        failing: whether it did not answer last time. Calls for it then fail immediately, until it has answered a ping.
+    """
 
     def __init__(self, settings: BusSettings, endpoint: Endpoint) -> None:
+        self._settings = settings
         self.endpoint = endpoint
         self.connection = BlockingConnection(settings, locator=FixedLocator(endpoint))
         self.loaded: set[str] = set()
-        self.avoided_until = 0.0
+        self.failing = False
+        self._pinging: threading.Thread | None = None
+
+    def ping(self) -> None:
+        """Ask in another thread whether a failing node answers again: one that is silent must not delay the others."""
+        if self._pinging is None or not self._pinging.is_alive():
+            self._pinging = threading.Thread(target=self._ping, name="eventbus-cluster-ping", daemon=True)
+            self._pinging.start()
+
+    def _ping(self) -> None:
+        connection = BlockingConnection(self._settings, locator=FixedLocator(self.endpoint))
+        with contextlib.closing(connection), contextlib.suppress(redis.RedisError, OSError, EventBusError):
+            (reply,) = connection.round_trip([("PING",)])
+            self.failing = isinstance(reply, redis.RedisError) and isinstance(classify(reply), Unavailable)
 
 
 class ClusterConnection:
@@ -57,7 +76,34 @@ class ClusterConnection:
         self._outdated = True
         self._refreshed = 0.0
         self._nodes: dict[Endpoint, _Node] = {}
+        self._routing: tuple[object, ...] = ()
+        self._routing_version = 0
         self.limit: float | None = None
+
+    @property
+    def reaches_some(self) -> bool:
+        """See ``Shards``."""
+        return self._topology is not None and not all(map(self._is_failing, self._topology.masters))
+
+    @property
+    def routing_version(self) -> int:
+        """See ``Shards``."""
+        topology = self._topology
+        failing = frozenset(endpoint for endpoint, node in self._nodes.items() if node.failing)
+        routing = (failing, None if topology is None else topology.owners)
+        if routing != self._routing:
+            self._routing, self._routing_version = routing, self._routing_version + 1
+        return self._routing_version
+
+    def reaches(self, channel: str) -> bool:
+        """See ``Shards``."""
+        topology = self._topology
+        owner = None if topology is None else topology.owner(slot_of(f"{{{channel}}}"))
+        return topology is None or (owner is not None and not self._is_failing(owner))
+
+    def _is_failing(self, endpoint: Endpoint) -> bool:
+        node = self._nodes.get(endpoint)
+        return node is not None and node.failing
 
     def run(self, calls: Sequence[Call[Any]], before: Sequence[Command] = ()) -> list[Any]:
         """Run scripts after commands. The calls of one channel run in order.
@@ -156,7 +202,9 @@ class ClusterConnection:
 
     def _send(self, node: _Node, groups: Sequence[SlotGroup], scripts: Mapping[str, Script]) -> int | EventBusError:
         """Return the number of replies to await."""
-        if self._clock() < node.avoided_until:
+        if node.failing:
+            self._outdated = True  # another node may have its slots now
+            node.ping()
             return Unavailable(f"node {node.endpoint} of the cluster does not answer")
         needed = {str(command[1]) for group in groups for command in group.commands if command[0] == "EVALSHA"}
         missing = needed - node.loaded
@@ -179,8 +227,9 @@ class ClusterConnection:
 
     def _failed(self, node: _Node, error: redis.RedisError | OSError | EventBusError) -> EventBusError:
         self._outdated = True
-        if self.limit is None:
-            node.avoided_until = self._clock() + _AVOIDED_S
+        if self.limit is None:  # a shorter limit may be too short for a busy node
+            node.failing = True
+            node.ping()
         node.loaded.clear()
         return error if isinstance(error, EventBusError) else classify(error)
 
@@ -243,9 +292,8 @@ class ClusterConnection:
     def _ask_topology(self) -> Topology | None:
         """Ask one node after the other; first those that answered last time."""
         known = self._topology.masters if self._topology is not None else []
-        now = self._clock()
         candidates = dict.fromkeys((*known, *self._settings.redis.nodes))
-        for endpoint in sorted(candidates, key=lambda one: self._node(one).avoided_until > now):
+        for endpoint in sorted(candidates, key=self._is_failing):
             node = self._node(endpoint)
             node.connection.limit = None
             try:
@@ -256,6 +304,7 @@ class ClusterConnection:
                 self._failed(node, error)
                 log.warning("cannot ask node %s for the cluster's slots: %s", endpoint, error)
                 continue
+            node.failing = False
             topology = Topology.read(reply, endpoint)
             if topology.masters:
                 return topology

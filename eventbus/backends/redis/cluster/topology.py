@@ -118,6 +118,11 @@ class Topology:
             nodes[first : last + 1] = [node] * (last + 1 - first)
         return cls(nodes)
 
+    @property
+    def owners(self) -> tuple[Endpoint | None, ...]:
+        """The master of each slot; None where no master is known."""
+        return tuple(self._nodes)
+
     def owner(self, slot: int) -> Endpoint | None:
         """Return the master that has a slot.
 
