@@ -37,6 +37,7 @@ class Resumption:
         position: where the reader is after them.
         more: the history was a page, and does not end here.
         gap: set where events are missing for good. Then ``records`` is the present state, not a part of the past.
+        read_to: end of the history. The records above it arrived live.
     """
 
     start: Position
@@ -44,6 +45,7 @@ class Resumption:
     position: Position
     gap: Gap | None = None
     more: bool = False
+    read_to: int = 0
 
 
 def resume(cursor: Position | None, history: History, live: Sequence[Record], now_ms: int) -> Resumption:
@@ -82,7 +84,7 @@ def resume(cursor: Position | None, history: History, live: Sequence[Record], no
         past.sort(key=_offset)
         start = Position(here.epoch, cursor.offset)
     records = [record for record in (*past, *late) if not 0 < record.expires <= now_ms]
-    return Resumption(start, records, end, None if reason is None else Gap(reason))
+    return Resumption(start, records, end, None if reason is None else Gap(reason), read_to=here.offset)
 
 
 def _page(cursor: Position, history: History, now_ms: int) -> Resumption:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eventbus import Bus, BusSettings
-from tests.chaos.oracle import judge
+from tests.chaos.oracle import figures, judge
 from tests.chaos.watcher import Emitter, Watcher
 from tests.conftest import RedisServer, wait_until
 from tests.webui_adapter.gateways import GatewayProcess, running
@@ -69,7 +69,7 @@ def report(request: pytest.FixtureRequest) -> Callable[..., None]:
 def settle(report: Callable[..., None]) -> Callable[..., object]:
     """Return a function that waits until all events have arrived, judges them, and reports the figures."""
 
-    async def settle(bus: Bus, emitter: Emitter, *watchers: Watcher, once: bool = True, **facts: object) -> None:
+    async def settle(bus: Bus, emitter: Emitter, *watchers: Watcher, **facts: object) -> None:
         from tests.webui_adapter.gateways import eventually  # noqa: PLC0415 - only here
 
         wait_until(lambda: bus.flush(1), "the outbox to empty", 30)
@@ -83,17 +83,13 @@ def settle(report: Callable[..., None]) -> Callable[..., object]:
             await eventually(arrived, f"the acknowledged events to reach {watcher.user}", 30)
         verdicts = [judge(emitter.acknowledged(watcher.user), watcher.page) for watcher in watchers]
         report(
-            emitted=emitter.emitted,
-            acknowledged=sum(verdict.acknowledged for verdict in verdicts),
-            received=sum(verdict.received for verdict in verdicts),
-            lost=sum(verdict.lost for verdict in verdicts),
-            declared=sum(verdict.declared for verdict in verdicts),
-            repeated=sum(verdict.repeated for verdict in verdicts),
+            **figures(verdicts, [watcher.page for watcher in watchers]),
+            longest_pause=f"{max(watcher.longest_pause for watcher in watchers):.1f} s",
             connects=sum(watcher.connects for watcher in watchers),
             **facts,
         )
         for verdict in verdicts:
-            assert verdict.holds if once else verdict.lost == 0 or verdict.declared, verdict
+            assert verdict.holds, verdict
 
     return settle
 

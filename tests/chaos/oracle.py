@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tests.webui_adapter.page import Page
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["Verdict", "figures", "judge"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,18 @@ def judge(acknowledged: Iterable[str], page: Page) -> Verdict:
         repeated=len(ids) - len(set(ids)),
         disordered=disordered,
     )
+
+
+def figures(verdicts: Sequence[Verdict], pages: Sequence[Page]) -> dict[str, object]:
+    """Return what the table of the figures says of each row."""
+    return {
+        "acknowledged": sum(verdict.acknowledged for verdict in verdicts),
+        "received": sum(verdict.received for verdict in verdicts),
+        "lost": sum(verdict.lost for verdict in verdicts),
+        "gaps": sum(page.gaps for page in pages),
+        "duplicates": sum(verdict.repeated for verdict in verdicts),
+        "disordered": sum(verdict.disordered for verdict in verdicts),
+    }
 
 
 def _runs(order: Iterable[str], received: set[str]) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from eventbus import Bus, BusSettings, Receipt
-from tests.chaos.oracle import judge
+from tests.chaos.oracle import figures, judge
 from tests.chaos.watcher import Watcher
 from tests.conftest import RedisServer, free_port, wait_until
 from tests.webui_adapter.events import Note
@@ -139,14 +139,7 @@ async def settled(watcher: Watcher, notes: Notes, report: Report, *, gaps: int |
     await notes.confirmed(1)
     await eventually(lambda: watcher.page.events[-1]["id"] == notes.receipts[-1].id, "an event after it", 30)
     verdict = judge(notes.acknowledged, watcher.page)
-    report(
-        acknowledged=verdict.acknowledged,
-        received=verdict.received,
-        lost=verdict.lost,
-        declared=watcher.page.gaps,
-        duplicates=verdict.repeated,
-        pause=f"{pause:.1f} s",
-    )
+    report(**figures([verdict], [watcher.page]), longest_pause=f"{pause:.1f} s")
     assert verdict.holds, verdict
     if gaps is not None:
         assert watcher.page.gaps == gaps

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +16,7 @@ from websockets.exceptions import WebSocketException
 from eventbus import Bus, Receipt
 from tests.webui_adapter.events import Note
 from tests.webui_adapter.gateways import GatewayProcess, eventually, token
-from tests.webui_adapter.page import Page
+from tests.webui_adapter.page import Frame, Page
 
 __all__ = ["Emitter", "Watcher"]
 
@@ -31,6 +31,9 @@ class Watcher:
         self.back_at: float | None = None
         # Type of every event, and seconds from emit to arrival.
         self.delays: list[tuple[str, float]] = []
+        # Seconds between two events, at most.
+        self.longest_pause = 0.0
+        self._last_event: float | None = None
         self._gateways = gateways
         self._jitter = jitter
         self._connection: object | None = None
@@ -81,12 +84,18 @@ class Watcher:
                     async for text in connection:
                         known = len(self.page.events)
                         self.page.receive(text)
-                        now = time.time()
-                        self.delays += [(e["type"], now - e["time"] / 1000) for e in self.page.events[known:]]
+                        self._note(self.page.events[known:])
             except (OSError, WebSocketException, TimeoutError):
                 pass
             self._connection = None
             await asyncio.sleep(random.uniform(0, self._jitter))
+
+    def _note(self, events: Sequence[Frame]) -> None:
+        if events:
+            now, last = time.time(), self._last_event
+            self.delays += [(event["type"], now - event["time"] / 1000) for event in events]
+            self.longest_pause = max(self.longest_pause, 0.0 if last is None else now - last)
+            self._last_event = now
 
 
 class Emitter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from typing import Any
@@ -41,6 +42,7 @@ __all__ = [
 
 WALL = 1_790_000_000.0
 USER = "user:42"
+_ids = itertools.count()
 
 
 class ManualClock:
@@ -91,7 +93,8 @@ def record(
     emitted: int = 0,
 ) -> Record:
     data: dict[str, object] = {"pad": "x" * pad} if pad else {}
-    event = json.dumps({"offset": offset, "type": "a.b", "topic": topic, "data": data}, separators=(",", ":")).encode()
+    members = {"offset": offset, "id": f"id-{next(_ids):08}", "type": "a.b", "topic": topic, "data": data}
+    event = json.dumps(members, separators=(",", ":")).encode()
     if keep == "latest" and key is None:
         key = topic
     return Record(offset, lane, keep, expires, emitted, "a.b", topic, key, event)

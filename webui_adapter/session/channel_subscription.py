@@ -244,7 +244,8 @@ class ChannelSubscription:
         else:
             self.live_after = found.position.offset
             self._change(Change.RECOVERED, None)
-        return Resumption(start, [records[offset] for offset in sorted(records)], found.position, gap, found.more)
+        ordered = [records[offset] for offset in sorted(records)]
+        return replace(found, start=start, records=ordered, gap=gap)
 
     def _asks_for(self, recovery: Recovery, record: Record) -> bool:
         command = recovery.command

@@ -192,7 +192,12 @@ class Subscriptions:
         output.send("bus.subscribed", {**where, "offset": start.offset, "how": how, "topics": list(topics), **answer})
         output.positions[channel] = start
         delivered = self._write_pending(channel, start.offset)
+        # A position ends the present state. Live events follow it, which may be copies from another epoch.
+        live_after = history.read_to if how != "resumed" else end.offset
         for record in history.records:
+            if record.offset > live_after:
+                output.send("bus.position", {**where, "offset": live_after})
+                live_after = end.offset
             if record.event and record.offset not in delivered:
                 output.write_event(Delivery(channel, record))
         output.positions[channel] = end

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["ChannelPosition", "Frame", "Page"]
 
 Frame = dict[str, Any]
+
+_REMEMBERED: Final = 10_000
 
 
 @dataclass
@@ -20,12 +23,14 @@ class ChannelPosition:
         offset: the client has received everything up to here.
         held: whether events arrive out of order at present.
         seen: offsets above ``offset`` that the client has received.
+        repeats: up to this offset, events of another epoch may be delivered again.
     """
 
     epoch: str
     offset: int
     held: bool = False
     seen: set[int] = field(default_factory=set)
+    repeats: float = 0
 
     def move(self, offset: int) -> None:
         """Note that the client has received everything up to an offset.
@@ -49,7 +54,6 @@ class Page:
         positions: the cursor, by channel.
         gaps: how often the gateway reported missing events.
         unacked: ids of received events that wait for an acknowledgement, in order; a test sends it.
-        local: ids of events that came without an offset.
     """
 
     def __init__(self, cursor: str = "") -> None:
@@ -59,7 +63,8 @@ class Page:
         self.unacked: list[str] = []
         self.gaps = 0
         self._handled: set[str] = set()
-        self.local: set[str] = set()
+        # Id -> the epoch in which the event arrived; empty for an event without an offset.
+        self._epochs: dict[str, str] = {}
         for part in filter(None, cursor.split(",")):
             channel, _, position = part.partition("=")
             epoch, _, offset = position.rpartition(".")
@@ -110,26 +115,31 @@ class Page:
 
     def _accept(self, frame: Frame) -> bool:
         if "offset" not in frame:
-            known = frame["id"] in self.local
-            self.local.add(frame["id"])
-            return not known
-        return self._moves(frame) and frame.get("id") not in self.local
-
-    def _moves(self, frame: Frame) -> bool:
-        """Move the cursor, and return whether the event is new to it."""
+            return self._arrived(frame["id"], "") is None
         parts = frame["topic"].split(":")
         channel = parts[0] if parts[0] == "system" else ":".join(parts[:2])
         position, offset = self.positions[channel], frame["offset"]
         assert position.epoch, "an event came before bus.subscribed of its channel"
+        known = self._arrived(frame["id"], position.epoch)
         if frame.get("ack"):
-            return self._accept_pending(frame, position, *self._began.get(channel, ("", 0)))
-        if offset <= position.offset or offset in position.seen:
+            return self._accept_pending(frame, position, *self._began.get(channel, ("", 0))) and known != ""
+        if offset <= position.offset:
             return False
+        seen = offset in position.seen
         if position.held:
             position.seen.add(offset)
         else:
             position.move(offset)
-        return True
+        again = known is not None and known != position.epoch and (known == "" or offset > position.repeats)
+        return not seen and not again
+
+    def _arrived(self, id_: str, epoch: str) -> str | None:
+        """Remember that an event has arrived. Return the epoch in which it arrived before."""
+        before = self._epochs.get(id_)
+        self._epochs[id_] = epoch
+        if len(self._epochs) > _REMEMBERED:
+            del self._epochs[next(iter(self._epochs))]
+        return before
 
     def _accept_pending(self, frame: Frame, position: ChannelPosition, epoch: str, began: int) -> bool:
         """Compare ids: the gateway may send the event again, with the same offset."""
@@ -149,18 +159,15 @@ class Page:
                 for position in self.positions.values():
                     position.held = False
             case "bus.subscribed":
-                old = self.positions.get(data["channel"])
-                goes_on = old is not None and data["how"] == "resumed" and old.epoch == data["epoch"]
-                position = ChannelPosition(data["epoch"], data["offset"], held=old is not None and old.held)
-                position.seen = old.seen if old is not None and goes_on else set()
-                position.move(data["offset"])
-                self.positions[data["channel"]] = position
+                self._subscribed(data)
             case "bus.gap":
                 self.gaps += 1
             case "bus.position":
                 position = self.positions[data["channel"]]
                 assert position.epoch == data["epoch"]
                 position.move(max(position.offset, data["offset"]))
+                if position.repeats == math.inf:
+                    position.repeats = data["offset"]
             case "bus.hold":
                 position = self.positions[data["channel"]]
                 position.held = True
@@ -171,3 +178,13 @@ class Page:
                 position.move(max(position.offset, data["offset"]))
             case _:
                 pass
+
+    def _subscribed(self, data: Frame) -> None:
+        old = self.positions.get(data["channel"])
+        position = ChannelPosition(data["epoch"], data["offset"], held=old is not None and old.held)
+        if old is not None and data["how"] == "resumed" and old.epoch == data["epoch"]:
+            position.seen, position.repeats = old.seen, max(old.repeats, old.offset)
+        elif data["how"] != "resumed":
+            position.repeats = math.inf  # the present state comes whole
+        position.move(data["offset"])
+        self.positions[data["channel"]] = position

@@ -29,7 +29,12 @@ def test_live_events_wait_for_the_history() -> None:
     hub.receive(USER, publication(3, record(4)))
     assert messages_of(late) == []
     settle(hub, late, channel, history(3, record(1), record(2), record(3)))
-    assert messages_of(late) == [("subscribed", ("snapshot", "e1", 0)), ("event", 4), ("position", 4)]
+    assert messages_of(late) == [
+        ("subscribed", ("snapshot", "e1", 0)),
+        ("position", 3),
+        ("event", 4),
+        ("position", 4),
+    ], "the first position ends the present state"
     hub.receive(USER, publication(4, record(5)))
     assert messages_of(late) == [("event", 5)]
     assert late.output in channel.whole
@@ -68,6 +73,7 @@ def test_a_second_pattern_gets_its_state_and_the_first_misses_nothing(buffer: in
         ("subscribed", ("snapshot", "e1", 0)),
         ("event", 2),
         ("event", 4),
+        ("position", 5),
         ("event", 6),
         ("position", 6),
     ]

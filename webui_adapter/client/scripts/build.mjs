@@ -16,7 +16,7 @@ const INTERNAL = `
   accept activity authenticate beforeOpen checkNow clock command connectionLost deliver failed
   handle heartbeat held helloAt hold inQuery lines load moveToQuery next numbered offline
   onActivity onClose onControlEvent onError onEvent onFrame onLost onStatus position ready
-  reconnected release remove reply resend save seen setTimer settle shown start startedAtOrAfter
+  reconnected release remove repeats reply resend save seen setTimer settle shown start startedAtOrAfter
   stop stored subscribed succeeded takeDropped toSend tokenRefresh transportName transports
   truncate unproven
 `;

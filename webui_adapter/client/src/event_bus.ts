@@ -10,7 +10,6 @@ import { type Cursor, parsePosition } from "./state/cursor.js";
 import { type KeptBounds, KeptEvents } from "./state/kept_events.js";
 import { Listeners, NOT_HANDLED, report } from "./state/listeners.js";
 import { PendingCommands, type Reply, toBusError } from "./state/pending_commands.js";
-import { RecentIds } from "./state/recent_ids.js";
 import { Connection, type ConnectionListener, type ConnectionSettings } from "./transport/connection.js";
 import type {
   Bus, BusEvent, Heard, Listenable, OperationScope, OwnEvents, Scope, Status, TransportName, Unsubscribe,
@@ -47,7 +46,6 @@ export class EventBus<Events> implements Bus<Events> {
   readonly #lateListeners = new Listeners();
   /** The newest event that a listener of its operation has received. */
   #heard: BusEvent | undefined;
-  readonly #localIds = new RecentIds<true>();
 
   constructor(
     settings: BusSettings,
@@ -265,14 +263,11 @@ export class EventBus<Events> implements Bus<Events> {
   #onEvent(event: BusEvent): void {
     const { id, topic } = event;
     const offset = event.offset as number | undefined;
-    // A local event has no offset: the gateway sends it again with one when Redis is reachable.
-    const local = offset === undefined;
-    const fresh = (local || this.#cursor.accept(topic, offset)) && !this.#localIds.get(id);
-    if (local) this.#localIds.set(id, true);
+    const fresh = this.#cursor.accept(event);
     if (event.ack) {
       // An earlier page received the event. If it had no listener, it did not handle the event.
       const handled = this.#cursor.startedAtOrAfter(topic, offset ?? Infinity) && !this.#storedBefore.includes(`\n${topic} `);
-      this.#acknowledgements.handle(id, handled, () => this.#deliver(event), local);
+      this.#acknowledgements.handle(id, handled, () => this.#deliver(event), !offset);
     } else if (fresh) this.#deliver(event);
   }
 
@@ -301,10 +296,10 @@ export class EventBus<Events> implements Bus<Events> {
         this.#busListeners.call("gap", event.data);
         break;
       case "bus.hold":
-        this.#cursor.hold(event.data.channel, event.data.offset);
+        this.#cursor.hold(event.data);
         break;
       case "bus.release":
-        this.#cursor.release(event.data.channel, event.data.offset);
+        this.#cursor.release(event.data);
         break;
       case "bus.restored":
         this.#acknowledgements.resend();

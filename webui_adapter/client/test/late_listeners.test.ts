@@ -182,7 +182,7 @@ describe("dropped events", () => {
     const gateway = await new FakeGateway({ lateListeners: BOUNDS }).connected();
     const gaps = gapsOf(gateway);
     end(gateway.newest, 1);
-    for (const other of ["10", "11"]) end(gateway.newest, 2, other);
+    ["10", "11"].forEach((other, place) => end(gateway.newest, 2 + place, other));
     const ends: BusEvent[] = [];
     gateway.bus.op(9).on("*", (event) => ends.push(event));
     await flushPromises();

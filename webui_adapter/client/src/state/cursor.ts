@@ -1,7 +1,8 @@
 // The cursor: the position of each channel that a connection resumes from. It also deduplicates
-// events by their offset.
+// events: by their offset, and by their id where the epoch has changed.
 import type { ChannelPosition, Subscribed } from "../protocol/messages.js";
 import { channelOf, isChannel } from "../protocol/topics.js";
+import { dropOldest } from "./recent_ids.js";
 
 /** A position in a channel's log. An empty epoch means the beginning of the log. */
 export interface LogPosition {
@@ -9,7 +10,18 @@ export interface LogPosition {
   readonly offset: number;
 }
 
+/** The members of an event that deduplication needs. */
+interface Received {
+  readonly id: string;
+  readonly topic: string;
+  readonly offset?: number;
+}
+
+/** Everything up to the offset has arrived. */
+type Reached = Omit<ChannelPosition, "epoch">;
+
 const MAX_LENGTH = 4096;
+const REMEMBERED_EVENTS = 10_000;
 // The gateway accepts at most 32 and 16 digits. It would refuse every connection with a longer one.
 const POSITION = /^(?:0|([0-9a-f]{1,32})\.(0|[1-9]\d{0,15}))$/;
 
@@ -47,27 +59,40 @@ interface ChannelProgress {
    * Offsets above `offset` received while held. A resumed connection repeats them, so they stay.
    */
   seen: Set<number>;
+  /** Up to this offset, events of another epoch may be delivered again. */
+  repeats: number;
 }
 
 export class Cursor {
   readonly #channels = new Map<string, ChannelProgress>();
   /** The positions that the page started with. An earlier page handled the events up to there. */
   readonly #initial: ReadonlyMap<string, LogPosition>;
+  /** The epoch in which each of the newest events arrived. It is empty for local events. */
+  readonly #epochs = new Map<string, string>();
 
   constructor(positions: Iterable<readonly [string, LogPosition]> = []) {
     for (const [channel, position] of positions) this.start(channel, position);
     this.#initial = new Map([...this.#channels.keys()].map((channel) => [channel, this.at(channel)]));
   }
 
-  /** Records an event. Returns false if the page has received it before. */
-  accept(topic: string, offset: number): boolean {
-    const progress = this.#channels.get(channelOf(topic));
-    // The gateway has not sent an epoch for this channel. An offset has no meaning without one.
-    if (!progress) return true;
+  /**
+   * Records an event. Returns false if the page has received it before.
+   *
+   * A local event has no offset: the gateway sends it again with one when Redis is reachable. After
+   * a failover an event can come again in the next epoch.
+   */
+  accept({ id, topic, offset = 0 }: Received): boolean {
+    // An offset has no meaning without an epoch, which the gateway has not sent for this channel.
+    const progress = offset ? this.#channels.get(channelOf(topic)) : undefined;
+    const known = this.#epochs.get(id);
+    this.#epochs.set(id, progress?.epoch ?? "");
+    dropOldest(this.#epochs, REMEMBERED_EVENTS);
+    if (!progress) return known === undefined;
+    const fresh = known === undefined || known === progress.epoch || (known !== "" && offset <= progress.repeats);
     if (offset <= progress.offset) return false;
-    if (progress.held) return progress.seen.size !== progress.seen.add(offset).size;
+    if (progress.held) return progress.seen.size !== progress.seen.add(offset).size && fresh;
     progress.offset = offset;
-    return !progress.seen.delete(offset);
+    return !progress.seen.delete(offset) && fresh;
   }
 
   /** Whether the page started at or after this offset, in the same epoch. */
@@ -84,34 +109,37 @@ export class Cursor {
 
   /** Sets the position of a channel that has none. */
   start(channel: string, { epoch, offset }: LogPosition): void {
-    if (!this.#channels.has(channel)) this.#channels.set(channel, { epoch, offset, held: false, seen: new Set() });
+    if (!this.#channels.has(channel)) this.#channels.set(channel, { epoch, offset, held: false, seen: new Set(), repeats: 0 });
   }
 
   /** Sets the position, which may be lower than before. A resume in the same epoch keeps `seen`. */
   subscribed({ channel, epoch, offset, how }: Omit<Subscribed, "topics">): void {
     const progress = this.#channels.get(channel);
     const continues = how === "resumed" && progress?.epoch === epoch;
-    // Another subscription to the channel does not end a hold. `bus.release` or a new connection
-    // does. A hold that ends too early loses events; one that ends late only costs a larger set.
-    const next = { epoch, offset, held: progress?.held ?? false, seen: continues ? progress.seen : new Set<number>() };
+    const next = {
+      epoch,
+      offset,
+      // Another subscription to the channel does not end a hold. `bus.release` or a new connection
+      // does. A hold that ends too early loses events; one that ends late only costs a larger set.
+      held: progress?.held ?? false,
+      seen: continues ? progress.seen : new Set<number>(),
+      // The present state comes whole, and so does what the page asked for again.
+      repeats: continues ? Math.max(progress.repeats, progress.offset) : how === "resumed" ? 0 : Infinity,
+    };
     setOffset(next, offset);
     this.#channels.set(channel, next);
   }
 
-  /** Raises the position. A new epoch replaces the position even if its offset is lower. */
-  position({ channel, epoch, offset }: ChannelPosition): void {
+  /** Raises the position. It belongs to the epoch of the last `subscribed`. */
+  position({ channel, offset }: Reached): void {
     const progress = this.#channels.get(channel);
     if (!progress) return;
-    if (progress.epoch && progress.epoch !== epoch) {
-      progress.offset = 0;
-      progress.seen.clear();
-    }
-    progress.epoch = epoch;
     setOffset(progress, Math.max(progress.offset, offset));
+    if (progress.repeats === Infinity) progress.repeats = offset;
   }
 
   /** Starts a hold: events of the channel may arrive out of order. */
-  hold(channel: string, offset: number): void {
+  hold({ channel, offset }: Reached): void {
     const progress = this.#channels.get(channel);
     if (!progress) return;
     progress.held = true;
@@ -119,7 +147,7 @@ export class Cursor {
   }
 
   /** Ends a hold. */
-  release(channel: string, offset: number): void {
+  release({ channel, offset }: Reached): void {
     const progress = this.#channels.get(channel);
     if (!progress) return;
     progress.held = false;

@@ -25,11 +25,10 @@ export class RecentIds<Value> {
   }
 }
 
-/** Removes the oldest id if there are more than the client remembers. */
-export function dropOldest(ids: { readonly size: number; keys(): Iterable<string>; delete(id: string): boolean }): void {
-  if (ids.size <= REMEMBERED_IDS) return;
-  for (const oldest of ids.keys()) {
-    ids.delete(oldest);
-    return;
-  }
+/** Removes the oldest id if there are more than `limit`. */
+export function dropOldest(
+  ids: { readonly size: number; keys(): IterableIterator<string>; delete(id: string): boolean },
+  limit = REMEMBERED_IDS,
+): void {
+  if (ids.size > limit) ids.delete(ids.keys().next().value as string);
 }

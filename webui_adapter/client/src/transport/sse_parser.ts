@@ -3,8 +3,6 @@
 // https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 
 export interface SseEvent {
-  /** The last `id:` of the stream. It also applies to the events that follow. */
-  readonly id: string;
   /** The name of the event. `message` if the stream has none. */
   readonly event: string;
   readonly data: string;
@@ -12,19 +10,14 @@ export interface SseEvent {
 
 export class SseParser {
   #buffer = "";
-  #atStart = true;
-  #id = "";
   #event = "";
   #data: string[] = [];
 
   push(text: string): SseEvent[] {
     if (!text) return [];
     const events: SseEvent[] = [];
-    let buffer = this.#buffer + text;
-    if (this.#atStart && buffer.startsWith("\uFEFF")) buffer = buffer.slice(1);
-    this.#atStart = false;
     // A CR at the end may be half of a CRLF, so it stays in the buffer.
-    const lines = buffer.split(/\r\n|\n|\r(?!$)/);
+    const lines = (this.#buffer + text).split(/\r\n|\n|\r(?!$)/);
     this.#buffer = lines.pop() ?? "";
     for (const line of lines) {
       if (line) this.#field(line);
@@ -34,7 +27,7 @@ export class SseParser {
   }
 
   #dispatch(events: SseEvent[]): void {
-    if (this.#data.length) events.push({ id: this.#id, event: this.#event || "message", data: this.#data.join("\n") });
+    if (this.#data.length) events.push({ event: this.#event || "message", data: this.#data.join("\n") });
     this.#event = "";
     this.#data = [];
   }
@@ -43,8 +36,7 @@ export class SseParser {
     const [, name, value = ""] = /^([^:]*)(?:: ?(.*))?$/s.exec(line) ?? [];
     if (name === "data") this.#data.push(value);
     else if (name === "event") this.#event = value;
-    else if (name === "id" && !value.includes("\0")) this.#id = value;
-    // `retry:` is ignored because the client has its own back-off. A line without a name is a
-    // comment.
+    // `retry:` is ignored because the client has its own back-off, and `id:` because it keeps the
+    // cursor itself. A line without a name is a comment.
   }
 }
