@@ -1,6 +1,9 @@
 // Close codes: the range of a code decides what the client does after a connection ended.
 // A code below 1000 is the HTTP status of an SSE request.
 
+/** An operator or the application has revoked the token or ended the session. */
+export const REVOKED = 4102;
+
 /** Reconnect with jitter, reconnect with a fresh token, or stop. */
 export type Action = "reconnect" | "refresh" | "stop";
 

@@ -1,7 +1,7 @@
 // Keeps one connection to the gateway open: transport, back-off, token and heartbeat. `EventBus`
 // interprets the frames.
 import type { ClockAndRandom } from "../clock_and_random.js";
-import { actionFor } from "../protocol/close_codes.js";
+import { actionFor, REVOKED } from "../protocol/close_codes.js";
 import { BusError } from "../protocol/errors.js";
 import { type Command, type ControlEvent, type Hello, isControlEvent, parseFrame } from "../protocol/messages.js";
 import type { BusEvent, Status, StatusChange, TransportName } from "../types.js";
@@ -14,6 +14,9 @@ import { ABNORMAL_CLOSURE, type Transport, type Transports } from "./transport.j
 // A connection that was open this long resets the back-off. A hello does not: the client would
 // reconnect without a pause to a gateway that fails right after its hello.
 const STABLE_AFTER_MS = 5_000;
+
+// After a revocation the site needs time to issue a token that counts as later.
+const REVOKED_PAUSE_MS = 1_000;
 
 type TokenFunction = () => string | Promise<string>;
 
@@ -46,6 +49,7 @@ interface Attempt {
   heartbeat?: Heartbeat;
   tokenRefresh?: TokenRefresh;
   helloAt?: number;
+  token?: string | undefined;
   /** The transport was opened, and no frame has arrived over it. */
   unproven: boolean;
 }
@@ -58,6 +62,8 @@ export class Connection {
   #lastChange: StatusChange;
   #failures = 0;
   #tokenRefreshed = false;
+  /** The token of the last connection, if it was revoked; without a token function it has none. */
+  #revoked: { readonly token: string | undefined } | undefined;
   // There is one timer: for the hello, the next attempt, or the end of a drain.
   #cancelTimer = (): void => undefined;
   readonly #fallback: Fallback;
@@ -131,6 +137,8 @@ export class Connection {
       return this.#onClose(attempt, ABNORMAL_CLOSURE, "no token");
     }
     if (attempt !== this.#attempt) return;
+    if (token !== undefined && token === this.#revoked?.token) return this.close(REVOKED, "the token is revoked");
+    attempt.token = token;
     const { cursor, topics } = this.#listener.beforeOpen(attempt.transportName);
     if (attempt !== this.#attempt) return;
     // The timeout restarts, so that a slow token function does not shorten it.
@@ -197,7 +205,10 @@ export class Connection {
       return undefined;
     }
     const token = await getToken();
-    return attempt === this.#attempt ? this.#listener.authenticate(token) : undefined;
+    if (attempt !== this.#attempt) return undefined;
+    const lifetimeMs = await this.#listener.authenticate(token);
+    attempt.token = token;
+    return lifetimeMs;
   }
 
   #reportTokenError(cause: unknown): void {
@@ -212,7 +223,12 @@ export class Connection {
     const action = actionFor(code);
     if (action === "stop") return this.close(code, reason);
     this.#discard();
-    if (action === "refresh" && this.#settings.token && !this.#tokenRefreshed) {
+    if (code === REVOKED) {
+      // Without a token function the same cookie would come again.
+      if (this.#revoked && !this.#settings.token) return this.close(code, reason);
+      this.#revoked = { token: attempt.token };
+      retryAfterMs = Math.max(retryAfterMs, REVOKED_PAUSE_MS);
+    } else if (action === "refresh" && this.#settings.token && !this.#tokenRefreshed) {
       this.#tokenRefreshed = true;
       return this.open();
     }
@@ -237,6 +253,7 @@ export class Connection {
     if (attempt.helloAt !== undefined && this.#clock.now() - attempt.helloAt >= STABLE_AFTER_MS) {
       this.#failures = 0;
       this.#tokenRefreshed = false;
+      this.#revoked = undefined;
     }
     this.#listener.onLost();
   }

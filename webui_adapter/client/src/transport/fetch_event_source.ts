@@ -1,5 +1,6 @@
 // Server-sent events over `fetch`. The browser's EventSource cannot send an Authorization header
 // and does not expose the HTTP status of a refused request.
+import { REVOKED } from "../protocol/close_codes.js";
 import type { Command, Hello } from "../protocol/messages.js";
 import { SseParser } from "./sse_parser.js";
 import { ABNORMAL_CLOSURE, type OpenTransport, type TransportListener } from "./transport.js";
@@ -48,7 +49,9 @@ async function read(
   if (status !== 200 || !body || !response.headers.get("content-type")?.startsWith("text/event-stream")) {
     // Status 200 without a stream comes from another server, such as a captive portal.
     const retryAfterMs = Number(response.headers.get("retry-after")) * 1000 || 0;
-    return listener.onClose(status === 200 ? ABNORMAL_CLOSURE : status, `HTTP ${status}`, retryAfterMs);
+    const revoked = status === 401 && (await response.text()).includes('"code":"revoked"');
+    const code = revoked ? REVOKED : status;
+    return listener.onClose(code === 200 ? ABNORMAL_CLOSURE : code, `HTTP ${status}`, retryAfterMs);
   }
   const parser = new SseParser();
   const decoder = new TextDecoder();

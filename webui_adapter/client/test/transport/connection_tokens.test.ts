@@ -89,6 +89,52 @@ describe("tokens", () => {
     assert.equal(gateway.connections.length, 4, "immediate again after a stable connection");
   });
 
+  test("a revoked token: a pause, and then only another token", async () => {
+    let token = "first";
+    const gateway = await new FakeGateway({ token: () => token }).connected();
+    gateway.newest.close(4102, "the token was revoked");
+    await flushPromises();
+    assert.equal(gateway.connections.length, 1, "the site needs time to issue another one");
+    assert.equal(gateway.lastChange?.retryInMs, 1_000);
+    token = "second";
+    await gateway.clock.advance(1_000);
+    await flushPromises();
+    assert.equal(gateway.connections.length, 2);
+    gateway.newest.close(4102);
+    assert.equal(gateway.status, "waiting", "the site may issue a better one later");
+    await gateway.clock.advance(gateway.lastChange.retryInMs ?? 0);
+    await flushPromises();
+    assert.equal(gateway.connections.length, 2);
+    assert.equal(gateway.status, "closed", "the same token again would be refused forever");
+    assert.equal(gateway.lastChange.code, 4102);
+  });
+
+  test("a token that was refreshed within the session is the one that is revoked", async () => {
+    const tokens = ["first", "second", "second"];
+    const token = () => tokens.shift() ?? assert.fail();
+    const gateway = await new FakeGateway({ token }).connected({ ping_ms: 9e9, expires: 10_000 });
+    await gateway.clock.advance(8_000);
+    await flushPromises();
+    gateway.newest.control("ok", { ref: 1, expires: 90_000 });
+    await flushPromises();
+    gateway.newest.close(4102);
+    await gateway.clock.advance(1_000);
+    await flushPromises();
+    assert.equal(gateway.status, "closed");
+  });
+
+  test("a revoked cookie: one more attempt", async () => {
+    const gateway = await new FakeGateway().connected();
+    for (const hours of [1, 2]) {
+      await gateway.clock.advance(10_000);
+      gateway.newest.close(4102);
+      assert.equal(gateway.status, "waiting", `after a stable connection, ${hours}`);
+      (await gateway.reconnected()).hello();
+    }
+    gateway.newest.close(4102);
+    assert.equal(gateway.status, "closed");
+  });
+
   test("expired cookies: back-off, as there is no token to refresh", async () => {
     const gateway = await new FakeGateway().connected();
     gateway.newest.close(4100);

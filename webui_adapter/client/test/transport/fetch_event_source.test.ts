@@ -56,6 +56,16 @@ describe("the request", () => {
   });
 });
 
+test("a refused request: a revoked token is not like others", async (t) => {
+  for (const [code, expected] of [["revoked", 4102], ["unauthenticated", 401]] as const) {
+    const body = JSON.stringify({ code, message: "no" });
+    const { prefix } = await serve(t, (_, response) => response.writeHead(401, { "content-type": "application/json" }).end(body));
+    const recorder = new RecordingListener();
+    fetchEventSource(prefix)(COOKIES, recorder);
+    assert.equal((await recorder.end)[0], expected);
+  }
+});
+
 describe("the stream", () => {
   test("delivers frames, and counts comments as activity", async (t) => {
     const { prefix } = await serve(t, (_, response) => {
