@@ -22,6 +22,7 @@ local operation = {
   "COUNTS", "TASKS", "LEASES", "OPERATIONS", "is_new", "had_ended", "read_task", "published", "stop", "has_ended",
   "ended", "append_event", "update_state", "save", "answer", "now_ms", "operation_life", "set_due", "PART_PATIENCE",
 }
+local revocations = { "ENTRIES", "CHANGES", "EXPIRY", "call", "now_s", "now_us", "now_ms" }
 -- From eventbus/backends/redis/scripts/constants.py and script.py.
 local constants = {
   "LOG_LIMIT", "SNAPSHOT_LIMIT", "WINDOW", "PUBLISH", "FORMAT", "SLACK", "ACKED_LIMIT", "LONGEST_PAUSE", "LANES", "WEIGHTS",
@@ -62,6 +63,10 @@ files["**/pending/_pending.lua"] = {
 files["**/operations/_operation.lua"] = {
   read_globals = joined(constants, channel), globals = channel_state, ignore = shared,
 }
+files["**/revocations/_revocations.lua"] = { ignore = shared }
+for _, verb in ipairs({ "changes", "revoke" }) do
+  files["**/revocations/" .. verb .. ".lua"] = { read_globals = revocations }
+end
 for _, verb in ipairs({ "ack", "ack_upto", "dead_letter", "list_dead", "purge", "redeliver", "sweep" }) do
   files["**/pending/" .. verb .. ".lua"] = {
     read_globals = joined(constants, standalone, lists, entries, pending, { "last_arg" }),

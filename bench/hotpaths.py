@@ -32,7 +32,7 @@ from eventbus.protocol.history import History
 from eventbus.protocol.records import join_records, parse_publication
 from eventbus.protocol.recovery import resume
 from webui_adapter.access.authoriser import by_claim
-from webui_adapter.access.tokens import Principal
+from webui_adapter.access.principal import Principal
 from webui_adapter.channels.hub import Hub
 from webui_adapter.context import BackendPorts
 from webui_adapter.gateway.build import build_gateway

@@ -1,6 +1,8 @@
 """Typed events from Celery tasks to the browsers that wait for them: what both ends share."""
 
+from eventbus.backends.redis.access.sessions import AsyncSessions, Sessions
 from eventbus.backends.redis.operation_client import Operations
+from eventbus.backends.revocations import Revocation
 from eventbus.bus import Bus
 from eventbus.errors import (
     DeliveryFailed,
@@ -16,6 +18,7 @@ from eventbus.errors import (
     Refused,
     TooLarge,
     TooManyDeferred,
+    TooManyRevocations,
     Unavailable,
 )
 from eventbus.events.event import Event
@@ -25,6 +28,7 @@ from eventbus.process_bus import aannounce, abroadcast, aemit, announce, broadca
 from eventbus.settings import BusSettings
 
 __all__ = [
+    "AsyncSessions",
     "Bus",
     "BusSettings",
     "DeliveryFailed",
@@ -42,8 +46,11 @@ __all__ = [
     "RateLimited",
     "Receipt",
     "Refused",
+    "Revocation",
+    "Sessions",
     "TooLarge",
     "TooManyDeferred",
+    "TooManyRevocations",
     "Unavailable",
     "aannounce",
     "abroadcast",

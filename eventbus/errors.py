@@ -14,6 +14,7 @@
     ├── NoOperation            ``emit(payload)`` outside any operation
     ├── NotAcknowledgeable     ``receipt.delivered()`` of an event that needs no acknowledgement
     ├── NoDeadLetter           there is no such dead letter
+    ├── TooManyRevocations     Redis keeps no more revocations; ``limit``
     ├── InvalidStage           a progress has no such stage, or a weight is out of range
     ├── TooManyDeferred        too many events wait for a task's success or a transaction's commit; ``limit``
     ├── DeliveryFailed         an event that a user had to receive is a dead letter
@@ -48,6 +49,7 @@ __all__ = [
     "Refused",
     "TooLarge",
     "TooManyDeferred",
+    "TooManyRevocations",
     "TransportError",
     "Unavailable",
     "UnsupportedVersion",
@@ -228,6 +230,21 @@ class NoDeadLetter(EventBusError, LookupError):
         super().__init__(f"{channel} has no dead letter {id_}; see eventbus dead-letters list")
         self.channel = channel
         self.id = id_
+
+
+class TooManyRevocations(EventBusError, RuntimeError):
+    """The revocation is not in force: Redis keeps as many as it may.
+
+    Args:
+        limit: how many it keeps.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"nothing was revoked: there are {limit} revocations already; raise EVENTBUS_REVOCATION_LIMIT for all "
+            "processes, or change the key of the tokens"
+        )
+        self.limit = limit
 
 
 class NoServer(EventBusError, RuntimeError):

@@ -104,6 +104,11 @@ class BusSettings(BaseSettings):
     )
     requeue_rate: float = Field(50.0, gt=0, description="dead letters that one caller may requeue a second")
 
+    revocation_ttl: Duration = Field(
+        timedelta(days=7), description="how long tokens stay refused; above the longest life of a token"
+    )
+    revocation_limit: int = Field(10_000, ge=1, description="revocations that Redis keeps; a further one is an error")
+
     operations_limit: int = Field(500, ge=1, description="operations that are listed of one user")
     running_shown: int = Field(100, ge=1, description="running tasks that are shown of one operation")
     cancelled_limit: int = Field(10_000, ge=1, description="cancelled operations that workers learn of")

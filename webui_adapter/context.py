@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from eventbus.backends.instances import InstanceRegistry
 from eventbus.backends.pending import PendingStore
 from eventbus.backends.ports import Probe, Reader, Subscriber
+from eventbus.backends.revocations import RevocationStore
 from eventbus.clock import Clock
 from eventbus.operations.store import OperationStore
 from webui_adapter.settings import GatewaySettings
@@ -56,6 +57,7 @@ class BackendPorts:
         pending_store: events that wait for an acknowledgement; None: the gateway redelivers nothing.
         operations: the state of operations; None: the gateway serves no operations.
         instances: the registry of gateway instances; None: this gateway is not in one.
+        revocations: ended sessions and revoked tokens; None: the gateway revokes nothing.
     """
 
     subscriber: Subscriber
@@ -64,3 +66,4 @@ class BackendPorts:
     pending_store: PendingStore | None = None
     operations: OperationStore | None = None
     instances: InstanceRegistry | None = None
+    revocations: RevocationStore | None = None

@@ -2,7 +2,7 @@
 
 EventBusError
 └── GatewayError
-    ├── TokenRefused    a missing, malformed, forged or expired token
+    ├── TokenRefused    a missing, malformed, forged, expired or revoked token
     ├── CommandRefused  a command that becomes ``bus.error``, or an answer over HTTP
     ├── RequestRefused  a handshake or request that becomes an answer over HTTP
     ├── NotConfigured   a setting that does not work
@@ -28,11 +28,18 @@ class TokenRefused(GatewayError):
     Args:
         message: the reason, without any part of the token.
         expired: whether a fresh token of the same kind would be accepted.
+        revoked: whether an operator or the application has revoked it.
     """
 
-    def __init__(self, message: str, *, expired: bool = False) -> None:
+    def __init__(self, message: str, *, expired: bool = False, revoked: bool = False) -> None:
         super().__init__(message)
         self.expired = expired
+        self.revoked = revoked
+
+    @property
+    def cause(self) -> str:
+        """The cause as metrics name it: ``revoked``, ``expired`` or ``refused``."""
+        return "revoked" if self.revoked else "expired" if self.expired else "refused"
 
 
 class CommandRefused(GatewayError):

@@ -49,6 +49,14 @@ class GatewaySettings(BaseSettings):
     jwt_begin_leeway: float = Field(
         10.0, ge=0, description="Time that a token is accepted before its iat and nbf, since clocks differ."
     )
+    max_session_life: float = Field(
+        86_400.0,
+        gt=0,
+        description="Longest life of a session. It ends in the last tenth of it, and the page connects again.",
+    )
+    revocation_interval: float = Field(
+        1.0, gt=0, description="Interval at which revocations are read, in addition to the announcement of each."
+    )
     admin_claim: str = Field("scope", description="Claim with the scopes: a list, or a text separated by spaces.")
     admin_scope: str = Field(
         "eventbus:admin", min_length=1, description="Scope for dead letters and for the operations of other users."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from webui_adapter.access.tokens import Principal
+from webui_adapter.access.principal import Principal
 
 __all__ = ["may_read"]
 

@@ -42,6 +42,7 @@ UNITS = {
     r"ack_attempts": "attempts",
     r"dead_limit": "dead letters",
     r"operations_limit|cancelled_limit": "operations",
+    r"revocation_limit": "revocations",
     r"running_shown": "tasks",
     r"breaker_failures|unexpected_tries": "failures",
     r"durable_replicas": "replicas",
@@ -53,7 +54,7 @@ UNITS = {
     r"gc_threshold": "objects",
 }
 SECONDS = re.compile(
-    r".*_(timeout|interval|ttl|lease|grace|budget|window|poll|scan|after|patience|leeway|deadline|spread)"
+    r".*_(timeout|interval|ttl|lease|grace|budget|window|poll|scan|after|patience|leeway|deadline|spread|life)"
     r"|lease|linger|silence_limit|retry_(min|max)"
 )
 

@@ -10,8 +10,10 @@ from eventbus.backends.memory.adapters import (
     MemoryReader,
     MemorySubscriber,
 )
+from eventbus.backends.memory.revocations import MemoryRevocations
 from eventbus.backends.pending import PendingStore
 from eventbus.backends.ports import Probe, Reader, Subscriber
+from eventbus.backends.redis.access.revocation_store import RedisRevocations
 from eventbus.backends.redis.cluster.probe import ClusterProbe
 from eventbus.backends.redis.instance_registry import RedisInstanceRegistry
 from eventbus.backends.redis.operation_store import RedisOperations
@@ -19,6 +21,7 @@ from eventbus.backends.redis.pending_store import RedisPendingStore
 from eventbus.backends.redis.probe import RedisProbe
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.subscriber import RedisSubscriber
+from eventbus.backends.revocations import RevocationStore
 from eventbus.operations.store import OperationStore
 from eventbus.settings import BusSettings
 
@@ -28,6 +31,7 @@ __all__ = [
     "connect_operation_store",
     "connect_pending_store",
     "connect_probe",
+    "connect_revocation_store",
 ]
 
 
@@ -83,6 +87,24 @@ def connect_operation_store(
     if broker is not None:
         return MemoryOperations(broker)
     return RedisOperations(settings, reader) if isinstance(reader, RedisReader) else None
+
+
+def connect_revocation_store(
+    settings: BusSettings, reader: Reader, *, broker: MemoryBroker | None = None
+) -> RevocationStore | None:
+    """Make the store of revocations.
+
+    Args:
+        settings: limit and lifetime.
+        reader: the store uses its connection.
+        broker: an in-process broker; the store then uses it and no server.
+
+    Returns:
+        The store; None if the reader is neither ``RedisReader`` nor replaced by a broker.
+    """
+    if broker is not None:
+        return MemoryRevocations(broker)
+    return RedisRevocations(settings, reader) if isinstance(reader, RedisReader) else None
 
 
 def connect_probe(settings: BusSettings, *, broker: MemoryBroker | None = None) -> Probe | None:

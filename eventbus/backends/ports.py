@@ -1,7 +1,7 @@
 """The ports between this library and a backend that keeps and carries the events.
 
 The ports are small, so that each user of a backend takes only the one that it needs. Further ports
-are ``PendingStore``, ``SweepStore``, ``OperationStore`` and ``LeaseStore``. ``backends.redis``
+are ``PendingStore``, ``SweepStore``, ``RevocationStore``, ``OperationStore`` and ``LeaseStore``. ``backends.redis``
 implements all of them, ``backends.memory`` all but ``SweepStore`` and ``LeaseStore``. Both pass the
 same contract tests.
 """
@@ -288,6 +288,9 @@ class Listener(Protocol):
         Args:
             text: the canary.
         """
+
+    def revoked(self) -> None:
+        """Something was revoked: read the changes of ``RevocationStore``. The call may be missing after a loss."""
 
     def lost(self, reason: str) -> None:
         """The subscription is broken. Publications from now on do not arrive.

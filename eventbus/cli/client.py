@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from collections.abc import Callable
-from typing import Final, NoReturn, Protocol, TypeVar
+from typing import Annotated, Final, NoReturn, Protocol, TypeVar
 
 import typer
 from pydantic import ValidationError
 
-from eventbus.errors import EventBusError, NoDeadLetter, RateLimited, Refused, Unavailable
+from eventbus.errors import EventBusError, NoDeadLetter, RateLimited, Refused, TooManyRevocations, Unavailable
 from eventbus.settings import BusSettings
 
-__all__ = ["UNITS", "age", "call", "fail"]
+__all__ = ["UNITS", "By", "Json", "age", "call", "fail", "operator"]
+
+By = Annotated[str | None, typer.Option(help="name of the operator for the log; default: the user of this shell")]
+Json = Annotated[bool, typer.Option("--json", help="one JSON object a line")]
 
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 """Seconds of each unit of an age."""
@@ -52,7 +57,7 @@ def call(make: Callable[[], C], request: Callable[[C], T]) -> T:
         fail(str(error), 1)
     except Unavailable as error:
         fail(f"{error}; EVENTBUS_REDIS_URL names {BusSettings().redis_address}", 3)
-    except (Refused, RateLimited) as error:
+    except (Refused, RateLimited, TooManyRevocations) as error:
         fail(str(error), 3)
     except EventBusError as error:
         fail(str(error), 2)
@@ -73,6 +78,14 @@ def age(seconds: float) -> str:
         if seconds >= UNITS[unit]:
             return f"{seconds / UNITS[unit]:.0f}{unit}"
     return f"{max(seconds, 0):.0f}s"
+
+
+def operator() -> str:
+    """Return the user of this shell; a container's may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def fail(message: str, code: int) -> NoReturn:

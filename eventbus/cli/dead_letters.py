@@ -5,9 +5,7 @@ Exit codes: 0 done, 1 nothing matches, 2 a mistake in the call, 3 Redis does not
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 import re
 import time
 from typing import Annotated
@@ -16,7 +14,7 @@ import typer
 
 from eventbus.backends.dead_letters import DeadLetter
 from eventbus.backends.redis.dead_letter_client import DeadLetterFilter, DeadLetters
-from eventbus.cli.client import UNITS, age, call, fail
+from eventbus.cli.client import UNITS, By, Json, age, call, fail, operator
 
 __all__ = ["cli"]
 
@@ -30,8 +28,6 @@ Type = Annotated[str | None, typer.Option("--type", help="event type")]
 Older = Annotated[str | None, typer.Option(help="older than: 30s, 10m, 2h, 7d")]
 Younger = Annotated[str | None, typer.Option(help="younger than: 30s, 10m, 2h, 7d")]
 All = Annotated[bool, typer.Option("--all", help="all dead letters; required without ids and options")]
-By = Annotated[str | None, typer.Option(help="name of the operator for the log; default: the user of this shell")]
-Json = Annotated[bool, typer.Option("--json", help="one JSON object a line")]
 
 
 @cli.command("list")
@@ -100,7 +96,7 @@ def requeue(
 ) -> None:
     """Send matching dead letters again, EVENTBUS_REQUEUE_RATE a second. Requeued ones are skipped."""
     chosen = _narrowed(_chosen(ids, user, reason, type_, older_than, younger_than), everything=everything)
-    done = call(DeadLetters, lambda dead: dead.requeue(chosen, by=by or _who(), limit=limit, wait=True))
+    done = call(DeadLetters, lambda dead: dead.requeue(chosen, by=by or operator(), limit=limit, wait=True))
     typer.echo(f"requeued {done.requeued}" + (f", {done.unreadable} cannot be sent" if done.unreadable else ""))
     if not done.requeued:
         raise typer.Exit(1)
@@ -125,7 +121,7 @@ def purge(
     found = len(call(DeadLetters, lambda dead: dead.find(chosen, limit=limit)))
     if found and not yes:
         typer.confirm(f"remove {found} dead letters permanently?", abort=True)
-    gone = call(DeadLetters, lambda dead: dead.purge(chosen, by=by or _who(), limit=limit))
+    gone = call(DeadLetters, lambda dead: dead.purge(chosen, by=by or operator(), limit=limit))
     typer.echo(f"purged {gone}")
     if not gone:
         raise typer.Exit(1)
@@ -185,11 +181,3 @@ def _seconds(text: str | None, option: str) -> float | None:
     if found is None:
         fail(f"{option} must read 30s, 10m, 2h or 7d, not {text!r}", 2)
     return float(found[1]) * UNITS[found[2]]
-
-
-def _who() -> str:
-    """The user of this shell; a container's may have no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import eventbus.operations.events  # noqa: F401 - declares the events of an operation's life, which are part of every contract
-from eventbus.cli import dead_letters, instances
+from eventbus.cli import dead_letters, instances, sessions
 from eventbus.cli.client import fail
 from eventbus.errors import EventBusError
 from eventbus.events.registry import registry
@@ -31,6 +31,8 @@ class Form(StrEnum):
 
 cli.add_typer(dead_letters.cli, name="dead-letters")
 cli.add_typer(instances.cli, name="instances")
+cli.add_typer(sessions.sessions, name="sessions")
+cli.add_typer(sessions.tokens, name="tokens")
 
 
 @cli.command()

@@ -14,7 +14,7 @@ from eventbus.protocol.records import Publication, Record
 from eventbus.protocol.recovery import resume
 from eventbus.protocol.topics import channel_of
 from tests.webui_adapter.page import Frame, Page
-from webui_adapter.access.tokens import Principal
+from webui_adapter.access.principal import Principal
 from webui_adapter.channels.channel import Channel
 from webui_adapter.channels.hub import Hub
 from webui_adapter.context import GatewayContext

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from importlib import import_module
 from typing import Protocol, cast
 
-from webui_adapter.access.tokens import Principal
+from webui_adapter.access.principal import Principal
 from webui_adapter.errors import NotConfigured
 
 __all__ = ["Authoriser", "by_claim", "load_authoriser"]

@@ -14,10 +14,12 @@ import jwt
 from eventbus import InvalidName
 from eventbus.protocol.topics import check_user
 from webui_adapter.access.keys import prepare_key
+from webui_adapter.access.principal import Principal
+from webui_adapter.access.revocations import Revocations
 from webui_adapter.errors import TokenRefused
 from webui_adapter.settings import GatewaySettings
 
-__all__ = ["SUBPROTOCOL", "TOKEN_SUBPROTOCOL", "Principal", "TokenChecker", "token_of"]
+__all__ = ["SUBPROTOCOL", "TOKEN_SUBPROTOCOL", "TokenChecker", "token_of"]
 
 SUBPROTOCOL: Final = "eventbus.v1"
 TOKEN_SUBPROTOCOL: Final = "access_token."  # noqa: S105 - the name of a carrier, not a secret
@@ -26,34 +28,18 @@ MAX_TOKEN: Final = 8192
 _LAST_MOMENT: Final = 2**53 // 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """A user, and what the token says about the user.
-
-    Attributes:
-        user: the id that names the user's channel.
-        expires: seconds since 1970; the session ends then unless the client sends a fresh token.
-        collections: ids in the claim ``collections``, for ``by_claim``.
-        claims: all claims, for an application's authoriser.
-    """
-
-    user: str
-    expires: float
-    collections: frozenset[str]
-    claims: Mapping[str, object]
-
-
 class TokenChecker:
     """Checks the signature and ``exp`` (required), and issuer and audience if they are set.
 
     The algorithm and the key come from the settings, never from the token.
     """
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: GatewaySettings, revocations: Revocations | None = None) -> None:
         """Read the key.
 
         Args:
             settings: algorithm, key, and required claims.
+            revocations: the revoked tokens; None: there are none.
 
         Raises:
             NotConfigured: the key cannot be read, or does not fit the algorithm.
@@ -62,6 +48,7 @@ class TokenChecker:
         # Prepared once: reading a PEM costs a fifth of a check, and a wrong key must fail at the start.
         self._key = prepare_key(settings)
         self._required = ["exp", settings.jwt_user_claim]
+        self._revocations = Revocations() if revocations is None else revocations
 
     def check(self, token: object) -> Principal:
         """Check a token.
@@ -104,7 +91,10 @@ class TokenChecker:
         claims: Mapping[str, object] = decoded["payload"]
         self._check_begin(claims)
         self._check_purpose(decoded["header"], claims)
-        return self._principal(claims)
+        principal = self._principal(claims)
+        if self._revocations.find(principal, time.time() * 1000) is not None:
+            raise TokenRefused("the token was revoked; use a fresh one", revoked=True)
+        return principal
 
     def _check_purpose(self, header: Mapping[str, object], claims: Mapping[str, object]) -> None:
         """Refuse a token of the same issuer and key that was made for something else."""
@@ -133,14 +123,12 @@ class TokenChecker:
                 )
 
     def is_admin(self, principal: Principal) -> bool:
-        """Return whether the token has the admin scope, in a list or in a text separated by spaces.
+        """Return whether the user has the admin scope.
 
         Args:
-            principal: the user and the claims of the token.
+            principal: the user.
         """
-        scopes = principal.claims.get(self._settings.admin_claim)
-        listed = scopes.split() if isinstance(scopes, str) else scopes
-        return isinstance(listed, list) and self._settings.admin_scope in listed
+        return self._settings.admin_scope in principal.scopes
 
     def _principal(self, claims: Mapping[str, object]) -> Principal:
         claim = self._settings.jwt_user_claim
@@ -152,9 +140,23 @@ class TokenChecker:
         expires = int(cast("int", claims["exp"]))
         if expires > _LAST_MOMENT:
             raise TokenRefused(f"the token's exp is too large: at most {_LAST_MOMENT} seconds since 1970")
-        listed = claims.get("collections")
-        collections = frozenset(str(item) for item in listed) if isinstance(listed, list) else frozenset[str]()
-        return Principal(user, float(expires), collections, claims)
+        listed, scopes, token_id = claims.get("collections"), claims.get(self._settings.admin_claim), claims.get("jti")
+        return Principal(
+            user,
+            float(expires),
+            frozenset(str(item) for item in listed) if isinstance(listed, list) else frozenset(),
+            claims,
+            _scopes(scopes),
+            # _check_begin has checked that it is a number.
+            float(cast("float", claims.get("iat", 0))),
+            token_id if isinstance(token_id, str) else None,
+        )
+
+
+def _scopes(claim: object) -> frozenset[str]:
+    """Return the scopes of a claim: a list, or a text separated by spaces."""
+    listed = claim.split() if isinstance(claim, str) else claim
+    return frozenset(scope for scope in listed if isinstance(scope, str)) if isinstance(listed, list) else frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from eventbus.protocol.cursor import Cursor
 from eventbus.protocol.topics import channel_of
+from webui_adapter.access.principal import Principal
 from webui_adapter.access.rate_limits import CommandRateLimiters
-from webui_adapter.access.tokens import Principal, TokenChecker
+from webui_adapter.access.tokens import TokenChecker
 from webui_adapter.context import GatewayContext
 from webui_adapter.errors import CommandRefused, TokenRefused
 from webui_adapter.gateway.connection_limits import ConnectionLimits
@@ -20,6 +22,12 @@ from webui_adapter.protocol.commands import Auth, Subscribe
 from webui_adapter.session.session import Session
 
 __all__ = ["AccessControl", "Authentication"]
+
+_CODES: Final = {
+    "expired": CloseCode.TOKEN_EXPIRED,
+    "refused": CloseCode.TOKEN_REFUSED,
+    "revoked": CloseCode.REVOKED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +86,12 @@ class Authentication:
         if principal is None:
             return
         now = self._clock.now()
-        session.open(principal, self._instance)
+        # Sessions that opened at the same time end at different times.
+        life = self._settings.max_session_life * random.uniform(0.9, 1)  # noqa: S311 - spreads
+        session.open(principal, self._instance, life)
         self._rate_limiters.authenticated(session.rate, principal.user, now)
         session.next_ping = now + random.uniform(0, self._settings.heartbeat_interval)  # noqa: S311 - spreads
-        self._deadlines.schedule(session, min(session.next_ping, session.expires))
+        self._deadlines.schedule(session, min(session.next_ping, session.ends))
         degraded = self._degraded()
         if degraded:
             session.send("bus.degraded", {"reason": degraded})
@@ -92,8 +102,8 @@ class Authentication:
         try:
             principal = self._tokens.check(token)
         except TokenRefused as error:
-            self._counters["auth.expired" if error.expired else "auth.refused"] += 1
-            session.close(CloseCode.TOKEN_EXPIRED if error.expired else CloseCode.TOKEN_REFUSED, str(error))
+            self._counters[f"auth.{error.cause}"] += 1
+            session.close(_CODES[error.cause], str(error))
             return None
         if self._connection_limits.full:
             self._counters["refused.full"] += 1
@@ -121,7 +131,7 @@ class Authentication:
         try:
             principal = self._tokens.check(command.token)
         except TokenRefused as error:
-            self._counters["auth.refused"] += 1
+            self._counters[f"auth.{error.cause}"] += 1
             session.refuse(CommandRefused("unauthenticated", str(error), field="token", ref=command.ref))
             return
         if principal.user != session.principal.user:
@@ -131,4 +141,4 @@ class Authentication:
         self._subscribe_handler.recheck(session)
         # The new token may expire before the old one.
         self._deadlines.schedule(session, self._clock.now())
-        session.answer(command.ref, expires=int(principal.expires * 1000))
+        session.answer(command.ref, expires=session.expires_ms)

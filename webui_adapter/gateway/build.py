@@ -14,6 +14,7 @@ from eventbus.backends.factory import (
     connect_operation_store,
     connect_pending_store,
     connect_probe,
+    connect_revocation_store,
 )
 from eventbus.backends.memory.adapters import MemoryBroker
 from eventbus.clock import Clock, SystemClock
@@ -22,6 +23,7 @@ from eventbus.outbox.spool import spool_folder
 from eventbus.settings import BusSettings
 from webui_adapter.access.authoriser import Authoriser, load_authoriser
 from webui_adapter.access.rate_limits import CommandRateLimiters
+from webui_adapter.access.revocations import Revocations
 from webui_adapter.access.tokens import TokenChecker
 from webui_adapter.channels.history_reader import HistoryReader
 from webui_adapter.channels.hub import Hub
@@ -46,6 +48,7 @@ from webui_adapter.health.redis_monitor import STARTING, RedisMonitor
 from webui_adapter.health.status import Degradation, HealthStatus
 from webui_adapter.maintenance.dead_letter_file import DeadLetterFile
 from webui_adapter.maintenance.maintenance import Maintenance
+from webui_adapter.maintenance.revocation_monitor import RevocationMonitor
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
 from webui_adapter.settings import GatewaySettings, read_settings
@@ -84,6 +87,7 @@ def connect_gateway(
         pending_store=connect_pending_store(bus_settings, reader, broker=broker),
         operations=connect_operation_store(bus_settings, reader, broker=broker),
         instances=connect_instance_registry(bus_settings, reader),
+        revocations=connect_revocation_store(bus_settings, reader, broker=broker),
     )
     dead_letter_file: DeadLetterFile | None = None
     if broker is None:
@@ -123,12 +127,16 @@ def build_gateway(
         NotConfigured: the key of the tokens does not fit the algorithm.
     """
     core = _build_core(settings, clock or SystemClock())
+    revocations = Revocations()
     access = AccessControl(
-        TokenChecker(settings),
+        TokenChecker(settings, revocations),
         ConnectionLimits(settings),
         CommandRateLimiters(settings, core.context.clock.now()),
     )
-    events = _build_events(core.context, ports, core.hub, core.health, ack_timeout, dead_letter_file)
+    monitor: RevocationMonitor | None = None
+    if ports.revocations is not None:
+        monitor = RevocationMonitor(core.context, ports.revocations, revocations, core.sessions)
+    events = _build_events(core, ports, ack_timeout, dead_letter_file, monitor)
     return Gateway(_assemble(core, ports, authoriser, access, events))
 
 
@@ -191,13 +199,13 @@ def _assemble(
 
 
 def _build_events(
-    context: GatewayContext,
+    core: _Core,
     ports: BackendPorts,
-    hub: Hub,
-    health: HealthStatus,
     ack_timeout: float,
     dead_letter_file: DeadLetterFile | None,
+    revocation_monitor: RevocationMonitor | None,
 ) -> EventParts:
+    context, hub, health = core.context, core.hub, core.health
     maintenance = Maintenance(context, ports.pending_store, ports.operations, dead_letter_file)
     redelivery: RedeliveryScheduler | None = None
     if ports.pending_store is not None:
@@ -217,7 +225,10 @@ def _build_events(
         redis_monitor=redis_monitor,
         idle_check=IdleChannelCheck(context, hub, ports.reader, channel_recovery, redis_monitor),
         turn_end=turn_end,
-        listener=SubscriptionListener(context, hub, channel_recovery, redis_monitor, format_monitor, turn_end),
+        revocation_monitor=revocation_monitor,
+        listener=SubscriptionListener(
+            context, hub, channel_recovery, redis_monitor, format_monitor, turn_end, revocation_monitor
+        ),
     )
 
 

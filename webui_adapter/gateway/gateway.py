@@ -25,6 +25,7 @@ from webui_adapter.health.heartbeat import Heartbeat
 from webui_adapter.health.idle_channel_check import IdleChannelCheck
 from webui_adapter.health.redis_monitor import RedisMonitor
 from webui_adapter.maintenance.maintenance import Maintenance
+from webui_adapter.maintenance.revocation_monitor import RevocationMonitor
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import (
     Ack,
@@ -61,6 +62,7 @@ class EventParts:
         history_reader: reads logs and snapshots.
         session_recovery: brings sessions up to date.
         redis_monitor: the health of Redis.
+        revocation_monitor: ends sessions whose tokens are revoked; None: this gateway revokes nothing.
         idle_check: compares idle channels with Redis.
         turn_end: hands on what the hub has collected.
         listener: receives what the subscriber reads.
@@ -71,6 +73,7 @@ class EventParts:
     history_reader: HistoryReader
     session_recovery: SessionRecovery
     redis_monitor: RedisMonitor
+    revocation_monitor: RevocationMonitor | None
     idle_check: IdleChannelCheck
     turn_end: TurnEnd
     listener: SubscriptionListener
@@ -130,6 +133,7 @@ class Gateway:
         maintenance: work that one instance does for all of them.
         operations: answers requests about operations; None: this gateway serves none.
         redis_monitor: the health of Redis.
+        revocation_monitor: ends sessions whose tokens are revoked; None: this gateway revokes nothing.
         listener: receives what the subscriber reads.
         latency: of events, from ``emit`` to the sessions.
         flush: writes what sessions have queued.
@@ -150,6 +154,7 @@ class Gateway:
         self.maintenance = events.maintenance
         self.operations = parts.operations
         self.redis_monitor = events.redis_monitor
+        self.revocation_monitor = events.revocation_monitor
         self.listener = events.listener
         self.latency = events.turn_end.latency
         self._health = events.redis_monitor.health
@@ -171,6 +176,8 @@ class Gateway:
         self._tasks.spawn(self._deadlines.run(self.disconnect))
         self._tasks.spawn(self.redis_monitor.run())
         self._tasks.spawn(self._idle_check.run())
+        if self.revocation_monitor is not None:
+            self._tasks.spawn(self.revocation_monitor.run())
         if self._redelivery is not None:
             self._tasks.spawn(self._redelivery.run())
         if self._heartbeat is not None:

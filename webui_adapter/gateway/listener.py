@@ -14,6 +14,7 @@ from webui_adapter.gateway.latency_histogram import LatencyHistogram
 from webui_adapter.health.format_monitor import FormatMonitor
 from webui_adapter.health.redis_monitor import RedisMonitor
 from webui_adapter.maintenance.dead_letter_writer import DeadLetterWriter
+from webui_adapter.maintenance.revocation_monitor import RevocationMonitor
 
 __all__ = ["SubscriptionListener", "TurnEnd"]
 
@@ -79,6 +80,7 @@ class SubscriptionListener:
         redis_monitor: the health of Redis.
         format_monitor: notes publications of a newer version.
         turn_end: runs at the end of each turn.
+        revocation_monitor: reads revocations; None: there are none.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class SubscriptionListener:
         redis_monitor: RedisMonitor,
         format_monitor: FormatMonitor,
         turn_end: TurnEnd,
+        revocation_monitor: RevocationMonitor | None = None,
     ) -> None:
         self._format_monitor = format_monitor
         self._counters = context.counters
@@ -97,6 +100,7 @@ class SubscriptionListener:
         self._channel_recovery = channel_recovery
         self._redis_monitor = redis_monitor
         self._turn_end = turn_end
+        self._revocation_monitor = revocation_monitor
 
     def received(self, channel: str, payload: bytes) -> None:
         """Pass a publication to its channel.
@@ -155,6 +159,12 @@ class SubscriptionListener:
     def restored(self) -> None:
         """Report that the subscriber has subscribed to all channels again."""
         self._redis_monitor.restored()
+        self.revoked()
+
+    def revoked(self) -> None:
+        """Read revocations: there is a new one, or its announcement may be lost."""
+        if self._revocation_monitor is not None:
+            self._revocation_monitor.wake()
 
     def canary_received(self, text: str) -> None:
         """Report a health check that arrived through pub/sub.

@@ -10,7 +10,8 @@ from eventbus.errors import InvalidName, TransportError
 from eventbus.operations.events import OperationRef
 from eventbus.operations.state import OperationState
 from eventbus.operations.store import OperationInfo, OperationStore
-from webui_adapter.access.tokens import Principal, TokenChecker
+from webui_adapter.access.principal import Principal
+from webui_adapter.access.tokens import TokenChecker
 from webui_adapter.context import GatewayContext
 from webui_adapter.errors import CommandRefused
 from webui_adapter.maintenance.broker_control import BrokerControl

@@ -14,12 +14,11 @@ from eventbus.backends.dead_letters import DeadLetter
 from eventbus.backends.redis.dead_letter_client import DeadLetterFilter, DeadLetters
 from eventbus.errors import EventBusError
 from eventbus.settings import BusSettings
-from webui_adapter.access.tokens import Principal
 from webui_adapter.errors import CommandRefused
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.http.route import HardenedRoute
-from webui_adapter.transports.access import authorise_request, read_body
-from webui_adapter.transports.error_responses import error_response, refusal_of
+from webui_adapter.transports.access import authorise_request, check_admin, read_body
+from webui_adapter.transports.error_responses import bad_request, error_response, refusal_of
 
 __all__ = ["dead_letter_routes"]
 
@@ -27,7 +26,6 @@ T = TypeVar("T")
 
 _SLOT_TIMEOUT: Final = 5.0  # seconds
 _RETRY_MS: Final = 1000
-_NAME_LENGTH: Final = 64
 
 
 class Selection(BaseModel):
@@ -133,20 +131,15 @@ class _DeadLetterService:
         except EventBusError as error:
             return error_response(error)
         try:
-            self._check_admin(principal)
+            check_admin(self._gateway, principal)
             given = await read(request)
             return JSONResponse(await self._in_turn(lambda: work(self._dead, principal.user, given)))
         except ValidationError as error:
-            refusal = refusal_of(_bad_request(error))
+            refusal = refusal_of(bad_request(error))
         except EventBusError as error:
             refusal = refusal_of(error)
         self._gateway.counters[f"refused.{refusal.code}"] += 1
         return error_response(refusal)
-
-    def _check_admin(self, principal: Principal) -> None:
-        if not self._gateway.tokens.is_admin(principal):
-            scope = self._gateway.settings.admin_scope
-            raise CommandRefused("forbidden", f"the token needs the scope {scope}")
 
     async def _in_turn(self, work: Callable[[], object]) -> object:
         """Run the work in a thread, one request after the other. Raises CommandRefused after some seconds."""
@@ -169,16 +162,6 @@ async def _from_query(request: Request) -> Selection:
     """Read a selection from the query. Raises ValidationError."""
     query = request.query_params
     return Selection.model_validate({name: query.getlist(name) if name == "ids" else query[name] for name in query})
-
-
-def _bad_request(error: ValidationError) -> CommandRefused:
-    first = error.errors(include_url=False, include_input=False)[0]
-    field = str(first["loc"][0]) if first["loc"] else "body"
-    ctx = first.get("ctx", {})
-    limit = next((ctx[name] for name in ("le", "ge", "max_length") if name in ctx), None)
-    # The client chose the member's name: it may be long, and may hold half a surrogate pair.
-    name = field[:_NAME_LENGTH].encode(errors="replace").decode()
-    return CommandRefused("bad_request", f"{name}: {first['msg']}", field=name, limit=limit)
 
 
 def _facts(entry: DeadLetter) -> dict[str, object]:

@@ -35,6 +35,7 @@ _COUNTED = {
 _PLAIN = {
     "connect": ("eventbus_connects", "Connections opened"),
     "acked": ("eventbus_acknowledged", "Pending events acknowledged by clients of this instance"),
+    "revoked": ("eventbus_sessions_revoked", "Sessions ended by an operator, or because their token was revoked"),
     "cancelled": ("eventbus_cancels", "Operations cancelled through this instance"),
     "lost.operations": ("eventbus_operations_lost", "Operations that this instance marked as lost"),
     "lost.tasks": ("eventbus_tasks_lost", "Tasks whose worker this instance found to be gone"),
@@ -77,6 +78,9 @@ class _GatewayCollector(Collector):
 
     def _gauges(self) -> Iterator[Metric]:
         gateway = self._gateway
+        monitor = gateway.revocation_monitor
+        revocations = 0 if monitor is None else len(monitor.known)
+        age = -1.0 if monitor is None or monitor.read_at is None else gateway.clock.now() - monitor.read_at
         backlogs = [s.output.send_queue for s in gateway.sessions.values() if s.output.send_queue is not None]
         values = {
             "eventbus_connections": ("Open connections", len(gateway.sessions)),
@@ -90,6 +94,8 @@ class _GatewayCollector(Collector):
                 "Events in the send queues of slow clients of this gateway",
                 sum(map(len, backlogs)),
             ),
+            "eventbus_revocations": ("Revoked users' tokens and single tokens that this instance knows", revocations),
+            "eventbus_revocations_age_seconds": ("Seconds since revocations were last read; -1: never", age),
             "eventbus_ready": ("1 if this instance accepts connections", 0 if gateway.not_ready else 1),
         }
         for name, (text, value) in values.items():

@@ -21,6 +21,7 @@ from webui_adapter.http.lifetime import GatewayLifetime
 from webui_adapter.http.metrics import Metrics
 from webui_adapter.http.operations import operation_routes
 from webui_adapter.http.route import HardenedRoute
+from webui_adapter.http.sessions import session_routes
 from webui_adapter.settings import GatewaySettings, read_settings
 from webui_adapter.transports.access import preflight
 from webui_adapter.transports.sse import serve_command, serve_sse
@@ -109,6 +110,8 @@ def routes(
         _add_probes(router, gateway, lifetime)
     _add_streams(router, gateway, lifetime)
     router.include_router(operation_routes(gateway), include_in_schema=False)
+    if gateway.revocation_monitor is not None:
+        router.include_router(session_routes(gateway, gateway.revocation_monitor), include_in_schema=False)
     if admin is not None and not admin.redis_url.startswith("memory:"):
         router.include_router(dead_letter_routes(gateway, admin), include_in_schema=False)
     # The last route: it matches any name under the prefix, which may be empty.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from eventbus.flow.token_bucket import TokenBucket
+from webui_adapter.access.principal import Principal
 from webui_adapter.access.rate_limits import CommandRateLimiter
-from webui_adapter.access.tokens import Principal
 from webui_adapter.errors import CommandRefused
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.protocol.commands import Auth, Command, parse_command
@@ -35,6 +36,7 @@ class Session:
         bad_commands: How many malformed commands came.
         opened: The clock's time, in seconds, at which the connection began.
         expires: The clock's time, in seconds, at which the token expires.
+        oldest: The clock's time, in seconds, at which the session has lasted as long as it may.
         pinged: The clock's time of the ping without an answer; 0.0: none.
         next_ping: The clock's time of the next ping.
     """
@@ -43,6 +45,7 @@ class Session:
         "bad_commands",
         "expires",
         "next_ping",
+        "oldest",
         "opened",
         "output",
         "pinged",
@@ -70,6 +73,7 @@ class Session:
         self.bad_commands = 0
         self.opened = now
         self.expires = now
+        self.oldest = now
         self.pinged = 0.0
         self.next_ping = 0.0
 
@@ -95,14 +99,16 @@ class Session:
         if state is State.CLOSED:
             self.output.end()
 
-    def open(self, principal: Principal, instance: str) -> None:
+    def open(self, principal: Principal, instance: str, life: float = math.inf) -> None:
         """Greet the client, whose token is accepted.
 
         Args:
             principal: The user.
             instance: The name of this gateway instance.
+            life: Seconds that the session may last, also with fresh tokens.
         """
         self.enter(State.OPEN)
+        self.oldest = self.output.clock.now() + life
         self.renew(principal)
         self.send(
             "bus.hello",
@@ -112,9 +118,22 @@ class Session:
                 "instance": instance,
                 "protocol": "eventbus.v1",
                 "ping_ms": int(self.output.settings.heartbeat_interval * 1000),
-                "expires": int(principal.expires * 1000),
+                "expires": self.expires_ms,
             },
         )
+
+    @property
+    def ends(self) -> float:
+        """The clock's time, in seconds, at which the session ends without a fresh token, or in any case."""
+        return min(self.expires, self.oldest)
+
+    @property
+    def expires_ms(self) -> int | None:
+        """When the token or the session ends, in milliseconds since 1970; None: never."""
+        assert self.principal is not None
+        clock = self.output.clock
+        end = min(self.principal.expires, clock.wall() + self.oldest - clock.now())
+        return None if math.isinf(end) else int(end * 1000)
 
     def renew(self, principal: Principal) -> None:
         """Continue with a fresh token.
@@ -244,6 +263,8 @@ class Session:
             return now + settings.heartbeat_interval, False
         if now >= self.expires:
             self.close(CloseCode.TOKEN_EXPIRED, "the token has expired")
+        if now >= self.oldest:
+            self.close(CloseCode.SESSION_EXPIRED, "the session has lasted as long as a session may")
         if output.paused and now - output.paused_since >= settings.stuck_after:
             self.close(CloseCode.TOO_SLOW, "the client accepted no data for too long; resume with the cursor")
         if self.pinged and now - self.pinged >= settings.heartbeat_timeout:
@@ -255,7 +276,7 @@ class Session:
                 self.pinged = now
         pong_due = self.pinged + settings.heartbeat_timeout if self.pinged else self.next_ping
         stuck_due = (output.paused_since if output.paused else now) + settings.stuck_after
-        return min(self.expires, self.next_ping, pong_due, stuck_due), ping
+        return min(self.ends, self.next_ping, pong_due, stuck_due), ping
 
     def pong(self) -> None:
         """Note that the client has answered a ping."""

@@ -14,14 +14,16 @@ from eventbus.errors import InvalidCursor, InvalidName
 from eventbus.protocol.cursor import Cursor, parse_cursor
 from eventbus.protocol.topics import check_pattern
 from webui_adapter.access.origins import origin_allowed
-from webui_adapter.access.tokens import SUBPROTOCOL, TOKEN_SUBPROTOCOL, Principal, token_of
-from webui_adapter.errors import RequestRefused, TokenRefused
+from webui_adapter.access.principal import Principal
+from webui_adapter.access.tokens import SUBPROTOCOL, TOKEN_SUBPROTOCOL, token_of
+from webui_adapter.errors import CommandRefused, RequestRefused, TokenRefused
 from webui_adapter.gateway.gateway import Gateway
 
 __all__ = [
     "AcceptedHandshake",
     "authorise_handshake",
     "authorise_request",
+    "check_admin",
     "check_room",
     "cors",
     "parse_resume_query",
@@ -136,9 +138,23 @@ def authorise_request(gateway: Gateway, request: Request) -> Principal:
     _check_origin(gateway, request.headers, cookie=by_cookie and _needs_origin(request))
     try:
         return gateway.tokens.check(None if presented is None else presented.token)
-    except TokenRefused:
-        gateway.counters["auth.refused"] += 1
+    except TokenRefused as error:
+        gateway.counters[f"auth.{error.cause}"] += 1
         raise
+
+
+def check_admin(gateway: Gateway, principal: Principal) -> None:
+    """Check that the user is an admin.
+
+    Args:
+        gateway: the gateway that is asked.
+        principal: the user who asks.
+
+    Raises:
+        CommandRefused: ``forbidden``.
+    """
+    if not gateway.tokens.is_admin(principal):
+        raise CommandRefused("forbidden", f"the token needs the scope {gateway.settings.admin_scope}")
 
 
 async def read_body(request: Request, limit: int) -> bytes | None:

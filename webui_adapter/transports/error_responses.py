@@ -10,13 +10,22 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
+from pydantic import ValidationError
 from starlette.responses import Response
 
-from eventbus.errors import EventBusError, InvalidEmission, NoDeadLetter, RateLimited, TransportError
+from eventbus.errors import (
+    EventBusError,
+    InvalidEmission,
+    NoDeadLetter,
+    RateLimited,
+    TooManyRevocations,
+    TransportError,
+)
 from webui_adapter.errors import CommandRefused, RequestRefused, TokenRefused
 
-__all__ = ["command_status", "error_response", "json_response", "refusal_of"]
+__all__ = ["bad_request", "command_status", "error_response", "json_response", "refusal_of"]
 
+_NAME_LENGTH: Final = 64
 _RETRY_SECONDS: Final = 1
 _STATUS: Final = {
     "forbidden": 403,
@@ -55,7 +64,8 @@ def refusal_of(error: EventBusError) -> CommandRefused | RequestRefused:
         case CommandRefused() | RequestRefused():
             return error
         case TokenRefused():
-            return RequestRefused(401, "unauthenticated", str(error), {"WWW-Authenticate": "Bearer"})
+            code = "revoked" if error.revoked else "unauthenticated"
+            return RequestRefused(401, code, str(error), {"WWW-Authenticate": "Bearer"})
         case NoDeadLetter():
             return CommandRefused("not_found", str(error))
         case InvalidEmission(limit=limit):
@@ -64,9 +74,27 @@ def refusal_of(error: EventBusError) -> CommandRefused | RequestRefused:
         case RateLimited():
             wait_ms = int(error.retry_after * 1000)
             return CommandRefused("rate_limited", str(error), limit=error.limit, retry_ms=wait_ms)
-        case TransportError():
+        case TransportError() | TooManyRevocations():
             return CommandRefused("unavailable", str(error), retry_ms=_RETRY_SECONDS * 1000)
     raise error
+
+
+def bad_request(error: ValidationError) -> CommandRefused:
+    """Translate what pydantic says about a request.
+
+    Args:
+        error: what is wrong.
+
+    Returns:
+        The refusal. It quotes nothing that the client sent but the beginning of a member's name.
+    """
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else "body"
+    ctx = first.get("ctx", {})
+    limit = next((ctx[name] for name in ("le", "ge", "max_length") if name in ctx), None)
+    # The client chose the member's name: it may be long, and may hold half a surrogate pair.
+    name = field[:_NAME_LENGTH].encode(errors="replace").decode()
+    return CommandRefused("bad_request", f"{name}: {first['msg']}", field=name, limit=limit)
 
 
 def error_response(error: EventBusError, headers: Mapping[str, str] | None = None) -> Response:

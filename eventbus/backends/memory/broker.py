@@ -14,6 +14,7 @@ from eventbus.backends.memory.channel import MemoryChannel
 from eventbus.backends.memory.operations import describe, newest
 from eventbus.backends.pending import DeliveryStatus, PendingBatch, RedeliveryResult, read_delivery_status
 from eventbus.backends.ports import Published, Request, Write
+from eventbus.backends.revocations import Revocation
 from eventbus.clock import now_ms
 from eventbus.operations.changes import event_stamp
 from eventbus.operations.state import OperationState
@@ -47,13 +48,22 @@ class MemoryBroker:
 
     Args:
         settings: limits; the default reads the environment.
+
+    Attributes:
+        revocations: what was revoked, by name of the entry; for ``MemoryRevocations``.
     """
 
     def __init__(self, settings: BusSettings | None = None) -> None:
         self._settings = settings or BusSettings(redis_url="memory://")
+        self.revocations: dict[str, Revocation] = {}
         self._lock = threading.Lock()
         self._channels: dict[str, MemoryChannel] = {}
         self._listeners: dict[str, set[MemoryListener]] = {}
+
+    @property
+    def settings(self) -> BusSettings:
+        """The limits."""
+        return self._settings
 
     def carry_out(self, request: Request) -> Published:
         """Carry out a request in one step, like ``publish.lua`` or ``record.lua``.

@@ -50,6 +50,7 @@ class RedisSubscriber:
         self._locator = locator or (AnyMasterLocator(settings) if cluster else async_locator(self._address, settings))
         self._keys = Keys.of(settings)
         self._canary = self._keys.canary.encode()
+        self._revoked = self._keys.revoked.encode()
         self._canaries = CanaryParts()
         self._listener: Listener | None = None
         self._channels: set[str] = set()
@@ -131,16 +132,16 @@ class RedisSubscriber:
                 refused = isinstance(written, hiredis.ReplyError) and str(written).startswith(_NOT_THE_MASTER)
                 if isinstance(pong, hiredis.ReplyError) or refused:
                     raise Unavailable(f"Redis answered: {written if refused else pong}")
-                # The canary channel is always subscribed. It also keeps the connection in
+                # The first two are always subscribed. They also keep the connection in
                 # subscriber mode.
-                subscribed = (self._keys.canary, *map(self._keys.live, self._channels))
+                subscribed = (self._keys.canary, self._keys.revoked, *map(self._keys.live, self._channels))
                 await asyncio.gather(*connection.subscribe(*subscribed))
         except BaseException:
             connection.abort("setting up failed")
             raise
         self._connection = connection
         # Callers may have subscribed and unsubscribed while the server acknowledged the others.
-        required = {self._keys.canary, *map(self._keys.live, self._channels)}
+        required = {self._keys.canary, self._keys.revoked, *map(self._keys.live, self._channels)}
         connection.subscribe(*(required - set(subscribed)))
         obsolete = set(subscribed) - required
         if obsolete:
@@ -182,6 +183,8 @@ class RedisSubscriber:
             canary = self._canaries.add(payload.decode(errors="replace"))
             if canary is not None:
                 self._listener.canary_received(canary)
+        elif live == self._revoked:
+            self._listener.revoked()
         else:
             self._listener.received(self._keys.channel_of_live(live), payload)
 

@@ -9,6 +9,7 @@ class Heard:
     def __init__(self) -> None:
         self.received_ = []
         self.probes = []
+        self.revocations = 0
         self.losses = []
         self.restorations = 0
 
@@ -17,6 +18,9 @@ class Heard:
 
     def turn_ended(self) -> None:
         pass
+
+    def revoked(self) -> None:
+        self.revocations += 1
 
     def canary_received(self, text) -> None:
         self.probes.append(text)

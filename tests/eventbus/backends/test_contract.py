@@ -33,6 +33,7 @@ class Heard:
     def __init__(self) -> None:
         self.publications = []
         self.probes = []
+        self.revocations = 0
         self.turns = 0
         self.ready = asyncio.Event()
         self.changed = asyncio.Condition()
@@ -42,6 +43,9 @@ class Heard:
 
     def turn_ended(self) -> None:
         self.turns += 1
+
+    def revoked(self) -> None:
+        self.revocations += 1
 
     def canary_received(self, text) -> None:
         self.probes.append(text)

@@ -11,7 +11,8 @@ import pytest
 from eventbus.operations.state import OperationState
 from eventbus.operations.store import OperationInfo
 from tests.webui_adapter.parts import new_context, settings
-from webui_adapter.access.tokens import Principal, TokenChecker
+from webui_adapter.access.principal import Principal
+from webui_adapter.access.tokens import TokenChecker
 from webui_adapter.errors import CommandRefused
 from webui_adapter.gateway import operations
 from webui_adapter.gateway.operations import OperationService

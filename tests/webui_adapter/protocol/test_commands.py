@@ -15,7 +15,7 @@ from eventbus.errors import InvalidCursor
 from eventbus.protocol.cursor import parse_cursor
 from eventbus.protocol.topics import MAX_TOPIC, channel_of
 from tests.webui_adapter.parts import ManualClock, frames_of, new_session
-from webui_adapter.access.tokens import Principal
+from webui_adapter.access.principal import Principal
 from webui_adapter.errors import CommandRefused
 from webui_adapter.protocol.commands import (
     Auth,

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from tests.webui_adapter.parts import ManualClock, frames_of, new_session, settings
-from webui_adapter.access.tokens import Principal
+from webui_adapter.access.principal import Principal
 from webui_adapter.protocol.close_codes import CloseCode
 from webui_adapter.session.output import Output
 from webui_adapter.session.session import Session

@@ -206,7 +206,7 @@ def test_a_page_that_is_cut_off_anywhere_ends_with_every_log_event_once(  # noqa
     reading = history(len(published), *log, snapshot=tuple(sorted(states.values(), key=lambda one: one.offset)))
     back = new_session(Hub(), user=None)
     back.output.clock = clock
-    from webui_adapter.access.tokens import Principal  # noqa: PLC0415 - read next to its use
+    from webui_adapter.access.principal import Principal  # noqa: PLC0415 - read next to its use
 
     back.open(Principal("42", clock.wall() + 600, frozenset(), {}), "here")
     cursor = parse_cursor(page.cursor).get(USER)

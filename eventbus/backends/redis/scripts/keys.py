@@ -130,6 +130,17 @@ class Keys:
         return f"{self.prefix}:sweeper", f"{self.prefix}:sweeper:fence"
 
     @property
+    def revocations(self) -> tuple[str, str, str]:
+        """Entries, numbers of their changes, and their ends: ``KEYS[1..3]`` of ``_revocations.lua``."""
+        stem = f"{self.prefix}:{{revocations}}"
+        return stem, f"{stem}:changes", f"{stem}:expiry"
+
+    @property
+    def revoked(self) -> str:
+        """The pub/sub channel that announces each new revocation to gateways."""
+        return f"{self.prefix}:{{revocations}}:changed{self._of_database}"
+
+    @property
     def gateways(self) -> str:
         """The gateways that run, as ``format instance``, ordered by the time until which that holds."""
         return f"{self.prefix}:gateways"

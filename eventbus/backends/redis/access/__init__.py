@@ -1,0 +1,1 @@
+"""Ended sessions and revoked tokens, as kept in Redis."""
