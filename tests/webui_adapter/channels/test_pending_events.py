@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from tests.webui_adapter.events import Note, Promise
 from tests.webui_adapter.gateways import eventually
 from tests.webui_adapter.parts import new_context
-from tests.webui_adapter.world import USER, world
+from tests.webui_adapter.world import ONE, TWO, USER, world
 from webui_adapter.channels.redelivery import RedeliveryScheduler
 
 
@@ -74,6 +74,19 @@ async def test_a_pending_event_between_the_fetch_and_the_reading_is_delivered_fi
         await eventually(lambda: first.page.got("gw.promise") == [1, 2], "the live event")
         own.pending_store.open.set()
         await eventually(lambda: sorted(second.page.got("gw.promise")) == [1, 2], "the pending event")
+
+
+async def test_a_page_gets_pending_events_of_the_topics_that_it_reads() -> None:
+    async with world(ack_timeout=60) as own:
+        line = own.connect()
+        await own.settled(line)
+        line.send("unsubscribe", f"{USER}:*")
+        own.publish(Promise(n=1), topic=ONE)
+        own.publish(Promise(n=2), topic=TWO)
+        line.page.positions.pop(USER)
+        line.send("subscribe", TWO)
+        await own.settled(line)
+        assert line.page.got("gw.promise") == [2]
 
 
 async def test_an_event_that_arrives_during_the_fetch_is_known_as_pending() -> None:
