@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -19,9 +20,9 @@ from tests.webui_adapter.transports.curl import curl, settled
 
 
 class Site:
-    """The application of ``site_app`` under ``python -m uvicorn``."""
+    """The application of ``site_app`` under a server."""
 
-    def __init__(self, folder: Path, app: str, prefix: str, *options: str) -> None:
+    def __init__(self, folder: Path, app: str, prefix: str, *options: str, server: tuple[str, ...]) -> None:
         self.port, self.prefix = free_port(), prefix
         self.http = f"http://127.0.0.1:{self.port}"
         self.ws = f"ws://127.0.0.1:{self.port}{prefix}/ws"
@@ -29,7 +30,10 @@ class Site:
         self.log = folder / "site.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "uvicorn", "--port", str(self.port), *options, app], stdout=log, stderr=log
+                [sys.executable, "-m", *server, "--port", str(self.port), *options, app],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def answers(self) -> bool:
@@ -39,13 +43,14 @@ class Site:
 
 
 @contextlib.contextmanager
-def site(folder: Path, app: str, prefix: str, *options: str) -> Iterator[Site]:
-    own = Site(folder, app, prefix, *options)
+def site(folder: Path, app: str, prefix: str, *options: str, server: tuple[str, ...] = ("uvicorn",)) -> Iterator[Site]:
+    own = Site(folder, app, prefix, *options, server=server)
     try:
         wait_until(own.answers, "the site to answer", 60)
         yield own
     finally:
-        own.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(own.process.pid, signal.SIGKILL)  # its workers too
         own.process.wait()
 
 
@@ -59,6 +64,21 @@ def test_sigterm_ends_a_server_with_an_open_stream(tmp_path: Path, user: str, op
         stream.until(settled(user), "the histories")
         own.process.send_signal(signal.SIGTERM)
         assert own.process.wait(15) in (0, -signal.SIGTERM), own.log.read_text()
+        wait_until(stream.ended, "the end of the stream")
+        assert stream.got("bus.drain"), "the page learns that it should reconnect"
+        assert stream.got("bus.close")[0]["data"]["code"] == 4000
+
+
+@pytest.mark.parametrize("options", [("--loop", "asyncio"), ("--loop", "uvloop")])
+def test_a_server_that_handles_signals_in_its_loop_ends_with_an_open_stream(
+    tmp_path: Path, user: str, options: tuple[str, ...]
+) -> None:
+    """granian waits until all responses have ended, however long, before it ends the application's lifespan."""
+    server = ("granian", "--interface", "asgi")
+    with site(tmp_path, APP, "/eventbus", *options, server=server) as own, curl(own, user) as stream:
+        stream.until(settled(user), "the histories")
+        own.process.send_signal(signal.SIGTERM)
+        assert own.process.wait(60) == 0, own.log.read_text()
         wait_until(stream.ended, "the end of the stream")
         assert stream.got("bus.drain"), "the page learns that it should reconnect"
         assert stream.got("bus.close")[0]["data"]["code"] == 4000
