@@ -11,6 +11,7 @@ from eventbus import Event
 from eventbus.backends.memory.adapters import MemoryBroker, MemoryPublisher
 from eventbus.backends.ports import Write
 from eventbus.backends.redis.publisher import RedisPublisher
+from eventbus.protocol.history import Page
 from eventbus.protocol.records import parse_publication
 
 
@@ -108,6 +109,39 @@ async def test_the_log_keeps_logged_events_and_names_the_entry_before(ends):
     later = await ends.reader.read("user:42", 1)
     assert [entry.record.offset for entry in later.log] == [3, 5]
     assert not (await ends.reader.read("user:42", None)).log
+
+
+@pytest.mark.parametrize(
+    ("after", "page", "offsets", "more"),
+    [
+        (0, Page(3, 10**6), [1, 2, 3], True),
+        (0, Page(4, 10**6), [1, 2, 3, 4], True),
+        (0, Page(5, 10**6), [1, 2, 3, 4, 5], False),
+        (3, Page(1, 10**6), [4], True),
+        (3, Page(2, 10**6), [4, 5], False),
+        (5, Page(1, 10**6), [], False),
+        (0, Page(5, 1), [1], True),
+        (0, Page(5, 300), [1, 2], True),
+        (4, Page(5, 1), [5], False),
+        (0, None, [1, 2, 3, 4, 5], False),
+        (None, Page(1, 1), [], False),
+    ],
+)
+async def test_a_page_of_the_log_has_so_many_entries_and_bytes_and_says_whether_more_follow(
+    ends, after, page, offsets, more
+):
+    """An entry has about 200 bytes. A page has one entry at least, and ends with the one that reaches its size."""
+    write(ends, *(Logged(n=n) for n in range(5)))
+    history = await ends.reader.read("user:42", after, page)
+    assert [entry.record.offset for entry in history.log] == offsets
+    assert history.more is more
+    assert history.position.offset == 5
+
+
+async def test_a_page_of_an_unknown_channel_is_its_last_one(ends):
+    for page in (None, Page(1, 1)):
+        history = await ends.reader.read("user:42", 0, page)
+        assert (history.position, history.logged, list(history.log), history.more) == (("", 0), 0, [], False)
 
 
 async def test_the_snapshot_keeps_the_newest_per_key(ends):

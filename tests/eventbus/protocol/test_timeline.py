@@ -35,20 +35,20 @@ def test_verdict(
     assert judge(known) == verdict
 
 
-@pytest.mark.parametrize(
-    ("channel", "timeline", "succession"),
-    [
-        ("a.0", Timeline("a.0", ""), "same"),
-        ("a.0", UNKNOWN, "same"),
-        (None, UNKNOWN, "same"),
-        ("a.0", Timeline("b.0", "a.0 -"), "continue"),
-        ("a.1", Timeline("b.0", "a.0 -"), "fork"),
-        (None, Timeline("b.0", "a.0 -"), "continue"),
-        (None, Timeline("b.0", "a.0"), "fork"),
-        ("a.0", Timeline("a.1", "a.0"), "fork"),
-        ("a.1", Timeline("a.0", "-"), "outdated"),
-    ],
-)
+SUCCESSIONS = [
+    ("a.0", Timeline("a.0", ""), "same"),
+    ("a.0", UNKNOWN, "same"),
+    (None, UNKNOWN, "same"),
+    ("a.0", Timeline("b.0", "a.0 -"), "continue"),
+    ("a.1", Timeline("b.0", "a.0 -"), "fork"),
+    (None, Timeline("b.0", "a.0 -"), "continue"),
+    (None, Timeline("b.0", "a.0"), "fork"),
+    ("a.0", Timeline("a.1", "a.0"), "fork"),
+    ("a.1", Timeline("a.0", "-"), "outdated"),
+]
+
+
+@pytest.mark.parametrize(("channel", "timeline", "succession"), SUCCESSIONS)
 def test_succession(channel: str | None, timeline: Timeline, succession: str) -> None:
     assert succeed(channel, timeline) == succession
 

@@ -1,0 +1,202 @@
+"""``join.lua`` and ``_timeline.lua`` decide as the rules of ``eventbus/protocol/timeline.py`` do."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import redis
+from redis.exceptions import ResponseError
+
+from eventbus import BusSettings
+from eventbus.backends.redis.scripts import channel as calls
+from eventbus.backends.redis.scripts.keys import Keys
+from eventbus.backends.redis.scripts.timeline import KEPT, RENEWAL, Joined, decode_join, join
+from eventbus.protocol.timeline import Statement, Timeline, Voters, judge
+from tests.conftest import RedisServer
+from tests.eventbus.protocol.test_timeline import SUCCESSIONS
+
+FORMER = "aaaaaaaaaa"
+"""The server's life before this one."""
+
+
+class Data:
+    """The timeline's keys of one test, as the server's life before left them."""
+
+    def __init__(self, settings: BusSettings, patience: float = 60) -> None:
+        self.settings = settings.model_copy(update={"timeline_patience": patience})
+        self.client = redis.Redis.from_url(settings.redis_url, decode_responses=True)
+        self.keys = Keys(settings.key_prefix)
+        self.timeline, self.voters = self.keys.timeline
+        self.now = int(time.time() * 1000)
+
+    def begin(self, ancestors: str = "", **voters: str) -> None:
+        """Write what a former life knew. A voter's value: its last renewal as seconds ago, and maybe ``idle``."""
+        self.client.hset(self.timeline, mapping={"server": FORMER, "generation": 2, "ancestors": ancestors})
+        for process, said in voters.items():
+            ago, *idle = said.split()
+            entry = " ".join([str(self.now - int(float(ago) * 1000)), FORMER, *idle])
+            self.client.hset(self.voters, process, entry)
+
+    def join(self, process: str, statement: Statement, about: str = f"{FORMER}.2", *, idle: bool = False) -> Joined:
+        command = join(self.settings, self.keys, process, statement, about, idle=idle)
+        raw = redis.Redis.from_url(self.settings.redis_url)
+        return decode_join(raw.execute_command(*command))
+
+    @property
+    def here(self) -> str:
+        """The name of this life of the server."""
+        return str(self.client.hget(self.timeline, "server"))
+
+
+@pytest.fixture
+def data(bus_settings: BusSettings) -> Data:
+    return Data(bus_settings)
+
+
+def test_a_server_without_data_is_clean_and_continues_channels_without_a_timeline(data: Data) -> None:
+    assert data.join("p", "unsure", "") == ("clean", Timeline(f"{data.here}.0", "-"), pytest.approx(data.now, abs=9e4))
+    assert data.here == data.client.info("replication")["master_replid"][:10]
+
+
+def test_data_that_vanished_since_a_write_are_a_fork(data: Data) -> None:
+    assert data.join("p", "gone")[:2] == ("forked", Timeline(f"{data.here}.0", ""))
+
+
+def test_the_only_writer_finds_its_write_and_continues(data: Data) -> None:
+    data.begin("bbbb.0 -", p="1")
+    assert data.join("p", "intact")[:2] == ("clean", Timeline(f"{data.here}.0", f"{FORMER}.2 bbbb.0 -"))
+    assert data.join("q", "intact").verdict == "clean", "the verdict stays"
+
+
+@pytest.mark.parametrize("last", ["intact", "gone"])
+def test_each_writer_is_waited_for(data: Data, last: Statement) -> None:
+    data.begin(p="1", q="1")
+    assert data.join("r", "unsure").verdict == "pending", "who is unsure says nothing"
+    assert data.join("p", "intact").verdict == "pending"
+    assert data.join("p", "intact").verdict == "pending", "one voter counts once"
+    assert data.join("q", last).verdict == {"intact": "clean", "gone": "forked"}[last]
+
+
+@pytest.mark.parametrize(
+    ("other", "verdict"),
+    [("1 idle", "clean"), (f"{RENEWAL + 2}", "clean"), (f"{RENEWAL + 0.5}", "pending"), ("0", "pending")],
+    ids=["idle", "long before the newest", "shortly before the newest", "the newest"],
+)
+def test_a_voter_that_cannot_have_written_last_is_not_waited_for(data: Data, other: str, verdict: str) -> None:
+    data.begin(p="1", q=other)
+    assert data.join("p", "intact").verdict == verdict
+
+
+def test_an_intact_write_of_another_timeline_proves_nothing(data: Data) -> None:
+    data.begin(p="1")
+    assert data.join("p", "intact", f"{FORMER}.1").verdict == "pending"
+    assert data.join("p", "intact", "").verdict == "pending"
+    assert data.join("p", "intact").verdict == "clean"
+
+
+def test_the_wait_ends_with_a_fork(data: Data) -> None:
+    data.begin("bbbb.0", p="1")
+    assert data.join("q", "unsure").verdict == "pending"
+    data.client.hincrby(data.timeline, "since", -59_000)
+    assert data.join("q", "unsure").verdict == "pending"
+    data.client.hincrby(data.timeline, "since", -2_000)
+    assert data.join("q", "unsure")[:2] == ("forked", Timeline(f"{data.here}.0", ""))
+
+
+@pytest.mark.parametrize("append_only", [True, False])
+def test_without_writers_an_append_only_file_is_complete(own_redis: RedisServer, append_only: bool) -> None:
+    data = Data(BusSettings(redis_url=own_redis.url))
+    own_redis.client.config_set("appendonly", "yes" if append_only else "no")
+    data.begin()
+    verdict = data.join("p", "unsure", "").verdict
+    assert verdict == judge(Voters(False, False, 0, 0, append_only, False)) == ("clean" if append_only else "pending")
+
+
+@pytest.mark.parametrize("about", [f"{FORMER}.2", "bbbb.0", "cccc.7"])
+def test_a_loss_that_is_reported_after_the_verdict_forks_all_channels_again(data: Data, about: str) -> None:
+    data.begin("bbbb.0 -", p="1")
+    data.join("p", "intact")
+    assert data.join("late", "gone", about)[:2] == ("forked", Timeline(f"{data.here}.1", "")), "'-' stands for any"
+    assert data.join("later", "gone", about).timeline.name == f"{data.here}.1", "it is known by now"
+
+
+def test_a_loss_of_a_timeline_that_is_no_ancestor_is_known_already(data: Data) -> None:
+    data.begin("bbbb.0", p="1")
+    data.join("p", "intact")
+    assert data.join("late", "gone", "cccc.0").verdict == "clean"
+    assert data.join("late", "gone", "bbbb.0").verdict == "forked"
+
+
+def test_a_number_that_only_a_process_remembers_comes_back(data: Data) -> None:
+    """After FLUSHALL the timeline must not repeat a name."""
+    name = data.join("p", "unsure", "").timeline.name
+    data.client.delete(data.timeline)
+    assert data.join("p", "intact", f"{name[:-1]}3").timeline.name == f"{name[:-1]}3"
+    assert data.join("q", "intact", f"{name[:-1]}1").timeline.name == f"{name[:-1]}3"
+
+
+def test_sixteen_restarts_are_remembered(data: Data) -> None:
+    data.begin(" ".join(f"{n:x}.0" for n in range(20)), p="1")
+    ancestors = data.join("p", "intact").timeline.ancestors.split()
+    assert ancestors == [f"{FORMER}.2", *(f"{n:x}.0" for n in range(15))]
+
+
+def test_who_has_joined_is_a_voter_of_the_next_restart(data: Data) -> None:
+    data.begin(p="1")
+    data.join("stranger", "unsure")
+    assert data.client.hkeys(data.voters) == ["p"], "not before the verdict"
+    data.join("p", "intact")
+    data.join("rests", "unsure", idle=True)
+    data.join("", "unsure")
+    entries = data.client.hgetall(data.voters)
+    assert {process: entry.split()[1:] for process, entry in entries.items()} == {
+        "p": [data.here],
+        "rests": [data.here, "idle"],
+    }
+    assert all(abs(int(entry.split()[0]) - data.now) < 90_000 for entry in entries.values())
+
+
+def test_old_voters_are_forgotten_and_the_keys_expire(data: Data) -> None:
+    kept = KEPT.total_seconds()
+    data.begin(old=f"{kept + 100}", young=f"{kept - 1000}", p="1")
+    data.join("p", "intact")
+    assert sorted(data.client.hkeys(data.voters)) == ["p", "young"]
+    assert kept - 60 <= data.client.ttl(data.voters) <= kept
+    assert 30 * kept - 60 <= data.client.ttl(data.timeline) <= 30 * kept
+
+
+def test_a_replica_decides_nothing(own_redis: RedisServer) -> None:
+    data = Data(BusSettings(redis_url=own_redis.url))
+    data.begin(p="1")
+    own_redis.client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    with pytest.raises(redis.ReadOnlyError):
+        data.join("p", "intact")
+
+
+# --- what a script does with a channel --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("channel", "timeline", "succession"), SUCCESSIONS)
+def test_a_script_treats_a_channel_as_the_rules_say(
+    data: Data, channel: str | None, timeline: Timeline, succession: str
+) -> None:
+    state = data.keys.channel("user:ann")[0]
+    data.client.hset(state, mapping={"epoch": "e1", "offset": 3, "logged": 3, "until": 0})
+    if channel is not None:
+        data.client.hset(state, "timeline", channel)
+    data.client.expire(state, 60)
+    call = calls.read(data.keys, "user:ann", None)
+    _, _, *arguments = call.command_on(timeline)
+    if succession == "outdated":
+        with pytest.raises(ResponseError, match=f"OUTDATED {channel}"):
+            data.client.eval(call.script.source, *arguments)
+        return
+    epoch = data.client.eval(call.script.source, *arguments)[0]
+    after = data.client.hgetall(state)
+    assert after.get("timeline") == (channel if succession == "same" else timeline.name)
+    if succession == "fork":
+        assert (after["parent"], after["fork"], after["offset"]) == ("e1", "3", "3")
+        assert epoch == after["epoch"] != "e1"
+    else:
+        assert (epoch, after["epoch"], "parent" in after) == ("e1", "e1", False)
