@@ -57,7 +57,7 @@ class _Termination:
     """Notices SIGTERM, and leaves the signal to the server's handler.
 
     A server that handles signals in its event loop (granian, hypercorn) gets them from the loop's wakeup descriptor.
-    Python calls its own handler beside that, and the loop has an empty one there.
+    Python also calls its own handler, which is an empty one of the loop.
     """
 
     def __init__(self) -> None:

@@ -121,7 +121,7 @@ async def test_the_log_keeps_logged_events_and_names_the_entry_before(ends):
         (3, Page(2, 10**6), [4, 5], False),
         (5, Page(1, 10**6), [], False),
         (0, Page(5, 1), [1], True),
-        (0, Page(5, 300), [1, 2], True),
+        (0, Page(5, 400), [1, 2], True),
         (4, Page(5, 1), [5], False),
         (0, None, [1, 2, 3, 4, 5], False),
         (None, Page(1, 1), [], False),
@@ -130,7 +130,7 @@ async def test_the_log_keeps_logged_events_and_names_the_entry_before(ends):
 async def test_a_page_of_the_log_has_so_many_entries_and_bytes_and_says_whether_more_follow(
     ends, after, page, offsets, more
 ):
-    """An entry has about 200 bytes. A page has one entry at least, and ends with the one that reaches its size."""
+    """An entry counts 200 to 400 bytes. A page has one entry at least, and ends with the one that reaches its size."""
     write(ends, *(Logged(n=n) for n in range(5)))
     history = await ends.reader.read("user:42", after, page)
     assert [entry.record.offset for entry in history.log] == offsets

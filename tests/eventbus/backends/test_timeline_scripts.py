@@ -128,7 +128,7 @@ def test_a_loss_of_a_timeline_that_is_no_ancestor_is_known_already(data: Data) -
     assert data.join("late", "gone", "bbbb.0").verdict == "forked"
 
 
-def test_a_number_that_only_a_process_remembers_comes_back(data: Data) -> None:
+def test_a_number_that_only_a_process_remembers_is_used_again(data: Data) -> None:
     """After FLUSHALL the timeline must not repeat a name."""
     name = data.join("p", "unsure", "").timeline.name
     data.client.delete(data.timeline)
