@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from eventbus import BusSettings, Event, InvalidName, RateLimited
+from eventbus.backends.pending import Totals
 from eventbus.backends.redis.dead_letter_client import DeadLetterFilter, DeadLetters
 from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.backends.redis.scripts.keys import Keys
@@ -90,12 +91,13 @@ async def test_the_totals_follow_a_purge_soon(post: Post, dead: DeadLetters) -> 
     assert fence is not None
     await post.store.sweep("user:ann", fence)
     assert (await post.store.totals()).dead == 2
+    assert abs((await post.store.totals()).oldest_dead - now_ms()) < 90_000
     assert dead.purge(DeadLetterFilter(reason="full"), by="eve") == 2
     score = post.redis.zscore(post.keys.index, "user:ann")
     assert isinstance(score, float)
     assert score <= now_ms() + INDEX_GRACE_MS, "the next sweep is soon, not at the end of the dead letters"
     await post.store.sweep("user:ann", fence)
-    assert (await post.store.totals()).dead == 0
+    assert (await post.store.totals()) == Totals(pending=1, dead=0, oldest_dead=0)
 
 
 @pytest.mark.parametrize("header", ["x ack 0 0 t user:ann -", "n some 0 0 t user:ann -", "n latest 0 0 t user:ann"])

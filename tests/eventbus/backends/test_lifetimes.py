@@ -10,7 +10,9 @@ import pytest
 from eventbus import BusSettings, Event
 from eventbus.backends.pending import ACKED_LIMIT
 from eventbus.backends.ports import Write
+from eventbus.backends.redis.scripts import pending as calls
 from eventbus.backends.redis.scripts.constants import SLACK
+from eventbus.clock import now_ms
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.topics import operation_topic
 from tests.eventbus.backends.test_pending import USER, Lasting, Ordinary, Post
@@ -64,11 +66,20 @@ async def test_requeued_events_keep_their_channel_for_their_lifetime(post: Post)
     (id_,) = post.emit(Lasting())
     await post.store.dead_letter(USER, id_, "invalid", b"")
     post.redis.delete(*post.keys.channel(USER))
-    from eventbus.backends.redis.scripts import pending as calls  # noqa: PLC0415 - only this test needs it
-
     await post.reader.run(calls.requeue(post.settings, post.keys, USER, [id_]))
     for ttl in ttls(post, post.keys.channel(USER)[1], post.keys.pending(USER)[0]):
         assert 7 * DAY - 5 <= ttl <= 2 * 7 * DAY * SLACK + 2
+
+
+async def test_an_event_has_its_lifetime_again_with_each_requeue(post: Post) -> None:
+    """A life of seven days begins anew; the second requeue counts from the first one's time."""
+    (id_,) = post.emit(Lasting())
+    for _ in range(2):
+        await post.store.dead_letter(USER, id_, "invalid", b"")
+        await post.reader.run(calls.requeue(post.settings, post.keys, USER, [id_]))
+        (record,) = (await post.store.fetch(USER)).records
+        assert abs(record.emitted / 1000 - now_ms()) < 90_000, "emitted now"
+        assert record.expires - record.emitted // 1000 == 7 * DAY * 1000
 
 
 async def test_dead_letters_and_their_times_are_bounded_alike(post: Post) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,7 @@ from eventbus.backends.factory import connect_pending_store
 from eventbus.backends.memory.adapters import MemoryReader
 from eventbus.backends.pending import PendingStore
 from eventbus.protocol.cursor import Position
+from tests.eventbus.backends.heard import Heard
 from tests.eventbus.conftest import Ends
 
 USER = "user:ann"
@@ -64,6 +66,30 @@ async def test_an_event_is_not_redelivered_before_it_is_due(bus: Bus, store: Pen
     assert answer.next_ms[0] > 0
     assert answer.next_ms[1] == 0
     assert answer.dead_lettered == 0
+
+
+# A broker in this process has the settings that it began with.
+@pytest.mark.parametrize("ends", ["redis", "cluster"], indirect=True)
+async def test_a_redelivered_event_arrives_at_the_sessions(ends: Ends) -> None:
+    """In a cluster on the sharded channel, where they listen."""
+    ends.settings = ends.settings.model_copy(update={"ack_timeout": 0.001})
+    heard = Heard()
+    await ends.subscriber.start(heard)
+    async with asyncio.timeout(30):
+        while not heard.restorations:
+            await asyncio.sleep(0.005)
+        await ends.subscriber.subscribe(USER)
+        with contextlib.closing(Bus(ends.settings)) as bus:
+            receipt = bus.emit("ann", "1", Plain())
+            assert bus.flush(10)
+        store = connect_pending_store(ends.settings, ends.reader)
+        assert store is not None
+        while len(heard.received_) < 2:
+            await store.redeliver(USER, [receipt.id])
+    (_, first), (channel, again) = heard.received_[:2]
+    assert channel == USER
+    assert again.partition(b"\n")[0] == b"again " + first.split(b" ")[0]
+    assert again.partition(b"\n")[2] == first.partition(b"\n")[2]
 
 
 async def test_an_event_is_dead_lettered_once(store: PendingStore) -> None:

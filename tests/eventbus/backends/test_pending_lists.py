@@ -13,11 +13,14 @@ import pytest
 
 from eventbus import BusSettings
 from eventbus.backends.pending import TOMBSTONES_SPARED
+from eventbus.backends.ports import Write
 from eventbus.backends.redis import pending_store
 from eventbus.backends.redis.dead_letter_client import DeadLetterFilter, DeadLetters
 from eventbus.backends.redis.scripts import pending as calls
+from eventbus.backends.redis.scripts.channel import publish
 from eventbus.clock import now_ms
 from eventbus.protocol.cursor import Position
+from eventbus.protocol.topics import operation_topic
 from tests.conftest import RedisServer
 from tests.eventbus.backends.test_pending import USER, Minor, Ordinary, Post, Urgent
 
@@ -268,6 +271,18 @@ async def test_a_sweep_releases_from_the_left(post: Post) -> None:
     assert swept.oldest_dead > long_ago
 
 
+async def test_a_dead_letter_is_kept_for_all_of_its_time(post: Post) -> None:
+    (id_,) = post.emit(Ordinary())
+    await post.store.dead_letter(USER, id_, "invalid", b"")
+    almost = now_ms() - int(post.settings.dead_ttl.total_seconds() * 1000) + 60_000
+    post.redis.hset(post.keys.pending(USER)[4], id_, f"invalid 0 {almost} {almost} 0\n?")
+    fence = await post.store.lease("one", 30)
+    assert fence is not None
+    swept = await post.store.sweep(USER, fence)
+    assert (swept.released, swept.dead, swept.oldest_dead) == (0, 1, almost)
+    assert abs(swept.next_sweep - now_ms() - 60_000) < 30_000
+
+
 # --- the sorted sets of format 1 -------------------------------------------------------------------------------------
 
 
@@ -368,6 +383,15 @@ async def test_a_worker_and_a_gateway_of_format_1_may_go_on_writing(post: Post) 
     (new,) = post.emit(Ordinary())
     assert post.lists()[1] == ["normal-2", "normal-4", "from-old", new]
     assert post.redis.exists(*old_names(post)) == 0
+
+
+async def test_a_writer_of_format_1_keeps_as_many_as_the_limit_allows(post: Post) -> None:
+    tight = post.settings.model_copy(update={"pending_limit": 3})
+    for n in range(5):
+        emission = post._builder.build(operation_topic("ann", "1"), Ordinary(n=n), id_=f"e{n}")
+        post.publisher.run(publish(tight, post.keys, Write(USER, [emission]), format_=1))
+    assert post.redis.zrange(old_names(post)[1], 0, -1) == [b"e2", b"e3", b"e4"]
+    assert post.dead() == {"e0": "full", "e1": "full"}
 
 
 async def test_a_full_lane_counts_what_is_left_in_sorted_sets(post: Post) -> None:
