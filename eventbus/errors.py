@@ -22,6 +22,7 @@
     ├── NoServer               a test needs Redis, and no server program starts on this machine
     └── TransportError
         ├── Unavailable        Redis does not answer; the same call may work later
+        │   └── NotPermitted   Redis' user lacks a right; ``right``
         └── Refused            Redis answered with an error; the same call fails again
 
 Facts are attributes. ``str(error)`` says what to do.
@@ -45,6 +46,7 @@ __all__ = [
     "NoOperation",
     "NoServer",
     "NotAcknowledgeable",
+    "NotPermitted",
     "RateLimited",
     "Refused",
     "TooLarge",
@@ -318,6 +320,19 @@ class TransportError(EventBusError):
 
 class Unavailable(TransportError):
     """No answer, no connection, or an answer that means "not now". The same call may work later."""
+
+
+class NotPermitted(Unavailable):
+    """The user of ``EVENTBUS_REDIS_URL`` lacks a right. The same call works when the user has it.
+
+    Args:
+        message: what happened and what to do.
+        right: the command that Redis refused, ``key`` or ``channel``.
+    """
+
+    def __init__(self, message: str, *, right: str) -> None:
+        super().__init__(message, code="NOPERM")
+        self.right = right
 
 
 class Refused(TransportError):

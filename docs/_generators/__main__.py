@@ -1,4 +1,4 @@
-"""Writes the reference pages that are generated from code: ``python docs/_generators [--check]``.
+"""Writes the files that are generated from code: ``python docs/_generators [--check]``.
 
 ``make reference`` writes them, ``make lint`` checks that they are current.
 """
@@ -9,21 +9,27 @@ import sys
 from pathlib import Path
 
 import metrics
+import roles
 import settings
 
-REFERENCE = Path(__file__).parents[1] / "reference"
-PAGES = {"settings.md": settings.page, "metrics.md": metrics.page}
+ROOT = Path(__file__).parents[2]
+FILES = {
+    "docs/reference/settings.md": settings.page,
+    "docs/reference/metrics.md": metrics.page,
+    "docs/reference/redis-roles.md": roles.page,
+    "compose/users.acl": roles.file,
+}
 
 
 def main(arguments: list[str]) -> int:
-    """Write the pages, or with ``--check`` compare them with the files."""
+    """Write the files, or with ``--check`` compare them."""
     stale = []
-    for name, page in PAGES.items():
-        path, text = REFERENCE / name, page()
+    for name, make in FILES.items():
+        path, text = ROOT / name, make()
         if "--check" not in arguments:
             path.write_text(text, encoding="utf-8")
         elif not path.is_file() or path.read_text(encoding="utf-8") != text:
-            stale.append(f"docs/reference/{name}")
+            stale.append(name)
     for path in stale:
         print(f"{path} is stale: run `make reference`", file=sys.stderr)
     return int(bool(stale))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from eventbus.backends.ports import IS_REPLICA, Probe
-from eventbus.errors import TransportError
+from eventbus.errors import NotPermitted, TransportError
 from webui_adapter.channels.channel_recovery import ChannelRecovery
 from webui_adapter.channels.hub import Hub
 from webui_adapter.context import BackendPorts, GatewayContext
@@ -31,6 +31,7 @@ STARTING: Final = "not connected to Redis yet"
 _LOST = "the gateway has lost Redis"
 _NOT_RECEIVING = "events are published but do not arrive"
 _UNREACHABLE = "Redis does not answer"
+_DENIES = "the user of Redis lacks the right to "
 _REFUSES = "Redis refuses writes: "
 _LAST_WAIT = 0.01  # seconds: a busy loop may not have read the canary from the socket yet
 _FAILURES_MAX = 16
@@ -233,8 +234,12 @@ class RedisMonitor:
         self._unreachable += 1
         self._counters["probe.unreachable"] += 1
         log.warning("cannot publish a canary: %s", error)
+        if isinstance(error, NotPermitted):
+            # More useful than "lost", which is more severe: no retry helps.
+            kind = Degradation.LOST if Degradation.LOST in self.health else Degradation.UNREACHABLE
+            self.health.begin(kind, f"{_DENIES}{error.right}")
         # One failure may be an idle connection that the server has closed.
-        if self._unreachable > 1:
+        elif self._unreachable > 1:
             self.health.begin(Degradation.UNREACHABLE, _UNREACHABLE)
 
     def _note_writes(self, refused: str | None) -> None:

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from eventbus.backends.redis.acl.denials import denials
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.health.status import Degradation
 
@@ -65,6 +66,14 @@ class _GatewayCollector(Collector):
         yield from self._gauges()
         yield from self._counts()
         yield from self._pending()
+        denied = CounterMetricFamily(
+            "eventbus_redis_denied",
+            "Commands that Redis refused because its user lacks a right, by right",
+            labels=["right"],
+        )
+        for right, count in denials().items():
+            denied.add_metric([right], count)
+        yield denied
         hub = self._gateway.hub
         yield CounterMetricFamily("eventbus_deliveries", "Events handed to sessions", value=hub.deliveries)
         yield CounterMetricFamily("eventbus_events", "Events received from Redis", value=hub.events)

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from eventbus.backends.redis.acl.denials import denials
 from eventbus.backends.redis.operation_client import Operations
 from eventbus.backends.redis.worker_status import WorkerStatus
 from eventbus.bus import Bus
@@ -181,6 +182,7 @@ def outbox_facts(bus: Bus) -> dict[str, object]:
         "spooled": dict(outbox.spooled),
         "away": outbox.redis_down,
         "failures": outbox.failures,
+        "denied": dict(denials()),
         "unexpected": outbox.unexpected,
     }
 

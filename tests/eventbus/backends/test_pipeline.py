@@ -17,7 +17,7 @@ from eventbus.backends.redis.connections.errors import ScriptUnknown, classify
 from eventbus.backends.redis.connections.pipeline import Pipeline
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.scripts.script import Call, Script
-from eventbus.errors import Refused, Unavailable
+from eventbus.errors import NotPermitted, Refused, Unavailable
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ async def test_a_wrong_password_is_reported(bus_settings: BusSettings) -> None:
         ),
         ("READONLY You can't write against a read only replica. script: f00, on @user_script:1.", Unavailable),
         ("ERR unknown command 'EVALSHA'", Unavailable),
-        ("NOPERM User default has no permissions to run the 'evalsha' command", Unavailable),
+        ("NOPERM User default has no permissions to run the 'evalsha' command", NotPermitted),
         ("NOAUTH Authentication required.", Unavailable),
         ("MOVED 11289 127.0.0.1:7001", Unavailable),
         ("ASK 11289 127.0.0.1:7001", Unavailable),

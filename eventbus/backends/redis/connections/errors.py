@@ -15,7 +15,8 @@ import hiredis
 import redis
 
 from eventbus.backends.ports import IS_REPLICA
-from eventbus.errors import Refused, TransportError, Unavailable
+from eventbus.backends.redis.acl.denials import count_denial, missing_right
+from eventbus.errors import NotPermitted, Refused, TransportError, Unavailable
 
 __all__ = [
     "LEFT_CODES",
@@ -84,9 +85,15 @@ def classify(error: redis.RedisError | OSError | hiredis.ReplyError) -> Unavaila
 
     Returns:
         ``Refused`` if the request can never succeed, ``ScriptUnknown`` if the script is missing,
-        else ``Unavailable``.
+        ``NotPermitted`` if the server's user lacks a right, else ``Unavailable``.
     """
     text = str(error)
+    right = missing_right(_with_code(error, text))
+    if right is not None:
+        count_denial(right)
+        return NotPermitted(
+            f"Redis does not permit it ({text}); eventbus acl prints the rights that its user needs", right=right
+        )
     found = _CODE.match(text)
     code = found[0] if found else ""
     if isinstance(error, _CLUSTER_CLASSES) or _CLUSTER.match(text):
@@ -117,9 +124,12 @@ def no_permission(error: Exception) -> bool:
     Args:
         error: the error.
     """
-    return (
-        isinstance(error, redis.exceptions.NoPermissionError) or "NOPERM" in str(error) or ("ACL failure" in str(error))
-    )
+    return isinstance(error, NotPermitted) or missing_right(_with_code(error, str(error))) is not None
+
+
+def _with_code(error: Exception, text: str) -> str:
+    """Return the error's text with the code that redis-py cuts off."""
+    return f"NOPERM {text}" if isinstance(error, redis.exceptions.NoPermissionError) else text
 
 
 def describe_cluster(info: object) -> str | None:
@@ -146,4 +156,6 @@ def describe_refusal(error: TransportError) -> str:
     Returns:
         A text that stays the same as long as the reason is the same.
     """
+    if isinstance(error, NotPermitted):
+        return f"its user lacks the right to {error.right}"
     return _REASONS.get(error.code) or str(error).partition(": ")[2][:100]

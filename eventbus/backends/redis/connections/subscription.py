@@ -16,8 +16,9 @@ from typing import Any, cast
 import hiredis
 
 from eventbus.backends.redis.connections.address import handshake
+from eventbus.backends.redis.connections.errors import classify
 from eventbus.backends.redis.connections.resp import Command, pack
-from eventbus.errors import Unavailable
+from eventbus.errors import NotPermitted, TransportError, Unavailable
 from eventbus.redis_url import RedisAddress
 
 __all__ = ["SubscriptionConnection"]
@@ -72,7 +73,7 @@ class SubscriptionConnection(asyncio.Protocol):
         replies = await asyncio.gather(*(self.request(*command) for command in (*first, *questions)))
         for reply in replies[: len(first)]:
             if isinstance(reply, hiredis.ReplyError):
-                raise Unavailable(f"Redis answered: {reply}")
+                raise _refusal(reply)
         return replies[len(first) :]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -115,7 +116,7 @@ class SubscriptionConnection(asyncio.Protocol):
             if not waiting.done():
                 waiting.set_result(reply)
         elif isinstance(reply, hiredis.ReplyError):
-            self.abort(f"Redis answered: {reply}")
+            self.abort(str(_refusal(reply)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See ``asyncio.Protocol``."""
@@ -181,3 +182,8 @@ class SubscriptionConnection(asyncio.Protocol):
         if lives:
             self.send("SUBSCRIBE", *lives)
         return acks
+
+
+def _refusal(reply: hiredis.ReplyError) -> TransportError:
+    error = classify(reply)
+    return error if isinstance(error, NotPermitted) else Unavailable(f"Redis answered: {reply}")

@@ -1,0 +1,1 @@
+"""Rights in Redis: the roles, and commands that Redis refused."""
