@@ -102,6 +102,10 @@ class BusSettings(BaseSettings):
     dead_ttl: Duration = Field(
         timedelta(days=30), description="how long Redis keeps a dead letter that is neither requeued nor purged"
     )
+    audit_limit: int = Field(10_000, ge=100, description="actions that the audit log keeps, or a little more")
+    audit_ttl: Duration = Field(
+        timedelta(days=90), description="how long Redis keeps the audit log after its last action"
+    )
     requeue_rate: float = Field(50.0, gt=0, description="dead letters that one caller may requeue a second")
 
     revocation_ttl: Duration = Field(

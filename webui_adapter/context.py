@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
+from eventbus.backends.audit import AuditStore
 from eventbus.backends.instances import InstanceRegistry
 from eventbus.backends.pending import PendingStore
 from eventbus.backends.ports import Probe, Reader, Subscriber
@@ -58,6 +59,7 @@ class BackendPorts:
         operations: the state of operations; None: the gateway serves no operations.
         instances: the registry of gateway instances; None: this gateway is not in one.
         revocations: ended sessions and revoked tokens; None: the gateway revokes nothing.
+        audit: the audit log; None: actions are only in the log of the process.
     """
 
     subscriber: Subscriber
@@ -67,3 +69,4 @@ class BackendPorts:
     operations: OperationStore | None = None
     instances: InstanceRegistry | None = None
     revocations: RevocationStore | None = None
+    audit: AuditStore | None = None

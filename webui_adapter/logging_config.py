@@ -69,6 +69,7 @@ def configure_logging(level: str) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        structlog.stdlib.ExtraAdder(["audit"]),  # of eventbus.audit
     ]
     formatter = {
         "()": structlog.stdlib.ProcessorFormatter,

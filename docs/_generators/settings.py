@@ -41,6 +41,7 @@ UNITS = {
     r"dedup_window": "event ids",
     r"ack_attempts": "attempts",
     r"dead_limit": "dead letters",
+    r"audit_limit": "actions",
     r"operations_limit|cancelled_limit": "operations",
     r"revocation_limit": "revocations",
     r"running_shown": "tasks",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from eventbus.backends.audit import AuditStore
 from eventbus.backends.instances import InstanceRegistry
 from eventbus.backends.memory.adapters import (
     MemoryBroker,
@@ -14,6 +15,7 @@ from eventbus.backends.memory.revocations import MemoryRevocations
 from eventbus.backends.pending import PendingStore
 from eventbus.backends.ports import Probe, Reader, Subscriber
 from eventbus.backends.redis.access.revocation_store import RedisRevocations
+from eventbus.backends.redis.audit.audit_log import RedisAuditStore
 from eventbus.backends.redis.cluster.probe import ClusterProbe
 from eventbus.backends.redis.instance_registry import RedisInstanceRegistry
 from eventbus.backends.redis.operation_store import RedisOperations
@@ -27,6 +29,7 @@ from eventbus.settings import BusSettings
 
 __all__ = [
     "connect",
+    "connect_audit_store",
     "connect_instance_registry",
     "connect_operation_store",
     "connect_pending_store",
@@ -105,6 +108,19 @@ def connect_revocation_store(
     if broker is not None:
         return MemoryRevocations(broker)
     return RedisRevocations(settings, reader) if isinstance(reader, RedisReader) else None
+
+
+def connect_audit_store(settings: BusSettings, reader: Reader) -> AuditStore | None:
+    """Make the store of the audit log.
+
+    Args:
+        settings: its bounds.
+        reader: the store uses its connection.
+
+    Returns:
+        The store; None if the reader is no ``RedisReader``: a broker in this process keeps no log.
+    """
+    return RedisAuditStore(settings, reader) if isinstance(reader, RedisReader) else None
 
 
 def connect_probe(settings: BusSettings, *, broker: MemoryBroker | None = None) -> Probe | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 from collections.abc import Callable
 from typing import Annotated, Final, NoReturn, Protocol, TypeVar
 
@@ -13,13 +14,12 @@ from pydantic import ValidationError
 from eventbus.errors import EventBusError, NoDeadLetter, RateLimited, Refused, TooManyRevocations, Unavailable
 from eventbus.settings import BusSettings
 
-__all__ = ["UNITS", "By", "Json", "age", "call", "fail", "operator"]
+__all__ = ["By", "Json", "age", "call", "fail", "operator", "seconds_of"]
 
 By = Annotated[str | None, typer.Option(help="name of the operator for the log; default: the user of this shell")]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object a line")]
 
-UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-"""Seconds of each unit of an age."""
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class _Client(Protocol):
@@ -75,9 +75,30 @@ def age(seconds: float) -> str:
         A text such as ``3h``.
     """
     for unit in ("d", "h", "m"):
-        if seconds >= UNITS[unit]:
-            return f"{seconds / UNITS[unit]:.0f}{unit}"
+        if seconds >= _UNITS[unit]:
+            return f"{seconds / _UNITS[unit]:.0f}{unit}"
     return f"{max(seconds, 0):.0f}s"
+
+
+def seconds_of(text: str | None, option: str) -> float | None:
+    """Read an age, such as ``2h``.
+
+    Args:
+        text: the age; None: there is none.
+        option: the option, for the error.
+
+    Returns:
+        The seconds; None without an age.
+
+    Raises:
+        typer.Exit: with code 2, if it cannot be read.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if found is None:
+        fail(f"{option} must read 30s, 10m, 2h or 7d, not {text!r}", 2)
+    return float(found[1]) * _UNITS[found[2]]
 
 
 def operator() -> str:

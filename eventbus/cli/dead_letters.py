@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 nothing matches, 2 a mistake in the call, 3 Redis does not
 from __future__ import annotations
 
 import json
-import re
 import time
 from typing import Annotated
 
@@ -14,7 +13,7 @@ import typer
 
 from eventbus.backends.dead_letters import DeadLetter
 from eventbus.backends.redis.dead_letter_client import DeadLetterFilter, DeadLetters
-from eventbus.cli.client import UNITS, By, Json, age, call, fail, operator
+from eventbus.cli.client import By, Json, age, call, fail, operator, seconds_of
 
 __all__ = ["cli"]
 
@@ -96,7 +95,7 @@ def requeue(
 ) -> None:
     """Send matching dead letters again, EVENTBUS_REQUEUE_RATE a second. Requeued ones are skipped."""
     chosen = _narrowed(_chosen(ids, user, reason, type_, older_than, younger_than), everything=everything)
-    done = call(DeadLetters, lambda dead: dead.requeue(chosen, by=by or operator(), limit=limit, wait=True))
+    done = call(DeadLetters, lambda dead: dead.requeue(chosen, by=by or operator(), via="cli", limit=limit, wait=True))
     typer.echo(f"requeued {done.requeued}" + (f", {done.unreadable} cannot be sent" if done.unreadable else ""))
     if not done.requeued:
         raise typer.Exit(1)
@@ -121,7 +120,7 @@ def purge(
     found = len(call(DeadLetters, lambda dead: dead.find(chosen, limit=limit)))
     if found and not yes:
         typer.confirm(f"remove {found} dead letters permanently?", abort=True)
-    gone = call(DeadLetters, lambda dead: dead.purge(chosen, by=by or operator(), limit=limit))
+    gone = call(DeadLetters, lambda dead: dead.purge(chosen, by=by or operator(), via="cli", limit=limit))
     typer.echo(f"purged {gone}")
     if not gone:
         raise typer.Exit(1)
@@ -163,8 +162,8 @@ def _chosen(
         channel=user,
         reason=reason,
         type=type_,
-        older_than=_seconds(older, "--older-than"),
-        younger_than=_seconds(younger, "--younger-than"),
+        older_than=seconds_of(older, "--older-than"),
+        younger_than=seconds_of(younger, "--younger-than"),
     )
 
 
@@ -172,12 +171,3 @@ def _narrowed(chosen: DeadLetterFilter, *, everything: bool) -> DeadLetterFilter
     if chosen.everything and not everything:
         fail("name ids or at least one option, or use --all", 2)
     return chosen
-
-
-def _seconds(text: str | None, option: str) -> float | None:
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if found is None:
-        fail(f"{option} must read 30s, 10m, 2h or 7d, not {text!r}", 2)
-    return float(found[1]) * UNITS[found[2]]

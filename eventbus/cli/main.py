@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import eventbus.operations.events  # noqa: F401 - declares the events of an operation's life, which are part of every contract
-from eventbus.cli import dead_letters, instances, sessions
+from eventbus.cli import audit, dead_letters, instances, sessions
 from eventbus.cli.acl import acl
 from eventbus.cli.client import fail
 from eventbus.errors import EventBusError
@@ -34,6 +34,7 @@ cli.add_typer(dead_letters.cli, name="dead-letters")
 cli.add_typer(instances.cli, name="instances")
 cli.add_typer(sessions.sessions, name="sessions")
 cli.add_typer(sessions.tokens, name="tokens")
+cli.add_typer(audit.cli, name="audit")
 cli.command(help="Print an ACL file: the users of Redis that the programs need.")(acl)
 
 

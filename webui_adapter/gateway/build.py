@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from eventbus.backends.factory import (
     connect,
+    connect_audit_store,
     connect_instance_registry,
     connect_operation_store,
     connect_pending_store,
@@ -88,6 +89,7 @@ def connect_gateway(
         operations=connect_operation_store(bus_settings, reader, broker=broker),
         instances=connect_instance_registry(bus_settings, reader),
         revocations=connect_revocation_store(bus_settings, reader, broker=broker),
+        audit=connect_audit_store(bus_settings, reader),
     )
     dead_letter_file: DeadLetterFile | None = None
     if broker is None:
@@ -237,7 +239,7 @@ def _build_operations(
 ) -> OperationService | None:
     if ports.operations is None:
         return None
-    return OperationService(context, ports.operations, tokens, maintenance.broker_control)
+    return OperationService(context, ports.operations, tokens, maintenance.broker_control, ports.audit)
 
 
 def _health_notifier(sessions: Mapping[str, Session], flush: Callable[[], None]) -> Callable[[str | None], None]:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from eventbus.backends.audit import AuditEntry, AuditStore, log_entry
 from eventbus.errors import InvalidName, TransportError
 from eventbus.operations.events import OperationRef
 from eventbus.operations.state import OperationState
@@ -40,6 +41,7 @@ class OperationService:
         store: the operations.
         tokens: decides who is an admin.
         broker_control: sends cancellations to workers over Celery's broker; None: workers poll Redis.
+        audit: keeps what admins do to operations of others; None: only the log of the process has it.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class OperationService:
         store: OperationStore,
         tokens: TokenChecker,
         broker_control: BrokerControl | None = None,
+        audit: AuditStore | None = None,
     ) -> None:
         self._counters = context.counters
         self._read_only = context.read_only
@@ -56,6 +59,7 @@ class OperationService:
         self._store = store
         self._tokens = tokens
         self._broker_control = broker_control
+        self._audit = audit
         self._slots = asyncio.Semaphore(_CONCURRENT)
         self._waiting = 0
 
@@ -100,7 +104,7 @@ class OperationService:
                 self._counters["operation_request.show"] += 1
                 return _one(command.operation, await self._call(lambda: self._store.get(user, command.operation)))
             case Cancel():
-                return await self._cancel(user, command.operation)
+                return await self._cancel(principal, user, command.operation)
 
     def _target_user(self, principal: Principal, user: str | None) -> str:
         if user is None or user == principal.user:
@@ -114,11 +118,14 @@ class OperationService:
         found = await self._call(lambda: self._store.of(user, limit, states))
         return {"operations": [_facts(info) for info in found]}
 
-    async def _cancel(self, user: str, op: str) -> Facts:
+    async def _cancel(self, principal: Principal, user: str, op: str) -> Facts:
         self._counters["operation_request.cancel"] += 1
         reason = self._read_only()
         if reason is not None:
             raise _not_now("read_only", f"cannot cancel now: {reason}")
+        if principal.user != user:
+            entry = AuditEntry("operations.cancel", principal.user, "http", f"user:{user}", ids=(op,))
+            await self._call(lambda: self._record(entry), "read_only")
         info = await self._call(lambda: self._store.cancel(user, op), "read_only")
         facts = _one(op, info)
         if info is not None and info.cancelled:
@@ -127,6 +134,12 @@ class OperationService:
             if self._broker_control is not None:
                 self._broker_control.revoke(OperationRef(user, op))
         return facts
+
+    async def _record(self, entry: AuditEntry) -> None:
+        if self._audit is None:
+            log_entry(entry)
+        else:
+            await self._audit.record(entry)
 
     async def _call(self, call: Callable[[], Awaitable[T]], code: str = "unavailable") -> T:
         await self._acquire_slot(code)

@@ -85,7 +85,7 @@ def dead_letter_routes(gateway: Gateway, bus_settings: BusSettings) -> APIRouter
     @router.post("/requeue")
     async def requeue(request: Request) -> Response:
         def work(dead: DeadLetters, by: str, decision: Decision) -> object:
-            done = dead.requeue(decision.filter, by=by, limit=decision.limit)
+            done = dead.requeue(decision.filter, by=by, via="http", limit=decision.limit)
             return {"requeued": done.requeued, "unreadable": done.unreadable, "left": done.left}
 
         return await service.serve(request, service.from_body, work)
@@ -93,7 +93,7 @@ def dead_letter_routes(gateway: Gateway, bus_settings: BusSettings) -> APIRouter
     @router.post("/purge")
     async def purge(request: Request) -> Response:
         def work(dead: DeadLetters, by: str, decision: Decision) -> object:
-            return {"purged": dead.purge(decision.filter, by=by, limit=decision.limit)}
+            return {"purged": dead.purge(decision.filter, by=by, via="http", limit=decision.limit)}
 
         return await service.serve(request, service.from_body, work)
 

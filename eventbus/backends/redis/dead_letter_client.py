@@ -4,14 +4,15 @@ memory is bounded.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from eventbus.backends.audit import AuditEntry, Via, log_entry
 from eventbus.backends.dead_letters import DeadLetter, parse_dead
+from eventbus.backends.redis.audit.audit_log import audit_commands
 from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.backends.redis.scripts import pending
 from eventbus.backends.redis.scripts.keys import Keys
@@ -22,8 +23,6 @@ from eventbus.protocol.topics import check_id, kind_of
 from eventbus.settings import BusSettings
 
 __all__ = ["DeadLetterFilter", "DeadLetters", "Requeued"]
-
-log = logging.getLogger(__name__)
 
 _CHANNELS_PER_CALL: Final = 200
 _DEAD_PER_CALL: Final = 50
@@ -151,13 +150,16 @@ class DeadLetters:
         """
         return Counter(dead_letter.reason for dead_letter in self._walk(chosen or DeadLetterFilter()))
 
-    def requeue(self, chosen: DeadLetterFilter, *, by: str, limit: int = 100, wait: bool = False) -> Requeued:
+    def requeue(
+        self, chosen: DeadLetterFilter, *, by: str, via: Via = "python", limit: int = 100, wait: bool = False
+    ) -> Requeued:
         """Publish dead letters again. A dead letter that was requeued is no longer one, so a
         repeated call is harmless.
 
         Args:
             chosen: which dead letters.
-            by: name of the operator, for the log.
+            by: name of the operator, for the audit log.
+            via: how the operator asks.
             limit: maximum number.
             wait: whether to wait for the rate limit, ``requeue_rate`` a second, instead of leaving
                 the rest.
@@ -174,23 +176,23 @@ class DeadLetters:
             while number := self._take(len(ids) - done, wait=wait):
                 going = ids[done : done + number]
                 done += number
-                self._schedule_sweep(channel)
+                self._begin(AuditEntry("dead_letters.requeue", by, via, channel, len(going), tuple(going)))
                 places = self._redis.run(pending.requeue(self._settings, self._keys, channel, going))
                 requeued += sum(place > 0 for place in places)
                 unreadable += places.count(-1)
-                log.info("%s requeued %d dead letters of %s: %s", by, len(going), channel, ", ".join(going))
             left += len(ids) - done
         if left and not requeued + unreadable:
             rate = self._settings.requeue_rate
             raise RateLimited(f"at most {rate:g} requeues a second", limit=rate, retry_after=self._until_next)
         return Requeued(requeued, unreadable, left)
 
-    def purge(self, chosen: DeadLetterFilter, *, by: str, limit: int = MAX_LISTED) -> int:
+    def purge(self, chosen: DeadLetterFilter, *, by: str, via: Via = "python", limit: int = MAX_LISTED) -> int:
         """Remove dead letters. They cannot be restored.
 
         Args:
             chosen: which dead letters.
-            by: name of the operator, for the log.
+            by: name of the operator, for the audit log.
+            via: how the operator asks.
             limit: maximum number.
 
         Returns:
@@ -198,14 +200,16 @@ class DeadLetters:
         """
         gone = 0
         for channel, ids in self._by_channel(self.find(chosen, limit=limit)).items():
-            self._schedule_sweep(channel)
+            self._begin(AuditEntry("dead_letters.purge", by, via, channel, len(ids), tuple(ids)))
             gone += self._redis.run(pending.purge(self._settings, self._keys, channel, ids))
-            log.info("%s purged %d dead letters of %s: %s", by, len(ids), channel, ", ".join(ids))
         return gone
 
-    def _schedule_sweep(self, channel: str) -> None:
-        """Schedule a sweep, since only a sweep updates the totals that operators see."""
-        self._redis.execute(*pending.index_channels(self._settings, self._keys, (channel,), now_ms()))
+    def _begin(self, entry: AuditEntry) -> None:
+        """Write the audit log, and schedule a sweep, since only a sweep updates the totals that operators see."""
+        settings, keys = self._settings, self._keys
+        sweep = pending.index_channels(settings, keys, (entry.target,), now_ms())
+        self._redis.execute(*audit_commands(settings, keys, entry), *sweep)
+        log_entry(entry)
 
     def _take(self, number: int, *, wait: bool) -> int:
         """Take up to ``number`` from the rate limit. Requeued events reach browsers immediately, so

@@ -61,7 +61,10 @@ async def test_requeued_it_reaches_the_page(gateway: GatewayProcess, ask: Ask, u
         await client.until(lambda page: page.got("gw.promise") == [2, 1])
         assert ask("POST", "/requeue", json={"ids": [dead_id], "channel": user}).json()["requeued"] == 0
         await client.request(do="ack", ids=client.page.unacked)
-    await eventually(lambda: '"boss requeued 1 dead letters' in gateway.log.read_text(), "who did it, in the log")
+    await eventually(
+        lambda: '"audit": {"action": "dead_letters.requeue", "by": "boss", "via": "http"' in gateway.log.read_text(),
+        "who did it, in the log",
+    )
 
 
 def test_purged(ask: Ask, user: str, dead_id: str, redis_url: str, key_prefix: str) -> None:

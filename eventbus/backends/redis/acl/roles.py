@@ -139,7 +139,7 @@ METRICS: Final = Role(
 
 BROKER: Final = Role(
     name="broker",
-    purpose="Celery with Redis as its broker and result backend: workers, applications, Flower. Its keys are not the bus's.",
+    purpose="Celery with Redis as broker and result backend: workers, applications, Flower. It has no key of the bus.",
     commands=(
         *_CONNECTION,
         # Not client|setinfo: Redis before 7.2 does not load a file with it, and redis-py does without.

@@ -163,6 +163,11 @@ class Keys:
         return f"{self.prefix}:probe{self._of_database}"
 
     @property
+    def audit(self) -> str:
+        """The stream of what operators did."""
+        return f"{self.prefix}:audit"
+
+    @property
     def durable(self) -> str:
         """The key that a publisher writes before it waits for the replicas."""
         return f"{self.prefix}:durable"
