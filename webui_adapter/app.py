@@ -82,6 +82,8 @@ def serve(settings: GatewaySettings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        # WEBUI_TRUSTED_PROXIES decides whose X-Forwarded-For counts. uvicorn would replace the address of the peer.
+        proxy_headers=False,
         timeout_graceful_shutdown=math.ceil(settings.close_timeout) + 1,
         backlog=4096,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -78,6 +79,21 @@ class GatewaySettings(BaseSettings):
     max_total_connections: int = Field(1000, ge=1, description="Connections with a token to this instance.")
     max_unauthenticated_connections: int = Field(
         500, ge=1, description="Connections that wait for their token. Above it the oldest of them is cut."
+    )
+    max_connections_per_address: int = Field(
+        500, ge=1, description="Connections of one address to this instance. Above it: 429."
+    )
+    address_open_rate: float = Field(
+        50.0, gt=0, description="Connections that one address opens, in the long run. Above it: 429."
+    )
+    address_open_burst: int = Field(200, ge=1, description="Connections that one address may open immediately.")
+    address_ipv6_prefix: int = Field(64, ge=1, le=128, description="Bits of an IPv6 address that count as one address.")
+    tracked_addresses: int = Field(
+        10_000, ge=1, description="Addresses whose rate is remembered. Above it the least recent one is forgotten."
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("127.0.0.1", "::1"),
+        description="Addresses or networks of proxies, separated by commas, whose X-Forwarded-For names the client.",
     )
     heartbeat_interval: float = Field(30.0, gt=0, description="Interval of pings to one client.")
     heartbeat_timeout: float = Field(10.0, gt=0, description="Time limit for the answer to a ping.")
@@ -175,7 +191,7 @@ class GatewaySettings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split(cls, values: dict[str, object]) -> dict[str, object]:
-        for name in ("allowed_origins", "events"):
+        for name in ("allowed_origins", "events", "trusted_proxies"):
             text = values.get(name)
             if isinstance(text, str):
                 values[name] = tuple(part.strip() for part in text.split(",") if part.strip())
@@ -189,6 +205,16 @@ class GatewaySettings(BaseSettings):
             if right != origin:
                 raise ValueError(f"the origin {origin} can never match what a browser sends: write {right}")
         return origins
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            try:
+                ip_network(proxy, strict=False)
+            except ValueError:
+                raise ValueError(f"{proxy} is no address: write addresses or networks, such as 10.0.0.0/8") from None
+        return proxies
 
     @model_validator(mode="after")
     def _require_key(self) -> GatewaySettings:

@@ -67,6 +67,9 @@ def _command(launch: Launch) -> Command:
         "WEBUI_JWT_SECRET": SECRET,
         "WEBUI_AUTHORISER": "bench.contenders.allow_all:may_read",
         "WEBUI_MAX_TOTAL_CONNECTIONS": str(launch.connections + 100),
+        "WEBUI_MAX_CONNECTIONS_PER_ADDRESS": str(launch.connections + 100),
+        "WEBUI_ADDRESS_OPEN_BURST": str(launch.connections + 100),
+        "WEBUI_ADDRESS_OPEN_RATE": str(launch.connections + 100),
     }
     return Command([sys.executable, "-m", "webui_adapter", "--port", str(launch.port)], env)
 

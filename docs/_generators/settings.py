@@ -47,7 +47,10 @@ UNITS = {
     r"running_shown": "tasks",
     r"breaker_failures|unexpected_tries": "failures",
     r"durable_replicas": "replicas",
-    r"max_(total_connections|unauthenticated_connections|connections_per_user)": "connections",
+    r"max_(total|unauthenticated)_connections|max_connections_per_(user|address)|address_open_burst": "connections",
+    r"address_open_rate": "connections per second",
+    r"address_ipv6_prefix": "bits",
+    r"tracked_addresses": "addresses",
     r"max_topics": "patterns",
     r"max_bad_commands": "commands",
     r"history_calls": "calls",
@@ -164,6 +167,8 @@ def default(field: FieldInfo) -> str:
             text = f"`{json.dumps(value)}`"
         case int() | float() as value:
             text = number(value)
+        case tuple() as value:
+            text = f"`{','.join(value)}`"
         case frozenset() as value:
             text = f"`{json.dumps(sorted(value))}`"
         case value:

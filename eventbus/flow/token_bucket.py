@@ -1,4 +1,4 @@
-"""A token bucket: a rate in the long run, and a burst of one second's worth. Pure: time is an argument, in seconds."""
+"""A token bucket: a rate in the long run, and a burst. Pure: time is an argument, in seconds."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ __all__ = ["TokenBucket"]
 
 
 class TokenBucket:
-    """Fills with ``per_second`` tokens a second, up to one second's worth and at least one token.
+    """Fills with ``per_second`` tokens a second, up to its burst.
 
     Args:
         per_second: the rate; more than 0.
         now: monotonic time. The bucket is full then.
+        burst: the most tokens that it holds, at least one. None: one second's worth.
 
     Attributes:
         per_second: the rate; more than 0.
     """
 
-    __slots__ = ("_level", "_then", "per_second")
+    __slots__ = ("_burst", "_level", "_then", "per_second")
 
-    def __init__(self, per_second: float, now: float) -> None:
+    def __init__(self, per_second: float, now: float, burst: float | None = None) -> None:
         self.per_second = per_second
-        self._level = max(per_second, 1.0)
+        self._burst = self._level = max(per_second if burst is None else burst, 1.0)
         self._then = now
 
     def level(self, now: float) -> float:
@@ -29,7 +30,7 @@ class TokenBucket:
         Args:
             now: monotonic time. Earlier than before: no time has passed.
         """
-        self._level = min(max(self.per_second, 1.0), self._level + max(0.0, now - self._then) * self.per_second)
+        self._level = min(self._burst, self._level + max(0.0, now - self._then) * self.per_second)
         self._then = now
         return self._level
 
@@ -93,4 +94,4 @@ class TokenBucket:
         Args:
             now: monotonic time.
         """
-        return self.level(now) >= max(self.per_second, 1.0)
+        return self.level(now) >= self._burst

@@ -107,8 +107,12 @@ async def page(
 class RawWebSocket:
     """A WebSocket of bytes: one that need not read, answer, or keep to the rules."""
 
-    def __init__(self, gateway: Any, headers: str = "", query: str = "", receive_buffer: int | None = None) -> None:
+    def __init__(
+        self, gateway: Any, headers: str = "", query: str = "", receive_buffer: int | None = None, source: str = ""
+    ) -> None:
         self.socket = socket.socket()
+        if source:
+            self.socket.bind((source, 0))
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(15)

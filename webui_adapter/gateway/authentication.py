@@ -9,6 +9,7 @@ from typing import Final
 
 from eventbus.protocol.cursor import Cursor
 from eventbus.protocol.topics import channel_of
+from webui_adapter.access.address_limits import AddressLimits
 from webui_adapter.access.principal import Principal
 from webui_adapter.access.rate_limits import CommandRateLimiters
 from webui_adapter.access.tokens import TokenChecker
@@ -37,11 +38,13 @@ class AccessControl:
     Attributes:
         tokens: checks tokens.
         connection_limits: bounds per instance and per user.
+        address_limits: bounds per address.
         rate_limiters: the rates that sessions share.
     """
 
     tokens: TokenChecker
     connection_limits: ConnectionLimits
+    address_limits: AddressLimits
     rate_limiters: CommandRateLimiters
 
 

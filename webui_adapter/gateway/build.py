@@ -22,6 +22,7 @@ from eventbus.clock import Clock, SystemClock
 from eventbus.events.registry import registry
 from eventbus.outbox.spool import spool_folder
 from eventbus.settings import BusSettings
+from webui_adapter.access.address_limits import AddressLimits
 from webui_adapter.access.authoriser import Authoriser, load_authoriser
 from webui_adapter.access.rate_limits import CommandRateLimiters
 from webui_adapter.access.revocations import Revocations
@@ -133,6 +134,7 @@ def build_gateway(
     access = AccessControl(
         TokenChecker(settings, revocations),
         ConnectionLimits(settings),
+        AddressLimits(settings),
         CommandRateLimiters(settings, core.context.clock.now()),
     )
     monitor: RevocationMonitor | None = None

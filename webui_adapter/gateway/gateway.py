@@ -128,6 +128,7 @@ class Gateway:
         hub: the channels.
         tokens: checks tokens.
         connection_limits: bounds per instance and per user.
+        address_limits: bounds per address.
         rate_limiters: the rates that sessions share.
         drain: the orderly shutdown.
         maintenance: work that one instance does for all of them.
@@ -149,6 +150,7 @@ class Gateway:
         self.hub = parts.hub
         self.tokens = access.tokens
         self.connection_limits = access.connection_limits
+        self.address_limits = access.address_limits
         self.rate_limiters = access.rate_limiters
         self.drain = parts.drain
         self.maintenance = events.maintenance
@@ -214,17 +216,18 @@ class Gateway:
 
     # --- sessions --------------------------------------------------------------------------------------------
 
-    def connect(self, encoder: Encoder) -> Session:
+    def connect(self, encoder: Encoder, client: str = "") -> Session:
         """Open a session. Check ``connection_limits.full`` before, and call ``attach_transport`` next.
 
         Args:
             encoder: turns events into the bytes of the transport.
+            client: the address that ``address_limits`` has admitted; empty: none.
 
         Returns:
             The session, which waits for a token.
         """
         output = Output(secrets.token_urlsafe(12), self.settings, encoder, self.hub.dirty, self.counters, self.clock)
-        session = Session(output, Subscriptions(output))
+        session = Session(output, Subscriptions(output), client)
         self.sessions[session.id] = session
         self.rate_limiters.connected(session.rate)
         oldest = self.connection_limits.connected(session)
@@ -264,6 +267,7 @@ class Gateway:
             self._session_recovery.leave(name, session)
         session.subscriptions.awaiting_authorisation.clear()
         self.connection_limits.disconnected(session)
+        self.address_limits.release(session.client)
         self.rate_limiters.disconnected(session.rate)
 
     def _evict(self, session: Session) -> None:

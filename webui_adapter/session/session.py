@@ -30,6 +30,7 @@ class Session:
         output: What is written to the connection.
         subscriptions: The channels that the client reads.
         state: Where the session is in its life.
+        client: The address that the connection counts for; empty: none.
         principal: The user, from when the token was accepted; None before.
         rate: The limit of this connection's commands.
         refusals: The limit of refused commands. As many refusals again are no misunderstanding.
@@ -43,6 +44,7 @@ class Session:
 
     __slots__ = (
         "bad_commands",
+        "client",
         "expires",
         "next_ping",
         "oldest",
@@ -56,17 +58,19 @@ class Session:
         "subscriptions",
     )
 
-    def __init__(self, output: Output, subscriptions: Subscriptions) -> None:
+    def __init__(self, output: Output, subscriptions: Subscriptions, client: str = "") -> None:
         """Begin a session that waits for its token.
 
         Args:
             output: What is written to the connection.
             subscriptions: The channels that the client reads; they write to the same output.
+            client: The address that the connection counts for; empty: none.
         """
         now, limit = output.clock.now(), output.settings.message_rate_limit
         self.output = output
         self.subscriptions = subscriptions
         self.state = State.WAITING
+        self.client = client
         self.principal: Principal | None = None
         self.rate = CommandRateLimiter(limit, now)
         self.refusals = TokenBucket(limit, now)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl
 
 from fastapi import Request, Response
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 
 from eventbus.errors import InvalidCursor, InvalidName
 from eventbus.protocol.cursor import Cursor, parse_cursor
@@ -21,6 +23,8 @@ from webui_adapter.gateway.gateway import Gateway
 
 __all__ = [
     "AcceptedHandshake",
+    "Asker",
+    "admit",
     "authorise_handshake",
     "authorise_request",
     "check_admin",
@@ -31,7 +35,32 @@ __all__ = [
     "read_body",
 ]
 
+log = logging.getLogger(__name__)
+
 _ORIGIN_SHOWN: Final = 200  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """The sender of a request.
+
+    Attributes:
+        peer: the address of the other end of the connection; empty: a Unix socket.
+        forwarded: the values of ``X-Forwarded-For``, separated by commas; None: there is none.
+    """
+
+    peer: str
+    forwarded: str | None
+
+    @classmethod
+    def of(cls, connection: HTTPConnection) -> Asker:
+        """Return who sends a request through ASGI.
+
+        Args:
+            connection: the request, or the WebSocket.
+        """
+        forwarded = connection.headers.getlist("x-forwarded-for")
+        return cls(connection.client.host if connection.client else "", ", ".join(forwarded) if forwarded else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +72,29 @@ class AcceptedHandshake:
         cursor: where to resume.
         topics: patterns to read in addition to the default ones.
         subprotocol: the subprotocol to answer with; browsers require one of those that they offered.
+        client: the address that the connection counts for, until the session ends.
     """
 
     token: str | None
     cursor: Cursor
     topics: tuple[str, ...]
     subprotocol: str | None
+    client: str = ""
 
 
 def authorise_handshake(
-    gateway: Gateway, headers: Mapping[str, str], offered: Sequence[str], cookies: Mapping[str, str], query: str
+    gateway: Gateway,
+    asker: Asker,
+    headers: Mapping[str, str],
+    offered: Sequence[str],
+    cookies: Mapping[str, str],
+    query: str,
 ) -> AcceptedHandshake:
     """Check the head of a WebSocket handshake, and count refusals.
 
     Args:
         gateway: the gateway that is asked.
+        asker: who sends the request.
         headers: the request's headers, names in lower case.
         offered: the subprotocols that the client offers.
         cookies: the request's cookies.
@@ -67,7 +104,7 @@ def authorise_handshake(
         The accepted handshake.
 
     Raises:
-        RequestRefused: 400, 403 or 503.
+        RequestRefused: 400, 403, 429 or 503.
     """
     presented = token_of(headers, offered, cookies, gateway.settings.cookie_name)
     _check_origin(gateway, headers, cookie=presented is not None and presented.carrier == "cookie")
@@ -77,7 +114,38 @@ def authorise_handshake(
     except (InvalidCursor, InvalidName) as error:
         gateway.counters["refused.bad_request"] += 1
         raise RequestRefused(400, "bad_request", str(error)) from None
-    return AcceptedHandshake(None if presented is None else presented.token, cursor, topics, _subprotocol(offered))
+    client = admit(gateway, asker)
+    token = None if presented is None else presented.token
+    return AcceptedHandshake(token, cursor, topics, _subprotocol(offered), client)
+
+
+def admit(gateway: Gateway, asker: Asker) -> str:
+    """Count a new connection towards its address, and count refusals.
+
+    Args:
+        gateway: the gateway that is asked.
+        asker: who sends the request.
+
+    Returns:
+        The address that counts, for ``Gateway.connect``.
+
+    Raises:
+        RequestRefused: 429: the address has too many connections, or opens them too fast.
+    """
+    limits = gateway.address_limits
+    client = limits.client_of(asker.peer, asker.forwarded)
+    excess = limits.admit(client, gateway.clock.now())
+    if excess is None:
+        return client
+    refused = f"refused.{excess.reason}"
+    if asker.forwarded is not None and not limits.proxies.trusts(asker.peer) and not gateway.counters[refused]:
+        log.warning(
+            "cannot distinguish the clients of %s, which sends X-Forwarded-For: if it is your proxy, add it to "
+            "WEBUI_TRUSTED_PROXIES",
+            asker.peer,
+        )
+    gateway.counters[refused] += 1
+    raise RequestRefused(429, "rate_limited", str(excess), {"Retry-After": str(math.ceil(excess.wait))})
 
 
 def check_room(gateway: Gateway) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, MutableSet
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from starlette.requests import cookie_parser
 from uvicorn import Config
@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 from webui_adapter.errors import RequestRefused
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.protocol.websocket_handshake import Request, acceptance, check_upgrade, is_upgrade, read_request
-from webui_adapter.transports.access import authorise_handshake
+from webui_adapter.transports.access import Asker, authorise_handshake
 from webui_adapter.transports.uvicorn_http import TOO_SLOW, HttpProtocol, refuse
 from webui_adapter.transports.websocket_direct import DirectConnection
 
@@ -27,7 +27,8 @@ __all__ = ["ProtocolSwitch", "make_protocol_switch"]
 
 log = logging.getLogger(__name__)
 
-_END = b"\r\n\r\n"
+_END: Final = b"\r\n\r\n"
+_RETRY: Final = {"Retry-After": "1"}
 
 
 class ProtocolSwitch(asyncio.Protocol):
@@ -39,13 +40,15 @@ class ProtocolSwitch(asyncio.Protocol):
         otherwise: makes the protocol for everything but a handshake of the gateway.
     """
 
-    __slots__ = ("_begun", "_deadline", "_gateway", "_otherwise", "_state", "transport")
+    __slots__ = ("_begun", "_client", "_deadline", "_gateway", "_otherwise", "_state", "transport")
 
-    def __init__(self, gateway: Gateway, state: ServerState, otherwise: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(self, gateway: Gateway, state: ServerState, otherwise: Callable[[], HttpProtocol]) -> None:
         self._gateway = gateway
         self._state = state
         self._otherwise = otherwise
         self._begun = b""
+        # The address whose connections count this one, until it is a session.
+        self._client: str | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self.transport: asyncio.Transport
 
@@ -57,6 +60,11 @@ class ProtocolSwitch(asyncio.Protocol):
         """
         # A cast, not a check: uvloop's transports do not inherit from asyncio's.
         self.transport = cast("asyncio.Transport", transport)
+        self._client = self._gateway.address_limits.connected(_peer(self.transport))
+        if self._client is None:
+            self._gateway.counters["refused.address_connections"] += 1
+            self._refuse(RequestRefused(429, "rate_limited", "this address has too many connections", _RETRY))
+            return
         _connections(self._state).add(self)
         seconds = self._gateway.settings.handshake_timeout
         self._deadline = asyncio.get_running_loop().call_later(seconds, self._too_slow)
@@ -103,8 +111,11 @@ class ProtocolSwitch(asyncio.Protocol):
         return data[:size] == ours[: len(data)] and (len(data) <= size or data[size : size + 1] in (b" ", b"?"))
 
     def _hand_over(self, data: bytes) -> None:
-        self._leave()
         protocol = self._otherwise()
+        client, self._client = self._client, None
+        self._leave()
+        if client is not None:
+            protocol.on_lost = partial(self._gateway.address_limits.disconnected, client)
         protocol.connection_made(self.transport)
         self.transport.set_protocol(protocol)
         protocol.data_received(data)
@@ -126,6 +137,9 @@ class ProtocolSwitch(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+        if self._client is not None:
+            self._gateway.address_limits.disconnected(self._client)
+            self._client = None
         self._begun = b""
         _connections(self._state).discard(self)
 
@@ -138,7 +152,9 @@ def _open_direct(
     headers = request.headers
     cookie = headers.get("cookie")
     cookies = cookie_parser(cookie) if cookie else {}
-    accepted = authorise_handshake(gateway, headers, request.listed("sec-websocket-protocol"), cookies, request.query)
+    asker = Asker(_peer(transport), headers.get("x-forwarded-for"))
+    offered = request.listed("sec-websocket-protocol")
+    accepted = authorise_handshake(gateway, asker, headers, offered, cookies, request.query)
     log.debug("%s - WebSocket %s", transport.get_extra_info("peername"), request.target)
     connection = DirectConnection(gateway, transport, _connections(state))
     connection.begin(accepted, acceptance(key, accepted.subprotocol), early)
@@ -174,6 +190,12 @@ def make_protocol_switch(gateway: Gateway) -> Callable[..., ProtocolSwitch]:
         return True
 
     return connection
+
+
+def _peer(transport: asyncio.BaseTransport) -> str:
+    """Return the address of the other end; empty: a Unix socket, or a connection that has already ended."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) and peer else ""
 
 
 def _connections(state: ServerState) -> MutableSet[Any]:

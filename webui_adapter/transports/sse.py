@@ -18,7 +18,16 @@ from webui_adapter.protocol.control_events import control_event
 from webui_adapter.protocol.server_sent_events import sse_comment, sse_event
 from webui_adapter.session.session import Session
 from webui_adapter.session.states import State
-from webui_adapter.transports.access import authorise_request, check_room, cors, parse_resume_query, read_body
+from webui_adapter.transports.access import (
+    AcceptedHandshake,
+    Asker,
+    admit,
+    authorise_request,
+    check_room,
+    cors,
+    parse_resume_query,
+    read_body,
+)
 from webui_adapter.transports.encoders import SSE_ENCODER
 from webui_adapter.transports.error_responses import command_status, error_response, json_response
 from webui_adapter.transports.pull_transport import PullTransport
@@ -44,12 +53,14 @@ def serve_sse(gateway: Gateway, request: Request) -> Response:
         authorise_request(gateway, request)
         check_room(gateway)
         cursor, topics = _resume_position(gateway, request)
+        client = admit(gateway, Asker.of(request))
     except EventBusError as error:
         return error_response(error, headers)
     presented = token_of(request.headers, (), request.cookies, gateway.settings.cookie_name)
     assert presented is not None
     headers |= {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
-    return SessionStream(gateway, presented.token, cursor, topics, headers)
+    handshake = AcceptedHandshake(presented.token, cursor, topics, None, client)
+    return SessionStream(gateway, handshake, headers)
 
 
 def _resume_position(gateway: Gateway, request: Request) -> tuple[Cursor, tuple[str, ...]]:
@@ -65,25 +76,23 @@ def _resume_position(gateway: Gateway, request: Request) -> tuple[Cursor, tuple[
 class SessionStream(StreamingResponse):
     """The answer that is a session's stream. The session begins with the stream, so that it cannot outlive it."""
 
-    def __init__(
-        self, gateway: Gateway, token: str, cursor: Cursor, topics: tuple[str, ...], headers: dict[str, str]
-    ) -> None:
+    def __init__(self, gateway: Gateway, accepted: AcceptedHandshake, headers: dict[str, str]) -> None:
         super().__init__((), media_type="text/event-stream", headers=headers)
         self._gateway = gateway
-        self._token = token
-        self._cursor = cursor
-        self._topics = topics
+        self._accepted = accepted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         gateway = self._gateway
-        session = gateway.connect(SSE_ENCODER)
+        accepted = self._accepted
+        session = gateway.connect(SSE_ENCODER, accepted.client)
         extension = scope.get("extensions", {}).get(EXTENSION)
         protocol = None if extension is None else cast("HttpProtocol", extension["protocol"])
         cut = None if protocol is None else protocol.take_over(gateway.drain.start)
         transport = PullTransport(session, gateway.settings.write_high, sse_comment(), cut)
         gateway.attach_transport(session, transport)
-        gateway.authenticate(session, self._token, self._cursor, self._topics)
+        assert accepted.token is not None
+        gateway.authenticate(session, accepted.token, accepted.cursor, accepted.topics)
         gateway.flush()
         self.body_iterator = _stream(gateway, session, transport)
         try:

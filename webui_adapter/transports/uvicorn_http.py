@@ -65,12 +65,14 @@ class HttpProtocol(HttpToolsProtocol):
         head_limit: largest head, in bytes.
         body_timeout: seconds for the body; None: no limit, since an application may accept uploads.
         upgrade: takes over a handshake of the gateway, and returns whether it did.
+        on_lost: called when the connection has ended, or has become a session.
     """
 
     head_timeout = 10.0
     head_limit = 65_536
     body_timeout: float | None = None
     upgrade: Callable[[Request], bool] | None = None
+    on_lost: Callable[[], None] | None = None
     _on_shutdown: Callable[[], None] | None = None
     _deadline: asyncio.TimerHandle | None = None
     _head_bytes: int | None = 0
@@ -92,6 +94,7 @@ class HttpProtocol(HttpToolsProtocol):
             exc: why the connection ended.
         """
         self._stop_waiting()
+        self._leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -140,6 +143,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._deaf = True
             cycle.keep_alive = False
             return
+        self._leave()
         if self.upgrade is None:
             super().handle_websocket_upgrade()
             return
@@ -152,6 +156,11 @@ class HttpProtocol(HttpToolsProtocol):
                 super().handle_websocket_upgrade()
         except RequestRefused as error:
             refuse(self.transport, self.url.decode("latin-1"), error)
+
+    def _leave(self) -> None:
+        on_lost, self.on_lost = self.on_lost, None
+        if on_lost is not None:
+            on_lost()
 
     def _await_head(self) -> None:
         self._stop_waiting()

@@ -12,12 +12,11 @@ from typing import cast
 from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect
 
-from eventbus.protocol.cursor import Cursor
 from webui_adapter.access.inbound_limit import InboundLimit
 from webui_adapter.errors import RequestRefused
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.session.session import Session
-from webui_adapter.transports.access import authorise_handshake
+from webui_adapter.transports.access import AcceptedHandshake, Asker, authorise_handshake
 from webui_adapter.transports.backpressure import count_inbound, write_queued
 from webui_adapter.transports.encoders import FRAME_ENCODER, TEXT_ENCODER
 from webui_adapter.transports.error_responses import error_response
@@ -96,32 +95,36 @@ async def serve_websocket(gateway: Gateway, websocket: WebSocket) -> None:
     offered = [name.strip() for names in websocket.scope["subprotocols"] for name in names.split(",")]
     query = websocket.scope["query_string"].decode("latin-1")
     try:
-        accepted = authorise_handshake(gateway, websocket.headers, offered, websocket.cookies, query)
+        accepted = authorise_handshake(
+            gateway, Asker.of(websocket), websocket.headers, offered, websocket.cookies, query
+        )
     except RequestRefused as refused:
         await websocket.send_denial_response(error_response(refused))
         return
-    await websocket.accept(subprotocol=accepted.subprotocol)
-    await _serve(gateway, websocket, accepted.token, accepted.cursor, accepted.topics)
+    try:
+        await websocket.accept(subprotocol=accepted.subprotocol)
+    except BaseException:
+        gateway.address_limits.release(accepted.client)
+        raise
+    await _serve(gateway, websocket, accepted)
 
 
-async def _serve(
-    gateway: Gateway, websocket: WebSocket, token: str | None, cursor: Cursor, topics: tuple[str, ...]
-) -> None:
+async def _serve(gateway: Gateway, websocket: WebSocket, accepted: AcceptedHandshake) -> None:
     extension = websocket.scope.get("extensions", {}).get(EXTENSION)
     pulling: asyncio.Task[None] | None = None
     if extension is not None:
-        session = gateway.connect(FRAME_ENCODER)
+        session = gateway.connect(FRAME_ENCODER, accepted.client)
         protocol = cast("WebSocketProtocol", extension["protocol"])
         gateway.attach_transport(session, PushTransport(gateway, session, protocol))
     else:
-        session = gateway.connect(TEXT_ENCODER)
+        session = gateway.connect(TEXT_ENCODER, accepted.client)
         pull = PullTransport(session, gateway.settings.write_high)
         gateway.attach_transport(session, pull)
         pulling = asyncio.create_task(_pull(pull, session, websocket))
     code = 1006
     try:
-        if token is not None:
-            gateway.authenticate(session, token, cursor, topics)
+        if accepted.token is not None:
+            gateway.authenticate(session, accepted.token, accepted.cursor, accepted.topics)
             gateway.flush()
         code = await _receive(gateway, session, websocket)
     finally:

@@ -78,7 +78,7 @@ class DirectConnection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=gateway.settings.write_high)
         self._connections.add(self)
         transport.write(acceptance)
-        session = self._session = gateway.connect(FRAME_ENCODER)
+        session = self._session = gateway.connect(FRAME_ENCODER, accepted.client)
         gateway.attach_transport(session, self)
         if accepted.token is not None:
             gateway.authenticate(session, accepted.token, accepted.cursor, accepted.topics)
