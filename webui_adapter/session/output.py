@@ -137,8 +137,8 @@ class Output:
             self.close_code = code
             self.close_reason = reason
             self.closing_since = self.clock.now()
-            if not self.out:
-                self.dirty.append(self)
+            # Also if ``out`` waits for a client that reads nothing: the flush sets the deadline of the close.
+            self.dirty.append(self)
 
     def end(self) -> None:
         """Note that the session has ended, and run the callbacks that still wait for an idle moment."""

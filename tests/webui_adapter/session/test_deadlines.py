@@ -47,6 +47,15 @@ def test_a_socket_that_takes_nothing_is_closed_in_time_and_not_before() -> None:
     assert code(session) is CloseCode.TOO_SLOW
 
 
+def test_a_close_behind_bytes_that_are_not_taken_is_flushed_too() -> None:
+    """The flush sets the deadline of the close. Without one, the next ping would end the connection."""
+    session, _ = opened()
+    assert session.output.out, "the greeting waits"
+    session.output.dirty.clear()
+    session.close(CloseCode.DRAIN, "the gateway shuts down")
+    assert session.output.dirty == [session.output]
+
+
 def test_a_socket_that_takes_again_is_not_stuck() -> None:
     session, clock = opened()
     session.next_ping = clock.at + 1000
