@@ -18,12 +18,13 @@ from eventbus.settings import BusSettings
 from webui_adapter.errors import NotConfigured
 from webui_adapter.gateway.build import connect_gateway
 from webui_adapter.gateway.gateway import Gateway
+from webui_adapter.http.route import answer_unknown_path
 from webui_adapter.http.router import routes
 from webui_adapter.logging_config import configure_logging
 from webui_adapter.settings import GatewaySettings, read_settings
 from webui_adapter.transports.protocol_switch import make_protocol_switch
 
-__all__ = ["create_app", "serve"]
+__all__ = ["create_app", "create_server", "serve"]
 
 
 def create_app(settings: GatewaySettings | None = None, bus_settings: BusSettings | None = None) -> FastAPI:
@@ -54,6 +55,8 @@ def _load(settings: GatewaySettings, bus_settings: BusSettings | None = None) ->
 
 def _application(gateway: Gateway, bus_settings: BusSettings | None = None) -> FastAPI:
     app = FastAPI(title="Event bus gateway", docs_url=None, redoc_url=None, openapi_url=None)
+    for status in (404, 405):
+        app.add_exception_handler(status, answer_unknown_path)
     app.include_router(routes(gateway, admin=bus_settings or read_settings(BusSettings), follow_server=False))
     return app
 
@@ -68,7 +71,19 @@ def serve(settings: GatewaySettings) -> None:
         NotConfigured: a setting names something that does not exist or does not work.
     """
     configure_logging(settings.log_level)
-    gateway = _load(settings)
+    create_server(_load(settings)).run()
+
+
+def create_server(gateway: Gateway) -> uvicorn.Server:
+    """Create the server of a stand-alone gateway, which drains the gateway before it ends.
+
+    Args:
+        gateway: the gateway, not started.
+
+    Returns:
+        The server.
+    """
+    settings = gateway.settings
     config = uvicorn.Config(
         _application(gateway),
         host=settings.host,
@@ -87,7 +102,7 @@ def serve(settings: GatewaySettings) -> None:
         timeout_graceful_shutdown=math.ceil(settings.close_timeout) + 1,
         backlog=4096,
     )
-    _Server(config, gateway).run()
+    return _Server(config, gateway)
 
 
 class _Server(uvicorn.Server):

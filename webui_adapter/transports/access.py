@@ -20,6 +20,7 @@ from webui_adapter.access.principal import Principal
 from webui_adapter.access.tokens import SUBPROTOCOL, TOKEN_SUBPROTOCOL, token_of
 from webui_adapter.errors import CommandRefused, RequestRefused, TokenRefused
 from webui_adapter.gateway.gateway import Gateway
+from webui_adapter.transports.error_responses import error_response
 
 __all__ = [
     "AcceptedHandshake",
@@ -30,6 +31,7 @@ __all__ = [
     "check_admin",
     "check_room",
     "cors",
+    "log_refusal",
     "parse_resume_query",
     "preflight",
     "read_body",
@@ -203,7 +205,11 @@ def authorise_request(gateway: Gateway, request: Request) -> Principal:
     """
     presented = token_of(request.headers, (), request.cookies, gateway.settings.cookie_name)
     by_cookie = presented is not None and presented.carrier == "cookie"
-    _check_origin(gateway, request.headers, cookie=by_cookie and _needs_origin(request))
+    try:
+        _check_origin(gateway, request.headers, cookie=by_cookie and _needs_origin(request))
+    except RequestRefused as error:
+        log_refusal(request, error)
+        raise
     try:
         return gateway.tokens.check(None if presented is None else presented.token)
     except TokenRefused as error:
@@ -254,9 +260,26 @@ def preflight(gateway: Gateway, request: Request) -> Response:
         request: the ``OPTIONS`` request.
 
     Returns:
-        An answer without a body, with CORS headers if the origin is allowed.
+        An answer without a body, with CORS headers if the origin is in the list; 403 if it is not allowed.
     """
+    try:
+        _check_origin(gateway, request.headers, cookie=False)
+    except RequestRefused as error:
+        log_refusal(request, error)
+        return error_response(error)
     return Response(status_code=204, headers=cors(gateway, request))
+
+
+def log_refusal(connection: HTTPConnection, error: RequestRefused) -> None:
+    """Log why a request is refused. Often a setting of the gateway is missing, which no user can see.
+
+    Args:
+        connection: the request, or the WebSocket.
+        error: the refusal.
+    """
+    peer = connection.client.host if connection.client else ""
+    level = logging.WARNING if error.code == "origin_not_allowed" else logging.INFO
+    log.log(level, "cannot serve %s to %s: %d: %s", connection.url.path, peer, error.status, error)
 
 
 def cors(gateway: Gateway, request: Request) -> dict[str, str]:
