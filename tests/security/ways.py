@@ -40,7 +40,7 @@ def serving(way: str, folder: Path, redis_url: str, key_prefix: str, **settings:
     own = WAYS[way](folder, redis_url, key_prefix, jwt_secret=SECRET, **settings)
     own.start()
     try:
-        own.wait_ready()
+        own.wait_ready(90)
         yield own
     finally:
         own.stop()

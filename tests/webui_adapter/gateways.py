@@ -73,7 +73,7 @@ def running(*args: Any, **settings: object) -> Iterator[GatewayProcess]:
     gateway = GatewayProcess(*args, **settings)
     gateway.start()
     try:
-        yield gateway.wait_ready()
+        yield gateway.wait_ready(90)
     finally:
         gateway.stop()
 

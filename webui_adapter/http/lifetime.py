@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
 
 from eventbus.bus import Bus
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.http.local_events import local_events_shown
-from webui_adapter.http.server_shutdown import drain_with_server
+from webui_adapter.http.server_options import ServerOptions
+from webui_adapter.http.server_shutdown import drain_with_server, find_server
 from webui_adapter.logging_config import redact_uvicorn_logs
 
 __all__ = ["GatewayLifetime"]
@@ -31,6 +33,7 @@ class GatewayLifetime:
         self._gateway = gateway
         self._bus = bus
         self._follow_server = follow_server
+        self._options = ServerOptions(gateway.settings)
         self._started = False
         self._endless: contextlib.AbstractAsyncContextManager[None] | None = None
 
@@ -63,6 +66,15 @@ class GatewayLifetime:
         self._endless = self._running()
         await self._endless.__aenter__()
 
+    def check_connection(self, scope: Mapping[str, Any]) -> None:
+        """Report an option of the server that is missing, which a connection shows.
+
+        Args:
+            scope: the ASGI scope of the connection.
+        """
+        if self._follow_server:
+            self._options.check_connection(scope)
+
     @contextlib.asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
         self._started = True
@@ -70,6 +82,8 @@ class GatewayLifetime:
         following: asyncio.Task[None] | None = None
         await self._gateway.start()
         if self._follow_server:
+            self._options.apply()
+            self._options.check_server(find_server())
             following = asyncio.create_task(drain_with_server(self._gateway.drain))
         try:
             with local_events_shown(self._gateway, self._bus()):

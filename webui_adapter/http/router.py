@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Final
 
 from fastapi import APIRouter, Request, Response, WebSocket
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 
 from eventbus.backends.memory.adapters import MemoryBroker
 from eventbus.bus import Bus
@@ -16,6 +14,7 @@ from eventbus.settings import BusSettings
 from webui_adapter.access.authoriser import Authoriser
 from webui_adapter.gateway.build import connect_gateway
 from webui_adapter.gateway.gateway import Gateway
+from webui_adapter.http.client_files import add_client_files
 from webui_adapter.http.dead_letters import dead_letter_routes
 from webui_adapter.http.lifetime import GatewayLifetime
 from webui_adapter.http.metrics import Metrics
@@ -28,11 +27,6 @@ from webui_adapter.transports.sse import serve_command, serve_sse
 from webui_adapter.transports.websocket_asgi import serve_websocket
 
 __all__ = ["gateway_router", "routes"]
-
-_CLIENT: Final = Path(__file__).parents[1] / "client" / "dist"
-# Pages of other origins may import the client. It holds no secret, and browsers load modules with CORS.
-_PUBLIC: Final = {"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"}
-_TYPES: Final = {".js": "text/javascript", ".ts": "text/plain"}
 
 
 def gateway_router(
@@ -114,8 +108,7 @@ def routes(
         router.include_router(session_routes(gateway, gateway.revocation_monitor), include_in_schema=False)
     if admin is not None and not admin.redis_url.startswith("memory:"):
         router.include_router(dead_letter_routes(gateway, admin), include_in_schema=False)
-    # The last route: it matches any name under the prefix, which may be empty.
-    _add_client(router, gateway.settings.prefix)
+    add_client_files(router, gateway.settings.prefix)
     return router
 
 
@@ -125,11 +118,13 @@ def _add_streams(router: APIRouter, gateway: Gateway, lifetime: GatewayLifetime)
     @router.websocket(f"{prefix}/ws")
     async def websocket(websocket: WebSocket) -> None:
         await lifetime.ensure_started()
+        lifetime.check_connection(websocket.scope)
         await serve_websocket(gateway, websocket)
 
     @router.get(f"{prefix}/sse", include_in_schema=False)
     async def sse(request: Request) -> Response:
         await lifetime.ensure_started()
+        lifetime.check_connection(request.scope)
         return serve_sse(gateway, request)
 
     @router.post(f"{prefix}/sessions/{{session}}/commands", include_in_schema=False)
@@ -140,18 +135,6 @@ def _add_streams(router: APIRouter, gateway: Gateway, lifetime: GatewayLifetime)
     @router.options(f"{prefix}/sessions/{{session}}/commands", include_in_schema=False)
     async def options(request: Request) -> Response:
         return preflight(gateway, request)
-
-
-def _add_client(router: APIRouter, prefix: str) -> None:
-    @router.get(f"{prefix}/{{name}}", include_in_schema=False)
-    async def client(name: str) -> Response:
-        # Only files that the build makes, by name: the path holds nothing that the client sent.
-        built = {path.name: path for path in _CLIENT.glob("*.*")} if _CLIENT.is_dir() else {}
-        path = built.get(name)
-        if path is None:
-            hint = "" if built else "; the client is not built: run make client"
-            return PlainTextResponse(f"no such file{hint}", 404)
-        return FileResponse(path, media_type=_TYPES.get(path.suffix), headers=_PUBLIC)
 
 
 def _add_probes(router: APIRouter, gateway: Gateway, lifetime: GatewayLifetime) -> None:

@@ -18,7 +18,7 @@ from uvicorn import Server
 
 from webui_adapter.gateway.draining import Drain
 
-__all__ = ["drain_with_server"]
+__all__ = ["drain_with_server", "find_server"]
 
 _INTERVAL: Final = 0.25  # seconds
 
@@ -32,7 +32,7 @@ async def drain_with_server(drain: Drain) -> None:
     Args:
         drain: the gateway's drain.
     """
-    server = _server()
+    server = find_server()
     if server is not None:
         while not server.should_exit:  # noqa: ASYNC110 - uvicorn offers no event
             await asyncio.sleep(_INTERVAL)
@@ -45,7 +45,8 @@ async def drain_with_server(drain: Drain) -> None:
         drain.start()
 
 
-def _server() -> Server | None:
+def find_server() -> Server | None:
+    """Return uvicorn's server in the main thread of this process; None: there is none."""
     for number in (signal.SIGTERM, signal.SIGINT):
         owner = getattr(signal.getsignal(number), "__self__", None)
         if isinstance(owner, Server):

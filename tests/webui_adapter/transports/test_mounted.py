@@ -240,6 +240,23 @@ async def test_a_page_that_does_not_keep_up(site: Mounted, user: str) -> None:
         assert sorted(model.got("gw.note")) == list(range(200))
 
 
+async def test_a_server_that_is_not_known_is_reported_with_its_first_connections(
+    user: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It runs in a thread, so the gateway cannot see its options."""
+    for name, number in (("uvicorn's own", 1), ("ours", 0)):
+        caplog.clear()
+        with mounted(**WAYS[name]) as own:
+            for _ in range(2):
+                async with page(own, user):
+                    pass
+                with curl(own, user) as stream:
+                    stream.until(settled(user), "the histories")
+        said = [record.getMessage() for record in caplog.records]
+        for option in ("--ws webui_adapter.uvicorn:WebSocketProtocol", "--http webui_adapter.uvicorn:HttpProtocol"):
+            assert len([line for line in said if line.endswith(option)]) == number, said
+
+
 async def test_an_application_that_ends_lets_its_streams_go_where_it_serves_them_our_way(user: str) -> None:
     """No WebSocket is open, through which the gateway would notice it too."""
     own = Mounted(**WAYS["ours"])
