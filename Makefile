@@ -8,7 +8,7 @@ CLIENT := webui_adapter/client
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup client system-parts demo test docs reference unit versions matrix chaos soak mutants browser lint format bench bench-full bench-curves bench-node bench-check wheel release-check requirements clean
+.PHONY: help setup client system-parts demo test docs reference unit versions matrix chaos soak mutants autobahn browser lint format bench bench-full bench-curves bench-node bench-check wheel release-check requirements clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ soak: setup client ## 50,000 short tasks whose workers are killed at random, com
 
 mutants: setup client ## change the pure modules and the Lua, see which changes no test notices; an hour or more
 	nice -n 10 $(BIN)/python -m tests.mutants --per-file $(or $(PER_FILE),25) --seed $(or $(SEED),1) $(ARGS)
+
+autobahn: setup client ## RFC 6455 by Autobahn's test suite, both ways of running; needs a Python 2.7 with pip
+	$(BIN)/python -m tests.autobahn --python $(or $(PYTHON2),python2.7) $(ARGS)
 
 lint: setup client ## ruff, strict types, import contracts, TypeScript's checks, generated files, prose, the site
 	$(BIN)/ruff check .
