@@ -116,6 +116,9 @@ class GatewaySettings(BaseSettings):
     )
     max_message_size: int = Field(1_048_576, ge=1024, description="Largest event that the gateway delivers.")
     max_command_size: int = Field(65_536, ge=256, description="Largest command that the gateway reads.")
+    max_auth_size: int = Field(
+        32_768, ge=256, description="Largest command before the connection has a token, and bytes that may wait then."
+    )
     max_topics: int = Field(128, ge=1, description="Patterns that one session may read.")
     max_bad_commands: int = Field(20, ge=1, description="Malformed commands after which a session is closed.")
     handshake_timeout: float = Field(

@@ -33,6 +33,7 @@ def bounded(
         f"sec{uuid.uuid4().hex[:8]}",
         frame_rate_limit=400,
         unauthenticated_frame_rate_limit=40,
+        byte_rate_limit=131_072,
         unauthenticated_byte_rate_limit=65_536,
         frames_per_turn=50,
         flood_patience=0.2,

@@ -16,10 +16,11 @@ from webui_adapter.settings import GatewaySettings
 
 CONTINUATION = 0
 FLOODS = {
-    "pong": frame(PONG) * 6_000,
-    "ping": frame(PING) * 6_000,
-    "empty fragments": frame(TEXT, final=False) + frame(CONTINUATION, final=False) * 6_000,
-    "one-byte fragments": frame(TEXT, b"x", final=False) + frame(CONTINUATION, b"x", final=False) * 6_000,
+    # Less than the bytes that may wait before the token.
+    "pong": frame(PONG) * 4_000,
+    "ping": frame(PING) * 4_000,
+    "empty fragments": frame(TEXT, final=False) + frame(CONTINUATION, final=False) * 4_000,
+    "one-byte fragments": frame(TEXT, b"x", final=False) + frame(CONTINUATION, b"x", final=False) * 4_000,
 }
 BYTES = frame(PING, b"x" * 125) * 6_000
 
@@ -62,9 +63,9 @@ def test_a_flood_with_a_token_is_ended_too(bounded: GatewayProcess, user: str) -
     raw.close()
 
 
-def test_bytes_are_counted_too(bounded: GatewayProcess) -> None:
+def test_bytes_are_counted_too(bounded: GatewayProcess, user: str) -> None:
     before = bounded.metrics().get('eventbus_refused_total{reason="bytes"}', 0)
-    raw = RawWebSocket(bounded)
+    raw = RawWebSocket(bounded, bearer(user))
     raw.head()
     message = frame(TEXT, b"x" * 60_000)
     with contextlib.suppress(ConnectionError, TimeoutError):
@@ -110,6 +111,40 @@ def test_nothing_is_parsed_after_the_close_was_sent(bounded: GatewayProcess) -> 
     assert flood(raw, FLOODS["pong"] + frame(PING, b"late")) == 4502
     with contextlib.suppress(ConnectionError), pytest.raises(EOFError):
         raw.frame()
+    raw.close()
+
+
+def test_before_the_token_few_bytes_may_wait(bounded: GatewayProcess) -> None:
+    before = bounded.metrics().get('eventbus_refused_total{reason="bytes"}', 0)
+    raw = RawWebSocket(bounded)
+    assert flood(raw, frame(PONG) * 20_000) == 4502
+    raw.close()
+    assert bounded.metrics()['eventbus_refused_total{reason="bytes"}'] == before + 1
+
+
+def test_before_the_token_a_command_has_the_size_of_one_with_a_token(bounded: GatewayProcess, user: str) -> None:
+    raw = RawWebSocket(bounded)
+    raw.head()
+    raw.socket.sendall(frame(TEXT, b" " * 32_769)[:1_000])
+    assert close_code(raw) == 1009
+    raw.close()
+    raw = RawWebSocket(bounded)
+    raw.head()
+    raw.send(TEXT, json.dumps({"do": "auth", "token": token(user)}).encode() + b" " * 32_000)
+    while b"bus.hello" not in raw.frame()[1]:
+        pass
+    raw.send(TEXT, b'{"do":"ping","ref":"large"}' + b" " * 65_000)
+    while b'"large"' not in raw.frame()[1]:
+        pass
+    raw.close()
+
+
+def test_a_close_within_a_message_is_in_order(bounded: GatewayProcess) -> None:
+    """RFC 6455, section 5.4: control frames may come between the fragments of a message."""
+    raw = RawWebSocket(bounded)
+    raw.head()
+    raw.socket.sendall(frame(TEXT, b"x", final=False) + frame(CLOSE, b"\x03\xe8") + frame(CONTINUATION, b"x"))
+    assert close_code(raw) == 1000
     raw.close()
 
 

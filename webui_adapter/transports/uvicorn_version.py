@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import uvicorn
+from websockets.frames import Frame, Opcode
 from websockets.version import version as websockets_version
 
 from webui_adapter.errors import NotConfigured
 
-__all__ = ["FLOOR", "check_parts", "limit_messages"]
+__all__ = ["FLOOR", "accept_close_within_message", "check_parts", "limit_messages"]
 
 FLOOR = "0.45"
 """The oldest uvicorn that works; ``pyproject.toml`` asks for the same."""
@@ -59,3 +60,23 @@ def limit_messages(parser: Any, limit: int) -> None:
             "Install a version that docs/reference/compatibility.md names."
         )
     setattr(parser, name, limit)
+
+
+def accept_close_within_message(parser: Any) -> None:
+    """Accept a close frame before the last fragment of a message, as RFC 6455, section 5.4, allows.
+
+    websockets fails such a connection with 1002.
+
+    Args:
+        parser: the parser.
+    """
+    # ``current_size`` since websockets 15.0.2, ``cur_size`` before.
+    name = "current_size" if hasattr(parser, "current_size") else "cur_size"
+    take = parser.recv_frame
+
+    def recv_frame(frame: Frame) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            setattr(parser, name, None)
+        take(frame)
+
+    parser.recv_frame = recv_frame

@@ -17,7 +17,7 @@ from webui_adapter.errors import RequestRefused
 from webui_adapter.protocol.websocket_frames import PING, PONG_LIMIT
 from webui_adapter.protocol.websocket_handshake import refusal
 from webui_adapter.settings import GatewaySettings
-from webui_adapter.transports.uvicorn_version import check_parts, limit_messages
+from webui_adapter.transports.uvicorn_version import accept_close_within_message, check_parts, limit_messages
 
 __all__ = ["EXTENSION", "Owner", "WebSocketProtocol"]
 
@@ -37,12 +37,17 @@ class Owner(Protocol):
     def ponged(self) -> None:
         """The client has answered a ping."""
 
-    def received(self, frames: int, size: int) -> float | None:
+    @property
+    def message_limit(self) -> int:
+        """The largest message that the client may send now, in bytes."""
+
+    def received(self, frames: int, size: int, waiting: int) -> float | None:
         """Count what the client has sent.
 
         Args:
             frames: the frames that were parsed.
             size: their bytes.
+            waiting: the bytes that are not parsed yet.
 
         Returns:
             Seconds for which to read nothing; 0: read on; None: read nothing more.
@@ -122,6 +127,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _parse(self, owner: Owner) -> bool:
         """Parse until the turn ends. Returns whether to read on now."""
+        limit_messages(self.conn, owner.message_limit)
         self._frames, before = 0, len(self._waiting)
         while self._waiting and self._frames < self._frames_per_turn and not self._deaf:
             piece, self._waiting = self._waiting[:_PIECE], self._waiting[_PIECE:]
@@ -129,7 +135,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             if self.conn.parser_exc is not None or self.conn.close_rcvd is not None:
                 self._stop_reading()
                 return False
-        wait = owner.received(self._frames, before - len(self._waiting))
+        wait = owner.received(self._frames, before - len(self._waiting), len(self._waiting))
         if wait is None:
             self._stop_reading()
             self.transport.pause_reading()
@@ -237,7 +243,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.stop_keepalive()
         self._owner = owner
         self._frames_per_turn = settings.frames_per_turn
-        limit_messages(self.conn, settings.max_command_size)
+        accept_close_within_message(self.conn)
         self.transport.set_write_buffer_limits(high=settings.write_high)
 
     def write(self, frames: bytes) -> None:

@@ -16,8 +16,8 @@ from webui_adapter.access.inbound_limit import InboundLimit
 from webui_adapter.errors import RequestRefused
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.session.session import Session
-from webui_adapter.transports.access import AcceptedHandshake, Asker, authorise_handshake
-from webui_adapter.transports.backpressure import count_inbound, write_queued
+from webui_adapter.transports.access import AcceptedHandshake, Asker, authorise_handshake, log_refusal
+from webui_adapter.transports.backpressure import count_inbound, message_limit, write_queued
 from webui_adapter.transports.encoders import FRAME_ENCODER, TEXT_ENCODER
 from webui_adapter.transports.error_responses import error_response
 from webui_adapter.transports.pull_transport import PullTransport
@@ -67,17 +67,23 @@ class PushTransport:
         """Note that the client is alive."""
         self._session.pong()
 
-    def received(self, frames: int, size: int) -> float | None:
+    @property
+    def message_limit(self) -> int:
+        """The largest message that the client may send now, in bytes."""
+        return message_limit(self._gateway.settings, self._session)
+
+    def received(self, frames: int, size: int, waiting: int) -> float | None:
         """Count what the client has sent.
 
         Args:
             frames: the frames that were parsed.
             size: their bytes.
+            waiting: the bytes that are not parsed yet.
 
         Returns:
             Seconds for which to read nothing; 0: read on; None: read nothing more.
         """
-        return count_inbound(self._gateway, self._session, self._inbound, frames, size)
+        return count_inbound(self._gateway, self._session, self._inbound, frames, size, waiting)
 
     def shutdown(self) -> None:
         """Drain the gateway: the server shuts down."""
@@ -99,6 +105,7 @@ async def serve_websocket(gateway: Gateway, websocket: WebSocket) -> None:
             gateway, Asker.of(websocket), websocket.headers, offered, websocket.cookies, query
         )
     except RequestRefused as refused:
+        log_refusal(websocket, refused)
         await websocket.send_denial_response(error_response(refused))
         return
     try:

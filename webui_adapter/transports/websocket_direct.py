@@ -25,7 +25,7 @@ from webui_adapter.protocol.websocket_parser import (
 )
 from webui_adapter.session.session import Session
 from webui_adapter.transports.access import AcceptedHandshake
-from webui_adapter.transports.backpressure import count_inbound, write_queued
+from webui_adapter.transports.backpressure import count_inbound, message_limit, write_queued
 from webui_adapter.transports.encoders import FRAME_ENCODER
 
 __all__ = ["DirectConnection"]
@@ -109,12 +109,13 @@ class DirectConnection(asyncio.Protocol):
     def _parse(self, session: Session, data: bytes) -> None:
         settings = self._gateway.settings
         events, self._unfinished, frames = read_frames(
-            data, self._unfinished, settings.max_command_size, settings.frames_per_turn
+            data, self._unfinished, message_limit(settings, session), settings.frames_per_turn
         )
         self._answer_pings(events)
         for event in events:
             self._take(event)
-        wait = count_inbound(self._gateway, session, self._inbound, frames, len(data))
+        waiting = 0 if self._unfinished is None else len(self._unfinished.rest)
+        wait = count_inbound(self._gateway, session, self._inbound, frames, len(data), waiting)
         if self._session is None:
             return
         if wait is None:

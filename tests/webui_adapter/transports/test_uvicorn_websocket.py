@@ -34,7 +34,9 @@ class Owner:
     def ponged(self) -> None:
         self.heard.append("ponged")
 
-    def received(self, frames: int, size: int) -> float | None:
+    message_limit = 65_536
+
+    def received(self, frames: int, size: int, waiting: int) -> float | None:
         return 0.0
 
     def shutdown(self) -> None:
