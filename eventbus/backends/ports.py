@@ -213,11 +213,13 @@ class Reader(Protocol):
             Unavailable, Refused: the server did not answer, or rejected the request.
         """
 
-    def be_voter(self, heard: Callable[[], tuple[str, Position] | None]) -> None:
+    def be_voter(self, heard: Callable[[], tuple[str, Position] | None], moved: Callable[[str], None]) -> None:
         """Be one of the processes that state after a restart whether the server lost data.
 
         Args:
             heard: returns the channel and the position of the last publication that this process received.
+            moved: called with a reason before the statement, if the data are those of another server. What the former
+                server publishes from then on must not be delivered: the statement would not cover it.
         """
 
     async def renew(self) -> bool:

@@ -82,7 +82,7 @@ class HeldReader:
             raise self.error
         return await self._reader.fork(channel, epoch)
 
-    def be_voter(self, heard: Callable[[], tuple[str, Position] | None]) -> None:
+    def be_voter(self, heard: Callable[[], tuple[str, Position] | None], moved: Callable[[str], None]) -> None:
         pass
 
     async def renew(self) -> bool:

@@ -219,7 +219,7 @@ def _build_events(
     history_reader = HistoryReader(ports.reader, hub.validator, format_monitor.met)
     session_recovery = SessionRecovery(context, hub, ports.subscriber, history_reader, redelivery, changed=turn_end.run)
     channel_recovery = session_recovery.channel_recovery
-    ports.reader.be_voter(hub.newest)
+    ports.reader.be_voter(hub.newest, ports.subscriber.reconnect)
     redis_monitor = RedisMonitor(context, health, ports, channel_recovery, hub)
     return EventParts(
         maintenance=maintenance,

@@ -75,7 +75,7 @@ class MemoryReader:
         """See ``Reader``."""
         return self._broker.fork(channel, epoch)
 
-    def be_voter(self, heard: Callable[[], tuple[str, Position] | None]) -> None:
+    def be_voter(self, heard: Callable[[], tuple[str, Position] | None], moved: Callable[[str], None]) -> None:
         """See ``Reader``. Data in this process end with it."""
 
     async def renew(self) -> bool:

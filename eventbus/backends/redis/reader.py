@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from eventbus.backends.redis.cluster.pipeline import ClusterPipeline
@@ -44,10 +44,14 @@ class RedisReader:
 
     def __init__(self, settings: BusSettings, *, most_waiting: int = 20_000) -> None:
         self._keys = Keys.of(settings)
-        pipeline = ClusterPipeline if settings.redis.kind == "cluster" else Pipeline
         self._cluster = settings.redis.kind == "cluster"
-        self._pipeline: ClusterPipeline | Pipeline = pipeline(settings, most_waiting=most_waiting)
+        self._pipeline: ClusterPipeline | Pipeline = (
+            ClusterPipeline(settings, most_waiting=most_waiting)
+            if self._cluster
+            else Pipeline(settings, most_waiting=most_waiting, questions=[Voter.QUESTION])
+        )
         self._voter = Voter(settings, self._keys, active=False)
+        self._moved: Callable[[str], None] | None = None
         self._greeting: list[Reply] | None = None  # of the connection whose timeline is known
         self._joining: asyncio.Future[None] | None = None
         self._loading: dict[str, asyncio.Future[Reply]] = {}
@@ -114,6 +118,8 @@ class RedisReader:
             done.exception()  # marks it as retrieved
 
     async def _learn(self, greeting: list[Reply]) -> None:
+        if self._moved is not None and self._voter.is_elsewhere(greeting):
+            self._moved("the data are those of another server")
         end = time.monotonic() + _VERDICT
         while True:
             questions = self._voter.questions()
@@ -136,13 +142,14 @@ class RedisReader:
             log.warning("cannot ask Redis for its replication id, so a rollback may stay unnoticed: %s", error)
             return True
 
-    def be_voter(self, heard: Heard) -> None:
+    def be_voter(self, heard: Heard, moved: Callable[[str], None]) -> None:
         """Be a voter of what this process receives. ``renew`` is then called about once a second.
 
         Args:
             heard: returns the last position that was received.
+            moved: called before a statement about the data of another server.
         """
-        self._voter.active, self._voter.heard = True, heard
+        self._voter.active, self._voter.heard, self._moved = True, heard, moved
 
     async def renew(self) -> bool:
         """See ``Reader``."""

@@ -36,6 +36,7 @@ _LEAVE: Final = 0.2
 _VERDICT: Final = 0.5
 _PAUSE: Final = 0.05
 
+_SERVER: Final = re.compile(rb"^master_replid:([0-9a-f]{10})", re.MULTILINE)
 _OUTDATED: Final = re.compile(rf"{OUTDATED} ([0-9a-f]+\.\d+)")
 
 REST: Final = 0.5
@@ -57,6 +58,9 @@ class Voter:
     Attributes:
         timeline: of the data on the present connection.
     """
+
+    QUESTION: Final[Command] = ("INFO", "replication")
+    """Asked when a connection opens. The reply names the life of the server's data."""
 
     def __init__(self, settings: BusSettings, keys: Keys, *, active: bool, heard: Heard | None = None) -> None:
         self._settings = settings
@@ -105,6 +109,16 @@ class Voter:
     def _newest(self) -> tuple[str, Position] | None:
         heard = None if self.heard is None else self.heard()
         return self._last if heard is None or heard == self._implied else heard
+
+    def is_elsewhere(self, greeting: Sequence[Any]) -> bool:
+        """Return whether a connection leads to other data than the last statement was about.
+
+        Args:
+            greeting: the reply to ``QUESTION`` on that connection.
+        """
+        found = _SERVER.search(greeting[0]) if greeting and isinstance(greeting[0], bytes) else None
+        server = self.timeline.name.partition(".")[0]
+        return bool(server) and found is not None and found[1].decode() != server
 
     def questions(self) -> list[Command]:
         """Return the commands whose replies ``answer`` needs."""
