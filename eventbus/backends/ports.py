@@ -218,8 +218,8 @@ class Reader(Protocol):
 
         Args:
             heard: returns the channel and the position of the last publication that this process received.
-            moved: called with a reason before the statement, if the data are those of another server. What the former
-                server publishes from then on must not be delivered: the statement would not cover it.
+            moved: called with a reason before the statement, if the data are those of another server. It must end the
+                delivery of the former server's publications: the statement would not cover them.
         """
 
     async def renew(self) -> bool:

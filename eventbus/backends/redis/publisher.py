@@ -73,7 +73,7 @@ class RedisPublisher:
         self._voter = Voter(settings, self._keys, active=voter)
         self._loaded: set[str] = set()
         self._durability = Durability(settings, self._keys) if settings.durable == "replicas" else None
-        questions = [] if self._durability is None else [Durability.QUESTION]
+        questions = [] if self._durability is None else self._durability.questions
         self._cluster: ClusterConnection | None = None
         locator: Locator | None = None
         if settings.redis.kind == "cluster":
@@ -307,9 +307,9 @@ class RedisPublisher:
         greeting = connection.connect()
         if greeting is not self._greeting and connection.endpoint is not None:
             self._greeting = greeting
-            durability.connected(connection.endpoint, greeting[0], time.monotonic())
+            durability.connected(connection.endpoint, greeting, time.monotonic(), now_ms())
         limit = connection.limit
-        after = durability.commands(limit)
+        after = durability.commands(limit, time.monotonic(), now_ms())
         patience = self._settings.durable_timeout if limit is None else 0.0
         replies = connection.round_trip([*commands, *after], patience, self._joined.greeting)
         named = connection.named and connection.greeting is self._greeting

@@ -20,6 +20,7 @@ from eventbus.redis_url import Endpoint
 from tests.conftest import wait_until
 from tests.servers.sentinel import MonitoredServer
 
+LIFE = "8f0c2a91d3"
 HERE, THERE = Endpoint("10.0.0.1", 6379), Endpoint("10.0.0.2", 6379)
 
 
@@ -31,9 +32,19 @@ def durability(**given: object) -> Durability:
     return Durability(BusSettings(durable="replicas", **given), Keys("eb"))
 
 
+def connect(rule: Durability, server: Endpoint, followers: int, now: float, mark: bytes | None = None) -> None:
+    rule.connected(server, [info(followers), mark], now, int(1000 * now))
+
+
+def mark_of(rule: Durability, now: float) -> bytes:
+    """Return the note of a process for those that start later."""
+    return str(rule.commands(None, now, int(1000 * now))[0][2]).encode()
+
+
 def info(online: int, syncing: int = 0) -> bytes:
     states = ["online"] * online + ["wait_bgsave"] * syncing
     lines = [f"slave{n}:ip=10.0.0.9,port=1,state={state},offset=1,lag=0" for n, state in enumerate(states)]
+    lines.append(f"master_replid:{LIFE}{'0' * 30}")
     lines.append("slave9:ip=10.0.0.9,port=1,state=online,offset=0,lag=0")  # it loads its first copy
     return "\r\n".join(["# Replication", "role:master", f"connected_slaves:{len(states)}", *lines, ""]).encode()
 
@@ -46,7 +57,7 @@ def test_only_replicas_that_follow_count() -> None:
 def test_all_replicas_that_follow_must_confirm_and_at_least_one() -> None:
     rule = durability()
     assert rule.required == 1
-    rule.connected(HERE, info(2), 0)
+    connect(rule, HERE, 2, 0)
     assert rule.required == 2
     with pytest.raises(Unavailable, match="1 of 2 replicas"):
         rule.check((b"OK", 1, info(2)), named=True, now=0)
@@ -59,22 +70,44 @@ def test_all_replicas_that_follow_must_confirm_and_at_least_one() -> None:
 
 def test_a_replica_that_has_left_counts_for_the_grace_since_it_may_be_the_new_master() -> None:
     rule = durability(durable_grace=15)
-    rule.connected(HERE, info(2), 0)
+    connect(rule, HERE, 2, 0)
     for now in (1, 15.9):
         with pytest.raises(Unavailable):
             rule.check((b"OK", 1, info(1)), named=True, now=now)
     with pytest.raises(Unavailable):
         rule.check((b"OK", 1, info(1)), named=True, now=16)
     rule.check((b"OK", 1, info(1)), named=True, now=16.1)
-    rule.connected(THERE, info(0), 17)
+    connect(rule, THERE, 0, 17)
     assert rule.required == 1, "another server has other replicas"
+
+
+def test_a_process_that_starts_counts_the_replicas_that_counted_before() -> None:
+    running, late = durability(durable_grace=15), durability(durable_grace=15)
+    connect(running, HERE, 2, 100)
+    connect(late, HERE, 1, 101, mark_of(running, 100))
+    assert late.required == 2, "one replica is being promoted"
+    with pytest.raises(Unavailable, match="1 of 2 replicas"):
+        late.check((b"OK", 1, info(1)), named=True, now=102)
+    later = durability(durable_grace=15)
+    connect(later, HERE, 1, 114, mark_of(late, 113))
+    with pytest.raises(Unavailable):
+        later.check((b"OK", 1, info(1)), named=True, now=116)
+    later.check((b"OK", 1, info(1)), named=True, now=116.1)
+    assert mark_of(later, 117) == f"{LIFE} 1 0".encode(), "processes that follow prolong nothing"
+
+
+@pytest.mark.parametrize("mark", [None, b"", b"8f0c2a91d3 x 0", b"0000000000 2 0", b"8f0c2a91d3 2"])
+def test_a_mark_of_another_server_or_form_says_nothing(mark: bytes | None) -> None:
+    rule = durability()
+    connect(rule, HERE, 1, 0, mark)
+    assert rule.required == 1
 
 
 @example([(0, 3, 0.0), (0, 0, 0.0), (0, 2, 5.0), (0, 0, 5.0), (1, 0, 0.0)])
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.floats(0, 5)), max_size=20))
 def test_never_fewer_than_followed_within_the_grace(steps: list[tuple[int, int, float]]) -> None:
     rule, now, seen = durability(durable_grace=10), 0.0, [(0.0, 2)]
-    rule.connected(HERE, info(2), now)
+    connect(rule, HERE, 2, now)
     for confirmed, online, pause in steps:
         now += pause
         needed = max(count for at, count in seen if now - at < 10) if any(now - at < 10 for at, _ in seen) else 1
@@ -170,3 +203,18 @@ def test_without_replicas_no_event_counts_as_published(own_redis) -> None:
     assert not bus.flush(1)
     assert receipt.status == "waiting"
     bus.close()
+
+
+def test_a_process_that_starts_while_a_replica_is_promoted(servers: list[MonitoredServer]) -> None:
+    """The old master still takes writes, and its other replica confirms them. No process may trust that."""
+    master, promoted, _ = servers
+    running = Bus(settings_of(master))
+    assert running.emit("ann", "op", Paid(n=0), strict=True).status == "published"
+    promoted.client.replicaof("NO", "ONE")
+    wait_until(lambda: online(master) == 1, "the replica to leave")
+    late = Bus(settings_of(master))
+    receipt = late.emit("ann", "op", Paid(n=1))
+    assert not late.flush(1)
+    assert receipt.status == "waiting"
+    for bus in (running, late):
+        bus.close()

@@ -23,7 +23,7 @@ from tests.servers.sentinel import MonitoredServer
 CHANNEL = "user:42"
 
 
-class Told(Event, name="moved.told"):
+class Sent(Event, name="moved.sent"):
     n: int
 
 
@@ -46,7 +46,7 @@ def pair(tmp_path: Path) -> Iterator[tuple[MonitoredServer, MonitoredServer]]:
 
 def published(settings: BusSettings) -> Position:
     publisher = RedisPublisher(settings)
-    emission = EmissionBuilder(settings).build(f"{CHANNEL}:operation:1", Told(n=1))
+    emission = EmissionBuilder(settings).build(f"{CHANNEL}:operation:1", Sent(n=1))
     (answer,) = publisher.publish([Write(CHANNEL, [emission])])
     assert isinstance(answer, Published)
     publisher.close()
