@@ -14,7 +14,8 @@ import typer
 import eventbus.operations.events  # noqa: F401 - declares the events of an operation's life, which are part of every contract
 from eventbus.cli import audit, dead_letters, instances, sessions
 from eventbus.cli.acl import acl
-from eventbus.cli.client import fail
+from eventbus.cli.client import call, fail
+from eventbus.cli.fork import ChannelForks
 from eventbus.errors import EventBusError
 from eventbus.events.registry import registry
 from eventbus.events.schema import asyncapi, json_schema, typescript
@@ -65,6 +66,15 @@ def schema(
             fail(f"{output} is stale; run the same command without --check to write it", 2)
     else:
         output.write_text(text, encoding="utf-8")
+
+
+@cli.command()
+def fork() -> None:
+    """Begin a new epoch of every channel, after a backup of Redis was restored. Pages receive bus.gap."""
+    number = call(ChannelForks, ChannelForks.fork_all)
+    typer.echo(f"forked {number} channels")
+    if not number:
+        raise typer.Exit(1)
 
 
 def _import(modules: list[str]) -> None:

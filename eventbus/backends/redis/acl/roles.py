@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-__all__ = ["ROLES", "Role", "acl_file", "commands_of_scripts"]
+__all__ = ["ADMIN", "BROKER", "EMITTER", "GATEWAY", "METRICS", "ROLES", "Role", "acl_file", "commands_of_scripts"]
 
 _LUA: Final = Path(__file__).parents[1] / "lua"
 _CALL: Final = re.compile(r"""call\('([A-Z]+)'""")
@@ -118,7 +118,7 @@ GATEWAY: Final = Role(
 ADMIN: Final = Role(
     name="admin",
     purpose="Operators: the commands of `eventbus`, such as dead-letters, audit and doctor.",
-    commands=(*GATEWAY.commands, "acl|getuser", "acl|whoami", "time"),
+    commands=(*GATEWAY.commands, "acl|getuser", "acl|whoami", "scan", "time"),
     scripts=("*/*",),
     keys=("eb:*",),
     channels=("eb:*",),

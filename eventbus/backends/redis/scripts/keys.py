@@ -49,6 +49,19 @@ class Keys:
         """
         return _of_channel(self.prefix, channel)
 
+    @property
+    def all_states(self) -> str:
+        """Pattern of the states of all channels."""
+        return f"{self.prefix}:{{*}}:state"
+
+    def channel_of_state(self, state: str) -> str:
+        """Return the channel of a state; the reverse of ``channel``.
+
+        Args:
+            state: the key of the state.
+        """
+        return state[len(self.prefix) + 2 : -7]  # 7: as long as "}:state"
+
     def operation(self, channel: str, operation: str) -> tuple[str, str, str]:
         """Return counts, tasks and leases of an operation: ``KEYS[5..7]`` of ``_operation.lua``.
 
