@@ -16,6 +16,7 @@ from redis.crc import key_slot
 
 from eventbus.testing.redis_server import RedisServer, free_port
 from tests.conftest import wait_until
+from tests.servers.tls import ServerTls
 
 __all__ = ["ClusterNode", "RedisCluster", "running_cluster"]
 
@@ -29,10 +30,13 @@ class ClusterNode(RedisServer):
     Attributes:
         id: the node's name in the cluster; empty until it has answered.
         bus_port: where it talks to other nodes.
+        tls_port: where it listens for TLS; 0: nowhere.
     """
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, tls: ServerTls | None = None) -> None:
         super().__init__(folder)
+        self._tls = tls
+        self.tls_port = 0 if tls is None else free_port()
         self.id = ""
         self.bus_port = free_port()
         self._options = options
@@ -41,10 +45,14 @@ class ClusterNode(RedisServer):
         """Return the command line."""
         if not self.id:
             self.bus_port = free_port()  # at another attempt, since the last one may be in use
+            self.tls_port = self.tls_port and free_port()
         cluster = ("--cluster-enabled", "yes", "--cluster-port", str(self.bus_port))
         limits = ("--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-require-full-coverage", "no")
         replication = ("--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0")
-        return [*super().command(), *cluster, *limits, *replication, *self._options]
+        command = [*super().command(), *cluster, *limits, *replication, *self._options]
+        if self._tls is None:
+            return command
+        return [self._tls.program, *command[1:], *self._tls.options(self.tls_port, tls_cluster="yes")]
 
     def start(self, seconds: float = 15.0) -> None:
         """Start the node, or start it again with the name and the slots that it had."""
@@ -79,12 +87,14 @@ class RedisCluster:
         folder: working folder of all nodes.
         shards: number of masters; each has one replica.
         options: more options of each server.
+        tls: TLS for all connections.
 
     Attributes:
         nodes: all nodes, also those that were killed; first the masters.
     """
 
-    def __init__(self, folder: Path, *options: str, shards: int = 3) -> None:
+    def __init__(self, folder: Path, *options: str, shards: int = 3, tls: ServerTls | None = None) -> None:
+        self.tls = tls
         self._folder = folder
         self._options = options
         self._shards = shards
@@ -127,7 +137,10 @@ class RedisCluster:
     @property
     def url(self) -> str:
         """Its address: the first three nodes that were started."""
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
+        if self.tls is None:
+            return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
+        nodes = ",".join(f"127.0.0.1:{node.tls_port}" for node in self.nodes[:3])
+        return f"rediss+cluster://{nodes}?{self.tls.query}"
 
     def owner(self, key: str | int) -> ClusterNode:
         """Return the master of a key or of a slot.
@@ -145,7 +158,7 @@ class RedisCluster:
         """Return a running replica of a master."""
         for node in self.running:
             role = node.run("ROLE")
-            if role[0] != b"master" and int(role[2]) == master.port:
+            if role[0] != b"master" and int(role[2]) in {master.port, master.tls_port}:
                 return node
         raise AssertionError(f"node {master.port} has no replica")
 
@@ -233,13 +246,13 @@ class RedisCluster:
     def _new_node(self) -> ClusterNode:
         folder = self._folder / f"node{len(self.nodes)}"
         folder.mkdir()
-        node = ClusterNode(folder, *self._options)
+        node = ClusterNode(folder, *self._options, tls=self.tls)
         node.start()
         self.nodes.append(node)
         return node
 
     def _meet(self, node: ClusterNode) -> None:
-        self.nodes[0].cluster("MEET", "127.0.0.1", node.port, node.bus_port)
+        self.nodes[0].cluster("MEET", "127.0.0.1", node.tls_port or node.port, node.bus_port)
 
     @staticmethod
     def _owners(node: ClusterNode) -> list[tuple[int, int, int]]:
@@ -262,15 +275,18 @@ class RedisCluster:
 
 
 @contextmanager
-def running_cluster(folder: Path, *options: str, shards: int = 3) -> Iterator[RedisCluster]:
+def running_cluster(
+    folder: Path, *options: str, shards: int = 3, tls: ServerTls | None = None
+) -> Iterator[RedisCluster]:
     """Run a cluster.
 
     Args:
         folder: working folder of all nodes.
         options: more options of each server.
         shards: number of masters; each has one replica.
+        tls: TLS for all connections.
     """
-    cluster = RedisCluster(folder, *options, shards=shards)
+    cluster = RedisCluster(folder, *options, shards=shards, tls=tls)
     try:
         cluster.start()
         yield cluster
