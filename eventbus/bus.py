@@ -220,7 +220,8 @@ class Bus:
             timeout: seconds; default: ``flush_budget``.
 
         Returns:
-            False after ``timeout``, and immediately while Redis is down.
+            False after ``timeout``, immediately while Redis is down, and if this process dropped an event since the
+            last call of this thread that waited to the end. The receipts tell which one.
         """
         return self.outbox.flush(self.settings.flush_budget if timeout is None else timeout)
 
@@ -318,5 +319,5 @@ class Bus:
             await asyncio.to_thread(self.outbox.put_strict, emission, self.settings.strict_timeout)
         else:
             self.outbox.put(emission)
-            await self.outbox.aflush(self.settings.flush_budget)
+            await self.outbox.await_settled(self.settings.flush_budget)
         return emission.receipt

@@ -90,7 +90,7 @@ def start_operation(flow: Signature, *, user: UserId, label: str = "", op: str |
     _announce(bus, operation, label, canvas)
     if cursor:
         # A worker that is faster than these transitions could end the operation before it began.
-        bus.flush()
+        bus.outbox.wait_settled(bus.settings.flush_budget)
     result = _publish(canvas, operation, label, settings)
     return Operation(operation.op, operation.user, label, canvas.tasks, cursor, result)
 

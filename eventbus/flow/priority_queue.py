@@ -148,23 +148,25 @@ class ConflatingPriorityQueue(Generic[T]):
             size += item.size
         return served, dropped
 
-    def pop_urgent(
-        self, limit_items: int, blocked: Callable[[str], bool], now_ms: int
+    def pop_topics(
+        self, limit_items: int, blocked: Callable[[str], bool], now_ms: int, *, urgent: bool
     ) -> tuple[list[T], Sequence[Dropped[T]]]:
-        """Remove items of the high lane, with those that are before them in their topic.
+        """Remove items of the topics that do not have to wait, the most urgent topics first.
 
         Args:
             limit_items: at most so many.
             blocked: returns whether a topic has to wait.
             now_ms: milliseconds since 1970.
+            urgent: remove only items of the high lane, with those that are before them in their topic.
 
         Returns:
             The items, and the items that have expired.
         """
         served: list[T] = []
         dropped: list[Dropped[T]] = []
-        for topic, queue in list(self._ready[0].items()):
-            while queue.counts[0] and len(served) < limit_items and not blocked(topic):
+        lanes = 1 if urgent else len(self._ready)
+        for topic, queue in [topic for ready in self._ready[:lanes] for topic in ready.items()]:
+            while any(queue.counts[:lanes]) and len(served) < limit_items and not blocked(topic):
                 item = queue.take()
                 self._left(queue, item)
                 if 0 < item.expires <= now_ms:

@@ -42,7 +42,6 @@ class SendBuffer:
 
     def __init__(self, settings: BusSettings, dropped: Counter[str]) -> None:
         self._settings = settings
-        self._dropped = dropped
         self._queue: ConflatingPriorityQueue[Entry] = ConflatingPriorityQueue(
             settings.outbox_events, settings.outbox_bytes, settings.turn_events
         )
@@ -229,17 +228,19 @@ class SendBuffer:
         return batch, 0
 
     def take_more(self, limit: int) -> list[Entry]:
-        """Add what waits in memory to what is in flight.
+        """Add what waits in memory to what is in flight, except for topics that have more on disk: the disk goes first.
 
         Args:
             limit: entries at most.
 
         Returns:
-            The added entries in order; empty while entries wait on disk, which go first.
+            The added entries in order.
         """
-        if self.spool_waiting:
-            return []
-        batch, expired = self._queue.pop(limit, self._settings.batch_bytes, now_ms())
+        spool = self.spool
+        if spool is not None and spool.waiting:
+            batch, expired = self._queue.pop_topics(limit, spool.holds_behind, now_ms(), urgent=False)
+        else:
+            batch, expired = self._queue.pop(limit, self._settings.batch_bytes, now_ms())
         if expired:
             self.tracker.drop(expired)
         self.in_flight.entries = [*self.in_flight.entries, *batch]
@@ -250,8 +251,8 @@ class SendBuffer:
         now = now_ms()
         old = spool.take(limit)
         alive = [entry for entry in old if not 0 < entry.expires <= now]
-        self._dropped["expired"] += len(old) - len(alive)
-        urgent, expired = self._queue.pop_urgent(limit, spool.holds, now)
+        self.tracker.expired_on_disk(len(old) - len(alive))
+        urgent, expired = self._queue.pop_topics(limit, spool.holds, now, urgent=True)
         self.tracker.drop(expired)
         self.in_flight.take(urgent)
         return [*alive, *urgent], len(old)

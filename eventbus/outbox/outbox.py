@@ -58,6 +58,7 @@ class Outbox:
         self._thread = SenderThread(self._settings, self._connect, self.dropped)
         self._buffer = self._thread.buffer
         self._breaker = self._thread.sender.breaker
+        self._known = _KnownLosses()
 
     @property
     def depth(self) -> int:
@@ -110,6 +111,8 @@ class Outbox:
         Args:
             entry: made in this process: to make it has renewed the state of a forked child (``check_process``).
         """
+        if self._known.number is None:
+            self._known.number = self._buffer.tracker.lost
         self._thread.put(entry)
         if self._breaker.open and self.taps and isinstance(entry, Emission):
             self._tap(entry)
@@ -125,13 +128,32 @@ class Outbox:
             self._buffer.tracker.drop_one(emission, reason)
 
     def flush(self, timeout: float) -> bool:
-        """Wait until Redis has everything that was put so far, or the outbox dropped it.
+        """Wait until Redis has everything that was put so far.
 
         Args:
             timeout: seconds to wait, at most.
 
         Returns:
-            False after ``timeout``, and immediately while Redis or the shard of what is left is down.
+            False after ``timeout``, immediately while Redis or the shard of what is left is down, and if this process
+            dropped an event since the last call of this thread that waited to the end.
+        """
+        check_process()
+        known = self._known.number or 0
+        return self.wait_settled(timeout) and self._lost_nothing_since(known)
+
+    def _lost_nothing_since(self, known: int) -> bool:
+        self._known.number = self._buffer.tracker.lost
+        return self._known.number == known
+
+    def wait_settled(self, timeout: float, *, also_down: bool = False) -> bool:
+        """Wait until Redis has everything that was put so far, or the outbox dropped it.
+
+        Args:
+            timeout: seconds to wait, at most.
+            also_down: wait although Redis is down.
+
+        Returns:
+            Whether everything is settled.
         """
         check_process()
         if self._buffer.is_empty():
@@ -153,16 +175,17 @@ class Outbox:
                 self._thread.sender.try_once(batch, timeout)
         finally:
             self._thread.end_turn(done, batch)
-        return not self.redis_down and done.wait(max(0.0, ends - time.monotonic())) and results[0]
+        waits = also_down or not self.redis_down
+        return waits and done.wait(max(0.0, ends - time.monotonic())) and results[0]
 
-    async def aflush(self, timeout: float) -> bool:  # noqa: ASYNC109 - the same signature as flush
-        """``flush`` for an event loop.
+    async def await_settled(self, timeout: float) -> bool:  # noqa: ASYNC109 - the same signature as wait_settled
+        """``wait_settled`` for an event loop.
 
         Args:
             timeout: seconds to wait, at most.
 
         Returns:
-            As ``flush``.
+            As ``wait_settled``.
         """
         check_process()
         loop = asyncio.get_running_loop()
@@ -198,10 +221,12 @@ class Outbox:
             Refused: Redis or the outbox refused it.
             RateLimited: too many events of its channel came before it.
         """
-        if self.redis_down:
+        isolating = self._thread.sender.isolating
+        if self.redis_down and not isolating:
             raise Unavailable(f"cannot reach Redis at {self._address} (EVENTBUS_REDIS_URL); nothing was sent")
         self.put(entry)
-        settled = self.flush(timeout)
+        # A faulty event holds up the others until one of them is published: this one may be it.
+        settled = self.wait_settled(timeout, also_down=isolating)
         if not settled:
             self._check_unsettled(entry, timeout)
         self._buffer.tracker.check(entry, self._buffer.rate_limiter.rate)
@@ -249,6 +274,12 @@ class Outbox:
             except Exception:
                 # An observer's error must not reach the caller of emit().
                 log.exception("a tap of the outbox failed")
+
+
+class _KnownLosses(threading.local):
+    """How many lost events a thread knows of; None before it has put one."""
+
+    number: int | None = None
 
 
 _outboxes: weakref.WeakSet[Outbox] = weakref.WeakSet()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -36,6 +37,7 @@ class Sender:
         breaker: opens after failures in a row.
         closing: whether failed requests are not tried again.
         unexpected: attempts that failed with an error that is neither a refusal nor an outage.
+        isolating: whether each entry is sent alone, to find the one that always fails.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class Sender:
         )
         self.closing = False
         self.unexpected = 0
+        self.isolating = False
         self._tries, self._batch_events = settings.unexpected_tries, settings.batch_events
+        self._shortest_pause = settings.retry_min
         self._address = settings.redis_address
         self._publisher: Publisher | None = None
         self._timed: TimedPublisher | None = None
@@ -101,23 +105,25 @@ class Sender:
                 # A bug in here must not end the thread: that would end all delivery of this process without a trace.
                 log.exception("the outbox could not send a batch")
                 answers = self._one_by_one(batch.requests, error)
-            if tries >= self._tries:
+            if self.isolating:
                 self._mark_culprits(answers)
             failures = self._settle(batch, answers)
             failure = failures[0] if failures else None
             if failure is None:
                 self.breaker.succeeded()
-            elif batch.spooled or self._set_aside(batch, failures):
+                break
+            if batch.spooled or self._set_aside(batch, failures):
                 self.breaker.succeeded()
                 break
-            else:
-                tries = tries + 1 if _is_unexpected(failure) else 0
-                if tries >= self._tries:
-                    self._isolate(batch)
-                self._pause(began, failure)
+            tries = tries + 1 if _is_unexpected(failure) else 0
+            self.isolating = self.isolating or tries >= self._tries
+            self._pause(began, failure, for_others=self.isolating and len(batch.requests) <= self._batch_events)
             with self._lock:
-                if batch.requests and (self.closing or self._buffer.in_flight.spooled):
+                if self._is_given_up():
                     break  # it is on disk, or will be
+                if self.isolating:
+                    self._isolate(batch)
+        self.isolating = False
 
     @property
     def rest_in(self) -> float | None:
@@ -148,27 +154,32 @@ class Sender:
         if self._publisher is None or len(requests) == 1:
             return [error] * len(requests)
         answers: list[Published | Exception] = []
+        failed: dict[str, Exception] = {}
         for request in requests:
+            if request.channel in failed and not self.isolating:
+                answers.append(failed[request.channel])  # it must not overtake the one that is tried again
+                continue
             try:
                 answers += self._publisher.publish([request])
             except Unavailable as unavailable:
                 answers += [unavailable] * (len(requests) - len(answers))
                 break
             except Exception as its_error:
-                log.exception("cannot send to %s", request.channel)
+                if request.channel not in failed:
+                    log.exception("cannot send to %s", request.channel)
+                failed[request.channel] = its_error
                 answers.append(its_error)
         return answers
 
     def _isolate(self, batch: InFlightBatch) -> None:
-        """Make each entry of a batch its own request, and send what waits behind it along.
+        """Make each entry of a batch its own request, and send what waits behind it along. With the lock held.
 
         If that is published, the connection works, and the entries that still fail are the cause.
         """
-        with self._lock:
-            entries = [entry for members in batch.members for entry in members]
-            if not batch.from_spool:
-                entries += self._buffer.take_more(self._batch_events)
-            groups = [group([entry]) for entry in entries]
+        entries = [entry for members in batch.members for entry in members]
+        if len(entries) <= self._batch_events:
+            entries += self._buffer.take_more(self._batch_events)
+        groups = [group([entry]) for entry in entries]
         batch.requests = [requests[0] for requests, _ in groups]
         batch.members = [members[0] for _, members in groups]
 
@@ -205,8 +216,11 @@ class Sender:
             batch.requests, batch.members = [batch.requests[i] for i in again], [batch.members[i] for i in again]
         return [answer for i in again if isinstance(answer := answers[i], Exception)]
 
-    def _pause(self, began: float, error: Exception) -> None:
-        """Back off with full jitter; the longest pause doubles with each failure."""
+    def _pause(self, began: float, error: Exception, *, for_others: bool) -> None:
+        """Back off with full jitter; the longest pause doubles with each failure.
+
+        With ``for_others``, a new entry ends the pause.
+        """
         with self._lock:
             was_open = self.breaker.open
             pause = self.breaker.failed(began, time.monotonic(), random.random())  # noqa: S311 - spreads retries
@@ -220,7 +234,14 @@ class Sender:
                 tracker.log("unexpected", text, self._address, tracker.depth, error)
             if self.breaker.open and not was_open:
                 tracker.release_waiters()
-            self._lock.wait_for(lambda: self.closing or self._buffer.in_flight.spooled, pause)
+            waiting = len(self._buffer) if for_others else math.inf
+            if self._lock.wait_for(self._is_given_up, min(pause, self._shortest_pause)):
+                return
+            remaining = pause - self._shortest_pause
+            self._lock.wait_for(lambda: self._is_given_up() or len(self._buffer) > waiting, remaining)
+
+    def _is_given_up(self) -> bool:
+        return self.closing or self._buffer.in_flight.spooled
 
     def close(self) -> None:
         """Close the connection."""

@@ -75,7 +75,7 @@ class SenderThread:
             if entry.lane == 0:
                 policy.urgent_event(time.monotonic())
             # To wake a thread costs more than to queue an event. A thread that lingers looks by itself, in time.
-            if self._idle or policy.hurry or policy.is_full(len(buffer)):
+            if self._idle or policy.hurry or policy.is_full(len(buffer)) or self.sender.isolating:
                 self.lock.notify()
 
     def stop(self, timeout: float) -> None:

@@ -52,7 +52,7 @@ class _File:
         self.end = os.fstat(descriptor).st_size
         # How many entries wait, by topic.
         self.topics: Counter[str] = Counter()
-        self.taken: list[str] = []
+        self.taken: Counter[str] = Counter()
 
     def append(self, data: bytes, topics: Sequence[str]) -> None:
         written = os.pwrite(self.descriptor, data, self.end)
@@ -137,8 +137,15 @@ class Spool:
         Args:
             topic: the topic.
         """
-        files = (*self._orphans, *(() if self._own is None else (self._own,)))
-        return any(file.topics[topic] > 0 for file in files)
+        return any(file.topics[topic] > 0 for file in self._files())
+
+    def holds_behind(self, topic: str) -> bool:
+        """Return whether an entry of a topic waits on disk behind those that were taken.
+
+        Args:
+            topic: the topic.
+        """
+        return any(file.topics[topic] > file.taken[topic] for file in self._files())
 
     def append(self, entries: Sequence[Entry]) -> list[Entry]:
         """Write entries.
@@ -190,7 +197,7 @@ class Spool:
             names = sorted(path for path in self._folder.iterdir() if path.suffix == _SUFFIX)
         except OSError:
             return
-        mine = {file.path for file in (*self._orphans, *(() if self._own is None else (self._own,)))}
+        mine = {file.path for file in self._files()}
         for path in names:
             if path not in mine:
                 file = _adopt(path)
@@ -218,7 +225,7 @@ class Spool:
             if entry is None:
                 break
             entries.append(entry)
-            file.taken.append(entry.topic)
+            file.taken[entry.topic] += 1
         if file is not None and not entries:
             self._finish(file)
         return entries
@@ -236,7 +243,7 @@ class Spool:
 
     def put_back(self) -> None:
         """Note that the taken entries are not settled: they will be taken again."""
-        for file in (*self._orphans, *(() if self._own is None else (self._own,))):
+        for file in self._files():
             file.taken_to = file.read_to
             file.taken.clear()
 
@@ -246,13 +253,16 @@ class Spool:
         Args:
             forked: whether this is a forked child, which must not change the parent's files.
         """
-        for file in (*self._orphans, *(() if self._own is None else (self._own,))):
+        for file in self._files():
             if self._fsync != "never" and not forked:
                 with contextlib.suppress(OSError):
                     os.fsync(file.descriptor)
             file.close(unlink=not forked and file.read_to >= file.end)
         self._orphans.clear()
         self._own = None
+
+    def _files(self) -> tuple[_File, ...]:
+        return (*self._orphans, *(() if self._own is None else (self._own,)))
 
     def _first(self) -> _File | None:
         if self._orphans:

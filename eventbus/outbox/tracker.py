@@ -38,6 +38,7 @@ class DeliveryTracker:
     Attributes:
         flushed: number of entries that reached Redis.
         blocked: open entries whose shard does not answer. No caller waits for them.
+        lost: number of entries of this process that were dropped by no rule: see ``_BY_RULE``.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class DeliveryTracker:
         self._waiters: list[tuple[int, Callable[[bool], None]]] = []
         self._logged: dict[str, float] = {}
         self.flushed = 0
+        self.lost = 0
 
     @property
     def depth(self) -> int:
@@ -100,9 +102,9 @@ class DeliveryTracker:
     def _in_order(self) -> dict[Entry, int]:
         return dict(sorted((*self._open.items(), *self.blocked.items()), key=itemgetter(1)))
 
-    def _close(self, entry: Entry) -> None:
-        if self._open.pop(entry, None) is None and self.blocked:
-            self.blocked.pop(entry, None)
+    def _close(self, entry: Entry) -> bool:
+        """Close an entry. Returns whether it was open."""
+        return self._open.pop(entry, None) is not None or self.blocked.pop(entry, None) is not None
 
     def call_when_settled(self, settled: Callable[[bool], None]) -> None:
         """Register a waiter.
@@ -124,7 +126,9 @@ class DeliveryTracker:
         """
         for entries, answer in zip(members, answers, strict=True):
             for i, entry in enumerate(entries):
-                self._close(entry)
+                own = self._close(entry) or self._has_spooled()
+                if own and isinstance(answer, Exception):
+                    self.lost += 1
                 self._record(entry, i, answer)
         self.notify_waiters()
 
@@ -191,6 +195,16 @@ class DeliveryTracker:
             self._drop(entry, reason)
         self.notify_waiters()
 
+    def expired_on_disk(self, number: int) -> None:
+        """Record entries that expired on disk.
+
+        Args:
+            number: how many.
+        """
+        if number:
+            self._dropped["expired"] += number
+            self.lost += number if self._has_spooled() else 0
+
     def limit(self, entry: Entry, rate: float, retry_after: float) -> None:
         """Drop an entry because its channel is over its rate.
 
@@ -212,6 +226,7 @@ class DeliveryTracker:
             entry.receipt.status = "merged" if reason == "merged" else "dropped"
             entry.receipt.reason = reason
         if reason not in _BY_RULE:
+            self.lost += 1
             self.log(reason, "the outbox dropped %d events (%s)", self._dropped[reason], reason)
 
     def check(self, entry: Entry, rate: float) -> None:

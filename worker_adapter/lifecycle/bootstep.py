@@ -120,7 +120,8 @@ class LeaseBootstep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery shi
         """Report the tasks that the worker abandons: released if redelivered, otherwise failed."""
         if self._installed is not None and self._installed.bootstep is self:
             self._installed.main_process.stopping(celery_internals.active_requests())
-            default_bus().flush()
+            bus = default_bus()
+            bus.outbox.wait_settled(bus.settings.flush_budget)
 
     def stop_renewing(self) -> None:
         """Stop renewing leases. The thread ends by itself. Celery would call a method ``close`` earlier."""

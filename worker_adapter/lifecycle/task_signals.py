@@ -212,7 +212,7 @@ class TaskSignals:
         bus = default_bus()
         # While Redis is known to be down, waiting would make each task slower by the whole budget.
         if self._settings.flush_budget and not bus.outbox.failures:
-            bus.flush(self._settings.flush_budget)
+            bus.outbox.wait_settled(self._settings.flush_budget)
 
 
 def _is_next_try(headers: Mapping[str, Any], context: TaskContext | None) -> bool:

@@ -14,7 +14,7 @@ import pytest
 
 from eventbus import Bus, BusSettings, Event
 from eventbus.backends.memory.adapters import MemoryBroker, MemoryPublisher
-from eventbus.backends.ports import Published, Request, Write
+from eventbus.backends.ports import Published, Request
 from eventbus.backends.redis.connections.errors import classify
 from eventbus.errors import Unavailable
 from eventbus.events.encoder import Emission, EmissionBuilder
@@ -146,56 +146,6 @@ def test_a_process_without_poll_sends(redis_server, bus_settings: BusSettings, m
         assert bus.flush(5)
         assert receipt.status == "published"
     bus.close()
-
-
-class FaultyFor(MemoryPublisher):
-    """Fails with an unexpected error for each request that has a certain event."""
-
-    def __init__(self, broker: MemoryBroker, faulty: Emission) -> None:
-        super().__init__(broker)
-        self._faulty = faulty
-
-    def publish(self, requests: Sequence[Request]) -> list[Published | Exception]:
-        if any(isinstance(request, Write) and self._faulty in request.emissions for request in requests):
-            raise ValueError("a bug of this library")
-        return super().publish(requests)
-
-
-def test_an_event_that_always_fails_does_not_hold_up_others(tmp_path: Path) -> None:
-    settings = BusSettings(spool_dir=tmp_path, retry_min=0.001, retry_max=0.002, unexpected_tries=3)
-    first, faulty, after = (BUILDER.build("user:bob:operation:1", Item(n=n)) for n in range(3))
-    publisher = FaultyFor(MemoryBroker(settings), faulty)
-    outbox = Outbox(settings, lambda: publisher)
-    for event in (first, faulty, after):
-        outbox.put(event)
-    wait_until(lambda: faulty.receipt.status != "waiting", "the end of the tries")
-    other = BUILDER.build("user:ann:operation:1", Item(n=9))
-    outbox.put(other)
-    wait_until(lambda: outbox.flush(1), "the others")
-    assert [event.receipt.status for event in (first, faulty, after, other)] == [
-        "published",
-        "dropped",
-        "published",
-        "published",
-    ]
-    assert "a bug of this library" in (faulty.receipt.reason or "")
-    assert (first.receipt.offset, after.receipt.offset) == (1, 2)
-    assert outbox.dropped == {"unexpected": 1}
-    outbox.close(1)
-
-
-def test_an_event_that_fails_alone_is_dropped_when_the_next_one_is_published(tmp_path: Path) -> None:
-    settings = BusSettings(spool_dir=tmp_path, retry_min=0.001, retry_max=0.002, unexpected_tries=3)
-    faulty, after = (BUILDER.build("user:bob:operation:1", Item(n=n)) for n in range(2))
-    publisher = FaultyFor(MemoryBroker(settings), faulty)
-    outbox = Outbox(settings, lambda: publisher)
-    outbox.put(faulty)
-    wait_until(lambda: outbox.unexpected > 10, "more tries than the setting")
-    assert faulty.receipt.status == "waiting", "nothing shows that the connection works"
-    outbox.put(after)
-    wait_until(lambda: after.receipt.status == "published", "the event behind it")
-    assert (faulty.receipt.status, outbox.dropped) == ("dropped", {"unexpected": 1})
-    outbox.close(1)
 
 
 def test_an_error_of_everything_drops_nothing(tmp_path: Path) -> None:
