@@ -77,6 +77,9 @@ class _FixedClock:
     def wall(self) -> float:
         return _AT / 1e6
 
+    def server_ms(self) -> int:
+        return _AT // 1000
+
 
 class _IdleOutbox(Outbox):
     """An outbox whose thread does not start. Callgrind would count its instructions too."""

@@ -221,7 +221,7 @@ class Bus:
 
         Returns:
             False after ``timeout``, immediately while Redis is down, and if this process dropped an event since the
-            last call of this thread that waited to the end. The receipts tell which one.
+            last call of this thread that waited to the end. Its receipt says so, too.
         """
         return self.outbox.flush(self.settings.flush_budget if timeout is None else timeout)
 

@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import Final, Protocol, runtime_checkable
 
 from eventbus.backends.pending import DeliveryStatus
+from eventbus.clock import ServerClock
 from eventbus.events.encoder import Emission
 from eventbus.operations.changes import EventStamp
 from eventbus.operations.state import Counts, TaskTransition
@@ -250,7 +251,13 @@ class Reader(Protocol):
 
 
 class Probe(Protocol):
-    """Checks a server's health on a separate connection."""
+    """Checks a server's health on a separate connection.
+
+    Attributes:
+        clock: the server's clock, as of the last canary.
+    """
+
+    clock: ServerClock
 
     async def publish_canary(self, text: str, instance: str) -> str | None:
         """Publish a canary, which listeners get with ``canary_received``, and write a small key.

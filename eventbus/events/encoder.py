@@ -24,6 +24,7 @@ from eventbus.settings import BusSettings
 __all__ = ["IMMORTAL", "Emission", "EmissionBuilder", "Lifetime"]
 
 _MAX_KEY: Final = 256  # characters; a longer key is hashed
+_TOLERATED_MS: Final = 1_000  # difference of clocks that changes no expiry
 
 
 @dataclass(slots=True)
@@ -84,6 +85,18 @@ class Emission:
         """Bytes that it takes while it waits."""
         return len(self.tail) + 300
 
+    def header_on(self, ahead_ms: int) -> str:
+        """Return the header for a server whose clock differs, so that the event expires there in time.
+
+        Args:
+            ahead_ms: milliseconds by which the server's clock is ahead.
+        """
+        expires = self.lifetime.expires_ms
+        if not expires or abs(ahead_ms) < _TOLERATED_MS:
+            return self.header
+        lane, keep, _, rest = self.header.split(" ", 3)
+        return f"{lane} {keep} {expires + ahead_ms} {rest}"
+
 
 class EmissionBuilder:
     """Validates and serialises events. Pure except for the clock, which is a parameter.
@@ -130,7 +143,8 @@ class EmissionBuilder:
             raise _promised_to_many(policy, channel)
         kind = kind_of(channel)
         timed = ack or policy.ttl is not None
-        lifetime = self._lifetime(kind, policy, now // 1000) if timed else self._of_kind[kind]
+        begins = clock.steady_ms() if now_us is None else now_us // 1000
+        lifetime = self._lifetime(kind, policy, begins) if timed else self._of_kind[kind]
         lane = lane_number(policy.lane)
         key = conflation_key(topic, payload, policy) if policy.keep == "latest" else None
         header = routing_header(

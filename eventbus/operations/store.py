@@ -195,6 +195,9 @@ class LeaseStore(Protocol):
             The operations.
         """
 
+    async def server_ms(self) -> int:
+        """Return the time by which leases expire, in milliseconds since 1970."""
+
     async def expire_leases(self, member: str) -> LeaseExpiry:
         """Check the leases of one operation, and set the time of its next check.
 

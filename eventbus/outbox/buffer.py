@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Final
 
 from eventbus.backends.ports import Published
-from eventbus.clock import now_ms
+from eventbus.clock import steady_ms
 from eventbus.flow.priority_queue import ConflatingPriorityQueue, Dropped
 from eventbus.flow.rate_limiter import ChannelRateLimiter
 from eventbus.outbox.blocked import BlockedBatches
@@ -95,12 +95,12 @@ class SendBuffer:
             return
         if self.rate_limiter.holding:
             self._queue_released(self.rate_limiter.release(entry.channel, entry.topic))
-        self._push(entry, now_ms())
+        self._push(entry, steady_ms())
 
     def _queue_released(self, entries: Sequence[Entry]) -> None:
         """Queue what the rate limiter no longer holds."""
         if entries:
-            now = now_ms()
+            now = steady_ms()
             for entry in entries:
                 self._push(entry, now)
 
@@ -112,7 +112,7 @@ class SendBuffer:
     def _make_room(self, entry: Entry, dropped: Sequence[Dropped[Entry]]) -> None:
         """Record what the queue dropped. If it refused the entry itself, move a part to the disk and try again."""
         while dropped and dropped[-1].reason == "full" and self._spill_part(entry):
-            dropped = [*dropped[:-1], *self._queue.push(entry, now_ms())]
+            dropped = [*dropped[:-1], *self._queue.push(entry, steady_ms())]
         self.tracker.drop(dropped)
 
     def _put_limited(self, entry: Entry) -> None:
@@ -121,7 +121,7 @@ class SendBuffer:
         if replaced is not None:
             self.tracker.drop_one(replaced, "merged")
         if admitted:
-            self._push(entry, now_ms())
+            self._push(entry, steady_ms())
         elif entry.key is None:
             self.tracker.limit(entry, self.rate_limiter.rate, self.rate_limiter.retry_after(entry.channel, now))
         elif self.tracker.depth > self._settings.outbox_events:
@@ -221,7 +221,7 @@ class SendBuffer:
         """
         if self.spool is not None and self.spool.waiting and not self.blocked.from_spool:
             return self._take_from_spool(self.spool, limit)
-        batch, expired = self._queue.pop(limit, self._settings.batch_bytes, now_ms())
+        batch, expired = self._queue.pop(limit, self._settings.batch_bytes, steady_ms())
         if expired:
             self.tracker.drop(expired)
         self.in_flight.take(batch)
@@ -238,9 +238,9 @@ class SendBuffer:
         """
         spool = self.spool
         if spool is not None and spool.waiting:
-            batch, expired = self._queue.pop_topics(limit, spool.holds_behind, now_ms(), urgent=False)
+            batch, expired = self._queue.pop_topics(limit, spool.holds_behind, steady_ms(), urgent=False)
         else:
-            batch, expired = self._queue.pop(limit, self._settings.batch_bytes, now_ms())
+            batch, expired = self._queue.pop(limit, self._settings.batch_bytes, steady_ms())
         if expired:
             self.tracker.drop(expired)
         self.in_flight.entries = [*self.in_flight.entries, *batch]
@@ -248,7 +248,7 @@ class SendBuffer:
 
     def _take_from_spool(self, spool: Spool, limit: int) -> tuple[list[Entry], int]:
         """Take from the disk first, in order; with it the urgent entries of topics that have nothing there."""
-        now = now_ms()
+        now = steady_ms()
         old = spool.take(limit)
         alive = [entry for entry in old if not 0 < entry.expires <= now]
         self.tracker.expired_on_disk(len(old) - len(alive))

@@ -57,6 +57,9 @@ class ManualClock:
     def wall(self) -> float:
         return WALL + self.at
 
+    def server_ms(self) -> int:
+        return int(self.wall() * 1000)
+
 
 def settings(**given: Any) -> GatewaySettings:
     return GatewaySettings(jwt_secret="0123456789abcdef", **given)

@@ -212,7 +212,7 @@ class ChannelRecovery:
                 # Redis has less than the sessions have received.
                 channel.went_back = True
                 continue
-            resumption = self._hub.recover(channel, history, int(self._clock.wall() * 1000))
+            resumption = self._hub.recover(channel, history, self._clock.server_ms())
             if resumption is not None:
                 self._was_read(channel, history, resumption)
         self._waiting_sessions.channel_recovered(channel, history, read)

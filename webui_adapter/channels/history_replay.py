@@ -238,7 +238,7 @@ class HistoryReplay:
 
     def _deliver(self, target: Target, recovery: Recovery, history: History, read: HistoryRange | None) -> Join:
         session, channel, subscription = target.session, target.channel, target.subscription
-        now_ms = int(self._clock.wall() * 1000)
+        now_ms = self._clock.server_ms()
         found = resume(recovery.since, history, recovery.buffered_live, now_ms)
         stale = found.position.offset < channel.offset and not found.more
         if read is not None and read != range_for(session, subscription):

@@ -232,14 +232,14 @@ class RedeliveryScheduler:
 
     async def _redeliver(self, channel: str, ids: Sequence[str]) -> None:
         answer = await self._pending_store.redeliver(channel, ids)
-        wall, now = self._clock.wall() * 1000, self._clock.now()
+        server_ms, now = self._clock.server_ms(), self._clock.now()
         known = self._pending.get(channel, {})
         for id_, next_ms in zip(ids, answer.next_ms, strict=True):
             if id_ not in known:
                 continue  # acknowledged meanwhile
             if next_ms:
-                # The clocks may differ: never ask again immediately.
-                known[id_] = now + max(_TICK, (next_ms - wall) / 1000)
+                # The clocks may differ a little: never ask again immediately.
+                known[id_] = now + max(_TICK, (next_ms - server_ms) / 1000)
             else:
                 del known[id_]
         if answer.dead_lettered:

@@ -129,7 +129,7 @@ def build_gateway(
     Raises:
         NotConfigured: the key of the tokens does not fit the algorithm.
     """
-    core = _build_core(settings, clock or SystemClock())
+    core = _build_core(settings, clock or SystemClock(None if ports.probe is None else ports.probe.clock))
     revocations = Revocations()
     access = AccessControl(
         TokenChecker(settings, revocations),

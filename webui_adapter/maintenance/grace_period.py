@@ -14,7 +14,7 @@ __all__ = ["GracePeriod"]
 class GracePeriod:
     """Measures how long Redis has been reachable without a gap.
 
-    The time is the wall clock's, which also shows that a machine slept, with all workers on it.
+    The time is the server's, by which leases expire. It also shows that a machine slept, or that its clock was set.
     """
 
     def __init__(self, length: float, gap: float) -> None:
@@ -32,7 +32,7 @@ class GracePeriod:
         """Note that Redis was reached. A clock that was set back is a gap, too: it does not show how long it took.
 
         Args:
-            now: The wall clock's time in seconds.
+            now: The server's time in seconds.
         """
         if not 0 <= now - self._last <= self._gap:
             self._since = now
@@ -42,6 +42,6 @@ class GracePeriod:
         """Return whether every worker has had the time to renew.
 
         Args:
-            now: The wall clock's time in seconds.
+            now: The server's time in seconds.
         """
         return now - self._since >= self._length

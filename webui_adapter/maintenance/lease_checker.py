@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections import Counter
 
-from eventbus.clock import Clock
 from eventbus.errors import Refused
 from eventbus.operations.store import LeaseStore
 from webui_adapter.maintenance.grace_period import GracePeriod
@@ -25,26 +24,24 @@ _RENEWALS = 3
 class LeaseChecker:
     """Checks leases that are due. Two instances may do it at the same time: each check is one step in Redis."""
 
-    def __init__(
-        self, operations: LeaseStore, clock: Clock, grace: float, interval: float, counters: Counter[str]
-    ) -> None:
+    def __init__(self, operations: LeaseStore, grace: float, interval: float, counters: Counter[str]) -> None:
         """Begin in the grace period.
 
         Args:
             operations: The leases.
-            clock: The gateway's clock.
             grace: Seconds for which Redis must be reachable before a lease counts as expired.
             interval: Seconds between two rounds.
             counters: Receives ``lost.tasks`` and ``lost.operations``.
         """
         self._operations = operations
-        self._clock = clock
+        self._now = 0.0
         self._counters = counters
         self._grace = GracePeriod(grace, max(grace / _RENEWALS, 2 * interval))
 
-    def redis_reached(self) -> None:
+    async def redis_reached(self) -> None:
         """Note that Redis has answered and accepts writes."""
-        self._grace.redis_reached(self._clock.wall())
+        self._now = await self._operations.server_ms() / 1000
+        self._grace.redis_reached(self._now)
 
     async def run_once(self) -> None:
         """Do one round, unless the grace period lasts.
@@ -53,7 +50,7 @@ class LeaseChecker:
             Unavailable: Redis cannot be reached.
             Refused: Redis refuses a command.
         """
-        if not self._grace.is_over(self._clock.wall()):
+        if not self._grace.is_over(self._now):
             return
         before = self._counters["lost.tasks"]
         try:

@@ -49,7 +49,7 @@ class Maintenance:
             )
         leases: LeaseChecker | None = None
         if operations is not None and isinstance(operations, LeaseStore):
-            leases = LeaseChecker(operations, context.clock, settings.lease_grace, interval, counters)
+            leases = LeaseChecker(operations, settings.lease_grace, interval, counters)
         self.sweeper: Sweeper | None = None
         if pending_store is not None and isinstance(pending_store, SweepStore):
             self.sweeper = Sweeper(pending_store, context.instance, interval, settings.sweep_lease, counters, leases)

@@ -81,7 +81,7 @@ class Sweeper:
         self.sweeping = fencing_token is not None
         if self._leases is not None:
             # Also while another instance sweeps. The next holder must know since when workers could renew.
-            self._leases.redis_reached()
+            await self._leases.redis_reached()
             if self.sweeping:
                 await self._leases.run_once()
         if fencing_token is not None:

@@ -207,7 +207,7 @@ class Output:
         if self.send_queue is None:
             self.send_queue = SendQueue(self.settings.backlog_events, self.settings.backlog_bytes)
         lost: dict[str, int] = {}
-        for drop in self.send_queue.push(delivery, int(self.clock.wall() * 1000)):
+        for drop in self.send_queue.push(delivery, self.clock.server_ms()):
             self.counters[f"drop.{drop.reason}"] += 1
             # The client would never learn of a dropped event that is kept; it gets it from the log or the snapshot.
             if drop.reason in ("full", "shed") and drop.item.keep != "nothing":
@@ -321,7 +321,7 @@ class Output:
             self.idle_callbacks.pop(0)()
 
     def _write_queued(self, send_queue: SendQueue, limit_bytes: int) -> None:
-        steps, dropped = send_queue.pop(limit_bytes, int(self.clock.wall() * 1000))
+        steps, dropped = send_queue.pop(limit_bytes, self.clock.server_ms())
         for drop in dropped:
             self.counters[f"drop.{drop.reason}"] += 1
         for step in steps:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CancelledOperations", "ProcessState", "RevokedStamps", "process"]
 
-# Clocks of the gateways may differ by this much. So much of the list is read again each time.
+# So much of the list is read again each time: a gateway reads the time before it writes the cancellation.
 _CLOCK_SKEW_MS: Final = 600_000
 _DEFAULT_LIMIT: Final = 10_000
 

@@ -15,7 +15,7 @@ from eventbus.backends.memory.operations import describe, newest
 from eventbus.backends.pending import DeliveryStatus, PendingBatch, RedeliveryResult, read_delivery_status
 from eventbus.backends.ports import Published, Request, Write
 from eventbus.backends.revocations import Revocation
-from eventbus.clock import now_ms
+from eventbus.clock import steady_ms
 from eventbus.operations.changes import event_stamp
 from eventbus.operations.state import OperationState
 from eventbus.operations.state_machine import OperationStateMachine
@@ -75,7 +75,7 @@ class MemoryBroker:
             Its result.
         """
         with self._lock:
-            channel, now = self._channel(request.channel), now_ms()
+            channel, now = self._channel(request.channel), steady_ms()
             before = channel.offset
             records: list[bytes] = []
             counts = None
@@ -175,7 +175,7 @@ class MemoryBroker:
                 return
             before = channel.offset
             records: list[bytes] = []
-            now = now_ms()
+            now = steady_ms()
             changes = channel.operations[op].cancel(now)
             channel.report(op, event_stamp(""), changes, records, now)
             self._deliver(name, channel, before, records)
@@ -193,7 +193,7 @@ class MemoryBroker:
             channel = self._channels.get(name)
             if channel is None or channel.lists is None:
                 return PendingBatch(BEGINNING if channel is None else channel.position, (), more=False)
-            records = [parse_record(*record.split(b"\n", 1)) for record in channel.lists.fetch(now_ms())]
+            records = [parse_record(*record.split(b"\n", 1)) for record in channel.lists.fetch(steady_ms())]
             return PendingBatch(channel.position, records, more=False)
 
     def ack(self, name: str, ids: Sequence[str]) -> int:
@@ -240,7 +240,7 @@ class MemoryBroker:
             channel = self._channels.get(name)
             if channel is None or channel.lists is None:
                 return RedeliveryResult([0] * len(ids), 0)
-            due, records, dead_lettered = channel.lists.redeliver(ids, now_ms())
+            due, records, dead_lettered = channel.lists.redeliver(ids, steady_ms())
             if records:
                 payload = b"\n".join((b"again " + channel.epoch.encode(), *records))
                 for listener in list(self._listeners.get(name, ())):

@@ -16,7 +16,6 @@ from eventbus.backends.redis.audit.audit_log import audit_commands
 from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.backends.redis.scripts import pending
 from eventbus.backends.redis.scripts.keys import Keys
-from eventbus.clock import now_ms
 from eventbus.errors import InvalidName, InvalidRecord, NoDeadLetter, RateLimited
 from eventbus.flow.token_bucket import TokenBucket
 from eventbus.protocol.topics import check_id, kind_of
@@ -207,7 +206,7 @@ class DeadLetters:
     def _begin(self, entry: AuditEntry) -> None:
         """Write the audit log, and schedule a sweep, since only a sweep updates the totals that operators see."""
         settings, keys = self._settings, self._keys
-        sweep = pending.index_channels(settings, keys, (entry.target,), now_ms())
+        sweep = pending.index_channels(settings, keys, (entry.target,), self._redis.server_ms())
         self._redis.execute(*audit_commands(settings, keys, entry), *sweep)
         log_entry(entry)
 
@@ -234,7 +233,7 @@ class DeadLetters:
         return ids
 
     def _walk(self, chosen: DeadLetterFilter) -> Iterator[DeadLetter]:
-        now = now_ms()
+        now = self._redis.server_ms()
         channels = self._channels() if chosen.channel is None else iter([_checked(chosen.channel)])
         for channel in channels:
             for dead_letter in self._of(channel):

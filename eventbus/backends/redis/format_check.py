@@ -10,7 +10,7 @@ import redis
 
 from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.scripts.keys import Keys
-from eventbus.clock import now_ms
+from eventbus.clock import ServerClock
 from eventbus.protocol.formats import FORMAT, FormatChoice, choose_format
 from eventbus.settings import BusSettings
 
@@ -24,9 +24,11 @@ class FormatAnnouncement:
 
     Args:
         settings: how long an announcement holds, and the keys' prefix.
+        clock: the clock of Redis.
     """
 
-    def __init__(self, settings: BusSettings) -> None:
+    def __init__(self, settings: BusSettings, clock: ServerClock) -> None:
+        self._clock = clock
         self._keys = Keys.of(settings)
         self._life_ms = int(settings.format_ttl * 1000)
         self._member: str | None = None
@@ -37,7 +39,7 @@ class FormatAnnouncement:
         Args:
             instance: the instance's name.
         """
-        name, now = self._keys.gateways, now_ms()
+        name, now = self._keys.gateways, self._clock.now_ms()
         self._member = f"{FORMAT} {instance}"
         return (
             ("ZREMRANGEBYSCORE", name, "-inf", now),
@@ -54,8 +56,9 @@ class FormatAnnouncement:
 
 
 class FormatCheck:
-    """The choice of a format for one process. Each gateway listens for its canary, so the number of those that announce
-    no format is known as well.
+    """The choice of a format for one process, and the clock of Redis.
+
+    Each gateway listens for its canary, so the number of those that announce no format is known as well.
 
     It logs a problem once, and its end.
 
@@ -66,6 +69,7 @@ class FormatCheck:
     Attributes:
         own: as given.
         choice: the format to write now.
+        clock: the clock of Redis, as of the last question.
     """
 
     def __init__(self, settings: BusSettings, own: int = FORMAT) -> None:
@@ -74,6 +78,7 @@ class FormatCheck:
         self._next = float("-inf")
         self._unannounced: int | None = None
         self.own = own
+        self.clock = ServerClock()
         self.choice = FormatChoice(own)
 
     def run(self, now: float, round_trip: Callable[[Sequence[Command]], Sequence[Any]]) -> None:
@@ -86,13 +91,16 @@ class FormatCheck:
         if now < self._next:
             return
         commands: list[Command] = [
-            ("ZRANGEBYSCORE", self._keys.gateways, now_ms(), "+inf"),
+            ("TIME",),
+            ("ZRANGEBYSCORE", self._keys.gateways, "-inf", "+inf", "WITHSCORES"),
             ("PUBSUB", "NUMSUB", self._keys.canary),
         ]
-        members, listening = round_trip(commands)
+        time, found, listening = round_trip(commands)
+        if not isinstance(time, redis.RedisError):
+            self.clock.observe(time)
         self._next = now + self._interval
         # A user of Redis may lack the right to one of the commands. Then it is unknown who runs.
-        announced = [] if isinstance(members, redis.RedisError) else [_read(member) for member in members]
+        announced = [] if isinstance(found, redis.RedisError) else _announced(found, self.clock.now_ms())
         instances = len({instance for instance, _ in announced})
         more = 0 if isinstance(listening, redis.RedisError) else max(0, int(listening[1]) - instances)
         # A gateway that has just started listens before it announces. A lost connection may listen for a while.
@@ -102,6 +110,11 @@ class FormatCheck:
             log.warning("cannot write the newest format to Redis: %s", self.choice.problem)
         elif before.problem and not self.choice.problem:
             log.info("writing format %d to Redis: all gateways understand it", self.choice.format)
+
+
+def _announced(found: Sequence[bytes], now_ms: int) -> list[tuple[str, int]]:
+    """Read the announcements that hold."""
+    return [_read(member) for member, until in zip(found[::2], found[1::2], strict=True) if float(until) >= now_ms]
 
 
 def _read(member: bytes) -> tuple[str, int]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.backends.redis.scripts import operations
 from eventbus.backends.redis.scripts.constants import with_slack
 from eventbus.backends.redis.scripts.keys import Keys
-from eventbus.clock import now_ms
 from eventbus.operations.changes import event_stamp
 from eventbus.operations.events import OperationRef
 from eventbus.operations.state import OperationState
@@ -19,6 +18,9 @@ from eventbus.protocol.topics import UserId, check_id, user_channel
 from eventbus.settings import BusSettings
 
 __all__ = ["Operations", "is_too_late"]
+
+# Cancellations of so long a time are read again, in case the server's clock was set back.
+_REPEATED_MS: Final = 10_000
 
 
 class Operations:
@@ -91,7 +93,8 @@ class Operations:
         if known is None or is_too_late(known):
             return known
         # Workers get the request first: an operation that reports ``cancelled`` must not run.
-        self._redis.execute(*operations.publish_cancelled(self._settings, self._keys, channel, op, now_ms()))
+        now = self._redis.server_ms()
+        self._redis.execute(*operations.publish_cancelled(self._settings, self._keys, channel, op, now))
         self._redis.run(operations.cancel(self._settings, self._keys, channel, op, event_stamp("")))
         return self.get(user, op)
 
@@ -101,11 +104,12 @@ class Operations:
         """List operations that were cancelled since a time.
 
         Args:
-            since_ms: milliseconds since 1970.
+            since_ms: the server's milliseconds since 1970.
 
         Returns:
             The operations, each with the time of its cancellation in milliseconds since 1970.
         """
+        since_ms = min(since_ms, self._redis.server_ms() - _REPEATED_MS)
         (found,) = self._redis.execute(operations.cancelled_since(self._keys, since_ms))
         members = (found[i].decode().rpartition(" ") for i in range(0, len(found), 2))
         refs = (OperationRef(channel.removeprefix("user:"), op) for channel, _, op in members)
@@ -134,12 +138,11 @@ class Operations:
         """
         if not running:
             return {}
-        until = now_ms() + int(lease * 1000)
         calls = []
         for ref, tasks in running.items():
             channel = user_channel(ref.user)
             life = with_slack(max(self._settings.channel_ttl(channel), self._settings.part_patience.total_seconds()))
-            calls.append(operations.renew(self._keys, channel, ref.op, tasks, until, life))
+            calls.append(operations.renew(self._keys, channel, ref.op, tasks, int(lease * 1000), life))
         states = self._redis.run_all(calls, before=[operations.expire_lease_index(self._settings, self._keys)])
         lost = {
             ref: [task for task, is_ in zip(tasks, found, strict=True) if is_ is not None and is_[:1] == b"l"]

@@ -9,7 +9,6 @@ from eventbus.backends.redis.operation_client import is_too_late
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.scripts import operations
 from eventbus.backends.redis.scripts.keys import Keys
-from eventbus.clock import now_ms
 from eventbus.errors import InvalidName
 from eventbus.operations.changes import event_stamp
 from eventbus.operations.state import OperationState
@@ -54,7 +53,9 @@ class RedisOperations:
         known = await self.get(user, op)
         if known is None or is_too_late(known):
             return known
-        for command in operations.publish_cancelled(self._settings, self._keys, channel, op, now_ms()):
+        for command in operations.publish_cancelled(
+            self._settings, self._keys, channel, op, await self._reader.server_ms()
+        ):
             await self._reader.execute(*command)
         await self._reader.run(operations.cancel(self._settings, self._keys, channel, op, event_stamp("")))
         return await self.get(user, op)
@@ -63,13 +64,18 @@ class RedisOperations:
 
     async def due(self, limit: int) -> Sequence[str]:
         """See ``LeaseStore``."""
-        found = await self._reader.execute("ZRANGEBYSCORE", self._keys.leases, "-inf", now_ms(), "LIMIT", 0, limit)
+        now = await self._reader.server_ms()
+        found = await self._reader.execute("ZRANGEBYSCORE", self._keys.leases, "-inf", now, "LIMIT", 0, limit)
         return [member.decode() for member in found]
+
+    async def server_ms(self) -> int:
+        """See ``LeaseStore``."""
+        return await self._reader.server_ms()
 
     async def expire_leases(self, member: str) -> LeaseExpiry:
         """See ``LeaseStore``."""
         channel, _, op = member.rpartition(" ")
-        claim = now_ms() + _CLAIM_MS
+        claim = await self._reader.server_ms() + _CLAIM_MS
         await self._reader.execute("ZADD", self._keys.leases, "XX", claim, member)
         kind, _, user = channel.partition(":")
         try:
@@ -80,5 +86,7 @@ class RedisOperations:
         else:
             call = operations.expire_leases(self._settings, self._keys, channel, op, event_stamp(""))
             found = await self._reader.run(call)
-        await self._reader.run(operations.reschedule_check(self._keys, member, claim, found, now_ms()))
+        await self._reader.run(
+            operations.reschedule_check(self._keys, member, claim, found, self._reader.clock.now_ms())
+        )
         return found

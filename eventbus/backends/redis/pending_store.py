@@ -11,7 +11,6 @@ from eventbus.backends.pending import PendingBatch, RedeliveryResult, Sweep, Tot
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.scripts import pending
 from eventbus.backends.redis.scripts.keys import Keys
-from eventbus.clock import now_ms
 from eventbus.protocol.cursor import Position
 from eventbus.settings import BusSettings
 
@@ -55,12 +54,12 @@ class RedisPendingStore:
         result = await self._reader.run(pending.redeliver(self._settings, self._keys, channel, ids))
         if result.dead_lettered:
             # Schedule a sweep, since only a sweep updates the totals that operators see.
-            await self._reader.execute("ZADD", self._keys.index, "LT", now_ms(), channel)
+            await self._reader.execute("ZADD", self._keys.index, "LT", await self._reader.server_ms(), channel)
         return result
 
     async def dead_letter(self, channel: str, id: str, reason: DeathReason, content: bytes) -> bool:
         """See ``PendingStore``."""
-        index = pending.index_channels(self._settings, self._keys, (channel,), now_ms())
+        index = pending.index_channels(self._settings, self._keys, (channel,), await self._reader.server_ms())
         await asyncio.gather(*(self._reader.execute(*command) for command in index))
         return await self._reader.run(pending.dead_letter(self._settings, self._keys, channel, id, reason, content))
 
@@ -86,8 +85,9 @@ class RedisPendingStore:
         """
         _, fence = self._keys.sweeper
         life = int(self._settings.dead_ttl.total_seconds())
+        await self._reader.server_ms()
         _, number, _ = await asyncio.gather(
-            self._reader.execute("SET", fence, now_ms(), "NX", "EX", life),
+            self._reader.execute("SET", fence, self._reader.clock.now_ms(), "NX", "EX", life),
             self._reader.execute(verb, fence),
             self._reader.execute("EXPIRE", fence, life),
         )
@@ -95,12 +95,13 @@ class RedisPendingStore:
 
     async def due(self, limit: int) -> list[str]:
         """See ``SweepStore``."""
-        found = await self._reader.execute("ZRANGEBYSCORE", self._keys.index, "-inf", now_ms(), "LIMIT", 0, limit)
+        now = await self._reader.server_ms()
+        found = await self._reader.execute("ZRANGEBYSCORE", self._keys.index, "-inf", now, "LIMIT", 0, limit)
         return [channel.decode() for channel in found]
 
     async def sweep(self, channel: str, token: int) -> Sweep:
         """See ``SweepStore``. Sets the time of the next sweep."""
-        claim = now_ms() + CLAIM_MS
+        claim = await self._reader.server_ms() + CLAIM_MS
         await self._reader.execute("ZADD", self._keys.index, "XX", claim, channel)
         swept = await self._reader.run(pending.sweep(self._settings, self._keys, channel, token))
         if not swept.fenced:

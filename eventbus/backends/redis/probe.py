@@ -11,7 +11,8 @@ from eventbus.backends.redis.connections.pipeline import Pipeline
 from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.format_check import FormatAnnouncement
 from eventbus.backends.redis.scripts.keys import Keys
-from eventbus.errors import TransportError
+from eventbus.clock import ServerClock
+from eventbus.errors import Refused, TransportError
 from eventbus.settings import BusSettings
 
 __all__ = ["RedisProbe"]
@@ -31,12 +32,14 @@ class RedisProbe:
     def __init__(self, settings: BusSettings, *, locator: AsyncLocator | None = None) -> None:
         self._keys = Keys.of(settings)
         self._pipeline = Pipeline(settings, locator=locator)
-        self._announced = FormatAnnouncement(settings)
+        self.clock = ServerClock()
+        self._announced = FormatAnnouncement(settings, self.clock)
         self._checked_cluster = False
         self._cluster: str | None = None
 
     async def publish_canary(self, text: str, instance: str) -> str | None:
         """See ``Probe``. A server without memory refuses writes and still publishes."""
+        await self._read_clock()
         commands: list[Command] = [
             ("PUBLISH", self._keys.canary, text),
             ("SET", self._keys.probe(instance), text, "PX", _LIFE_MS),
@@ -51,6 +54,10 @@ class RedisProbe:
         if not self._checked_cluster:
             self._checked_cluster, self._cluster = True, describe_cluster(others[-1])
         return self._cluster or (describe_refusal(written) if isinstance(written, TransportError) else None)
+
+    async def _read_clock(self) -> None:
+        with contextlib.suppress(Refused):  # a user without the right to it; the canary says whether Redis answers
+            self.clock.observe(await self._pipeline.execute(("TIME",)))
 
     async def aclose(self) -> None:
         """See ``Probe``. Workers need not consider this instance any more."""

@@ -38,7 +38,6 @@ from eventbus.backends.redis.scripts.operations import expire_lease_index
 from eventbus.backends.redis.scripts.pending import index_channels
 from eventbus.backends.redis.scripts.script import Call, Script, fresh_epoch
 from eventbus.backends.shards import Shards
-from eventbus.clock import now_ms
 from eventbus.errors import EventBusError, TransportError, Unavailable
 from eventbus.operations.state import TaskTransition
 from eventbus.protocol.cursor import Position
@@ -102,7 +101,7 @@ class RedisPublisher:
                 leases[member] = min(lease, leases.get(member, lease))
         before: list[Command] = []
         if with_ack:
-            before += index_channels(self._settings, self._keys, with_ack, now_ms())
+            before += index_channels(self._settings, self._keys, with_ack, self.formats.clock.now_ms())
         if leases:
             before += self._index_leases(leases)
         results: list[Published | Exception] = []
@@ -165,6 +164,10 @@ class RedisPublisher:
         """See ``Publisher``."""
         return self.run(read(self._keys, channel, None)).position
 
+    def server_ms(self) -> int:
+        """Return the server's milliseconds since 1970. A round trip."""
+        return self.formats.clock.observe(*self.execute(("TIME",)))
+
     def delivery_status(self, channel: str, id_: str) -> tuple[DeliveryStatus, str]:
         """See ``Publisher``."""
         pending, _, _, _, dead, _, acked, _ = self._keys.pending(channel)
@@ -177,10 +180,10 @@ class RedisPublisher:
         (self._cluster or self._connection).close()
 
     def _call(self, run: Run, transitions: Sequence[TaskTransition], epoch: str) -> Call[list[Published]]:
-        format_ = self.formats.choice.format
+        format_, ahead = self.formats.choice.format, self.formats.clock.ahead_ms
         if len(run) == 1 and isinstance(run[0], Write):
-            return publish(self._settings, self._keys, run[0], epoch, format_).then(lambda published: [published])
-        return record(self._settings, self._keys, run, transitions, epoch, format_)
+            return publish(self._settings, self._keys, run[0], epoch, format_, ahead).then(lambda one: [one])
+        return record(self._settings, self._keys, run, transitions, epoch, format_, ahead)
 
     def _index_leases(self, leases: Mapping[str, int]) -> Sequence[Command]:
         """Put operations into the lease checker's index before their tasks run, so that no check
@@ -189,7 +192,7 @@ class RedisPublisher:
         Unlike the sweeper's index it needs no grace: a check comes after the end of the lease, and
         the entry stays until the operation ends.
         """
-        index, now = self._keys.leases, now_ms()
+        index, now = self._keys.leases, self.formats.clock.now_ms()
         adding = (("ZADD", index, "LT", now + lease, member) for member, lease in leases.items())
         return [*adding, expire_lease_index(self._settings, self._keys)]
 
@@ -307,9 +310,9 @@ class RedisPublisher:
         greeting = connection.connect()
         if greeting is not self._greeting and connection.endpoint is not None:
             self._greeting = greeting
-            durability.connected(connection.endpoint, greeting, time.monotonic(), now_ms())
+            durability.connected(connection.endpoint, greeting, time.monotonic(), self.formats.clock.now_ms())
         limit = connection.limit
-        after = durability.commands(limit, time.monotonic(), now_ms())
+        after = durability.commands(limit, time.monotonic(), self.formats.clock.now_ms())
         patience = self._settings.durable_timeout if limit is None else 0.0
         replies = connection.round_trip([*commands, *after], patience, self._joined.greeting)
         named = connection.named and connection.greeting is self._greeting

@@ -16,6 +16,7 @@ from eventbus.backends.redis.connections.voter import Heard, Voter
 from eventbus.backends.redis.scripts.channel import fork, read
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.script import Call, Script
+from eventbus.clock import ServerClock
 from eventbus.errors import TransportError, Unavailable
 from eventbus.protocol.cursor import BEGINNING, Position
 from eventbus.protocol.history import History, Page
@@ -40,9 +41,13 @@ class RedisReader:
     Args:
         settings: address, time limits and the keys' prefix.
         most_waiting: maximum number of calls that wait for a reply.
+
+    Attributes:
+        clock: the clock of Redis, as of the last ``server_ms``.
     """
 
     def __init__(self, settings: BusSettings, *, most_waiting: int = 20_000) -> None:
+        self.clock = ServerClock()
         self._keys = Keys.of(settings)
         self._cluster = settings.redis.kind == "cluster"
         self._pipeline: ClusterPipeline | Pipeline = (
@@ -187,6 +192,10 @@ class RedisReader:
             Unavailable, Refused: the server did not answer, or rejected the command.
         """
         return await self._pipeline.execute(command)
+
+    async def server_ms(self) -> int:
+        """Return the server's milliseconds since 1970. A round trip."""
+        return self.clock.observe(await self.execute("TIME"))
 
     async def aclose(self) -> None:
         """See ``Reader``."""

@@ -1,4 +1,4 @@
-"""An event that always fails with an unexpected error holds up no other, and no call tells that it was sent."""
+"""An event that always fails with an unexpected error holds up no other, and no call reports it as sent."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_strict_event_is_sent_while_another_one_fails_alone(world: World) -> N
     assert (strict.receipt.status, world.faulty.receipt.status) == ("published", "dropped")
 
 
-@pytest.mark.parametrize("on_disk", [lambda bad: [bad], lambda bad: [build(1), bad, build(2)]], ids=["alone", "beside"])
+@pytest.mark.parametrize("on_disk", [lambda bad: [bad], lambda bad: [build(1), bad, build(2)]], ids=["one", "three"])
 def test_a_faulty_event_on_disk_does_not_hold_up_the_events_in_memory(
     world: World, on_disk: Callable[[Emission], list[Emission]]
 ) -> None:
@@ -190,22 +190,22 @@ def test_flush_does_not_acknowledge_what_was_dropped(tmp_path: Path) -> None:
     outbox.put(event)
     wait_until(lambda: event.receipt.status == "dropped", "the refusal")
     assert not outbox.flush(5), "it was dropped before the call"
-    assert outbox.flush(5), "a loss is told once"
+    assert outbox.flush(5), "a loss is reported once"
     outbox.put(build(2))
     assert not outbox.flush(5)
     outbox.close(1)
 
 
-def test_flush_tells_each_thread_of_what_was_dropped(tmp_path: Path) -> None:
+def test_flush_reports_to_each_thread_of_what_was_dropped(tmp_path: Path) -> None:
     settings = BusSettings(spool_dir=tmp_path)
     outbox = Outbox(settings, lambda: Refusing(MemoryBroker(settings)))
-    told: list[bool] = []
+    reported: list[bool] = []
 
     def emit(ready: threading.Barrier) -> None:
         outbox.put(build(1))
         ready.wait(20)
-        told.append(outbox.flush(20))
-        told.append(outbox.flush(20))
+        reported.append(outbox.flush(20))
+        reported.append(outbox.flush(20))
 
     ready = threading.Barrier(2)
     threads = [threading.Thread(target=emit, args=[ready]) for _ in range(2)]
@@ -213,7 +213,7 @@ def test_flush_tells_each_thread_of_what_was_dropped(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(told) == [False, False, True, True]
+    assert sorted(reported) == [False, False, True, True]
     outbox.close(1)
 
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from eventbus.clock import ServerClock
 from eventbus.errors import Unavailable
 from tests.webui_adapter.events import Note
 from tests.webui_adapter.gateways import eventually
@@ -186,6 +187,7 @@ class Echo:
 
     def __init__(self, own: World) -> None:
         self._own = own
+        self.clock = ServerClock()
         self.error: Exception | None = None
         self.beats = 0
 

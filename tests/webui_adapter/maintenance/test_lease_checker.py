@@ -179,12 +179,21 @@ def test_after_an_outage_of_redis_workers_have_time_to_renew(tmp_path: Path, own
         worker.close()
 
 
+class ManualServer(RedisOperations):
+    """The operations in Redis, and a time of the server that a test moves."""
+
+    clock = ManualClock()
+
+    async def server_ms(self) -> int:
+        return self.clock.server_ms()
+
+
 async def test_the_next_sweeper_has_measured_the_grace_period_already(bus_settings: BusSettings) -> None:
-    clock, counters = ManualClock(), Counter[str]()
+    clock, counters = ManualServer.clock, Counter[str]()
     reader = RedisReader(bus_settings)
-    pending_store, operations = RedisPendingStore(bus_settings, reader), RedisOperations(bus_settings, reader)
+    pending_store, operations = RedisPendingStore(bus_settings, reader), ManualServer(bus_settings, reader)
     one, two = (
-        Sweeper(pending_store, name, 5, 30, counters, LeaseChecker(operations, clock, 30, 5, counters)) for name in "ab"
+        Sweeper(pending_store, name, 5, 30, counters, LeaseChecker(operations, 30, 5, counters)) for name in "ab"
     )
     worker = Worker(bus_settings.redis_url, bus_settings.key_prefix)
     worker.start(OperationRef("ann", "9"), lease=0.001)

@@ -14,6 +14,7 @@ from eventbus.backends.redis.connections.errors import describe_refusal
 from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.format_check import FormatAnnouncement
 from eventbus.backends.redis.scripts.keys import Keys
+from eventbus.clock import ServerClock
 from eventbus.errors import TransportError, Unavailable
 from eventbus.redis_url import Endpoint
 from eventbus.settings import BusSettings
@@ -33,7 +34,8 @@ class ClusterProbe:
     def __init__(self, settings: BusSettings) -> None:
         self._keys = Keys.of(settings)
         self._pipeline = ClusterPipeline(settings)
-        self._announced = FormatAnnouncement(settings)
+        self.clock = ServerClock()
+        self._announced = FormatAnnouncement(settings, self.clock)
         self._tags: dict[Endpoint, str] = {}
 
     async def publish_canary(self, text: str, instance: str) -> str | None:
@@ -51,6 +53,7 @@ class ClusterProbe:
             return_exceptions=True,
         )
         with contextlib.suppress(TransportError):  # whether it may write is said above
+            self.clock.observe(await self._pipeline.execute(("TIME",)))
             await self._pipeline.execute_all(self._announced.commands(instance))
         for refusal in refusals:
             if isinstance(refusal, BaseException):

@@ -21,7 +21,7 @@ SLOTS: Final = 16_384
 _REDIRECTION: Final = re.compile(r"\b(MOVED|ASK) (\d{1,5}) ([^ ()]*):(\d{1,5})\b")
 _SLOT_AT: Final[Mapping[str, int]] = {"EVALSHA": 3, "EVAL": 3}
 _WITHOUT_KEY: Final = frozenset(
-    {"ASKING", "CLUSTER", "EXEC", "INFO", "MULTI", "PING", "PUBLISH", "PUBSUB", "SCRIPT", "WAIT"}
+    {"ASKING", "CLUSTER", "EXEC", "INFO", "MULTI", "PING", "PUBLISH", "PUBSUB", "SCRIPT", "TIME", "WAIT"}
 )
 _OUTDATED: Final = frozenset({"", "CLUSTERDOWN", "MOVED", "MASTERDOWN", "READONLY", "LOADING"})
 

@@ -28,7 +28,12 @@ __all__ = ["fork", "publish", "read"]
 
 
 def publish(
-    settings: BusSettings, keys: Keys, write: Write, epoch: str | None = None, format_: int = FORMAT
+    settings: BusSettings,
+    keys: Keys,
+    write: Write,
+    epoch: str | None = None,
+    format_: int = FORMAT,
+    ahead_ms: int = 0,
 ) -> Call[Published]:
     """Call ``publish.lua``: publish the events of one channel.
 
@@ -38,6 +43,7 @@ def publish(
         write: the events.
         epoch: a fresh epoch; the default makes one.
         format_: the format to write.
+        ahead_ms: milliseconds by which the server's clock is ahead.
 
     Returns:
         The call.
@@ -51,7 +57,7 @@ def publish(
         names += keys.pending(write.channel)
         verbs = (*PENDING, "channel/publish")
     for emission in write.emissions:
-        args += (emission.receipt.id, emission.header, emission.tail)
+        args += (emission.receipt.id, emission.header_on(ahead_ms), emission.tail)
         if emission.lifetime.key_ttl_s > life:
             life = emission.lifetime.key_ttl_s
             args[2] = math.ceil(life)

@@ -113,6 +113,7 @@ def record(
     transitions: Sequence[TaskTransition],
     epoch: str,
     format_: int = FORMAT,
+    ahead_ms: int = 0,
 ) -> Call[list[Published]]:
     """Call ``record.lua`` for a run.
 
@@ -123,6 +124,7 @@ def record(
         transitions: the result of ``transitions_of`` for this run.
         epoch: a fresh epoch.
         format_: the format to write.
+        ahead_ms: milliseconds by which the server's clock is ahead.
 
     Returns:
         The call. Its result has one entry for each request.
@@ -135,7 +137,7 @@ def record(
         if isinstance(request, RecordTransitions):
             items += [next(remaining) for _ in request.transitions]
         else:
-            items += [(one.receipt.id, one.header, one.tail) for one in request.emissions]
+            items += [(one.receipt.id, one.header_on(ahead_ms), one.tail) for one in request.emissions]
             life = max(life, *(one.lifetime.key_ttl_s for one in request.emissions))
 
     def decode(reply: Any) -> list[Published]:

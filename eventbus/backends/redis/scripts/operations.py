@@ -278,7 +278,7 @@ def cancelled_of(keys: Keys, members: Sequence[tuple[str, str]]) -> Command:
 
 
 def renew(
-    keys: Keys, channel: str, operation: str, tasks: Sequence[str], until_ms: int, life: int
+    keys: Keys, channel: str, operation: str, tasks: Sequence[str], lease_ms: int, life: int
 ) -> Call[list[bytes | None]]:
     """Call ``renew.lua``: renew leases, and keep the operation alive while a task runs without
     reports.
@@ -288,14 +288,14 @@ def renew(
         channel: the user's channel.
         operation: the operation's id.
         tasks: keys of the running tasks.
-        until_ms: new end of the leases, in milliseconds since 1970.
+        lease_ms: milliseconds until the new end of the leases.
         life: seconds that the operation's keys live from now, at least.
 
     Returns:
         The call. Its result has the state of each task; see ``_operation.lua``.
     """
     names = (*keys.operation(channel, operation), keys.operations(channel))
-    return Call(script("operations/renew"), names, (until_ms, life, *tasks), list)
+    return Call(script("operations/renew"), names, (lease_ms, life, *tasks), list)
 
 
 def expire_lease_index(settings: BusSettings, keys: Keys) -> Command:
