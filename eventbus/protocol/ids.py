@@ -15,7 +15,6 @@ class _Sequence:
     """The ids of one process: 48 bits of milliseconds, 26 bits of counter, 48 bits that are the process's."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self.renew()
 
     def renew(self) -> None:

@@ -90,7 +90,7 @@ class Coverage:
             limit: seconds that they may take together; the first always counts.
 
         Returns:
-            Node ids. If only an import runs the line: all tests that run anything of the file.
+            Node ids. If only an import runs the line: all tests that run anything of the file, and those of its folder.
         """
         lines = self._tests[mutant.path]
         count = mutant.before.count("\n") + 1
@@ -100,6 +100,8 @@ class Coverage:
         found = {test for line in covered for test in lines.get(line, ())}
         if found and all("::" not in test for test in found):
             found = {test for tests in lines.values() for test in tests}
+            # A test that only uses a constant, or the class of a dataclass, runs no line of the file.
+            found |= {test for test in self._seconds if distance(mutant.path, test) < 2}
         found = {test for test in found if "::" in test}
         order = sorted(found, key=lambda test: (distance(mutant.path, test), self._seconds[test], test))
         chosen, total = [], 0.0

@@ -34,6 +34,12 @@ def test_the_problem_names_the_gateways_and_the_remedy() -> None:
     for part in ("format 3", "gw-1 (format 2)", "1 of an earlier version (format 1)", "upgrade gateways first"):
         assert part in problem
     assert "gw-2" not in problem
+    assert "earlier version" not in (choose_format(3, [("gw-1", 2)]).problem or "")
+
+
+def test_the_problem_names_ten_gateways_at_most() -> None:
+    problem = choose_format(3, [(f"gw-{n}", 2) for n in range(12)]).problem or ""
+    assert problem.count("gw-") == 10
 
 
 def test_a_gateway_that_reads_no_format_of_this_version_is_named() -> None:
@@ -61,7 +67,7 @@ def test_the_first_line_of_a_newer_publication_is_noticed(first: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "first", [b"5f 0 1", b"5f 0 2", b"5f 0 ", b"5f 0 x", b"5f 0 4000", b"5f", b"5f 0 " + b"9" * 5000]
+    "first", [b"5f 0 1", b"5f 0 2", b"5f 0 ", b"5f 0 x", b"5f 0 4000", b"5f", b"5f 0 " + b"9" * 5000, b"\xff 17"]
 )
 def test_rubbish_is_not_a_newer_publication(first: bytes) -> None:
     with pytest.raises(InvalidRecord) as caught:

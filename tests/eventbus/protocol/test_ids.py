@@ -19,6 +19,12 @@ def test_an_id_is_a_uuid_of_version_7_and_a_well_formed_name():
     assert check_id(str(made), "id") == str(made)
 
 
+def test_an_id_begins_with_the_time_of_the_clock():
+    sequence = _Sequence()
+    for now in (1_000_000_000_000, 1_000_000_000_001, 1_000_000_007_000):
+        assert uuid.UUID(sequence.next(now)).int >> 80 == now
+
+
 @given(st.lists(st.integers(1_000_000_000_000, 1_000_000_000_100), min_size=2, max_size=200))
 def test_ids_ascend_even_when_the_clock_steps_back(times):
     sequence = _Sequence()
