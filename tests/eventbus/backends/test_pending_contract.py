@@ -12,6 +12,7 @@ from eventbus import Bus, DeliveryFailed, Event, NotAcknowledgeable
 from eventbus.backends.factory import connect_pending_store
 from eventbus.backends.memory.adapters import MemoryReader
 from eventbus.backends.pending import PendingStore
+from eventbus.clock import now_ms
 from eventbus.protocol.cursor import Position
 from tests.eventbus.backends.heard import Heard
 from tests.eventbus.conftest import Ends
@@ -59,13 +60,19 @@ async def test_events_are_pending_until_they_are_acknowledged(bus: Bus, store: P
     assert (await store.fetch(USER)).records in ([], ())
 
 
-async def test_an_event_is_not_redelivered_before_it_is_due(bus: Bus, store: PendingStore) -> None:
+async def test_an_event_is_not_redelivered_before_it_is_due(ends: Ends, bus: Bus, store: PendingStore) -> None:
     receipt = bus.emit("ann", "1", Plain())
     assert bus.flush(5)
     answer = await store.redeliver(USER, [receipt.id, "unknown"])
-    assert answer.next_ms[0] > 0
+    assert answer.next_ms[0] > now_ms() - 90_000 + ends.settings.ack_timeout * 1000
     assert answer.next_ms[1] == 0
     assert answer.dead_lettered == 0
+    assert (await store.redeliver(USER, [receipt.id])).next_ms == answer.next_ms[:1], "it was not sent meanwhile"
+
+
+async def test_a_user_without_a_channel_has_nothing_pending_and_no_position(store: PendingStore) -> None:
+    batch = await store.fetch(USER)
+    assert (list(batch.records), batch.position, batch.more) == ([], ("", 0), False)
 
 
 # A broker in this process has the settings that it began with.

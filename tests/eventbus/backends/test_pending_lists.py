@@ -21,7 +21,7 @@ from eventbus.backends.redis.scripts.channel import publish
 from eventbus.clock import now_ms
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.topics import operation_topic
-from tests.conftest import RedisServer
+from tests.conftest import RedisServer, wait_until
 from tests.eventbus.backends.test_pending import USER, Minor, Ordinary, Post, Urgent
 
 FORMAT_1 = Path(__file__).with_name("format_1.jsonl")
@@ -392,6 +392,17 @@ async def test_a_writer_of_format_1_keeps_as_many_as_the_limit_allows(post: Post
         post.publisher.run(publish(tight, post.keys, Write(USER, [emission]), format_=1))
     assert post.redis.zrange(old_names(post)[1], 0, -1) == [b"e2", b"e3", b"e4"]
     assert post.dead() == {"e0": "full", "e1": "full"}
+
+
+@pytest.mark.parametrize(("format_", "first_line"), [(2, b"e1 0"), (3, b"e1 0 3")])
+def test_a_publication_names_its_format_from_the_third_on(post: Post, format_: int, first_line: bytes) -> None:
+    """A gateway of this version must notice that it cannot read it."""
+    listener = post.redis.pubsub(ignore_subscribe_messages=True)
+    listener.subscribe(post.keys.live(USER))
+    emission = post._builder.build(operation_topic("ann", "1"), Ordinary())
+    post.publisher.run(publish(post.settings, post.keys, Write(USER, [emission]), "e1", format_))
+    wait_until(lambda: (heard := listener.get_message()) and heard["data"].split(b"\n")[0] == first_line, "the event")
+    listener.close()
 
 
 async def test_a_full_lane_counts_what_is_left_in_sorted_sets(post: Post) -> None:
