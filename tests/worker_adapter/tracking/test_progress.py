@@ -5,13 +5,15 @@ import os
 import sys
 
 import pytest
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import Retry, SoftTimeLimitExceeded
 
 from eventbus.operations.events import OperationRef
 from tests.worker_adapter import app as a
 from tests.worker_adapter.listening import END, SubscriptionListener
 from worker_adapter import progress, stages, start_operation, track
 from worker_adapter.context.task_context import TaskContext, use_context
+from worker_adapter.lifecycle.cancellation import OperationCancelled
+from worker_adapter.lifecycle.process_state import process
 from worker_adapter.settings import WorkerSettings
 
 
@@ -141,6 +143,23 @@ def test_a_progress_has_the_bounds_of_the_installation():
     bounds = WorkerSettings(progress_interval=7.5)
     with use_context(TaskContext(OperationRef("ann", "by-hand"), "", bounds)), progress(2) as steps:
         assert steps._reporter.settings is bounds
+
+
+@pytest.mark.usefixtures("states")
+def test_a_block_of_a_cancelled_operation_ends_with_its_own_exception():
+    """A retry leaves the state of the block as it is. A step would raise OperationCancelled."""
+    operation = OperationRef("ann", "given-up")
+    context = TaskContext(operation, "", WorkerSettings(), task_id="t1", in_worker=True)
+
+    def retry():
+        with progress(2):
+            process.cancelled.add([(operation, 0)])
+            raise Retry
+
+    with use_context(context), pytest.raises(Retry):
+        retry()
+    with use_context(context), pytest.raises(OperationCancelled), progress(2):
+        pass
 
 
 def test_a_report_that_fails_does_not_stop_a_task_in_a_worker(states, caplog):
