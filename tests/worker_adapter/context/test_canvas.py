@@ -2,6 +2,7 @@
 
 import json
 
+import celery
 import pytest
 from celery import chain, chord, group
 from celery.canvas import Signature, xmap
@@ -54,7 +55,8 @@ def test_headers_of_a_container_reach_the_tasks_that_it_publishes():
 def test_map_is_still_routed_by_its_task():
     flow = plan(a.double.map([1, 2]), OURS).flow
     # Celery before 5.7 publishes a plain signature, which names the task's route.
-    assert isinstance(flow, xmap) or flow.options["route_name"] == a.double.name
+    before = celery.VERSION < (5, 7)
+    assert (isinstance(flow, xmap), flow.options.get("route_name")) == (not before, a.double.name if before else None)
 
 
 def test_a_canvas_may_be_the_dict_that_it_was_sent_as():
