@@ -15,6 +15,7 @@ import eventbus.operations.events  # noqa: F401 - declares the events of an oper
 from eventbus.cli import audit, dead_letters, instances, sessions
 from eventbus.cli.acl import acl
 from eventbus.cli.client import call, fail
+from eventbus.cli.doctor import doctor
 from eventbus.cli.fork import ChannelForks
 from eventbus.errors import EventBusError
 from eventbus.events.registry import registry
@@ -37,6 +38,7 @@ cli.add_typer(sessions.sessions, name="sessions")
 cli.add_typer(sessions.tokens, name="tokens")
 cli.add_typer(audit.cli, name="audit")
 cli.command(help="Print an ACL file: the users of Redis that the programs need.")(acl)
+cli.command(help="Check a running system: Redis, and the gateway of this environment.")(doctor)
 
 
 @cli.command()

@@ -70,7 +70,7 @@ class Role:
         ]
 
 
-_CONNECTION: Final = ("cluster|info", "ping", "select")
+_CONNECTION: Final = ("acl|whoami", "cluster|info", "ping", "select")
 _SCRIPTS: Final = ("eval", "evalsha", "script|load")
 _CLUSTER: Final = ("asking", "cluster|slots", "exec", "multi")
 _INDICES: Final = ("eb:leases", "eb:cancelled", "eb:letters", "eb:{index}")
@@ -118,7 +118,7 @@ GATEWAY: Final = Role(
 ADMIN: Final = Role(
     name="admin",
     purpose="Operators: the commands of `eventbus`, such as dead-letters, audit and doctor.",
-    commands=(*GATEWAY.commands, "acl|getuser", "acl|whoami", "scan", "time"),
+    commands=(*GATEWAY.commands, "acl|getuser", "scan", "time"),
     scripts=("*/*",),
     keys=("eb:*",),
     channels=("eb:*",),

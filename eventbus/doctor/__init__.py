@@ -1,0 +1,1 @@
+"""``eventbus doctor``: facts of a running system, and checks of them."""
