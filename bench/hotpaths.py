@@ -31,6 +31,7 @@ from eventbus.protocol.cursor import Position
 from eventbus.protocol.history import History
 from eventbus.protocol.records import join_records, parse_publication
 from eventbus.protocol.recovery import resume
+from webui_adapter.access.authenticator import Credentials
 from webui_adapter.access.authoriser import by_claim
 from webui_adapter.access.principal import Principal
 from webui_adapter.channels.hub import Hub
@@ -236,7 +237,7 @@ def _direct_delivery() -> Loop:
     )
     transports = [_DiscardTransport() for _ in range(_USERS)]
     for transport in transports:
-        DirectConnection(gateway, transport, set()).begin(AcceptedHandshake(None, {}, (), None), b"", b"")
+        DirectConnection(gateway, transport, set()).begin(AcceptedHandshake(Credentials(), {}, (), None), b"", b"")
     for n, session in enumerate(gateway.sessions.values()):
         _reader(gateway.hub, session, user_name(n))
     gateway.flush()

@@ -3,6 +3,7 @@
 EventBusError
 └── GatewayError
     ├── TokenRefused    a missing, malformed, forged, expired or revoked token
+    ├── AuthenticationFailed  the application could not say who connects
     ├── CommandRefused  a command that becomes ``bus.error``, or an answer over HTTP
     ├── RequestRefused  a handshake or request that becomes an answer over HTTP
     ├── NotConfigured   a setting that does not work
@@ -15,7 +16,15 @@ from collections.abc import Mapping
 
 from eventbus import EventBusError
 
-__all__ = ["CommandRefused", "GatewayError", "NotConfigured", "NotReady", "RequestRefused", "TokenRefused"]
+__all__ = [
+    "AuthenticationFailed",
+    "CommandRefused",
+    "GatewayError",
+    "NotConfigured",
+    "NotReady",
+    "RequestRefused",
+    "TokenRefused",
+]
 
 
 class GatewayError(EventBusError):
@@ -40,6 +49,10 @@ class TokenRefused(GatewayError):
     def cause(self) -> str:
         """The cause as metrics name it: ``revoked``, ``expired`` or ``refused``."""
         return "revoked" if self.revoked else "expired" if self.expired else "refused"
+
+
+class AuthenticationFailed(GatewayError):
+    """The application's function failed, or took too long. The client may try again."""
 
 
 class CommandRefused(GatewayError):

@@ -50,6 +50,13 @@ class GatewaySettings(BaseSettings):
     jwt_begin_leeway: float = Field(
         10.0, ge=0, description="Time that a token is accepted before its iat and nbf, since clocks differ."
     )
+    authenticate: str = Field(
+        "",
+        description="Function, as module:function, that says who connects. Default: tokens are JWTs, and a key for "
+        "them is required.",
+    )
+    authenticate_timeout: float = Field(3.0, gt=0, description="Time limit for one call of that function.")
+    authenticate_calls: int = Field(100, ge=1, description="Calls of that function at the same time. Others wait.")
     max_session_life: float = Field(
         86_400.0,
         gt=0,
@@ -219,25 +226,18 @@ class GatewaySettings(BaseSettings):
                 raise ValueError(f"{proxy} is no address: write addresses or networks, such as 10.0.0.0/8") from None
         return proxies
 
-    @model_validator(mode="after")
-    def _require_key(self) -> GatewaySettings:
+    @property
+    def jwt_key(self) -> str:
+        """The key of the tokens' signatures. Raises NotConfigured if there is none, OSError if it cannot be read."""
         if self.jwt_algorithm.startswith("HS"):
             if self.jwt_secret is None or len(self.jwt_secret.get_secret_value()) < 16:
-                raise ValueError(
+                raise NotConfigured(
                     f"set WEBUI_JWT_SECRET (16 characters or more) for {self.jwt_algorithm}, "
                     "or WEBUI_JWT_ALGORITHM=RS256 or ES256 and WEBUI_JWT_KEY_FILE"
                 )
-        elif self.jwt_key_file is None:
-            raise ValueError(f"set WEBUI_JWT_KEY_FILE to a PEM public key for {self.jwt_algorithm}")
-        return self
-
-    @property
-    def jwt_key(self) -> str:
-        """The key of the tokens' signatures. Raises OSError if the key file cannot be read."""
-        if self.jwt_algorithm.startswith("HS"):
-            assert self.jwt_secret is not None
             return self.jwt_secret.get_secret_value()
-        assert self.jwt_key_file is not None
+        if self.jwt_key_file is None:
+            raise NotConfigured(f"set WEBUI_JWT_KEY_FILE to a PEM public key for {self.jwt_algorithm}")
         return self.jwt_key_file.read_text(encoding="ascii")
 
 

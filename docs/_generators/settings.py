@@ -53,7 +53,7 @@ UNITS = {
     r"tracked_addresses": "addresses",
     r"max_topics": "patterns",
     r"max_bad_commands": "commands",
-    r"history_calls": "calls",
+    r"history_calls|authenticate_calls": "calls",
     r"check_batch": "channels",
     r"gc_threshold": "objects",
 }

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from eventbus.backends.memory.adapters import MemoryBroker, MemoryPendingStore, MemoryReader, MemorySubscriber
+from eventbus.backends.memory.revocations import MemoryRevocations
 from eventbus.backends.pending import PendingBatch
 from eventbus.backends.ports import Write
 from eventbus.events.encoder import EmissionBuilder
@@ -20,6 +21,7 @@ from eventbus.settings import BusSettings
 from tests.webui_adapter.gateways import SECRET, eventually, token
 from tests.webui_adapter.page import Page
 from tests.webui_adapter.parts import payloads_of, settings
+from webui_adapter.access.authenticator import Authenticate, Credentials
 from webui_adapter.access.authoriser import Authoriser, by_claim
 from webui_adapter.context import BackendPorts
 from webui_adapter.gateway.build import build_gateway
@@ -166,6 +168,7 @@ class World:
         authoriser: Authoriser = by_claim,
         log_limit: int = 10_000,
         ack_timeout: float | None = None,
+        authenticate: Authenticate | None = None,
         **given: Any,
     ) -> None:
         """``ack_timeout``: with pending events, which are redelivered after so many seconds."""
@@ -177,8 +180,9 @@ class World:
         own = type(own)(**{**own.model_dump(), "jwt_secret": SECRET})
         self.pending_store = HeldPendingStore(self.broker)
         pending_store = self.pending_store if ack_timeout else None
-        ports = BackendPorts(self.subscriber, self.reader, pending_store=pending_store)
-        self.gateway = build_gateway(own, ports, authoriser, ack_timeout=bus.ack_timeout)
+        revocations = MemoryRevocations(self.broker)
+        ports = BackendPorts(self.subscriber, self.reader, pending_store=pending_store, revocations=revocations)
+        self.gateway = build_gateway(own, ports, authoriser, authenticate=authenticate, ack_timeout=bus.ack_timeout)
         self._builder = EmissionBuilder(bus)
 
     def publish(self, *events: Event, topic: str = ONE) -> None:
@@ -186,11 +190,14 @@ class World:
         self.broker.carry_out(Write(channel, [self._builder.build(topic, event) for event in events]))
 
     def connect(self, cursor: str | Page = "", topics: tuple[str, ...] = (), **claims: Any) -> PageLine:
+        return self.connect_with(Credentials(token("ann", **claims)), cursor, topics)
+
+    def connect_with(self, credentials: Credentials, cursor: str | Page = "", topics: tuple[str, ...] = ()) -> PageLine:
         page = cursor if isinstance(cursor, Page) else Page(cursor)
         session = self.gateway.connect(FRAME_ENCODER)
         line = PageLine(self.gateway, session, page)
         self.gateway.attach_transport(session, line)
-        self.gateway.authenticate(session, token("ann", **claims), parse_cursor(page.cursor), topics)
+        self.gateway.authentication.begin(session, credentials, parse_cursor(page.cursor), topics)
         self.gateway.flush()
         return line
 

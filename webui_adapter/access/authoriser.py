@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from importlib import import_module
 from typing import Protocol, cast
 
+from webui_adapter.access.application_function import load_function
 from webui_adapter.access.principal import Principal
-from webui_adapter.errors import NotConfigured
 
 __all__ = ["Authoriser", "by_claim", "load_authoriser"]
 
@@ -56,13 +55,4 @@ def load_authoriser(path: str) -> Authoriser:
     Raises:
         NotConfigured: the module or the function does not exist.
     """
-    module, _, name = path.partition(":")
-    try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise NotConfigured(
-            f"cannot import WEBUI_AUTHORISER={path!r}, which must read module:function: {error}"
-        ) from error
-    if not callable(found):
-        raise NotConfigured(f"cannot use WEBUI_AUTHORISER={path!r}: it is not callable")
-    return cast("Authoriser", found)
+    return cast("Authoriser", load_function("WEBUI_AUTHORISER", path))

@@ -15,11 +15,10 @@ from eventbus import InvalidName
 from eventbus.protocol.topics import check_user
 from webui_adapter.access.keys import prepare_key
 from webui_adapter.access.principal import Principal
-from webui_adapter.access.revocations import Revocations
 from webui_adapter.errors import TokenRefused
 from webui_adapter.settings import GatewaySettings
 
-__all__ = ["SUBPROTOCOL", "TOKEN_SUBPROTOCOL", "TokenChecker", "token_of"]
+__all__ = ["SUBPROTOCOL", "TOKEN_SUBPROTOCOL", "Presented", "TokenChecker", "token_of"]
 
 SUBPROTOCOL: Final = "eventbus.v1"
 TOKEN_SUBPROTOCOL: Final = "access_token."  # noqa: S105 - the name of a carrier, not a secret
@@ -34,12 +33,11 @@ class TokenChecker:
     The algorithm and the key come from the settings, never from the token.
     """
 
-    def __init__(self, settings: GatewaySettings, revocations: Revocations | None = None) -> None:
+    def __init__(self, settings: GatewaySettings) -> None:
         """Read the key.
 
         Args:
             settings: algorithm, key, and required claims.
-            revocations: the revoked tokens; None: there are none.
 
         Raises:
             NotConfigured: the key cannot be read, or does not fit the algorithm.
@@ -48,7 +46,6 @@ class TokenChecker:
         # Prepared once: reading a PEM costs a fifth of a check, and a wrong key must fail at the start.
         self._key = prepare_key(settings)
         self._required = ["exp", settings.jwt_user_claim]
-        self._revocations = Revocations() if revocations is None else revocations
 
     def check(self, token: object) -> Principal:
         """Check a token.
@@ -91,10 +88,7 @@ class TokenChecker:
         claims: Mapping[str, object] = decoded["payload"]
         self._check_begin(claims)
         self._check_purpose(decoded["header"], claims)
-        principal = self._principal(claims)
-        if self._revocations.find(principal, time.time() * 1000) is not None:
-            raise TokenRefused("the token was revoked; use a fresh one", revoked=True)
-        return principal
+        return self._principal(claims)
 
     def _check_purpose(self, header: Mapping[str, object], claims: Mapping[str, object]) -> None:
         """Refuse a token of the same issuer and key that was made for something else."""
@@ -121,14 +115,6 @@ class TokenChecker:
                     "WEBUI_JWT_BEGIN_LEEWAY",
                     expired=True,
                 )
-
-    def is_admin(self, principal: Principal) -> bool:
-        """Return whether the user has the admin scope.
-
-        Args:
-            principal: the user.
-        """
-        return self._settings.admin_scope in principal.scopes
 
     def _principal(self, claims: Mapping[str, object]) -> Principal:
         claim = self._settings.jwt_user_claim
@@ -161,7 +147,12 @@ def _scopes(claim: object) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """A token and what carried it: ``subprotocol``, ``header`` or ``cookie``."""
+    """A token and its carrier.
+
+    Attributes:
+        token: the token.
+        carrier: ``subprotocol``, ``header`` or ``cookie``.
+    """
 
     token: str
     carrier: str

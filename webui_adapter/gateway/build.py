@@ -7,6 +7,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from eventbus.backends.factory import (
     connect,
@@ -23,10 +24,11 @@ from eventbus.events.registry import registry
 from eventbus.outbox.spool import spool_folder
 from eventbus.settings import BusSettings
 from webui_adapter.access.address_limits import AddressLimits
+from webui_adapter.access.application_function import load_function
+from webui_adapter.access.authenticator import Authenticate, Authenticator
 from webui_adapter.access.authoriser import Authoriser, load_authoriser
 from webui_adapter.access.rate_limits import CommandRateLimiters
 from webui_adapter.access.revocations import Revocations
-from webui_adapter.access.tokens import TokenChecker
 from webui_adapter.channels.history_reader import HistoryReader
 from webui_adapter.channels.hub import Hub
 from webui_adapter.channels.redelivery import RedeliveryScheduler
@@ -63,6 +65,7 @@ def connect_gateway(
     bus_settings: BusSettings | None = None,
     *,
     authoriser: Authoriser | None = None,
+    authenticate: Authenticate | None = None,
     broker: MemoryBroker | None = None,
 ) -> Gateway:
     """Build a gateway on the Redis of ``bus_settings``. It connects when it is started.
@@ -71,6 +74,7 @@ def connect_gateway(
         settings: bounds and choices; default: read from the environment.
         bus_settings: the address of Redis; default: read from the environment.
         authoriser: decides about collections; default: the one that ``settings`` names.
+        authenticate: says who connects; default: the function that ``settings`` names, if any, otherwise JWTs.
         broker: keeps everything in this process instead of in Redis.
 
     Returns:
@@ -99,9 +103,16 @@ def connect_gateway(
         settings,
         ports,
         authoriser or load_authoriser(settings.authoriser),
+        authenticate=authenticate or _own_authentication(settings),
         ack_timeout=bus_settings.ack_timeout,
         dead_letter_file=dead_letter_file,
     )
+
+
+def _own_authentication(settings: GatewaySettings) -> Authenticate | None:
+    if not settings.authenticate:
+        return None
+    return cast("Authenticate", load_function("WEBUI_AUTHENTICATE", settings.authenticate))
 
 
 def build_gateway(
@@ -109,6 +120,7 @@ def build_gateway(
     ports: BackendPorts,
     authoriser: Authoriser,
     *,
+    authenticate: Authenticate | None = None,
     clock: Clock | None = None,
     ack_timeout: float = 10.0,
     dead_letter_file: DeadLetterFile | None = None,
@@ -119,6 +131,7 @@ def build_gateway(
         settings: bounds and choices.
         ports: where events are read and written.
         authoriser: decides who may read which collection.
+        authenticate: says who connects; None: tokens are JWTs.
         clock: the time; default: the system's.
         ack_timeout: seconds until an unacknowledged event is sent again.
         dead_letter_file: keeps dead letters on disk while Redis takes none; None: they are dropped.
@@ -132,7 +145,7 @@ def build_gateway(
     core = _build_core(settings, clock or SystemClock(None if ports.probe is None else ports.probe.clock))
     revocations = Revocations()
     access = AccessControl(
-        TokenChecker(settings, revocations),
+        Authenticator(settings, revocations, core.context.counters, core.context.clock, authenticate),
         ConnectionLimits(settings),
         AddressLimits(settings),
         CommandRateLimiters(settings, core.context.clock.now()),
@@ -185,6 +198,7 @@ def _assemble(
     heartbeat: Heartbeat | None = None
     if ports.instances is not None:
         heartbeat = Heartbeat(context, ports.instances, core.health, core.sessions)
+    drain = Drain(context, core.sessions, heartbeat.drain_begun if heartbeat is not None else lambda: None)
     return GatewayParts(
         context=context,
         ports=ports,
@@ -192,13 +206,13 @@ def _assemble(
         sessions=core.sessions,
         hub=core.hub,
         access=access,
-        drain=Drain(context, core.sessions, heartbeat.drain_begun if heartbeat is not None else lambda: None),
+        drain=drain,
         heartbeat=heartbeat,
         events=events,
-        operations=_build_operations(context, ports, access.tokens, events.maintenance),
+        operations=_build_operations(context, ports, events.maintenance),
         deadlines=deadlines,
         subscribe_handler=subscribe_handler,
-        authentication=Authentication(context, access, subscribe_handler, deadlines),
+        authentication=Authentication(context, access, subscribe_handler, deadlines, drain),
     )
 
 
@@ -237,11 +251,11 @@ def _build_events(
 
 
 def _build_operations(
-    context: GatewayContext, ports: BackendPorts, tokens: TokenChecker, maintenance: Maintenance
+    context: GatewayContext, ports: BackendPorts, maintenance: Maintenance
 ) -> OperationService | None:
     if ports.operations is None:
         return None
-    return OperationService(context, ports.operations, tokens, maintenance.broker_control, ports.audit)
+    return OperationService(context, ports.operations, maintenance.broker_control, ports.audit)
 
 
 def _health_notifier(sessions: Mapping[str, Session], flush: Callable[[], None]) -> Callable[[str | None], None]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from eventbus.protocol.cursor import Cursor
 from webui_adapter.channels.history_reader import HistoryReader
 from webui_adapter.channels.hub import Hub
 from webui_adapter.channels.redelivery import RedeliveryScheduler
@@ -89,7 +87,7 @@ class GatewayParts:
         tasks: the background tasks.
         sessions: the open sessions by id.
         hub: the channels.
-        access: tokens and limits.
+        access: authentication and limits.
         drain: the orderly shutdown.
         heartbeat: keeps this instance in the registry; None: there is none.
         events: the parts through which events reach the sessions.
@@ -126,7 +124,8 @@ class Gateway:
         counters: how often something happened; ``http/metrics.py`` lists the names.
         sessions: the open sessions by id.
         hub: the channels.
-        tokens: checks tokens.
+        authentication: opens sessions, and renews their tokens.
+        authenticator: checks tokens, or asks the application.
         connection_limits: bounds per instance and per user.
         address_limits: bounds per address.
         rate_limiters: the rates that sessions share.
@@ -148,7 +147,7 @@ class Gateway:
         self.flush = context.flush
         self.sessions = parts.sessions
         self.hub = parts.hub
-        self.tokens = access.tokens
+        self.authenticator = access.authenticator
         self.connection_limits = access.connection_limits
         self.address_limits = access.address_limits
         self.rate_limiters = access.rate_limiters
@@ -169,7 +168,7 @@ class Gateway:
         self._idle_check = events.idle_check
         self._deadlines = parts.deadlines
         self._subscribe_handler = parts.subscribe_handler
-        self._authentication = parts.authentication
+        self.authentication = parts.authentication
 
     # --- life ------------------------------------------------------------------------------------------------
 
@@ -269,6 +268,7 @@ class Gateway:
         self.connection_limits.disconnected(session)
         self.address_limits.release(session.client)
         self.rate_limiters.disconnected(session.rate)
+        self.authentication.forget(session)
 
     def _evict(self, session: Session) -> None:
         """Cut a connection that has sent no token, to make room for a newer one."""
@@ -277,20 +277,6 @@ class Gateway:
         if transport is not None:
             transport.cut()
         self.disconnect(session, CloseCode.NO_TOKEN)
-
-    def authenticate(self, session: Session, token: str, cursor: Cursor, topics: Iterable[str]) -> None:
-        """Check the token, then open the session and begin its subscriptions; or close the connection.
-
-        Args:
-            session: a session that waits for its token.
-            token: the token.
-            cursor: where to resume.
-            topics: patterns in addition to the default ones.
-        """
-        if self.drain.started:
-            session.close(CloseCode.DRAIN, "the gateway shuts down")
-            return
-        self._authentication.authenticate(session, token, cursor, topics)
 
     def handle(self, session: Session, command: Command) -> None:
         """Carry out a command, or begin to.
@@ -303,9 +289,9 @@ class Gateway:
             return  # The command was on its way when the gateway asked the session to close.
         match command:
             case Auth() if session.state is State.WAITING:
-                self.authenticate(session, command.token, command.cursor, command.topics)
+                self.authentication.first_message(session, command)
             case Auth():
-                self._authentication.refresh(session, command)
+                self.authentication.refresh(session, command)
             case Subscribe():
                 self._subscribe_handler.subscribe(session, command)
             case Unsubscribe():

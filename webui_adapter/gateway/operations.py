@@ -12,7 +12,6 @@ from eventbus.operations.events import OperationRef
 from eventbus.operations.state import OperationState
 from eventbus.operations.store import OperationInfo, OperationStore
 from webui_adapter.access.principal import Principal
-from webui_adapter.access.tokens import TokenChecker
 from webui_adapter.context import GatewayContext
 from webui_adapter.errors import CommandRefused
 from webui_adapter.maintenance.broker_control import BrokerControl
@@ -39,7 +38,6 @@ class OperationService:
     Args:
         context: the shared context.
         store: the operations.
-        tokens: decides who is an admin.
         broker_control: sends cancellations to workers over Celery's broker; None: workers poll Redis.
         audit: keeps what admins do to operations of others; None: only the log of the process has it.
     """
@@ -48,7 +46,6 @@ class OperationService:
         self,
         context: GatewayContext,
         store: OperationStore,
-        tokens: TokenChecker,
         broker_control: BrokerControl | None = None,
         audit: AuditStore | None = None,
     ) -> None:
@@ -57,7 +54,7 @@ class OperationService:
         self._spawn = context.spawn
         self._flush = context.flush
         self._store = store
-        self._tokens = tokens
+        self._admin_scope = context.settings.admin_scope
         self._broker_control = broker_control
         self._audit = audit
         self._slots = asyncio.Semaphore(_CONCURRENT)
@@ -109,7 +106,7 @@ class OperationService:
     def _target_user(self, principal: Principal, user: str | None) -> str:
         if user is None or user == principal.user:
             return principal.user
-        if not self._tokens.is_admin(principal):
+        if self._admin_scope not in principal.scopes:
             raise CommandRefused("forbidden", "only admins may use the operations of other users", field="user")
         return user
 

@@ -16,8 +16,9 @@ from eventbus.errors import EventBusError
 from eventbus.settings import BusSettings
 from webui_adapter.errors import CommandRefused
 from webui_adapter.gateway.gateway import Gateway
+from webui_adapter.http.admin import check_admin
 from webui_adapter.http.route import HardenedRoute
-from webui_adapter.transports.access import authorise_request, check_admin, read_body
+from webui_adapter.transports.access import authorise_request, read_body
 from webui_adapter.transports.error_responses import bad_request, error_response, refusal_of
 
 __all__ = ["dead_letter_routes"]
@@ -127,7 +128,7 @@ class _DeadLetterService:
     ) -> Response:
         """Check the admin, read the request, do the work, and answer with the result or an error."""
         try:
-            principal = authorise_request(self._gateway, request)
+            principal = await authorise_request(self._gateway, request)
         except EventBusError as error:
             return error_response(error)
         try:

@@ -54,7 +54,7 @@ def operation_routes(gateway: Gateway) -> APIRouter:
 async def _serve(gateway: Gateway, request: Request, op: str | None) -> Response:
     headers = {"Cache-Control": "no-store", **cors(gateway, request)}
     try:
-        principal = authorise_request(gateway, request)
+        principal = await authorise_request(gateway, request)
     except EventBusError as error:
         return error_response(error, headers)
     try:

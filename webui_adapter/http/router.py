@@ -11,6 +11,7 @@ from eventbus.backends.memory.adapters import MemoryBroker
 from eventbus.bus import Bus
 from eventbus.process_bus import default_bus
 from eventbus.settings import BusSettings
+from webui_adapter.access.authenticator import Authenticate
 from webui_adapter.access.authoriser import Authoriser
 from webui_adapter.gateway.build import connect_gateway
 from webui_adapter.gateway.gateway import Gateway
@@ -34,6 +35,7 @@ def gateway_router(
     bus_settings: BusSettings | None = None,
     *,
     authoriser: Authoriser | None = None,
+    authenticate: Authenticate | None = None,
     broker: MemoryBroker | None = None,
     bus: Bus | None = None,
     probes: bool = True,
@@ -49,6 +51,7 @@ def gateway_router(
         settings: bounds and choices of the gateway; default: read from the environment.
         bus_settings: the address of Redis; default: read from the environment.
         authoriser: decides who may read which collection; default: the one that ``settings`` names.
+        authenticate: says who connects; default: the function that ``settings`` names, if any, otherwise JWTs.
         broker: keeps everything in this process instead of in Redis.
         bus: the bus whose events the pages receive directly while Redis is unreachable; default: the bus of this
             process, if it has the same Redis and key prefix.
@@ -61,7 +64,7 @@ def gateway_router(
         NotConfigured: a setting names something that does not exist or does not work.
     """
     bus_settings = bus_settings or read_settings(BusSettings)
-    gateway = connect_gateway(settings, bus_settings, authoriser=authoriser, broker=broker)
+    gateway = connect_gateway(settings, bus_settings, authoriser=authoriser, authenticate=authenticate, broker=broker)
 
     def own_bus() -> Bus | None:
         # Called when the application starts: by then it has called configure(), if it ever does.
@@ -125,7 +128,7 @@ def _add_streams(router: APIRouter, gateway: Gateway, lifetime: GatewayLifetime)
     async def sse(request: Request) -> Response:
         await lifetime.ensure_started()
         lifetime.check_connection(request.scope)
-        return serve_sse(gateway, request)
+        return await serve_sse(gateway, request)
 
     @router.post(f"{prefix}/sessions/{{session}}/commands", include_in_schema=False)
     async def command(request: Request, session: str) -> Response:

@@ -14,9 +14,10 @@ from eventbus.backends.revocations import Revocation, RevocationRequest, end_ses
 from eventbus.errors import EventBusError
 from webui_adapter.errors import CommandRefused
 from webui_adapter.gateway.gateway import Gateway
+from webui_adapter.http.admin import check_admin
 from webui_adapter.http.route import HardenedRoute
 from webui_adapter.maintenance.revocation_monitor import RevocationMonitor
-from webui_adapter.transports.access import authorise_request, check_admin, read_body
+from webui_adapter.transports.access import authorise_request, read_body
 from webui_adapter.transports.error_responses import bad_request, error_response, refusal_of
 
 __all__ = ["session_routes"]
@@ -106,7 +107,7 @@ def session_routes(gateway: Gateway, monitor: RevocationMonitor) -> APIRouter:
 async def _serve(gateway: Gateway, request: Request, work: Callable[[str], Awaitable[object]]) -> Response:
     """Check the admin, do the work, and answer with the result or an error."""
     try:
-        principal = authorise_request(gateway, request)
+        principal = await authorise_request(gateway, request)
     except EventBusError as error:
         return error_response(error)
     try:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl
 
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.types import Scope
 
 from eventbus.errors import InvalidCursor, InvalidName
 from eventbus.protocol.cursor import Cursor, parse_cursor
 from eventbus.protocol.topics import check_pattern
+from webui_adapter.access.authenticator import Credentials
 from webui_adapter.access.origins import origin_allowed
 from webui_adapter.access.principal import Principal
-from webui_adapter.access.tokens import SUBPROTOCOL, TOKEN_SUBPROTOCOL, token_of
-from webui_adapter.errors import CommandRefused, RequestRefused, TokenRefused
+from webui_adapter.access.tokens import SUBPROTOCOL, TOKEN_SUBPROTOCOL, Presented, token_of
+from webui_adapter.errors import RequestRefused, TokenRefused
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.transports.error_responses import error_response
 
@@ -28,9 +30,9 @@ __all__ = [
     "admit",
     "authorise_handshake",
     "authorise_request",
-    "check_admin",
     "check_room",
     "cors",
+    "credentials_of",
     "log_refusal",
     "parse_resume_query",
     "preflight",
@@ -70,14 +72,14 @@ class AcceptedHandshake:
     """A handshake that the gateway accepts.
 
     Attributes:
-        token: the token of the request, not checked; None: the first message has to bring it.
+        credentials: what the request presents, not checked.
         cursor: where to resume.
         topics: patterns to read in addition to the default ones.
         subprotocol: the subprotocol to answer with; browsers require one of those that they offered.
         client: the address that the connection counts for, until the session ends.
     """
 
-    token: str | None
+    credentials: Credentials
     cursor: Cursor
     topics: tuple[str, ...]
     subprotocol: str | None
@@ -91,6 +93,7 @@ def authorise_handshake(
     offered: Sequence[str],
     cookies: Mapping[str, str],
     query: str,
+    scope: Callable[[], Scope],
 ) -> AcceptedHandshake:
     """Check the head of a WebSocket handshake, and count refusals.
 
@@ -101,6 +104,7 @@ def authorise_handshake(
         offered: the subprotocols that the client offers.
         cookies: the request's cookies.
         query: the query string.
+        scope: makes the ASGI scope of the handshake, for the application's function.
 
     Returns:
         The accepted handshake.
@@ -109,16 +113,16 @@ def authorise_handshake(
         RequestRefused: 400, 403, 429 or 503.
     """
     presented = token_of(headers, offered, cookies, gateway.settings.cookie_name)
-    _check_origin(gateway, headers, cookie=presented is not None and presented.carrier == "cookie")
+    _check_origin(gateway, headers, cookie=_by_cookie(gateway, headers, presented))
     check_room(gateway)
     try:
         cursor, topics = parse_resume_query(query)
     except (InvalidCursor, InvalidName) as error:
         gateway.counters["refused.bad_request"] += 1
         raise RequestRefused(400, "bad_request", str(error)) from None
+    credentials = gateway.authenticator.credentials(None if presented is None else presented.token, scope)
     client = admit(gateway, asker)
-    token = None if presented is None else presented.token
-    return AcceptedHandshake(token, cursor, topics, _subprotocol(offered), client)
+    return AcceptedHandshake(credentials, cursor, topics, _subprotocol(offered), client)
 
 
 def admit(gateway: Gateway, asker: Asker) -> str:
@@ -189,8 +193,8 @@ def parse_resume_query(query: str) -> tuple[Cursor, tuple[str, ...]]:
     return parse_cursor(cursor), tuple(check_pattern(value) for name, value in pairs if name == "topic")
 
 
-def authorise_request(gateway: Gateway, request: Request) -> Principal:
-    """Check origin and token of a request over HTTP, and count refusals.
+async def authorise_request(gateway: Gateway, request: Request) -> Principal:
+    """Check origin and credentials of a request over HTTP, and count refusals.
 
     Args:
         gateway: the gateway that is asked.
@@ -202,33 +206,36 @@ def authorise_request(gateway: Gateway, request: Request) -> Principal:
     Raises:
         RequestRefused: 403: the origin is not allowed.
         TokenRefused: the token is missing or not accepted.
+        AuthenticationFailed: the application's function failed.
     """
     presented = token_of(request.headers, (), request.cookies, gateway.settings.cookie_name)
-    by_cookie = presented is not None and presented.carrier == "cookie"
+    by_cookie = _by_cookie(gateway, request.headers, presented)
     try:
         _check_origin(gateway, request.headers, cookie=by_cookie and _needs_origin(request))
     except RequestRefused as error:
         log_refusal(request, error)
         raise
+    credentials = credentials_of(gateway, request)
+    authenticator = gateway.authenticator
     try:
-        return gateway.tokens.check(None if presented is None else presented.token)
+        principal = authenticator.check_now(credentials) or await authenticator.check(credentials)
+        if principal is None:
+            raise TokenRefused("the application does not accept the request's credentials")
     except TokenRefused as error:
         gateway.counters[f"auth.{error.cause}"] += 1
         raise
+    return principal
 
 
-def check_admin(gateway: Gateway, principal: Principal) -> None:
-    """Check that the user is an admin.
+def credentials_of(gateway: Gateway, request: Request) -> Credentials:
+    """Return what a request over HTTP presents.
 
     Args:
         gateway: the gateway that is asked.
-        principal: the user who asks.
-
-    Raises:
-        CommandRefused: ``forbidden``.
+        request: the request.
     """
-    if not gateway.tokens.is_admin(principal):
-        raise CommandRefused("forbidden", f"the token needs the scope {gateway.settings.admin_scope}")
+    presented = token_of(request.headers, (), request.cookies, gateway.settings.cookie_name)
+    return gateway.authenticator.credentials(None if presented is None else presented.token, lambda: request.scope)
 
 
 async def read_body(request: Request, limit: int) -> bytes | None:
@@ -314,6 +321,13 @@ def _check_origin(gateway: Gateway, headers: Mapping[str, str], *, cookie: bool)
         else:
             message = f"origin {origin[:_ORIGIN_SHOWN]} may not connect: add it to WEBUI_ALLOWED_ORIGINS"
         raise RequestRefused(403, "origin_not_allowed", message)
+
+
+def _by_cookie(gateway: Gateway, headers: Mapping[str, str], presented: Presented | None) -> bool:
+    """Return whether a cookie may authenticate the request. An application's function may read any cookie."""
+    if gateway.authenticator.asks_application:
+        return "cookie" in headers
+    return presented is not None and presented.carrier == "cookie"
 
 
 def _needs_origin(request: Request) -> bool:

@@ -21,7 +21,7 @@ from eventbus.errors import (
     TooManyRevocations,
     TransportError,
 )
-from webui_adapter.errors import CommandRefused, RequestRefused, TokenRefused
+from webui_adapter.errors import AuthenticationFailed, CommandRefused, RequestRefused, TokenRefused
 
 __all__ = ["bad_request", "command_status", "error_response", "json_response", "refusal_of"]
 
@@ -74,7 +74,7 @@ def refusal_of(error: EventBusError) -> CommandRefused | RequestRefused:
         case RateLimited():
             wait_ms = int(error.retry_after * 1000)
             return CommandRefused("rate_limited", str(error), limit=error.limit, retry_ms=wait_ms)
-        case TransportError() | TooManyRevocations():
+        case TransportError() | TooManyRevocations() | AuthenticationFailed():
             return CommandRefused("unavailable", str(error), retry_ms=_RETRY_SECONDS * 1000)
     raise error
 

@@ -11,8 +11,10 @@ import logging
 from collections.abc import Callable, MutableSet
 from functools import partial
 from typing import Any, Final, cast
+from urllib.parse import unquote
 
 from starlette.requests import cookie_parser
+from starlette.types import Scope
 from uvicorn import Config
 from uvicorn.server import ServerState
 
@@ -154,10 +156,31 @@ def _open_direct(
     cookies = cookie_parser(cookie) if cookie else {}
     asker = Asker(_peer(transport), headers.get("x-forwarded-for"))
     offered = request.listed("sec-websocket-protocol")
-    accepted = authorise_handshake(gateway, asker, headers, offered, cookies, request.query)
+    scope = partial(_scope, request, transport)
+    accepted = authorise_handshake(gateway, asker, headers, offered, cookies, request.query, scope)
     log.debug("%s - WebSocket %s", transport.get_extra_info("peername"), request.target)
     connection = DirectConnection(gateway, transport, _connections(state))
     connection.begin(accepted, acceptance(key, accepted.subprotocol), early)
+
+
+def _scope(request: Request, transport: asyncio.Transport) -> Scope:
+    """Return the ASGI scope of a handshake, as uvicorn makes it."""
+    secure = transport.get_extra_info("ssl_object") is not None
+    return {
+        "type": "websocket",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "scheme": "wss" if secure else "ws",
+        "client": transport.get_extra_info("peername"),
+        "server": transport.get_extra_info("sockname"),
+        "root_path": "",
+        "path": unquote(request.path),
+        "raw_path": request.path.encode("latin-1"),
+        "query_string": request.query.encode("latin-1"),
+        "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers.items()],
+        "subprotocols": request.listed("sec-websocket-protocol"),
+        "state": {},
+    }
 
 
 def make_protocol_switch(gateway: Gateway) -> Callable[..., ProtocolSwitch]:

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from eventbus.errors import EventBusError, InvalidCursor, InvalidName
 from eventbus.protocol.cursor import Cursor, parse_cursor
-from webui_adapter.access.tokens import token_of
+from webui_adapter.access.principal import Principal
 from webui_adapter.errors import CommandRefused, RequestRefused
 from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.protocol.control_events import control_event
@@ -25,6 +25,7 @@ from webui_adapter.transports.access import (
     authorise_request,
     check_room,
     cors,
+    credentials_of,
     parse_resume_query,
     read_body,
 )
@@ -38,7 +39,7 @@ __all__ = ["serve_command", "serve_sse"]
 _RETRY_MS: Final = 1000
 
 
-def serve_sse(gateway: Gateway, request: Request) -> Response:
+async def serve_sse(gateway: Gateway, request: Request) -> Response:
     """Open the stream of one session.
 
     Args:
@@ -50,17 +51,15 @@ def serve_sse(gateway: Gateway, request: Request) -> Response:
     """
     headers = cors(gateway, request)
     try:
-        authorise_request(gateway, request)
+        principal = await authorise_request(gateway, request)
         check_room(gateway)
         cursor, topics = _resume_position(gateway, request)
         client = admit(gateway, Asker.of(request))
     except EventBusError as error:
         return error_response(error, headers)
-    presented = token_of(request.headers, (), request.cookies, gateway.settings.cookie_name)
-    assert presented is not None
     headers |= {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
-    handshake = AcceptedHandshake(presented.token, cursor, topics, None, client)
-    return SessionStream(gateway, handshake, headers)
+    handshake = AcceptedHandshake(credentials_of(gateway, request), cursor, topics, None, client)
+    return SessionStream(gateway, principal, handshake, headers)
 
 
 def _resume_position(gateway: Gateway, request: Request) -> tuple[Cursor, tuple[str, ...]]:
@@ -76,9 +75,12 @@ def _resume_position(gateway: Gateway, request: Request) -> tuple[Cursor, tuple[
 class SessionStream(StreamingResponse):
     """The answer that is a session's stream. The session begins with the stream, so that it cannot outlive it."""
 
-    def __init__(self, gateway: Gateway, accepted: AcceptedHandshake, headers: dict[str, str]) -> None:
+    def __init__(
+        self, gateway: Gateway, principal: Principal, accepted: AcceptedHandshake, headers: dict[str, str]
+    ) -> None:
         super().__init__((), media_type="text/event-stream", headers=headers)
         self._gateway = gateway
+        self._principal = principal
         self._accepted = accepted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,8 +93,7 @@ class SessionStream(StreamingResponse):
         cut = None if protocol is None else protocol.take_over(gateway.drain.start)
         transport = PullTransport(session, gateway.settings.write_high, sse_comment(), cut)
         gateway.attach_transport(session, transport)
-        assert accepted.token is not None
-        gateway.authenticate(session, accepted.token, accepted.cursor, accepted.topics)
+        gateway.authentication.admit(session, self._principal, accepted.cursor, accepted.topics, accepted.credentials)
         gateway.flush()
         self.body_iterator = _stream(gateway, session, transport)
         try:
@@ -132,7 +133,7 @@ async def serve_command(gateway: Gateway, request: Request, session_id: str) -> 
     """
     headers = cors(gateway, request)
     try:
-        session = _session_of(gateway, request, session_id)
+        session = await _session_of(gateway, request, session_id)
         body = await read_body(request, gateway.settings.max_command_size)
     except EventBusError as error:
         if isinstance(error, RequestRefused) and error.status == 404:
@@ -155,8 +156,8 @@ async def serve_command(gateway: Gateway, request: Request, session_id: str) -> 
     return Response(status_code=202, headers=headers)
 
 
-def _session_of(gateway: Gateway, request: Request, session_id: str) -> Session:
-    principal = authorise_request(gateway, request)
+async def _session_of(gateway: Gateway, request: Request, session_id: str) -> Session:
+    principal = await authorise_request(gateway, request)
     session = gateway.sessions.get(session_id)
     if session is None or session.principal is None or session.principal.user != principal.user:
         raise RequestRefused(404, "not_found", "no such session on this instance")

@@ -102,7 +102,13 @@ async def serve_websocket(gateway: Gateway, websocket: WebSocket) -> None:
     query = websocket.scope["query_string"].decode("latin-1")
     try:
         accepted = authorise_handshake(
-            gateway, Asker.of(websocket), websocket.headers, offered, websocket.cookies, query
+            gateway,
+            Asker.of(websocket),
+            websocket.headers,
+            offered,
+            websocket.cookies,
+            query,
+            lambda: websocket.scope,
         )
     except RequestRefused as refused:
         log_refusal(websocket, refused)
@@ -130,9 +136,8 @@ async def _serve(gateway: Gateway, websocket: WebSocket, accepted: AcceptedHands
         pulling = asyncio.create_task(_pull(pull, session, websocket))
     code = 1006
     try:
-        if accepted.token is not None:
-            gateway.authenticate(session, accepted.token, accepted.cursor, accepted.topics)
-            gateway.flush()
+        gateway.authentication.begin(session, accepted.credentials, accepted.cursor, accepted.topics)
+        gateway.flush()
         code = await _receive(gateway, session, websocket)
     finally:
         gateway.disconnect(session, code)

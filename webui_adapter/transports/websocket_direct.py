@@ -80,9 +80,8 @@ class DirectConnection(asyncio.Protocol):
         transport.write(acceptance)
         session = self._session = gateway.connect(FRAME_ENCODER, accepted.client)
         gateway.attach_transport(session, self)
-        if accepted.token is not None:
-            gateway.authenticate(session, accepted.token, accepted.cursor, accepted.topics)
-            gateway.flush()
+        gateway.authentication.begin(session, accepted.credentials, accepted.cursor, accepted.topics)
+        gateway.flush()
         if early:
             self.data_received(early)
 

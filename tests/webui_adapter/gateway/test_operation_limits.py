@@ -10,9 +10,8 @@ import pytest
 
 from eventbus.operations.state import OperationState
 from eventbus.operations.store import OperationInfo
-from tests.webui_adapter.parts import new_context, settings
+from tests.webui_adapter.parts import new_context
 from webui_adapter.access.principal import Principal
-from webui_adapter.access.tokens import TokenChecker
 from webui_adapter.errors import CommandRefused
 from webui_adapter.gateway import operations
 from webui_adapter.gateway.operations import OperationService
@@ -44,7 +43,7 @@ def service_of(store: SlowStore, read_only: str | None = None) -> OperationServi
     def spawn(work: object) -> None:
         raise NotImplementedError
 
-    return OperationService(new_context(spawn=spawn, read_only=lambda: read_only), store, TokenChecker(settings()))
+    return OperationService(new_context(spawn=spawn, read_only=lambda: read_only), store)
 
 
 async def ask(service: OperationService) -> str:
