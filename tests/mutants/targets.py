@@ -42,6 +42,8 @@ TESTS = (
     "tests/webui_adapter/channels",
     "tests/worker_adapter/tracking",
     "tests/worker_adapter/context",
+    "tests/worker_adapter/test_eager.py",
+    "tests/worker_adapter/test_on_success.py",
 )
 
 
