@@ -145,6 +145,16 @@ def test_what_has_no_room_at_all_is_dropped_and_nothing_else(tmp_path):
     process.buffer.end()
 
 
+def test_the_disk_is_looked_through_at_once_and_then_at_intervals(tmp_path: Path) -> None:
+    buffer = SendBuffer(BusSettings(spool_dir=tmp_path, spool_scan=3600), Counter())
+    assert buffer.scan_due
+    buffer.scan()
+    assert not buffer.scan_due
+    buffer.end()
+    assert buffer.scan_due, "a thread that starts again does it first"
+    assert not SendBuffer(BusSettings(spool=False, spool_scan=3600), Counter()).scan_due
+
+
 def test_what_a_rate_holds_back_is_bounded_as_all_else(tmp_path: Path) -> None:
     dropped: Counter[str] = Counter()
     buffer = SendBuffer(BusSettings(spool_dir=tmp_path, outbox_events=100, channel_rate=5), dropped)
