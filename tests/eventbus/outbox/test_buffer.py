@@ -145,7 +145,7 @@ def test_what_has_no_room_at_all_is_dropped_and_nothing_else(tmp_path):
     process.buffer.end()
 
 
-def test_the_disk_is_looked_through_at_once_and_then_at_intervals(tmp_path: Path) -> None:
+def test_the_disk_is_looked_through_immediately_and_then_at_intervals(tmp_path: Path) -> None:
     buffer = SendBuffer(BusSettings(spool_dir=tmp_path, spool_scan=3600), Counter())
     assert buffer.scan_due
     buffer.scan()
