@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from eventbus.operations.state import Counts, OperationState
+from eventbus.operations.state import Counts, OperationState, shown_done
 
 __all__ = ["OperationFields"]
 
@@ -69,4 +69,5 @@ class OperationFields:
 
     def counts(self) -> Counts:
         """Return the numbers that clients see."""
-        return Counts(self.state, self.done, self.failed, max(self.planned + self.dynamic, self.done + self.failed))
+        total = max(self.planned + self.dynamic, self.done + self.failed)
+        return Counts(self.state, shown_done(self.state, self.done, total), self.failed, total)

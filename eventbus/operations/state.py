@@ -18,6 +18,7 @@ __all__ = [
     "OperationState",
     "TaskTransition",
     "TransitionKind",
+    "shown_done",
 ]
 
 TransitionKind = Literal["plan", "published", "started", "released", "done", "joined", "ignored", "failed", "revoked"]
@@ -87,7 +88,7 @@ class Counts:
 
     Attributes:
         state: the operation's state.
-        done: tasks that ended well.
+        done: tasks that ended well; before the end of the operation, at most ``total`` - 1.
         failed: tasks that failed.
         total: tasks known so far; at least ``done`` + ``failed``, and equal to it when the
             operation has succeeded.
@@ -97,3 +98,16 @@ class Counts:
     done: int
     failed: int
     total: int
+
+
+def shown_done(state: OperationState, done: int, total: int) -> int:
+    """Return the number of done tasks that clients see. It equals the total only when the operation has ended.
+
+    All known tasks may be done while one that is not counted, such as the body of a chord, still runs.
+
+    Args:
+        state: the operation's state.
+        done: tasks that ended well.
+        total: tasks known so far.
+    """
+    return done - 1 if done == total > 0 and state not in ENDED else done

@@ -262,10 +262,8 @@ class OperationStateMachine(OperationFields):
         self._set_deadlines(now)
         after = self.counts()
         # Also for a change of the state alone: the snapshot has only this event, and a new reader
-        # must get the present state from it. Not while all known tasks are done: a bar is full only
-        # at the end.
-        full = after.state == "running" and after.done == after.total > 0
-        if before != after and not full:
+        # must get the present state from it.
+        if before != after:
             events.append(("progress", after))
         if self.state == "running" and former == "lost":
             events.append(("resumed", after))

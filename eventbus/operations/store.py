@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
-from eventbus.operations.state import ENDED, Counts, OperationState
+from eventbus.operations.state import ENDED, Counts, OperationState, shown_done
 from eventbus.protocol.topics import UserId
 
 __all__ = ["LeaseExpiry", "LeaseStore", "OperationInfo", "OperationStore", "RunningTask", "read_info"]
@@ -110,15 +110,16 @@ def read_info(
         return int(fields.get(name) or 0)
 
     done, failed = number("done"), number("failed")
+    state, total = cast("OperationState", fields["state"]), max(number("planned") + number("dynamic"), done + failed)
     tasks = (_running(value) for value in running.values())
     return OperationInfo(
         user=channel.removeprefix("user:"),
         id=operation,
         label=fields.get("label", ""),
-        state=cast("OperationState", fields["state"]),
-        done=done,
+        state=state,
+        done=shown_done(state, done, total),
         failed=failed,
-        total=max(number("planned") + number("dynamic"), done + failed),
+        total=total,
         queued=number("queued"),
         started=number("started"),
         heard=number("heard"),

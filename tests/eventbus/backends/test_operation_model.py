@@ -10,7 +10,7 @@ from datetime import timedelta
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventbus.operations.state import ENDED, SILENCE, TaskTransition
+from eventbus.operations.state import ENDED, SILENCE, Counts, TaskTransition
 from eventbus.operations.state_machine import OperationStateMachine
 from tests.eventbus.backends.operation import Redis, data
 
@@ -100,6 +100,7 @@ async def compare(bus_settings, batches) -> Counter[str]:
             assert counts.done + counts.failed <= counts.total
             assert not ended or counts.state in ENDED
             ended = counts.state in ENDED
+            assert ended or counts.done < max(counts.total, 1), "a bar is full only at the end"
             assert counts.state != "succeeded" or counts.done == counts.total
         assert machine.running == sum(state in "rR" for state in machine.tasks.values())
         assert machine.lost == sum(state == "l" for state in machine.tasks.values())
@@ -109,6 +110,9 @@ async def compare(bus_settings, batches) -> Counter[str]:
     found = [fact for fact in await real.events() if fact[0] != "task.failed"]
     assert [fact for fact in found if fact[0] != "operation.progress"] == lasting
     assert [fact for fact in found if fact[0] == "operation.progress"] == progress
+    assert [facts["state"] for _, facts in progress] in ([], [machine.state]), "the snapshot has the present state"
+    info = real.client.get("42", "9")
+    assert info is None or Counts(info.state, info.done, info.failed, info.total) == machine.counts()
     await real.aclose()
     return happened + Counter(change for change, _ in changes_seen)
 

@@ -11,7 +11,7 @@ from eventbus.operations.changes import event_stamp
 from eventbus.operations.state import TaskTransition
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.recovery import resume
-from tests.eventbus.backends.operation import REF, start
+from tests.eventbus.backends.operation import REF, data, start
 
 PLAN = [TaskTransition("plan", planned=2), *(TaskTransition("published", task, 1) for task in "ab")]
 
@@ -44,6 +44,21 @@ async def test_the_snapshot_has_the_present_state(ends, steps, state):
     for step in steps:
         record(ends, *step)
     assert await present(ends.reader) == [state]
+
+
+async def test_a_task_that_starts_and_ends_in_one_call_with_an_internal_one_open(real):
+    """The snapshot and the list have the present state, and a bar that is not full: the operation runs on."""
+    inner = TaskTransition("published", "inner", internal=True)
+    real.record(TaskTransition("plan", planned=1), TaskTransition("published", "a", 1), inner)
+    real.record(start("a"), TaskTransition("done", "a", 1))
+    assert await present(real.reader) == ["running"]
+    events = await real.events()
+    assert ("operation.started", data("running", 0, 0, 1)) in events
+    assert events[-1] == ("operation.progress", data("running", 0, 0, 1))
+    (listed,) = real.client.of("42")
+    assert (listed.state, listed.done, listed.total) == ("running", 0, 1)
+    real.record(TaskTransition("done", "inner", internal=True))
+    assert (await real.events())[-1] == ("operation.succeeded", data("succeeded", 1, 0, 1))
 
 
 async def test_the_snapshot_has_the_state_of_cancelled_and_lost_operations(real):

@@ -40,10 +40,15 @@ end
 local function total()
   return math.max(n.planned + n.dynamic, n.done + n.failed)
 end
+-- As shown_done() of eventbus/operations/state.py.
+local function shown_done()
+  local is_full = n.done > 0 and n.done == total() and not ENDED[n.state]
+  return is_full and n.done - 1 or n.done
+end
 local had_ended = ENDED[n.state]
 -- Then the key of the tasks is new, too, and has no expiry yet.
 local was_empty = n.opened == 0 and n.early == 0
-local was_state, was_done, was_failed, was_total = n.state, n.done, n.failed, total()
+local was_state, was_done, was_failed, was_total = n.state, shown_done(), n.failed, total()
 local begun = false
 
 -- State of a task as one character, and the members after it.
@@ -147,7 +152,7 @@ end
 
 local function report(change)
   append_event('operation.' .. change, '"operation":"' .. OPERATION .. '","label":' .. cjson.encode(label)
-    .. ',"state":"' .. n.state .. '","done":' .. text(n.done)
+    .. ',"state":"' .. n.state .. '","done":' .. text(shown_done())
     .. ',"failed":' .. text(n.failed) .. ',"total":' .. text(total()))
 end
 
@@ -208,10 +213,9 @@ local function update_state(missing)
     n.planned = n.done - n.dynamic
   end
   -- Also for a change of the state alone: the snapshot has only this event, and a new reader must
-  -- get the present state from it. Not while all known tasks are done: a bar is full only at the end.
-  local full = n.state == 'running' and n.done > 0 and n.done == total()
-  local changed = n.state ~= was_state or n.done ~= was_done or n.failed ~= was_failed or total() ~= was_total
-  if changed and not full then
+  -- get the present state from it.
+  local changed = n.state ~= was_state or shown_done() ~= was_done or n.failed ~= was_failed or total() ~= was_total
+  if changed then
     report('progress')
   end
   if n.state == 'running' and former == 'lost' then
@@ -219,7 +223,7 @@ local function update_state(missing)
   elseif n.state ~= former and n.state ~= 'queued' and n.state ~= 'running' then
     report(n.state)
   end
-  was_state, was_done, was_failed, was_total = n.state, n.done, n.failed, total()
+  was_state, was_done, was_failed, was_total = n.state, shown_done(), n.failed, total()
 end
 
 -- Update the state and save it.
@@ -271,5 +275,5 @@ end
 local function answer()
   local in_epoch, receivers, pruned = close()
   local first = call('ZRANGE', LEASES, 0, 0, 'WITHSCORES')
-  return { in_epoch, text(offset), receivers, pruned, n.state, n.done, n.failed, total(), first[2] or '0' }
+  return { in_epoch, text(offset), receivers, pruned, n.state, shown_done(), n.failed, total(), first[2] or '0' }
 end
