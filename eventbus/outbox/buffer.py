@@ -174,6 +174,12 @@ class SendBuffer:
         self._queue.remove_oldest(oldest)
         return [*self.blocked.move_to_disk(), *oldest]
 
+    def without_spool(self) -> None:
+        """Use the disk no longer."""
+        spool, self.spool = self.spool, None
+        if spool is not None:
+            spool.close()
+
     def end(self) -> None:
         """Move to the disk what must not be lost, and drop the rest. Without a disk, drop everything.
 
@@ -323,9 +329,12 @@ class SendBuffer:
 
     def scan(self) -> None:
         """Look for spools of ended processes, if it is time. Needs no lock."""
-        if self.spool is not None and self.scan_due:
+        spool = self.spool
+        if spool is not None and self.scan_due:
             self._scanned = time.monotonic()
-            self.spool.look_for_orphans()
+            spool.look_for_orphans()
+            if self.spool is None:
+                spool.close()
 
 
 def _urgent_topics(part: Sequence[Entry], on_disk: Callable[[str], bool]) -> set[str]:

@@ -105,6 +105,12 @@ class Outbox:
         check_process()
         self._thread.start()
 
+    def keep_off_disk(self) -> None:
+        """Write no spool any more in this process. Events on disk stay there."""
+        if self._buffer.spool is not None:
+            with self._thread.lock:
+                self._buffer.without_spool()
+
     def put(self, entry: Entry) -> None:
         """Add an event or a transition. Never blocks on Redis and never raises because of it.
 

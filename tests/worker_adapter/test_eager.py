@@ -1,5 +1,10 @@
 """Eager mode and direct calls: no broker, no worker, the same events."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import celery
 import pytest
 from celery import Celery, chain, chord, group
@@ -168,3 +173,37 @@ def test_two_applications_in_one_process_do_not_report_twice(app, eventbus_event
         "eager.done",
         "operation.succeeded",
     ]
+
+
+SITE = """
+import sys
+from celery import Celery
+from eventbus import Event, emit
+from worker_adapter import install, start_operation
+
+class Step(Event, name="eager.step"):
+    n: int
+
+app = Celery("site", broker="memory://", task_always_eager=sys.argv[1] == "eager")
+install(app)
+
+@app.task
+def step():
+    emit(Step(n=1))
+
+start_operation(step.s(), user="ann") if sys.argv[1] == "eager" else step.apply()
+emit("ann", "1", Step(n=2))
+"""
+
+
+@pytest.mark.parametrize(("mode", "files"), [("eager", 0), ("applied", 1)])
+def test_an_eager_site_without_redis_leaves_nothing_for_a_later_worker(mode: str, files: int, tmp_path: Path) -> None:
+    """``apply()`` in a site that is not eager is no test: its events are kept."""
+    environment = {
+        **os.environ,
+        "EVENTBUS_REDIS_URL": "redis://127.0.0.1:1/0",
+        "EVENTBUS_SPOOL_DIR": str(tmp_path),
+        "EVENTBUS_FLUSH_BUDGET": "0.1",
+    }
+    subprocess.run([sys.executable, "-c", SITE, mode], env=environment, check=True, timeout=60)
+    assert len(list(tmp_path.rglob("*.spool"))) == files

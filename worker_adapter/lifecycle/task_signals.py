@@ -132,6 +132,7 @@ class TaskSignals:
         request = task.request
         if getattr(request, _ATTRIBUTE, None) is not None:
             return
+        _keep_eager_off_disk(task.app)
         context = self._context_of(task.name, task_id, request)
         context.continuation, context.handled_error = continuation_of(request), sys.exception()
         setattr(request, _ATTRIBUTE, (context, attach(context)))
@@ -213,6 +214,16 @@ class TaskSignals:
         # While Redis is known to be down, waiting would make each task slower by the whole budget.
         if self._settings.flush_budget and not bus.outbox.failures:
             bus.outbox.wait_settled(self._settings.flush_budget)
+
+
+def _keep_eager_off_disk(app: Any) -> None:
+    """Keep the events of an eager application off the disk.
+
+    ``task_always_eager`` is for tests and development. A worker that starts later would send their events to real
+    users.
+    """
+    if app.conf.task_always_eager:
+        default_bus().outbox.keep_off_disk()
 
 
 def _is_next_try(headers: Mapping[str, Any], context: TaskContext | None) -> bool:
