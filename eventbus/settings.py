@@ -124,7 +124,7 @@ class BusSettings(BaseSettings):
     part_patience: Duration = Field(
         timedelta(hours=24),
         description="time that an operation may be silent while no task of it runs; then its queued tasks have failed; "
-        "above the longest wait in a queue; 0: any time",
+        "above the longest wait in a queue, and above EVENTBUS_LOST_PATIENCE; 0: any time",
     )
 
     outbox_events: int = Field(
