@@ -182,14 +182,6 @@ class BusSettings(BaseSettings):
         parse_redis_url(url)  # a mistake shows at the start, not later in a thread
         return url
 
-    @model_validator(mode="after")
-    def _durable_where_it_works(self) -> BusSettings:
-        if self.durable == "replicas" and self.redis.kind == "cluster":
-            raise ValueError(
-                "EVENTBUS_DURABLE=replicas does not work with redis+cluster://; use one master with replicas"
-            )
-        return self
-
     @property
     def redis(self) -> RedisAddress:
         """``redis_url`` in parts."""

@@ -13,6 +13,7 @@ from eventbus import Bus, BusSettings
 from tests.chaos.oracle import figures, judge
 from tests.chaos.watcher import Emitter, Watcher
 from tests.conftest import RedisServer, wait_until
+from tests.servers.cluster import RedisCluster, running_cluster
 from tests.webui_adapter.gateways import GatewayProcess, running
 from tests.webui_adapter.health.test_redis_down import KeepingRedis
 
@@ -34,6 +35,23 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    with running_cluster(tmp_path_factory.mktemp("cluster")) as found:
+        yield found
+
+
+@pytest.fixture
+def empty_cluster(cluster: RedisCluster) -> RedisCluster:
+    """The cluster of this module, without data. All its nodes run."""
+    for node in cluster.nodes:
+        if node.process is None:
+            node.start()
+    cluster.wait_ready()
+    cluster.flush()
+    return cluster
 
 
 @pytest.fixture

@@ -6,8 +6,10 @@ returns as a replica of the node that took over.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,6 +61,28 @@ class ClusterNode(RedisServer):
         super().start(seconds)
         self._fixed = True  # the others know its port
         self.id = self.cluster("MYID").decode()
+
+    @property
+    def file(self) -> Path:
+        """Its RDB file. It writes none by itself."""
+        return self.folder / "dump.rdb"
+
+    def keep_copy(self) -> None:
+        """Write the RDB file. The next start after a kill begins with it."""
+        self.run("SAVE")
+
+    def signal(self, number: int) -> None:
+        """Send a signal, such as ``SIGSTOP`` for a silent node."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def end(self) -> None:
+        """Write the RDB file and end, without a write between. The next start begins with this file."""
+        assert self.process is not None
+        with contextlib.suppress(redis.ConnectionError):
+            self.run("SHUTDOWN", "SAVE")
+        self.process.wait(20)
+        self.process = None
 
     def cluster(self, *command: str | int) -> Any:
         """Run ``CLUSTER …`` at this node."""
@@ -161,6 +185,16 @@ class RedisCluster:
             if role[0] != b"master" and int(role[2]) in {master.port, master.tls_port}:
                 return node
         raise AssertionError(f"node {master.port} has no replica")
+
+    def user_at(self, master: ClusterNode, number: int = 0) -> str:
+        """Return a user whose channel a master has.
+
+        Args:
+            master: the master.
+            number: which of these users, from 0.
+        """
+        users = (user for user in map(str, count()) if self.owner(f"{{user:{user}}}") is master)
+        return next(islice(users, number, None))
 
     def execute(self, *command: str | bytes | int) -> list[Any]:
         """Run a command at every running node.

@@ -165,6 +165,7 @@ class RedisMonitor:
         except TransportError as error:
             if disconnects == self._disconnects:
                 self._not_reached(error)
+            await self._renew()  # one shard of a cluster may be down, and the others are not
             return
         if disconnects != self._disconnects:
             return  # the canary may be lost with the connection: that proves nothing

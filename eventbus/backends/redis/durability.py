@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from eventbus.backends.redis.connections.resp import Command
-from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.errors import Unavailable
 from eventbus.redis_url import Endpoint
 from eventbus.settings import BusSettings
@@ -48,7 +47,10 @@ class Durability:
 
     Args:
         settings: number of replicas and time limits.
-        keys: names of the keys.
+        key: name of the small key.
+
+    Attributes:
+        key: name of the small key.
     """
 
     QUESTION: Final[Command] = ("INFO", "replication")
@@ -57,13 +59,13 @@ class Durability:
     @property
     def questions(self) -> list[Command]:
         """The commands whose replies ``connected`` needs."""
-        return [self.QUESTION, ("GET", self._key)]
+        return [self.QUESTION, ("GET", self.key)]
 
-    def __init__(self, settings: BusSettings, keys: Keys) -> None:
+    def __init__(self, settings: BusSettings, key: str) -> None:
         self._fixed = settings.durable_replicas
         self._grace = settings.durable_grace
         self._limit = settings.durable_timeout
-        self._key = keys.durable
+        self.key = key
         self._server: Endpoint | None = None
         self._life = ""
         # Numbers of replicas that followed, the highest first -> when fewer were seen; None: the present number.
@@ -109,7 +111,7 @@ class Durability:
         """
         limit = self._limit if seconds is None else min(self._limit, seconds * 0.8)
         return [
-            ("SET", self._key, self._mark(now, now_ms), "EX", _MARK_S),
+            ("SET", self.key, self._mark(now, now_ms), "EX", _MARK_S),
             ("WAIT", self.required, max(1, int(limit * 1000))),
             self.QUESTION,
         ]
@@ -125,11 +127,13 @@ class Durability:
         Raises:
             Unavailable: it is unknown whether the events survive a failover. Publishing them again is safe.
         """
-        _, confirmed, info = replies
+        marked, confirmed, info = replies
         required = self.required
         self._count(info, now)
         if not named:
             raise Unavailable("another server has taken over; the events are sent again")
+        if isinstance(marked, Exception):
+            raise Unavailable(f"Redis did not take the key before WAIT: {marked}; the events are sent again")
         if not isinstance(confirmed, int):
             raise Unavailable(f"Redis did not wait for its replicas: {confirmed}")
         if confirmed < required:

@@ -71,12 +71,12 @@ class RedisPublisher:
         self._keys = Keys.of(settings)
         self._voter = Voter(settings, self._keys, active=voter)
         self._loaded: set[str] = set()
-        self._durability = Durability(settings, self._keys) if settings.durable == "replicas" else None
+        self._durability = Durability(settings, self._keys.durable) if settings.durable == "replicas" else None
         questions = [] if self._durability is None else self._durability.questions
         self._cluster: ClusterConnection | None = None
         locator: Locator | None = None
         if settings.redis.kind == "cluster":
-            self._cluster = ClusterConnection(settings)
+            self._cluster = ClusterConnection(settings, voter=voter)
             locator = FixedLocator(settings.redis.nodes[0])  # the connection below stays closed
         self._connection = BlockingConnection(settings, locator=locator, questions=questions)
         self._joined = BlockingJoin(self._connection, self._voter)
@@ -105,7 +105,7 @@ class RedisPublisher:
         if leases:
             before += self._index_leases(leases)
         results: list[Published | Exception] = []
-        for run, call, reply in zip(grouped, calls, self._run(calls, before, self._confirmed), strict=True):
+        for run, call, reply in zip(grouped, calls, self._run(calls, before, confirmed=True), strict=True):
             if isinstance(reply, Exception):
                 results += [reply] * len(run)
             else:
@@ -123,7 +123,7 @@ class RedisPublisher:
             self._end_epoch(channel, known)
             return
         self._positions[channel] = position
-        self._voter.note_write(channel, position)
+        (self._cluster or self._voter).note_write(channel, position)
         if len(self._positions) > _POSITIONS:
             del self._positions[next(iter(self._positions))]
 
@@ -253,18 +253,13 @@ class RedisPublisher:
                 raise classify(reply)
         return replies
 
-    def _run(
-        self,
-        calls: Sequence[Call[Any]],
-        before: Sequence[Command] = (),
-        round_trip: Callable[[Sequence[Command]], list[Any]] | None = None,
-    ) -> list[Any]:
+    def _run(self, calls: Sequence[Call[Any]], before: Sequence[Command] = (), *, confirmed: bool = False) -> list[Any]:
         """Run scripts after the commands ``before``. Returns their replies; errors are our
         exceptions.
         """
         if self._cluster is not None:
-            return self._cluster.run(calls, before)
-        send = round_trip or self._unconfirmed
+            return self._cluster.run(calls, before, confirmed=confirmed)
+        send = self._confirmed if confirmed else self._unconfirmed
         try:
             try:
                 return self._run_joined(calls, before, send)
@@ -322,6 +317,7 @@ class RedisPublisher:
     def rest(self) -> None:
         """See ``RestingPublisher``."""
         if self._cluster is not None:
+            self._cluster.rest()
             return
         try:
             self._joined.timeline(idle=True)
@@ -331,7 +327,7 @@ class RedisPublisher:
     @property
     def rest_in(self) -> float | None:
         """See ``RestingPublisher``."""
-        return self._voter.rest_in
+        return (self._cluster or self._voter).rest_in
 
     def _load(self, scripts: Mapping[str, Script]) -> None:
         """Load the scripts that this process has not loaded yet.

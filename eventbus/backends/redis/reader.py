@@ -16,11 +16,11 @@ from eventbus.backends.redis.connections.voter import Heard, Voter
 from eventbus.backends.redis.scripts.channel import fork, read
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.script import Call, Script
+from eventbus.backends.redis.timelines.pipelined import PipelinedTimelines
 from eventbus.clock import ServerClock
 from eventbus.errors import TransportError, Unavailable
 from eventbus.protocol.cursor import BEGINNING, Position
 from eventbus.protocol.history import History, Page
-from eventbus.protocol.timeline import UNKNOWN
 from eventbus.settings import BusSettings
 
 __all__ = ["RedisReader"]
@@ -49,12 +49,13 @@ class RedisReader:
     def __init__(self, settings: BusSettings, *, most_waiting: int = 20_000) -> None:
         self.clock = ServerClock()
         self._keys = Keys.of(settings)
-        self._cluster = settings.redis.kind == "cluster"
-        self._pipeline: ClusterPipeline | Pipeline = (
-            ClusterPipeline(settings, most_waiting=most_waiting)
-            if self._cluster
-            else Pipeline(settings, most_waiting=most_waiting, questions=[Voter.QUESTION])
-        )
+        self._cluster: PipelinedTimelines | None = None
+        self._pipeline: ClusterPipeline | Pipeline
+        if settings.redis.kind == "cluster":
+            self._cluster = PipelinedTimelines(settings, most_waiting=most_waiting)
+            self._pipeline = self._cluster.pipeline
+        else:
+            self._pipeline = Pipeline(settings, most_waiting=most_waiting, questions=[Voter.QUESTION])
         self._voter = Voter(settings, self._keys, active=False)
         self._moved: Callable[[str], None] | None = None
         self._greeting: list[Reply] | None = None  # of the connection whose timeline is known
@@ -97,8 +98,8 @@ class RedisReader:
     async def _run(self, call: Call[R]) -> Reply:
         if not call.script.has_timeline:
             return await self._pipeline.execute(call.command)
-        if self._cluster:  # each node has a timeline; none is known here
-            return await self._pipeline.execute(call.command_on(UNKNOWN))
+        if self._cluster is not None:
+            return await self._cluster.run(call)
         while (greeting := await self._pipeline.connect()) is not self._greeting:
             await self._join(greeting)
         # In the turn in which connect() has returned, commands use the same connection.
@@ -154,10 +155,15 @@ class RedisReader:
             heard: returns the last position that was received.
             moved: called before a statement about the data of another server.
         """
-        self._voter.active, self._voter.heard, self._moved = True, heard, moved
+        if self._cluster is not None:
+            self._cluster.be_voter(heard)
+        else:
+            self._voter.active, self._voter.heard, self._moved = True, heard, moved
 
     async def renew(self) -> bool:
         """See ``Reader``."""
+        if self._cluster is not None:
+            return await self._cluster.renew()
         greeting, before = await self._pipeline.connect(), self._voter.timeline
         if greeting is self._greeting:
             await self._state([])
@@ -199,6 +205,8 @@ class RedisReader:
 
     async def aclose(self) -> None:
         """See ``Reader``."""
+        if self._cluster is not None:
+            await self._cluster.leave()
         leaving = self._voter.leave()
         if leaving is not None and self._greeting is not None:
             with contextlib.suppress(TransportError, TimeoutError):

@@ -14,7 +14,6 @@ from eventbus import Bus, BusSettings, Event, Unavailable
 from eventbus.backends.ports import Write
 from eventbus.backends.redis.durability import Durability, replicas_online
 from eventbus.backends.redis.publisher import RedisPublisher
-from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.events.encoder import EmissionBuilder
 from eventbus.redis_url import Endpoint
 from tests.conftest import wait_until
@@ -29,7 +28,7 @@ class Paid(Event, name="durability.paid", keep="log"):
 
 
 def durability(**given: object) -> Durability:
-    return Durability(BusSettings(durable="replicas", **given), Keys("eb"))
+    return Durability(BusSettings(durable="replicas", **given), "eb:durable")
 
 
 def connect(rule: Durability, server: Endpoint, followers: int, now: float, mark: bytes | None = None) -> None:

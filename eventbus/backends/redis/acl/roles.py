@@ -98,7 +98,7 @@ EMITTER: Final = Role(
     ),
     keys=(*_OF_CHANNELS, *_OF_OPERATIONS, *_INDICES, *_TIMELINE, "eb:gateways", "eb:outbox:*", "eb:durable*"),
     channels=("eb:{*}:live*", "eb:probe*"),
-    in_cluster=_CLUSTER,
+    in_cluster=(*_CLUSTER, "del", "get"),
 )
 
 GATEWAY: Final = Role(

@@ -6,19 +6,84 @@ slot is being moved. So several calls of a slot are one transaction: the node ta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import redis
 
-from eventbus.backends.redis.cluster.topology import Redirection, read_redirection, slot_of, slot_of_command
+from eventbus.backends.redis.cluster.topology import (
+    Redirection,
+    read_redirection,
+    slot_of,
+    slot_of_command,
+)
 from eventbus.backends.redis.connections.resp import Command
+from eventbus.backends.redis.scripts.script import Call, Script
 from eventbus.redis_url import Endpoint
 
-__all__ = ["SlotGroup", "group_by_slot", "held_back"]
+__all__ = ["RoundTrip", "SlotGroup", "group_by_slot", "held_back"]
 
 _LOST = "NOSCRIPT"
+
+
+@dataclass(slots=True)
+class RoundTrip:
+    """The commands of one round trip, and their replies.
+
+    Attributes:
+        commands: the commands; those of calls have no timeline before their node is known.
+        calls: the calls of the commands; empty if they are no calls.
+        confirmed: in durable mode, calls fail unless the replicas of their node have what they wrote.
+        replies: one reply for each command.
+    """
+
+    commands: Sequence[Command]
+    calls: Sequence[Call[Any]] = ()
+    confirmed: bool = False
+    replies: list[Any] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, calls: Sequence[Call[Any]], *, confirmed: bool) -> RoundTrip:
+        """Make the round trip of calls.
+
+        Args:
+            calls: the calls.
+            confirmed: see ``confirmed``.
+
+        Returns:
+            The round trip.
+        """
+        return cls([call.command for call in calls], calls, confirmed)
+
+    def scripts_of(self, groups: Iterable[SlotGroup]) -> dict[str, Script]:
+        """Return the scripts that commands need.
+
+        Args:
+            groups: the commands.
+        """
+        return {call.script.sha: call.script for group in groups for call in self._calls_of(group)}
+
+    def uses_timelines(self, groups: Iterable[SlotGroup]) -> bool:
+        """Return whether a command compares the channel's timeline.
+
+        Args:
+            groups: the commands.
+        """
+        return any(call.script.has_timeline for group in groups for call in self._calls_of(group))
+
+    def answer(self, group: SlotGroup, found: Sequence[Any]) -> None:
+        """Note the replies to a group.
+
+        Args:
+            group: the commands.
+            found: their replies; one error stands for all.
+        """
+        for n, place in enumerate(group.places):
+            self.replies[place] = found[n] if len(found) > 1 else found[0]
+
+    def _calls_of(self, group: SlotGroup) -> list[Call[Any]]:
+        return [self.calls[place] for place in group.places] if self.calls else []
 
 
 @dataclass(slots=True)

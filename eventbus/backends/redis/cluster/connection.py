@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import redis
 
-from eventbus.backends.redis.cluster.commands import SlotGroup, group_by_slot, held_back
+from eventbus.backends.redis.cluster.commands import RoundTrip, SlotGroup, group_by_slot, held_back
+from eventbus.backends.redis.cluster.node import Node
 from eventbus.backends.redis.cluster.topology import Topology, has_moved, slot_of
-from eventbus.backends.redis.connections.blocking import BlockingConnection
-from eventbus.backends.redis.connections.errors import classify
-from eventbus.backends.redis.connections.locator import FixedLocator
+from eventbus.backends.redis.connections.errors import OUTDATED, classify
 from eventbus.backends.redis.connections.resp import Command
-from eventbus.backends.redis.scripts.script import Call, Script
+from eventbus.backends.redis.scripts.keys import Keys
+from eventbus.backends.redis.scripts.script import Call
+from eventbus.backends.redis.timelines.blocking import BlockingTimelines
+from eventbus.backends.redis.timelines.voter import ShardVoter
 from eventbus.errors import EventBusError, TransportError, Unavailable
-from eventbus.protocol.timeline import UNKNOWN
+from eventbus.protocol.cursor import Position
 from eventbus.redis_url import Endpoint
 from eventbus.settings import BusSettings
 
@@ -29,34 +29,7 @@ log = logging.getLogger(__name__)
 
 _ROUNDS: Final = 5  # times that one round trip follows nodes that send it elsewhere
 _REFRESH_S: Final = 0.1  # seconds between two reads of the topology, at least
-
-
-class _Node:
-    """A connection to one node, and the scripts that the node has.
-
-    Attributes:
-        failing: whether it did not answer last time. Calls for it then fail immediately, until it has answered a ping.
-    """
-
-    def __init__(self, settings: BusSettings, endpoint: Endpoint) -> None:
-        self._settings = settings
-        self.endpoint = endpoint
-        self.connection = BlockingConnection(settings, locator=FixedLocator(endpoint))
-        self.loaded: set[str] = set()
-        self.failing = False
-        self._pinging: threading.Thread | None = None
-
-    def ping(self) -> None:
-        """Ask in another thread whether a failing node answers again: one that is silent must not delay the others."""
-        if self._pinging is None or not self._pinging.is_alive():
-            self._pinging = threading.Thread(target=self._ping, name="eventbus-cluster-ping", daemon=True)
-            self._pinging.start()
-
-    def _ping(self) -> None:
-        connection = BlockingConnection(self._settings, locator=FixedLocator(self.endpoint))
-        with contextlib.closing(connection), contextlib.suppress(redis.RedisError, OSError, EventBusError):
-            (reply,) = connection.round_trip([("PING",)])
-            self.failing = isinstance(reply, redis.RedisError) and isinstance(classify(reply), Unavailable)
+_LEAVE_S: Final = 0.2  # seconds that the end may take
 
 
 class ClusterConnection:
@@ -66,18 +39,22 @@ class ClusterConnection:
 
     Args:
         settings: address and time limits.
+        voter: whether other processes may wait until this one has stated what it wrote last.
         clock: seconds of a monotonic clock.
     """
 
-    def __init__(self, settings: BusSettings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, settings: BusSettings, *, voter: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._settings = settings
         self._clock = clock
         self._topology: Topology | None = None
         self._outdated = True
         self._refreshed = 0.0
-        self._nodes: dict[Endpoint, _Node] = {}
+        self._nodes: dict[Endpoint, Node] = {}
         self._routing: tuple[object, ...] = ()
         self._routing_version = 0
+        self._timelines = BlockingTimelines(ShardVoter(settings, Keys.of(settings), active=voter), self._ask)
         self.limit: float | None = None
 
     @property
@@ -89,7 +66,7 @@ class ClusterConnection:
     def routing_version(self) -> int:
         """See ``Shards``."""
         topology = self._topology
-        failing = frozenset(endpoint for endpoint, node in self._nodes.items() if node.failing)
+        failing = frozenset(filter(self._is_failing, self._nodes))
         routing = (failing, None if topology is None else topology.owners)
         if routing != self._routing:
             self._routing, self._routing_version = routing, self._routing_version + 1
@@ -103,14 +80,15 @@ class ClusterConnection:
 
     def _is_failing(self, endpoint: Endpoint) -> bool:
         node = self._nodes.get(endpoint)
-        return node is not None and node.failing
+        return node is not None and (node.failing or node.waiting)
 
-    def run(self, calls: Sequence[Call[Any]], before: Sequence[Command] = ()) -> list[Any]:
+    def run(self, calls: Sequence[Call[Any]], before: Sequence[Command] = (), *, confirmed: bool = False) -> list[Any]:
         """Run scripts after commands. The calls of one channel run in order.
 
         Args:
             calls: the calls.
             before: commands that run first. If one fails, the calls of its channel do not run.
+            confirmed: in durable mode, calls fail unless the replicas of their node have what they wrote.
 
         Returns:
             One reply for each call; errors are our exceptions.
@@ -118,18 +96,15 @@ class ClusterConnection:
         Raises:
             Unavailable: no node could be asked.
         """
-        held = held_back(before, self._round_trip(before, {})) if before else {}
-        # Each node has a timeline; none is known here.
-        commands = [call.command_on(UNKNOWN) if call.script.has_timeline else call.command for call in calls]
-        groups = group_by_slot(commands)
+        held = held_back(before, self.round_trip(before)) if before else {}
+        groups = group_by_slot([call.command for call in calls])
         replies: list[Any] = [None] * len(calls)
         for group in groups:
             error = held.get(group.slot) if group.slot is not None else None
             for place in group.places if error is not None else ():
                 replies[place] = error
         free = [n for n, reply in enumerate(replies) if reply is None]
-        scripts = {call.script.sha: call.script for call in calls}
-        found = self._round_trip([commands[n] for n in free], scripts)
+        found = self._round_trip(RoundTrip.of([calls[n] for n in free], confirmed=confirmed))
         for n, reply in zip(free, found, strict=True):
             replies[n] = reply
         return replies
@@ -146,86 +121,142 @@ class ClusterConnection:
         Raises:
             Unavailable: no node could be asked.
         """
-        return self._round_trip(commands, {})
+        return self._round_trip(RoundTrip(commands))
+
+    def note_write(self, channel: str, position: Position) -> None:
+        """Note a write that Redis has acknowledged.
+
+        Args:
+            channel: the channel.
+            position: its end after the write.
+        """
+        if self._topology is not None:
+            self._timelines.note_write(self._topology, channel, position)
+
+    @property
+    def rest_in(self) -> float | None:
+        """See ``RestingPublisher``."""
+        return self._timelines.rest_in
+
+    def rest(self) -> None:
+        """See ``RestingPublisher``."""
+        self._timelines.rest(lambda node: self._admit(self._node(node)), self._current())
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections. End the evidence of this process in order, if that takes little time."""
+        self.limit = _LEAVE_S
+        if self._topology is not None:
+            self._timelines.leave(self._topology)
+        self.limit = None
         for node in self._nodes.values():
             node.connection.close()
 
     # --- inside ------------------------------------------------------------------------------------------------
 
-    def _round_trip(self, commands: Sequence[Command], scripts: Mapping[str, Script]) -> list[Any]:
-        replies: list[Any] = [None] * len(commands)
-        groups = group_by_slot(commands)
+    def _round_trip(self, trip: RoundTrip) -> list[Any]:
+        trip.replies = [None] * len(trip.commands)
+        groups = group_by_slot(trip.commands)
         for _ in range(_ROUNDS):
             if not groups:
                 break
-            groups = self._one_round(groups, scripts, replies)
+            groups = self._one_round(groups, trip)
         for group in groups:
-            for place in group.places:
-                replies[place] = Unavailable("the cluster moves this slot now; the call is tried again")
-        return replies
+            trip.answer(group, [Unavailable("the cluster moves this slot now; the call is tried again")])
+        return trip.replies
 
-    def _one_round(self, groups: list[SlotGroup], scripts: Mapping[str, Script], replies: list[Any]) -> list[SlotGroup]:
+    def _one_round(self, groups: list[SlotGroup], trip: RoundTrip) -> list[SlotGroup]:
         """Send each group to its node. Note the replies; return the groups to send again."""
         topology = self._current()
-        by_node: dict[_Node, list[SlotGroup]] = {}
+        by_node: dict[Node, list[SlotGroup]] = {}
         for group in groups:
             owner = group.asked or (topology.owner(group.slot) if group.slot is not None else topology.masters[0])
             if owner is None:
                 self._outdated = True
-                _answer(group, [Unavailable(f"no node of the cluster serves slot {group.slot}")], replies)
+                trip.answer(group, [Unavailable(f"no node of the cluster serves slot {group.slot}")])
             else:
                 by_node.setdefault(self._node(owner), []).append(group)
         again: list[SlotGroup] = []
-        for (node, of_node), found in zip(by_node.items(), self._exchange(by_node, scripts), strict=True):
+        for (node, of_node), found in zip(by_node.items(), self._exchange(by_node, trip), strict=True):
             if isinstance(found, EventBusError):
                 for group in of_node:
-                    _answer(group, [found], replies)
+                    trip.answer(group, [found])
             else:
-                again += self._read(node, of_node, found, replies)
+                again += self._read(node, of_node, found, trip)
         return again
 
     def _exchange(
-        self, by_node: Mapping[_Node, Sequence[SlotGroup]], scripts: Mapping[str, Script]
+        self, by_node: Mapping[Node, Sequence[SlotGroup]], trip: RoundTrip
     ) -> list[list[Any] | EventBusError]:
         """Send to all nodes, then read from all."""
         try:
-            sent = [(node, self._send(node, groups, scripts)) for node, groups in by_node.items()]
-            return [self._receive(node, state) if isinstance(state, int) else state for node, state in sent]
+            # A node is joined before the first one gets commands: that asks several nodes.
+            ready = [(node, groups, self._prepare(node, groups, trip)) for node, groups in by_node.items()]
+            sent = [
+                (node, greeting if isinstance(greeting, EventBusError) else self._send(node, groups, trip, greeting))
+                for node, groups, greeting in ready
+            ]
+            return [self._receive(node, state, trip) if isinstance(state, int) else state for node, state in sent]
         except BaseException:
             # Such as Celery's time limit. Unread replies may still arrive.
             for node in by_node:
                 node.connection.close()
             raise
 
-    def _send(self, node: _Node, groups: Sequence[SlotGroup], scripts: Mapping[str, Script]) -> int | EventBusError:
+    def _prepare(self, node: Node, groups: Sequence[SlotGroup], trip: RoundTrip) -> list[Any] | EventBusError | None:
+        """Join the node, if a command needs it. Return the greeting of the connection to use; None: any connection."""
+        if not trip.uses_timelines(groups):
+            return None
+        greeting = self._admit(node)
+        if not isinstance(greeting, EventBusError):
+            for group in groups:
+                self._timelines.stamp(node.endpoint, group, trip.calls)
+        return greeting
+
+    def _admit(self, node: Node) -> list[Any] | EventBusError:
+        if node.failing:
+            return self._silent(node)
+        node.connection.limit = self.limit
+        found = self._timelines.admit(node.endpoint, node.connection, self._topology or Topology())
+        node.waiting = isinstance(found, EventBusError)
+        if isinstance(found, EventBusError):
+            return self._failed(node, found) if node.connection.endpoint is None else self._translate(found)
+        return found
+
+    def _ask(self, endpoint: Endpoint | None, commands: Sequence[Command]) -> list[Any]:
+        """Run commands of the timelines: at one node, or where their keys are."""
+        if endpoint is None:
+            return self.round_trip(commands)
+        node = self._node(endpoint)
+        if node.failing:
+            raise self._silent(node)
+        try:
+            return [self._translate(reply) for reply in node.connection.round_trip(commands)]
+        except (redis.RedisError, OSError) as error:
+            raise self._failed(node, error) from error
+
+    def _send(
+        self, node: Node, groups: Sequence[SlotGroup], trip: RoundTrip, greeting: list[Any] | None
+    ) -> int | EventBusError:
         """Return the number of replies to await."""
         if node.failing:
-            self._outdated = True  # another node may have its slots now
-            node.ping()
-            return Unavailable(f"node {node.endpoint} of the cluster does not answer")
-        needed = {str(command[1]) for group in groups for command in group.commands if command[0] == "EVALSHA"}
-        missing = needed - node.loaded
-        wire: list[Command] = [("SCRIPT", "LOAD", scripts[sha].source) for sha in sorted(missing)]
-        for group in groups:
-            wire += group.wire
-        node.connection.limit = self.limit
+            return self._silent(node)
         try:
-            node.connection.send(wire)
-        except (redis.RedisError, OSError, EventBusError) as error:
-            return self._failed(node, error)
-        node.loaded |= missing
-        return len(wire)
-
-    def _receive(self, node: _Node, number: int) -> list[Any] | EventBusError:
-        try:
-            return node.connection.receive(number)
+            return node.send(groups, trip, self._topology or Topology(), greeting, self.limit)
         except (redis.RedisError, OSError, EventBusError) as error:
             return self._failed(node, error)
 
-    def _failed(self, node: _Node, error: redis.RedisError | OSError | EventBusError) -> EventBusError:
+    def _receive(self, node: Node, number: int, trip: RoundTrip) -> list[Any] | EventBusError:
+        try:
+            return node.receive(number, trip, self.limit)
+        except (redis.RedisError, OSError, EventBusError) as error:
+            return self._failed(node, error)
+
+    def _silent(self, node: Node) -> Unavailable:
+        self._outdated = True  # another node may have its slots now
+        node.ping()
+        return Unavailable(f"node {node.endpoint} of the cluster does not answer")
+
+    def _failed(self, node: Node, error: redis.RedisError | OSError | EventBusError) -> EventBusError:
         self._outdated = True
         if self.limit is None:  # a shorter limit may be too short for a busy node
             node.failing = True
@@ -233,8 +264,12 @@ class ClusterConnection:
         node.loaded.clear()
         return error if isinstance(error, EventBusError) else classify(error)
 
-    def _read(self, node: _Node, groups: Sequence[SlotGroup], found: list[Any], replies: list[Any]) -> list[SlotGroup]:
-        position = len(found) - sum(len(group.wire) for group in groups)  # the scripts' replies come first
+    def _read(self, node: Node, groups: Sequence[SlotGroup], found: list[Any], trip: RoundTrip) -> list[SlotGroup]:
+        behind = node.confirmation.sent if trip.confirmed else 0
+        end = len(found) - behind
+        position = end - sum(len(group.wire) for group in groups)  # the scripts' replies come first
+        unconfirmed = node.confirmation.check(found[end:]) if behind else None
+        self._outdated = self._outdated or unconfirmed is not None  # the key's slot may have moved
         again: list[SlotGroup] = []
         for group in groups:
             size = len(group.wire)
@@ -248,7 +283,11 @@ class ClusterConnection:
                 group.asked = elsewhere.node if elsewhere.once else None
                 again.append(group)
                 continue
-            _answer(group, [self._translate(reply) for reply in of_group], replies)
+            answers = [self._translate(reply) for reply in of_group]
+            trip.answer(group, answers if unconfirmed is None else [unconfirmed])
+            for answer in answers:
+                if isinstance(answer, Unavailable) and answer.code == OUTDATED:
+                    self._timelines.refused(group, answer)
             lost = group.without_script(of_group)
             if lost is not None:
                 # The node lost all its scripts at the same time, so what is sent again stays in order.
@@ -257,17 +296,15 @@ class ClusterConnection:
         return again
 
     def _translate(self, reply: Any) -> Any:
-        if not isinstance(reply, redis.RedisError):
-            return reply
-        error = classify(reply)
-        if error.code and has_moved(error.code):
+        error = classify(reply) if isinstance(reply, redis.RedisError) else reply
+        if isinstance(error, TransportError) and error.code and has_moved(error.code):
             self._outdated = True
         return error
 
-    def _node(self, endpoint: Endpoint) -> _Node:
+    def _node(self, endpoint: Endpoint) -> Node:
         node = self._nodes.get(endpoint)
         if node is None:
-            node = self._nodes[endpoint] = _Node(self._settings, endpoint)
+            node = self._nodes[endpoint] = Node(self._settings, endpoint)
         return node
 
     def _current(self) -> Topology:
@@ -309,9 +346,3 @@ class ClusterConnection:
             if topology.masters:
                 return topology
         return None
-
-
-def _answer(group: SlotGroup, found: Sequence[Any], replies: list[Any]) -> None:
-    """Note a group's replies; one error stands for all."""
-    for n, place in enumerate(group.places):
-        replies[place] = found[n] if len(found) > 1 else found[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from eventbus.backends.redis.cluster.topology import (
@@ -64,22 +64,22 @@ class ClusterPipeline:
         slot = slot_of_command(command)
         if slot is None:
             return await self._execute_everywhere(command)
-        deadline = asyncio.get_running_loop().time() + self._settings.socket_timeout
-        once: Endpoint | None = None
-        for _ in range(_REDIRECTIONS):
-            node = once or await self._owner(slot)
-            try:
-                return await self._ask(node, command, asking=once is not None)
-            except Unavailable as error:
-                elsewhere = self._learn(node, error)
-                if elsewhere is not None:
-                    once = elsewhere.node if elsewhere.once else None
-                elif error.code == "TRYAGAIN" and asyncio.get_running_loop().time() < deadline:
-                    once = None
-                    await asyncio.sleep(_TRY_AGAIN_S)
-                else:
-                    raise
-        raise Unavailable("the cluster moves this slot now; try again later")
+        return await self._follow(slot, None, command)
+
+    async def execute_joined(self, slot: int, prepare: Callable[[Endpoint], Awaitable[Command]]) -> Reply:
+        """Run one command at the node that has a slot. The command depends on the node.
+
+        Args:
+            slot: the slot.
+            prepare: returns the command for a node. It is awaited immediately before the command goes out.
+
+        Returns:
+            The reply.
+
+        Raises:
+            Unavailable, Refused: as ``execute``.
+        """
+        return await self._follow(slot, prepare, ())
 
     async def execute_all(self, commands: Sequence[Command]) -> list[Reply]:
         """Run commands, each at the node that has its slot.
@@ -142,6 +142,11 @@ class ClusterPipeline:
         """Return nothing: no question is asked of all nodes."""
         return []
 
+    @property
+    def outdated(self) -> bool:
+        """Whether slots may have other owners now."""
+        return self._outdated
+
     def forget(self) -> None:
         """Read the topology again at the next call."""
         self._outdated = True
@@ -153,7 +158,48 @@ class ClusterPipeline:
         for pipeline in self._pipelines.values():
             await pipeline.aclose()
 
+    async def connect_to(self, node: Endpoint) -> list[Reply]:
+        """Connect to one node if there is no connection. Commands that follow in the same turn use it.
+
+        Args:
+            node: the node.
+
+        Returns:
+            An object that identifies the connection.
+
+        Raises:
+            Unavailable: there is no connection.
+        """
+        try:
+            return await self._pipeline(node).connect()
+        except Unavailable:
+            self._outdated = True
+            raise
+
     # --- inside ------------------------------------------------------------------------------------------------
+
+    async def _follow(
+        self, slot: int, prepare: Callable[[Endpoint], Awaitable[Command]] | None, command: Command
+    ) -> Reply:
+        """Run a command where its slot is, also while the slot moves."""
+        deadline = asyncio.get_running_loop().time() + self._settings.socket_timeout
+        once: Endpoint | None = None
+        for _ in range(_REDIRECTIONS):
+            node = once or await self._owner(slot)
+            try:
+                if prepare is not None:
+                    command = await prepare(node)
+                return await self._ask(node, command, asking=once is not None)
+            except Unavailable as error:
+                elsewhere = self._learn(node, error)
+                if elsewhere is not None:
+                    once = elsewhere.node if elsewhere.once else None
+                elif error.code == "TRYAGAIN" and asyncio.get_running_loop().time() < deadline:
+                    once = None
+                    await asyncio.sleep(_TRY_AGAIN_S)
+                else:
+                    raise
+        raise Unavailable("the cluster moves this slot now; try again later")
 
     async def _ask(self, node: Endpoint, command: Command, *, asking: bool) -> Reply:
         pipeline = self._pipeline(node)

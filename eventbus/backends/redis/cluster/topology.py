@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from typing import Any, Final
 
 from redis.crc import key_slot
@@ -13,13 +14,25 @@ from redis.crc import key_slot
 from eventbus.backends.redis.connections.resp import Command
 from eventbus.redis_url import Endpoint
 
-__all__ = ["SLOTS", "Redirection", "Topology", "has_moved", "read_redirection", "slot_of", "slot_of_command"]
+__all__ = [
+    "SLOTS",
+    "_SLOT_AT",
+    "Redirection",
+    "Topology",
+    "has_moved",
+    "read_redirection",
+    "slot_of",
+    "slot_of_command",
+    "tag_at",
+]
 
 SLOTS: Final = 16_384
 """Number of slots of each cluster."""
 
-_REDIRECTION: Final = re.compile(r"\b(MOVED|ASK) (\d{1,5}) ([^ ()]*):(\d{1,5})\b")
 _SLOT_AT: Final[Mapping[str, int]] = {"EVALSHA": 3, "EVAL": 3}
+"""Place of the first key in commands that do not begin with it."""
+
+_REDIRECTION: Final = re.compile(r"\b(MOVED|ASK) (\d{1,5}) ([^ ()]*):(\d{1,5})\b")
 _WITHOUT_KEY: Final = frozenset(
     {"ASKING", "CLUSTER", "EXEC", "INFO", "MULTI", "PING", "PUBLISH", "PUBSUB", "SCRIPT", "TIME", "WAIT"}
 )
@@ -88,6 +101,18 @@ def has_moved(code: str) -> bool:
         code: the error's code; empty for a lost connection.
     """
     return code in _OUTDATED
+
+
+def tag_at(topology: Topology, node: Endpoint, first: int = 0) -> str:
+    """Return a hash tag whose slot a node has, such as ``timeline7``.
+
+    Args:
+        topology: who has which slot.
+        node: the node; it has a slot.
+        first: the first number to try.
+    """
+    tags = (f"timeline{number}" for number in count(first))
+    return next(tag for tag in tags if topology.owner(slot_of(f"{{{tag}}}")) == node)
 
 
 class Topology:

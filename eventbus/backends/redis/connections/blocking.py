@@ -139,13 +139,14 @@ class BlockingConnection:
                 self.close()
             return replies
 
-    def send(self, commands: Sequence[Command]) -> None:
+    def send(self, commands: Sequence[Command], greeting: list[Any] | None = None) -> None:
         """Send commands. ``receive`` reads their replies; no other call may come between.
 
         One thread can so ask several servers at the same time.
 
         Args:
             commands: the commands.
+            greeting: as in ``round_trip``.
 
         Raises:
             redis.RedisError, OSError, EventBusError: as ``round_trip``.
@@ -153,6 +154,8 @@ class BlockingConnection:
         if self._process != os.getpid():
             self._begin()
         sock = self._ready()
+        if greeting is not None and greeting is not self.greeting:
+            raise ConnectionReplaced("a new connection was made")
         try:
             sock.settimeout(self._timeout)
             _send(sock, commands)
@@ -160,11 +163,12 @@ class BlockingConnection:
             self.close()
             raise
 
-    def receive(self, number: int) -> list[Any]:
+    def receive(self, number: int, patience: float = 0.0) -> list[Any]:
         """Read the replies to the commands that were sent.
 
         Args:
             number: number of replies.
+            patience: as in ``round_trip``.
 
         Returns:
             The replies in order. Errors that the server replied are among them.
@@ -175,6 +179,7 @@ class BlockingConnection:
         if self._socket is None:
             raise redis.ConnectionError("there is no connection")
         try:
+            self._socket.settimeout(self._timeout + patience)
             replies = _receive(self._socket, number)
         except BaseException:
             self.close()

@@ -166,9 +166,20 @@ class Keys:
 
     @property
     def timeline(self) -> tuple[str, str]:
-        """The timeline of the server's data, and the processes that can state whether it is complete."""
+        """The timeline of the server's data, and the processes that can state whether it is complete. In a cluster:
+        the registry of all timelines.
+        """
         stem = f"{self.prefix}:{{timeline}}"
         return stem, f"{stem}:voters"
+
+    def mark(self, tag: str, process: str) -> str:
+        """Return the key that a process writes at one shard of a cluster, to prove what it wrote before.
+
+        Args:
+            tag: a hash tag whose slot the shard has.
+            process: the process.
+        """
+        return f"{self.prefix}:{{{tag}}}:mark:{process}"
 
     @property
     def canary(self) -> str:
@@ -184,6 +195,14 @@ class Keys:
     def durable(self) -> str:
         """The key that a publisher writes before it waits for the replicas."""
         return f"{self.prefix}:durable"
+
+    def durable_at(self, tag: str) -> str:
+        """Return the key that a publisher writes at one shard of a cluster before it waits for its replicas.
+
+        Args:
+            tag: a hash tag whose slot the shard has.
+        """
+        return f"{self.prefix}:{{{tag}}}:durable"
 
     def probe(self, instance: str) -> str:
         """Return the key that an instance writes to check that Redis takes writes.
