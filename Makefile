@@ -8,7 +8,7 @@ CLIENT := webui_adapter/client
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup client system-parts demo test docs reference unit versions matrix chaos soak mutants autobahn browser lint format bench bench-full bench-curves bench-node bench-check wheel release-check requirements clean
+.PHONY: help setup client system-parts demo test docs reference unit versions matrix chaos soak mutants fuzz audit autobahn browser lint format bench bench-full bench-curves bench-node bench-check wheel release-check requirements clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -63,6 +63,14 @@ mutants: setup client ## change the pure modules and the Lua, see which changes 
 
 autobahn: setup client ## RFC 6455 by Autobahn's test suite, both ways of running; needs a Python 2.7 with pip
 	$(BIN)/python -m tests.autobahn --python $(or $(PYTHON2),python2.7) $(ARGS)
+
+fuzz: setup ## the parsers of what strangers send, an hour each; SECONDS=60 TARGETS=frames for less
+	nice -n 10 $(BIN)/python -m tests.security.fuzz --seconds $(or $(SECONDS),3600) $(TARGETS)
+
+# --strict: a package that could not be looked up is a failure, as is a service that does not answer.
+audit: setup $(CLIENT)/node_modules/.ready ## published advisories about the pinned versions
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r requirements.txt
+	cd $(CLIENT) && npm audit --audit-level low
 
 lint: setup client ## ruff, strict types, import contracts, TypeScript's checks, generated files, prose, the site
 	$(BIN)/ruff check .

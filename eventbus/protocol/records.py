@@ -188,6 +188,8 @@ def read_record(data: bytes, offset: int = 0) -> Record:
         The record. One that cannot be read has an empty type and topic, and its bytes as event.
     """
     header, _, event = data.partition(b"\n")
+    if b"\n" in event:
+        header = b""  # unreadable: a line feed would end a line of SSE
     try:
         return parse_record(header, event)
     except InvalidRecord:

@@ -1,0 +1,1 @@
+"""Parsers of what strangers send, under a coverage-guided fuzzer: ``python -m tests.security.fuzz``."""
