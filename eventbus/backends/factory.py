@@ -107,7 +107,7 @@ def connect_revocation_store(
     """
     if broker is not None:
         return MemoryRevocations(broker)
-    return RedisRevocations(settings, reader) if isinstance(reader, RedisReader) else None
+    return RedisRevocations(settings, reader, via="http") if isinstance(reader, RedisReader) else None
 
 
 def connect_audit_store(settings: BusSettings, reader: Reader) -> AuditStore | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, get_args
 
+from eventbus.backends.audit import AuditEntry, Via
 from eventbus.errors import InvalidName, InvalidRecord
 from eventbus.protocol.topics import UserId, check_user
 
@@ -85,6 +86,16 @@ class RevocationRequest:
     def member(self) -> str:
         """The name of the entry."""
         return f"{self.kind} {self.subject}"
+
+    def audit_entry(self, via: Via) -> AuditEntry:
+        """Return the entry of the audit log.
+
+        Args:
+            via: how the request came.
+        """
+        action = "sessions.end" if self.kind == "sessions" else "tokens.revoke"
+        kind = "token" if self.kind == "token" else "user"
+        return AuditEntry(action, self.by, via, f"{kind}:{self.subject}")
 
 
 class RevocationStore(Protocol):

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, TypeVar
 
 import typer
@@ -101,4 +102,4 @@ def _moment(text: str) -> float:
 
 
 def _call(request: Callable[[Sessions], T]) -> T:
-    return call(Sessions, request)
+    return call(partial(Sessions, via="cli"), request)

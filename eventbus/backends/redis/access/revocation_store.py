@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from eventbus.backends.audit import Via
+from eventbus.backends.redis.audit.audit_log import RedisAuditStore
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.scripts import revocations
 from eventbus.backends.redis.scripts.keys import Keys
@@ -19,15 +21,19 @@ class RedisRevocations:
     Args:
         settings: limit, lifetime and the keys' prefix.
         reader: runs the scripts.
+        via: how the calls come, for the audit log.
     """
 
-    def __init__(self, settings: BusSettings, reader: RedisReader) -> None:
+    def __init__(self, settings: BusSettings, reader: RedisReader, *, via: Via = "python") -> None:
+        self._audit = RedisAuditStore(settings, reader)
+        self._via = via
         self._settings = settings
         self._keys = Keys.of(settings)
         self._reader = reader
 
     async def revoke(self, request: RevocationRequest) -> Revocation:
         """See ``RevocationStore``."""
+        await self._audit.record(request.audit_entry(self._via))
         return await self._reader.run(revocations.revoke(self._settings, self._keys, request))
 
     async def changes(self, after: int) -> Sequence[Revocation]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Final, Self
 
+from eventbus.backends.audit import Via, log_entry
 from eventbus.backends.redis.access.revocation_store import RedisRevocations
+from eventbus.backends.redis.audit.audit_log import audit_commands
 from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.scripts import revocations
@@ -34,10 +36,12 @@ class Sessions:
 
     Args:
         settings: address, limits and the keys' prefix; the default reads the environment.
+        via: how the calls come, for the audit log.
     """
 
-    def __init__(self, settings: BusSettings | None = None) -> None:
+    def __init__(self, settings: BusSettings | None = None, *, via: Via = "python") -> None:
         self._settings = settings or BusSettings()
+        self._via = via
         self._keys = Keys.of(self._settings)
         self._redis = RedisPublisher(self._settings)
 
@@ -117,6 +121,9 @@ class Sessions:
                 return found
 
     def _revoke(self, request: RevocationRequest) -> Revocation:
+        entry = request.audit_entry(self._via)
+        self._redis.execute(*audit_commands(self._settings, self._keys, entry))
+        log_entry(entry)
         return self._redis.run(revocations.revoke(self._settings, self._keys, request))
 
 
