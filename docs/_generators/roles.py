@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from table import GENERATED, table
 
+from demo.settings import DemoSettings
 from eventbus.backends.redis.acl.roles import ROLES, Role, acl_file
 
 INTRODUCTION = f"""{GENERATED.format(source="eventbus/backends/redis/acl/roles.py")}
@@ -23,7 +24,7 @@ def page() -> str:
 
 def file() -> str:
     """The ACL file of the compose set."""
-    return acl_file()
+    return acl_file(broker_prefix=f"{DemoSettings.model_fields['prefix'].default}:")
 
 
 def section(role: Role) -> str:

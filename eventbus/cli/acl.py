@@ -25,6 +25,7 @@ def acl(
     *,
     prefix: Annotated[str, typer.Option(help="the prefix of all keys (EVENTBUS_KEY_PREFIX)")] = "eb",
     broker_database: Annotated[int, typer.Option(min=0, help="the database that is Celery's broker")] = 1,
+    broker_prefix: Annotated[str, typer.Option(help="Celery's global_keyprefix")] = "",
     cluster: Annotated[bool, typer.Option("--cluster", help="for the nodes of a Redis Cluster")] = False,
 ) -> None:
     """Print an ACL file with a user for each role. ${REDIS_…_PASSWORD} is the place of its password.
@@ -33,7 +34,9 @@ def acl(
         roles: names of the roles.
         prefix: the prefix of all keys.
         broker_database: number of the database that is Celery's broker.
+        broker_prefix: Celery's ``global_keyprefix``.
         cluster: whether the server is a node of a cluster.
     """
     chosen = [role for role in ROLES if role.name in (roles or _NAMES)]
-    typer.echo(acl_file(chosen, prefix, broker=broker_database, cluster=cluster), nl=False)
+    text = acl_file(chosen, prefix, broker=broker_database, broker_prefix=broker_prefix, cluster=cluster)
+    typer.echo(text, nl=False)

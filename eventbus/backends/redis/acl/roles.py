@@ -51,21 +51,26 @@ class Role:
         """The place of its password in an ACL file."""
         return f"${{REDIS_{self.name.upper()}_PASSWORD}}"
 
-    def rules(self, prefix: str = "eb", *, broker: int = 1, cluster: bool = False) -> list[str]:
+    def rules(
+        self, prefix: str = "eb", *, broker: int = 1, broker_prefix: str = "", cluster: bool = False
+    ) -> list[str]:
         """Return its rules without the user and the password.
 
         Args:
             prefix: the prefix of all keys.
             broker: number of the database that is Celery's broker.
+            broker_prefix: Celery's ``global_keyprefix``; empty: none.
             cluster: whether the server is a node of a cluster.
         """
+        of_broker = broker_prefix if self is BROKER else ""
+        channels = [f"{of_broker}{pattern}" for pattern in self.channels]
         commands = {*self.commands, *commands_of_scripts(self.scripts)}
         if cluster:
             commands.update(self.in_cluster)
         return [
             *("resetkeys", "resetchannels", "-@all"),
-            *(f"~{_named(pattern, prefix, broker)}" for pattern in self.keys),
-            *(f"&{_named(pattern, prefix, broker)}" for pattern in self.channels),
+            *dict.fromkeys(f"~{_named(pattern, prefix, broker_prefix)}" for pattern in self.keys),
+            *(f"&{_named(pattern, prefix).replace('{db}', str(broker))}" for pattern in channels),
             *(f"+{command}" for command in sorted(commands)),
         ]
 
@@ -195,19 +200,27 @@ def commands_of_scripts(patterns: tuple[str, ...]) -> frozenset[str]:
     return frozenset(_commands(path for pattern in patterns for path in _LUA.glob(f"{pattern}.lua")))
 
 
-def acl_file(roles: Iterable[Role] = ROLES, prefix: str = "eb", *, broker: int = 1, cluster: bool = False) -> str:
+def acl_file(
+    roles: Iterable[Role] = ROLES,
+    prefix: str = "eb",
+    *,
+    broker: int = 1,
+    broker_prefix: str = "",
+    cluster: bool = False,
+) -> str:
     """Return the lines of an ACL file. The default user, who may do everything, is off.
 
     Args:
         roles: the roles.
         prefix: the prefix of all keys.
         broker: number of the database that is Celery's broker.
+        broker_prefix: Celery's ``global_keyprefix``; empty: none.
         cluster: whether the server is a node of a cluster.
     """
-    lines = [
-        " ".join(("user", role.user, "on", f">{role.password}", *role.rules(prefix, broker=broker, cluster=cluster)))
-        for role in roles
-    ]
+    lines = []
+    for role in roles:
+        rules = role.rules(prefix, broker=broker, broker_prefix=broker_prefix, cluster=cluster)
+        lines.append(" ".join(("user", role.user, "on", f">{role.password}", *rules)))
     return "\n".join(["user default off", *lines, ""])
 
 
@@ -219,7 +232,7 @@ def _commands(files: Iterable[Path]) -> Iterator[str]:
             yield "publish"
 
 
-def _named(pattern: str, prefix: str, broker: int) -> str:
+def _named(pattern: str, prefix: str, broker_prefix: str = "") -> str:
     if pattern.startswith("eb:"):
         return f"{prefix}{pattern[2:]}"
-    return pattern.replace("{db}", str(broker))
+    return f"{broker_prefix}*" if broker_prefix else pattern
