@@ -168,7 +168,7 @@ class ConflatingPriorityQueue(Generic[T]):
         for topic, queue in [topic for ready in self._ready[:lanes] for topic in ready.items()]:
             while any(queue.counts[:lanes]) and len(served) < limit_items and not blocked(topic):
                 item = queue.take()
-                self._left(queue, item)
+                self._count_out(queue, item)
                 if 0 < item.expires <= now_ms:
                     dropped.append(Dropped(item, "expired"))
                 else:
@@ -187,7 +187,7 @@ class ConflatingPriorityQueue(Generic[T]):
         removed: list[T] = []
         for queue in list(self._topics.values()):
             for item in queue.remove(unwanted):
-                self._left(queue, item)
+                self._count_out(queue, item)
                 removed.append(item)
         return removed
 
@@ -201,7 +201,7 @@ class ConflatingPriorityQueue(Generic[T]):
             queue = self._topics[item.topic]
             first = queue.take()
             assert first is item
-            self._left(queue, item)
+            self._count_out(queue, item)
 
     def _full(self, item: T) -> bool:
         return self._items >= self._limit_items or self._bytes + item.size > self._limit_bytes
@@ -242,11 +242,11 @@ class ConflatingPriorityQueue(Generic[T]):
     def _take_out(self, queue: TopicQueue[T], item: T) -> None:
         """Remove an item from the middle of its topic's queue."""
         queue.gone[id(item)] = item
-        self._left(queue, item)
+        self._count_out(queue, item)
         if len(queue.gone) > 64 + sum(queue.counts):
             queue.remove(lambda _: False)
 
-    def _left(self, queue: TopicQueue[T], item: T) -> None:
+    def _count_out(self, queue: TopicQueue[T], item: T) -> None:
         """Count out an item that left its queue."""
         lane = item.lane
         queue.counts[lane] -= 1
@@ -265,7 +265,7 @@ class ConflatingPriorityQueue(Generic[T]):
         ready = self._ready[lane]
         queue = next(iter(ready.values()))
         item = queue.take()
-        self._left(queue, item)
+        self._count_out(queue, item)
         self._credit[lane] -= 1
         # One urgent item a turn: topics of a lane alternate. A topic keeps its turn until its urgent item is served.
         if item.lane == lane and queue.ready_in == lane:

@@ -311,7 +311,7 @@ class SendBuffer:
 
     # --- time ------------------------------------------------------------------------------------------------
 
-    def patience(self) -> float | None:
+    def due_in(self) -> float | None:
         """Return the seconds until something is due without a new entry; None: nothing is."""
         held = self.rate_limiter.next_due(time.monotonic())
         scan = self._settings.spool_scan if self.spool is not None else None

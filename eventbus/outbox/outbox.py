@@ -41,7 +41,7 @@ class Outbox:
 
     Attributes:
         dropped: number of dropped events by reason. ``merged`` counts states that a newer state replaced.
-        taps: called with each event that is put while Redis is down, in the caller's thread.
+        observers: called with each event that is put while Redis is down, in the caller's thread.
     """
 
     def __init__(self, settings: BusSettings, connect: Callable[[], Publisher]) -> None:
@@ -49,7 +49,7 @@ class Outbox:
         self._address = settings.redis_address
         self._connect = connect
         self.dropped: Counter[str] = Counter()
-        self.taps: list[Callable[[Emission], None]] = []
+        self.observers: list[Callable[[Emission], None]] = []
         self._begin()
         _outboxes.add(self)
 
@@ -120,8 +120,8 @@ class Outbox:
         if self._known.number is None:
             self._known.number = self._buffer.tracker.lost
         self._thread.put(entry)
-        if self._breaker.open and self.taps and isinstance(entry, Emission):
-            self._tap(entry)
+        if self._breaker.open and self.observers and isinstance(entry, Emission):
+            self._notify_observers(entry)
 
     def give_up(self, emission: Emission, reason: str) -> None:
         """Count a deferred event that was never put, because its task failed or its transaction was rolled back.
@@ -270,16 +270,16 @@ class Outbox:
         if self._buffer.spool is not None:
             self._buffer.spool.close(forked=True)
         self.dropped.clear()
-        self.taps.clear()  # they use the parent's event loop
+        self.observers.clear()  # they use the parent's event loop
         self._begin()
 
-    def _tap(self, emission: Emission) -> None:
-        for tap in self.taps:
+    def _notify_observers(self, emission: Emission) -> None:
+        for observer in self.observers:
             try:
-                tap(emission)
+                observer(emission)
             except Exception:
                 # An observer's error must not reach the caller of emit().
-                log.exception("a tap of the outbox failed")
+                log.exception("an observer of the outbox failed")
 
 
 class _KnownLosses(threading.local):

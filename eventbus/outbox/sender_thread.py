@@ -249,7 +249,7 @@ class SenderThread:
             self.lock.wait(pause)
             return
         self._idle = True
-        times = [self.buffer.patience()]
+        times = [self.buffer.due_in()]
         if not self._turn:
             times += [self.sender.rest_in, self.buffer.blocked.due_in(time.monotonic())]
         self.lock.wait(min((seconds for seconds in times if seconds is not None), default=None))

@@ -41,6 +41,16 @@ def _emit_notes(path: str, more: int) -> None:
         time.sleep(0.0005)
 
 
+@app.task
+def emit_numbered(path, count):
+    """Emit ``count`` notes, and write a line for each."""
+    for n in range(count):
+        emit("ann", "numbered", Note(n=n))
+        with Path(path).open("a") as file:
+            file.write(f"{n}\n")
+        time.sleep(0.02)
+
+
 @app.task(acks_late=True, reject_on_worker_lost=True)
 def emit_late(path, more):
     _emit_notes(path, more)

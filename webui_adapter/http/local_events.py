@@ -35,7 +35,7 @@ class LocalEvents:
         self._waiting: list[Emission] = []
         self._dropped = 0
 
-    def tap(self, emission: Emission) -> None:
+    def show(self, emission: Emission) -> None:
         """Take an event. Never blocks and never raises; above ``local_events`` waiting events it drops this one.
 
         Args:
@@ -96,10 +96,10 @@ def local_events_shown(gateway: Gateway, bus: Bus | None) -> Iterator[None]:
     if bus is None:
         yield
         return
-    tap = LocalEvents(gateway, asyncio.get_running_loop()).tap
-    taps = bus.outbox.taps
-    taps.append(tap)
+    show = LocalEvents(gateway, asyncio.get_running_loop()).show
+    observers = bus.outbox.observers
+    observers.append(show)
     try:
         yield
     finally:
-        taps.remove(tap)
+        observers.remove(show)

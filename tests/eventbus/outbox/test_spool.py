@@ -357,7 +357,7 @@ def test_taps_receive_events_while_redis_is_down(bus: Bus, own_redis: RedisServe
     def broken(_: object) -> None:
         raise RuntimeError
 
-    bus.outbox.taps += [broken, lambda emission: heard.append(emission.id)]
+    bus.outbox.observers += [broken, lambda emission: heard.append(emission.id)]
     bus.emit("ann", "1", Step(n=0))
     assert bus.flush(5)
     away(bus, own_redis)

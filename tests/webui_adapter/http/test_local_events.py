@@ -124,7 +124,7 @@ async def test_events_emitted_while_redis_is_down_are_shown_immediately_and_coun
     finally:
         site.stop()
         bus.close()
-    assert bus.outbox.taps == []
+    assert bus.outbox.observers == []
 
 
 def test_a_bus_that_leads_elsewhere_is_not_listened_to(bus_settings: BusSettings) -> None:
@@ -132,7 +132,7 @@ def test_a_bus_that_leads_elsewhere_is_not_listened_to(bus_settings: BusSettings
     site = Site(bus_settings, None)
     site.start()
     try:
-        assert default_bus().outbox.taps == []
+        assert default_bus().outbox.observers == []
     finally:
         site.stop()
 
@@ -158,7 +158,7 @@ async def test_no_more_wait_than_the_setting_says_and_the_rest_is_counted(gatewa
 
     def emit() -> None:
         for n in range(10):
-            local.tap(bus.emission(("42", "op", Progress(done=n)), None))
+            local.show(bus.emission(("42", "op", Progress(done=n)), None))
 
     thread = threading.Thread(target=emit)
     thread.start()
@@ -169,8 +169,8 @@ async def test_no_more_wait_than_the_setting_says_and_the_rest_is_counted(gatewa
     await turn()
     assert len(written) == 3
     assert gateway.counters["drop.local_full"] == 7
-    local.tap(bus.emission(("42", "op", Note(n=1, pad="x" * 3000)), None))
-    local.tap(bus.emission(("other", "op", Note(n=1)), None))
+    local.show(bus.emission(("42", "op", Note(n=1, pad="x" * 3000)), None))
+    local.show(bus.emission(("other", "op", Note(n=1)), None))
     await turn()
     assert len(written) == 3, "neither what is too large nor what is another's"
 
@@ -183,15 +183,15 @@ async def test_who_is_slow_or_reads_another_topic_gets_none(gateway: Gateway) ->
     slow.output.pause_writing()
     local = LocalEvents(gateway, asyncio.get_running_loop())
     bus = Bus(BusSettings(redis_url="memory://"))
-    local.tap(bus.emission(("42", "op", Note(n=1)), None))
+    local.show(bus.emission(("42", "op", Note(n=1)), None))
     await turn()
     assert (slow.output.out, narrow.output.out) == ([], [])
     assert gateway.counters["drop.local_slow"] == 1
-    local.tap(bus.emission(("42", "9", Note(n=1)), None))
+    local.show(bus.emission(("42", "9", Note(n=1)), None))
     await turn()
     assert len(narrow.output.out) == 1
     narrow.subscriptions.channels[USER].queued_commands += (Subscribe(f"{USER}:operation:later", None),)
-    local.tap(bus.emission(("42", "later", Note(n=1)), None))
+    local.show(bus.emission(("42", "later", Note(n=1)), None))
     await turn()
     assert len(narrow.output.out) == 2, "what it has asked for is held up by Redis only"
     assert messages_of(slow) == []

@@ -176,15 +176,15 @@ class _Random:
         """Forget the blocks that are left. Otherwise parent and child would use the same ones after
         a fork.
         """
-        self._left: list[bytes] = []
+        self._unused: list[bytes] = []
 
     def eight_bytes(self) -> bytes:
         """Return a block that no thread has received before."""
         try:
-            return self._left.pop()
+            return self._unused.pop()
         except IndexError:
             some = os.urandom(8 * 256)
-            self._left.extend(some[i : i + 8] for i in range(8, len(some), 8))
+            self._unused.extend(some[i : i + 8] for i in range(8, len(some), 8))
             return some[:8]
 
 
