@@ -1,0 +1,1 @@
+"""What a user notices of clients that flood the gateway."""
