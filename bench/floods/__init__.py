@@ -1,1 +1,1 @@
-"""What a user notices of clients that flood the gateway."""
+"""The effect of clients that flood the gateway on a user."""

@@ -1,9 +1,9 @@
-"""What an honest user notices of a flood, for the stand-alone and the mounted gateway: ``python -m bench.floods``.
+"""The effect of floods on an honest user, for the stand-alone and the mounted gateway: ``python -m bench.floods``.
 
 Each flood comes from one address and a separate process. The gateway has its default settings. The same user is
-measured in three phases, which alternate: without a flood, with the flood, and beside a process that takes as much CPU
-time as the attacker and sends nothing. The last one is the control: an attacker on the same machine takes time from
-everyone.
+measured in three phases, which alternate: without a flood, with the flood, and next to a process that takes as much CPU
+time as the attacker and sends nothing. The last one is the control: an attacker on the same machine takes time from all
+processes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ GOALS = {"answers": 0.95, "p99": 3.0, "memory": 64.0}
 
 @dataclass(slots=True)
 class Phase:
-    """What the user noticed, and what the processes used, in all rounds of one phase."""
+    """The durations of a user's answers and the use of the processes, in all rounds of one phase."""
 
     durations: list[float] = field(default_factory=list)
     opened: int = 0

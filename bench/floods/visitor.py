@@ -29,8 +29,8 @@ def answers(peer: socket.socket, until: float) -> list[float]:
     while (began := time.monotonic()) < until:
         number += 1
         peer.sendall(frame(TEXT, b'{"do":"ping","ref":"r%d."}' % number))
-        wanted, heard = b'"r%d."' % number, b""
-        while wanted not in heard:
+        expected, heard = b'"r%d."' % number, b""
+        while expected not in heard:
             data = peer.recv(65_536)
             if not data:
                 raise EOFError("the gateway has closed the connection of the honest user")
