@@ -186,10 +186,10 @@ async def test_a_path_that_is_not_ours(gateway: GatewayProcess) -> None:
 
 
 def test_the_client_is_served_as_what_it_is(gateway: GatewayProcess) -> None:
-    from webui_adapter.http.router import _CLIENT  # noqa: PLC0415 - where a build lies, if there is one
+    from webui_adapter.http.client_files import _FOLDER  # noqa: PLC0415 - where a build lies, if there is one
 
     response = gateway.get("/eventbus/client.js")
-    if (_CLIENT / "client.js").exists():
+    if (_FOLDER / "client.js").exists():
         assert response.status_code == 200
         assert response.headers["content-type"].startswith("text/javascript")
     else:
