@@ -13,7 +13,6 @@ import json
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -48,7 +47,7 @@ class Phase:
     other_cpu: float = 0.0
     seconds: float = 0.0
     memory: float = 0.0
-    attack: Counter[str] = field(default_factory=Counter)
+    attack: dict[str, int] = field(default_factory=dict)
 
     def quantile(self, share: float) -> float:
         """A quantile of the durations in milliseconds."""
@@ -121,7 +120,8 @@ def measure(phase: Phase, server: Child, visitor: Child, other: Child | None, se
         peak = max(peak, resident_bytes(server.pid))
     heard = visitor.receive(seconds + 60)
     if other is not None:
-        phase.attack.update(other.receive(seconds + 60))
+        for name, count in other.receive(seconds + 60).items():
+            phase.attack[name] = phase.attack.get(name, 0) + count
         phase.other_cpu += cpu_of(other.pid).total - others
     phase.gateway_cpu += cpu_of(server.pid).total - before
     phase.seconds += time.monotonic() - began

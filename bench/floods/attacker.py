@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench.floods.sockets import PING, PONG, TEXT, connect, frame, handshake, refused
+from bench.floods.sockets import PATH, PING, PONG, TEXT, connect, frame, handshake, refused
 
 __all__ = ["CONTROL", "FLOODS", "SOURCE"]
 
@@ -120,7 +120,7 @@ def opens(number: int, rate: float) -> Callable[[Attacker, float], None]:
 
 def slow_heads(attacker: Attacker, until: float) -> None:
     """A thousand requests whose heads come byte by byte."""
-    line = handshake("")
+    begun = f"GET {PATH}?".encode()
     while time.monotonic() < until:
         attacker.purge()
         while len(attacker.held) < 1_000 and time.monotonic() < until:
@@ -131,7 +131,7 @@ def slow_heads(attacker: Attacker, until: float) -> None:
             attacker.opened += 1
             peer.setblocking(False)
             attacker.held.append(peer)
-            attacker.send_all_it_takes(peer, line[:20])
+            attacker.send_all_it_takes(peer, begun)
         for peer in list(attacker.held):
             if not attacker.send_all_it_takes(peer, b"x"):
                 attacker.held.remove(peer)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, MutableSet
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
@@ -20,7 +20,14 @@ from uvicorn.server import ServerState
 
 from webui_adapter.errors import RequestRefused
 from webui_adapter.gateway.gateway import Gateway
-from webui_adapter.protocol.websocket_handshake import Request, acceptance, check_upgrade, is_upgrade, read_request
+from webui_adapter.protocol.websocket_handshake import (
+    Request,
+    acceptance,
+    check_upgrade,
+    is_upgrade,
+    read_request,
+    refusal,
+)
 from webui_adapter.transports.access import Asker, authorise_handshake
 from webui_adapter.transports.uvicorn_http import TOO_SLOW, HttpProtocol, refuse
 from webui_adapter.transports.websocket_direct import DirectConnection
@@ -65,7 +72,8 @@ class ProtocolSwitch(asyncio.Protocol):
         self._client = self._gateway.address_limits.connected(_peer(self.transport))
         if self._client is None:
             self._gateway.counters["refused.address_connections"] += 1
-            self._refuse(RequestRefused(429, "rate_limited", "this address has too many connections", _RETRY))
+            self.transport.write(_too_many(int(self._gateway.clock.wall())))
+            self.transport.close()
             return
         _connections(self._state).add(self)
         seconds = self._gateway.settings.handshake_timeout
@@ -213,6 +221,12 @@ def make_protocol_switch(gateway: Gateway) -> Callable[..., ProtocolSwitch]:
         return True
 
     return connection
+
+
+@lru_cache(maxsize=1)
+def _too_many(_: int) -> bytes:
+    """Return the answer to a connection too many, one for each second: it comes in hundreds, and must cost little."""
+    return refusal(RequestRefused(429, "rate_limited", "this address has too many connections", _RETRY))
 
 
 def _peer(transport: asyncio.BaseTransport) -> str:
