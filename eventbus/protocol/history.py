@@ -37,6 +37,8 @@ class History:
         snapshot: newest record of each conflation key, ascending by offset.
         has_pending: whether the channel's user may have unacknowledged events.
         format: the format of what is stored. If this version does not know it, log and snapshot are empty.
+        kept: epoch before the last fork and the offset of that fork, if no published event up to there was lost.
+        lossy: whether published events may have been lost since the channel's first epoch.
     """
 
     position: Position
@@ -46,6 +48,8 @@ class History:
     more: bool = False
     has_pending: bool = True
     format: int = FORMAT
+    kept: Position | None = None
+    lossy: bool = False
 
 
 @dataclass(frozen=True, slots=True)

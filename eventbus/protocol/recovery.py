@@ -75,7 +75,7 @@ def resume(cursor: Position | None, history: History, live: Sequence[Record], no
     end = Position(here.epoch, late[-1].offset if late else here.offset)
     if cursor is None or reason is not None:
         # A new reader gets every state. A reader of this epoch keeps its states and gets the rest.
-        known = cursor.offset if cursor is not None and cursor.epoch == here.epoch and reason != "ahead" else 0
+        known = cursor.offset if cursor is not None and reason == "trimmed" else 0
         past = [record for record in history.snapshot if record.offset > known]
         start = Position(here.epoch, known)
     else:
@@ -100,9 +100,13 @@ def _page(cursor: Position, history: History, now_ms: int) -> Resumption:
 
 def _why_not(cursor: Position, history: History) -> GapReason | None:
     """Why the log cannot serve this cursor, or None if it can."""
-    here = history.position
-    if cursor.offset > 0 and cursor.epoch != here.epoch:
-        return "epoch"
+    here, kept = history.position, history.kept
+    if cursor.epoch and cursor.epoch != here.epoch:
+        # The log still has everything above a position of the epoch before, if nothing published was lost.
+        if kept is None or cursor.epoch != kept.epoch or cursor.offset > kept.offset:
+            return "epoch"
+    elif not cursor.epoch and history.lossy:
+        return "epoch"  # the log no longer goes back to the channel's first event
     if cursor.offset > here.offset:
         return "ahead"
     after = next((entry for entry in history.log if entry.record.offset > cursor.offset), None)

@@ -3,7 +3,7 @@
 Redis' data always goes back to a prefix of its writes. So a process whose last write is still there knows that all
 earlier writes are there too. Each start of a server and each promotion begins a *timeline*. Processes that wrote on the
 one before state whether their last write is there. From their statements follows whether the new timeline continues
-the old one (``clean``) or lost a part of it (``forked``).
+the old one (``clean``), lost a part of it (``forked``), or lost only what no worker counts as published (``kept``).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from eventbus.protocol.cursor import Position
 
 __all__ = ["UNKNOWN", "Evidence", "Statement", "Succession", "Timeline", "Verdict", "Voters", "judge", "succeed"]
 
-Statement = Literal["intact", "gone", "unsure"]
-Verdict = Literal["pending", "clean", "forked"]
-Succession = Literal["same", "continue", "fork", "outdated"]
+Statement = Literal["intact", "gone", "unconfirmed", "unsure"]
+Verdict = Literal["pending", "clean", "kept", "forked"]
+Succession = Literal["same", "continue", "keep", "fork", "outdated"]
 
 
 class Timeline(NamedTuple):
@@ -26,7 +26,7 @@ class Timeline(NamedTuple):
     Attributes:
         name: id of the server's life and a number that grows with each later fork, such as ``8f0c2a91d3.0``.
         ancestors: names of timelines that this one continues, with spaces between them; ``-`` stands for channels of a
-            version without timelines.
+            version without timelines. A tilde precedes those of which it lost only what no worker counts as published.
     """
 
     name: str
@@ -81,6 +81,7 @@ class Voters:
 
     Attributes:
         gone: whether a process has stated ``gone``.
+        unconfirmed: whether a process has stated ``unconfirmed``.
         intact: whether a process of the timeline before has stated ``intact``.
         missing: number of processes that may have written last and have not stated ``intact``. A process that was idle
             or ended in order is not among them, nor one that renewed its entry long before the newest entry.
@@ -90,6 +91,7 @@ class Voters:
     """
 
     gone: bool
+    unconfirmed: bool
     intact: bool
     missing: int
     registered: int
@@ -108,6 +110,8 @@ def judge(known: Voters) -> Verdict:
     """
     if known.gone:
         return "forked"
+    if known.unconfirmed:
+        return "kept"
     all_ended = known.registered == 0 and known.append_only
     if known.missing == 0 and (known.intact or all_ended):
         return "clean"
@@ -122,14 +126,17 @@ def succeed(channel: str | None, timeline: Timeline) -> Succession:
         timeline: the connection's.
 
     Returns:
-        ``same`` and ``continue``: the epoch stays. ``fork``: a new epoch begins, and offsets continue. ``outdated``:
-        the connection has to ask for the timeline again.
+        ``same`` and ``continue``: the epoch stays. ``fork`` and ``keep``: a new epoch begins, and offsets continue;
+        with ``keep``, nothing before its first offset was lost. ``outdated``: the connection has to ask for the
+        timeline again.
     """
     if not timeline.name or channel == timeline.name:
         return "same"
+    ancestors = timeline.ancestors.split()
+    kept: Succession = "keep" if f"~{channel or '-'}" in ancestors else "fork"
     if channel is not None:
         server, _, generation = channel.partition(".")
         own, _, number = timeline.name.partition(".")
         if server == own:
-            return "outdated" if int(generation) > int(number) else "fork"
-    return "continue" if (channel or "-") in timeline.ancestors.split() else "fork"
+            return "outdated" if int(generation) > int(number) else kept
+    return "continue" if (channel or "-") in ancestors else kept

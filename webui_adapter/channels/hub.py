@@ -223,6 +223,9 @@ class Hub:
         elif resumption.gap is None:
             if not before.epoch and here.epoch:
                 self._begin_epoch(channel, here.epoch)
+            elif before.epoch != here.epoch:
+                for session in self.sessions_of(channel):
+                    session.subscriptions.continue_epoch(channel.name, Position(here.epoch, before.offset))
             if resumption.records:
                 self._deliver(channel, resumption.records)
         return resumption

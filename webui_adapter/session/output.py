@@ -215,12 +215,17 @@ class Output:
                 lost[channel] = min(offset, lost.get(channel, offset))
         if not lost:
             return ()
-        return [Overflow(channel, self._safe_offset(channel, offset)) for channel, offset in lost.items()]
+        return [Overflow(channel, self.safe_offset(channel, offset)) for channel, offset in lost.items()]
 
-    def _safe_offset(self, channel: str, lost: int) -> int:
-        assert self.send_queue is not None
-        queued = self.send_queue.first(channel)
-        return (lost if queued is None else min(lost, queued)) - 1
+    def safe_offset(self, channel: str, missing: int) -> int:
+        """Return the offset up to which the client has everything of a channel.
+
+        Args:
+            channel: The channel.
+            missing: The offset of an event that the client does not have. Others may wait in the send queue.
+        """
+        queued = None if self.send_queue is None else self.send_queue.first(channel)
+        return (missing if queued is None else min(missing, queued)) - 1
 
     def _write(self, data: bytes) -> None:
         if not self.out:

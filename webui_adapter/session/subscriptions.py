@@ -160,6 +160,23 @@ class Subscriptions:
             where = {"channel": channel, "epoch": epoch, "offset": 0}
             self.output.send("bus.subscribed", {**where, "how": "resumed", "topics": list(subscription.patterns)})
 
+    def continue_epoch(self, channel: str, position: Position) -> None:
+        """Note that an epoch continues another one. Up to this position the events and their offsets are the same.
+
+        Args:
+            channel: The channel.
+            position: The end of the channel's live events, in the new epoch.
+        """
+        subscription, output = self.channels[channel], self.output
+        topics = subscription.recovered_topics
+        if not topics:
+            return  # the answer to the first command names the epoch
+        offset = position.offset if subscription.recovery is None else subscription.recovery.delivered_offset
+        offset = output.safe_offset(channel, offset + 1)
+        output.positions[channel] = Position(position.epoch, offset)
+        where = {"channel": channel, "epoch": position.epoch, "offset": offset}
+        output.send("bus.subscribed", {**where, "how": "resumed", "topics": list(topics)})
+
     def rewind(self, overflow: Overflow) -> bool:
         """Read a channel again from what the client has, since the send queue has no room.
 

@@ -112,7 +112,7 @@ class MemoryBroker:
             ]
             states = [parse_record(*record.split(b"\n", 1)) for _, record in sorted(channel.snapshot.values())]
             has_pending = channel.lists is not None and bool(channel.lists.pending)
-            return History(channel.position, channel.logged, log, states, has_pending=has_pending)
+            return History(channel.position, channel.logged, log, states, has_pending=has_pending, lossy=channel.lossy)
 
     def fork(self, name: str, epoch: str) -> bool:
         """End an epoch, like ``fork.lua``.

@@ -55,6 +55,7 @@ class MemoryChannel:
         self.operations: dict[str, OperationStateMachine] = {}
         self.labels: dict[str, str] = {}
         self.lists: PendingLists | None = None
+        self.lossy = False
 
     @property
     def position(self) -> Position:
@@ -78,7 +79,7 @@ class MemoryChannel:
         """
         if epoch != self.epoch:
             return False
-        self.epoch = secrets.token_hex(8)
+        self.epoch, self.lossy = secrets.token_hex(8), True
         return True
 
     def append(self, emission: Emission, records: list[bytes], now_ms: int) -> int:

@@ -141,7 +141,9 @@ class RedisReader:
     async def _state(self, replies: Sequence[Reply]) -> bool:
         """State what this process knows. Returns whether the timeline is known."""
         try:
-            return self._voter.joined(await self._pipeline.execute(self._voter.answer(replies)))
+            return self._voter.joined(
+                await self._pipeline.execute(self._voter.answer(replies, server=self._pipeline.endpoint))
+            )
         except TransportError as error:
             if not no_permission(error):
                 raise

@@ -37,6 +37,7 @@ async def test_a_fork_ends_the_epoch_once_and_offsets_continue(ends) -> None:
     assert history.position.epoch != first.epoch
     assert history.position.offset == 2
     assert [entry.record.offset for entry in history.log] == [1, 2]
+    assert (history.kept, history.lossy) == (None, True), "its data went back in time"
     assert publish(ends, 3) == (history.position.epoch, 3)
 
 

@@ -6,15 +6,19 @@ import time
 
 import pytest
 import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
 from eventbus import BusSettings
 from eventbus.backends.redis.scripts import channel as calls
 from eventbus.backends.redis.scripts.keys import Keys
+from eventbus.backends.redis.scripts.script import script
 from eventbus.backends.redis.scripts.timeline import KEPT, RENEWAL, Joined, decode_join, join
-from eventbus.protocol.timeline import Statement, Timeline, Voters, judge
+from eventbus.protocol.timeline import Statement, Timeline, Voters, judge, succeed
 from tests.conftest import RedisServer
-from tests.eventbus.protocol.test_timeline import SUCCESSIONS
+from tests.eventbus.protocol.test_timeline import PATIENCE, SUCCESSIONS, Server
+from tests.eventbus.protocol.test_timeline import RENEWAL as RENEWAL_TICKS
 
 FORMER = "aaaaaaaaaa"
 """The server's life before this one."""
@@ -110,7 +114,11 @@ def test_without_writers_an_append_only_file_is_complete(own_redis: RedisServer,
     own_redis.client.config_set("appendonly", "yes" if append_only else "no")
     data.begin()
     verdict = data.join("p", "unsure", "").verdict
-    assert verdict == judge(Voters(False, False, 0, 0, append_only, False)) == ("clean" if append_only else "pending")
+    assert (
+        verdict
+        == judge(Voters(False, False, False, 0, 0, append_only, False))
+        == ("clean" if append_only else "pending")
+    )
 
 
 @pytest.mark.parametrize("about", [f"{FORMER}.2", "bbbb.0", "cccc.7"])
@@ -182,6 +190,7 @@ def test_a_script_treats_a_channel_as_the_rules_say(
     data: Data, channel: str | None, timeline: Timeline, succession: str
 ) -> None:
     state = data.keys.channel("user:ann")[0]
+    data.client.delete(state)
     data.client.hset(state, mapping={"epoch": "e1", "offset": 3, "logged": 3, "until": 0})
     if channel is not None:
         data.client.hset(state, "timeline", channel)
@@ -195,8 +204,105 @@ def test_a_script_treats_a_channel_as_the_rules_say(
     epoch = data.client.eval(call.script.source, *arguments)[0]
     after = data.client.hgetall(state)
     assert after.get("timeline") == (channel if succession == "same" else timeline.name)
-    if succession == "fork":
+    if succession in ("fork", "keep"):
+        assert (after.get("kept"), after.get("lossy")) == (("1", None) if succession == "keep" else ("0", "1"))
         assert (after["parent"], after["fork"], after["offset"]) == ("e1", "3", "3")
         assert epoch == after["epoch"] != "e1"
     else:
         assert (epoch, after["epoch"], "parent" in after) == ("e1", "e1", False)
+
+
+# --- the same decisions as the model ----------------------------------------------------------------------------------
+
+TICK = 1_000_000  # seconds; a run takes far less
+
+
+class ModelServer(Server):
+    """The model, without a time that each write moves."""
+
+    def written(self) -> None:
+        pass
+
+
+class Both:
+    """The scripts and the model, with the same data.
+
+    The real server keeps its id. So a restart renames it in the data, and time passes in that all data get older.
+    """
+
+    def __init__(self, settings: BusSettings) -> None:
+        self.model, self.keys, self.client = ModelServer(), Keys(settings.key_prefix), Data(settings).client
+        self.settings = settings.model_copy(update={"timeline_patience": PATIENCE * TICK - TICK / 2})
+        self.real = str(self.client.info("replication")["master_replid"])[:10]
+        self.timeline, self.voters = self.keys.timeline
+        self.client.delete(self.timeline, self.voters)
+        self.abouts = [""]
+
+    def _here(self, text: str) -> str:
+        return text.replace(self.real, str(self.model.life))
+
+    def restart(self) -> None:
+        for key, fields in ((self.timeline, ("server", "parent", "ancestors")), (self.voters, None)):
+            for name, value in self.client.hgetall(key).items():
+                if fields is None or name in fields:
+                    self.client.hset(key, name, self._here(value))
+        self.model.life += 1
+
+    def wait(self, ticks: int) -> None:
+        self.model.now += ticks
+        for name in ("since", "newest"):
+            if self.client.hexists(self.timeline, name):
+                self.client.hincrby(self.timeline, name, -ticks * TICK * 1000)
+        for name, entry in self.client.hgetall(self.voters).items():
+            at, _, rest = entry.partition(" ")
+            self.client.hset(self.voters, name, f"{int(at) - ticks * TICK * 1000} {rest}")
+
+    def join(self, process: str, statement: Statement, about: int, idle: bool) -> None:
+        name = self.abouts[about % len(self.abouts)]
+        server, _, number = name.partition(".")
+        real = f"{self.real}.{number}" if server == str(self.model.life) else name
+        args = (process, statement, real, (PATIENCE * 2 - 1) * TICK * 500, (RENEWAL_TICKS * 2 + 1) * TICK * 500, 10**10)
+        command = ("EVAL", script("timeline/join").source, 2, self.timeline, self.voters, *args, int(idle))
+        verdict, timeline, ancestors, _ = self.client.execute_command(*command)
+        expected = self.model.join(process, statement, name, idle)
+        assert (verdict == "pending") == (expected is None)
+        if expected is not None:
+            assert (verdict, self._here(timeline)) == (self.model.data.verdict, expected.name)
+            assert self._here(ancestors).split() == expected.ancestors.split()
+            self.abouts.append(expected.name)
+
+
+JOINS = st.one_of(
+    st.tuples(
+        st.just("join"),
+        st.sampled_from("pqr"),
+        st.sampled_from(["intact", "gone", "unconfirmed", "unsure"]),
+        st.integers(0, 20),
+        st.booleans(),
+    ),
+    st.tuples(st.just("join"), st.sampled_from("pqr"), st.just("intact"), st.just(-1), st.booleans()),
+    st.tuples(st.just("restart")),
+    st.tuples(st.just("wait"), st.integers(1, 4)),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(JOINS, max_size=25))
+def test_join_decides_as_the_model_does(bus_settings: BusSettings, steps: list[tuple[str, object]]) -> None:
+    both = Both(bus_settings)
+    for name, *given_ in steps:
+        getattr(both, name)(*given_)
+
+
+SERVERS = st.sampled_from(["a", "b", "ff01"])
+NAMES = st.builds(lambda server, number: f"{server}.{number}", SERVERS, st.integers(0, 12))
+ANCESTORS = st.lists(st.one_of(NAMES, NAMES.map("~{}".format), st.sampled_from(["-", "~-"])), max_size=4)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(channel=st.one_of(st.none(), NAMES), name=st.one_of(st.just(""), NAMES), ancestors=ANCESTORS)
+def test_a_script_and_the_rules_agree_on_any_channel(
+    bus_settings: BusSettings, channel: str | None, name: str, ancestors: list[str]
+) -> None:
+    timeline = Timeline(name, " ".join(ancestors))
+    test_a_script_treats_a_channel_as_the_rules_say(Data(bus_settings), channel, timeline, succeed(channel, timeline))

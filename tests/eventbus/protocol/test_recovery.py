@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -193,3 +194,44 @@ def test_a_page_brings_the_states_up_to_its_last_entry():
     result = resume(Position(EPOCH, 1), page, [record(11)], now_ms=1)
     assert (result.more, result.gap, result.position) == (True, None, Position(EPOCH, 5))
     assert offsets(result) == [3, 4, 5], "not the state that the reader has, nor the one beyond the page"
+
+
+def forked(*, kept: Position | None = None, lossy: bool = False) -> History:
+    """Ten log entries. The channel's epoch before ended at 6."""
+    log = [LogEntry(offset - 1, record(offset)) for offset in range(1, 11)]
+    return History(Position(EPOCH, 10), 10, log, [], kept=kept, lossy=lossy)
+
+
+@pytest.mark.parametrize(
+    ("cursor", "kept", "lossy", "reason"),
+    [
+        (Position("b", 6), Position("b", 6), False, None),
+        (Position("b", 3), Position("b", 6), False, None),
+        (Position("b", 0), Position("b", 6), False, None),
+        (Position("b", 7), Position("b", 6), False, "epoch"),
+        (Position("c", 3), Position("b", 6), False, "epoch"),
+        (Position("b", 6), Position("b", 6), True, None),
+        (Position("b", 3), None, True, "epoch"),
+        (Position("b", 0), None, True, "epoch"),
+        (BEGINNING, Position("b", 6), False, None),
+        (BEGINNING, Position("b", 6), True, "epoch"),
+        (BEGINNING, None, True, "epoch"),
+        (Position(EPOCH, 8), None, True, None),
+        (None, None, True, None),
+    ],
+)
+def test_a_new_epoch(cursor: Position | None, kept: Position | None, lossy: bool, reason: str | None) -> None:
+    """A page continues from the epoch before, up to the fork, if nothing published was lost. "From the beginning"
+    asks for the channel's first event, which may be among the lost ones."""
+    found = resume(cursor, forked(kept=kept, lossy=lossy), [], now_ms=1)
+    assert found.gap == (None if reason is None else Gap(reason))
+    if reason is None and cursor is not None:
+        assert offsets(found) == [*range(cursor.offset + 1, 11)]
+
+
+def test_a_trimmed_log_after_a_new_epoch_keeps_the_states_that_the_page_has() -> None:
+    """Up to the fork the offsets of both epochs mean the same."""
+    states = [record(2, "latest", "a"), record(8, "latest", "b")]
+    history = History(Position(EPOCH, 10), 9, [LogEntry(5, record(9))], states, kept=Position("b", 6))
+    found = resume(Position("b", 4), history, [], now_ms=1)
+    assert (found.gap, found.start, offsets(found)) == (Gap("trimmed"), Position(EPOCH, 4), [8])

@@ -15,23 +15,33 @@ T, F = True, False
 
 
 @pytest.mark.parametrize(
-    ("gone", "intact", "missing", "registered", "append_only", "waited", "verdict"),
+    ("gone", "unconfirmed", "intact", "missing", "registered", "append_only", "waited", "verdict"),
     [
-        (T, T, 0, 2, T, F, "forked"),
-        (F, T, 0, 1, F, F, "clean"),
-        (F, T, 1, 2, F, F, "pending"),
-        (F, T, 1, 2, F, T, "forked"),
-        (F, F, 0, 2, F, F, "pending"),
-        (F, F, 0, 2, T, T, "forked"),
-        (F, F, 0, 0, T, F, "clean"),
-        (F, F, 0, 0, F, F, "pending"),
-        (F, F, 0, 0, F, T, "forked"),
+        (T, F, T, 0, 2, T, F, "forked"),
+        (T, T, T, 0, 2, T, F, "forked"),
+        (F, T, T, 0, 2, T, F, "kept"),
+        (F, T, F, 1, 2, F, T, "kept"),
+        (F, F, T, 0, 1, F, F, "clean"),
+        (F, F, T, 1, 2, F, F, "pending"),
+        (F, F, T, 1, 2, F, T, "forked"),
+        (F, F, F, 0, 2, F, F, "pending"),
+        (F, F, F, 0, 2, T, T, "forked"),
+        (F, F, F, 0, 0, T, F, "clean"),
+        (F, F, F, 0, 0, F, F, "pending"),
+        (F, F, F, 0, 0, F, T, "forked"),
     ],
 )
 def test_verdict(
-    gone: bool, intact: bool, missing: int, registered: int, append_only: bool, waited: bool, verdict: str
+    gone: bool,
+    unconfirmed: bool,
+    intact: bool,
+    missing: int,
+    registered: int,
+    append_only: bool,
+    waited: bool,
+    verdict: str,
 ) -> None:
-    known = Voters(gone, intact, missing, registered, append_only, waited)
+    known = Voters(gone, unconfirmed, intact, missing, registered, append_only, waited)
     assert judge(known) == verdict
 
 
@@ -45,6 +55,10 @@ SUCCESSIONS = [
     (None, Timeline("b.0", "a.0"), "fork"),
     ("a.0", Timeline("a.1", "a.0"), "fork"),
     ("a.1", Timeline("a.0", "-"), "outdated"),
+    ("a.0", Timeline("b.0", "~a.0 ~-"), "keep"),
+    (None, Timeline("b.0", "~a.0 ~-"), "keep"),
+    ("a.1", Timeline("b.0", "~a.0 -"), "fork"),
+    ("a.0", Timeline("a.1", "~a.0"), "keep"),
 ]
 
 
@@ -88,6 +102,7 @@ class Channel:
     offset: int = 0
     parent: str = ""
     fork: int = 0
+    kept: bool = False
     log: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -109,6 +124,11 @@ class Data:
 def copied(data: Data) -> Data:
     channels = {name: replace(one, log=[*one.log]) for name, one in data.channels.items()}
     return replace(data, channels=channels, entries=dict(data.entries))
+
+
+def kept(timelines: list[str]) -> str:
+    """Timelines of which only unconfirmed writes are lost."""
+    return " ".join(f"~{name.removeprefix('~')}" for name in timelines)
 
 
 class Server:
@@ -136,19 +156,25 @@ class Server:
         data, server = self.data, f"{self.life}"
         others = [entry for entry in data.entries.values() if entry[1] != server]
         if not data.server:
-            data.server, data.ancestors = server, "" if statement == "gone" else "-"
+            lost = statement in ("gone", "unconfirmed")
+            data.server, data.verdict, data.ancestors = server, "forked" if lost else "clean", "" if lost else "-"
         elif data.server != server:
             data.parent, data.server, data.generation = f"{data.server}.{data.generation}", server, 0
             data.verdict, data.since, data.intact = "pending", self.now, False
             data.newest, data.registered = max((at for at, _, _ in others), default=0), len(others)
         known = data.ancestors.split()
-        gone = False
+        gone = unconfirmed = False
         if about.partition(".")[0] == server:
             data.generation = max(data.generation, int(about.partition(".")[2]))
         elif statement == "gone" and data.verdict == "pending":
             gone = True
-        elif statement == "gone" and (about in known or "-" in known):
+        elif statement == "gone" and {about, f"~{about}", "-"} & {*known}:
             data.generation, data.verdict, data.ancestors = data.generation + 1, "forked", ""
+        elif statement == "unconfirmed" and data.verdict == "pending":
+            unconfirmed = True
+        elif statement == "unconfirmed" and {about, "-"} & {*known}:
+            data.verdict, data.ancestors = "kept", kept([f"{server}.{data.generation}", *known])
+            data.generation += 1
         elif statement == "intact" and about == data.parent:
             data.intact = True
         if data.verdict == "pending":
@@ -157,10 +183,11 @@ class Server:
             others = [entry for entry in data.entries.values() if entry[1] != server]
             missing = sum(not resting and at + RENEWAL >= data.newest for at, _, resting in others)
             waited = self.now - data.since >= PATIENCE
-            verdict = judge(Voters(gone, data.intact, missing, data.registered, False, waited))
+            verdict = judge(Voters(gone, unconfirmed, data.intact, missing, data.registered, False, waited))
             data.verdict = verdict
             if verdict != "pending":
-                data.ancestors = f"{data.parent} {data.ancestors}" if verdict == "clean" else ""
+                before = [data.parent, *known]
+                data.ancestors = {"clean": " ".join(before), "kept": kept(before)}.get(verdict, "")
         if data.verdict != "pending":
             data.entries[process] = (self.now, server, idle)
         self.written()
@@ -179,7 +206,8 @@ class Server:
             case "continue":
                 channel.timeline = timeline.name
                 self.written()
-            case "fork":
+            case "fork" | "keep" as succession:
+                channel.kept = succession == "keep"
                 channel.parent, channel.fork = channel.epoch, channel.offset
                 channel.epoch, channel.timeline = self.fresh(), timeline.name
                 self.written()

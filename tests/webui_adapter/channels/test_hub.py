@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from eventbus.protocol.cursor import Position
+from eventbus.protocol.history import History
+from eventbus.protocol.records import Record
 from tests.webui_adapter.parts import (
     USER,
     frames_of,
@@ -276,6 +279,46 @@ def test_a_slow_client_of_a_channel_with_a_new_epoch_is_closed() -> None:
     hub.receive(USER, publication(3, record(4)))
     hub.receive(USER, publication(0, record(1), epoch="e2"))
     assert session.output.close_code == 4001, "queued events are of another epoch, and would count for this one"
+
+
+def continued(offset: int, *log: Record) -> History:
+    """A reading of epoch e2, which continues e1 from offset 4."""
+    return replace(history(offset, *log, epoch="e2"), kept=Position("e1", 4))
+
+
+def test_an_epoch_that_continues_another_one_causes_no_gap() -> None:
+    hub, channel, session = live(3)
+    hub.suspend(channel)
+    resumption = hub.recover(channel, continued(5, *(record(i) for i in range(1, 6))), 0)
+    assert resumption is not None
+    assert resumption.gap is None
+    assert messages_of(session) == [("subscribed", ("resumed", "e2", 3)), ("event", 4), ("event", 5)]
+    assert channel.position == Position("e2", 5)
+    assert hub.receive(USER, publication(5, record(6), epoch="e2"))
+
+
+def test_a_slow_client_continues_in_the_next_epoch_with_what_waits() -> None:
+    hub, channel, session = live(2)
+    session.output.pause_writing()
+    hub.receive(USER, publication(2, record(3), record(4)))
+    hub.suspend(channel)
+    hub.recover(channel, continued(5, *(record(i) for i in range(1, 6))), 0)
+    session.output.resume_writing(10**6)
+    assert messages_of(session) == [("subscribed", ("resumed", "e2", 2)), ("event", 3), ("event", 4), ("event", 5)]
+    assert session.output.close_code is None
+
+
+def test_a_second_pattern_recovers_in_the_next_epoch() -> None:
+    hub, channel, session = live(3, ONE)
+    join(hub, session, TWO)
+    hub.suspend(channel)
+    reading = continued(5, *(record(i, ONE) for i in range(1, 6)))
+    hub.recover(channel, reading, 0)
+    assert messages_of(session) == [("subscribed", ("resumed", "e2", 3))]
+    settle(hub, session, channel, reading)
+    said = messages_of(session)
+    assert [what for what in said if what[0] == "event"] == [("event", 4), ("event", 5)]
+    assert said[-1] == ("position", 5)
 
 
 Check = Callable[[Session], None]

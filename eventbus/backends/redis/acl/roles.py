@@ -92,7 +92,20 @@ EMITTER: Final = Role(
     commands=(
         *_CONNECTION,
         *_SCRIPTS,
-        *("expire", "hdel", "hexists", "hget", "hgetall", "hmget", "hset", "info", "pubsub|numsub", "set", "wait"),
+        *(
+            "expire",
+            "get",
+            "hdel",
+            "hexists",
+            "hget",
+            "hgetall",
+            "hmget",
+            "hset",
+            "info",
+            "pubsub|numsub",
+            "set",
+            "wait",
+        ),
         *("zadd", "zmscore", "zrangebyscore", "zremrangebyrank", "zremrangebyscore", "zscore"),
         *("exists", "hvals"),  # of channel/read.lua, without its log
     ),
@@ -111,7 +124,7 @@ GATEWAY: Final = Role(
     purpose="Gateways, and applications that include one and may emit themselves.",
     commands=(
         *EMITTER.commands,
-        *("get", "getdel", "incr", "pexpire", "publish", "subscribe", "unsubscribe", "zrange", "zrem", "zscan"),
+        *("getdel", "incr", "pexpire", "publish", "subscribe", "unsubscribe", "zrange", "zrem", "zscan"),
         *("del", "hlen", "xadd", "xrange", "xrevrange", "xtrim", "zcard"),
     ),
     scripts=("*/*",),

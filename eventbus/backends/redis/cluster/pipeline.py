@@ -44,6 +44,7 @@ class ClusterPipeline:
         self._most_waiting = most_waiting
         self._pipelines: dict[Endpoint, Pipeline] = {}
         self._topology: Topology | None = None
+        self.endpoint: Endpoint | None = None  # there are several
         self._outdated = True
         self._refreshed = 0.0
         self._refreshing: asyncio.Task[Topology] | None = None

@@ -172,6 +172,9 @@ class Pipeline:
         address: credentials and TLS; default: those of the settings.
         locator: names the server for each new connection; default: the one that the address names.
         questions: commands to run when a connection opens; ``greeting`` has the replies.
+
+    Attributes:
+        endpoint: the server of the last connection; None: there was none.
     """
 
     def __init__(
@@ -190,6 +193,7 @@ class Pipeline:
         self._most_waiting = most_waiting
         self._connection: _Connection | None = None
         self._connecting: asyncio.Task[_Connection] | None = None
+        self.endpoint: Endpoint | None = None
 
     async def execute(self, command: Command) -> Reply:
         """Run one command.
@@ -320,4 +324,5 @@ class Pipeline:
                 raise Unavailable(f"Redis is not available: {error}") from error
             raise
         connection.greeting = replies[len(first) :]
+        self.endpoint = endpoint
         return connection

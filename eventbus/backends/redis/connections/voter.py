@@ -25,6 +25,7 @@ from eventbus.backends.redis.scripts.timeline import KEPT, RENEWAL, decode_join,
 from eventbus.errors import EventBusError, Unavailable
 from eventbus.protocol.cursor import Position
 from eventbus.protocol.timeline import UNKNOWN, Evidence, Statement, Timeline
+from eventbus.redis_url import Endpoint
 from eventbus.settings import BusSettings
 
 __all__ = ["REST", "BlockingJoin", "Heard", "Voter"]
@@ -64,6 +65,7 @@ class Voter:
 
     def __init__(self, settings: BusSettings, keys: Keys, *, active: bool, heard: Heard | None = None) -> None:
         self._settings = settings
+        self._durable = settings.durable == "replicas"
         self._keys = keys
         self.active = active
         self.heard = heard
@@ -80,6 +82,8 @@ class Voter:
         self._last: tuple[str, Position] | None = None  # written after the last renewal
         self._implied: tuple[str, Position] | None = None  # heard before it
         self._sent: tuple[str, Position] | None = None
+        self._server: Endpoint | None = None  # that the evidence is about
+        self._asked: Endpoint | None = None
 
     # --- writes ------------------------------------------------------------------------------------------------
 
@@ -132,13 +136,15 @@ class Voter:
             asked.append(("HMGET", self._keys.channel(last[0])[0], "epoch", "offset", "parent", "fork"))
         return asked
 
-    def answer(self, replies: Sequence[Any], *, idle: bool = False) -> Command:
+    def answer(self, replies: Sequence[Any], *, server: Endpoint | None = None, idle: bool = False) -> Command:
         """Return the command that states what the replies show.
 
         Args:
             replies: the replies to ``questions``.
+            server: the server that sent them.
             idle: the process writes nothing until the next call.
         """
+        self._asked = server
         self._sent = None if self.heard is None else self.heard()
         statement = self._statement(replies) if replies else "unsure"
         process = self._process if self.active else ""
@@ -149,15 +155,24 @@ class Voter:
         age = time.monotonic() - self._renewed
         entry = int(replies[0].split()[0]) if replies[0] else None
         own = Evidence(entry=self._entry, fresh=age < KEPT.total_seconds() / 2)
-        statements = {own.state(entry, None)} if self._entry else set()
+        statements = {self._of_unconfirmed(own.state(entry, None))} if self._entry else set()
         last = self._newest()
         if last is not None and len(replies) > 1:
             epoch, offset, parent, fork = replies[1]
             here = Position(epoch.decode(), int(offset)) if epoch else None
             written = Evidence(position=last[1], fresh=age < self._settings.channel_ttl(last[0]))
-            statements.add(written.state(None, here, (parent or b"").decode(), int(fork or 0)))
-        order: tuple[Statement, ...] = ("gone", "unsure", "intact")
+            statement = written.state(None, here, (parent or b"").decode(), int(fork or 0))
+            statements.add(statement if last == self._last else self._of_unconfirmed(statement))
+        order: tuple[Statement, ...] = ("gone", "unconfirmed", "unsure", "intact")
         return next((one for one in order if one in statements), "unsure")
+
+    def _of_unconfirmed(self, statement: Statement) -> Statement:
+        """Return the statement about a write that no replica has confirmed to its writer, for all that is known.
+
+        In durable mode a promoted replica has all that was confirmed. A server that returns with older data may not.
+        """
+        promoted = self._server is not None and self._asked is not None and self._asked != self._server
+        return "unconfirmed" if statement == "gone" and self._durable and promoted else statement
 
     def joined(self, reply: Any) -> bool:
         """Take the reply to ``answer``.
@@ -174,6 +189,7 @@ class Voter:
         self.timeline = found.timeline
         self._entry, self._renewed, self._idle = found.now_ms, time.monotonic(), self._resting
         self._last, self._implied = None, self._sent
+        self._server = self._asked or self._server
         return True
 
     def outdated(self, error: Exception) -> None:
@@ -231,7 +247,8 @@ class BlockingJoin:
             greeting = connection.connect()
             questions = [] if greeting is self.greeting else voter.questions()
             replies = connection.round_trip(questions, greeting=greeting) if questions else []
-            (reply,) = connection.round_trip([voter.answer(replies, idle=idle)], greeting=greeting)
+            answer = voter.answer(replies, server=connection.endpoint, idle=idle)
+            (reply,) = connection.round_trip([answer], greeting=greeting)
             if isinstance(reply, redis.RedisError) and not no_permission(reply):
                 raise reply
             if isinstance(reply, redis.RedisError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
@@ -111,17 +112,28 @@ def read(keys: Keys, channel: str, after: int | None, page: Page | None = None) 
 
 
 def _decode_read(reply: Reply) -> History:
-    epoch, offset, logged, log, snapshot, more, has_pending, format_ = cast(
-        "tuple[bytes, bytes, bytes, list[bytes], list[bytes], int, int, bytes]", tuple(reply)
+    epoch, offset, logged, log, snapshot, more, has_pending, format_, parent, fork_, kept, lossy = cast(
+        "tuple[bytes, bytes, bytes, list[bytes], list[bytes], int, int, bytes, bytes, bytes, bytes, bytes]",
+        tuple(reply),
     )
     here = Position(epoch.decode(), int(offset))
+    empty = History(
+        here,
+        int(logged),
+        (),
+        (),
+        has_pending=bool(has_pending),
+        format=int(format_),
+        kept=Position(parent.decode(), int(fork_)) if kept == b"1" else None,
+        lossy=lossy == b"1",
+    )
     if int(format_) > FORMAT:
         # The position keeps its form in every format. The rest may mean something else by now.
-        return History(here, int(logged), (), (), has_pending=bool(has_pending), format=int(format_))
+        return empty
     entries = [_log_entry(*log[i : i + 3]) for i in range(0, len(log), 3)]
     states = [read_record(record) for record in snapshot]
     states.sort(key=lambda record: record.offset)
-    return History(here, int(logged), entries, states, more=bool(more), has_pending=bool(has_pending))
+    return replace(empty, log=entries, snapshot=states, more=bool(more))
 
 
 def _log_entry(id_: bytes, previous: bytes, record: bytes) -> LogEntry:

@@ -10,5 +10,5 @@ local state = redis.call('HMGET', KEYS[1], 'epoch', 'offset')
 if state[1] ~= ARGV[1] then
   return 0
 end
-redis.call('HSET', KEYS[1], 'epoch', ARGV[2], 'parent', state[1], 'fork', state[2])
+redis.call('HSET', KEYS[1], 'epoch', ARGV[2], 'parent', state[1], 'fork', state[2], 'kept', '0', 'lossy', '1')
 return 1

@@ -8,14 +8,16 @@
 -- ARGV[6] bytes: stop after the entry that exceeds this size
 --
 -- Returns {epoch, offset, logged, {id, previous, record, …}, {state, …}, 1 if the log has more, 1
--- if the user has pending events, format of the state}. The epoch is empty if nothing was published.
+-- if the user has pending events, format of the state, parent, fork, kept, lossy}. The epoch is empty if
+-- nothing was published.
 local LOG, SNAPSHOT, PENDING = KEYS[2], KEYS[3], KEYS[4]
 local AFTER = ARGV[4]
 
 local has_pending = redis.call('EXISTS', PENDING)
 if not state[1] then
-  return { '', '0', '0', {}, {}, 0, has_pending, '1' }
+  return { '', '0', '0', {}, {}, 0, has_pending, '1', '', '0', '0', '0' }
 end
+local past = redis.call('HMGET', STATE, 'parent', 'fork', 'kept', 'lossy')
 local log, more = {}, 0
 if AFTER ~= '-1' then
   local limit, bytes = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -40,4 +42,4 @@ if AFTER ~= '-1' then
   end
 end
 return { state[1], state[2], state[3], log, redis.call('HVALS', SNAPSHOT), more, has_pending,
-  state[6] or '1' }
+  state[6] or '1', past[1] or '', past[2] or '0', past[3] or '0', past[4] or '0' }

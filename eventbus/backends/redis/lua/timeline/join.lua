@@ -5,7 +5,7 @@
 -- KEYS[2] voters  hash  process -> 'time of its last renewal (ms) server', and ' idle' if it wrote nothing since
 --
 -- ARGV[1] process
--- ARGV[2] statement: intact, gone or unsure
+-- ARGV[2] statement: intact, gone, unconfirmed or unsure
 -- ARGV[3] timeline that the statement is about; empty: none
 -- ARGV[4] patience (ms)
 -- ARGV[5] milliseconds within which a process that writes renews its entry
@@ -45,8 +45,8 @@ end
 
 if not server then
   -- No data, or data of a version without timelines. '-' stands for channels without a timeline.
-  server, verdict = SERVER, STATEMENT == 'gone' and 'forked' or 'clean'
-  ancestors = STATEMENT == 'gone' and '' or '-'
+  local lost = STATEMENT == 'gone' or STATEMENT == 'unconfirmed'
+  server, verdict, ancestors = SERVER, lost and 'forked' or 'clean', lost and '' or '-'
 elseif server ~= SERVER then
   parent, server, generation, verdict = server .. '.' .. generation, SERVER, 0, 'pending'
   since, newest, registered, intact = now, 0, 0, '0'
@@ -56,7 +56,13 @@ elseif server ~= SERVER then
 end
 
 local function has_ancestor(name)
-  return string.find(' ' .. ancestors .. ' ', ' ' .. name .. ' ', 1, true) ~= nil
+  return name ~= '' and string.find(' ' .. ancestors .. ' ', ' ' .. name .. ' ', 1, true) ~= nil
+end
+
+-- Of all ancestors only what no worker counts as published is lost.
+local function keep(names)
+  verdict, ancestors = 'kept', string.gsub(' ' .. names, ' ([^ ~])', ' ~%1')
+  ancestors = string.match(ancestors, '^ *(.-) *$')
 end
 
 local on, number = string.match(ABOUT, '^(%x+)%.(%d+)$')
@@ -65,9 +71,14 @@ if on == SERVER then
   generation = math.max(generation, tonumber(number))
 elseif STATEMENT == 'gone' and verdict == 'pending' then
   verdict, ancestors = 'forked', ''
-elseif STATEMENT == 'gone' and (has_ancestor(ABOUT) or has_ancestor('-')) then
+elseif STATEMENT == 'gone' and (has_ancestor(ABOUT) or has_ancestor('~' .. ABOUT) or has_ancestor('-')) then
   -- The others took this data for complete. All channels fork again.
   generation, verdict, ancestors = generation + 1, 'forked', ''
+elseif STATEMENT == 'unconfirmed' and verdict == 'pending' then
+  keep(parent .. ' ' .. ancestors)
+elseif STATEMENT == 'unconfirmed' and (has_ancestor(ABOUT) or has_ancestor('-')) then
+  keep(server .. '.' .. generation .. ' ' .. ancestors)
+  generation = generation + 1
 elseif STATEMENT == 'intact' and verdict == 'pending' and ABOUT == parent then
   intact = '1'
 end
