@@ -176,7 +176,8 @@ class DeadLetters:
                 going = ids[done : done + number]
                 done += number
                 self._begin(AuditEntry("dead_letters.requeue", by, via, channel, len(going), tuple(going)))
-                places = self._redis.run(pending.requeue(self._settings, self._keys, channel, going))
+                format_ = self._redis.format_to_write()
+                places = self._redis.run(pending.requeue(self._settings, self._keys, channel, going, format_))
                 requeued += sum(place > 0 for place in places)
                 unreadable += places.count(-1)
             left += len(ids) - done

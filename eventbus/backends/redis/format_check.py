@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import redis
-
 from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.clock import ServerClock
@@ -65,6 +63,8 @@ class FormatCheck:
     Args:
         settings: how often to ask, and the keys' prefix.
         own: the newest format that this process can write.
+        unannounced: gateways without an announcement, as of the last question; None: there was no question. A gateway
+            begins with 0, since it listens before it has announced itself.
 
     Attributes:
         own: as given.
@@ -72,11 +72,11 @@ class FormatCheck:
         clock: the clock of Redis, as of the last question.
     """
 
-    def __init__(self, settings: BusSettings, own: int = FORMAT) -> None:
+    def __init__(self, settings: BusSettings, own: int = FORMAT, unannounced: int | None = None) -> None:
         self._keys = Keys.of(settings)
         self._interval = settings.format_interval
         self._next = float("-inf")
-        self._unannounced: int | None = None
+        self._unannounced = unannounced
         self.own = own
         self.clock = ServerClock()
         self.choice = FormatChoice(own)
@@ -88,21 +88,39 @@ class FormatCheck:
             now: monotonic time.
             round_trip: runs commands; an error that is an answer is in its result.
         """
+        commands = self.questions(now)
+        if commands:
+            self.answered(now, round_trip(commands))
+
+    def questions(self, now: float) -> list[Command]:
+        """Return the commands whose replies ``answered`` needs; none if it is not time.
+
+        Args:
+            now: monotonic time.
+        """
         if now < self._next:
-            return
-        commands: list[Command] = [
+            return []
+        return [
             ("TIME",),
             ("ZRANGEBYSCORE", self._keys.gateways, "-inf", "+inf", "WITHSCORES"),
             ("PUBSUB", "NUMSUB", self._keys.canary),
         ]
-        time, found, listening = round_trip(commands)
-        if not isinstance(time, redis.RedisError):
+
+    def answered(self, now: float, replies: Sequence[Any]) -> None:
+        """Choose.
+
+        Args:
+            now: monotonic time.
+            replies: the replies to ``questions``; an error that is an answer is among them.
+        """
+        time, found, listening = replies
+        if not isinstance(time, Exception):
             self.clock.observe(time)
         self._next = now + self._interval
         # A user of Redis may lack the right to one of the commands. Then it is unknown who runs.
-        announced = [] if isinstance(found, redis.RedisError) else _announced(found, self.clock.now_ms())
+        announced = [] if isinstance(found, Exception) else _announced(found, self.clock.now_ms())
         instances = len({instance for instance, _ in announced})
-        more = 0 if isinstance(listening, redis.RedisError) else max(0, int(listening[1]) - instances)
+        more = 0 if isinstance(listening, Exception) else max(0, int(listening[1]) - instances)
         # A gateway that has just started listens before it announces. A lost connection may listen for a while.
         unannounced, self._unannounced = more if self._unannounced is None else min(more, self._unannounced), more
         before, self.choice = self.choice, choose_format(self.own, announced, unannounced)

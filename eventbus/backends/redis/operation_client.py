@@ -95,7 +95,8 @@ class Operations:
         # Workers get the request first: an operation that reports ``cancelled`` must not run.
         now = self._redis.server_ms()
         self._redis.execute(*operations.publish_cancelled(self._settings, self._keys, channel, op, now))
-        self._redis.run(operations.cancel(self._settings, self._keys, channel, op, event_stamp("")))
+        format_ = self._redis.format_to_write()
+        self._redis.run(operations.cancel(self._settings, self._keys, channel, op, event_stamp(""), format_))
         return self.get(user, op)
 
     # --- for workers -------------------------------------------------------------------------------------------

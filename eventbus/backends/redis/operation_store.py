@@ -57,7 +57,8 @@ class RedisOperations:
             self._settings, self._keys, channel, op, await self._reader.server_ms()
         ):
             await self._reader.execute(*command)
-        await self._reader.run(operations.cancel(self._settings, self._keys, channel, op, event_stamp("")))
+        format_ = await self._reader.format_to_write()
+        await self._reader.run(operations.cancel(self._settings, self._keys, channel, op, event_stamp(""), format_))
         return await self.get(user, op)
 
     # --- the lease checker -------------------------------------------------------------------------------------
@@ -84,7 +85,8 @@ class RedisOperations:
         except InvalidName:
             found = LeaseExpiry(None, 0)  # this library did not write it; the index drops it
         else:
-            call = operations.expire_leases(self._settings, self._keys, channel, op, event_stamp(""))
+            format_ = await self._reader.format_to_write()
+            call = operations.expire_leases(self._settings, self._keys, channel, op, event_stamp(""), format_)
             found = await self._reader.run(call)
         await self._reader.run(
             operations.reschedule_check(self._keys, member, claim, found, self._reader.clock.now_ms())

@@ -13,12 +13,7 @@ from eventbus.backends.pending import DeliveryStatus, read_delivery_status
 from eventbus.backends.ports import Published, Request, Write
 from eventbus.backends.redis.cluster.connection import ClusterConnection
 from eventbus.backends.redis.connections.blocking import BlockingConnection, ConnectionReplaced
-from eventbus.backends.redis.connections.errors import (
-    OUTDATED,
-    ScriptUnknown,
-    classify,
-    describe_cluster,
-)
+from eventbus.backends.redis.connections.errors import OUTDATED, ScriptUnknown, classify, describe_cluster
 from eventbus.backends.redis.connections.locator import FixedLocator, Locator
 from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.connections.voter import BlockingJoin, Voter
@@ -86,7 +81,7 @@ class RedisPublisher:
 
     def publish(self, requests: Sequence[Request]) -> list[Published | Exception]:
         """See ``Publisher``."""
-        self._check_formats()
+        format_ = self.format_to_write()
         epoch = fresh_epoch()
         grouped = runs(requests)
         calls: list[Call[list[Published]]] = []
@@ -94,7 +89,7 @@ class RedisPublisher:
         leases: dict[str, int] = {}
         for run in grouped:
             transitions = transitions_of(run)
-            calls.append(self._call(run, transitions, epoch))
+            calls.append(self._call(run, transitions, epoch, format_))
             lease = lease_of(transitions)
             if lease:
                 member = f"{run[0].channel} {operation_of(run)}"
@@ -136,15 +131,21 @@ class RedisPublisher:
             self._positions[channel] = known  # the next batch tries again
             log.warning("cannot end epoch %s of channel %s: %s", known.epoch, channel, error)
 
-    def _check_formats(self) -> None:
+    def format_to_write(self) -> int:
+        """Return the newest format that all running gateways understand. From time to time it asks Redis.
+
+        Raises:
+            Unavailable, Refused: the server did not answer, or rejected the question.
+        """
         if (self._cluster or self._connection).limit is not None:
-            return  # the caller has no time for another round trip
+            return self.formats.choice.format  # the caller has no time for another round trip
         try:
             cluster = self._cluster
             ask = self._connection.round_trip if cluster is None else lambda commands: self.execute(*commands)
             self.formats.run(time.monotonic(), ask)
         except (redis.RedisError, OSError) as error:
             raise classify(error) from error
+        return self.formats.choice.format
 
     def publish_within(self, requests: Sequence[Request], seconds: float) -> list[Published | Exception]:
         """See ``TimedPublisher``."""
@@ -179,15 +180,14 @@ class RedisPublisher:
         self._joined.leave()
         (self._cluster or self._connection).close()
 
-    def _call(self, run: Run, transitions: Sequence[TaskTransition], epoch: str) -> Call[list[Published]]:
-        format_, ahead = self.formats.choice.format, self.formats.clock.ahead_ms
+    def _call(self, run: Run, transitions: Sequence[TaskTransition], epoch: str, format_: int) -> Call[list[Published]]:
+        ahead = self.formats.clock.ahead_ms
         if len(run) == 1 and isinstance(run[0], Write):
             return publish(self._settings, self._keys, run[0], epoch, format_, ahead).then(lambda one: [one])
         return record(self._settings, self._keys, run, transitions, epoch, format_, ahead)
 
     def _index_leases(self, leases: Mapping[str, int]) -> Sequence[Command]:
-        """Put operations into the lease checker's index before their tasks run, so that no check
-        misses them.
+        """Put operations into the lease checker's index before their tasks run.
 
         Unlike the sweeper's index it needs no grace: a check comes after the end of the lease, and
         the entry stays until the operation ends.

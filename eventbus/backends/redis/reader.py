@@ -13,6 +13,7 @@ from eventbus.backends.redis.cluster.pipeline import ClusterPipeline
 from eventbus.backends.redis.connections.errors import OUTDATED, ScriptUnknown, no_permission
 from eventbus.backends.redis.connections.pipeline import Pipeline, Reply
 from eventbus.backends.redis.connections.voter import Heard, Voter
+from eventbus.backends.redis.format_check import FormatCheck
 from eventbus.backends.redis.scripts.channel import fork, read
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.backends.redis.scripts.script import Call, Script
@@ -43,6 +44,7 @@ class RedisReader:
         most_waiting: maximum number of calls that wait for a reply.
 
     Attributes:
+        formats: chooses the format that all running gateways understand.
         clock: the clock of Redis, as of the last ``server_ms``.
     """
 
@@ -56,6 +58,7 @@ class RedisReader:
             self._pipeline = self._cluster.pipeline
         else:
             self._pipeline = Pipeline(settings, most_waiting=most_waiting, questions=[Voter.QUESTION])
+        self.formats = FormatCheck(settings, unannounced=0)
         self._voter = Voter(settings, self._keys, active=False)
         self._moved: Callable[[str], None] | None = None
         self._greeting: list[Reply] | None = None  # of the connection whose timeline is known
@@ -75,6 +78,21 @@ class RedisReader:
         states = (self._keys.channel(channel)[0] for channel in channels)
         replies = await self._pipeline.execute_all([("HMGET", state, "epoch", "offset") for state in states])
         return [Position(epoch.decode(), int(offset)) if epoch else BEGINNING for epoch, offset in replies]
+
+    async def format_to_write(self) -> int:
+        """Return the newest format that all running gateways understand. From time to time it asks Redis.
+
+        Raises:
+            Unavailable: the server did not answer.
+        """
+        questions = self.formats.questions(time.monotonic())
+        if questions:
+            replies = await self._pipeline.execute_all(questions)
+            for reply in replies:
+                if isinstance(reply, Unavailable):
+                    raise reply
+            self.formats.answered(time.monotonic(), replies)
+        return self.formats.choice.format
 
     async def run(self, call: Call[R]) -> R:
         """Run a script. If the server does not have it, load it first.

@@ -9,17 +9,22 @@ from contextlib import contextmanager
 
 import pytest
 
-from eventbus import BusSettings, Event
+from eventbus import Bus, BusSettings, Event
 from eventbus.backends.ports import Write
+from eventbus.backends.redis.dead_letter_client import DeadLetterFilter, DeadLetters
 from eventbus.backends.redis.format_check import FormatCheck
+from eventbus.backends.redis.operation_store import RedisOperations
+from eventbus.backends.redis.pending_store import RedisPendingStore
 from eventbus.backends.redis.probe import RedisProbe
 from eventbus.backends.redis.publisher import RedisPublisher
+from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.events.encoder import EmissionBuilder
 from eventbus.protocol.formats import FORMAT
 from eventbus.protocol.topics import operation_topic
 from tests.conftest import RedisServer, wait_until
 from tests.webui_adapter.events import Note
+from tests.webui_adapter.gateway.test_operations import started
 from tests.webui_adapter.gateways import GatewayProcess, page, running
 
 
@@ -182,3 +187,32 @@ def test_a_gateway_that_only_starts_does_not_count_as_an_old_one(server: RedisSe
         assert worker.publisher.formats.choice.format == FORMAT
         worker.emit(user, Note(n=3))
         assert worker.publisher.formats.choice.format == 1, "it has announced nothing since"
+
+
+async def test_a_gateway_writes_no_newer_format_than_the_others_understand(
+    server: RedisServer, user: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """During an upgrade gateways of both versions run. Cancels and requeues write into channels as workers do."""
+    settings = BusSettings(redis_url=server.url, key_prefix="upgrade", format_interval=1e-6)
+    keys = Keys("upgrade")
+    server.client.zadd(keys.gateways, {"1 gw-old": 4e12})
+    bus, reader = Bus(settings), RedisReader(settings)
+    started(bus, user, "op")
+    post = bus.emit(user, "op", Post(n=1), strict=True)
+    (*_, (_, fields)) = server.client.xrange(keys.channel(f"user:{user}")[1])
+    store = RedisPendingStore(settings, reader)
+    assert await store.ack(f"user:{user}", [post.id]) == 1
+    assert await store.dead_letter(f"user:{user}", post.id, "attempts", fields[b"r"])
+    dead = DeadLetters(settings)
+    with caplog.at_level(logging.WARNING, "eventbus"):
+        info = await RedisOperations(settings, reader).cancel(user, "op")
+    assert info is not None
+    assert info.state in {"cancelling", "cancelled"}
+    assert state_of(server, user, "upgrade")[b"format"] == b"1"
+    assert "gw-old (format 1)" in caplog.text
+    assert dead.requeue(DeadLetterFilter(channel=f"user:{user}"), by="ann").requeued == 1
+    assert server.client.zcard(f"upgrade:{{user:{user}}}:pending:normal") == 1, "where the older gateway looks for it"
+    assert state_of(server, user, "upgrade")[b"format"] == b"1"
+    dead.close()
+    bus.close()
+    await reader.aclose()

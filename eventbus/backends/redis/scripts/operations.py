@@ -97,7 +97,9 @@ def record_transitions(
     return Call(channel_script(settings, *verbs, format_=format_), names, args, decode)
 
 
-def cancel(settings: BusSettings, keys: Keys, channel: str, operation: str, stamp: EventStamp) -> Call[Counts | None]:
+def cancel(
+    settings: BusSettings, keys: Keys, channel: str, operation: str, stamp: EventStamp, format_: int = FORMAT
+) -> Call[Counts | None]:
     """Call ``cancel.lua``: cancel an operation.
 
     Args:
@@ -106,17 +108,19 @@ def cancel(settings: BusSettings, keys: Keys, channel: str, operation: str, stam
         channel: the user's channel.
         operation: the operation's id.
         stamp: id and time of the events.
+        format_: the format to write.
 
     Returns:
         The call. Its result is None if the operation is unknown.
     """
     args = _call_options(settings, keys, channel, operation, stamp)
     names = _names(keys, channel, operation)
-    return Call(channel_script(settings, "operations/_operation", "operations/cancel"), names, args, decode_counts)
+    script_ = channel_script(settings, "operations/_operation", "operations/cancel", format_=format_)
+    return Call(script_, names, args, decode_counts)
 
 
 def expire_leases(
-    settings: BusSettings, keys: Keys, channel: str, operation: str, stamp: EventStamp
+    settings: BusSettings, keys: Keys, channel: str, operation: str, stamp: EventStamp, format_: int = FORMAT
 ) -> Call[LeaseExpiry]:
     """Call ``expire_leases.lua``: check the leases of one operation.
 
@@ -126,6 +130,7 @@ def expire_leases(
         channel: the user's channel.
         operation: the operation's id.
         stamp: id and time of the events.
+        format_: the format to write.
 
     Returns:
         The call.
@@ -134,7 +139,7 @@ def expire_leases(
     args += (int(settings.lost_patience.total_seconds() * 1000), _EXPIRED_PER_CALL)
     args += (WORKER_LOST, TASK_UNREPORTED)
     return Call(
-        channel_script(settings, "operations/_operation", "operations/expire_leases"),
+        channel_script(settings, "operations/_operation", "operations/expire_leases", format_=format_),
         _names(keys, channel, operation),
         args,
         _decode_expiry,

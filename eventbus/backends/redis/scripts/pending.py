@@ -21,6 +21,7 @@ from eventbus.backends.redis.scripts.script import (
     script,
 )
 from eventbus.protocol.cursor import Position
+from eventbus.protocol.formats import FORMAT
 from eventbus.protocol.records import read_record
 from eventbus.settings import BusSettings
 
@@ -67,12 +68,19 @@ def _standalone(
 
 
 def _with_channel(
-    verb: str, settings: BusSettings, keys: Keys, channel: str, args: Sequence[Argument], decode: Callable[[Any], R]
+    verb: str,
+    settings: BusSettings,
+    keys: Keys,
+    channel: str,
+    args: Sequence[Argument],
+    decode: Callable[[Any], R],
+    format_: int = FORMAT,
 ) -> Call[R]:
     """Call a verb that may append to the channel."""
     names = (*keys.channel(channel), *keys.pending(channel))
     all_options = (*options(keys, channel, settings.channel_ttl(channel)), *pending_options(settings, channel))
-    return Call(channel_script(settings, *PENDING, f"pending/{verb}"), names, (*all_options, *args), decode)
+    script_ = channel_script(settings, *PENDING, f"pending/{verb}", format_=format_)
+    return Call(script_, names, (*all_options, *args), decode)
 
 
 def fetch(settings: BusSettings, keys: Keys, channel: str, limit_bytes: int) -> Call[PendingBatch]:
@@ -232,7 +240,9 @@ def dead_letter(
     return _standalone("dead_letter", settings, keys, channel, (id_, reason, content), bool)
 
 
-def requeue(settings: BusSettings, keys: Keys, channel: str, ids: Sequence[str]) -> Call[list[int]]:
+def requeue(
+    settings: BusSettings, keys: Keys, channel: str, ids: Sequence[str], format_: int = FORMAT
+) -> Call[list[int]]:
     """Call ``requeue.lua``: publish dead letters again.
 
     Args:
@@ -240,11 +250,12 @@ def requeue(settings: BusSettings, keys: Keys, channel: str, ids: Sequence[str])
         keys: names of the keys.
         channel: the channel of the dead letters.
         ids: their ids.
+        format_: the format to write.
 
     Returns:
         The call. Its result has the new offset of each; 0: not a dead letter, -1: no valid event.
     """
-    return _with_channel("requeue", settings, keys, channel, ids, _decode_offsets)
+    return _with_channel("requeue", settings, keys, channel, ids, _decode_offsets, format_)
 
 
 def _decode_offsets(reply: Any) -> list[int]:
