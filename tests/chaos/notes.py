@@ -57,17 +57,19 @@ async def settled(watcher: Watcher, notes: Notes, report: Report, *, gaps: int |
     began = time.monotonic()
     await notes.confirmed(1)
     last = notes.receipts[-1].id
-    await eventually(
-        lambda: watcher.page.events[-1]["id"] == last or _declared(watcher, notes), "the page to be up to date", 30
-    )
+    await eventually(lambda: _newest(watcher) == last or _declared(watcher, notes), "the page to be up to date", 30)
     pause = time.monotonic() - began
     await notes.confirmed(1)
-    await eventually(lambda: watcher.page.events[-1]["id"] == notes.receipts[-1].id, "an event after it", 30)
+    await eventually(lambda: _newest(watcher) == notes.receipts[-1].id, "an event after it", 30)
     verdict = judge(notes.acknowledged, watcher.page)
     report(**figures([verdict], [watcher.page]), longest_pause=f"{pause:.1f} s")
     assert verdict.holds, verdict
     if gaps is not None:
         assert watcher.page.gaps == gaps
+
+
+def _newest(watcher: Watcher) -> str:
+    return "".join(event["id"] for event in watcher.page.events[-1:])
 
 
 def _declared(watcher: Watcher, notes: Notes) -> bool:

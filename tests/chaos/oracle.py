@@ -58,7 +58,7 @@ def figures(verdicts: Sequence[Verdict], pages: Sequence[Page]) -> dict[str, obj
         "acknowledged": sum(verdict.acknowledged for verdict in verdicts),
         "received": sum(verdict.received for verdict in verdicts),
         "lost": sum(verdict.lost for verdict in verdicts),
-        "gaps": sum(page.gaps for page in pages),
+        "declared": sum(page.gaps for page in pages),
         "duplicates": sum(verdict.repeated for verdict in verdicts),
         "disordered": sum(verdict.disordered for verdict in verdicts),
     }

@@ -1,4 +1,4 @@
-"""Redis' data goes back in time: rows 29 to 35 of the table in README.md. Each event is received or declared."""
+"""Redis' data goes back in time: rows 29 to 35 and 43 of the table in README.md. Each event is received or declared."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.chaos.notes import Notes, Report, has_all, returning, settled
 from tests.chaos.watcher import Watcher
 from tests.conftest import RedisServer, free_port, wait_until
 from tests.webui_adapter.gateways import GatewayProcess, eventually, running
+from tests.webui_adapter.page import Page
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -122,6 +123,21 @@ async def test_30_older_file_and_a_cursor_before_it(
     await back(redis, redis.start_from_copy, notes)
     await notes.confirmed(600)
     async with returning(ann, gateway) as ann:
+        await settled(ann, notes, report, gaps=1)
+
+
+async def test_43_older_file_and_a_page_that_asks_from_the_beginning(
+    redis: SavingRedis, gateway: GatewayProcess, notes: Notes, report: Report
+) -> None:
+    await notes.confirmed(100)
+    redis.keep_copy()
+    await notes.confirmed(100)
+    redis.kill()
+    await back(redis, redis.start_from_copy, notes)
+    await notes.confirmed(50)
+    ann = Watcher(notes.user, gateway)
+    ann.page = Page(f"user:{notes.user}=0")
+    async with ann:
         await settled(ann, notes, report, gaps=1)
 
 

@@ -156,7 +156,9 @@ def decide(
     open_ = [one for one in asked if one.intact_in != joining.life]
     missing = sum(one.at + (0 if one.idle else renewal_ms) > proven for one in open_)
     waited = now - pending.since >= patience_ms
-    verdict = judge(Voters(False, proven > 0, missing, len(asked), False, waited)) if pending.parents else "clean"
+    verdict = (
+        judge(Voters(False, False, proven > 0, missing, len(asked), False, waited)) if pending.parents else "clean"
+    )
     if verdict == "pending":
         pending = replace(pending, slots=combine(_either, pending.slots, joining.slots))
         waiting = {**registry.pending, joining.life: pending}
