@@ -11,10 +11,11 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
 from eventbus.backends.audit import AuditStore
-from eventbus.backends.instances import InstanceRegistry
+from eventbus.backends.instances import ControlChannel, InstanceRegistry
 from eventbus.backends.pending import PendingStore
-from eventbus.backends.ports import Probe, Reader, Subscriber
+from eventbus.backends.ports import Probe, Reader
 from eventbus.backends.revocations import RevocationStore
+from eventbus.backends.subscription import Subscriber
 from eventbus.clock import Clock
 from eventbus.operations.store import OperationStore
 from webui_adapter.settings import GatewaySettings
@@ -29,8 +30,9 @@ class GatewayContext:
     Attributes:
         settings: all bounds and choices.
         instance: the name of this gateway in logs, leases and ``bus.hello``.
+        life: this process. A restarted instance has the same name and another life.
         clock: the time.
-        counters: how often something happened, by name; ``http/metrics.py`` lists the names.
+        counters: how often something happened, by name; ``monitoring/metrics.py`` lists the names.
         spawn: runs a coroutine until it ends or the gateway does.
         flush: writes what sessions have queued to their transports.
         degraded: returns the most severe reason why Redis is unhealthy, or None.
@@ -39,6 +41,7 @@ class GatewayContext:
 
     settings: GatewaySettings
     instance: str
+    life: str
     clock: Clock
     counters: Counter[str]
     spawn: Callable[[Coroutine[object, object, None]], None]
@@ -60,6 +63,7 @@ class BackendPorts:
         instances: the registry of gateway instances; None: this gateway is not in one.
         revocations: ended sessions and revoked tokens; None: the gateway revokes nothing.
         audit: the audit log; None: actions are only in the log of the process.
+        control: carries messages to other instances; None: there are none.
     """
 
     subscriber: Subscriber
@@ -70,3 +74,4 @@ class BackendPorts:
     instances: InstanceRegistry | None = None
     revocations: RevocationStore | None = None
     audit: AuditStore | None = None
+    control: ControlChannel | None = None

@@ -28,6 +28,7 @@ class GatewaySettings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on, for the stand-alone gateway.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on, for the stand-alone gateway.")
+    workers: int = Field(1, ge=1, le=256, description="Processes that share the port, for the stand-alone gateway.")
     prefix: str = Field("/eventbus", pattern=r"^(/[A-Za-z0-9_.-]+)*$", description="Path of the gateway's routes.")
     instance: str = Field("", description="Name of this process in logs and bus.hello. Default: host and process id.")
     events: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -163,6 +164,10 @@ class GatewaySettings(BaseSettings):
     instance_interval: float = Field(
         2.0, gt=0, description="Interval of heartbeats in the registry of instances; a third of their lease."
     )
+    forward_timeout: float = Field(
+        2.0, gt=0, description="Time limit for another instance to accept a command for one of its sessions."
+    )
+    forwarded_commands: int = Field(1_000, ge=1, description="Commands that may wait for other instances.")
     probe_interval: float = Field(1.0, gt=0, description="Interval of health checks of Redis.")
     probe_timeout: float = Field(2.0, gt=0, description="Time limit for a health check to arrive through pub/sub.")
     newer_format_interval: float = Field(

@@ -10,7 +10,7 @@ from table import GENERATED, sentence, table
 from eventbus.backends.pending import Totals
 from eventbus.settings import BusSettings
 from webui_adapter.gateway.build import connect_gateway
-from webui_adapter.http.metrics import Metrics
+from webui_adapter.monitoring.metrics import Metrics
 from webui_adapter.settings import GatewaySettings
 
 if TYPE_CHECKING:

@@ -28,6 +28,7 @@ SECTIONS = {
 # The first pattern that matches a name gives its unit; a number without a unit is an error of this table.
 UNITS = {
     r"port": "",
+    r"workers": "processes",
     r".*_(bytes|size)|write_high": "bytes",
     r".*_chars": "characters",
     r"channel_rate": "events per second",
@@ -51,6 +52,7 @@ UNITS = {
     r"address_open_rate": "connections per second",
     r"address_ipv6_prefix": "bits",
     r"tracked_addresses": "addresses",
+    r"forwarded_commands": "commands",
     r"max_topics": "patterns",
     r"max_bad_commands": "commands",
     r"history_calls|authenticate_calls": "calls",

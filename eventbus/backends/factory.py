@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eventbus.backends.audit import AuditStore
-from eventbus.backends.instances import InstanceRegistry
+from eventbus.backends.instances import ControlChannel, InstanceRegistry
 from eventbus.backends.memory.adapters import (
     MemoryBroker,
     MemoryOperations,
@@ -13,23 +13,25 @@ from eventbus.backends.memory.adapters import (
 )
 from eventbus.backends.memory.revocations import MemoryRevocations
 from eventbus.backends.pending import PendingStore
-from eventbus.backends.ports import Probe, Reader, Subscriber
+from eventbus.backends.ports import Probe, Reader
 from eventbus.backends.redis.access.revocation_store import RedisRevocations
 from eventbus.backends.redis.audit.audit_log import RedisAuditStore
 from eventbus.backends.redis.cluster.probe import ClusterProbe
-from eventbus.backends.redis.instance_registry import RedisInstanceRegistry
+from eventbus.backends.redis.instance_registry import RedisControlChannel, RedisInstanceRegistry
 from eventbus.backends.redis.operation_store import RedisOperations
 from eventbus.backends.redis.pending_store import RedisPendingStore
 from eventbus.backends.redis.probe import RedisProbe
 from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.subscriber import RedisSubscriber
 from eventbus.backends.revocations import RevocationStore
+from eventbus.backends.subscription import Subscriber
 from eventbus.operations.store import OperationStore
 from eventbus.settings import BusSettings
 
 __all__ = [
     "connect",
     "connect_audit_store",
+    "connect_control_channel",
     "connect_instance_registry",
     "connect_operation_store",
     "connect_pending_store",
@@ -149,3 +151,16 @@ def connect_instance_registry(settings: BusSettings, reader: Reader) -> Instance
         The registry; None if the reader is no ``RedisReader``: a broker in this process has one instance.
     """
     return RedisInstanceRegistry(settings, reader) if isinstance(reader, RedisReader) else None
+
+
+def connect_control_channel(settings: BusSettings, reader: Reader) -> ControlChannel | None:
+    """Make the channel through which gateway processes send each other messages.
+
+    Args:
+        settings: the keys' prefix.
+        reader: the channel uses its connection.
+
+    Returns:
+        The channel; None if the reader is no ``RedisReader``.
+    """
+    return RedisControlChannel(settings, reader) if isinstance(reader, RedisReader) else None

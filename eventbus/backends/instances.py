@@ -11,6 +11,7 @@ from eventbus.errors import InvalidRecord
 
 __all__ = [
     "INSTANCES_LIMIT",
+    "ControlChannel",
     "InstanceLease",
     "InstanceRecord",
     "InstanceRegistry",
@@ -155,6 +156,21 @@ class InstanceRegistry(Protocol):
 
         Args:
             life: the process.
+
+        Raises:
+            Unavailable, Refused: the server did not answer, or rejected the request.
+        """
+
+
+class ControlChannel(Protocol):
+    """Carries messages from one gateway process to another. A message can be lost."""
+
+    async def send(self, life: str, message: bytes) -> None:
+        """Send a message.
+
+        Args:
+            life: the process that receives it.
+            message: the message.
 
         Raises:
             Unavailable, Refused: the server did not answer, or rejected the request.

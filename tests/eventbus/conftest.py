@@ -11,8 +11,9 @@ import pytest
 from eventbus import BusSettings
 from eventbus.backends.factory import connect
 from eventbus.backends.memory.adapters import MemoryBroker, MemoryPublisher
-from eventbus.backends.ports import Publisher, Reader, Subscriber
+from eventbus.backends.ports import Publisher, Reader
 from eventbus.backends.redis.publisher import RedisPublisher
+from eventbus.backends.subscription import Subscriber
 from eventbus.events.encoder import EmissionBuilder
 from tests.eventbus.backends.operation import Redis
 

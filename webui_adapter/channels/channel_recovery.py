@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from eventbus.backends.ports import Subscriber
+from eventbus.backends.subscription import Subscriber
 from eventbus.errors import InvalidRecord, TransportError
 from eventbus.flow.backoff import ceiling, jitter
 from eventbus.protocol.cursor import Position

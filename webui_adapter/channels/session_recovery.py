@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from eventbus.backends.ports import Subscriber
+from eventbus.backends.subscription import Subscriber
 from eventbus.protocol.history import History
 from eventbus.protocol.topics import channel_of
 from webui_adapter.channels.channel import Channel

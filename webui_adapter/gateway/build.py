@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from typing import cast
 from eventbus.backends.factory import (
     connect,
     connect_audit_store,
+    connect_control_channel,
     connect_instance_registry,
     connect_operation_store,
     connect_pending_store,
@@ -46,10 +48,10 @@ from webui_adapter.gateway.operations import OperationService
 from webui_adapter.gateway.session_flusher import SessionFlusher
 from webui_adapter.gateway.subscribe import SubscribeHandler
 from webui_adapter.health.format_monitor import FormatMonitor
-from webui_adapter.health.heartbeat import Heartbeat
 from webui_adapter.health.idle_channel_check import IdleChannelCheck
 from webui_adapter.health.redis_monitor import STARTING, RedisMonitor
 from webui_adapter.health.status import Degradation, HealthStatus
+from webui_adapter.instances.heartbeat import Heartbeat
 from webui_adapter.maintenance.dead_letter_file import DeadLetterFile
 from webui_adapter.maintenance.maintenance import Maintenance
 from webui_adapter.maintenance.revocation_monitor import RevocationMonitor
@@ -95,6 +97,7 @@ def connect_gateway(
         instances=connect_instance_registry(bus_settings, reader),
         revocations=connect_revocation_store(bus_settings, reader, broker=broker),
         audit=connect_audit_store(bus_settings, reader),
+        control=connect_control_channel(bus_settings, reader),
     )
     dead_letter_file: DeadLetterFile | None = None
     if broker is None:
@@ -178,6 +181,7 @@ def _build_core(settings: GatewaySettings, clock: Clock) -> _Core:
     context = GatewayContext(
         settings,
         settings.instance or f"{socket.gethostname()}-{os.getpid()}",
+        secrets.token_hex(8),
         clock,
         counters,
         tasks.spawn,

@@ -19,9 +19,10 @@ from webui_adapter.gateway.draining import Drain
 from webui_adapter.gateway.listener import SubscriptionListener, TurnEnd
 from webui_adapter.gateway.operations import OperationCommand, OperationService
 from webui_adapter.gateway.subscribe import SubscribeHandler
-from webui_adapter.health.heartbeat import Heartbeat
 from webui_adapter.health.idle_channel_check import IdleChannelCheck
 from webui_adapter.health.redis_monitor import RedisMonitor
+from webui_adapter.instances.forwarding import CommandForwarder
+from webui_adapter.instances.heartbeat import Heartbeat
 from webui_adapter.maintenance.maintenance import Maintenance
 from webui_adapter.maintenance.revocation_monitor import RevocationMonitor
 from webui_adapter.protocol.close_codes import CloseCode
@@ -120,8 +121,9 @@ class Gateway:
 
     Attributes:
         settings: all bounds and choices.
+        life: this process; the ids of its sessions begin with it.
         clock: the time.
-        counters: how often something happened; ``http/metrics.py`` lists the names.
+        counters: how often something happened; ``monitoring/metrics.py`` lists the names.
         sessions: the open sessions by id.
         hub: the channels.
         authentication: opens sessions, and renews their tokens.
@@ -135,6 +137,7 @@ class Gateway:
         redis_monitor: the health of Redis.
         revocation_monitor: ends sessions whose tokens are revoked; None: this gateway revokes nothing.
         listener: receives what the subscriber reads.
+        forwarder: sends commands to other instances; None: there are none.
         latency: of events, from ``emit`` to the sessions.
         flush: writes what sessions have queued.
     """
@@ -142,6 +145,7 @@ class Gateway:
     def __init__(self, parts: GatewayParts) -> None:
         context, access, events = parts.context, parts.access, parts.events
         self.settings = context.settings
+        self.life = context.life
         self.clock = context.clock
         self.counters = context.counters
         self.flush = context.flush
@@ -169,6 +173,10 @@ class Gateway:
         self._deadlines = parts.deadlines
         self._subscribe_handler = parts.subscribe_handler
         self.authentication = parts.authentication
+        self.forwarder: CommandForwarder | None = None
+        if parts.ports.control is not None:
+            self.forwarder = CommandForwarder(context, parts.ports.control, parts.sessions, self.handle)
+            self.listener.on_control = self.forwarder.received
 
     # --- life ------------------------------------------------------------------------------------------------
 
@@ -184,6 +192,7 @@ class Gateway:
         if self._heartbeat is not None:
             self._tasks.spawn(self._heartbeat.run())
         self.maintenance.start(self._tasks.spawn)
+        self._ports.subscriber.receive_control(self.life)
         await self._ports.subscriber.start(self.listener)
 
     async def aclose(self) -> None:
@@ -225,7 +234,8 @@ class Gateway:
         Returns:
             The session, which waits for a token.
         """
-        output = Output(secrets.token_urlsafe(12), self.settings, encoder, self.hub.dirty, self.counters, self.clock)
+        id_ = f"{self.life}.{secrets.token_urlsafe(12)}"
+        output = Output(id_, self.settings, encoder, self.hub.dirty, self.counters, self.clock)
         session = Session(output, Subscriptions(output), client)
         self.sessions[session.id] = session
         self.rate_limiters.connected(session.rate)

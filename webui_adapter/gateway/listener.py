@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from eventbus.errors import InvalidRecord, NewerFormat
 from eventbus.protocol.records import parse_publication, parse_redelivery
@@ -10,8 +11,8 @@ from webui_adapter.channels.channel_recovery import ChannelRecovery
 from webui_adapter.channels.hub import Hub
 from webui_adapter.channels.redelivery import RedeliveryScheduler
 from webui_adapter.context import GatewayContext
-from webui_adapter.gateway.latency_histogram import LatencyHistogram
 from webui_adapter.health.format_monitor import FormatMonitor
+from webui_adapter.health.latency_histogram import LatencyHistogram
 from webui_adapter.health.redis_monitor import RedisMonitor
 from webui_adapter.maintenance.dead_letter_writer import DeadLetterWriter
 from webui_adapter.maintenance.revocation_monitor import RevocationMonitor
@@ -81,6 +82,9 @@ class SubscriptionListener:
         format_monitor: notes publications of a newer version.
         turn_end: runs at the end of each turn.
         revocation_monitor: reads revocations; None: there are none.
+
+    Attributes:
+        on_control: takes messages of other instances.
     """
 
     def __init__(
@@ -101,6 +105,7 @@ class SubscriptionListener:
         self._redis_monitor = redis_monitor
         self._turn_end = turn_end
         self._revocation_monitor = revocation_monitor
+        self.on_control: Callable[[bytes], None] = lambda _: None
 
     def received(self, channel: str, payload: bytes) -> None:
         """Pass a publication to its channel.
@@ -165,6 +170,18 @@ class SubscriptionListener:
         """Read revocations: there is a new one, or its announcement may be lost."""
         if self._revocation_monitor is not None:
             self._revocation_monitor.wake()
+
+    def control_received(self, payload: bytes) -> None:
+        """Pass a message of another instance on.
+
+        Args:
+            payload: the message.
+        """
+        try:
+            self.on_control(payload)
+        except Exception:
+            self._counters["drop.unexpected"] += 1
+            log.exception("cannot carry out a message of another instance; please report this error")
 
     def canary_received(self, text: str) -> None:
         """Report a health check that arrived through pub/sub.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastapi import APIRouter, Request, Response, WebSocket
-from starlette.responses import JSONResponse, PlainTextResponse
 
 from eventbus.backends.memory.adapters import MemoryBroker
 from eventbus.bus import Bus
@@ -18,14 +17,15 @@ from webui_adapter.gateway.gateway import Gateway
 from webui_adapter.http.client_files import add_client_files
 from webui_adapter.http.dead_letters import dead_letter_routes
 from webui_adapter.http.lifetime import GatewayLifetime
-from webui_adapter.http.metrics import Metrics
 from webui_adapter.http.operations import operation_routes
 from webui_adapter.http.route import HardenedRoute
 from webui_adapter.http.sessions import session_routes
+from webui_adapter.monitoring.probes import add_probes
 from webui_adapter.settings import GatewaySettings, read_settings
 from webui_adapter.transports.access import preflight
 from webui_adapter.transports.sse import serve_command, serve_sse
 from webui_adapter.transports.websocket_asgi import serve_websocket
+from webui_adapter.workers.siblings import Siblings
 
 __all__ = ["gateway_router", "routes"]
 
@@ -88,6 +88,7 @@ def routes(
     bus: Callable[[], Bus | None] = lambda: None,
     admin: BusSettings | None = None,
     follow_server: bool = True,
+    siblings: Siblings | None = None,
 ) -> APIRouter:
     """Create the routes of a gateway, which starts and ends with the application that includes them.
 
@@ -97,6 +98,7 @@ def routes(
         bus: returns, when the application starts, the bus whose events the pages receive while Redis is unreachable.
         admin: the address of the Redis with the dead letters; None: no routes for dead letters.
         follow_server: whether to drain when the server shuts down. The stand-alone server drains by itself.
+        siblings: the other workers of this machine; None: there are none.
 
     Returns:
         The routes.
@@ -104,7 +106,7 @@ def routes(
     lifetime = GatewayLifetime(gateway, bus, follow_server=follow_server)
     router = APIRouter(lifespan=lifetime.lifespan, route_class=HardenedRoute)
     if probes:
-        _add_probes(router, gateway, lifetime)
+        add_probes(router, gateway, lifetime.ensure_started, siblings)
     _add_streams(router, gateway, lifetime)
     router.include_router(operation_routes(gateway), include_in_schema=False)
     if gateway.revocation_monitor is not None:
@@ -138,21 +140,3 @@ def _add_streams(router: APIRouter, gateway: Gateway, lifetime: GatewayLifetime)
     @router.options(f"{prefix}/sessions/{{session}}/commands", include_in_schema=False)
     async def options(request: Request) -> Response:
         return preflight(gateway, request)
-
-
-def _add_probes(router: APIRouter, gateway: Gateway, lifetime: GatewayLifetime) -> None:
-    metrics = Metrics(gateway)
-
-    @router.get("/healthz", include_in_schema=False)
-    async def healthz() -> Response:
-        return PlainTextResponse("ok")
-
-    @router.get("/readyz", include_in_schema=False)
-    async def readyz() -> Response:
-        await lifetime.ensure_started()
-        reason = gateway.not_ready
-        return JSONResponse({"ready": reason is None, "reason": reason}, 200 if reason is None else 503)
-
-    @router.get("/metrics", include_in_schema=False)
-    async def metrics_() -> Response:
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

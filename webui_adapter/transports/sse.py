@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Mapping
 from typing import Final, cast
 
@@ -14,6 +15,7 @@ from eventbus.protocol.cursor import Cursor, parse_cursor
 from webui_adapter.access.principal import Principal
 from webui_adapter.errors import CommandRefused, RequestRefused
 from webui_adapter.gateway.gateway import Gateway
+from webui_adapter.instances.forwarding import carry_out, life_of
 from webui_adapter.protocol.control_events import control_event
 from webui_adapter.protocol.server_sent_events import sse_comment, sse_event
 from webui_adapter.session.session import Session
@@ -133,39 +135,48 @@ async def serve_command(gateway: Gateway, request: Request, session_id: str) -> 
     """
     headers = cors(gateway, request)
     try:
-        session = await _session_of(gateway, request, session_id)
-        body = await read_body(request, gateway.settings.max_command_size)
+        principal = await authorise_request(gateway, request)
+        body = await _read_command(request, gateway.settings.max_command_size)
+        refusal = await _carry_out(gateway, principal.user, session_id, body)
     except EventBusError as error:
-        if isinstance(error, RequestRefused) and error.status == 404:
-            # The stream may be at another instance or process of this address. The client tries again,
-            # and a new connection may reach it. HTTP/2 has no such header.
-            closing = {"Connection": "close"} if request.scope["http_version"] < "2" else {}
-            return _command_error(error.data(), {**headers, **closing})
+        if isinstance(error, CommandRefused):
+            gateway.counters[f"refused.{error.code}"] += 1
+            return _command_error(error.data(), headers)
         return error_response(error, headers)
-    if body is None:
-        limit = gateway.settings.max_command_size
-        gateway.counters["refused.too_large"] += 1
-        refusal = CommandRefused("too_large", f"a command has at most {limit} bytes", limit=limit)
-        return _command_error(refusal.data(), headers)
-    refusals: list[Mapping[str, object]] = []
-    command = session.receive(body, refusals.append)
-    if command is None:
-        gateway.flush()
-        return _command_error(refusals[0], headers)
-    gateway.handle(session, command)
+    if refusal is not None:
+        return _command_error(refusal, headers)
     return Response(status_code=202, headers=headers)
 
 
-async def _session_of(gateway: Gateway, request: Request, session_id: str) -> Session:
-    principal = await authorise_request(gateway, request)
+async def _read_command(request: Request, limit: int) -> bytes:
+    body = await read_body(request, limit)
+    if body is None:
+        raise CommandRefused("too_large", f"a command has at most {limit} bytes", limit=limit)
+    return body
+
+
+async def _carry_out(gateway: Gateway, user: str, session_id: str, body: bytes) -> Mapping[str, object] | None:
+    """Carry a command out here, or at the instance that has the session. Return the data of ``bus.error``, or None."""
     session = gateway.sessions.get(session_id)
-    if session is None or session.principal is None or session.principal.user != principal.user:
-        raise RequestRefused(404, "not_found", "no such session on this instance")
+    life = life_of(session_id)
+    if session is None and gateway.forwarder is not None and life not in ("", gateway.life):
+        return await gateway.forwarder.forward(session_id, user, body)
+    if session is None or session.principal is None or session.principal.user != user:
+        raise CommandRefused("not_found", "no such session")
     if session.state is State.CLOSED:
-        raise RequestRefused(404, "not_found", "the session has ended")
-    return session
+        raise CommandRefused("not_found", "the session has ended")
+    refusal = carry_out(session, body, gateway.handle)
+    gateway.flush()
+    return refusal
 
 
 def _command_error(data: Mapping[str, object], headers: Mapping[str, str]) -> Response:
     """Answer with ``bus.error``, as over a WebSocket."""
-    return json_response({"type": "bus.error", "data": dict(data)}, command_status(str(data["code"])), headers)
+    status, more = command_status(str(data["code"])), {}
+    if status == 404:
+        # Without Redis no instance knows the others. The client tries again, and a new connection may reach the right
+        # one. HTTP/2 ignores the header.
+        more["Connection"] = "close"
+    if data.get("retry_ms") is not None:
+        more["Retry-After"] = str(max(1, math.ceil(int(str(data["retry_ms"])) / 1000)))
+    return json_response({"type": "bus.error", "data": dict(data)}, status, {**headers, **more})

@@ -13,7 +13,8 @@ from dataclasses import replace
 from eventbus.backends.dead_letters import DeathReason
 from eventbus.backends.memory.broker import MemoryBroker
 from eventbus.backends.pending import DeliveryStatus, PendingBatch, RedeliveryResult
-from eventbus.backends.ports import Listener, Published, Request
+from eventbus.backends.ports import Published, Request
+from eventbus.backends.subscription import Listener
 from eventbus.operations.state import OperationState
 from eventbus.operations.store import OperationInfo
 from eventbus.protocol.cursor import Position
@@ -184,6 +185,9 @@ class MemorySubscriber:
         """See ``Subscriber``."""
         self._channels.discard(channel)
         self._broker.listen(channel, self, on=False)
+
+    def receive_control(self, life: str) -> None:
+        """See ``Subscriber``: there is no other process."""
 
     def reconnect(self, reason: str) -> None:
         """See ``Subscriber``: there is no connection."""

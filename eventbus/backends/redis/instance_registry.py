@@ -9,7 +9,7 @@ from eventbus.backends.redis.scripts import instances
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.settings import BusSettings
 
-__all__ = ["Instances", "RedisInstanceRegistry"]
+__all__ = ["Instances", "RedisControlChannel", "RedisInstanceRegistry"]
 
 
 class RedisInstanceRegistry:
@@ -37,6 +37,23 @@ class RedisInstanceRegistry:
         if name is not None:
             for command in instances.leave(self._keys, life, name):
                 await self._reader.execute(*command)
+
+
+class RedisControlChannel:
+    """``ControlChannel`` over pub/sub. It uses a reader's connection and time limits.
+
+    Args:
+        settings: the keys' prefix.
+        reader: publishes.
+    """
+
+    def __init__(self, settings: BusSettings, reader: RedisReader) -> None:
+        self._keys = Keys.of(settings)
+        self._reader = reader
+
+    async def send(self, life: str, message: bytes) -> None:
+        """See ``ControlChannel``."""
+        await self._reader.execute("PUBLISH", self._keys.control(life), message)
 
 
 class Instances:

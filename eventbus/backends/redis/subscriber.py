@@ -13,13 +13,13 @@ from typing import Final
 
 import hiredis
 
-from eventbus.backends.ports import Listener
 from eventbus.backends.redis.cluster.canaries import CanaryParts
 from eventbus.backends.redis.cluster.locator import AnyMasterLocator
 from eventbus.backends.redis.connections.address import open_transport
 from eventbus.backends.redis.connections.locator import AsyncLocator, async_locator
 from eventbus.backends.redis.connections.subscription import SubscriptionConnection
 from eventbus.backends.redis.scripts.keys import Keys
+from eventbus.backends.subscription import Listener
 from eventbus.errors import Unavailable
 from eventbus.flow.backoff import ceiling, jitter
 from eventbus.settings import BusSettings
@@ -52,6 +52,7 @@ class RedisSubscriber:
         self._canary = self._keys.canary.encode()
         self._revoked = self._keys.revoked.encode()
         self._canaries = CanaryParts()
+        self._control: str | None = None
         self._listener: Listener | None = None
         self._channels: set[str] = set()
         self._connection: SubscriptionConnection | None = None
@@ -78,6 +79,16 @@ class RedisSubscriber:
         except TimeoutError:
             raise Unavailable(f"Redis did not acknowledge SUBSCRIBE within {self._settings.socket_timeout} s") from None
 
+    def receive_control(self, life: str) -> None:
+        """See ``Subscriber``."""
+        self._control = self._keys.control(life)
+
+    @property
+    def _always(self) -> tuple[str, ...]:
+        """The pub/sub channels that are always subscribed. They also keep the connection in subscriber mode."""
+        control = () if self._control is None else (self._control,)
+        return (self._keys.canary, self._keys.revoked, *control)
+
     def unsubscribe(self, channel: str) -> None:
         """See ``Subscriber``."""
         self._channels.discard(channel)
@@ -96,7 +107,8 @@ class RedisSubscriber:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         if self._connection is not None:
-            self._connection.abort("closing")
+            self._listener = None  # an end in order is no loss
+            self._connection.close("closing")
         await self._locator.aclose()
 
     async def _keep_connected(self) -> None:
@@ -132,16 +144,14 @@ class RedisSubscriber:
                 refused = isinstance(written, hiredis.ReplyError) and str(written).startswith(_NOT_THE_MASTER)
                 if isinstance(pong, hiredis.ReplyError) or refused:
                     raise Unavailable(f"Redis answered: {written if refused else pong}")
-                # The first two are always subscribed. They also keep the connection in
-                # subscriber mode.
-                subscribed = (self._keys.canary, self._keys.revoked, *map(self._keys.live, self._channels))
+                subscribed = (*self._always, *map(self._keys.live, self._channels))
                 await asyncio.gather(*connection.subscribe(*subscribed))
         except BaseException:
             connection.abort("setting up failed")
             raise
         self._connection = connection
         # Callers may have subscribed and unsubscribed while the server acknowledged the others.
-        required = {self._keys.canary, self._keys.revoked, *map(self._keys.live, self._channels)}
+        required = {*self._always, *map(self._keys.live, self._channels)}
         connection.subscribe(*(required - set(subscribed)))
         obsolete = set(subscribed) - required
         if obsolete:
@@ -185,6 +195,8 @@ class RedisSubscriber:
                 self._listener.canary_received(canary)
         elif live == self._revoked:
             self._listener.revoked()
+        elif self._control is not None and live == self._control.encode():
+            self._listener.control_received(payload)
         else:
             self._listener.received(self._keys.channel_of_live(live), payload)
 

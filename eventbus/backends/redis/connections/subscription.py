@@ -138,6 +138,14 @@ class SubscriptionConnection(asyncio.Protocol):
             reason: text for the log.
         """
         log.warning("closing the subscriber connection: %s", reason)
+        self.close(reason)
+
+    def close(self, reason: str) -> None:
+        """Close the connection immediately, as ``abort`` does, and write nothing into the log.
+
+        Args:
+            reason: text for the listener.
+        """
         self._reason = reason
         if self._transport is not None:
             self._transport.abort()

@@ -164,6 +164,14 @@ class Keys:
         stem = f"{self.prefix}:{{instances}}"
         return stem, f"{stem}:records"
 
+    def control(self, life: str) -> str:
+        """Return the pub/sub channel of the messages for a gateway process.
+
+        Args:
+            life: the process.
+        """
+        return f"{self.prefix}:control:{life}{self._of_database}"
+
     @property
     def timeline(self) -> tuple[str, str]:
         """The timeline of the server's data, and the processes that can state whether it is complete. In a cluster:

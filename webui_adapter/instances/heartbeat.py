@@ -6,7 +6,6 @@ import asyncio
 import importlib.metadata
 import logging
 import os
-import secrets
 import socket
 from collections.abc import Mapping
 from typing import Final
@@ -15,8 +14,8 @@ from eventbus.backends.instances import InstanceRecord, InstanceRegistry, Instan
 from eventbus.errors import TransportError
 from eventbus.protocol.formats import FORMAT
 from webui_adapter.context import GatewayContext
-from webui_adapter.health.process_load import ProcessLoad
 from webui_adapter.health.status import Degradation, HealthStatus
+from webui_adapter.instances.process_load import ProcessLoad
 from webui_adapter.session.session import Session
 
 __all__ = ["Heartbeat", "instance_state"]
@@ -34,9 +33,6 @@ class Heartbeat:
         registry: where to say it.
         health: what is wrong with Redis.
         sessions: the open sessions by id.
-
-    Attributes:
-        life: this process. A restarted instance has the same name and another life.
     """
 
     def __init__(
@@ -46,7 +42,6 @@ class Heartbeat:
         health: HealthStatus,
         sessions: Mapping[str, Session],
     ) -> None:
-        self.life = secrets.token_hex(8)
         self._context = context
         self._registry = registry
         self._health = health
@@ -84,7 +79,7 @@ class Heartbeat:
         Raises:
             Unavailable, Refused: the registry did not take it.
         """
-        self._note(await self._registry.renew(self.life, self.record()))
+        self._note(await self._registry.renew(self._context.life, self.record()))
 
     def drain_begun(self) -> None:
         """Say now that the instance drains."""
@@ -97,7 +92,7 @@ class Heartbeat:
             return
         try:
             async with asyncio.timeout(self._context.settings.probe_timeout):
-                await self._registry.leave(self.life)
+                await self._registry.leave(self._context.life)
         except (TransportError, TimeoutError) as error:
             log.info("cannot leave the registry of instances; the lease ends by itself: %s", error)
 

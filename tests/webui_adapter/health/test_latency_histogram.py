@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webui_adapter.gateway.latency_histogram import LATENCY_BUCKETS, LatencyHistogram
+from webui_adapter.health.latency_histogram import LATENCY_BUCKETS, LatencyHistogram
 
 
 @given(st.lists(st.lists(st.tuples(st.integers(-1_000_000, 100_000_000), st.integers(0, 1000)))))

@@ -15,8 +15,8 @@ from eventbus.backends.instances import InstanceState
 from eventbus.cli.main import cli
 from tests.conftest import RedisServer, wait_until
 from tests.webui_adapter.gateways import page, running
-from webui_adapter.health.heartbeat import instance_state
 from webui_adapter.health.status import Degradation, HealthStatus
+from webui_adapter.instances.heartbeat import instance_state
 
 LEASE = 1.0
 HASTY = {"EVENTBUS_INSTANCE_LEASE": LEASE, "instance_interval": 0.2}

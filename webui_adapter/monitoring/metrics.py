@@ -28,6 +28,11 @@ _COUNTED = {
         "reason",
     ),
     "dead": ("eventbus_dead_lettered", "Events that this instance moved to the dead letters, by reason", "reason"),
+    "forward": (
+        "eventbus_forwarded_commands",
+        "Commands for sessions of another instance: sent, unanswered, received, late, unreadable",
+        "how",
+    ),
     "probe": ("eventbus_probe_failures", "Health checks of Redis that failed, by how", "how"),
     "operation_request": ("eventbus_operation_requests", "Requests to list, show or cancel operations", "what"),
     "revoke": ("eventbus_revokes", "Cancellations sent to workers over the broker, by outcome", "how"),

@@ -1,0 +1,1 @@
+"""Metrics and probes, for one process and for several workers."""
