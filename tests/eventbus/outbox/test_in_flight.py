@@ -41,3 +41,9 @@ def test_a_batch_of_entries_is_a_batch_of_requests() -> None:
     batch = InFlightBatch.of(entries, 1)
     assert ([len(members) for members in batch.members], len(batch.requests), batch.from_spool) == ([2], 1, 1)
     assert InFlightBatch.of(entries).from_spool == 0
+
+
+def test_an_empty_batch_takes_nothing_from_the_spool() -> None:
+    """Otherwise its end would remove an entry from the disk that was never sent."""
+    empty = InFlightBatch([], [])
+    assert (empty.entries, empty.from_spool, empty.spooled) == ([], 0, False)
