@@ -98,6 +98,13 @@ def test_a_session_that_keeps_up_costs_an_append_of_shared_bytes() -> None:
 
 def test_deliveries_are_counted_exactly() -> None:
     hub, _, _ = live(3)
+    assert (hub.events, hub.deliveries) == (0, 0), "a history is none"
+    hub.receive(USER, publication(3, record(4, ONE), record(5, ONE)))
+    assert (hub.events, hub.deliveries, [receivers for _, receivers in hub.routed]) == (2, 2, [1, 1])
+
+
+def test_deliveries_to_readers_of_a_part_are_counted_exactly() -> None:
+    hub, _, _ = live(3)
     for topic in (ONE, TWO, TWO):
         reader = new_session(hub)
         settle(hub, reader, join(hub, reader, topic), history(3, record(3)))

@@ -173,6 +173,7 @@ async def test_a_channel_that_cannot_be_redelivered_does_not_delay_the_others(
     await redelivery._redeliver_due()
     entry = client.hget(keys.pending("user:bob")[0], receipts["bob"].id)
     assert entry.split()[2] == b"1", "attempts"
+    assert 0 < redelivery._pending["user:ann"][receipts["ann"].id] - SystemClock().now() < 10, "and is tried again soon"
     await reader.aclose()
     bus.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -48,6 +49,16 @@ def test_a_rejected_record_gets_an_id_that_an_operator_can_name(id_: str) -> Non
     assert small.deliverable("user:ann", [note('{"n":1}', id_=id_)]) == []
     (undeliverable,) = small.rejected
     assert check_id(undeliverable.id, "id") == undeliverable.id
+
+
+@pytest.mark.parametrize("type_", ["", "no dots", "a..b", "gw.note\x00"])
+def test_a_record_with_an_invalid_type_is_undecodable_each_time(type_: str) -> None:
+    any_type = validator()
+    bad = replace(note('{"n":1}'), type=type_)
+    for _ in range(2):
+        assert any_type.deliverable(USER, [bad]) == []
+        assert any_type.deliverable(USER, [note('{"n":1}')]) != []
+    assert [undeliverable.reason for undeliverable in any_type.rejected] == ["undecodable"]
 
 
 def test_a_part_of_a_record_is_marked_as_one() -> None:
