@@ -66,8 +66,8 @@ def expand(root: Path, names: tuple[str, ...] | list[str], pattern: str) -> list
 
 # A folder of the Lua has no tests of the same name. A test file that is about it has one of these names in its own.
 _LUA_TESTS = {
-    "channel": ("contract", "lifetimes", "rollback"),
-    "timeline": ("rollback",),
+    "channel": ("contract", "lifetimes", "rollback", "timeline"),
+    "timeline": ("rollback", "timeline"),
     "lists": ("pending_lists", "pending_model"),
     "pending": ("pending", "dead_letters"),
     "operations": ("operation",),
