@@ -41,6 +41,15 @@ async def test_a_fork_ends_the_epoch_once_and_offsets_continue(ends) -> None:
     assert publish(ends, 3) == (history.position.epoch, 3)
 
 
+@pytest.mark.parametrize("ends", ["redis"], indirect=True)
+async def test_a_fork_names_the_epoch_before_and_where_it_ended(ends) -> None:
+    """A process compares its last write with both."""
+    first = publish(ends, 1, 2)
+    assert await ends.reader.fork(CHANNEL, first.epoch)
+    state = redis.Redis.from_url(ends.settings.redis_url).hgetall(Keys(ends.settings.key_prefix).channel(CHANNEL)[0])
+    assert (state[b"parent"].decode(), state[b"fork"]) == (first.epoch, b"2")
+
+
 async def test_a_channel_without_data_is_not_forked(ends) -> None:
     assert not await ends.reader.fork(CHANNEL, "e1")
     assert (await ends.reader.read(CHANNEL, None)).position == ("", 0)
