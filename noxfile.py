@@ -24,7 +24,7 @@ ROOT: Final = Path(__file__).parent
 EXTRAS: Final = ("worker", "gateway", "valkey", "django", "sqlalchemy")
 # The tools are the newest ones: they are no part of the product. Flower is, to those who use it.
 TOOLS: Final = (
-    *("aiosqlite", "flower", "gevent", "greenlet", "httpx", "hypothesis", "jsonschema", "msgpack"),
+    *("aiosqlite", "flower", "gevent", "granian", "greenlet", "httpx", "hypothesis", "jsonschema", "msgpack"),
     *("pytest", "pytest-asyncio", "pytest-timeout", "pytest-xdist"),
 )
 
