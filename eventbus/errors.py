@@ -311,11 +311,13 @@ class TransportError(EventBusError):
     Args:
         message: what happened and what to do.
         code: code of the server's error, such as ``READONLY``; empty if the server did not answer.
+        slots: slots of a Redis Cluster that do not answer, such as ``0-5460``; empty: it concerns all.
     """
 
-    def __init__(self, message: str = "", *, code: str = "") -> None:
+    def __init__(self, message: str = "", *, code: str = "", slots: str = "") -> None:
         super().__init__(message)
         self.code = code
+        self.slots = slots
 
 
 class Unavailable(TransportError):

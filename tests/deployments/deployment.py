@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,19 @@ class Deployment:
             with master.client as client:
                 yield client
 
+    def make_users(self) -> None:
+        """Make the users at each running server. A server that was killed has forgotten them."""
+        cluster = isinstance(self.system, RedisCluster)
+        servers: Sequence[RedisServer] = (
+            self.system.nodes if isinstance(self.system, RedisCluster) else self.system.servers
+        )
+        for server in servers:
+            if server.process is not None:
+                with server.client as client:
+                    for role in ROLES:
+                        rules = role.rules(cluster=cluster)
+                        client.execute_command("ACL", "SETUSER", role.user, "on", ">secret", *rules)
+
     def keys_without_ttl(self) -> list[bytes]:
         """Return the keys that would live forever."""
         found: list[bytes] = []
@@ -66,14 +79,6 @@ def sentinel_user() -> str:
     return " ".join(["user", *found[1].split()])
 
 
-def _make_users(nodes: Iterable[RedisServer], *, cluster: bool) -> None:
-    for node in nodes:
-        with node.client as client:
-            for role in ROLES:
-                rules = role.rules(cluster=cluster)
-                client.execute_command("ACL", "SETUSER", role.user, "on", ">secret", *rules)
-
-
 @contextmanager
 def running_deployment(kind: str, folder: Path) -> Iterator[Deployment]:
     """Run a system.
@@ -87,11 +92,13 @@ def running_deployment(kind: str, folder: Path) -> Iterator[Deployment]:
     servers.mkdir()
     if kind.startswith("cluster"):
         with running_cluster(servers, tls=tls) as cluster:
-            _make_users(cluster.nodes, cluster=True)
-            yield Deployment(kind, cluster.url, cluster)
+            deployment = Deployment(kind, cluster.url, cluster)
+            deployment.make_users()
+            yield deployment
         return
     with running_sentinels(servers, sentinel_lines=[sentinel_user()], tls=tls) as sentinels:
-        _make_users(sentinels.servers, cluster=False)
-        url = sentinels.url
         credentials = "sentinel_username=watcher&sentinel_password=secret"
-        yield Deployment(kind, f"{url}{'&' if '?' in url else '?'}{credentials}", sentinels)
+        separator = "&" if "?" in sentinels.url else "?"
+        deployment = Deployment(kind, f"{sentinels.url}{separator}{credentials}", sentinels)
+        deployment.make_users()
+        yield deployment

@@ -178,6 +178,11 @@ class RedisCluster:
         assert living, f"no node owns slot {slot}"
         return living[0]
 
+    def slots_of(self, master: ClusterNode) -> tuple[int, int]:
+        """Return the first and the last slot of a master that has one range."""
+        ((first, last),) = [(first, last) for first, last, port in self._owners(master) if port == master.port]
+        return first, last
+
     def replica_of(self, master: ClusterNode) -> ClusterNode:
         """Return a running replica of a master."""
         for node in self.running:

@@ -241,7 +241,11 @@ class RedisMonitor:
             self.health.begin(kind, f"{_DENIES}{error.right}")
         # One failure may be an idle connection that the server has closed.
         elif self._unreachable > 1:
-            self.health.begin(Degradation.UNREACHABLE, _UNREACHABLE)
+            slots = f" for slots {error.slots}" if error.slots else ""
+            self.health.begin(Degradation.UNREACHABLE, f"{_UNREACHABLE}{slots}")
+            if slots and Degradation.LOST in self.health and self._subscribed.is_set():
+                # Another node sends publications again. Until that one answers too, some channels are not recovered.
+                self.health.begin(Degradation.LOST, f"{_UNREACHABLE}{slots}")
 
     def _note_writes(self, refused: str | None) -> None:
         if refused is None:

@@ -64,7 +64,8 @@ def _masters(settings: BusSettings) -> list[Endpoint]:
                 continue
         if topology.is_complete:
             return topology.masters
-        problem = Unavailable("the cluster does not serve all slots", code="CLUSTERDOWN")
+        slots = topology.slots_of(None)
+        problem = Unavailable(f"the cluster does not serve slots {slots}", slots=slots, code="CLUSTERDOWN")
     raise problem
 
 

@@ -15,7 +15,7 @@ from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.format_check import FormatAnnouncement
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.clock import ServerClock
-from eventbus.errors import TransportError, Unavailable
+from eventbus.errors import NotPermitted, TransportError, Unavailable
 from eventbus.redis_url import Endpoint
 from eventbus.settings import BusSettings
 
@@ -44,7 +44,8 @@ class ClusterProbe:
         masters = topology.masters
         if not topology.is_complete:
             self._pipeline.forget()
-            raise Unavailable("the cluster does not serve all slots", code="CLUSTERDOWN")
+            slots = topology.slots_of(None)
+            raise Unavailable(f"the cluster does not serve slots {slots}", slots=slots, code="CLUSTERDOWN")
         refusals = await asyncio.gather(
             *(
                 self._through(topology, node, write_part(text, n, len(masters)), instance)
@@ -55,7 +56,11 @@ class ClusterProbe:
         with contextlib.suppress(TransportError):  # whether it may write is said above
             self.clock.observe(await self._pipeline.execute(("TIME",)))
             await self._pipeline.execute_all(self._announced.commands(instance))
-        for refusal in refusals:
+        for node, refusal in zip(masters, refusals, strict=True):
+            if isinstance(refusal, Unavailable) and not isinstance(refusal, NotPermitted):
+                slots = topology.slots_of(node)
+                text = f"slots {slots} of the cluster do not answer: {refusal}"
+                raise Unavailable(text, slots=slots, code=refusal.code) from refusal
             if isinstance(refusal, BaseException):
                 raise refusal
         return next((refusal for refusal in refusals if isinstance(refusal, str)), None)

@@ -36,6 +36,7 @@ _REDIRECTION: Final = re.compile(r"\b(MOVED|ASK) (\d{1,5}) ([^ ()]*):(\d{1,5})\b
 _WITHOUT_KEY: Final = frozenset(
     {"ASKING", "CLUSTER", "EXEC", "INFO", "MULTI", "PING", "PUBLISH", "PUBSUB", "SCRIPT", "TIME", "WAIT"}
 )
+_RANGES: Final = 5  # ranges of slots in a text
 _OUTDATED: Final = frozenset({"", "CLUSTERDOWN", "MOVED", "MASTERDOWN", "READONLY", "LOADING"})
 
 
@@ -155,6 +156,23 @@ class Topology:
             slot: the slot.
         """
         return self._nodes[slot]
+
+    def slots_of(self, node: Endpoint | None) -> str:
+        """Return the slots of a master in text, such as ``0-5460, 6000``.
+
+        Args:
+            node: the master; None: the slots without a master.
+        """
+        ranges: list[tuple[int, int]] = []
+        for slot, owner in enumerate(self._nodes):
+            if owner != node:
+                continue
+            if ranges and ranges[-1][1] == slot - 1:
+                ranges[-1] = ranges[-1][0], slot
+            else:
+                ranges.append((slot, slot))
+        shown = [str(first) if first == last else f"{first}-{last}" for first, last in ranges[:_RANGES]]
+        return ", ".join([*shown, "…"] if len(ranges) > _RANGES else shown)
 
     def note(self, redirection: Redirection) -> None:
         """Take over what a node answered. ``ASK`` changes nothing: the slot still has its old owner.

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from eventbus.backends.redis.cluster.topology import slot_of
 from eventbus.backends.redis.reader import RedisReader
 from tests.conftest import wait_until
 from tests.servers.cluster import ClusterNode, RedisCluster, running_cluster
+from tests.servers.processes import stopped
 
 
 class Ping(Event, name="dead_shard.ping"):
@@ -37,20 +36,6 @@ def bus(cluster: RedisCluster, tmp_path: Path) -> Iterator[Bus]:
     made = Bus(BusSettings(redis_url=cluster.url, key_prefix=prefix, socket_timeout=0.5, spool_dir=tmp_path))
     yield made
     made.close()
-
-
-@contextmanager
-def stopped(*nodes: ClusterNode) -> Iterator[None]:
-    """Stop processes: they keep their connections, and answer nothing."""
-    for node in nodes:
-        assert node.process is not None
-        node.process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for node in nodes:
-            assert node.process is not None
-            node.process.send_signal(signal.SIGCONT)
 
 
 def users_at(cluster: RedisCluster, owner: ClusterNode, *, here: bool, number: int = 2) -> list[str]:
