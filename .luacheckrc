@@ -56,6 +56,7 @@ files["**/lists/_lists.lua"] = { read_globals = standalone, ignore = shared }
 files["**/lists/_entries.lua"] = {
   read_globals = joined(constants, standalone, lists), globals = channel_state, ignore = shared,
 }
+files["**/lists/_acknowledge.lua"] = { read_globals = joined(constants, standalone, entries), ignore = shared }
 files["**/pending/_pending.lua"] = {
   read_globals = joined(constants, standalone, lists, entries),
   globals = joined(channel_state, { "tombstones" }), ignore = shared,
@@ -69,7 +70,7 @@ for _, verb in ipairs({ "changes", "revoke" }) do
 end
 for _, verb in ipairs({ "ack", "ack_upto", "dead_letter", "list_dead", "purge", "redeliver", "sweep" }) do
   files["**/pending/" .. verb .. ".lua"] = {
-    read_globals = joined(constants, standalone, lists, entries, pending, { "last_arg" }),
+    read_globals = joined(constants, standalone, lists, entries, pending, { "last_arg", "note_acknowledged", "tombstones" }),
   }
 end
 for _, verb in ipairs({ "fetch", "requeue" }) do

@@ -59,8 +59,9 @@ def _standalone(
 ) -> Call[R]:
     """Call a verb that does not change the channel itself."""
     names = (*keys.channel(channel), *keys.pending(channel), *more_keys)
+    pieces = (*(ENTRIES if verb == "ack" else PENDING), *(("lists/_acknowledge",) if verb.startswith("ack") else ()))
     return Call(
-        script("pending/_standalone", *(ENTRIES if verb == "ack" else PENDING), f"pending/{verb}"),
+        script("pending/_standalone", *pieces, f"pending/{verb}"),
         names,
         (*pending_options(settings, channel), *args),
         decode,

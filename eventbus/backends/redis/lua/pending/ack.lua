@@ -6,15 +6,10 @@
 local acked = {}
 for i = last_arg + 1, #ARGV do
   local id = ARGV[i]
-  local e = read_pending(id)
-  if e then
-    remove_pending(id, e.lane)
-    call('ZADD', ACKED, integer(now_ms), id)
+  local entry = call('HGET', PENDING, id)
+  if entry then
+    remove_pending(id, tonumber(string.match(entry, '^%S+ (%d)')))
     acked[#acked + 1] = id
   end
 end
-if #acked > 0 then
-  call('ZREMRANGEBYRANK', ACKED, 0, -1 - ACKED_LIMIT)
-  call('EXPIRE', ACKED, math.ceil(CHANNEL_LIFE))
-end
-return acked
+return note_acknowledged(acked)
