@@ -9,6 +9,7 @@ from typing import Any
 from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.clock import ServerClock
+from eventbus.errors import NotPermitted, Unavailable
 from eventbus.protocol.formats import FORMAT, FormatChoice, choose_format
 from eventbus.settings import BusSettings
 
@@ -114,9 +115,11 @@ class FormatCheck:
             replies: the replies to ``questions``; an error that is an answer is among them.
         """
         time, found, listening = replies
+        self._next = now + self._interval
+        if any(isinstance(reply, Unavailable) and not isinstance(reply, NotPermitted) for reply in replies):
+            return  # a node of a cluster is down; the others must not wait for it
         if not isinstance(time, Exception):
             self.clock.observe(time)
-        self._next = now + self._interval
         # A user of Redis may lack the right to one of the commands. Then it is unknown who runs.
         announced = [] if isinstance(found, Exception) else _announced(found, self.clock.now_ms())
         instances = len({instance for instance, _ in announced})

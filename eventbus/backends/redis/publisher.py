@@ -140,8 +140,7 @@ class RedisPublisher:
         if (self._cluster or self._connection).limit is not None:
             return self.formats.choice.format  # the caller has no time for another round trip
         try:
-            cluster = self._cluster
-            ask = self._connection.round_trip if cluster is None else lambda commands: self.execute(*commands)
+            ask = self._connection.round_trip if self._cluster is None else self._cluster.ask
             self.formats.run(time.monotonic(), ask)
         except (redis.RedisError, OSError) as error:
             raise classify(error) from error
@@ -159,7 +158,7 @@ class RedisPublisher:
     @property
     def shards(self) -> Shards | None:
         """See ``ShardedPublisher``."""
-        return self._cluster
+        return None if self._cluster is None else self._cluster.shards
 
     def position(self, channel: str) -> Position:
         """See ``Publisher``."""

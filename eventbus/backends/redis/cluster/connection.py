@@ -11,7 +11,8 @@ import redis
 
 from eventbus.backends.redis.cluster.commands import RoundTrip, SlotGroup, group_by_slot, held_back
 from eventbus.backends.redis.cluster.node import Node
-from eventbus.backends.redis.cluster.topology import Topology, has_moved, slot_of
+from eventbus.backends.redis.cluster.shards import ClusterShards
+from eventbus.backends.redis.cluster.topology import Topology, has_moved
 from eventbus.backends.redis.connections.errors import OUTDATED, classify
 from eventbus.backends.redis.connections.resp import Command
 from eventbus.backends.redis.scripts.keys import Keys
@@ -41,6 +42,9 @@ class ClusterConnection:
         settings: address and time limits.
         voter: whether other processes may wait until this one has stated what it wrote last.
         clock: seconds of a monotonic clock.
+
+    Attributes:
+        shards: which nodes answer.
     """
 
     def __init__(
@@ -52,35 +56,9 @@ class ClusterConnection:
         self._outdated = True
         self._refreshed = 0.0
         self._nodes: dict[Endpoint, Node] = {}
-        self._routing: tuple[object, ...] = ()
-        self._routing_version = 0
+        self.shards = ClusterShards(lambda: self._topology, self._nodes)
         self._timelines = BlockingTimelines(ShardVoter(settings, Keys.of(settings), active=voter), self._ask)
         self.limit: float | None = None
-
-    @property
-    def reaches_some(self) -> bool:
-        """See ``Shards``."""
-        return self._topology is not None and not all(map(self._is_failing, self._topology.masters))
-
-    @property
-    def routing_version(self) -> int:
-        """See ``Shards``."""
-        topology = self._topology
-        failing = frozenset(filter(self._is_failing, self._nodes))
-        routing = (failing, None if topology is None else topology.owners)
-        if routing != self._routing:
-            self._routing, self._routing_version = routing, self._routing_version + 1
-        return self._routing_version
-
-    def reaches(self, channel: str) -> bool:
-        """See ``Shards``."""
-        topology = self._topology
-        owner = None if topology is None else topology.owner(slot_of(f"{{{channel}}}"))
-        return topology is None or (owner is not None and not self._is_failing(owner))
-
-    def _is_failing(self, endpoint: Endpoint) -> bool:
-        node = self._nodes.get(endpoint)
-        return node is not None and (node.failing or node.waiting)
 
     def run(self, calls: Sequence[Call[Any]], before: Sequence[Command] = (), *, confirmed: bool = False) -> list[Any]:
         """Run scripts after commands. The calls of one channel run in order.
@@ -141,6 +119,29 @@ class ClusterConnection:
     def rest(self) -> None:
         """See ``RestingPublisher``."""
         self._timelines.rest(lambda node: self._admit(self._node(node)), self._current())
+
+    def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """Run commands as ``round_trip``. ``PUBSUB NUMSUB`` sees the subscribers of one node, so all masters are asked.
+
+        Args:
+            commands: the commands; each ``PUBSUB NUMSUB`` names one pub/sub channel.
+
+        Returns:
+            The replies in order; errors are our exceptions.
+        """
+        return [
+            self._count_subscribers(command) if command[:2] == ("PUBSUB", "NUMSUB") else self.round_trip([command])[0]
+            for command in commands
+        ]
+
+    def _count_subscribers(self, command: Command) -> Any:
+        groups = {self._node(node): [SlotGroup(None, [0], [command])] for node in self._current().masters}
+        replies = [
+            found if isinstance(found, EventBusError) else self._translate(found[-1])
+            for found in self._exchange(groups, RoundTrip([command]))
+        ]
+        counts = [reply for reply in replies if not isinstance(reply, EventBusError)]
+        return [counts[0][0], sum(int(count) for _, count in counts)] if counts else replies[0]
 
     def close(self) -> None:
         """Close all connections. End the evidence of this process in order, if that takes little time."""
@@ -330,7 +331,7 @@ class ClusterConnection:
         """Ask one node after the other; first those that answered last time."""
         known = self._topology.masters if self._topology is not None else []
         candidates = dict.fromkeys((*known, *self._settings.redis.nodes))
-        for endpoint in sorted(candidates, key=self._is_failing):
+        for endpoint in sorted(candidates, key=self.shards.is_failing):
             node = self._node(endpoint)
             node.connection.limit = None
             try:
