@@ -96,7 +96,7 @@ class ClusterNode(RedisServer):
     def run(self, *command: str | bytes | int) -> Any:
         """Run any command at this node."""
         with self.client as client:
-            return client.execute_command(*command)  # type: ignore[no-untyped-call]
+            return client.execute_command(*command)
 
     @property
     def is_master(self) -> bool:
