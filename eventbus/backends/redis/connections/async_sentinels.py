@@ -44,10 +44,7 @@ class AsyncSentinels:
                     await self._changed.wait()
         except TimeoutError:
             pass
-        found = self._view.likely
-        if found is None:
-            raise Unavailable(f"no sentinel at {self._address} names the master: {self._view.problem}")
-        return found
+        return self._view.locate(self._address)
 
     def holds(self, endpoint: Endpoint) -> bool:
         """See ``AsyncLocator``."""

@@ -70,6 +70,20 @@ class MasterView:
         self._named.pop(sentinel, None)
         self.problem = problem
 
+    def locate(self, address: RedisAddress) -> Endpoint:
+        """Return the master to connect to.
+
+        Args:
+            address: the address of the sentinels, for the message.
+
+        Raises:
+            Unavailable: no sentinel names a master.
+        """
+        found = self.likely
+        if found is None:
+            raise Unavailable(f"no sentinel at {address} names the master: {self.problem}")
+        return found
+
     @property
     def likely(self) -> Endpoint | None:
         """The master, or the one that most of the answers name if fewer than half of the sentinels answer."""

@@ -59,10 +59,7 @@ class Sentinels:
         limit = self._settings.connect_timeout + self._settings.socket_timeout
         with self.changed:
             self.changed.wait_for(lambda: self.view.master is not None, limit)
-            found = self.view.likely
-        if found is None:
-            raise Unavailable(f"no sentinel at {self._address} names the master: {self.view.problem}")
-        return found
+            return self.view.locate(self._address)
 
     def holds(self, endpoint: Endpoint) -> bool:
         """See ``Locator``."""
