@@ -28,9 +28,17 @@ local function next_id(lane)
   if place.at == #place.ids and not place.ended then
     place.ids, place.at = call('LRANGE', LISTS[lane], place.read, place.read + STEP - 1), 0
     place.read, place.ended = place.read + #place.ids, #place.ids < STEP
+    place.entries = #place.ids > 0 and call('HMGET', PENDING, unpack(place.ids))
   end
   place.at = place.at + 1
-  return place.ids[place.at]
+  local id = place.ids[place.at]
+  return id, id and place.entries[place.at]
+end
+
+-- Return the record of an entry that needs no change; nil: its epoch is an earlier one, or it has expired.
+local function record_of(entry)
+  local in_epoch, expires, record = string.match(entry, '^(%S+) %d+ %d+ %d+ %d+ (%d+) %d+\n(.*)$')
+  return in_epoch == epoch and tonumber(expires) > now_ms and record or nil
 end
 
 local function republish(id, e)
@@ -48,20 +56,27 @@ while found and size < LIMIT do
   found = false
   for lane = 0, 2 do
     for _ = 1, WEIGHTS[lane + 1] do
-      local id = size < LIMIT and next_id(lane)
+      local id, entry
+      if size < LIMIT then
+        id, entry = next_id(lane)
+      end
       if not id then
         break
       end
       found = true
-      local e = read_pending(id)
-      if e and e.expires <= now_ms then
-        expired[#expired + 1] = { id, e }
-      elseif e then
-        if e.epoch ~= epoch then
+      local record = entry and record_of(entry)
+      if entry and not record then
+        local e = read_pending(id)
+        if e.expires <= now_ms then
+          expired[#expired + 1] = { id, e }
+        else
           republish(id, e)
+          record = e.record
         end
-        answer[#answer + 1] = e.record
-        size = size + #e.record
+      end
+      if record then
+        answer[#answer + 1] = record
+        size = size + #record
       end
     end
   end
