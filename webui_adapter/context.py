@@ -16,6 +16,7 @@ from eventbus.backends.pending import PendingStore
 from eventbus.backends.ports import Probe, Reader
 from eventbus.backends.revocations import RevocationStore
 from eventbus.backends.subscription import Subscriber
+from eventbus.backends.tickets import TicketStore
 from eventbus.clock import Clock
 from eventbus.operations.store import OperationStore
 from webui_adapter.settings import GatewaySettings
@@ -62,6 +63,7 @@ class BackendPorts:
         operations: the state of operations; None: the gateway serves no operations.
         instances: the registry of gateway instances; None: this gateway is not in one.
         revocations: ended sessions and revoked tokens; None: the gateway revokes nothing.
+        tickets: tickets for clients without headers; None: the gateway issues none.
         audit: the audit log; None: actions are only in the log of the process.
         control: carries messages to other instances; None: there are none.
     """
@@ -73,5 +75,6 @@ class BackendPorts:
     operations: OperationStore | None = None
     instances: InstanceRegistry | None = None
     revocations: RevocationStore | None = None
+    tickets: TicketStore | None = None
     audit: AuditStore | None = None
     control: ControlChannel | None = None

@@ -3,6 +3,7 @@
 EventBusError
 └── GatewayError
     ├── TokenRefused    a missing, malformed, forged, expired or revoked token
+    │   └── UnknownKey  the token names a key that is not known
     ├── AuthenticationFailed  the application could not say who connects
     ├── CommandRefused  a command that becomes ``bus.error``, or an answer over HTTP
     ├── RequestRefused  a handshake or request that becomes an answer over HTTP
@@ -24,6 +25,7 @@ __all__ = [
     "NotReady",
     "RequestRefused",
     "TokenRefused",
+    "UnknownKey",
 ]
 
 
@@ -49,6 +51,10 @@ class TokenRefused(GatewayError):
     def cause(self) -> str:
         """The cause as metrics name it: ``revoked``, ``expired`` or ``refused``."""
         return "revoked" if self.revoked else "expired" if self.expired else "refused"
+
+
+class UnknownKey(TokenRefused):
+    """The token names a key that is not in the key set, at least not yet."""
 
 
 class AuthenticationFailed(GatewayError):

@@ -37,6 +37,15 @@ class GatewaySettings(BaseSettings):
 
     jwt_secret: SecretStr | None = Field(None, description="Key for HS256, HS384 or HS512; at least 16 characters.")
     jwt_key_file: Path | None = Field(None, description="File with the PEM public key for RS…, PS…, ES… or EdDSA.")
+    jwt_jwks: str | None = Field(
+        None, description="Address or file of a JSON Web Key Set with the public keys, in place of one key."
+    )
+    jwt_jwks_interval: float = Field(300.0, gt=0, description="Interval at which the key set is read again.")
+    jwt_jwks_pause: float = Field(
+        10.0, gt=0, description="Shortest pause between two readings for tokens with an unknown key."
+    )
+    jwt_jwks_timeout: float = Field(3.0, gt=0, description="Time limit for a reading of the key set.")
+    jwt_jwks_size: int = Field(262_144, ge=1024, description="Largest key set.")
     jwt_algorithm: Algorithm = Field("HS256", description="Algorithm of the tokens' signatures.")
     jwt_issuer: str | None = Field(None, description="Required claim iss. Default: any.")
     jwt_audience: str | None = Field(None, description="Required claim aud. Default: any.")
@@ -58,6 +67,8 @@ class GatewaySettings(BaseSettings):
     )
     authenticate_timeout: float = Field(3.0, gt=0, description="Time limit for one call of that function.")
     authenticate_calls: int = Field(100, ge=1, description="Calls of that function at the same time. Others wait.")
+    ticket_ttl: float = Field(30.0, ge=1, description="Time for which a ticket opens a connection, once.")
+    max_tickets_per_user: int = Field(60, ge=1, description="Tickets of one user in that time.")
     max_session_life: float = Field(
         86_400.0,
         gt=0,

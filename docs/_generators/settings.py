@@ -55,12 +55,13 @@ UNITS = {
     r"forwarded_commands": "commands",
     r"max_topics": "patterns",
     r"max_bad_commands": "commands",
+    r"max_tickets_per_user": "tickets",
     r"history_calls|authenticate_calls": "calls",
     r"check_batch": "channels",
     r"gc_threshold": "objects",
 }
 SECONDS = re.compile(
-    r".*_(timeout|interval|ttl|lease|grace|budget|window|poll|scan|after|patience|leeway|deadline|spread|life)"
+    r".*_(timeout|interval|ttl|lease|grace|budget|window|poll|scan|after|patience|leeway|deadline|spread|life|pause)"
     r"|lease|linger|silence_limit|retry_(min|max)"
 )
 

@@ -12,9 +12,11 @@ from eventbus.backends.memory.adapters import (
     MemorySubscriber,
 )
 from eventbus.backends.memory.revocations import MemoryRevocations
+from eventbus.backends.memory.tickets import MemoryTickets
 from eventbus.backends.pending import PendingStore
 from eventbus.backends.ports import Probe, Reader
 from eventbus.backends.redis.access.revocation_store import RedisRevocations
+from eventbus.backends.redis.access.ticket_store import RedisTickets
 from eventbus.backends.redis.audit.audit_log import RedisAuditStore
 from eventbus.backends.redis.cluster.probe import ClusterProbe
 from eventbus.backends.redis.instance_registry import RedisControlChannel, RedisInstanceRegistry
@@ -25,6 +27,7 @@ from eventbus.backends.redis.reader import RedisReader
 from eventbus.backends.redis.subscriber import RedisSubscriber
 from eventbus.backends.revocations import RevocationStore
 from eventbus.backends.subscription import Subscriber
+from eventbus.backends.tickets import TicketStore
 from eventbus.operations.store import OperationStore
 from eventbus.settings import BusSettings
 
@@ -37,6 +40,7 @@ __all__ = [
     "connect_pending_store",
     "connect_probe",
     "connect_revocation_store",
+    "connect_ticket_store",
 ]
 
 
@@ -123,6 +127,24 @@ def connect_audit_store(settings: BusSettings, reader: Reader) -> AuditStore | N
         The store; None if the reader is no ``RedisReader``: a broker in this process keeps no log.
     """
     return RedisAuditStore(settings, reader) if isinstance(reader, RedisReader) else None
+
+
+def connect_ticket_store(
+    settings: BusSettings, reader: Reader, *, broker: MemoryBroker | None = None
+) -> TicketStore | None:
+    """Make the store of tickets.
+
+    Args:
+        settings: the keys' prefix.
+        reader: the store uses its connection.
+        broker: an in-process broker; the store is then in this process too.
+
+    Returns:
+        The store; None if the reader is neither ``RedisReader`` nor replaced by a broker.
+    """
+    if broker is not None:
+        return MemoryTickets()
+    return RedisTickets(settings, reader) if isinstance(reader, RedisReader) else None
 
 
 def connect_probe(settings: BusSettings, *, broker: MemoryBroker | None = None) -> Probe | None:

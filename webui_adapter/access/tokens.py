@@ -7,15 +7,17 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, cast
+from typing import Any, Final, cast
+from urllib.parse import parse_qsl
 
 import jwt
 
 from eventbus import InvalidName
 from eventbus.protocol.topics import check_user
-from webui_adapter.access.keys import prepare_key
+from webui_adapter.access.credentials.key_set import KeySet
+from webui_adapter.access.credentials.keys import prepare_key
 from webui_adapter.access.principal import Principal
-from webui_adapter.errors import TokenRefused
+from webui_adapter.errors import TokenRefused, UnknownKey
 from webui_adapter.settings import GatewaySettings
 
 __all__ = ["SUBPROTOCOL", "TOKEN_SUBPROTOCOL", "Presented", "TokenChecker", "token_of"]
@@ -33,18 +35,20 @@ class TokenChecker:
     The algorithm and the key come from the settings, never from the token.
     """
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: GatewaySettings, keys: KeySet | None = None) -> None:
         """Read the key.
 
         Args:
             settings: algorithm, key, and required claims.
+            keys: the keys by their ids; None: the settings have one key.
 
         Raises:
             NotConfigured: the key cannot be read, or does not fit the algorithm.
         """
         self._settings = settings
+        self._keys = keys
         # Prepared once: reading a PEM costs a fifth of a check, and a wrong key must fail at the start.
-        self._key = prepare_key(settings)
+        self._key = prepare_key(settings) if keys is None else None
         self._required = ["exp", settings.jwt_user_claim]
 
     def check(self, token: object) -> Principal:
@@ -57,7 +61,7 @@ class TokenChecker:
             The user and the claims.
 
         Raises:
-            TokenRefused: the reason holds no part of the token.
+            TokenRefused: the reason holds no part of the token. ``UnknownKey``: its key is not known.
         """
         if not isinstance(token, str) or not token or len(token) > MAX_TOKEN:
             raise TokenRefused(f"the token must be a string of at most {MAX_TOKEN} characters")
@@ -65,7 +69,7 @@ class TokenChecker:
         try:
             decoded = jwt.decode_complete(
                 token,
-                self._key,
+                self._key_of(token),
                 algorithms=[settings.jwt_algorithm],
                 issuer=settings.jwt_issuer,
                 audience=settings.jwt_audience,
@@ -89,6 +93,16 @@ class TokenChecker:
         self._check_begin(claims)
         self._check_purpose(decoded["header"], claims)
         return self._principal(claims)
+
+    def _key_of(self, token: str) -> Any:
+        """Return the key that a token names. Its header is not yet checked, and only chooses among known keys."""
+        if self._keys is None:
+            return self._key
+        key = self._keys.find(jwt.get_unverified_header(token).get("kid"))
+        if key is None:
+            # As for an expired token, the client asks for another one: the key may be known by then.
+            raise UnknownKey("the token's key is not in the set of WEBUI_JWT_JWKS", expired=True)
+        return key
 
     def _check_purpose(self, header: Mapping[str, object], claims: Mapping[str, object]) -> None:
         """Refuse a token of the same issuer and key that was made for something else."""
@@ -151,7 +165,7 @@ class Presented:
 
     Attributes:
         token: the token.
-        carrier: ``subprotocol``, ``header`` or ``cookie``.
+        carrier: ``ticket``, ``subprotocol``, ``header`` or ``cookie``.
     """
 
     token: str
@@ -159,19 +173,24 @@ class Presented:
 
 
 def token_of(
-    headers: Mapping[str, str], subprotocols: Iterable[str], cookies: Mapping[str, str], cookie: str
+    headers: Mapping[str, str], subprotocols: Iterable[str], cookies: Mapping[str, str], cookie: str, query: str = ""
 ) -> Presented | None:
-    """Find the token of a request. The query string cannot carry one, because servers log it.
+    """Find the token of a request. The query string can carry a ticket, but no token, because servers log it.
 
     Args:
         headers: the request's headers, names in lower case.
         subprotocols: the subprotocols that the client offers.
         cookies: the request's cookies.
         cookie: the name of the cookie that may carry a token; empty: none.
+        query: the query string, if it may carry a ticket.
 
     Returns:
-        The token and its carrier, or None.
+        The token or ticket and its carrier, or None.
     """
+    if "ticket=" in query:
+        ticket = dict(parse_qsl(query)).get("ticket")
+        if ticket:
+            return Presented(ticket, "ticket")
     for offered in subprotocols:
         if offered.startswith(TOKEN_SUBPROTOCOL):
             return Presented(offered[len(TOKEN_SUBPROTOCOL) :], "subprotocol")

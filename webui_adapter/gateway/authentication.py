@@ -112,7 +112,7 @@ class Authentication:
         """
         if credentials.scope is not None:
             self._checks[session.id] = _Check(credentials.scope)
-        if credentials.token is not None or self._authenticator.asks_application:
+        if credentials.presented or self._authenticator.asks_application:
             self._authenticate(session, credentials, cursor, topics)
 
     def first_message(self, session: Session, command: Auth) -> None:
@@ -162,7 +162,7 @@ class Authentication:
             check.running = False
             if principal is not None:
                 self.admit(session, principal, cursor, topics)
-            elif credentials.token is not None:
+            elif credentials.presented:
                 raise TokenRefused("the application does not accept the token")
             if check.queued is not None:
                 command, check.queued = check.queued, None

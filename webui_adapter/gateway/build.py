@@ -19,6 +19,7 @@ from eventbus.backends.factory import (
     connect_pending_store,
     connect_probe,
     connect_revocation_store,
+    connect_ticket_store,
 )
 from eventbus.backends.memory.adapters import MemoryBroker
 from eventbus.clock import Clock, SystemClock
@@ -96,6 +97,7 @@ def connect_gateway(
         operations=connect_operation_store(bus_settings, reader, broker=broker),
         instances=connect_instance_registry(bus_settings, reader),
         revocations=connect_revocation_store(bus_settings, reader, broker=broker),
+        tickets=connect_ticket_store(bus_settings, reader, broker=broker),
         audit=connect_audit_store(bus_settings, reader),
         control=connect_control_channel(bus_settings, reader),
     )
@@ -148,7 +150,7 @@ def build_gateway(
     core = _build_core(settings, clock or SystemClock(None if ports.probe is None else ports.probe.clock))
     revocations = Revocations()
     access = AccessControl(
-        Authenticator(settings, revocations, core.context.counters, core.context.clock, authenticate),
+        Authenticator(settings, revocations, core.context.counters, core.context.clock, authenticate, ports.tickets),
         ConnectionLimits(settings),
         AddressLimits(settings),
         CommandRateLimiters(settings, core.context.clock.now()),

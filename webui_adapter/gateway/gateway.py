@@ -185,6 +185,7 @@ class Gateway:
         self._tasks.spawn(self._deadlines.run(self.disconnect))
         self._tasks.spawn(self.redis_monitor.run())
         self._tasks.spawn(self._idle_check.run())
+        self._tasks.spawn(self.authenticator.run())
         if self.revocation_monitor is not None:
             self._tasks.spawn(self.revocation_monitor.run())
         if self._redelivery is not None:
@@ -220,7 +221,7 @@ class Gateway:
     @property
     def not_ready(self) -> str | None:
         """The reason why this instance should receive no new connections, or None."""
-        return "leaving" if self.drain.started else self.degraded
+        return "leaving" if self.drain.started else self.degraded or self.authenticator.not_ready
 
     # --- sessions --------------------------------------------------------------------------------------------
 

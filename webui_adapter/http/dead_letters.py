@@ -16,7 +16,7 @@ from eventbus.errors import EventBusError
 from eventbus.settings import BusSettings
 from webui_adapter.errors import CommandRefused
 from webui_adapter.gateway.gateway import Gateway
-from webui_adapter.http.admin import check_admin
+from webui_adapter.http.admin.access import check_admin
 from webui_adapter.http.route import HardenedRoute
 from webui_adapter.transports.access import authorise_request, read_body
 from webui_adapter.transports.error_responses import bad_request, error_response, refusal_of

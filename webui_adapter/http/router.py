@@ -14,12 +14,13 @@ from webui_adapter.access.authenticator import Authenticate
 from webui_adapter.access.authoriser import Authoriser
 from webui_adapter.gateway.build import connect_gateway
 from webui_adapter.gateway.gateway import Gateway
+from webui_adapter.http.admin.sessions import session_routes
 from webui_adapter.http.client_files import add_client_files
 from webui_adapter.http.dead_letters import dead_letter_routes
 from webui_adapter.http.lifetime import GatewayLifetime
 from webui_adapter.http.operations import operation_routes
 from webui_adapter.http.route import HardenedRoute
-from webui_adapter.http.sessions import session_routes
+from webui_adapter.http.tickets import ticket_routes
 from webui_adapter.monitoring.probes import add_probes
 from webui_adapter.settings import GatewaySettings, read_settings
 from webui_adapter.transports.access import preflight
@@ -109,6 +110,7 @@ def routes(
         add_probes(router, gateway, lifetime.ensure_started, siblings)
     _add_streams(router, gateway, lifetime)
     router.include_router(operation_routes(gateway), include_in_schema=False)
+    router.include_router(ticket_routes(gateway), include_in_schema=False)
     if gateway.revocation_monitor is not None:
         router.include_router(session_routes(gateway, gateway.revocation_monitor), include_in_schema=False)
     if admin is not None and not admin.redis_url.startswith("memory:"):

@@ -42,6 +42,8 @@ _PLAIN = {
     "connect": ("eventbus_connects", "Connections opened"),
     "acked": ("eventbus_acknowledged", "Pending events acknowledged by clients of this instance"),
     "revoked": ("eventbus_sessions_revoked", "Sessions ended by an operator, or because their token was revoked"),
+    "keys.failed": ("eventbus_key_set_failures", "Times that the key set of WEBUI_JWT_JWKS could not be read"),
+    "tickets": ("eventbus_tickets", "Tickets issued by this instance"),
     "cancelled": ("eventbus_cancels", "Operations cancelled through this instance"),
     "lost.operations": ("eventbus_operations_lost", "Operations that this instance marked as lost"),
     "lost.tasks": ("eventbus_tasks_lost", "Tasks whose worker this instance found to be gone"),

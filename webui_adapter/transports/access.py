@@ -32,7 +32,6 @@ __all__ = [
     "authorise_request",
     "check_room",
     "cors",
-    "credentials_of",
     "log_refusal",
     "parse_resume_query",
     "preflight",
@@ -112,7 +111,7 @@ def authorise_handshake(
     Raises:
         RequestRefused: 400, 403, 429 or 503.
     """
-    presented = token_of(headers, offered, cookies, gateway.settings.cookie_name)
+    presented = token_of(headers, offered, cookies, gateway.settings.cookie_name, query)
     _check_origin(gateway, headers, cookie=_by_cookie(gateway, headers, presented))
     check_room(gateway)
     try:
@@ -120,7 +119,7 @@ def authorise_handshake(
     except (InvalidCursor, InvalidName) as error:
         gateway.counters["refused.bad_request"] += 1
         raise RequestRefused(400, "bad_request", str(error)) from None
-    credentials = gateway.authenticator.credentials(None if presented is None else presented.token, scope)
+    credentials = gateway.authenticator.credentials(presented, scope)
     client = admit(gateway, asker)
     return AcceptedHandshake(credentials, cursor, topics, _subprotocol(offered), client)
 
@@ -193,12 +192,13 @@ def parse_resume_query(query: str) -> tuple[Cursor, tuple[str, ...]]:
     return parse_cursor(cursor), tuple(check_pattern(value) for name, value in pairs if name == "topic")
 
 
-async def authorise_request(gateway: Gateway, request: Request) -> Principal:
+async def authorise_request(gateway: Gateway, request: Request, *, tickets: bool = False) -> Principal:
     """Check origin and credentials of a request over HTTP, and count refusals.
 
     Args:
         gateway: the gateway that is asked.
         request: the request.
+        tickets: whether the query may carry a ticket.
 
     Returns:
         The user who asks.
@@ -208,34 +208,23 @@ async def authorise_request(gateway: Gateway, request: Request) -> Principal:
         TokenRefused: the token is missing or not accepted.
         AuthenticationFailed: the application's function failed.
     """
-    presented = token_of(request.headers, (), request.cookies, gateway.settings.cookie_name)
+    query = request.url.query if tickets else ""
+    presented = token_of(request.headers, (), request.cookies, gateway.settings.cookie_name, query)
     by_cookie = _by_cookie(gateway, request.headers, presented)
     try:
         _check_origin(gateway, request.headers, cookie=by_cookie and _needs_origin(request))
     except RequestRefused as error:
         log_refusal(request, error)
         raise
-    credentials = credentials_of(gateway, request)
     authenticator = gateway.authenticator
     try:
-        principal = authenticator.check_now(credentials) or await authenticator.check(credentials)
+        principal = await authenticator.check(authenticator.credentials(presented, lambda: request.scope))
         if principal is None:
             raise TokenRefused("the application does not accept the request's credentials")
     except TokenRefused as error:
         gateway.counters[f"auth.{error.cause}"] += 1
         raise
     return principal
-
-
-def credentials_of(gateway: Gateway, request: Request) -> Credentials:
-    """Return what a request over HTTP presents.
-
-    Args:
-        gateway: the gateway that is asked.
-        request: the request.
-    """
-    presented = token_of(request.headers, (), request.cookies, gateway.settings.cookie_name)
-    return gateway.authenticator.credentials(None if presented is None else presented.token, lambda: request.scope)
 
 
 async def read_body(request: Request, limit: int) -> bytes | None:
@@ -325,7 +314,7 @@ def _check_origin(gateway: Gateway, headers: Mapping[str, str], *, cookie: bool)
 
 def _by_cookie(gateway: Gateway, headers: Mapping[str, str], presented: Presented | None) -> bool:
     """Return whether a cookie may authenticate the request. An application's function may read any cookie."""
-    if gateway.authenticator.asks_application:
+    if gateway.authenticator.asks_application and (presented is None or presented.carrier != "ticket"):
         return "cookie" in headers
     return presented is not None and presented.carrier == "cookie"
 

@@ -27,7 +27,6 @@ from webui_adapter.transports.access import (
     authorise_request,
     check_room,
     cors,
-    credentials_of,
     parse_resume_query,
     read_body,
 )
@@ -53,14 +52,16 @@ async def serve_sse(gateway: Gateway, request: Request) -> Response:
     """
     headers = cors(gateway, request)
     try:
-        principal = await authorise_request(gateway, request)
+        principal = await authorise_request(gateway, request, tickets=True)
         check_room(gateway)
         cursor, topics = _resume_position(gateway, request)
         client = admit(gateway, Asker.of(request))
     except EventBusError as error:
         return error_response(error, headers)
     headers |= {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
-    handshake = AcceptedHandshake(credentials_of(gateway, request), cursor, topics, None, client)
+    handshake = AcceptedHandshake(
+        gateway.authenticator.credentials(None, lambda: request.scope), cursor, topics, None, client
+    )
     return SessionStream(gateway, principal, handshake, headers)
 
 

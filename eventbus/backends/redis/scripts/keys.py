@@ -148,6 +148,22 @@ class Keys:
         stem = f"{self.prefix}:{{revocations}}"
         return stem, f"{stem}:changes", f"{stem}:expiry"
 
+    def tickets(self, user: str) -> str:
+        """Return the key that counts the tickets of a user.
+
+        Args:
+            user: the user's id.
+        """
+        return f"{self.prefix}:tickets:{user}"
+
+    def ticket(self, digest: str) -> str:
+        """Return the key of a ticket.
+
+        Args:
+            digest: names the ticket.
+        """
+        return f"{self.prefix}:ticket:{digest}"
+
     @property
     def revoked(self) -> str:
         """The pub/sub channel that announces each new revocation to gateways."""

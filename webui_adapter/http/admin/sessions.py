@@ -14,7 +14,7 @@ from eventbus.backends.revocations import Revocation, RevocationRequest, end_ses
 from eventbus.errors import EventBusError
 from webui_adapter.errors import CommandRefused
 from webui_adapter.gateway.gateway import Gateway
-from webui_adapter.http.admin import check_admin
+from webui_adapter.http.admin.access import check_admin
 from webui_adapter.http.route import HardenedRoute
 from webui_adapter.maintenance.revocation_monitor import RevocationMonitor
 from webui_adapter.transports.access import authorise_request, read_body

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from webui_adapter.errors import NotConfigured
 from webui_adapter.settings import GatewaySettings
 
-__all__ = ["prepare_key"]
+__all__ = ["check_key", "prepare_key"]
 
 # RFC 7518, sections 3.3 and 3.4.
 _RSA_BITS: Final = 2048
@@ -40,12 +40,28 @@ def prepare_key(settings: GatewaySettings) -> Any:
         return key
     if "PRIVATE KEY" in text:
         raise _unusable(settings, "the file has a private key; give the gateway the public key only")
-    if isinstance(key, RSAPublicKey) and key.key_size < _RSA_BITS:
-        raise _unusable(settings, f"an RSA key of {key.key_size} bits is too short; use at least {_RSA_BITS} bits")
-    curve = _CURVES.get(settings.jwt_algorithm)
-    if curve is not None and key.curve.name != curve:
-        raise _unusable(settings, f"the key is on the curve {key.curve.name}; use one on {curve}")
+    try:
+        check_key(key, settings.jwt_algorithm)
+    except ValueError as error:
+        raise _unusable(settings, str(error)) from None
     return key
+
+
+def check_key(key: Any, algorithm: str) -> None:
+    """Check that a public key is strong enough, and on the curve of the algorithm.
+
+    Args:
+        key: the key as PyJWT takes it.
+        algorithm: the algorithm of the tokens.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if isinstance(key, RSAPublicKey) and key.key_size < _RSA_BITS:
+        raise ValueError(f"an RSA key of {key.key_size} bits is too short; use at least {_RSA_BITS} bits")
+    curve = _CURVES.get(algorithm)
+    if curve is not None and key.curve.name != curve:
+        raise ValueError(f"the key is on the curve {key.curve.name}; use one on {curve}")
 
 
 def _unusable(settings: GatewaySettings, reason: str) -> NotConfigured:

@@ -1,0 +1,1 @@
+"""Credentials: keys of tokens, and tickets."""

@@ -1,0 +1,1 @@
+"""Paths for admins: who may use them, sessions and revoked tokens."""
