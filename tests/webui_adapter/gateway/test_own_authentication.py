@@ -250,6 +250,19 @@ async def test_a_revocation_during_the_question_counts(own: World, app: Applicat
     await eventually(lambda: line.closed == 4102, "the refusal")
 
 
+async def test_a_revocation_between_the_check_and_the_session_counts(own: World, app: Application) -> None:
+    """As when the answer of an event stream begins some turns after its request was checked."""
+    monitor = own.gateway.revocation_monitor
+    assert monitor is not None
+    app.open.clear()
+    line = connect(own)
+    await monitor.revoke(revoke_token("key-1", "", "boss"))
+    await eventually(lambda: len(monitor.known) == 1, "the revocation")
+    own.gateway.authentication.admit(line.session, Principal("ann", token_id="key-1"), {}, ())
+    own.gateway.flush()
+    await eventually(lambda: line.closed == 4102, "the refusal")
+
+
 async def test_a_gateway_that_shuts_down_opens_no_session(own: World, app: Application) -> None:
     app.open.clear()
     line = connect(own)
