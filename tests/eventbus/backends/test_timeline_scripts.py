@@ -121,6 +121,14 @@ def test_without_writers_an_append_only_file_is_complete(own_redis: RedisServer,
     )
 
 
+def test_an_append_only_file_proves_nothing_where_a_process_wrote(own_redis: RedisServer) -> None:
+    """Also at the second question: how many processes the data named is kept."""
+    data = Data(BusSettings(redis_url=own_redis.url))
+    own_redis.client.config_set("appendonly", "yes")
+    data.begin(p="1 idle")
+    assert [data.join("q", "unsure", "").verdict for _ in range(3)] == ["pending"] * 3
+
+
 @pytest.mark.parametrize("about", [f"{FORMER}.2", "bbbb.0", "cccc.7"])
 def test_a_loss_that_is_reported_after_the_verdict_forks_all_channels_again(data: Data, about: str) -> None:
     data.begin("bbbb.0 -", p="1")
