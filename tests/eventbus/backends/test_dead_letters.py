@@ -98,6 +98,9 @@ async def test_the_totals_follow_a_purge_soon(post: Post, dead: DeadLetters) -> 
     assert score <= now_ms() + INDEX_GRACE_MS, "the next sweep is soon, not at the end of the dead letters"
     await post.store.sweep("user:ann", fence)
     assert (await post.store.totals()) == Totals(pending=1, dead=0, oldest_dead=0)
+    await post.store.dead_letter("user:bob", "b1", "undecodable", b"?")
+    await post.store.sweep("user:bob", fence)
+    assert abs((await post.store.totals()).oldest_dead - now_ms()) < 90_000, "a channel without any hides no other"
 
 
 @pytest.mark.parametrize("header", ["x ack 0 0 t user:ann -", "n some 0 0 t user:ann -", "n latest 0 0 t user:ann"])
