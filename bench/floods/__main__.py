@@ -119,12 +119,13 @@ def measure(phase: Phase, server: Child, visitor: Child, other: Child | None, se
         time.sleep(0.05)
         peak = max(peak, resident_bytes(server.pid))
     heard = visitor.receive(seconds + 60)
+    phase.gateway_cpu += (cpu_of(server.pid).total - before) * seconds / (time.monotonic() - began)
     if other is not None:
         for name, count in other.receive(seconds + 60).items():
             phase.attack[name] = phase.attack.get(name, 0) + count
-        phase.other_cpu += cpu_of(other.pid).total - others
-    phase.gateway_cpu += cpu_of(server.pid).total - before
-    phase.seconds += time.monotonic() - began
+        # The attacker may end later than the user, who begins no command after the time.
+        phase.other_cpu += (cpu_of(other.pid).total - others) * seconds / (time.monotonic() - began)
+    phase.seconds += seconds
     phase.durations += heard["answers"]
     phase.opened += sum(each is not None for each in heard["opens"])
     phase.tried += len(heard["opens"])
