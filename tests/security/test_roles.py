@@ -16,10 +16,13 @@ import redis
 
 from eventbus import Bus, BusSettings, Operations
 from eventbus.backends.redis.acl.denials import denials
+from eventbus.backends.redis.acl.roles import ROLES
+from eventbus.backends.redis.dead_letter_client import DeadLetterFilter, DeadLetters
 from eventbus.errors import NotPermitted
 from eventbus.testing.redis_server import server_binary
 from tests.conftest import wait_until
 from tests.servers.acl import RoleServer
+from tests.servers.cluster import RedisCluster
 from tests.webui_adapter.events import Note, Progress, Promise
 from tests.webui_adapter.gateways import GatewayProcess, page, token
 from tests.webui_adapter.page import Page
@@ -280,3 +283,46 @@ def _reason(gateway: GatewayProcess) -> str:
         return str(gateway.get("/readyz").json()["reason"])
     except httpx.HTTPError:
         return ""
+
+
+# --- in a cluster -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cluster(redis_cluster: RedisCluster) -> Iterator[Callable[[str], str]]:
+    """Returns the address of a cluster for a role's user."""
+    for role in ROLES:
+        redis_cluster.execute("ACL", "SETUSER", role.user, "reset", "on", ">secret", *role.rules("eb", cluster=True))
+    redis_cluster.execute("ACL", "LOG", "RESET")
+    yield lambda role: redis_cluster.url.replace("://", f"://eventbus-{role}:secret@")
+    for role in ROLES:
+        redis_cluster.execute("ACL", "DELUSER", role.user)
+
+
+async def test_in_a_cluster_too(cluster: Callable[[str], str], redis_cluster: RedisCluster, tmp_path: Path) -> None:
+    """Emit, durably, with an acknowledgement; list; requeue as an admin; read as a page."""
+    with GatewayProcess(tmp_path, cluster("gateway")) as gateway:
+        bus = Bus(BusSettings(redis_url=cluster("emitter"), pending_limit=1))
+        async with page(gateway, "eve") as client:
+            for n in range(3):
+                bus.emit("eve", "op", Note(n=n))
+            dead = bus.emit("eve", "op", Promise(n=1))
+            bus.emit("eve", "op", Promise(n=2))
+            assert bus.flush(20)
+            await client.until(lambda page: page.got("gw.note") == [0, 1, 2])
+            await client.until(lambda page: page.got("gw.promise") == [1, 2])
+            await client.request(do="ack", ids=client.page.unacked)
+        with Operations(BusSettings(redis_url=cluster("emitter"))) as operations:
+            assert operations.of("eve") == []
+        bus.close()
+        durable = Bus(BusSettings(redis_url=cluster("emitter"), durable="replicas"))
+        durable.emit("eve", "op", Note(n=3))
+        assert durable.flush(20)
+        durable.close()
+        dead_letters = DeadLetters(BusSettings(redis_url=cluster("admin")))
+        assert [one.id for one in dead_letters.find(DeadLetterFilter(channel="eve"))] in ([], [dead.id])
+        dead_letters.close()
+    log = [entry for entries in redis_cluster.execute("ACL", "LOG", "20") for entry in entries]
+    found = [dict(zip(entry[::2], entry[1::2], strict=True)) for entry in log]
+    denied = {(one[b"username"], one[b"reason"], one[b"object"]) for one in found}
+    assert not {one for one in denied if b"setinfo" not in one[2]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import traceback
@@ -12,12 +13,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydantic_settings import BaseSettings
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 from eventbus import BusSettings
 from tests.conftest import free_port, wait_until
 from webui_adapter import GatewaySettings, create_app, gateway_router
+from webui_adapter.settings import read_settings
 from worker_adapter.settings import WorkerSettings
 
 # Eight different characters at each end: a message that cuts a secret in the middle shows one of them.
@@ -74,6 +77,53 @@ def test_a_wrong_setting_shows_no_value(monkeypatch: pytest.MonkeyPatch, maker: 
         assert_no_secret(traceback.format_exc())
     else:
         assert_no_secret(f"{made!r} {made}")
+
+
+def every_setting() -> Iterator[tuple[type[BaseSettings], str, str]]:
+    """Class, name and variable of each setting, also of those that will be added."""
+    for cls in (BusSettings, GatewaySettings, WorkerSettings):
+        for name in cls.model_fields:
+            yield cls, name, f"{cls.model_config['env_prefix']}{name}".upper()
+
+
+# Origins and networks are no secrets, and a message has to say which of them is wrong.
+PUBLIC = {"WEBUI_ALLOWED_ORIGINS", "WEBUI_TRUSTED_PROXIES"}
+EVERY = {variable: (cls, name) for cls, name, variable in every_setting() if variable not in PUBLIC}
+
+
+@pytest.mark.parametrize("form", ["text", "list", "object", "address"])
+@pytest.mark.parametrize("variable", EVERY)
+def test_no_setting_shows_its_value(monkeypatch: pytest.MonkeyPatch, variable: str, form: str) -> None:
+    """A secret in any setting, of the right or the wrong form: no error shows it, and no repr of a secret one."""
+    forms = {
+        "list": f'["{CANARY}"]',
+        "object": f'{{"a": "{CANARY}"}}',
+        "address": f"redis://u:{CANARY}@{NOWHERE}/x/y/z",
+    }
+    cls, name = EVERY[variable]
+    for known, value in {**SECRETS, variable: forms.get(form, CANARY)}.items():
+        monkeypatch.setenv(known, value)
+    for make in (cls, lambda: read_settings(cls)):
+        try:
+            made = make()
+        except Exception:  # noqa: BLE001 - whatever it is, a log would show it
+            assert_no_secret(traceback.format_exc())
+        else:
+            field = cls.model_fields[name]
+            if not field.repr or "Secret" in str(field.annotation):
+                assert_no_secret(f"{made!r} {made}")
+
+
+def test_each_secret_setting_is_hidden() -> None:
+    """A name that says that its value is secret has a type, or an option, that hides it."""
+    named = [(cls, name) for cls, name in EVERY.values() if re.search("secret|password|_key$|_url$|options", name)]
+    shown = {
+        name
+        for cls, name in named
+        if cls.model_fields[name].repr and "Secret" not in str(cls.model_fields[name].annotation)
+    }
+    assert shown <= {"jwks_url"}, "an address without a password"
+    assert {"jwt_secret", "redis_url", "broker_url", "broker_options"} <= {name for _, name in named}
 
 
 def test_each_mistake_is_one() -> None:

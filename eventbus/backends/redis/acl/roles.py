@@ -84,6 +84,7 @@ _OF_CHANNELS: Final = tuple(
     for name in ("state", "log", "snapshot", "ids", "pending", "pending:*", "dead", "dead:*", "acked", "tombstones")
 )
 _OF_OPERATIONS: Final = ("eb:{*}:operation:*", "eb:{*}:operations")
+_AT_SHARDS: Final = ("eb:{*}:mark:*", "eb:{*}:durable")
 _TIMELINE: Final = ("eb:{timeline*}", "eb:{timeline*}:*")
 
 EMITTER: Final = Role(
@@ -114,7 +115,16 @@ EMITTER: Final = Role(
         *("operations/_*", "operations/record", "operations/cancel", "operations/renew"),
         *("operations/list", "operations/describe"),
     ),
-    keys=(*_OF_CHANNELS, *_OF_OPERATIONS, *_INDICES, *_TIMELINE, "eb:gateways", "eb:outbox:*", "eb:durable*"),
+    keys=(
+        *_OF_CHANNELS,
+        *_OF_OPERATIONS,
+        *_INDICES,
+        *_TIMELINE,
+        "eb:gateways",
+        "eb:outbox:*",
+        "eb:durable",
+        *_AT_SHARDS,
+    ),
     channels=("eb:{*}:live*", "eb:probe*"),
     in_cluster=(*_CLUSTER, "del", "get"),
 )
