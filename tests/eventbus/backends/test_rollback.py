@@ -14,6 +14,7 @@ from eventbus.backends.redis.publisher import RedisPublisher
 from eventbus.backends.redis.scripts.keys import Keys
 from eventbus.errors import Unavailable
 from eventbus.protocol.cursor import Position
+from tests.conftest import wait_until
 
 CHANNEL = "user:42"
 
@@ -72,6 +73,29 @@ async def test_a_publisher_ends_an_epoch_whose_offset_went_back(ends) -> None:
     assert after.epoch != first.epoch
 
 
+@pytest.mark.parametrize("ends", ["cluster"], indirect=True)
+async def test_a_cluster_without_its_registry_forks_unless_a_process_remembers_it(ends) -> None:
+    node = ends.settings.redis.nodes[0]
+    client = RedisCluster(node.host, node.port)
+    registry, voters = Keys.of(ends.settings).timeline
+    first = publish(ends, 1)
+    client.delete(registry, voters)
+    another = ends.another()
+    ends.publisher.close()
+    ends.publisher = another
+    second = publish(ends, 2)
+    assert second.offset == 2
+    assert second.epoch != first.epoch, "this process cannot know whether a shard lost data"
+    client.delete(registry)
+    ends.publisher = RedisPublisher(ends.settings, voter=True)
+    another.close()
+    third = publish(ends, 3)
+    assert third.epoch != second.epoch
+    client.delete(registry)
+    wait_until(lambda: publish(ends, 4) and client.exists(registry), "a renewal", 30)
+    assert publish(ends, 5).epoch == third.epoch, "its process has written the registry again"
+
+
 def forget_connections(ends) -> redis.Redis:
     """Make each connection join again."""
     client = redis.Redis.from_url(ends.settings.redis_url)
@@ -87,7 +111,6 @@ def publish_again(ends, number: int) -> Position:
     raise AssertionError("Redis accepts nothing")
 
 
-# The nodes of a cluster have no timeline yet.
 @pytest.mark.parametrize("ends", ["redis"], indirect=True)
 async def test_after_a_restored_backup_all_channels_fork(ends) -> None:
     ends.settings = ends.settings.model_copy(update={"timeline_patience": 0.05})
@@ -106,21 +129,31 @@ async def test_after_a_restored_backup_all_channels_fork(ends) -> None:
     ends.publisher.close()
 
 
-# The nodes of a cluster have no timeline yet.
-@pytest.mark.parametrize("ends", ["redis"], indirect=True)
+def idle(ends, entries: list[bytes]) -> list[bool]:
+    """Return whether the voters are idle, as their entries say."""
+    cluster = ends.settings.redis.kind == "cluster"
+    return [entry.split(b" ")[1] == b"1" if cluster else entry.endswith(b" idle") for entry in entries]
+
+
+@pytest.mark.parametrize("ends", ["redis", "cluster"], indirect=True)
 async def test_an_idle_process_and_one_that_ended_in_order_are_not_waited_for(ends) -> None:
-    client = redis.Redis.from_url(ends.settings.redis_url)
+    cluster = ends.settings.redis.kind == "cluster"
+    node = ends.settings.redis.nodes[0]
+    client = RedisCluster(node.host, node.port) if cluster else redis.Redis.from_url(ends.settings.redis_url)
     voters = Keys(ends.settings.key_prefix).timeline[1]
     publisher = RedisPublisher(ends.settings, voter=True)
     ends.publisher = publisher
     assert publisher.rest_in is None
     publish(ends, 1)
     assert publisher.rest_in is not None
-    assert not any(entry.endswith(b" idle") for entry in client.hvals(voters))
-    publisher.rest()
-    assert publisher.rest_in is None
-    assert [entry.endswith(b" idle") for entry in client.hvals(voters)] == [True]
+    assert idle(ends, client.hvals(voters)) == [False]
+    wait_until(lambda: publisher.rest() or publisher.rest_in is None, "the process to be idle")
+    assert idle(ends, client.hvals(voters)) == [True]
     publish(ends, 2)
-    assert not client.hvals(voters)[0].endswith(b" idle"), "written before the event"
+    assert idle(ends, client.hvals(voters)) == [False], "written before the event"
     publisher.close()
-    assert client.hvals(voters) == []
+    if cluster:
+        assert [name.split(b" ")[0] for name in client.hkeys(voters)] == [b"ended"], "its mark proves all before it"
+        assert idle(ends, client.hvals(voters)) == [True]
+    else:
+        assert client.hvals(voters) == []
