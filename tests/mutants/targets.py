@@ -71,6 +71,8 @@ _LUA_TESTS = {
     "lists": ("pending_lists", "pending_model"),
     "pending": ("pending", "dead_letters"),
     "operations": ("operation",),
+    "instances": ("instances",),
+    "revocations": ("revocation",),
 }
 
 
