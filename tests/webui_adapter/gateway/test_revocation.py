@@ -134,15 +134,17 @@ async def test_revoked_tokens_stay_so_after_a_restart_of_the_gateway(redis_url: 
 async def test_without_redis_what_is_known_stays_in_force(own_redis: RedisServer, tmp_path: Path, user: str) -> None:
     settings = BusSettings(redis_url=own_redis.url)
     known, unknown = token(user, jti="known"), token(user, jti="unknown")
-    with running(tmp_path, own_redis.url) as gateway, Sessions(settings) as own:
-        own.revoke_token("known")
+    with running(tmp_path, own_redis.url) as gateway:
+        with Sessions(settings) as own:
+            own.revoke_token("known")
         await eventually(lambda: gateway.metrics()["eventbus_revocations"] == 1, "the revocation")
         async with page(gateway, user, jti="unknown") as client:
             own_redis.kill()
             await client.until(lambda p: p.data_of("bus.degraded"))
             assert (await close_of(gateway, known))[0] == 4102
             own_redis.start()
-            own.revoke_token("unknown")
+            with Sessions(settings) as own:
+                own.revoke_token("unknown")
             assert await client.closed() == 4102
         assert (await close_of(gateway, unknown))[0] == 4102
 
