@@ -64,15 +64,13 @@ def expand(root: Path, names: tuple[str, ...] | list[str], pattern: str) -> list
     return [*found]
 
 
-# A folder of the Lua has no tests of the same name. A test file that is about it has one of these names in its own.
+# A test file that is about a folder of the Lua has one of these names in its own; else the folder's, without its s.
 _LUA_TESTS = {
     "channel": ("contract", "lifetimes", "rollback", "timeline"),
     "timeline": ("rollback", "timeline"),
     "lists": ("pending_lists", "pending_model"),
     "pending": ("pending", "dead_letters"),
     "operations": ("operation",),
-    "instances": ("instances",),
-    "revocations": ("revocation",),
 }
 
 
@@ -80,7 +78,8 @@ def distance(source: str, test: str) -> int:
     """How far a test is from a source: 0 in its test file, 1 in the folder that mirrors its folder, 2 elsewhere."""
     path = Path(source)
     if path.suffix == ".lua":
-        return 2 - any(name in test.partition("::")[0] for name in _LUA_TESTS[path.parent.name])
+        names = _LUA_TESTS.get(path.parent.name, (path.parent.name.removesuffix("s"),))
+        return 2 - any(name in test.partition("::")[0] for name in names)
     if not test.startswith(f"tests/{path.parent.as_posix()}/"):
         return 2
     return int(Path(test.partition("::")[0]).stem != f"test_{path.stem}")
