@@ -304,6 +304,13 @@ def in_a_loop(n=10):
 
 
 @app.task
+def send_by_name(*args, name="send_by_name"):
+    """Starts a task that it does not import."""
+    see(name)
+    app.send_task("tests.worker_adapter.app.step", kwargs={"name": f"{name}.0"})
+
+
+@app.task
 def spread_traced(*args, name="spread_traced"):
     """Starts tasks as tracing libraries publish them: with a ``headers`` dict inside of the headers."""
     see(name)

@@ -37,6 +37,11 @@ def ok(*args):
     return "ok"
 
 
+@app.task
+def touch(path):
+    Path(path).touch()
+
+
 @app.task(ignore_result=True)
 def quiet():
     return "no reader"

@@ -96,6 +96,9 @@ SHAPES = {
         chord([a.spread.si(), s("a")], collect.s()), ["spread", "spread.0", "spread.1", "a", "collect"], 3, 5
     ),
     "headers handed on": lambda: Shape(chain(a.hand_on.si(), s("b")), ["hand_on", "hand_on.0", "b"], 2, 3),
+    "a task sent by name": lambda: Shape(
+        chain(a.send_by_name.si(), s("b")), ["send_by_name", "send_by_name.0", "b"], 2, 3
+    ),
     "replace by a chain": lambda: Shape(
         chain(a.become.si(), s("b")), ["become", "become.0", "become.1", "become.2", "b"], 2, 5
     ),

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from celery import Task, chain, group
+from kombu import Queue
 
 from eventbus import Bus, BusSettings, Operations, configure, default_bus
 from eventbus.backends.redis.operation_store import RedisOperations
@@ -80,6 +81,43 @@ def test_a_worker_without_install(redis_url, start_worker):
     assert errors(events) == [TASK_UNREPORTED]
     assert [e.data["name"] for e in events if e.type == "task.failed"] == ["tests.worker_adapter.uninstalled.ping"]
     assert (events[-1].data["done"], events[-1].data["failed"], events[-1].data["total"]) == (0, 1, 2)
+
+
+def test_a_consumer_that_is_not_celery(redis_url):
+    """A program of another language takes the message, does the work and says nothing."""
+    listening = SubscriptionListener(redis_url, "foreign")
+    flow = a.app.signature("other.language.resize", queue="foreign")
+    operation = start_operation(flow, user="foreign")
+    taken = []
+    with a.app.connection_for_read() as connection, connection.SimpleQueue("foreign") as queue:
+        message = queue.get(timeout=10)
+        taken.append(message.headers["task"])
+        message.ack()
+    events = ended(listening, operation.id)
+    listening.close()
+    assert taken == ["other.language.resize"]
+    assert events[-1].type == "operation.failed"
+    assert errors(events) == [TASK_UNREPORTED]
+
+
+def test_a_message_that_celery_did_not_write(redis_url, start_worker, tmp_path):
+    """A program of another language starts a task of the same queue. It belongs to no operation and disturbs none."""
+    listening = SubscriptionListener(redis_url, "shared")
+    headers = {"lang": "go", "task": a.touch.name, "id": "from-go", "root_id": "from-go"}
+    mark = tmp_path / "mark"
+    body = [[str(mark)], {}, {}]
+    with a.app.connection_for_write() as connection:
+        producer = connection.Producer(serializer="json")
+        producer.publish(
+            body, routing_key="shared", headers=headers, correlation_id="from-go", declare=[Queue("shared")]
+        )
+    with start_worker("--pool", "solo", queue="shared", app="tests.worker_adapter.lives"):
+        operation = start_operation(a.ok.si().set(queue="shared"), user="shared")
+        events = ended(listening, operation.id)
+        wait_until(mark.exists, "the foreign task")
+    listening.close()
+    assert events[-1].type == "operation.succeeded"
+    assert (events[-1].data["done"], events[-1].data["total"]) == (1, 1)
 
 
 class Singleton(Task):
