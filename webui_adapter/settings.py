@@ -35,7 +35,9 @@ class GatewaySettings(BaseSettings):
         (), description="Modules with event classes, separated by commas, to import at the start."
     )
 
-    jwt_secret: SecretStr | None = Field(None, description="Key for HS256, HS384 or HS512; at least 16 characters.")
+    jwt_secret: SecretStr | None = Field(
+        None, description="Key for HS256, HS384 or HS512; at least 32, 48 or 64 bytes."
+    )
     jwt_key_file: Path | None = Field(None, description="File with the PEM public key for RS…, PS…, ES… or EdDSA.")
     jwt_jwks: str | None = Field(
         None, description="Address or file of a JSON Web Key Set with the public keys, in place of one key."
@@ -246,9 +248,11 @@ class GatewaySettings(BaseSettings):
     def jwt_key(self) -> str:
         """The key of the tokens' signatures. Raises NotConfigured if there is none, OSError if it cannot be read."""
         if self.jwt_algorithm.startswith("HS"):
-            if self.jwt_secret is None or len(self.jwt_secret.get_secret_value()) < 16:
+            # RFC 7518, section 3.2: a key is at least as long as the hash.
+            least = int(self.jwt_algorithm[2:]) // 8
+            if self.jwt_secret is None or len(self.jwt_secret.get_secret_value().encode()) < least:
                 raise NotConfigured(
-                    f"set WEBUI_JWT_SECRET (16 characters or more) for {self.jwt_algorithm}, "
+                    f"set WEBUI_JWT_SECRET ({least} bytes or more) for {self.jwt_algorithm}, "
                     "or WEBUI_JWT_ALGORITHM=RS256 or ES256 and WEBUI_JWT_KEY_FILE"
                 )
             return self.jwt_secret.get_secret_value()

@@ -37,7 +37,7 @@ def page() -> str:
 
 def families() -> list[Metric]:
     """The metrics of a gateway that has not started; a sweeper has counted before, so that none is left out."""
-    settings = GatewaySettings(_env_file=None, jwt_secret=SecretStr("only to build one"))
+    settings = GatewaySettings(_env_file=None, jwt_secret=SecretStr("only to build one gateway, long enough"))
     gateway = connect_gateway(settings, BusSettings(redis_url="redis://127.0.0.1:1/0"))
     sweeper = gateway.maintenance.sweeper
     assert sweeper is not None

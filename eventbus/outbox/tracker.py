@@ -20,6 +20,8 @@ _log = logging.getLogger(__name__)
 
 # Counted without a warning: a newer state replaced it, or its task failed, or its transaction was rolled back.
 _BY_RULE = frozenset({"merged", "not_succeeded", "rolled_back"})
+# The rate of a channel drops ``keep="nothing"`` events only. No client misses one of them, so flush() reports no loss.
+_NO_LOSS = _BY_RULE | {"rate"}
 _LOG_EVERY = 10.0  # seconds between two log lines about the same kind of loss
 
 
@@ -38,7 +40,7 @@ class DeliveryTracker:
     Attributes:
         flushed: number of entries that reached Redis.
         blocked: open entries whose shard does not answer. No caller waits for them.
-        lost: number of entries of this process that were dropped by no rule: see ``_BY_RULE``.
+        lost: number of entries of this process that were dropped by no rule: see ``_NO_LOSS``.
     """
 
     def __init__(
@@ -225,8 +227,9 @@ class DeliveryTracker:
         if isinstance(entry, Emission):
             entry.receipt.status = "merged" if reason == "merged" else "dropped"
             entry.receipt.reason = reason
-        if reason not in _BY_RULE:
+        if reason not in _NO_LOSS:
             self.lost += 1
+        if reason not in _BY_RULE:
             self.log(reason, "the outbox dropped %d events (%s)", self._dropped[reason], reason)
 
     def check(self, entry: Entry, rate: float) -> None:

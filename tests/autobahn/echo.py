@@ -58,7 +58,7 @@ def echo_gateway(port: int) -> Gateway:
     """A gateway without the limits that a client without a token has."""
     settings = GatewaySettings(
         port=port,
-        jwt_secret="a secret that no one needs",
+        jwt_secret="a secret that no one needs, long enough",
         auth_deadline=600,
         max_auth_size=SIZE + 1024,
         max_command_size=SIZE + 1024,

@@ -86,14 +86,14 @@ def test_everything_named_in_the_example_is_used():
 
 
 def test_a_gateway_may_finish_its_drain():
-    settings = GatewaySettings(jwt_secret="0123456789abcdef")
+    settings = GatewaySettings(jwt_secret="0123456789abcdef" * 2)
     drain = settings.drain_spread + settings.shutdown_grace
     for name in ("gateway-1", "gateway-2"):
         assert seconds(SERVICES[name]["stop_grace_period"]) > drain
 
 
 def test_haproxy_is_more_patient_than_an_idle_stream():
-    settings = GatewaySettings(jwt_secret="0123456789abcdef")
+    settings = GatewaySettings(jwt_secret="0123456789abcdef" * 2)
     for name in ("client", "server", "tunnel"):
         assert haproxy_timeout(name) > 2 * settings.heartbeat_interval
     assert haproxy_timeout("tunnel") == 3600

@@ -62,7 +62,7 @@ class ManualClock:
 
 
 def settings(**given: Any) -> GatewaySettings:
-    return GatewaySettings(jwt_secret="0123456789abcdef", **given)
+    return GatewaySettings(jwt_secret="0123456789abcdef" * 2, **given)
 
 
 def new_context(**given: Any) -> GatewayContext:

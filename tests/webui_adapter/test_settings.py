@@ -9,7 +9,7 @@ from webui_adapter.settings import GatewaySettings
 
 
 def test_limits_of_the_original_configuration_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WEBUI_JWT_SECRET", "0123456789abcdef")
+    monkeypatch.setenv("WEBUI_JWT_SECRET", "0123456789abcdef" * 2)
     settings = GatewaySettings()
     assert settings.max_connections_per_user == 10
     assert settings.max_total_connections == 1000
@@ -19,7 +19,7 @@ def test_limits_of_the_original_configuration_are_the_defaults(monkeypatch: pyte
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WEBUI_JWT_SECRET", "0123456789abcdef")
+    monkeypatch.setenv("WEBUI_JWT_SECRET", "0123456789abcdef" * 2)
     monkeypatch.setenv("WEBUI_ALLOWED_ORIGINS", " https://a.example , https://b.example,")
     monkeypatch.setenv("WEBUI_MAX_TOTAL_CONNECTIONS", "7")
     monkeypatch.setenv("WEBUI_EVENTS", "my.events,more.events")
@@ -27,7 +27,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert settings.allowed_origins == ("https://a.example", "https://b.example")
     assert settings.max_total_connections == 7
     assert settings.events == ("my.events", "more.events")
-    assert "0123456789abcdef" not in repr(settings)
+    assert "0123456789abcdef" * 2 not in repr(settings)
 
 
 @pytest.mark.parametrize(
@@ -43,4 +43,4 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_settings_that_cannot_be_meant(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        GatewaySettings(jwt_secret="0123456789abcdef", **wrong)
+        GatewaySettings(jwt_secret="0123456789abcdef" * 2, **wrong)

@@ -230,6 +230,21 @@ def test_waiting_inside_the_library_takes_no_report_from_flush(tmp_path: Path) -
     assert outbox.close(1)
 
 
+def test_events_that_keep_nothing_and_exceed_the_rate_are_no_loss(tmp_path: Path) -> None:
+    class Blink(Event, name="faulty.blink", keep="nothing"):
+        n: int
+
+    settings = BusSettings(spool_dir=tmp_path, channel_rate=10)
+    outbox = Outbox(settings, lambda: MemoryPublisher(MemoryBroker(settings)))
+    blinks = [BUILDER.build("user:bob:operation:1", Blink(n=n)) for n in range(100)]
+    for blink in blinks:
+        outbox.put(blink)
+    assert outbox.flush(20)
+    assert outbox.dropped["rate"]
+    assert {blink.receipt.status for blink in blinks} == {"published", "dropped"}
+    outbox.close(1)
+
+
 def test_states_that_a_newer_one_replaced_are_no_loss(tmp_path: Path) -> None:
     class State(Event, name="faulty.state", keep="latest"):
         n: int

@@ -208,6 +208,17 @@ def test_a_key_that_could_not_check_a_token_is_refused_at_the_start(
         checker(jwt_secret=None, jwt_algorithm=algorithm, jwt_key_file=key_file)
 
 
+@pytest.mark.parametrize(("algorithm", "least"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
+def test_a_secret_shorter_than_the_hash_is_refused_at_the_start(algorithm: str, least: int) -> None:
+    """RFC 7518, section 3.2."""
+    secret = "é" + "s" * (least - 3)  # one byte too short; é has two
+    with pytest.raises(NotConfigured, match=rf"WEBUI_JWT_SECRET \({least} bytes or more\) for {algorithm}"):
+        checker(jwt_algorithm=algorithm, jwt_secret=secret)
+    long_enough = secret + "s"
+    token = jwt.encode(claims(), long_enough, algorithm)
+    assert checker(jwt_algorithm=algorithm, jwt_secret=long_enough).check(token).user == "ann"
+
+
 def test_a_token_of_another_purpose_is_refused() -> None:
     typed = {"jwt_type": "at+jwt"}
     for good in ("at+jwt", "AT+JWT", "application/at+jwt"):
