@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from eventbus.protocol.cursor import BEGINNING, Position
@@ -320,7 +320,14 @@ class Run:
                     self.read(page)
 
     def read(self, page: PageOf) -> None:
-        channel = self.server.use(page.channel, self.gateway.timeline, create=False)
+        for _ in range(PATIENCE + 3):
+            try:
+                channel = self.server.use(page.channel, self.gateway.timeline, create=False)
+                break
+            except ConnectionError:
+                self.gateway.life = -1
+                self.gateway.timeline = Timeline(self.server.data.channels[page.channel].timeline, "")
+                self.gateway.join()
         here = Position("", 0) if channel is None else Position(channel.epoch, channel.offset)
         log = [] if channel is None else channel.log
         if page.cursor.offset and (page.cursor.epoch != here.epoch or page.cursor.offset > here.offset):
@@ -340,8 +347,16 @@ class Run:
 
     def die(self, worker: int) -> None:
         """A worker is killed. The gateway has renewed its entry since the worker's first event: see the guarantees."""
+        process = self.workers[worker % len(self.workers)]
+        entry = self.server.data.entries.get(process.name)
         if self.gateway.life == self.server.life:
             self.sync()
+        elif process.last is not None and (entry is None or entry[0] != process.entry):
+            # The entry of its last events is lost with them. No other process knows of them: it lives until it has
+            # stated that.
+            for _ in range(PATIENCE + 3):
+                if process.join():
+                    break
         self.names += 1
         self.workers[worker % len(self.workers)] = Process(self.server, f"w{self.names}")
 
@@ -399,6 +414,7 @@ def play(actions: list[tuple[object, ...]]) -> Run:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(ACTIONS, max_size=30))
+@example([("sync",), ("toggle", 2), ("emit", 0, "b"), ("restart", 2), ("die", 0)])
 def test_each_acknowledged_event_is_received_or_declared(actions: list[tuple[object, ...]]) -> None:
     run = play(actions)
     for page in run.pages:
