@@ -165,12 +165,15 @@ class InstanceRegistry(Protocol):
 class ControlChannel(Protocol):
     """Carries messages from one gateway process to another. A message can be lost."""
 
-    async def send(self, life: str, message: bytes) -> None:
+    async def send(self, life: str, message: bytes) -> bool:
         """Send a message.
 
         Args:
             life: the process that receives it.
             message: the message.
+
+        Returns:
+            False if no process receives it. In a cluster that is not known, and the result is True.
 
         Raises:
             Unavailable, Refused: the server did not answer, or rejected the request.

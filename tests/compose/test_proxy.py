@@ -82,7 +82,8 @@ def test_events_come_over_sse_one_by_one_and_its_commands_find_the_session(whole
             emit(whole, user, [n])
             assert curl.until("compose.counted")["data"] == {"n": n}
         assert curl.post(hello["session"], hello["instance"]) == 202
-        assert curl.post(hello["session"], whole.other(hello["instance"])) == 404
+        # Without the cookie, a command may reach the other gateway, which forwards it.
+        assert curl.post(hello["session"], whole.other(hello["instance"])) == 202
 
 
 def test_a_stream_sets_the_cookie_for_its_commands(whole, user, tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from celery import group
 
-from eventbus import BusSettings, configure
+from eventbus import BusSettings, configure, default_bus
 from eventbus.backends.redis.acl.roles import EMITTER
 from tests.conftest import RedisServer, wait_until
 from tests.deployments import app as application
@@ -60,9 +60,11 @@ def worker(
 @pytest.fixture(autouse=True)
 def _own_bus(settings: BusSettings) -> Iterator[None]:
     """The bus of this process, as a web application has it."""
+    former = default_bus()
     made = configure(settings)
     yield
     made.close()
+    configure(bus=former)
 
 
 async def test_an_operation_is_reported_to_its_end(worker: Path, gateway: GatewayProcess, user: str) -> None:

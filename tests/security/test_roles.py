@@ -129,7 +129,7 @@ async def test_the_product_needs_no_other_right(
         assert emitter.flush(10)
         await client.until(lambda page: page.got("gw.promise") == [1])
         await client.request(do="ack", ids=client.page.unacked)
-    assert receipt.delivered(timeout=10)
+    assert await receipt.delivered(timeout=10)
     with Operations(BusSettings(redis_url=server.url_of("emitter"))) as operations:
         assert {info.id for info in operations.of("ann")} == {op for op, _ in started}
     assert server.denied() == []

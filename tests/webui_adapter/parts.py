@@ -68,7 +68,14 @@ def settings(**given: Any) -> GatewaySettings:
 def new_context(**given: Any) -> GatewayContext:
     """A context in which all is well and nothing is spawned or flushed, unless ``given`` says otherwise."""
     calm: dict[str, Any] = {"spawn": lambda _: None, "flush": lambda: None, "degraded": lambda: None}
-    parts = {"settings": settings(), "instance": "here", "clock": ManualClock(), "counters": Counter(), **calm}
+    parts = {
+        "settings": settings(),
+        "instance": "here",
+        "life": "life",
+        "clock": ManualClock(),
+        "counters": Counter(),
+        **calm,
+    }
     return GatewayContext(**{**parts, "read_only": lambda: None, **given})
 
 

@@ -111,7 +111,7 @@ class CommandForwarder:
             The data of ``bus.error``; None if the command was accepted.
 
         Raises:
-            CommandRefused: too many commands wait, or the instance does not answer.
+            CommandRefused: too many commands wait, or the instance does not exist or does not answer.
             Unavailable, Refused: Redis did not take the message.
         """
         settings = self._context.settings
@@ -124,9 +124,9 @@ class CommandForwarder:
         try:
             async with asyncio.timeout(settings.forward_timeout):
                 text = body.decode(_ANY_BYTES)
-                await self._send(
-                    life_of(session_id), self._message(id_, answer=False, user=user, session=session_id, body=text)
-                )
+                message = self._message(id_, answer=False, user=user, session=session_id, body=text)
+                if not await self._control.send(life_of(session_id), _encode(message)):
+                    raise CommandRefused("not_found", "no such session")
                 return await answer
         except TimeoutError:
             self._context.counters["forward.unanswered"] += 1
@@ -157,7 +157,7 @@ class CommandForwarder:
             self._context.counters["forward.late"] += 1
             return
         refusal = self._carry_out(message)
-        self._context.spawn(self._send(message.sender, self._message(message.id, answer=True, refusal=refusal)))
+        self._context.spawn(self._answer(message.sender, self._message(message.id, answer=True, refusal=refusal)))
 
     def _carry_out(self, message: _Message) -> Refusal | None:
         session = self._sessions.get(message.session)
@@ -173,5 +173,9 @@ class CommandForwarder:
     def _message(self, id_: str, **others: Any) -> _Message:
         return _Message(id_, self._context.life, self._context.clock.wall(), **others)
 
-    async def _send(self, life: str, message: _Message) -> None:
-        await self._control.send(life, json.dumps(asdict(message), separators=(",", ":")).encode())
+    async def _answer(self, life: str, message: _Message) -> None:
+        await self._control.send(life, _encode(message))
+
+
+def _encode(message: _Message) -> bytes:
+    return json.dumps(asdict(message), separators=(",", ":")).encode()

@@ -161,6 +161,7 @@ async def _carry_out(gateway: Gateway, user: str, session_id: str, body: bytes) 
     session = gateway.sessions.get(session_id)
     life = life_of(session_id)
     if session is None and gateway.forwarder is not None and life not in ("", gateway.life):
+        gateway.rate_limiters.requested(user, gateway.clock.now())
         return await gateway.forwarder.forward(session_id, user, body)
     if session is None or session.principal is None or session.principal.user != user:
         raise CommandRefused("not_found", "no such session")

@@ -51,9 +51,10 @@ class RedisControlChannel:
         self._keys = Keys.of(settings)
         self._reader = reader
 
-    async def send(self, life: str, message: bytes) -> None:
+    async def send(self, life: str, message: bytes) -> bool:
         """See ``ControlChannel``."""
-        await self._reader.execute("PUBLISH", self._keys.control(life), message)
+        receivers = int(await self._reader.execute("PUBLISH", self._keys.control(life), message))
+        return receivers > 0 or self._keys.cluster
 
 
 class Instances:

@@ -287,5 +287,6 @@ async def test_a_session_that_ends_during_its_recovery_leaves_nothing() -> None:
         assert gateway.connection_limits.connections == 0
         assert not gateway.connection_limits._of_user
         assert not own.broker._listeners[USER]
-        await eventually(lambda: len(gateway._tasks) == 2, "all tasks but the timer and the check to end")
+        # Of the deadlines, of the idle channels and of the revocations.
+        await eventually(lambda: len(gateway._tasks) == 3, "all tasks but three to end")
         assert all(line.session.state is State.CLOSED for line in lines)

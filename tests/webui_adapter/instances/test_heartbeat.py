@@ -68,6 +68,7 @@ async def test_an_operator_sees_who_runs(tmp_path: Path, redis_url: str, prefix:
             assert (first["users"], first["state"], first["pid"], first["reason"]) == (2, "ready", one.pid, "")
             assert isinstance(first["memory"], int)
             assert abs(first["memory"] - one.memory()) < 2**24
+            wait_until(lambda: facts_of(redis_url, prefix)["gateway-2"]["state"] == "ready", "the second instance")
             table = list_instances(redis_url, prefix)
         assert facts_of(redis_url, prefix)["gateway-2"]["pid"] == two.pid
     assert table.exit_code == 0
