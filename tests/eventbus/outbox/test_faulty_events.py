@@ -166,10 +166,11 @@ def test_a_faulty_event_does_not_let_later_ones_of_its_channel_overtake_the_ones
     world = World(tmp_path, tries=1_000_000)
     transition = TaskTransition("published", "task", task_json='"task":"task","name":"index","retries":0')
     entry = TransitionEntry("user:bob", "user:bob:operation:1", "1", transition, lambda: event_stamp(""))
-    world.outbox.put(world.faulty)
-    world.outbox.put(entry)
     other = build(9, "ann")
-    world.put(other)
+    with world.outbox._thread.lock:  # so that one batch has all three
+        world.outbox.put(world.faulty)
+        world.outbox.put(entry)
+        world.put(other)
     wait_until(lambda: other.receipt.status == "published" and world.outbox.unexpected > 3, "some tries")
     assert world.publisher.published == [other.id]
     world.publisher.id = ""
