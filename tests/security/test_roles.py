@@ -252,11 +252,11 @@ def test_a_missing_right_keeps_the_event(
     bus = Bus(BusSettings(redis_url=url, retry_max=0.1))
     receipt = bus.emit("cat", "op", Note(n=1))
     wait_until(lambda: counted(right) > before, "the refused command to be counted")
-    assert receipt.status == "waiting"
+    # The script had stored the event before the server refused to publish it: then the log knows its id.
+    assert receipt.status in {"waiting", "duplicate"}
     assert not bus.outbox.dropped
     wait_until(lambda: "Redis does not permit it" in caplog.text, "a line in the log")
     without()
-    # The script had stored the event before the server refused to publish it: then the log knows its id.
     wait_until(lambda: receipt.status in {"published", "duplicate"}, "the event to be taken with the right")
     bus.close()
 

@@ -25,7 +25,7 @@ from worker_adapter.settings import WorkerSettings
 
 # Eight different characters at each end: a message that cuts a secret in the middle shows one of them.
 HEAD, TAIL = "cAnArY7q", "9zKwXvBt"
-CANARY = f"{HEAD}-0123456789-{TAIL}"
+CANARY = f"{HEAD}-0123456789-0123456789-{TAIL}"
 NOWHERE = "127.0.0.1:9"
 
 SECRETS = {
