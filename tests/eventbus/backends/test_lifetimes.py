@@ -68,7 +68,7 @@ async def test_requeued_events_keep_their_channel_for_their_lifetime(post: Post)
     post.redis.delete(*post.keys.channel(USER))
     await post.reader.run(calls.requeue(post.settings, post.keys, USER, [id_]))
     for ttl in ttls(post, post.keys.channel(USER)[1], post.keys.pending(USER)[0]):
-        assert 7 * DAY - 5 <= ttl <= 2 * 7 * DAY * SLACK + 2
+        assert 7 * DAY - 5 <= ttl <= 2 * (7 * DAY + 5) * SLACK  # the clocks of server and process differ by less
 
 
 async def test_an_event_has_its_lifetime_again_with_each_requeue(post: Post) -> None:
