@@ -74,6 +74,7 @@ async def test_a_refusal_is_that_of_the_session(
             here, there = await post(gateway, session, user, command), await post(other, session, user, command)
             assert there.status_code == here.status_code == 400
             assert there.json() == here.json()
+        await stream.until(lambda p: len(p.data_of("bus.error")) == 8, "both refusals of each, without another event")
         assert (await post(other, session, user, b"x" * 70_000)).status_code == 413
         assert (await post(other, session, "somebody-else", {"do": "ping"})).status_code == 404
         assert (await post(other, f"{life_of(session)}.unknown", user, {"do": "ping"})).status_code == 404
