@@ -157,7 +157,6 @@ class CommandForwarder:
             self._context.counters["forward.late"] += 1
             return
         refusal = self._carry_out(message)
-        self._context.flush()  # the session gets a refusal too
         self._context.spawn(self._answer(message.sender, self._message(message.id, answer=True, refusal=refusal)))
 
     def _carry_out(self, message: _Message) -> Refusal | None:
